@@ -1,0 +1,69 @@
+"""The `ostiary` command: finds the subcommand, turns every expected error into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from device.errors import DeviceError
+from quantize.errors import QuantizeError
+from sync.errors import SyncError
+
+EXIT_NO = 1
+EXIT_FAULT = 3
+
+# Imported on use only: `ostiary doctor` must start when a model library is broken.
+COMMANDS = {
+    "run": ("device.commands.run:run", "Run the door unit."),
+    "enroll": ("device.commands.people:enroll", "Enrol a person from three or more recordings."),
+    "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
+    "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
+    "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
+    "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
+    "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
+    "models": ("quantize.cli:models", "Build, verify and show the models."),
+    "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ostiary")
+def cli() -> None:
+    """Ostiary, the voice-checked door unit. Every command has --help with an example."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("ostiary: stopped", err=True)
+        sys.exit(EXIT_FAULT)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except (DeviceError, QuantizeError, SyncError) as err:
+        click.echo(f"ostiary: {err}", err=True)
+        sys.exit(EXIT_FAULT)

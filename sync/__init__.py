@@ -1,0 +1,1 @@
+"""What leaves the unit and what receives it: audit events, outbox, agent, registry, dashboard."""
