@@ -1,0 +1,351 @@
+"""From evidence to a decision: every required factor must pass, and any doubt is a refusal.
+
+Two precedence orders, on purpose. The *log* names the gravest failure first (not live, then another voice,
+then wrong words), because that is what a security desk must see. The *person at the door* is told only what
+an impostor already knows: how the speech was picked up, or that words were missing. Whether the voice or the
+liveness check failed looks the same from outside, so the door cannot be used to tune an attack against one
+check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from device.audio.utterance import Quality
+from device.errors import DeviceError
+from device.judge import Evidence
+
+
+class Outcome(StrEnum):
+    """The closed vocabulary of what a door can conclude. Event names follow BACnet's access vocabulary."""
+
+    GRANTED = "GRANTED"
+    DENIED_PHRASE = "DENIED_PHRASE"
+    DENIED_VOICE = "DENIED_VOICE"
+    DENIED_SPOOF = "DENIED_SPOOF"
+    DENIED_REPLAY = "DENIED_REPLAY"
+    DENIED_EXPIRED = "DENIED_EXPIRED"
+    DENIED_QUALITY = "DENIED_QUALITY"
+    DENIED_SCHEDULE = "DENIED_SCHEDULE"
+    DENIED_RULE = "DENIED_RULE"
+    DENIED_UNKNOWN = "DENIED_UNKNOWN"
+    DENIED_FAULT = "DENIED_FAULT"
+    STEP_UP = "STEP_UP"
+    AWAITING_SECOND_PERSON = "AWAITING_SECOND_PERSON"
+    LOCKOUT_MAX_ATTEMPTS = "LOCKOUT_MAX_ATTEMPTS"
+    PASSBACK_DETECTED = "PASSBACK_DETECTED"
+    LOCK_DOWN = "LOCK_DOWN"
+    DURESS = "DURESS"
+    EMERGENCY_RELEASE = "EMERGENCY_RELEASE"
+    DOOR_FORCED_OPEN = "DOOR_FORCED_OPEN"
+    DOOR_OPEN_TOO_LONG = "DOOR_OPEN_TOO_LONG"
+    TAMPER = "TAMPER"
+
+
+OPENING = frozenset({Outcome.GRANTED, Outcome.DURESS, Outcome.EMERGENCY_RELEASE})
+
+
+class Factor(StrEnum):
+    """What a door can ask for."""
+
+    CLAIM = "claim"
+    PHRASE = "phrase"
+    VOICE = "voice"
+    LIVE = "live"
+
+
+DEFAULT_FACTORS = frozenset(Factor)
+
+
+class Reason(StrEnum):
+    """Closed codes for the audit log; the sentence beside them is for people."""
+
+    ALL_FACTORS_PASSED = "all_factors_passed"
+    NOT_LIVE = "not_live"
+    OTHER_VOICE = "other_voice"
+    WRONG_WORDS = "wrong_words"
+    WEAK_SCORE = "weak_score"
+    NOT_ENROLLED = "not_enrolled"
+    NO_CLAIM = "no_claim"
+    NO_EVIDENCE = "no_evidence"
+    INVALID_EVIDENCE = "invalid_evidence"
+    EMPTY_RULE = "empty_rule"
+    CHECK_FAILED = "check_failed"
+    INTERNAL_FAULT = "internal_fault"
+    HISTORY_FAULT = "history_fault"
+    TOO_LITTLE_SPEECH = "too_little_speech"
+    TOO_NOISY = "too_noisy"
+    CLIPPED = "clipped"
+    NARROW_BAND = "narrow_band"
+    UNUSABLE_AUDIO = "unusable_audio"
+    CHALLENGE_UNKNOWN = "challenge_unknown"
+    CHALLENGE_USED = "challenge_used"
+    CHALLENGE_FORGED = "challenge_forged"
+    CHALLENGE_EXPIRED = "challenge_expired"
+    CHALLENGE_BEFORE_RESTART = "challenge_before_restart"
+    CHALLENGE_OTHER_DOOR = "challenge_other_door"
+    CHALLENGE_OTHER_PERSON = "challenge_other_person"
+    MUST_WAIT = "must_wait"
+    DISABLED_AFTER_FAILURES = "disabled_after_failures"
+    NO_SUCH_DOOR = "no_such_door"
+    NO_SUCH_PERSON = "no_such_person"
+    PERSON_DISABLED = "person_disabled"
+    VISIT_ENDED = "visit_ended"
+    VISIT_NOT_BEGUN = "visit_not_begun"
+    OUTSIDE_SCHEDULE = "outside_schedule"
+    NOT_ALLOWED = "not_allowed"
+    ALREADY_INSIDE = "already_inside"
+    LOCKED_DOWN = "locked_down"
+    FIRE_INPUT = "fire_input"
+    DURESS_WORD = "duress_word"
+    SECOND_PERSON_NEEDED = "second_person_needed"
+    SAME_PERSON_TWICE = "same_person_twice"
+    SAME_VOICE_TWICE = "same_voice_twice"
+
+
+class Notice(StrEnum):
+    """What the person at the door is told; `device/feedback` has the words for each, in several languages."""
+
+    WELCOME = "welcome"
+    REFUSED = "refused"
+    ALL_WORDS = "all_words"
+    COME_CLOSER = "come_closer"
+    STEP_BACK = "step_back"
+    TOO_NOISY = "too_noisy"
+    TOO_LATE = "too_late"
+    ONE_MORE = "one_more"
+    SECOND_PERSON = "second_person"
+    WAIT = "wait"
+    SEE_ADMIN = "see_admin"
+    NOT_NOW = "not_now"
+    NOT_HERE = "not_here"
+    LOCKED_DOWN = "locked_down"
+    EMERGENCY = "emergency"
+    OUT_OF_SERVICE = "out_of_service"
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Lowest accepted log-likelihood ratios (natural log, calibrated).
+
+    The Bayes threshold is ln(cost of a wrong opening / cost of a wrong refusal * odds against the person).
+    The defaults take one impostor in a hundred badge swipes and 2,000 needless refusals for one stranger let
+    in (voice), a wrong phrase once in a hundred and 750 (phrase), one presentation attack in a thousand and
+    1,000 (live).
+    """
+
+    phrase_llr: float = 2.0
+    voice_llr: float = 3.0
+    live_llr: float = 0.0
+    step_up_margin_llr: float = 0.0
+    """Scores that miss by less than this ask for one more phrase; 0 never does."""
+
+    def __post_init__(self) -> None:
+        values = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
+        if not all(math.isfinite(value) for value in values) or self.step_up_margin_llr < 0:
+            raise ValueError("thresholds must be finite numbers, and the step-up margin not below zero")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """Outside these the checks would guess, so the person is asked again and no failure is counted."""
+
+    min_speech_s: float = 0.5
+    min_snr_db: float = 3.0
+    max_clipped_fraction: float = 0.05
+    min_bandwidth_hz: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One factor's score against its threshold."""
+
+    factor: Factor
+    llr: float
+    threshold_llr: float
+
+    @property
+    def passed(self) -> bool:
+        return self.llr >= self.threshold_llr  # False for NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was concluded, why (a code for audit, a sentence for people) and what the door says."""
+
+    outcome: Outcome
+    code: Reason
+    reason: str
+    notice: Notice
+    findings: tuple[Finding, ...] = ()
+    person: str | None = None
+    door: str = ""
+    challenge: str = ""
+    """Identifier of the challenge that was answered."""
+    silent_alarm: bool = False
+    wait_s: float = 0.0
+
+    @property
+    def opens(self) -> bool:
+        return self.outcome in OPENING
+
+    @property
+    def counts_as_failure(self) -> bool:
+        """Whether an attempt limit counts it: speech was judged, and a factor the person controls failed."""
+        return self.outcome in _FAILURES
+
+
+_FAILURES = frozenset(
+    {
+        Outcome.DENIED_PHRASE,
+        Outcome.DENIED_VOICE,
+        Outcome.DENIED_SPOOF,
+        Outcome.DENIED_REPLAY,
+        Outcome.DENIED_UNKNOWN,
+        Outcome.STEP_UP,
+    }
+)
+
+
+def decide(
+    evidence: Evidence | None,
+    thresholds: Thresholds | None = None,
+    *,
+    required: frozenset[Factor] = DEFAULT_FACTORS,
+    claimed: bool = True,
+    stepped_up: bool = False,
+    quality: QualityLimits | None = None,
+) -> Decision:
+    """Whether the evidence satisfies every required factor. Pure; never raises on bad evidence, refuses
+    instead.
+
+    `claimed` says that a person was named by badge, number or name; `stepped_up` that this is already the
+    second phrase, which must pass on its own. Order: missing or invalid evidence, usable speech, claim and
+    enrolment, then live, voice, phrase.
+    """
+    limits = thresholds or Thresholds()
+    if not required or required == {Factor.CLAIM}:
+        return fault(
+            Reason.EMPTY_RULE, "the door's rule asks for nothing that can be checked, so it stays locked"
+        )
+    if evidence is None:
+        return fault(Reason.NO_EVIDENCE, "there is no evidence to decide on")
+    if (unusable := _unusable(evidence.quality, quality or QualityLimits())) is not None:
+        return unusable
+    if Factor.CLAIM in required and not claimed:
+        return _refuse(Outcome.DENIED_UNKNOWN, Reason.NO_CLAIM, "nobody was claimed; show a badge first")
+    if Factor.VOICE in required and evidence.speaker_llr is None:
+        return _refuse(
+            Outcome.DENIED_UNKNOWN, Reason.NOT_ENROLLED, "no voiceprint of this person on this unit"
+        )
+    findings = _findings(evidence, limits, required)
+    scores = (evidence.phrase_llr, evidence.spoof_llr, *(finding.llr for finding in findings))
+    if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
+        return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
+    failed = [finding for finding in findings if not finding.passed]
+    if not failed:
+        return Decision(
+            Outcome.GRANTED,
+            Reason.ALL_FACTORS_PASSED,
+            "every required factor passed",
+            Notice.WELCOME,
+            findings,
+        )
+    margin = limits.step_up_margin_llr
+    if margin and not stepped_up and all(f.llr >= f.threshold_llr - margin for f in failed):
+        names = " and ".join(_NAMES[finding.factor] for finding in failed)
+        reason = f"{names} just short of the threshold; one more phrase is asked"
+        return Decision(Outcome.STEP_UP, Reason.WEAK_SCORE, reason, Notice.ONE_MORE, findings)
+    gravest = failed[0]
+    outcome, code = _DENIALS[gravest.factor]
+    reason = f"{_COMPLAINTS[gravest.factor]} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
+    wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
+    return Decision(outcome, code, reason, Notice.ALL_WORDS if wrong_words else Notice.REFUSED, findings)
+
+
+_DENIALS = {
+    Factor.LIVE: (Outcome.DENIED_SPOOF, Reason.NOT_LIVE),
+    Factor.VOICE: (Outcome.DENIED_VOICE, Reason.OTHER_VOICE),
+    Factor.PHRASE: (Outcome.DENIED_PHRASE, Reason.WRONG_WORDS),
+}
+_COMPLAINTS = {
+    Factor.LIVE: "this did not sound like a live human",
+    Factor.VOICE: "the voice is not that of the person claimed",
+    Factor.PHRASE: "the words were not those on the display",
+}
+_NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "the phrase"}
+
+
+def _findings(evidence: Evidence, limits: Thresholds, required: frozenset[Factor]) -> tuple[Finding, ...]:
+    """Gravest first: this order is the log's precedence."""
+    voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
+    every = (
+        Finding(Factor.LIVE, evidence.spoof_llr, limits.live_llr),
+        Finding(Factor.VOICE, voice_llr, limits.voice_llr),
+        Finding(Factor.PHRASE, evidence.phrase_llr, limits.phrase_llr),
+    )
+    return tuple(finding for finding in every if finding.factor in required)
+
+
+def _unusable(quality: Quality, limits: QualityLimits) -> Decision | None:
+    """The refusal for speech that cannot be judged, or None.
+
+    A comparison with NaN is false, so NaN refuses.
+    """
+    if not quality.speech_s >= limits.min_speech_s:
+        return poor_audio(
+            Reason.TOO_LITTLE_SPEECH, f"only {quality.speech_s:.1f} s of speech", Notice.ALL_WORDS
+        )
+    if not quality.clipped_fraction <= limits.max_clipped_fraction:
+        return poor_audio(
+            Reason.CLIPPED, f"{quality.clipped_fraction:.0%} of it is clipped", Notice.STEP_BACK
+        )
+    if not quality.snr_db >= limits.min_snr_db:
+        return poor_audio(
+            Reason.TOO_NOISY, f"only {quality.snr_db:.0f} dB above the noise", Notice.COME_CLOSER
+        )
+    if not quality.bandwidth_hz >= limits.min_bandwidth_hz:
+        return poor_audio(
+            Reason.NARROW_BAND, f"nothing above {quality.bandwidth_hz:.0f} Hz", Notice.COME_CLOSER
+        )
+    return None
+
+
+def poor_audio(code: Reason, detail: str, notice: Notice = Notice.COME_CLOSER) -> Decision:
+    """The refusal for speech that nobody could judge; it counts as no failure."""
+    return Decision(Outcome.DENIED_QUALITY, code, f"the speech cannot be judged: {detail}", notice)
+
+
+def fault(code: Reason, reason: str) -> Decision:
+    """The refusal when something in the unit is wrong: locked, and out of service until it is mended."""
+    return Decision(Outcome.DENIED_FAULT, code, reason, Notice.OUT_OF_SERVICE)
+
+
+def _refuse(outcome: Outcome, code: Reason, reason: str) -> Decision:
+    return Decision(outcome, code, reason, Notice.REFUSED)
+
+
+class RefusalError(DeviceError):
+    """A check before or beside the judge said no, and knows which decision that is."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+def refusal_for(error: BaseException) -> Decision:
+    """The denial that an exception stands for. Whatever went wrong, the answer is never an open door."""
+    if isinstance(error, RefusalError):
+        return error.decision
+    if isinstance(error, DeviceError):  # our own messages hold nothing that was heard
+        return fault(
+            Reason.CHECK_FAILED, f"the attempt could not be judged: {' '.join(str(error).split())[:200]}"
+        )
+    return fault(Reason.INTERNAL_FAULT, f"the attempt could not be judged ({type(error).__name__})")
+
+
+Mac = Callable[[str, bytes], bytes]
+"""`mac(purpose, message)`: HMAC-SHA-256 under a secret that the key store holds and never hands out."""
