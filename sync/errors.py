@@ -3,3 +3,11 @@
 
 class SyncError(Exception):
     """Something in `sync` failed. The message is one line and says what to do about it."""
+
+
+class MalformedError(SyncError):
+    """Bytes from outside are not what they claim to be. Refuse them, count them, go on."""
+
+
+class ProofError(SyncError):
+    """A signature, chain or Merkle proof does not hold: somebody changed something."""

@@ -1,0 +1,283 @@
+"""Audit events: typed, versioned, deterministic CBOR. Every field is an id, a number or a word from a list.
+
+There is no free text in an event, so there is no place where a name, a transcript or an embedding could
+travel. `sync.chain` links events, `sync.heads` signs the links.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, NewType, Protocol
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync.errors import MalformedError
+from sync.vocabulary import KEYSTORES, KINDS, REASONS
+
+VERSION = 1
+MAX_EVENT_BYTES = 1024
+MAX_TIME_MS = 253_402_300_799_999  # the end of year 9999
+MAX_SEQUENCE = 2**53  # exact in JSON and JavaScript too
+
+UnitId = NewType("UnitId", str)
+"""`site/unit`, both slugs: the certificate's common name and the middle of every topic."""
+
+_SLUG = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
+_UNIT = re.compile(rf"{_SLUG}/{_SLUG}")
+_DOOR = re.compile(_SLUG)
+# A version has a digit and no blanks; "maria rossi" and "Maria" have not.
+_VERSION = re.compile(r"(?=[^0-9]*[0-9])[a-z0-9][a-z0-9._+:@/-]{0,63}")
+
+
+class Signer(Protocol):
+    """Holds a P-256 key that signs audit heads. On a unit it is the TPM's and cannot leave it."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """ES256 over `message`: r || s, 64 bytes."""
+        ...
+
+
+class Counter(Protocol):
+    """A counter that only goes up, outside the disk: TPM NV, or software on a laptop."""
+
+    def value(self) -> int: ...
+
+    def advance(self) -> int: ...
+
+
+def unit_id(text: str) -> UnitId:
+    """Check `site/unit`. Raises MalformedError."""
+    if not isinstance(text, str) or not _UNIT.fullmatch(text):
+        raise MalformedError("a unit is named site/unit in lower-case letters, digits and dashes")
+    return UnitId(text)
+
+
+def pseudonym(key: bytes, uid: str) -> uuid.UUID:
+    """The same person under the same tenant's key, always; nobody without the key (RFC 9562 UUIDv8).
+
+    `key` is at least 32 random bytes, one per tenant; destroying it unlinks every event from every person.
+    """
+    if len(key) < 32:
+        raise ValueError("a pseudonym key has at least 32 bytes")
+    digest = hmac.new(key, b"ostiary pseudonym v1\x00" + uid.encode(), hashlib.sha256).digest()
+    raw = bytearray(digest[:16])
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return uuid.UUID(bytes=bytes(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimings:
+    """Whole milliseconds of one attempt. `total_ms` runs from the end of speech to the decision."""
+
+    endpoint_ms: int = 0
+    words_ms: int = 0
+    speaker_ms: int = 0
+    spoof_ms: int = 0
+    total_ms: int = 0
+
+    def __post_init__(self) -> None:
+        for value in self.as_list():
+            _integer(value, "a timing", 0, 3_600_000)
+
+    def as_list(self) -> list[int]:
+        return [self.endpoint_ms, self.words_ms, self.speaker_ms, self.spoof_ms, self.total_ms]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One thing that happened at a door. LLRs are natural-log; None means that check was not made.
+
+    Construction validates: raises MalformedError for anything that is not an id, a number in range or a
+    listed word, so a value of this type can always be published.
+    """
+
+    event_id: uuid.UUID
+    time_ms: int
+    """UTC, milliseconds since 1970, by the unit's clock."""
+    boot: int
+    """How many times this unit has started; never goes down."""
+    monotonic_ms: int
+    """Since that start; shows when somebody moves the clock."""
+    door: str
+    kind: str
+    reason: str = "none"
+    attempt: uuid.UUID | None = None
+    person: uuid.UUID | None = None
+    """From `pseudonym`, never a badge number or a name."""
+    phrase_llr: float | None = None
+    speaker_llr: float | None = None
+    spoof_llr: float | None = None
+    models: tuple[str, ...] = ()
+    policy: str | None = None
+    timings: EventTimings | None = None
+    keystore: str = "software"
+    count: int | None = None
+    """How many, for events that stand for several (overflow, enrolment utterances)."""
+
+    def __post_init__(self) -> None:
+        _identifier(self.event_id, "event_id")
+        _integer(self.time_ms, "time_ms", 0, MAX_TIME_MS)
+        _integer(self.boot, "boot", 0, MAX_SEQUENCE)
+        _integer(self.monotonic_ms, "monotonic_ms", 0, MAX_SEQUENCE)
+        _pattern(self.door, "door", _DOOR)
+        _word(self.kind, "kind", KINDS)
+        _word(self.reason, "reason", REASONS)
+        _word(self.keystore, "keystore", KEYSTORES)
+        if self.attempt is not None:
+            _identifier(self.attempt, "attempt")
+        if self.person is not None:
+            _identifier(self.person, "person")
+            if self.person.version != 8:
+                raise MalformedError("person must come from pseudonym(); other ids could be linked")
+        for name, llr in self.scores().items():
+            if llr is not None and not (type(llr) is float and math.isfinite(llr) and abs(llr) <= 1e6):
+                raise MalformedError(f"{name} must be a finite float")
+        if type(self.models) is not tuple or len(self.models) > 8:
+            raise MalformedError("models must be a tuple of at most 8 versions")
+        for version in self.models:
+            _pattern(version, "a model version", _VERSION)
+        if self.policy is not None:
+            _pattern(self.policy, "policy", _VERSION)
+        if self.timings is not None and type(self.timings) is not EventTimings:
+            raise MalformedError("timings must be EventTimings")
+        if self.count is not None:
+            _integer(self.count, "count", 0, MAX_SEQUENCE)
+
+    def scores(self) -> dict[str, float | None]:
+        return {
+            "phrase_llr": self.phrase_llr,
+            "speaker_llr": self.speaker_llr,
+            "spoof_llr": self.spoof_llr,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event in its place in one unit's log. `to_bytes` is what is hashed, stored, sent and proved."""
+
+    unit: UnitId
+    sequence: int
+    """1 for the unit's first event, then one more each time."""
+    event: AuditEvent
+
+    def to_bytes(self) -> bytes:
+        event = self.event
+        fields: dict[int, Any] = {
+            0: VERSION,
+            1: self.unit,
+            2: self.sequence,
+            3: event.event_id.bytes,
+            4: event.time_ms,
+            5: event.boot,
+            6: event.monotonic_ms,
+            7: event.door,
+            8: event.kind,
+            9: event.reason,
+            10: event.attempt.bytes if event.attempt else None,
+            11: event.person.bytes if event.person else None,
+            12: event.phrase_llr,
+            13: event.speaker_llr,
+            14: event.spoof_llr,
+            15: list(event.models) or None,
+            16: event.policy,
+            17: event.timings.as_list() if event.timings else None,
+            18: event.keystore,
+            19: event.count,
+        }
+        # Keys 0-23 are one byte each, so cbor2's order is also that of RFC 8949 4.2.1.
+        return cbor2.dumps({key: value for key, value in fields.items() if value is not None}, canonical=True)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """Parse and validate. Raises MalformedError for anything but the one encoding `to_bytes` writes."""
+        if not isinstance(data, bytes) or len(data) > MAX_EVENT_BYTES:
+            raise MalformedError(f"an event is at most {MAX_EVENT_BYTES} bytes")
+        fields = decode_map(data)
+        if fields.get(0) != VERSION:
+            raise MalformedError("this event version is unknown here; update the reader")
+        if not set(fields) <= set(range(20)):
+            raise MalformedError("an event has a field that does not exist")
+        try:
+            timings = fields.get(17)
+            event = AuditEvent(
+                event_id=uuid.UUID(bytes=fields[3]),
+                time_ms=fields[4],
+                boot=fields[5],
+                monotonic_ms=fields[6],
+                door=fields[7],
+                kind=fields[8],
+                reason=fields[9],
+                attempt=uuid.UUID(bytes=fields[10]) if 10 in fields else None,
+                person=uuid.UUID(bytes=fields[11]) if 11 in fields else None,
+                phrase_llr=fields.get(12),
+                speaker_llr=fields.get(13),
+                spoof_llr=fields.get(14),
+                models=tuple(fields.get(15, ())),
+                policy=fields.get(16),
+                timings=EventTimings(*timings) if timings is not None else None,
+                keystore=fields[18],
+                count=fields.get(19),
+            )
+            record = cls(unit_id(fields[1]), fields[2], event)
+            _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
+        except (KeyError, TypeError, ValueError) as err:
+            raise MalformedError("an event has a missing or mistyped field") from err
+        # One event, one encoding: otherwise two different byte strings could claim to be the same event.
+        if record.to_bytes() != data:
+            raise MalformedError("an event is not in the deterministic encoding")
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class SequencedEvent:
+    """An event that is on the disk: its place, its bytes, and the chain hash up to and including it."""
+
+    record: Record
+    body: bytes
+    chain: bytes
+
+    @property
+    def sequence(self) -> int:
+        return self.record.sequence
+
+
+def decode_map(data: bytes) -> dict[Any, Any]:
+    """CBOR to a map, or MalformedError. The caller checks types and that the encoding is canonical."""
+    try:
+        value = cbor2.loads(data)
+    except Exception as err:
+        # The decoder's errors on hostile bytes are many: overflow, recursion, memory, encoding.
+        raise MalformedError("not CBOR") from err
+    if type(value) is not dict:
+        raise MalformedError("not a CBOR map")
+    return value
+
+
+def _identifier(value: object, name: str) -> None:
+    if type(value) is not uuid.UUID:
+        raise MalformedError(f"{name} must be a UUID")
+
+
+def _integer(value: object, name: str, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise MalformedError(f"{name} must be a whole number from {low} to {high}")
+
+
+def _pattern(value: object, name: str, pattern: re.Pattern[str]) -> None:
+    # The value is not repeated in the message: it may be the very thing that must not be logged.
+    if type(value) is not str or not pattern.fullmatch(value):
+        raise MalformedError(f"{name} is not of the allowed form")
+
+
+def _word(value: object, name: str, allowed: frozenset[str]) -> None:
+    if type(value) is not str or value not in allowed:
+        raise MalformedError(f"{name} is not in the vocabulary")

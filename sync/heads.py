@@ -1,0 +1,66 @@
+"""Signed heads: one signature over the chain hash and the Merkle root of everything up to an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import cose
+from sync.errors import MalformedError, ProofError
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, decode_map, unit_id
+
+HEAD_TYPE = "application/ostiary-head+cbor"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a unit vouches for: its first `size` events hash to `chain` and to `root`."""
+
+    unit: UnitId
+    size: int
+    chain: bytes
+    root: bytes
+    time_ms: int
+    boot: int
+    counter: int = 0
+    """The unit's monotonic counter outside the disk when it signed; 0 where there is none."""
+
+    def __post_init__(self) -> None:
+        numbers = (
+            (self.size, 1, MAX_SEQUENCE),
+            (self.time_ms, 0, MAX_TIME_MS),
+            (self.boot, 0, MAX_SEQUENCE),
+            (self.counter, 0, MAX_SEQUENCE),
+        )
+        if any(type(n) is not int or not low <= n <= high for n, low, high in numbers):
+            raise MalformedError("a head has a number out of range")
+        if any(type(h) is not bytes or len(h) != 32 for h in (self.chain, self.root)):
+            raise MalformedError("a head carries two 32-byte hashes")
+
+    def to_bytes(self) -> bytes:
+        values = (1, self.unit, self.size, self.chain, self.root, self.time_ms, self.boot, self.counter)
+        return cbor2.dumps(dict(enumerate(values)), canonical=True)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Head:
+        fields = decode_map(data)
+        if list(fields) != list(range(8)) or fields[0] != 1:
+            raise MalformedError("a head has other fields than it should")
+        head = cls(unit_id(fields[1]), *(fields[i] for i in range(2, 8)))
+        if head.to_bytes() != data:
+            raise MalformedError("a head is not in the deterministic encoding")
+        return head
+
+    def signed(self, signer: Signer) -> bytes:
+        """This head as COSE_Sign1."""
+        return cose.sign1(self.to_bytes(), signer, HEAD_TYPE)
+
+
+def open_head(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Head:
+    """The head, verified to be this unit's. Raises MalformedError or ProofError."""
+    head = Head.from_bytes(cose.open1(message, key, HEAD_TYPE))
+    if head.unit != unit:
+        raise ProofError("the head belongs to another unit")
+    return head

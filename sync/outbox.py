@@ -1,0 +1,428 @@
+"""The unit's durable queue: an event is on the disk before `append` returns, and leaves only on a receipt.
+
+One SQLite file in WAL mode with `synchronous=FULL`. The door process appends; the sync process, which has
+the network, seals, sends and acknowledges. Both may be killed at any instruction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from sync import chain
+from sync.errors import SyncError
+from sync.events import AuditEvent, Counter, Record, SequencedEvent, Signer, UnitId, unit_id
+from sync.heads import Head, open_head
+from sync.merkle import Frontier
+
+Risk = Literal["low", "high"]
+BUSY_TIMEOUT_S = 5.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL,
+  chain BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, cose BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), unit TEXT NOT NULL,
+  sequence INTEGER NOT NULL, chain BLOB NOT NULL, sealed INTEGER NOT NULL, frontier BLOB NOT NULL,
+  acknowledged INTEGER NOT NULL, boot INTEGER NOT NULL, counter INTEGER NOT NULL,
+  overflow_count INTEGER NOT NULL, overflow_reason TEXT NOT NULL, overflow_first_ms INTEGER NOT NULL) STRICT;
+"""
+
+
+class OutboxError(SyncError):
+    """The audit log cannot be used, so no door may open on it."""
+
+
+class OutboxFullError(OutboxError):
+    """There is no room for another event: a high-risk door stays locked."""
+
+
+class OutboxRollbackError(OutboxError):
+    """The log on the disk is older than the unit's counter: an old copy was put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """When the log counts as full.
+
+    `ballast_bytes` lie on the disk to be given up for the overflow record when somebody else filled it;
+    with less than twice as much free, events are no longer taken.
+    """
+
+    max_events: int = 1_000_000
+    max_bytes: int = 1 << 30
+    max_age_ms: int = 90 * 24 * 3600 * 1000
+    batch_events: int = 500
+    ballast_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """Facts for the health message and for `ostiary doctor`."""
+
+    sequence: int
+    sealed: int
+    acknowledged: int
+    pending: int
+    oldest_ms: int | None
+    overflow_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events and the signed head that covers exactly the last of them."""
+
+    first: int
+    previous_chain: bytes
+    bodies: tuple[bytes, ...]
+    head: bytes
+    size: int
+    """The sequence number of the last event."""
+
+
+class Outbox:
+    """One unit's log. Thread-safe; open it in as many processes as needed, append in one.
+
+    `now_ms` is the wall clock (UTC), used for ages and overflow records only. `doors` are the configured
+    doors: an event that names another is refused, so no free text enters that way. `counter` lies outside
+    the disk (TPM NV); with it a disk put back from a backup is refused at open.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        unit: str,
+        doors: Collection[str],
+        now_ms: Callable[[], int],
+        limits: OutboxLimits | None = None,
+        counter: Counter | None = None,
+    ) -> None:
+        self.unit: UnitId = unit_id(unit)
+        self._path = path
+        self._doors = frozenset(doors)
+        self._now_ms = now_ms
+        self._limits = limits or OutboxLimits()
+        self._lock = threading.Lock()
+        self._ballast = path.with_name(path.name + ".ballast")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            # The log file that SQLite writes ahead must itself fit into the ballast.
+            pages = min(500, max(32, self._limits.ballast_bytes // 4096 // 4))
+            self._db.execute(f"PRAGMA wal_autocheckpoint={pages}")
+            self._prepare()
+            self._check_counter(counter)
+        except (sqlite3.Error, OSError) as err:
+            raise OutboxError(
+                f"the audit log {path.name} cannot be opened ({err}); run `ostiary doctor`"
+            ) from err
+
+    # -- the door's side
+
+    def append(self, event: AuditEvent, *, risk: Risk = "high") -> SequencedEvent | None:
+        """Put `event` on the disk and return it in its place, or raise: then nothing may move.
+
+        When the log is full, `risk="high"` raises OutboxFullError. `risk="low"` returns None once the
+        overflow itself is durable; the first append after there is room again records how many went
+        uncounted, in an OUTBOX_OVERFLOW event.
+        """
+        if event.door not in self._doors:
+            raise OutboxError("the event names a door that is not configured on this unit")
+        with self._lock:
+            try:
+                return self._append(event, risk)
+            except sqlite3.Error as err:
+                if not _disk_full(err):
+                    raise OutboxError(
+                        f"the audit log cannot be written ({err}); the door stays locked"
+                    ) from err
+            self._overflow(event, risk, "disk_full")
+            return None
+
+    def next_boot(self) -> int:
+        """Count a start of the unit and return its number; call once per boot."""
+        with self._transaction():
+            self._db.execute("UPDATE state SET boot = boot + 1")
+            return int(self._db.execute("SELECT boot FROM state").fetchone()[0])
+
+    # -- the sender's side
+
+    def seal(self, signer: Signer) -> Head | None:
+        """Sign heads over everything appended since the last one; None when there was nothing new.
+
+        A signature may take a hardware TPM 100 ms: appends go on meanwhile, they belong to the next head.
+        """
+        head: Head | None = None
+        while True:
+            rows, state = self._unsealed()
+            if not rows:
+                return head
+            frontier = Frontier.from_bytes(state[0]).extended(chain.leaf_hash(body) for _, _, body in rows)
+            head = Head(
+                unit=self.unit,
+                size=frontier.size,
+                chain=rows[-1][1],
+                root=frontier.root(),
+                time_ms=self._now_ms(),
+                boot=state[1],
+                counter=state[2],
+            )
+            signed = head.signed(signer)
+            with self._transaction():
+                changed = self._db.execute(
+                    "UPDATE state SET sealed = ?, frontier = ? WHERE sealed = ?",
+                    (head.size, frontier.to_bytes(), rows[0][0] - 1),
+                ).rowcount
+                if changed == 1:
+                    self._db.execute("INSERT INTO heads VALUES (?, ?)", (head.size, signed))
+
+    def batch_after(self, sequence: int) -> Batch | None:
+        """The next sealed events after `sequence`, up to the next head; None when there are none."""
+        with self._lock, self._reading():
+            head = self._db.execute(
+                "SELECT size, cose FROM heads WHERE size > ? ORDER BY size LIMIT 1", (sequence,)
+            ).fetchone()
+            if head is None:
+                return None
+            rows = self._db.execute(
+                "SELECT sequence, chain, body FROM events WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
+                (sequence, head[0]),
+            ).fetchall()
+        if rows and rows[0][0] == sequence:
+            previous = rows.pop(0)[1]
+        elif sequence == 0:
+            previous = chain.genesis(self.unit)
+        else:
+            raise OutboxError("events are missing from the audit log; keep this disk and tell the operator")
+        if [row[0] for row in rows] != list(range(sequence + 1, head[0] + 1)):
+            raise OutboxError("events are missing from the audit log; keep this disk and tell the operator")
+        return Batch(sequence + 1, previous, tuple(row[2] for row in rows), head[1], head[0])
+
+    def acknowledge(self, size: int, chain_hash: bytes) -> bool:
+        """The registry holds everything up to `size`. Forget it; False when the receipt is not about our log.
+
+        The last acknowledged event stays, because the next batch starts from its chain hash.
+        """
+        with self._transaction():
+            ours = self._db.execute("SELECT chain FROM events WHERE sequence = ?", (size,)).fetchone()
+            if ours is None:
+                # Already acknowledged further than this: harmless. Never appended: not our log.
+                return size <= int(self._db.execute("SELECT acknowledged FROM state").fetchone()[0])
+            if ours[0] != chain_hash:
+                return False
+            self._db.execute("UPDATE state SET acknowledged = max(acknowledged, ?)", (size,))
+            self._db.execute("DELETE FROM events WHERE sequence < ?", (size,))
+            self._db.execute("DELETE FROM heads WHERE size <= ?", (size,))
+        return True
+
+    def status(self) -> OutboxStatus:
+        with self._lock, self._reading():
+            sequence, sealed, acknowledged, overflow = self._db.execute(
+                "SELECT sequence, sealed, acknowledged, overflow_count FROM state"
+            ).fetchone()
+            oldest = self._oldest_ms(acknowledged)
+        return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow)
+
+    def last_head(self, signer: Signer) -> Head | None:
+        """The newest stored head, verified with our own key; None when everything was acknowledged."""
+        with self._lock, self._reading():
+            row = self._db.execute("SELECT cose FROM heads ORDER BY size DESC LIMIT 1").fetchone()
+        return open_head(row[0], signer.public_key(), self.unit) if row else None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- inside
+
+    def _append(self, event: AuditEvent, risk: Risk) -> SequencedEvent | None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            sequence, chain_hash, acknowledged, overflow = self._db.execute(
+                "SELECT sequence, chain, acknowledged, overflow_count FROM state"
+            ).fetchone()
+            why = self._why_full(sequence, acknowledged)
+            if why is None:
+                if overflow:
+                    chain_hash = self._insert(sequence + 1, chain_hash, self._overflow_event(event)).chain
+                    sequence += 1
+                    self._db.execute("UPDATE state SET overflow_count = 0")
+                stored = self._insert(sequence + 1, chain_hash, event)
+                self._db.execute("UPDATE state SET sequence = ?, chain = ?", (stored.sequence, stored.chain))
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        if why is not None:
+            self._overflow(event, risk, why)
+            return None
+        return stored
+
+    def _insert(self, sequence: int, previous: bytes, event: AuditEvent) -> SequencedEvent:
+        record = Record(self.unit, sequence, event)
+        body = record.to_bytes()
+        chain_hash = chain.link(previous, chain.leaf_hash(body))
+        self._db.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?)", (sequence, event.time_ms, chain_hash, body)
+        )
+        return SequencedEvent(record, body, chain_hash)
+
+    def _overflow(self, event: AuditEvent, risk: Risk, why: str) -> None:
+        if risk == "high":
+            raise OutboxFullError(
+                f"the audit log is full ({why.replace('_', ' ')}): this door stays locked until it is sent"
+            )
+        try:
+            self._count_overflow(event, why)
+        except sqlite3.Error:
+            # The disk is full to the last block: give up the ballast for this.
+            self._ballast.unlink(missing_ok=True)
+            try:
+                self._count_overflow(event, why)
+            except sqlite3.Error as err:
+                raise OutboxFullError("not even the overflow can be recorded: the door stays locked") from err
+
+    def _count_overflow(self, event: AuditEvent, why: str) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "UPDATE state SET overflow_reason = ?, overflow_first_ms ="
+                " CASE overflow_count WHEN 0 THEN ? ELSE overflow_first_ms END,"
+                " overflow_count = overflow_count + 1",
+                (why, event.time_ms),
+            )
+            self._db.execute("COMMIT")
+        finally:
+            self._rollback()
+
+    def _overflow_event(self, following: AuditEvent) -> AuditEvent:
+        count, reason, first_ms = self._db.execute(
+            "SELECT overflow_count, overflow_reason, overflow_first_ms FROM state"
+        ).fetchone()
+        return AuditEvent(
+            event_id=uuid.uuid5(following.event_id, "overflow"),
+            time_ms=first_ms,
+            boot=following.boot,
+            monotonic_ms=following.monotonic_ms,
+            door=following.door,
+            kind="OUTBOX_OVERFLOW",
+            reason=reason,
+            keystore=following.keystore,
+            count=count,
+        )
+
+    def _why_full(self, sequence: int, acknowledged: int) -> str | None:
+        limits = self._limits
+        if sequence - acknowledged >= limits.max_events:
+            return "backlog_too_large"
+        pages, free, page_bytes = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * page_bytes >= limits.max_bytes:
+            return "backlog_too_large"
+        disk = os.statvfs(self._path)
+        if disk.f_bavail * disk.f_frsize < 2 * limits.ballast_bytes:
+            return "disk_full"
+        oldest = self._oldest_ms(acknowledged)
+        if oldest is not None and self._now_ms() - oldest > limits.max_age_ms:
+            return "backlog_too_old"
+        return None
+
+    def _oldest_ms(self, acknowledged: int) -> int | None:
+        row = self._db.execute(
+            "SELECT time_ms FROM events WHERE sequence > ? ORDER BY sequence LIMIT 1", (acknowledged,)
+        ).fetchone()
+        return int(row[0]) if row else None
+
+    def _unsealed(self) -> tuple[list[tuple[int, bytes, bytes]], tuple[bytes, int, int]]:
+        with self._lock, self._reading():
+            frontier, boot, counter, sealed = self._db.execute(
+                "SELECT frontier, boot, counter, sealed FROM state"
+            ).fetchone()
+            rows = self._db.execute(
+                "SELECT sequence, chain, body FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
+                (sealed, self._limits.batch_events),
+            ).fetchall()
+        return rows, (frontier, boot, counter)
+
+    def _prepare(self) -> None:
+        self._db.executescript(SCHEMA)
+        self._db.execute(
+            "INSERT OR IGNORE INTO state VALUES (1, ?, 0, ?, 0, ?, 0, 0, 0, 0, '', 0)",
+            (self.unit, chain.genesis(self.unit), Frontier().to_bytes()),
+        )
+        (unit,) = self._db.execute("SELECT unit FROM state").fetchone()
+        if unit != self.unit:
+            raise OutboxError(f"this audit log belongs to {unit}; give {self.unit} its own state directory")
+        if not self._ballast.exists() and self._limits.ballast_bytes:
+            # A disk too full for its ballast is a full disk: `append` will find out and say so.
+            with contextlib.suppress(OSError):
+                self._ballast.write_bytes(b"\x00" * self._limits.ballast_bytes)
+
+    def _check_counter(self, counter: Counter | None) -> None:
+        if counter is None:
+            return
+        (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
+        value = counter.value()
+        # The next value is written before the counter moves, so an honest disk is never behind it.
+        if stored and stored < value:
+            raise OutboxRollbackError(
+                "the audit log is older than this unit's counter: an old copy was put back; tell the operator"
+            )
+        self._db.execute("UPDATE state SET counter = ?", (value + 1,))
+        counter.advance()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.Error as err:
+                self._rollback()
+                raise OutboxError(f"the audit log cannot be written ({err})") from err
+            except BaseException:
+                self._rollback()
+                raise
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN")
+            yield
+        except sqlite3.Error as err:
+            raise OutboxError(f"the audit log cannot be read ({err})") from err
+        finally:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+
+
+def _disk_full(err: sqlite3.Error) -> bool:
+    return getattr(err, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
