@@ -8,10 +8,33 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 16_000
-FRAME_SAMPLES = 320  # 20 ms
+FRAME_MS = 20
+FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1_000
 
 Samples = npt.NDArray[np.int16]
 """Mono PCM at 16 kHz, shape (n,)."""
+
+
+def wipe(samples: Samples) -> None:
+    """Overwrite samples that were heard and are no longer needed."""
+    if samples.flags.writeable:
+        samples[:] = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """20 ms of sound: `FRAME_SAMPLES` samples, and how many were lost just before them."""
+
+    samples: Samples
+    lost_samples: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples.dtype != np.int16 or self.samples.shape != (FRAME_SAMPLES,):
+            raise ValueError(
+                f"a frame is int16 of shape ({FRAME_SAMPLES},), not {self.samples.dtype} {self.samples.shape}"
+            )
+        if self.lost_samples < 0:
+            raise ValueError("lost samples cannot be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +42,14 @@ class Quality:
     """How usable an utterance is. Levels are relative to int16 full scale."""
 
     speech_s: float
+    """Seconds that the voice activity detector called speech; 0 when none of it has a voice's pitch."""
     snr_db: float
     clipped_fraction: float
+    """Of the samples during speech."""
     level_dbfs: float
+    """Root mean square during speech."""
     bandwidth_hz: float
+    """Up to where the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +62,8 @@ class Utterance:
     speech_end_s: float
     """From the start of `samples` to the end of the last voiced frame."""
     quality: Quality
+    earlier_s: float = 0.0
+    """Seconds of the same speech that fell out of the window before `samples` begins."""
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.int16 or self.samples.ndim != 1:
@@ -43,6 +72,8 @@ class Utterance:
             )
         if not 0.0 <= self.speech_start_s <= self.speech_end_s <= self.duration_s + 1e-6:
             raise ValueError("speech must lie inside the samples")
+        if not self.earlier_s >= 0.0:
+            raise ValueError("earlier speech cannot be negative")
 
     @property
     def duration_s(self) -> float:
@@ -54,5 +85,4 @@ class Utterance:
 
     def wipe(self) -> None:
         """Overwrite the samples; call it when the decision has been made."""
-        if self.samples.flags.writeable:
-            self.samples[:] = 0
+        wipe(self.samples)

@@ -1,0 +1,93 @@
+"""From a source to utterances: the live stream for the door, the whole file for everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from threading import Event as StopEvent
+
+from device.audio.endpointer import Ended, Endpointer, Event, Refused, SilenceBegan
+from device.audio.errors import QualityError, SilenceError
+from device.audio.recording import read_recording
+from device.audio.settings import AudioSettings
+from device.audio.source import AudioSource, framed
+from device.audio.utterance import Utterance, wipe
+from device.audio.voice_activity import VoiceActivity
+
+
+def listen(source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None) -> Iterator[Event]:
+    """Everything that happens on a stream, in order, until it ends or `stop` is set.
+
+    The utterance of a SilenceBegan is void after SpeechResumed or Refused, and the same object as that of the
+    Ended which follows otherwise. Whoever receives an utterance wipes it. Raises what the source raises.
+    """
+    settings = settings or AudioSettings()
+    endpointer = Endpointer(
+        settings.endpointer, settings.quality, VoiceActivity(settings.endpointer.aggressiveness)
+    )
+    try:
+        for frame in source.frames(stop):
+            events = endpointer.push(frame)
+            wipe(frame.samples)
+            yield from events
+        if not stop.is_set():
+            yield from endpointer.finish()
+    finally:
+        endpointer.wipe()
+
+
+def utterances(
+    source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None
+) -> Iterator[Utterance | QualityError]:
+    """What was said, one by one, or why it cannot be judged. Without the speculative start of `listen`."""
+    pending: Utterance | None = None
+    for event in listen(source, stop, settings):
+        if isinstance(event, SilenceBegan):
+            pending = event.utterance
+            continue
+        if pending is not None and not isinstance(event, Ended):
+            pending.wipe()
+        pending = None
+        if isinstance(event, Ended):
+            yield event.utterance
+        elif isinstance(event, Refused):
+            yield event.error
+    if pending is not None:
+        pending.wipe()
+
+
+def load_utterance(path: str | os.PathLike[str], settings: AudioSettings | None = None) -> Utterance:
+    """The speech in a WAV or FLAC file, from its first to its last voiced frame, with pads; pauses stay in
+    it.
+
+    The same detector, pads, window and checks as at the door. Raises QualityError when it must not be judged.
+    """
+    settings = settings or AudioSettings()
+    endpointer = Endpointer(
+        settings.endpointer,
+        settings.quality,
+        VoiceActivity(settings.endpointer.aggressiveness),
+        whole=True,
+    )
+    samples = read_recording(path, settings.file)
+    result: Utterance | QualityError = SilenceError(
+        "No voice was heard. Please come closer and say the phrase aloud."
+    )
+    pending: Utterance | None = None
+    try:
+        for frame in framed(samples):
+            for event in endpointer.push(frame):
+                if pending is not None:
+                    pending.wipe()
+                pending = event.utterance if isinstance(event, SilenceBegan) else None
+        for event in endpointer.finish():
+            if isinstance(event, Ended):
+                result = event.utterance
+            elif isinstance(event, Refused):
+                result = event.error
+    finally:
+        wipe(samples)
+        endpointer.wipe()
+    if isinstance(result, QualityError):
+        raise result
+    return result

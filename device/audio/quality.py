@@ -1,0 +1,137 @@
+"""How usable an utterance is, and the refusal of what must not be judged. Pure arithmetic.
+
+A voice activity detector and energy alone let typewriters, fans and traffic through, and a transcriber
+invents words on them. Two measurements tell speech from those: pitch (part of every utterance is voiced)
+and how far the speech stands above the quietest of its surroundings.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from device.audio.errors import ClippedError, SilenceError, TooNoisyError, TooShortError
+from device.audio.settings import QualityLimits
+from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
+
+FULL_SCALE = 32768.0
+FLOOR_DBFS = -100.0
+"""Digital silence counts as this, so that levels stay finite."""
+MAX_SNR_DB = 60.0
+CLIPPED_LEVEL = 32_700
+"""Converters and resamplers do not all clip at exactly full scale."""
+
+PITCH_RANGE_HZ = (62.0, 400.0)
+PITCH_STRENGTH = 0.7
+"""Normalised autocorrelation at the pitch lag: white noise stays below 0.6, vowels reach 0.9."""
+MIN_PITCHED_FRACTION = 0.1
+"""Of the speech frames. Clean speech has 0.2 to 0.8; paper, keys and distant chatter less than 0.1."""
+MAX_PITCH_FRAMES = 120
+"""Looked at, evenly spread: enough for a fraction, and bounded work on a slow processor."""
+
+BANDWIDTH_RANGE_DB = 55.0
+"""Below its strongest part, where the spectrum of speech is taken to end."""
+
+Flags = npt.NDArray[np.bool_]
+"""One per frame: did the detector call it speech? Shape (len(samples) // FRAME_SAMPLES,)."""
+
+_Frames = npt.NDArray[np.float32]
+
+
+def measure(samples: Samples, speech: Flags) -> Quality:
+    """Measure int16 samples of shape (n * FRAME_SAMPLES,), given which frames are speech."""
+    frames = samples.reshape(-1, FRAME_SAMPLES)
+    if len(frames) != len(speech):
+        raise ValueError(f"{len(frames)} frames, but {len(speech)} flags")
+    if not speech.any():
+        return Quality(0.0, 0.0, 0.0, FLOOR_DBFS, 0.0)
+    wave = (frames.astype(np.float32) - np.float32(samples.mean())) / np.float32(FULL_SCALE)
+    level_db = _decibels(np.square(wave).mean(axis=1))
+    speech_db = float(_decibels(np.mean(np.power(10.0, level_db[speech] / 10.0))))
+    quality = Quality(
+        speech_s=int(speech.sum()) * FRAME_MS / 1_000 if _has_pitch(wave, speech) else 0.0,
+        snr_db=min(MAX_SNR_DB, max(0.0, speech_db - _noise_floor_db(level_db, speech))),
+        clipped_fraction=float(np.mean(np.abs(frames[speech].astype(np.int32)) >= CLIPPED_LEVEL)),
+        level_dbfs=speech_db,
+        bandwidth_hz=_bandwidth_hz(wave[speech]),
+    )
+    wave[:] = 0.0
+    return quality
+
+
+def check(utterance: Utterance, limits: QualityLimits) -> Utterance:
+    """The same utterance when it may be judged.
+
+    Raises the QualityError that a person can do something about first: there is no use in asking for less
+    noise when nothing was said.
+    """
+    quality = utterance.quality
+    measured = (quality.speech_s, quality.snr_db, quality.clipped_fraction, quality.level_dbfs)
+    if not all(math.isfinite(value) for value in measured):
+        raise SilenceError("The recording could not be measured. Please say the phrase again.")
+    if quality.speech_s <= 0.0:
+        raise SilenceError("No voice was heard. Please come closer and say the phrase aloud.")
+    if quality.level_dbfs < limits.min_level_dbfs:
+        raise SilenceError("That was too quiet. Please come closer and say the whole phrase aloud.")
+    if quality.clipped_fraction > limits.max_clipped_fraction:
+        raise ClippedError("That was too loud. Please step back a little and say the phrase again.")
+    if quality.snr_db < limits.min_snr_db:
+        raise TooNoisyError("It is too noisy to hear you. Please come closer and say the phrase again.")
+    if quality.speech_s < limits.min_speech_s:
+        raise TooShortError("That was too short. Please say the whole phrase.")
+    return utterance
+
+
+def _decibels(power: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    return np.asarray(10.0 * np.log10(np.maximum(power, 10.0 ** (FLOOR_DBFS / 10.0))))
+
+
+def _noise_floor_db(level_db: npt.NDArray[np.float64], speech: Flags) -> float:
+    """The level of what is not speech.
+
+    A tightly cut recording has hardly a frame without speech, and a detector that calls everything speech
+    leaves none: then the quietest tenth stands in. The louder of the two counts, which errs towards
+    refusing.
+    """
+    quietest = float(np.percentile(level_db, 10))
+    around = level_db[~speech]
+    return max(quietest, float(np.median(around))) if len(around) >= 5 else quietest
+
+
+def _has_pitch(wave: _Frames, speech: Flags) -> bool:
+    """Whether enough speech frames repeat themselves at a voice's pitch (autocorrelation, 40 ms windows)."""
+    first = np.flatnonzero(speech)
+    if len(first) > MAX_PITCH_FRAMES:
+        first = first[np.linspace(0, len(first) - 1, MAX_PITCH_FRAMES).astype(int)]
+    following = np.minimum(first + 1, len(wave) - 1)
+    windows = np.concatenate((wave[first], wave[following]), axis=1)
+    windows -= windows.mean(axis=1, keepdims=True)
+    windows *= _WINDOW
+    power = np.square(np.abs(np.fft.rfft(windows, _FFT_SAMPLES, axis=1))) * _IN_PITCH_BAND
+    windows[:] = 0.0
+    correlation = np.fft.irfft(power, axis=1)
+    # The window's own autocorrelation is divided out (Boersma 1993), or long periods would look weak.
+    strength = (correlation[:, _LAGS] / _WINDOW_CORRELATION[_LAGS]).max(axis=1)
+    pitched = strength > PITCH_STRENGTH * np.maximum(correlation[:, 0], 1e-12)
+    return float(pitched.mean()) >= MIN_PITCHED_FRACTION
+
+
+_WINDOW_SAMPLES = 2 * FRAME_SAMPLES
+_FFT_SAMPLES = 1_024  # lags up to 384 samples are free of wrap-around; the longest we use is 258
+_WINDOW = np.hanning(_WINDOW_SAMPLES).astype(np.float32)
+_WINDOW_CORRELATION = np.correlate(_WINDOW, _WINDOW, "full")[_WINDOW_SAMPLES - 1 :].astype(np.float64)
+_WINDOW_CORRELATION /= _WINDOW_CORRELATION[0]
+_LAGS = slice(int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[1]), int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[0]) + 1)
+_BINS_HZ = np.fft.rfftfreq(_FFT_SAMPLES, 1.0 / SAMPLE_RATE_HZ)
+_IN_PITCH_BAND = (_BINS_HZ >= 60.0) & (_BINS_HZ <= 2_000.0)
+
+
+def _bandwidth_hz(speech_frames: _Frames) -> float:
+    """The highest frequency at which the long-term spectrum is within 55 dB of its strongest part."""
+    step = max(1, len(speech_frames) // MAX_PITCH_FRAMES)
+    windows = speech_frames[::step] * np.hanning(FRAME_SAMPLES).astype(np.float32)
+    spectrum_db = _decibels(np.square(np.abs(np.fft.rfft(windows, axis=1))).mean(axis=0))
+    carried = np.flatnonzero(spectrum_db >= spectrum_db.max() - BANDWIDTH_RANGE_DB)
+    return float(carried[-1]) * SAMPLE_RATE_HZ / FRAME_SAMPLES

@@ -1,0 +1,171 @@
+"""Reads a recorded phrase from a file: WAV or FLAC of any usual rate, to 16 kHz mono int16.
+
+Two channels are averaged when they agree (one voice, two microphones) and refused when they do not: their
+average would be nobody's voice. What is cut short, not finite or not audio is refused, never repaired.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from device.audio.errors import TooLongError, UnreadableAudioError
+from device.audio.settings import FileLimits
+from device.audio.utterance import SAMPLE_RATE_HZ, Samples
+
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+MAX_CHANNELS = 2
+MAX_SIDE_TO_MID = 0.25
+"""Energy of half the channels' difference over that of their mean; one voice on both stays far below."""
+BLOCK_S = 1
+_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
+_HEADER_BYTES = 12
+_MAX_CHUNKS = 64
+
+_Wave = npt.NDArray[np.float32]
+
+
+def read_recording(path: str | os.PathLike[str], limits: FileLimits) -> Samples:
+    """The file's samples: int16, mono, 16 kHz, shape (n,), n > 0.
+
+    Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`.
+    """
+    name = Path(path).name
+    with _opened(path, name, limits) as (descriptor, size):
+        _check_container(descriptor, size, name)
+        try:
+            with soundfile.SoundFile(descriptor, closefd=False) as sound:
+                _check_format(sound, name, limits)
+                return _to_samples(_Blocks(sound, name), sound.samplerate)
+        except soundfile.SoundFileError as err:
+            raise UnreadableAudioError(f"{name}: this audio file is damaged; record it again") from err
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], name: str, limits: FileLimits) -> Iterator[tuple[int, int]]:
+    """The open file and its size. Non-blocking, so that a named pipe without a writer cannot hang us."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "not a path"
+        raise UnreadableAudioError(f"{name}: cannot be opened ({reason})") from err
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableAudioError(f"{name}: not a file; give a WAV or FLAC file")
+        if status.st_size == 0:
+            raise UnreadableAudioError(f"{name}: the file is empty; record it again")
+        if status.st_size > limits.max_bytes:
+            raise TooLongError(f"{name}: larger than {limits.max_bytes >> 20} MiB; give one phrase per file")
+        yield descriptor, status.st_size
+    finally:
+        os.close(descriptor)
+
+
+def _check_container(descriptor: int, size: int, name: str) -> None:
+    """Refuse what is neither WAV nor FLAC, and a WAV whose samples are not all there.
+
+    The library repairs such a header silently, and half a phrase would be judged as a whole one. A FLAC
+    that is cut short is noticed while reading it.
+    """
+    header = os.pread(descriptor, _HEADER_BYTES, 0)
+    if header[:4] == b"fLaC":
+        return
+    if header[:4] != b"RIFF" or (len(header) == _HEADER_BYTES and header[8:] != b"WAVE"):
+        raise UnreadableAudioError(f"{name}: not a WAV or FLAC file; convert it or record it again")
+    position, block_align = _HEADER_BYTES, 0
+    for _ in range(_MAX_CHUNKS):
+        chunk = os.pread(descriptor, 8, position)
+        if len(chunk) < 8:
+            break
+        kind, length = struct.unpack("<4sI", chunk)
+        position += 8
+        if kind == b"data":
+            _check_data_length(length, size - position, name)
+            return
+        if kind == b"fmt ":
+            block_align = int.from_bytes(os.pread(descriptor, 2, position + 12), "little")
+            if length < 16 or block_align == 0:
+                break
+        position += length + length % 2
+    raise UnreadableAudioError(f"{name}: the WAV header is cut short; record it again")
+
+
+def _check_data_length(promised: int, present: int, name: str) -> None:
+    if promised == 0:
+        raise UnreadableAudioError(f"{name}: the recording holds no samples; record it again")
+    if promised > present:
+        raise UnreadableAudioError(
+            f"{name}: the recording is cut short ({present} of {promised} bytes are there); record it again"
+        )
+
+
+def _check_format(sound: soundfile.SoundFile, name: str, limits: FileLimits) -> None:
+    if not MIN_RATE_HZ <= sound.samplerate <= MAX_RATE_HZ:
+        raise UnreadableAudioError(
+            f"{name}: {sound.samplerate} Hz is no rate we take; record at 16000 Hz "
+            f"(between {MIN_RATE_HZ} and {MAX_RATE_HZ})"
+        )
+    if sound.channels > MAX_CHANNELS:
+        raise UnreadableAudioError(f"{name}: {sound.channels} channels; record in mono")
+    if sound.subtype not in _SUBTYPES:
+        raise UnreadableAudioError(f"{name}: {sound.subtype} coding is not taken; convert it to 16-bit PCM")
+    if sound.frames > limits.max_s * sound.samplerate:
+        raise TooLongError(f"{name}: longer than {limits.max_s:.0f} s; give one phrase per file")
+
+
+class _Blocks:
+    """The file's mono blocks, one second each, so that memory stays small whatever the rate."""
+
+    def __init__(self, sound: soundfile.SoundFile, name: str) -> None:
+        self._sound = sound
+        self._name = name
+
+    def __iter__(self) -> Iterator[_Wave]:
+        sound, name = self._sound, self._name
+        read, mid_energy, side_energy = 0, 0.0, 0.0
+        while read < sound.frames:
+            block: _Wave = sound.read(sound.samplerate * BLOCK_S, dtype="float32", always_2d=True)
+            if not len(block):
+                raise UnreadableAudioError(f"{name}: the recording is cut short; record it again")
+            if not np.isfinite(block).all():
+                raise UnreadableAudioError(f"{name}: holds values that are no sound (NaN or infinite)")
+            read += len(block)
+            mono = np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32)
+            if sound.channels == MAX_CHANNELS:
+                mid_energy += float(np.square(mono).sum())
+                side_energy += float(np.square((block[:, 0] - block[:, 1]) / 2).sum())
+            block[:] = 0.0
+            yield mono
+        if side_energy > MAX_SIDE_TO_MID * mid_energy:
+            raise UnreadableAudioError(f"{name}: its two channels differ too much; record in mono")
+
+
+def _to_samples(blocks: _Blocks, rate_hz: int) -> Samples:
+    resampler = None
+    if rate_hz != SAMPLE_RATE_HZ:
+        resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    parts = []
+    for block in blocks:
+        parts.append(_to_int16(block if resampler is None else resampler.resample_chunk(block)))
+        block[:] = 0.0
+    if resampler is not None:
+        parts.append(_to_int16(resampler.resample_chunk(np.zeros(0, np.float32), last=True)))
+    samples: Samples = np.concatenate(parts)
+    for part in parts:
+        part[:] = 0
+    return samples
+
+
+def _to_int16(wave: _Wave) -> Samples:
+    samples: Samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    return samples

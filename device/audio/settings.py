@@ -1,0 +1,126 @@
+"""What can be set about the ears, with limits. Every value is checked when the object is made."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from device.audio.utterance import FRAME_MS
+
+
+def _limited(default: float, low: float, high: float) -> Any:
+    """A number that must lie in [low, high]; whole when the default is."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _check(settings: object) -> None:
+    """Raise ValueError naming every value outside its limits, not only the first."""
+    items = fields(settings)  # type: ignore[arg-type]
+    problems = [problem for item in items if (problem := _problem(settings, item))]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _problem(settings: object, item: Field[Any]) -> str | None:
+    if "low" not in item.metadata:
+        return None
+    value, low, high = getattr(settings, item.name), item.metadata["low"], item.metadata["high"]
+    if isinstance(item.default, int) and not isinstance(value, int):
+        return f"{item.name} must be a whole number, not {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        return f"{item.name} must be between {low} and {high}, not {value!r}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointerSettings:
+    """When speech starts and when it is over."""
+
+    aggressiveness: int = _limited(2, 0, 3)
+    """WebRTC VAD mode: 3 calls the least speech."""
+    onset_ms: int = _limited(80, 20, 500)
+    """Voiced time that starts speech ..."""
+    onset_window_ms: int = _limited(160, 20, 1_000)
+    """... within this long: a click is no speech."""
+    pre_roll_ms: int = _limited(240, 0, 1_000)
+    """Kept from before the first voiced frame: VADs miss soft onsets."""
+    pause_ms: int = _limited(200, 40, 1_000)
+    """Silence after which checks may start speculatively; also the pad kept after the last voiced frame."""
+    end_ms: int = _limited(600, 100, 5_000)
+    """Silence that ends an utterance. The person feels this one."""
+    window_s: float = _limited(15.0, 2.0, 30.0)
+    """At most this much is kept: of longer speech, the latest part."""
+    max_speech_s: float = _limited(30.0, 2.0, 600.0)
+    """Speech longer than this is refused. Set it to `window_s` to refuse whatever does not fit the window."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.onset_ms > self.onset_window_ms:
+            raise ValueError("onset_ms must not exceed onset_window_ms")
+        if self.pause_ms > self.end_ms:
+            raise ValueError("pause_ms must not exceed end_ms")
+        if self.window_s > self.max_speech_s:
+            raise ValueError("window_s must not exceed max_speech_s")
+
+    def frames(self, milliseconds: float) -> int:
+        """Whole frames that cover `milliseconds`."""
+        return -int(-milliseconds // FRAME_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """What may be judged. The defaults pass clean recordings and refuse noise (see `quality.py`)."""
+
+    min_speech_s: float = _limited(0.4, 0.1, 10.0)
+    """One short word. A door that asks for phrases may ask for more."""
+    min_level_dbfs: float = _limited(-55.0, -90.0, -10.0)
+    min_snr_db: float = _limited(7.0, 0.0, 40.0)
+    max_clipped_fraction: float = _limited(0.01, 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """What is read from a file before we stop believing it is one spoken phrase."""
+
+    max_bytes: int = _limited(32 << 20, 1_024, 1 << 30)
+    max_s: float = _limited(60.0, 1.0, 600.0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneSettings:
+    """How the sound card is opened."""
+
+    device: str | None = None
+    """Part of the device's name; None is the system's default."""
+    rate_hz: int | None = None
+    """None opens the device at its own rate; we resample better than its driver does."""
+    buffer_s: float = _limited(2.0, 0.2, 10.0)
+    """What may wait for us. More is dropped, counted, and makes the utterance refused."""
+    latency_s: float = _limited(0.06, 0.01, 1.0)
+    stall_s: float = _limited(1.0, 0.2, 30.0)
+    """No sample for this long means the device is gone."""
+    retry_s: float = _limited(0.5, 0.05, 60.0)
+    """The first wait before reopening; doubles ..."""
+    retry_max_s: float = _limited(10.0, 0.05, 600.0)
+    """... up to this."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.rate_hz is not None and not 8_000 <= self.rate_hz <= 192_000:
+            raise ValueError(f"rate_hz must be between 8000 and 192000, not {self.rate_hz!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """Everything about the ears."""
+
+    endpointer: EndpointerSettings = field(default_factory=EndpointerSettings)
+    quality: QualityLimits = field(default_factory=QualityLimits)
+    file: FileLimits = field(default_factory=FileLimits)
+    microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
