@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from device.audio.errors import QualityError
 from device.audio.utterance import Quality
 from device.errors import DeviceError
 from device.judge import Evidence
@@ -340,12 +341,22 @@ def refusal_for(error: BaseException) -> Decision:
     """The denial that an exception stands for. Whatever went wrong, the answer is never an open door."""
     if isinstance(error, RefusalError):
         return error.decision
+    if isinstance(error, QualityError):
+        code, notice = _QUALITY.get(error.code, (Reason.UNUSABLE_AUDIO, Notice.COME_CLOSER))
+        return Decision(Outcome.DENIED_QUALITY, code, str(error), notice)
     if isinstance(error, DeviceError):  # our own messages hold nothing that was heard
         return fault(
             Reason.CHECK_FAILED, f"the attempt could not be judged: {' '.join(str(error).split())[:200]}"
         )
     return fault(Reason.INTERNAL_FAULT, f"the attempt could not be judged ({type(error).__name__})")
 
+
+_QUALITY = {
+    "SILENCE": (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
+    "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
+    "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
+    "TOO_NOISY": (Reason.TOO_NOISY, Notice.COME_CLOSER),
+}
 
 Mac = Callable[[str, bytes], bytes]
 """`mac(purpose, message)`: HMAC-SHA-256 under a secret that the key store holds and never hands out."""

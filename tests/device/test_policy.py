@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device.audio.errors import ClippedError, GapError, SilenceError, TooNoisyError, TooShortError
 from device.audio.utterance import Quality
 from device.judge import Evidence, JudgeError, Timings
 from device.policy import (
@@ -123,6 +124,14 @@ def test_whatever_goes_wrong_in_the_judge_is_a_denial_with_a_reason():
         assert decision.outcome is Outcome.DENIED_FAULT
         assert not decision.opens
         assert decision.reason
+
+
+@pytest.mark.parametrize("error", [SilenceError, TooShortError, ClippedError, TooNoisyError, GapError])
+def test_what_the_ears_refuse_is_told_with_advice_and_counts_as_no_failure(error):
+    decision = refusal_for(error("say it again"))
+    assert decision.outcome is Outcome.DENIED_QUALITY
+    assert decision.notice in {Notice.COME_CLOSER, Notice.ALL_WORDS, Notice.STEP_BACK}
+    assert not decision.counts_as_failure
 
 
 def test_an_unexpected_exception_does_not_carry_its_text_into_the_log():
