@@ -1,0 +1,48 @@
+"""Fixtures for every test: real readers, synthetic voices, and the development data where it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.speech import Reading, readings, synthesise
+
+SyntheticVoice = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def reader() -> list[Reading]:
+    """Five sentences of one LibriVox reader: (path, text)."""
+    return readings("librivox", "transcription")
+
+
+@pytest.fixture(scope="session")
+def other_reader() -> list[Reading]:
+    """Five short utterances of another person, naming playing cards: (path, text)."""
+    return readings("cards", "cards.transcription")
+
+
+@pytest.fixture(scope="session")
+def synthetic_voice(tmp_path_factory: pytest.TempPathFactory) -> SyntheticVoice:
+    """`synthetic_voice(text, system="espeak-ng")` is a WAV of a machine saying it; also "flite"."""
+    folder = tmp_path_factory.mktemp("synthetic")
+
+    def say(text: str, system: str = "espeak-ng") -> Path:
+        path = folder / f"{system}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.wav"
+        return path if path.exists() else synthesise(text, path, system)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def development_data() -> Path:
+    """The speech beside the project, which a fresh machine does not have: tests that use it skip there."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("OSTIARY_DEV_DATA", default))
+    if not (folder / "manifest.tsv").is_file():
+        pytest.skip("no development data; set OSTIARY_DEV_DATA to its folder")
+    return folder
