@@ -1,0 +1,42 @@
+"""Voiceprints that a thief cannot use and a person can take back: `open_store` is the way in."""
+
+from device.secure_store.errors import (
+    ConsentError,
+    ModelChangedError,
+    NotEnrolledError,
+    RecordDamagedError,
+    RollbackError,
+    SealPolicyError,
+    StoreError,
+    TpmBusyError,
+    TpmLockedError,
+)
+from device.secure_store.receipt import DeletionReceipt, verify_receipt
+from device.secure_store.records import Consent, Template
+from device.secure_store.settings import StoreSettings
+from device.secure_store.signing import Counter, Signer
+from device.secure_store.store import Store, StoreStatus, open_store
+from device.secure_store.vault import Vault
+
+__all__ = [
+    "Consent",
+    "ConsentError",
+    "Counter",
+    "DeletionReceipt",
+    "ModelChangedError",
+    "NotEnrolledError",
+    "RecordDamagedError",
+    "RollbackError",
+    "SealPolicyError",
+    "Signer",
+    "Store",
+    "StoreError",
+    "StoreSettings",
+    "StoreStatus",
+    "Template",
+    "TpmBusyError",
+    "TpmLockedError",
+    "Vault",
+    "open_store",
+    "verify_receipt",
+]

@@ -1,0 +1,114 @@
+"""What the store needs from whatever keeps its key: a TPM, or on a laptop a file."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from device.secure_store.errors import StoreError
+from device.secure_store.memory import SecretBytes
+from device.secure_store.signing import Counter, Signer
+
+ROOT_BYTES = 32
+COUNTERS = ("vault", "epoch", "challenge", "attempts", "audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is sealed. `root` is replaced with every epoch; `anchor` stays with the unit for life."""
+
+    epoch: int
+    root: SecretBytes
+    anchor: SecretBytes
+
+    @classmethod
+    def fresh(cls, epoch: int) -> Secrets:
+        return cls(epoch, SecretBytes.random(ROOT_BYTES), SecretBytes.random(ROOT_BYTES))
+
+    def next(self) -> Secrets:
+        """A new root for the next epoch, the same anchor."""
+        with self.anchor.view() as anchor:
+            return Secrets(self.epoch + 1, SecretBytes.random(ROOT_BYTES), SecretBytes.copy_of(anchor))
+
+    def wipe(self) -> None:
+        self.root.wipe()
+        self.anchor.wipe()
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoreStatus:
+    """What an operator wants to see. `facts` is for people and for `--json`."""
+
+    kind: str
+    ready: bool
+    state: str
+    facts: dict[str, str | int | bool] = field(default_factory=dict)
+
+
+class Keystore(Protocol):
+    """Keeps the secrets, counts, signs. Every call may raise TpmBusyError."""
+
+    kind: str
+    warning: str | None
+    """Shown in red at every start, and part of every audit event, when keys are not in a TPM."""
+
+    def fresh(self) -> bool:
+        """True until `confirm`: provisioning was begun and no vault was made under it yet."""
+        ...
+
+    def confirm(self) -> None: ...
+
+    def unlock(self) -> tuple[Secrets, ...]:
+        """Every sealed secret that still opens, newest epoch first: one, or two after a cut rotation."""
+        ...
+
+    def stage(self, secrets: Secrets) -> None:
+        """Seal the secrets of the next epoch beside the present ones, durably."""
+        ...
+
+    def settle(self, epoch: int) -> None:
+        """Make `epoch` the oldest that can ever be opened again, and drop the others. Idempotent."""
+        ...
+
+    def counter(self, name: str) -> Counter: ...
+
+    def audit_signer(self) -> Signer: ...
+
+    def status(self) -> KeystoreStatus: ...
+
+    def close(self) -> None: ...
+
+
+BLOCK = 4096
+
+
+class BlockCounter:
+    """A rising number that costs one non-volatile write per 4,096 steps and one per start.
+
+    Flash in a TPM wears out after some hundred thousand writes. Each start takes a new block of numbers and
+    forgets what the last one left over, so no file and no clean shutdown is needed for it to only rise.
+    """
+
+    def __init__(self, raw: Counter) -> None:
+        self._raw = raw
+        self._next: int | None = None
+        self._lock = threading.Lock()
+
+    def value(self) -> int:
+        """At least everything ever handed out, and below everything to come."""
+        return (self._raw.value() + 1) * BLOCK - 1 if self._next is None else self._next - 1
+
+    def advance(self) -> int:
+        """The next number, never given before."""
+        with self._lock:
+            if self._next is None or self._next % BLOCK == 0:
+                self._next = self._raw.advance() * BLOCK
+            self._next += 1
+            return self._next - 1
+
+
+def checked_counter(name: str) -> str:
+    if name not in COUNTERS:
+        raise StoreError(f"there is no counter {name!r}; there are {', '.join(COUNTERS)}")
+    return name

@@ -1,0 +1,132 @@
+"""Secrets in memory: locked against swap, left out of dumps, overwritten when done, never printed.
+
+Python and OpenSSL make copies that nobody can overwrite. What this module adds is that the long-lived
+secrets live in one place that is wiped, and that the process leaves no core file for the copies to lie in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+from types import TracebackType
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from device.secure_store.errors import StoreError
+
+_PR_SET_DUMPABLE = 4
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+class SecretBytes:
+    """`size` bytes on pages of their own: mlocked, not inherited by a fork, not dumped, wiped on exit.
+
+    `view` is the only way to the content. Raises ValueError once wiped.
+    """
+
+    __slots__ = ("_map", "_size", "locked")
+
+    def __init__(self, size: int) -> None:
+        if not 0 < size <= mmap.PAGESIZE:
+            raise ValueError(f"a secret has 1 to {mmap.PAGESIZE} bytes")
+        self._map: mmap.mmap | None = mmap.mmap(-1, mmap.PAGESIZE)
+        self._size = size
+        self._map.madvise(mmap.MADV_DONTDUMP)
+        self._map.madvise(mmap.MADV_DONTFORK)
+        # RLIMIT_MEMLOCK may be zero for a plain user: `ostiary store status` shows it, the unit raises it.
+        self.locked = _libc.mlock(_address(self._map), mmap.PAGESIZE) == 0
+
+    @classmethod
+    def copy_of(cls, data: bytes | bytearray | memoryview) -> SecretBytes:
+        """A locked copy. A bytearray given here is wiped; bytes cannot be."""
+        secret = cls(len(data))
+        secret.view()[:] = data
+        if isinstance(data, bytearray):
+            data[:] = bytes(len(data))
+        return secret
+
+    @classmethod
+    def random(cls, size: int) -> SecretBytes:
+        """`size` bytes from the kernel, read straight into locked memory."""
+        secret = cls(size)
+        if os.readv(_urandom(), [secret.view()]) != size:
+            raise ValueError("the kernel gave too few random bytes")
+        return secret
+
+    def view(self) -> memoryview:
+        if self._map is None:
+            raise StoreError("the store is closed")
+        return memoryview(self._map)[: self._size]
+
+    def derive(self, label: str, size: int = 32) -> SecretBytes:
+        """An independent key for one purpose (HKDF-Expand with SHA-256, RFC 5869 2.3)."""
+        with self.view() as key:
+            info = b"ostiary store v1\0" + label.encode()
+            return SecretBytes.copy_of(bytearray(HKDFExpand(hashes.SHA256(), size, info).derive(key)))
+
+    def wipe(self) -> None:
+        """Overwrite and release. Safe to call twice."""
+        if self._map is None:
+            return
+        self._map[:] = bytes(mmap.PAGESIZE)
+        _libc.munlock(_address(self._map), mmap.PAGESIZE)
+        self._map = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __enter__(self) -> SecretBytes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wipe()
+
+    def __del__(self) -> None:
+        if getattr(self, "_map", None) is not None:
+            self.wipe()
+
+    def __repr__(self) -> str:
+        return f"<{self._size} secret bytes>" if self._map is not None else "<wiped secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never pickled")
+
+
+def wipe_array(array: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> None:
+    """Overwrite an embedding."""
+    if array.flags.writeable:
+        array[...] = 0.0
+
+
+def forbid_dumps() -> None:
+    """No core file, and no other process of this user may read our memory. Cannot be undone."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _address(pages: mmap.mmap) -> int:
+    pin = ctypes.c_char.from_buffer(pages)
+    try:
+        return ctypes.addressof(pin)
+    finally:
+        del pin
+
+
+_urandom_fd: int | None = None
+
+
+def _urandom() -> int:
+    global _urandom_fd
+    if _urandom_fd is None:
+        _urandom_fd = os.open("/dev/urandom", os.O_RDONLY | os.O_CLOEXEC)
+    return _urandom_fd

@@ -1,0 +1,157 @@
+"""A keystore for a laptop: keys in files. It protects nothing from whoever can read the disk, and says so."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device.secure_store.errors import StoreError
+from device.secure_store.keystore import (
+    COUNTERS,
+    ROOT_BYTES,
+    KeystoreStatus,
+    Secrets,
+    checked_counter,
+)
+from device.secure_store.memory import SecretBytes
+from device.secure_store.signing import Counter, Signer, raw_signature
+from device.secure_store.vault_file import write_durably
+
+WARNING = (
+    "SOFTWARE KEYSTORE: voiceprints on this machine are NOT protected by a TPM. "
+    "For development only; production refuses it."
+)
+
+
+class SoftwareKeystore:
+    """Files `keystore.json` (counters), `audit-key.pem` and `root-<epoch>.key` in one folder, mode 0600."""
+
+    kind = "software"
+    warning: str | None = WARNING
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_path = folder / "keystore.json"
+        with self._locked():
+            if not self._state_path.exists():
+                self._provision()
+
+    def fresh(self) -> bool:
+        return bool(self._state()["fresh"])
+
+    def confirm(self) -> None:
+        with self._locked():
+            self._save({**self._state(), "fresh": False})
+
+    def unlock(self) -> tuple[Secrets, ...]:
+        found = []
+        oldest = self._state()["counters"]["epoch"]
+        for path in self._folder.glob("root-*.key"):
+            epoch, data = int(path.stem.removeprefix("root-")), bytearray(path.read_bytes())
+            if epoch >= oldest and len(data) == 2 * ROOT_BYTES:
+                halves = memoryview(data)
+                root = SecretBytes.copy_of(halves[:ROOT_BYTES])
+                found.append(Secrets(epoch, root, SecretBytes.copy_of(halves[ROOT_BYTES:])))
+                halves[:] = bytes(len(data))
+        if not found:
+            raise StoreError("the software keystore has lost its key; remove the store and enrol again")
+        return tuple(sorted(found, key=lambda s: -s.epoch))
+
+    def stage(self, secrets: Secrets) -> None:
+        with secrets.root.view() as root, secrets.anchor.view() as anchor:
+            write_durably(self._folder / f"root-{secrets.epoch}.key", bytes(root) + bytes(anchor))
+
+    def settle(self, epoch: int) -> None:
+        with self._locked():
+            state = self._state()
+            if state["counters"]["epoch"] < epoch:
+                state["counters"]["epoch"] = epoch
+                self._save(state)
+        for path in self._folder.glob("root-*.key"):
+            if path.name != f"root-{epoch}.key":
+                path.unlink()
+
+    def counter(self, name: str) -> Counter:
+        return _FileCounter(self, checked_counter(name))
+
+    def audit_signer(self) -> Signer:
+        return _FileSigner(self._folder / "audit-key.pem")
+
+    def status(self) -> KeystoreStatus:
+        state = self._state()
+        facts: dict[str, str | int | bool] = {f"counter {n}": state["counters"][n] for n in COUNTERS}
+        return KeystoreStatus(self.kind, True, "no TPM: development only", facts)
+
+    def close(self) -> None:
+        return
+
+    def _provision(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_durably(self._folder / "audit-key.pem", pem)
+        secrets = Secrets.fresh(epoch=1)
+        self.stage(secrets)
+        secrets.wipe()
+        self._save({"fresh": True, "counters": {name: 1 for name in COUNTERS}})
+
+    def _state(self) -> dict[str, dict[str, int]]:
+        try:
+            state: dict[str, dict[str, int]] = json.loads(self._state_path.read_text())
+        except (OSError, ValueError) as err:
+            raise StoreError(f"the software keystore cannot be read ({type(err).__name__})") from err
+        return state
+
+    def _save(self, state: object) -> None:
+        write_durably(self._state_path, json.dumps(state).encode())
+
+    def count(self, name: str) -> int:
+        """Raise one counter by one, safe against other processes."""
+        with self._locked():
+            state = self._state()
+            state["counters"][name] += 1
+            self._save(state)
+            return state["counters"][name]
+
+    def current(self, name: str) -> int:
+        return self._state()["counters"][name]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class _FileCounter:
+    def __init__(self, store: SoftwareKeystore, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def value(self) -> int:
+        return self._store.current(self._name)
+
+    def advance(self) -> int:
+        return self._store.count(self._name)
+
+
+class _FileSigner:
+    def __init__(self, path: Path) -> None:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StoreError("the software audit key is not an elliptic-curve key")
+        self._key = key
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._key.public_key()
+
+    def sign(self, message: bytes) -> bytes:
+        return raw_signature(self._key.sign(message, ec.ECDSA(hashes.SHA256())))

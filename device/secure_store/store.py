@@ -1,0 +1,113 @@
+"""The store of one unit: vault, keys, counters and signatures behind one door."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from device.secure_store.errors import StoreError
+from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
+from device.secure_store.memory import SecretBytes, forbid_dumps
+from device.secure_store.settings import StoreSettings
+from device.secure_store.signing import Counter, Signer
+from device.secure_store.software import SoftwareKeystore
+from device.secure_store.vault import Clock, Vault, VaultStatus
+
+FOLDER = "store"
+_INTERNAL = ("vault", "epoch")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """`warning` is shown in red and belongs in every audit event while it is not None."""
+
+    vault: VaultStatus
+    keystore: KeystoreStatus
+    warning: str | None
+    memory_locked: bool
+
+
+class Store:
+    """Open it with `open_store`, in a `with` block: leaving it wipes the keys."""
+
+    def __init__(self, vault: Vault, keystore: Keystore) -> None:
+        self.vault = vault
+        self.keystore = keystore
+        self.audit_signer: Signer = keystore.audit_signer()
+        self._counters: dict[str, BlockCounter] = {}
+
+    @property
+    def warning(self) -> str | None:
+        return self.keystore.warning
+
+    def mac(self, purpose: str, message: bytes) -> bytes:
+        """HMAC-SHA256, 32 bytes, under a sealed key of its own for every `purpose`."""
+        with self.vault.derive(f"mac {purpose}") as secret, secret.view() as key:
+            return hmac.digest(key, message, "sha256")
+
+    def counter(self, name: str) -> Counter:
+        """`challenge`, `attempts` or `audit`: rises for the life of the unit, whatever is put back."""
+        if checked_counter(name) in _INTERNAL:
+            raise StoreError(f"the counter {name!r} belongs to the vault")
+        return self._counters.setdefault(name, BlockCounter(self.keystore.counter(name)))
+
+    def status(self) -> StoreStatus:
+        with SecretBytes(1) as probe:
+            return StoreStatus(self.vault.status(), self.keystore.status(), self.warning, probe.locked)
+
+    def close(self) -> None:
+        self.vault.close()
+        self.keystore.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_store(
+    state_dir: Path,
+    settings: StoreSettings,
+    *,
+    clock: Clock = lambda: datetime.now(UTC),
+    warn: Callable[[str], None] = lambda text: click.secho(text, fg="red", bold=True, err=True),
+) -> Store:
+    """Open the store in `state_dir`, making one on the first call.
+
+    Raises RollbackError, SealPolicyError, TpmBusyError, TpmLockedError or StoreError; whatever it raises,
+    the door stays locked. Forbids core dumps for the whole process.
+    """
+    forbid_dumps()
+    folder = state_dir / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keystore = _open_keystore(folder, settings)
+    try:
+        if keystore.warning is not None:
+            warn(keystore.warning)
+        return Store(Vault(folder, keystore, settings, clock), keystore)
+    except BaseException:
+        keystore.close()
+        raise
+
+
+def _open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
+    other = folder / ("tpm" if settings.keystore == "software" else "software")
+    if other.exists():
+        raise StoreError(
+            f"this store was made with the {other.name} keystore; set keystore = {other.name!r}, "
+            "or use another state folder"
+        )
+    if settings.keystore == "software":
+        if settings.profile == "production":
+            raise StoreError("a software keystore is refused in production")
+        return SoftwareKeystore(folder / "software")
+    raise StoreError("this version has no TPM keystore yet; set keystore = 'software'")
