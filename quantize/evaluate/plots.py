@@ -1,0 +1,151 @@
+"""The report's pictures, as SVG text that stands inside the page."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from quantize.errors import QuantizeError
+from quantize.evaluate.detection import Detection
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TICKS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
+# Okabe & Ito: told apart by people with any colour vision.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_STYLE: Any = {
+    "svg.hashsalt": "ostiary",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a speaker or system may be called "$1"
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a94a0",
+    "axes.grid": True,
+    "grid.color": "#e3e7ec",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+class PlotError(QuantizeError):
+    """The plotting library is missing; the figures are in report.json all the same."""
+
+
+def det_plot(curves: Mapping[str, Detection], false_alarm: str, miss: str) -> str:
+    """Detection error trade-off on normal-deviate axes: Gaussian scores give straight lines."""
+    probit = NormalDist().inv_cdf
+    low, high = probit(TICKS[0] * 0.7), probit(TICKS[-1])
+
+    def place(rate: float) -> float:
+        return low if rate <= 0.0 else high if rate >= 1.0 else max(low, min(high, probit(rate)))
+
+    def draw(axes: Axes) -> None:
+        for (name, found), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+            points = [(place(far), place(frr)) for far, frr in found.det]
+            label = f"{name}: EER {found.figures['eer'].value:.2%}"
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=label)
+        axes.plot([low, high], [low, high], color="#b8c0c9", linewidth=0.8, linestyle=(0, (4, 4)))
+        positions = [probit(tick) for tick in TICKS]
+        labels = [f"{tick * 100:g}" for tick in TICKS]
+        axes.set_xticks(positions, labels)
+        axes.set_yticks(positions, labels)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{false_alarm} (%)", ylabel=f"{miss} (%)")
+        axes.legend(loc="upper right", fontsize=8.5)
+
+    return _svg(draw, 5.4, 5.0, f"DET curves: {', '.join(curves)}")
+
+
+def calibration_plot(curves: Mapping[str, Detection], limit: float = 10.0) -> str:
+    """Claimed against supported log-likelihood ratio: on the diagonal, a score means what it says."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([-limit, limit], [-limit, limit], color="#b8c0c9", linewidth=0.8, linestyle=(0, (4, 4)))
+        for (name, found), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+            if found.reliability:
+                claimed, supported = zip(*found.reliability, strict=True)
+                actual, least = found.figures["cllr"].value, found.figures["min_cllr"].value
+                label = f"{name}: Cllr {actual:.3f}, least {least:.3f}"
+                axes.step(claimed, supported, where="post", color=colour, linewidth=1.5, label=label)
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        axes.set(xlabel="LLR the system claims", ylabel="LLR the data support (PAV)")
+        axes.legend(loc="upper left", fontsize=8.5)
+
+    return _svg(draw, 5.4, 5.0, f"Calibration: {', '.join(curves)}")
+
+
+def histogram_plot(found: Detection, target: str, nontarget: str, threshold: float | None, unit: str) -> str:
+    """How both classes' scores are spread, with the deployed threshold."""
+
+    def draw(axes: Axes) -> None:
+        edges = found.histogram.edges
+        for shares, name, colour in (
+            (found.histogram.nontargets, nontarget, COLOURS[1]),
+            (found.histogram.targets, target, COLOURS[0]),
+        ):
+            axes.stairs([100 * share for share in shares], edges, fill=True, alpha=0.35, color=colour)
+            axes.stairs([100 * share for share in shares], edges, color=colour, linewidth=1.2, label=name)
+        if threshold is not None:
+            axes.axvline(threshold, color="#1b2733", linewidth=1.1, linestyle=(0, (4, 2)))
+            top = axes.get_ylim()[1]
+            axes.annotate(
+                f"threshold {threshold:g}",
+                (threshold, top),
+                (5, -1),
+                textcoords="offset points",
+                va="top",
+                fontsize=8.5,
+            )
+        axes.set(xlabel=unit, ylabel="share of trials (%)")
+        axes.legend(loc="upper left", fontsize=8.5)
+
+    return _svg(draw, 5.4, 3.2, f"Scores: {target} and {nontarget}")
+
+
+def attack_plot(attacks: Mapping[str, Detection], pooled: float) -> str:
+    """Equal error rate of every attack with its interval, hardest first."""
+    names = sorted(attacks, key=lambda name: attacks[name].figures["eer"].value)
+
+    def draw(axes: Axes) -> None:
+        for row, name in enumerate(names):
+            figure = attacks[name].figures["eer"]
+            axes.plot([100 * figure.low, 100 * figure.high], [row, row], color=COLOURS[0], linewidth=1.4)
+            axes.plot(100 * figure.value, row, "o", color=COLOURS[0], markersize=4.5)
+        axes.axvline(100 * pooled, color="#1b2733", linewidth=1.0, linestyle=(0, (4, 2)))
+        axes.axvline(50, color=COLOURS[1], linewidth=1.0, linestyle=(0, (1, 2)))
+        axes.text(100 * pooled, len(names) - 0.3, " pooled", fontsize=8.5, va="bottom")
+        axes.text(50, len(names) - 0.3, " guessing", fontsize=8.5, va="bottom", color=COLOURS[1])
+        axes.set_yticks(range(len(names)), [f"{n} ({attacks[n].nontargets})" for n in names], fontsize=8.5)
+        axes.set(xlabel="EER (%), 95 % interval", xlim=(0, 100), ylim=(-0.8, len(names) + 0.6))
+
+    return _svg(draw, 7.4, 1.2 + 0.22 * len(names), "Equal error rate by attack")
+
+
+def _colours(count: int) -> Sequence[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _svg(draw: Any, width_in: float, height_in: float, title: str) -> str:
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as err:
+        raise PlotError("report.html needs matplotlib; install the package's [report] extra") from err
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.subplots())
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Title": title}, transparent=True)
+    body = text.getvalue()
+    return re.sub(r"^.*?(?=<svg )", "", body, flags=re.DOTALL).replace(
+        "<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1
+    )

@@ -1,0 +1,141 @@
+"""Runs the door's own checks over recordings: each file is read once and each embedding kept for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from device.audio import AudioSettings, QualityError, load_utterance
+from device.audio.recording import read_recording
+from device.errors import DeviceError
+from device.judge import SpoofCheck, Wave, WordsCheck
+from quantize.evaluate.manifest import Recording
+from quantize.evaluate.phrase import PhraseScores
+from quantize.evaluate.speaker import Embedding
+from quantize.evaluate.trials import PhraseTrial
+
+T = TypeVar("T")
+
+
+class Embedder(Protocol):
+    """Speech to one unit vector; the same voice gives nearby vectors."""
+
+    def embed(self, wave: Wave) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads recordings as the door hears them and remembers which it would turn away.
+
+    A recording that the audio checks refuse is read whole instead, so that error rates are not flattered by
+    leaving the difficult ones out; `refused` says which and why. `unreadable` are those without any samples.
+    """
+
+    root: Path
+    settings: AudioSettings = field(default_factory=AudioSettings)
+    refused: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def wave(self, recording: Recording) -> Wave | None:
+        """float32 of shape (n,) in [-1, 1), or None when the file cannot be read."""
+        path = self.root / recording.path
+        try:
+            return load_utterance(path, self.settings).wave()
+        except QualityError as err:
+            reason = str(err)
+        try:
+            whole = read_recording(path, self.settings.file)
+        except DeviceError as err:
+            self.unreadable[recording.path] = str(err)
+            return None
+        self.refused[recording.path] = reason
+        return whole.astype(np.float32) / np.float32(32768.0)
+
+
+def embed_all(
+    embedder: Embedder, recordings: Iterable[Recording], reader: Reader, tick: Callable[[], None]
+) -> dict[str, Embedding]:
+    """An embedding for every recording that has one; the others are noted in `reader.unreadable`."""
+    found: dict[str, Embedding] = {}
+    for recording in recordings:
+        embedding = _attempt(recording, reader, embedder.embed)
+        if embedding is not None:
+            found[recording.path] = embedding
+        tick()
+    return found
+
+
+def spoof_llrs(
+    check: SpoofCheck, recordings: Iterable[Recording], reader: Reader, tick: Callable[[], None]
+) -> dict[str, float]:
+    """The liveness LLR of every recording that has one."""
+    found: dict[str, float] = {}
+    for recording in recordings:
+        llr = _attempt(recording, reader, check.llr)
+        if llr is not None:
+            found[recording.path] = llr
+        tick()
+    return found
+
+
+def phrase_scores(
+    check: WordsCheck, trials: Sequence[PhraseTrial], reader: Reader, tick: Callable[[], None]
+) -> dict[str, PhraseScores]:
+    """Each recording against its right and its wrong phrase."""
+    found: dict[str, PhraseScores] = {}
+    for trial in trials:
+
+        def both(wave: Wave, trial: PhraseTrial = trial) -> PhraseScores:
+            right, wrong = check.score(wave, trial.right), check.score(wave, trial.wrong)
+            return PhraseScores(right.llr, wrong.llr, right.transcript)
+
+        scores = _attempt(trial.recording, reader, both)
+        if scores is not None:
+            found[trial.recording.path] = scores
+        tick()
+    return found
+
+
+def _attempt(recording: Recording, reader: Reader, work: Callable[[Wave], T]) -> T | None:
+    wave = reader.wave(recording)
+    if wave is None:
+        return None
+    try:
+        return work(wave)
+    except DeviceError as err:
+        reader.unreadable[recording.path] = str(err)
+        return None
+
+
+class Bars:
+    """Progress on standard error, for people: nothing is drawn when it is not a terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def bar(self, name: str, total: int) -> Callable[[], None]:
+        """A new bar; call what comes back once for every item done."""
+        task = self._progress.add_task(name, total=total)
+        return lambda: self._progress.advance(task)
