@@ -36,7 +36,10 @@ def sign1(payload: bytes, signer: Signer, content_type: str) -> bytes:
 
 def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> bytes:
     """The payload, once every check has passed. Raises MalformedError or ProofError."""
-    protected, payload, signature = _parts(message)
+    protected, kid, payload, signature = _parts(message)
+    # 0. The unsigned key id names this key, so not even that can be changed unseen.
+    if kid != key_id(key):
+        raise ProofError("the message is signed by another key")
     # 1. Algorithm and content type are exactly ours, in the one encoding: no downgrade, no confusion.
     if protected != cbor2.dumps({1: -7, 3: content_type}, canonical=True):
         raise MalformedError("a signed message has another algorithm or content type")
@@ -54,10 +57,10 @@ def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> 
 
 def peek1(message: bytes) -> bytes:
     """The payload *unverified*: only to learn whose key to verify it with."""
-    return _parts(message)[1]
+    return _parts(message)[2]
 
 
-def _parts(message: bytes) -> tuple[bytes, bytes, bytes]:
+def _parts(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     if type(message) is not bytes or len(message) > MAX_SIGN1_BYTES:
         raise MalformedError("a signed message is at most 4 kB")
     try:
@@ -77,7 +80,7 @@ def _parts(message: bytes) -> tuple[bytes, bytes, bytes]:
     whole = cbor2.CBORTag(TAG_SIGN1, [protected, {4: kid}, payload, signature])
     if type(kid) is not bytes or len(kid) != 8 or cbor2.dumps(whole, canonical=True) != message:
         raise MalformedError("a signed message is not in the deterministic encoding")
-    return protected, payload, signature
+    return protected, kid, payload, signature
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import cbor2
@@ -12,6 +13,7 @@ from sync.errors import MalformedError, ProofError
 from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, decode_map, unit_id
 
 HEAD_TYPE = "application/ostiary-head+cbor"
+NO_HEAD = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Head:
     boot: int
     counter: int = 0
     """The unit's monotonic counter outside the disk when it signed; 0 where there is none."""
+    previous: bytes = NO_HEAD
+    """SHA-256 of the signed head before this one: a head cannot be taken out of the row either."""
 
     def __post_init__(self) -> None:
         numbers = (
@@ -36,19 +40,19 @@ class Head:
         )
         if any(type(n) is not int or not low <= n <= high for n, low, high in numbers):
             raise MalformedError("a head has a number out of range")
-        if any(type(h) is not bytes or len(h) != 32 for h in (self.chain, self.root)):
-            raise MalformedError("a head carries two 32-byte hashes")
+        if any(type(h) is not bytes or len(h) != 32 for h in (self.chain, self.root, self.previous)):
+            raise MalformedError("a head carries three 32-byte hashes")
 
     def to_bytes(self) -> bytes:
         values = (1, self.unit, self.size, self.chain, self.root, self.time_ms, self.boot, self.counter)
-        return cbor2.dumps(dict(enumerate(values)), canonical=True)
+        return cbor2.dumps(dict(enumerate((*values, self.previous))), canonical=True)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
         fields = decode_map(data)
-        if list(fields) != list(range(8)) or fields[0] != 1:
+        if list(fields) != list(range(9)) or fields[0] != 1:
             raise MalformedError("a head has other fields than it should")
-        head = cls(unit_id(fields[1]), *(fields[i] for i in range(2, 8)))
+        head = cls(unit_id(fields[1]), *(fields[i] for i in range(2, 9)))
         if head.to_bytes() != data:
             raise MalformedError("a head is not in the deterministic encoding")
         return head
@@ -56,6 +60,11 @@ class Head:
     def signed(self, signer: Signer) -> bytes:
         """This head as COSE_Sign1."""
         return cose.sign1(self.to_bytes(), signer, HEAD_TYPE)
+
+
+def head_hash(message: bytes) -> bytes:
+    """What the next head carries as `previous`."""
+    return hashlib.sha256(message).digest()
 
 
 def open_head(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Head:

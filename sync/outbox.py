@@ -20,7 +20,7 @@ from typing import Literal
 from sync import chain
 from sync.errors import SyncError
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, Signer, UnitId, unit_id
-from sync.heads import Head, open_head
+from sync.heads import NO_HEAD, Head, head_hash, open_head
 from sync.merkle import Frontier
 
 Risk = Literal["low", "high"]
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, time_ms INTEGER
 CREATE TABLE IF NOT EXISTS heads (size INTEGER PRIMARY KEY, cose BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), unit TEXT NOT NULL,
   sequence INTEGER NOT NULL, chain BLOB NOT NULL, sealed INTEGER NOT NULL, frontier BLOB NOT NULL,
-  acknowledged INTEGER NOT NULL, boot INTEGER NOT NULL, counter INTEGER NOT NULL,
+  head_hash BLOB NOT NULL, acknowledged INTEGER NOT NULL, boot INTEGER NOT NULL, counter INTEGER NOT NULL,
   overflow_count INTEGER NOT NULL, overflow_reason TEXT NOT NULL, overflow_first_ms INTEGER NOT NULL) STRICT;
 """
 
@@ -179,12 +179,13 @@ class Outbox:
                 time_ms=self._now_ms(),
                 boot=state[1],
                 counter=state[2],
+                previous=state[3],
             )
             signed = head.signed(signer)
             with self._transaction():
                 changed = self._db.execute(
-                    "UPDATE state SET sealed = ?, frontier = ? WHERE sealed = ?",
-                    (head.size, frontier.to_bytes(), rows[0][0] - 1),
+                    "UPDATE state SET sealed = ?, frontier = ?, head_hash = ? WHERE sealed = ?",
+                    (head.size, frontier.to_bytes(), head_hash(signed), rows[0][0] - 1),
                 ).rowcount
                 if changed == 1:
                     self._db.execute("INSERT INTO heads VALUES (?, ?)", (head.size, signed))
@@ -356,22 +357,22 @@ class Outbox:
         ).fetchone()
         return int(row[0]) if row else None
 
-    def _unsealed(self) -> tuple[list[tuple[int, bytes, bytes]], tuple[bytes, int, int]]:
+    def _unsealed(self) -> tuple[list[tuple[int, bytes, bytes]], tuple[bytes, int, int, bytes]]:
         with self._lock, self._reading():
-            frontier, boot, counter, sealed = self._db.execute(
-                "SELECT frontier, boot, counter, sealed FROM state"
+            frontier, boot, counter, previous, sealed = self._db.execute(
+                "SELECT frontier, boot, counter, head_hash, sealed FROM state"
             ).fetchone()
             rows = self._db.execute(
                 "SELECT sequence, chain, body FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
                 (sealed, self._limits.batch_events),
             ).fetchall()
-        return rows, (frontier, boot, counter)
+        return rows, (frontier, boot, counter, previous)
 
     def _prepare(self) -> None:
         self._db.executescript(SCHEMA)
         self._db.execute(
-            "INSERT OR IGNORE INTO state VALUES (1, ?, 0, ?, 0, ?, 0, 0, 0, 0, '', 0)",
-            (self.unit, chain.genesis(self.unit), Frontier().to_bytes()),
+            "INSERT OR IGNORE INTO state VALUES (1, ?, 0, ?, 0, ?, ?, 0, 0, 0, 0, '', 0)",
+            (self.unit, chain.genesis(self.unit), Frontier().to_bytes(), NO_HEAD),
         )
         (unit,) = self._db.execute("SELECT unit FROM state").fetchone()
         if unit != self.unit:

@@ -49,7 +49,7 @@ def event(number: int = 0, **changes: Any) -> AuditEvent:
         "monotonic_ms": number * 1000,
         "door": DOORS[number % 2],
         "kind": "GRANTED",
-        "reason": "all_checks_passed",
+        "reason": "all_factors_passed",
         "attempt": uuid.UUID(int=number + 77, version=4),
         "person": pseudonym(TENANT_KEY, f"badge-{number % 5}"),
         "phrase_llr": 4.25,

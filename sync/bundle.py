@@ -1,0 +1,158 @@
+"""What an auditor takes away: a log, one event with its proof, or two heads and the proof between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
+
+from sync import chain
+from sync.cose import peek1
+from sync.errors import MalformedError
+from sync.events import UnitId, decode_map, unit_id
+from sync.heads import Head
+from sync.merkle import Frontier, consistency_proof, inclusion_proof
+
+FORMAT = "ostiary-bundle-1"
+MAX_BUNDLE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class LogBundle:
+    """Events `first` to the last head, every signed head among them, and the state just before `first`.
+
+    When `first` is not 1 (older events have passed their retention), the first head covers the event before
+    it, so that what came before is still pinned down by a signature.
+    """
+
+    unit: UnitId
+    key: bytes
+    """SubjectPublicKeyInfo, DER: which key it is said to be; a verifier brings its own copy."""
+    first: int
+    chain: bytes
+    frontier: bytes
+    events: tuple[bytes, ...]
+    heads: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        return _dump(
+            "log",
+            [self.unit, self.key, self.first, self.chain, self.frontier, [*self.events], [*self.heads]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventProof:
+    """One event, and why it is in the log that `head` signs."""
+
+    unit: UnitId
+    key: bytes
+    event: bytes
+    sequence: int
+    path: tuple[bytes, ...]
+    head: bytes
+
+    def to_bytes(self) -> bytes:
+        return _dump("event", [self.unit, self.key, self.event, self.sequence, [*self.path], self.head])
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthProof:
+    """Two heads, and why the log of the newer begins with the whole log of the older."""
+
+    unit: UnitId
+    key: bytes
+    old_head: bytes
+    new_head: bytes
+    path: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        return _dump("growth", [self.unit, self.key, self.old_head, self.new_head, [*self.path]])
+
+
+Bundle = LogBundle | EventProof | GrowthProof
+
+
+def parse(data: bytes) -> Bundle:
+    """What the bytes claim to be, types checked and nothing else. Raises MalformedError."""
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise MalformedError("a bundle has at most 1 GiB; export fewer months")
+    fields = decode_map(data)
+    if list(fields) != [0, 1, 2] or fields[0] != FORMAT or type(fields[2]) is not list:
+        raise MalformedError("this is not an ostiary bundle, or it was cut off")
+    kind, values = fields[1], fields[2]
+    forms: dict[str, tuple[Callable[..., Bundle], str]] = {
+        "log": (LogBundle, "sbibbll"),
+        "event": (EventProof, "sbbilb"),
+        "growth": (GrowthProof, "sbbbl"),
+    }
+    if not isinstance(kind, str) or kind not in forms:
+        raise MalformedError("this kind of bundle is unknown here")
+    maker, form = forms[kind]
+    if len(values) != len(form) or not all(map(_is, values, form)):
+        raise MalformedError("a bundle has a missing or mistyped field")
+    unit_id(values[0])
+    bundle = maker(*(tuple(value) if type(value) is list else value for value in values))
+    if bundle.to_bytes() != data:
+        raise MalformedError("a bundle is not in the deterministic encoding, or has bytes after its end")
+    return bundle
+
+
+def prove_event(log: LogBundle, sequence: int) -> EventProof:
+    """The proof for one event of a complete log (one that starts at event 1)."""
+    leaves, size = _leaves(log)
+    path = inclusion_proof(leaves[:size], sequence - 1)
+    return EventProof(log.unit, log.key, log.events[sequence - 1], sequence, tuple(path), log.heads[-1])
+
+
+def prove_growth(log: LogBundle, old_head: bytes) -> GrowthProof:
+    """The proof that a complete log still begins as it was when `old_head` was signed."""
+    leaves, size = _leaves(log)
+    path = consistency_proof(leaves[:size], Head.from_bytes(peek1(old_head)).size)
+    return GrowthProof(log.unit, log.key, old_head, log.heads[-1], tuple(path))
+
+
+def whole_log(unit: UnitId, events: Sequence[bytes], heads: Sequence[bytes], key: bytes) -> LogBundle:
+    """A bundle of a whole log."""
+    return LogBundle(unit, key, 1, chain.genesis(unit), Frontier().to_bytes(), tuple(events), tuple(heads))
+
+
+def key_to_der(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_from_bytes(data: bytes) -> ec.EllipticCurvePublicKey:
+    """A P-256 public key from DER or PEM. Raises MalformedError."""
+    try:
+        pem = data.lstrip().startswith(b"-----BEGIN")
+        key = load_pem_public_key(data) if pem else load_der_public_key(data)
+    except Exception as err:
+        raise MalformedError("that is no public key in PEM or DER form") from err
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise MalformedError("a unit's audit key is on the curve P-256")
+    return key
+
+
+def _leaves(log: LogBundle) -> tuple[list[bytes], int]:
+    if log.first != 1 or not log.heads:
+        raise MalformedError("proofs need a log that starts at event 1 and has a head")
+    return [chain.leaf_hash(body) for body in log.events], Head.from_bytes(peek1(log.heads[-1])).size
+
+
+def _dump(kind: str, values: list[Any]) -> bytes:
+    return cbor2.dumps({0: FORMAT, 1: kind, 2: values}, canonical=True)
+
+
+def _is(value: object, form: str) -> bool:
+    if form == "l":
+        return type(value) is list and all(type(item) is bytes for item in value)
+    return type(value) is {"s": str, "b": bytes, "i": int}[form]

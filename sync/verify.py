@@ -1,0 +1,262 @@
+"""Independent verification from a bundle and the unit's public key: says what is wrong, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import chain
+from sync.bundle import Bundle, EventProof, GrowthProof, LogBundle, key_to_der, parse
+from sync.errors import MalformedError, ProofError, SyncError
+from sync.events import Record, UnitId
+from sync.heads import NO_HEAD, Head, head_hash, open_head
+from sync.merkle import Frontier, verify_consistency, verify_inclusion
+
+MAX_FINDINGS = 100
+CLOCK_TOLERANCE_MS = 5 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, and where."""
+
+    where: str
+    what: str
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome. Sound when nothing was found; `notes` are worth knowing and accuse nobody."""
+
+    unit: str = ""
+    kind: str = ""
+    events: int = 0
+    heads: int = 0
+    first: int = 0
+    last: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings
+
+    def wrong(self, where: str, what: str) -> None:
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(where, what))
+
+
+def verify(
+    data: bytes,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    unit: UnitId | None = None,
+    checkpoints: Sequence[bytes] = (),
+) -> Report:
+    """Check a bundle against the unit's public key, brought from somewhere else.
+
+    `unit` is whose log it should be. `checkpoints` are signed heads the auditor got at other times or
+    places: the log must reach at least as far and agree with them. Without one, a log that simply ends
+    early looks like an honest log of an earlier day, and the report says so.
+    """
+    report = Report()
+    try:
+        bundle = parse(data)
+    except MalformedError as err:
+        report.wrong("the file", str(err))
+        return report
+    report.unit = bundle.unit
+    # 1. Whose log, and whose key.
+    if unit is not None and bundle.unit != unit:
+        report.wrong("the file", f"it is about {bundle.unit}, not {unit}")
+    if bundle.key != key_to_der(key):
+        report.wrong("the file", "it names another key than the one you brought")
+    _verify_kind(bundle, key, checkpoints, report)
+    return report
+
+
+def _verify_kind(
+    bundle: Bundle, key: ec.EllipticCurvePublicKey, checkpoints: Sequence[bytes], report: Report
+) -> None:
+    if isinstance(bundle, LogBundle):
+        report.kind = "log"
+        _LogCheck(bundle, key, report).run(checkpoints)
+    elif isinstance(bundle, EventProof):
+        report.kind = "event"
+        _check(report, "the event", lambda: _verify_event(bundle, key, report))
+    else:
+        report.kind = "growth"
+        _check(report, "the two heads", lambda: _verify_growth(bundle, key, report))
+
+
+def _verify_event(proof: EventProof, key: ec.EllipticCurvePublicKey, report: Report) -> None:
+    head = open_head(proof.head, key, proof.unit)
+    record = Record.from_bytes(proof.event)
+    if record.unit != proof.unit or record.sequence != proof.sequence:
+        raise ProofError("the event says that it is another one")
+    leaf = chain.leaf_hash(proof.event)
+    verify_inclusion(leaf, proof.sequence - 1, head.size, proof.path, head.root)
+    report.events, report.heads, report.first, report.last = 1, 1, proof.sequence, proof.sequence
+
+
+def _verify_growth(proof: GrowthProof, key: ec.EllipticCurvePublicKey, report: Report) -> None:
+    old, new = (open_head(message, key, proof.unit) for message in (proof.old_head, proof.new_head))
+    verify_consistency(old.size, old.root, new.size, new.root, proof.path)
+    report.heads, report.first, report.last = 2, old.size, new.size
+
+
+class _LogCheck:
+    """Walks a log once, from its start to its last head."""
+
+    def __init__(self, bundle: LogBundle, key: ec.EllipticCurvePublicKey, report: Report) -> None:
+        self._bundle = bundle
+        self._key = key
+        self._report = report
+        self._heads: dict[int, Head] = {}
+        self._chains: dict[int, bytes] = {}
+
+    def run(self, checkpoints: Sequence[bytes]) -> None:
+        bundle, report = self._bundle, self._report
+        report.first, report.events = bundle.first, len(bundle.events)
+        report.last = bundle.first + len(bundle.events) - 1
+        # 2. Every head is signed by the unit and follows the one before.
+        self._open_heads()
+        # 3. The log starts where a log starts, or where a head pins it down.
+        self._check_start()
+        # 4. Every event is well formed, in its place, and under a head that agrees.
+        self._walk()
+        # 5. The last head covers the last event.
+        if not self._heads or max(self._heads) != report.last:
+            report.wrong("the end of the log", "no signed head covers the last event")
+        # 6. What the auditor already knew must still be true.
+        self._check_checkpoints(checkpoints)
+
+    def _open_heads(self) -> None:
+        bundle, report = self._bundle, self._report
+        previous: Head | None = None
+        before = NO_HEAD
+        for number, message in enumerate(bundle.heads, start=1):
+            where = f"head {number}"
+            try:
+                head = open_head(message, self._key, bundle.unit)
+            except SyncError as err:
+                report.wrong(where, str(err))
+                before = b""  # the next head cannot be held against one that was not readable
+                continue
+            if previous is None and bundle.first > 1 and number == 1:
+                before = head.previous
+            if before and head.previous != before:
+                report.wrong(where, "a signed head before it is missing, was added or was replaced")
+            if previous and (head.size <= previous.size or head.boot < previous.boot):
+                report.wrong(where, "it is not newer than the head before it")
+            if previous and head.counter < previous.counter:
+                report.wrong(where, "the unit's counter went back: an old disk was put in")
+            self._heads[head.size] = head
+            previous, before = head, head_hash(message)
+            report.heads += 1
+
+    def _check_start(self) -> None:
+        bundle, report = self._bundle, self._report
+        if bundle.first < 1:
+            report.wrong("the start of the log", "events are numbered from 1")
+        elif bundle.first == 1:
+            if bundle.chain != chain.genesis(bundle.unit) or bundle.frontier != Frontier().to_bytes():
+                report.wrong("the start of the log", "it does not start as a new log of this unit does")
+        else:
+            head = self._heads.get(bundle.first - 1)
+            try:
+                frontier = Frontier.from_bytes(bundle.frontier)
+            except MalformedError as err:
+                report.wrong("the start of the log", str(err))
+                return
+            if head is None:
+                report.wrong("the start of the log", "no signed head covers the event before the first")
+            elif (head.chain, head.root, head.size) != (bundle.chain, frontier.root(), frontier.size):
+                report.wrong("the start of the log", "it disagrees with the signed head before it")
+            report.notes.append(f"events before {bundle.first} are not in this file (retention)")
+
+    def _walk(self) -> None:
+        bundle, report = self._bundle, self._report
+        link, covered = bundle.chain, bundle.first - 1
+        self._chains[covered] = link
+        try:
+            tree: Frontier | None = Frontier.from_bytes(bundle.frontier)
+        except MalformedError:
+            tree = None
+        pending: list[bytes] = []
+        last: Record | None = None
+        for sequence, body in enumerate(bundle.events, start=bundle.first):
+            last = self._check_event(sequence, body, last)
+            leaf = chain.leaf_hash(body)
+            link = chain.link(link, leaf)
+            pending.append(leaf)
+            self._chains[sequence] = link
+            head = self._heads.get(sequence)
+            if head is None:
+                continue
+            tree = tree.extended(pending) if tree else None
+            where = f"events {covered + 1} to {sequence}"
+            if head.chain != link:
+                report.wrong(where, "they are not what the unit signed: edited, removed, added or reordered")
+                # Go on from what was signed, so that one edit is reported once and in its place.
+                link, tree = head.chain, None
+                self._chains[sequence] = link
+            elif tree is not None and head.root != tree.root():
+                report.wrong(where, "the Merkle root is not what the unit signed")
+                tree = None
+            pending.clear()
+            covered = sequence
+        for size in self._heads:
+            if size > report.last:
+                report.wrong(f"head over {size} events", "the events that it signs are missing")
+            elif size < bundle.first - 1:
+                report.wrong(f"head over {size} events", "it is older than this file")
+
+    def _check_event(self, sequence: int, body: bytes, last: Record | None) -> Record | None:
+        report, where = self._report, f"event {sequence}"
+        try:
+            record = Record.from_bytes(body)
+        except MalformedError as err:
+            report.wrong(where, str(err))
+            return last
+        if record.unit != self._bundle.unit or record.sequence != sequence:
+            report.wrong(where, f"it says it is event {record.sequence} of {record.unit}")
+        if last is not None:
+            if record.event.boot < last.event.boot:
+                report.wrong(where, "the boot number went back")
+            elif record.event.boot == last.event.boot:
+                drift = (record.event.time_ms - last.event.time_ms) - (
+                    record.event.monotonic_ms - last.event.monotonic_ms
+                )
+                if abs(drift) > CLOCK_TOLERANCE_MS and len(report.notes) < MAX_FINDINGS:
+                    report.notes.append(f"{where}: the unit's clock was moved by {drift / 1000:.0f} s")
+        return record
+
+    def _check_checkpoints(self, checkpoints: Sequence[bytes]) -> None:
+        bundle, report = self._bundle, self._report
+        if not checkpoints:
+            report.notes.append(
+                "no checkpoint was given, so a log that ends early cannot be told from an older export"
+            )
+        for message in checkpoints:
+            try:
+                head = open_head(message, self._key, bundle.unit)
+            except SyncError as err:
+                report.wrong("your checkpoint", str(err))
+                continue
+            known = self._chains.get(head.size)
+            if head.size > report.last:
+                report.wrong("the end of the log", f"it ends before event {head.size} of your checkpoint")
+            elif head.size < bundle.first - 1:
+                report.notes.append(f"your checkpoint over {head.size} events is older than this file")
+            elif known != head.chain:
+                report.wrong(f"events up to {head.size}", "your checkpoint disagrees: the log was rewritten")
+
+
+def _check(report: Report, where: str, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except SyncError as err:
+        report.wrong(where, str(err))
