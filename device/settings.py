@@ -8,11 +8,15 @@ import os
 import tomllib
 import types
 import typing
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from device.audio.settings import AudioSettings
+from device.challenge import ChallengeSettings
 from device.errors import DeviceError
+from device.secure_store.settings import StoreSettings
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
@@ -38,17 +42,21 @@ class DoorSettings:
     """Which door this is and how long its strike stays released."""
 
     name: str = "door-1"
-    unit: str = "unit-1"
-    unlock_s: float = field(default=5.0, metadata={"min": 0.5, "max": 30.0})
-    challenge_style: str = field(default="words", metadata={"choices": ("words", "digits", "code")})
+    unit: str = "site-1/unit-1"
+    unlock_s: float = field(default=5.0, metadata={"low": 0.5, "high": 30.0})
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """How much of the machine one judgement may use."""
 
-    threads: int = field(default=2, metadata={"min": 1, "max": 16})
-    timeout_s: float = field(default=10.0, metadata={"min": 0.5, "max": 60.0})
+    threads: int = field(default=2, metadata={"low": 1, "high": 16})
+    timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
+
+
+def _laptop_store() -> StoreSettings:
+    """Without a settings file this is somebody's laptop; a unit's file says `profile = "production"`."""
+    return StoreSettings(profile="laptop", keystore="software")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,10 @@ class Settings:
     """Everything that an operator may set. Each leaf carries its own limits."""
 
     door: DoorSettings = field(default_factory=DoorSettings)
+    audio: AudioSettings = field(default_factory=AudioSettings)
+    challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    store: StoreSettings = field(default_factory=_laptop_store)
 
 
 def load(path: Path | None = None) -> Settings:
@@ -76,57 +87,59 @@ def load(path: Path | None = None) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
     mistakes: list[str] = []
-    settings: Settings = build(Settings, table, "", mistakes)
+    settings: Settings = build(Settings(), table, "", mistakes)
     if mistakes:
         raise SettingsError(f"{path}: " + "; ".join(mistakes))
     return settings
 
 
-def build(kind: type[Any], table: dict[str, Any], prefix: str, mistakes: list[str]) -> Any:
-    """A `kind` from `table`; what is wrong is appended to `mistakes` and the default kept."""
-    known = {f.name: f for f in fields(kind)}
-    hints = typing.get_type_hints(kind)
+def build(base: Any, table: dict[str, Any], prefix: str, mistakes: list[str]) -> Any:
+    """`base` with what `table` sets; what is wrong is appended to `mistakes` and the base's value kept."""
+    known = {item.name: item for item in fields(base)}
+    hints = typing.get_type_hints(type(base))
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f", did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
             mistakes.append(f"unknown key `{prefix}{key}`{hint}")
-            continue
-        wanted = hints[key]
-        if is_dataclass(wanted):
+        elif is_dataclass(getattr(base, key)):
             if isinstance(value, dict):
-                values[key] = build(typing.cast("type[Any]", wanted), value, f"{prefix}{key}.", mistakes)
+                values[key] = build(getattr(base, key), value, f"{prefix}{key}.", mistakes)
             else:
                 mistakes.append(f"`{prefix}{key}` must be a table")
-            continue
-        mistake, converted = _convert(value, wanted, known[key].metadata)
-        if mistake:
-            mistakes.append(f"`{prefix}{key}` {mistake}")
         else:
-            values[key] = converted
+            try:
+                values[key] = _convert(value, hints[key], known[key].metadata)
+            except ValueError as err:
+                mistakes.append(f"`{prefix}{key}` {err}")
     try:
-        return kind(**values)
+        return replace(base, **values)
     except ValueError as err:
         mistakes.append(f"`{prefix.rstrip('.') or 'settings'}`: {err}")
-        return kind()
+        return base
 
 
-def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> tuple[str | None, Any]:
+def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
+    """`value` as the type the field wants; raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
         wanted = next(a for a in typing.get_args(wanted) if a is not types.NoneType)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise ValueError("must be a list")
+        return tuple(_convert(item, typing.get_args(wanted)[0], {}) for item in value)
+    if issubclass(wanted, StrEnum):
+        if value not in list(wanted):
+            raise ValueError(f"must be one of {', '.join(wanted)}, not {value!r}")
+        return wanted(value)
+    if wanted is float and type(value) is int:
         value = float(value)
     if wanted is Path and isinstance(value, str):
         value = Path(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        return f"must be a {wanted.__name__}, not {type(value).__name__}", None
+        raise ValueError(f"must be a {wanted.__name__}, not {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
-        return "must be finite", None
-    if "choices" in limits and value not in limits["choices"]:
-        return f"must be one of {', '.join(limits['choices'])}, not {value!r}", None
-    if "min" in limits and value < limits["min"]:
-        return f"must be at least {limits['min']}, not {value}", None
-    if "max" in limits and value > limits["max"]:
-        return f"must be at most {limits['max']}, not {value}", None
-    return None, value
+        raise ValueError("must be finite")
+    if "low" in limits and not limits["low"] <= value <= limits["high"]:
+        raise ValueError(f"must be between {limits['low']} and {limits['high']}, not {value!r}")
+    return value

@@ -1,0 +1,90 @@
+"""Settings: every mistake is reported at once, with the nearest key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device.settings import MAX_SETTINGS_BYTES, Settings, SettingsError, load
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "ostiary.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
+    assert load() == Settings()
+
+
+def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSTIARY_CONFIG", str(written(tmp_path, '[door]\nname = "pharmacy"\n')))
+    assert load().door.name == "pharmacy"
+
+
+def test_a_table_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, "[audio.endpointer]\nend_ms = 500\n[store]\nretention_days = 90\n"))
+    assert settings.audio.endpointer.end_ms == 500
+    assert settings.audio.quality == Settings().audio.quality
+    assert settings.store.keystore == Settings().store.keystore
+
+
+def test_numbers_lists_and_choices_take_their_own_types(tmp_path: Path) -> None:
+    settings = load(
+        written(tmp_path, '[door]\nunlock_s = 3\n[challenge]\nstyle = "digits"\n[store]\npcrs = [0, 7]\n')
+    )
+    assert settings.door.unlock_s == 3.0
+    assert settings.challenge.style == "digits"
+    assert settings.store.pcrs == (0, 7)
+
+
+def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
+    text = """
+    [door]
+    nmae = "pharmacy"
+    unlock_s = 1000
+    [judge]
+    threads = "two"
+    timeout_s = nan
+    [challenge]
+    style = "song"
+    [audio]
+    quality = 3
+    [sotre]
+    """
+    with pytest.raises(SettingsError) as caught:
+        load(written(tmp_path, text))
+    message = str(caught.value)
+    assert message.count(";") == 6
+    for part in ("did you mean `name`", "`door.unlock_s`", "`judge.threads`", "`judge.timeout_s`", "song"):
+        assert part in message
+    assert "`audio.quality` must be a table" in message
+    assert "did you mean `store`" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["not toml [", "\x00"])
+def test_what_is_no_toml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="cannot read settings"):
+        load(written(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ostiary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="cannot read settings"):
+        load(tmp_path / "ostiary.toml")
+
+
+def test_a_missing_or_endless_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read settings"):
+        load(tmp_path / "absent.toml")
+    with pytest.raises(SettingsError, match="larger than"):
+        load(written(tmp_path, "#" * (MAX_SETTINGS_BYTES + 1)))
+
+
+def test_a_software_keystore_is_refused_in_production(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="refused in production"):
+        load(written(tmp_path, '[store]\nprofile = "production"\nkeystore = "software"\n'))
