@@ -204,7 +204,6 @@ _FAILURES = frozenset(
         Outcome.DENIED_PHRASE,
         Outcome.DENIED_VOICE,
         Outcome.DENIED_SPOOF,
-        Outcome.DENIED_REPLAY,
         Outcome.DENIED_UNKNOWN,
         Outcome.STEP_UP,
     }
