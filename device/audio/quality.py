@@ -114,7 +114,9 @@ def _has_pitch(wave: _Frames, speech: Flags) -> bool:
     correlation = np.fft.irfft(power, axis=1)
     # The window's own autocorrelation is divided out (Boersma 1993), or long periods would look weak.
     strength = (correlation[:, _LAGS] / _WINDOW_CORRELATION[_LAGS]).max(axis=1)
-    pitched = strength > PITCH_STRENGTH * np.maximum(correlation[:, 0], 1e-12)
+    strength /= np.maximum(correlation[:, 0], 1e-12)
+    # Nothing repeats itself better than perfectly: more than that is a click in the window's skirt.
+    pitched = (strength > PITCH_STRENGTH) & (strength < 1.2)
     return float(pitched.mean()) >= MIN_PITCHED_FRACTION
 
 

@@ -39,7 +39,7 @@ def read_recording(path: str | os.PathLike[str], limits: FileLimits) -> Samples:
 
     Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`.
     """
-    name = Path(path).name
+    name = "".join(letter if letter.isprintable() else "?" for letter in Path(path).name)
     with _opened(path, name, limits) as (descriptor, size):
         _check_container(descriptor, size, name)
         try:

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device.audio import FileLimits, TooLongError, UnreadableAudioError, load_utterance
+from device.audio.recording import read_recording
+from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
+from tests.speech import Reading
+
+LIMITS = FileLimits()
+
+
+@pytest.fixture
+def speech(reader: list[Reading]) -> np.ndarray:
+    return read(reader[1].path)
+
+
+def test_a_16_khz_mono_file_is_read_bit_for_bit(reader: list[Reading]) -> None:
+    assert np.array_equal(read_recording(reader[1].path, LIMITS), read(reader[1].path))
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_wav_and_flac_give_the_same_samples(tmp_path: Path, speech: np.ndarray, suffix: str) -> None:
+    path = write(tmp_path / f"speech{suffix}", speech)
+    assert np.array_equal(read_recording(path, LIMITS), speech)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_any_usual_rate_becomes_16_khz(tmp_path: Path, rate_hz: int) -> None:
+    at = np.arange(2 * rate_hz) / rate_hz
+    path = write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 1_000 * at), rate_hz)
+    samples = read_recording(path, LIMITS)
+    assert samples.dtype == np.int16
+    assert abs(len(samples) - 32_000) <= 2
+    spectrum = np.abs(np.fft.rfft(samples[8_000:24_000]))
+    assert np.argmax(spectrum) == 1_000
+    assert 15_900 < np.abs(samples[8_000:24_000]).max() < 16_800
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_every_linear_sample_format_is_taken(tmp_path: Path, speech: np.ndarray, subtype: str) -> None:
+    samples = read_recording(write(tmp_path / "speech.wav", speech / 32_768, subtype=subtype), LIMITS)
+    assert np.abs(samples.astype(int) - speech).max() <= (256 if subtype == "PCM_U8" else 1)
+
+
+def test_two_channels_that_agree_become_one(tmp_path: Path, speech: np.ndarray) -> None:
+    path = write(tmp_path / "stereo.wav", np.stack((speech, speech), axis=1))
+    assert np.array_equal(read_recording(path, LIMITS), speech)
+
+
+def test_two_channels_with_different_voices_are_refused(
+    tmp_path: Path, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    one, other = read(reader[1].path)[:16_000], read(other_reader[1].path)[:16_000]
+    path = write(tmp_path / "stereo.wav", np.stack((one, other), axis=1))
+    with pytest.raises(UnreadableAudioError, match="record in mono"):
+        read_recording(path, LIMITS)
+
+
+def test_two_channels_that_cancel_each_other_are_refused(tmp_path: Path, speech: np.ndarray) -> None:
+    path = write(tmp_path / "stereo.wav", np.stack((speech, -speech), axis=1))
+    with pytest.raises(UnreadableAudioError, match="record in mono"):
+        read_recording(path, LIMITS)
+
+
+def test_more_than_two_channels_are_refused(tmp_path: Path, speech: np.ndarray) -> None:
+    path = write(tmp_path / "three.wav", np.stack((speech, speech, speech), axis=1))
+    with pytest.raises(UnreadableAudioError, match="3 channels"):
+        read_recording(path, LIMITS)
+
+
+@pytest.mark.parametrize("rate_hz", [4_000, 7_999, 192_001, 384_000])
+def test_a_rate_that_no_microphone_has_is_refused(tmp_path: Path, rate_hz: int) -> None:
+    path = write(tmp_path / "rate.wav", tone(1.0), rate_hz)
+    with pytest.raises(UnreadableAudioError, match=f"{rate_hz} Hz is no rate we take"):
+        read_recording(path, LIMITS)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    path.touch()
+    with pytest.raises(UnreadableAudioError, match="the file is empty"):
+        read_recording(path, LIMITS)
+
+
+@pytest.mark.parametrize("length", [1, 4, 11, 12, 20, 30, 40])
+def test_a_header_cut_short_is_refused(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "header.wav"
+    path.write_bytes(wav_bytes(tone(1.0).tobytes())[:length])
+    with pytest.raises(UnreadableAudioError):
+        read_recording(path, LIMITS)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 1_000, 31_999])
+def test_samples_cut_short_are_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "truncated.wav"
+    path.write_bytes(wav_bytes(tone(1.0).tobytes())[: 44 + kept])
+    with pytest.raises(UnreadableAudioError, match=f"cut short \\({kept} of 32000 bytes"):
+        read_recording(path, LIMITS)
+
+
+def test_a_header_that_promises_two_hours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav_bytes(tone(1.0).tobytes(), promised=2 * 3_600 * 32_000))
+    with pytest.raises(UnreadableAudioError, match="cut short"):
+        read_recording(path, LIMITS)
+
+
+def test_a_streamed_header_that_does_not_know_its_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.wav"
+    path.write_bytes(wav_bytes(tone(1.0).tobytes(), promised=0xFFFFFFFF))
+    with pytest.raises(UnreadableAudioError, match="cut short"):
+        read_recording(path, LIMITS)
+
+
+def test_a_header_that_promises_no_samples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.wav"
+    path.write_bytes(wav_bytes(b""))
+    with pytest.raises(UnreadableAudioError, match="no samples"):
+        read_recording(path, LIMITS)
+
+
+def test_a_wav_of_a_thousand_tiny_chunks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chunks.wav"
+    path.write_bytes(b"RIFF\xff\xff\x00\x00WAVE" + b"junk\x00\x00\x00\x00" * 1_000)
+    with pytest.raises(UnreadableAudioError, match="header"):
+        read_recording(path, LIMITS)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+def test_a_flac_cut_short_is_refused(tmp_path: Path, speech: np.ndarray, part: float) -> None:
+    whole = write(tmp_path / "whole.flac", speech).read_bytes()
+    path = tmp_path / "truncated.flac"
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(UnreadableAudioError):
+        read_recording(path, LIMITS)
+
+
+def test_a_flac_that_promises_two_hours_is_refused(tmp_path: Path, speech: np.ndarray) -> None:
+    content = bytearray(write(tmp_path / "whole.flac", speech).read_bytes())
+    # STREAMINFO: 36 bits of total samples end 26 bytes into the file.
+    content[22:26] = (2 * 3_600 * 16_000).to_bytes(4, "big")
+    path = tmp_path / "long.flac"
+    path.write_bytes(content)
+    with pytest.raises(TooLongError, match="longer than 60 s"):
+        read_recording(path, LIMITS)
+
+
+def test_a_flac_with_bytes_overwritten_is_refused(tmp_path: Path, speech: np.ndarray) -> None:
+    content = bytearray(write(tmp_path / "whole.flac", speech).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4_000] = bytes(4_000)
+    path = tmp_path / "damaged.flac"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableAudioError):
+        read_recording(path, LIMITS)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    wave = 0.3 * np.sin(np.arange(32_000) / 20)
+    wave[20_000] = value
+    path = write(tmp_path / "nan.wav", wave, subtype="FLOAT")
+    with pytest.raises(UnreadableAudioError, match="no sound"):
+        read_recording(path, LIMITS)
+
+
+def test_floats_beyond_full_scale_are_clipped_and_not_wrapped(tmp_path: Path) -> None:
+    path = write(tmp_path / "hot.wav", np.array([0.0, 5.0, -5.0, 1e30, 0.0]), subtype="FLOAT")
+    assert read_recording(path, LIMITS).tolist() == [0, 32_767, -32_768, 32_767, 0]
+
+
+def test_a_text_file_named_wav_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.wav"
+    path.write_text("This is a note about a door, not the sound of one.\n" * 100)
+    with pytest.raises(UnreadableAudioError, match="not a WAV or FLAC file"):
+        read_recording(path, LIMITS)
+
+
+def test_other_codings_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "law.wav", tone(1.0), subtype="ULAW")
+    with pytest.raises(UnreadableAudioError, match="ULAW"):
+        read_recording(path, LIMITS)
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableAudioError, match="not a file"):
+        read_recording(tmp_path, LIMITS)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableAudioError, match=r"gone\.wav: cannot be opened"):
+        read_recording(tmp_path / "gone.wav", LIMITS)
+
+
+@pytest.mark.timeout(10)
+def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.wav"
+    os.mkfifo(path)
+    with pytest.raises(UnreadableAudioError, match="not a file"):
+        read_recording(path, LIMITS)
+
+
+def test_a_file_of_many_bytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.wav"
+    with path.open("wb") as file:
+        file.truncate(LIMITS.max_bytes + 1)  # sparse: takes no disk
+    with pytest.raises(TooLongError, match="larger than 32 MiB"):
+        read_recording(path, LIMITS)
+
+
+def test_a_file_of_many_seconds_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.flac", hush(61.0, 0.0))
+    with pytest.raises(TooLongError, match="longer than 60 s"):
+        read_recording(path, LIMITS)
+
+
+def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "two\nlines.wav"
+    path.touch()
+    with pytest.raises(UnreadableAudioError) as refused:
+        load_utterance(path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_speech_on_a_dc_offset_is_still_read(tmp_path: Path, speech: np.ndarray) -> None:
+    path = write(
+        tmp_path / "offset.wav", np.clip(speech.astype(int) + 6_000, -32_768, 32_767).astype("int16")
+    )
+    straight, offset = load_utterance(write(tmp_path / "straight.wav", speech)), load_utterance(path)
+    assert offset.quality.snr_db == pytest.approx(straight.quality.snr_db, abs=3.0)
+    assert offset.quality.level_dbfs == pytest.approx(straight.quality.level_dbfs, abs=0.5)
+    assert offset.duration_s == pytest.approx(straight.duration_s, abs=0.2)
+
+
+def test_joined_sounds_survive_a_round_trip(tmp_path: Path) -> None:
+    samples = join(hush(0.3), tone(0.5), hush(0.3))
+    assert np.array_equal(read_recording(write(tmp_path / "join.flac", samples), LIMITS), samples)
