@@ -95,7 +95,8 @@ def _method(report: Report) -> str:
         f"<dl><dt>manifest</dt><dd>{escape(source.manifest)}, SHA-256 {source.manifest_sha256}</dd>"
         f"<dt>machine</dt><dd>{escape(source.machine)}</dd>{versions}</dl>"
         "<p>EER: linear between the points of the empirical curve; report.json also has the convex-hull "
-        "value. FRR at a FAR is never interpolated. Cllr in bits. Every score comes from the door's own code.</p>"
+        "value. FRR at a FAR is never interpolated. Cllr in bits. Every score comes from the door's own "
+        "code.</p>"
         + (f"<h3>Could not be scored ({len(report.unreadable)})</h3><table>{lost}</table>" if lost else "")
         + (
             f'<h3>The door would ask again ({len(report.refused)})</h3><p class="soft">Its audio checks turn '

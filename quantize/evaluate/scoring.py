@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from device.audio import AudioSettings, QualityError, load_utterance
+from device.audio import AudioSettings, load_utterance
 from device.audio.recording import read_recording
 from device.errors import DeviceError
 from device.judge import SpoofCheck, Wave, WordsCheck
@@ -34,8 +34,9 @@ class Embedder(Protocol):
 class Reader:
     """Reads recordings as the door hears them and remembers which it would turn away.
 
-    A recording that the audio checks refuse is read whole instead, so that error rates are not flattered by
-    leaving the difficult ones out; `refused` says which and why. `unreadable` are those without any samples.
+    A recording that the audio checks refuse, or whose speech is too short to judge, is taken whole instead, so
+    that error rates are not flattered by leaving the difficult ones out; `refused` says which and why.
+    `unreadable` are those of which nothing could be judged.
     """
 
     root: Path
@@ -43,20 +44,21 @@ class Reader:
     refused: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def wave(self, recording: Recording) -> Wave | None:
-        """float32 of shape (n,) in [-1, 1), or None when the file cannot be read."""
+    def attempt(self, recording: Recording, work: Callable[[Wave], T]) -> T | None:
+        """`work` on the speech in the recording, else on all of it; None when neither can be done."""
         path = self.root / recording.path
         try:
-            return load_utterance(path, self.settings).wave()
-        except QualityError as err:
+            return work(load_utterance(path, self.settings).wave())
+        except DeviceError as err:
             reason = str(err)
         try:
             whole = read_recording(path, self.settings.file)
+            done = work(whole.astype(np.float32) / np.float32(32768.0))
         except DeviceError as err:
             self.unreadable[recording.path] = str(err)
             return None
         self.refused[recording.path] = reason
-        return whole.astype(np.float32) / np.float32(32768.0)
+        return done
 
 
 def embed_all(
@@ -65,7 +67,7 @@ def embed_all(
     """An embedding for every recording that has one; the others are noted in `reader.unreadable`."""
     found: dict[str, Embedding] = {}
     for recording in recordings:
-        embedding = _attempt(recording, reader, embedder.embed)
+        embedding = reader.attempt(recording, embedder.embed)
         if embedding is not None:
             found[recording.path] = embedding
         tick()
@@ -78,7 +80,7 @@ def spoof_llrs(
     """The liveness LLR of every recording that has one."""
     found: dict[str, float] = {}
     for recording in recordings:
-        llr = _attempt(recording, reader, check.llr)
+        llr = reader.attempt(recording, check.llr)
         if llr is not None:
             found[recording.path] = llr
         tick()
@@ -96,22 +98,11 @@ def phrase_scores(
             right, wrong = check.score(wave, trial.right), check.score(wave, trial.wrong)
             return PhraseScores(right.llr, wrong.llr, right.transcript)
 
-        scores = _attempt(trial.recording, reader, both)
+        scores = reader.attempt(trial.recording, both)
         if scores is not None:
             found[trial.recording.path] = scores
         tick()
     return found
-
-
-def _attempt(recording: Recording, reader: Reader, work: Callable[[Wave], T]) -> T | None:
-    wave = reader.wave(recording)
-    if wave is None:
-        return None
-    try:
-        return work(wave)
-    except DeviceError as err:
-        reader.unreadable[recording.path] = str(err)
-        return None
 
 
 class Bars:

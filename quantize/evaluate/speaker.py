@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from quantize.errors import QuantizeError
 from quantize.evaluate.detection import Detection, Trials, measure
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.metrics import Array, Costs
@@ -75,13 +76,18 @@ def template(embeddings: list[Embedding]) -> Embedding:
 
 
 def score_matrix(plan: SpeakerPlan, embeddings: Embeddings) -> Matrix:
-    """Enrol everyone, then score every probe at every door."""
-    speakers = tuple(plan.enrolments)
-    templates = np.stack(
-        [template([embeddings[r.path] for r in plan.enrolments[speaker]]) for speaker in speakers]
-    )
-    probes = np.stack([embeddings[r.path] for r in plan.probes])
-    return Matrix(speakers, plan.probes, (templates @ probes.T).astype(np.float64))
+    """Enrol everyone, then score every probe at every door. What has no embedding takes no part."""
+    voices = {
+        speaker: template([embeddings[r.path] for r in files if r.path in embeddings])
+        for speaker, files in plan.enrolments.items()
+        if any(r.path in embeddings for r in files)
+    }
+    probes = tuple(r for r in plan.probes if r.path in embeddings and r.speaker in voices)
+    if len(voices) < 2 or not probes:
+        raise QuantizeError("fewer than two speakers could be enrolled and probed; see the recordings")
+    heard = np.stack([embeddings[r.path] for r in probes])
+    scores = np.stack(list(voices.values())) @ heard.T
+    return Matrix(tuple(voices), probes, scores.astype(np.float64))
 
 
 def views(plan: SpeakerPlan) -> dict[str, frozenset[str]]:
@@ -116,6 +122,9 @@ def evaluate_speaker(
     return SpeakerResult(model, llr is not None, threshold_llr if llr is not None else None, found)
 
 
-def decision_flips(one: Matrix, other: Matrix, threshold: float) -> float:
-    """The share of trials that two models decide differently at the same score threshold."""
-    return float(np.mean((one.scores >= threshold) != (other.scores >= threshold)))
+def decision_flips(one: Matrix, other: Matrix, threshold: float, speakers: Collection[str]) -> float:
+    """The share of trials among `speakers` that two models decide differently at the same score threshold."""
+    rows = np.array([speaker in speakers for speaker in one.speakers])
+    columns = np.array([probe.speaker in speakers for probe in one.probes])
+    flipped = (one.scores >= threshold) != (other.scores >= threshold)
+    return float(np.mean(flipped[np.ix_(rows, columns)]))

@@ -1,0 +1,163 @@
+"""`ostiary evaluate`: error rates over a manifest of recordings, as report.json and report.html."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from device.policy import Thresholds
+from device.settings import models_dir
+from quantize.errors import QuantizeError
+from quantize.evaluate import page
+from quantize.evaluate.machine import describe_machine
+from quantize.evaluate.manifest import Recording, read_manifest
+from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, Provenance, Report
+from quantize.evaluate.run import Plan, evaluate_all
+from quantize.evaluate.scoring import Bars
+
+PARTS = ("speaker", "spoof", "phrase")
+SPEAKER_MODELS = (PRODUCT_MODEL, FLOAT_MODEL, PEER_MODEL)
+
+
+@click.command(
+    epilog="Example: ostiary evaluate --manifest data/manifest.tsv --root data --out report --only speaker"
+)
+@click.option(
+    "--manifest",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Tab-separated list: path, label, speaker, system; text, group and gender where known.",
+)
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that the paths start from.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where report.json and report.html go; made if missing.",
+)
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="One part only; may be repeated.")
+@click.option(
+    "--speaker-model",
+    multiple=True,
+    type=click.Choice((*SPEAKER_MODELS, "all")),
+    help="Which speaker models to compare; the door's own is always measured.",
+)
+@click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="The model directory.")
+@click.option(
+    "--reference",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the float reference models are kept or built; `reference` beside the models by default.",
+)
+@click.option(
+    "--replicates",
+    default=300,
+    show_default=True,
+    type=click.IntRange(0, 10_000),
+    help="Bootstrap replicates behind every interval.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def evaluate(
+    manifest: Path,
+    root: Path,
+    out: Path,
+    only: tuple[str, ...],
+    speaker_model: tuple[str, ...],
+    models: Path | None,
+    reference: Path | None,
+    replicates: int,
+    as_json: bool,
+) -> None:
+    """Error rates of the door's own checks over a manifest of recordings.
+
+    Speakers with five or more bona fide files: the first three by path enrol, the rest probe, every other
+    speaker's probes are impostors. Every spoof faces all bona fide speech. Files with a text are held against
+    it and against another one. Writes report.json and report.html.
+    """
+    recordings = read_manifest(manifest, root)
+    folder = models or models_dir()
+    chosen = set(SPEAKER_MODELS if "all" in speaker_model else speaker_model) | {PRODUCT_MODEL}
+    plan = Plan(
+        parts=frozenset(only or PARTS),
+        speaker_models=tuple(model for model in SPEAKER_MODELS if model in chosen),
+        models_dir=folder,
+        reference_dir=reference or folder.parent / "reference",
+        thresholds=Thresholds(),
+        replicates=replicates,
+    )
+    with Bars() as bars:
+        findings = evaluate_all(recordings, root, plan, bars)
+    report = findings(_provenance(manifest, recordings))
+    _write(out / "report.json", report.to_json())
+    _write(out / "report.html", page.render(report))
+    if as_json:
+        click.echo(json.dumps(report.summary(), indent=1, allow_nan=False))
+    else:
+        _tell(report, out)
+
+
+def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
+    return Provenance(
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        manifest=manifest.name,
+        manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        files=len(recordings),
+        bona_fide=sum(r.label == "bonafide" for r in recordings),
+        spoofs=sum(r.label == "spoof" for r in recordings),
+        speakers=len({r.speaker for r in recordings if r.speaker}),
+        versions={"ostiary": version("ostiary")},
+        machine=describe_machine(),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or the old file: a reader never finds half a report."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as err:
+        raise QuantizeError(f"cannot write {path}: {err.strerror}; choose another --out") from err
+
+
+def _tell(report: Report, out: Path) -> None:
+    for result in report.speaker:
+        for name, view in result.views.items():
+            figure = view.figures["eer"]
+            click.echo(
+                f"voice  {result.model:<12} {name:<10} EER {_percent(figure.value)}"
+                f"  ({_percent(figure.low)} to {_percent(figure.high)})"
+            )
+    if report.spoof:
+        worst = report.spoof.worst_attack_by_eer
+        pooled = report.spoof.pooled.figures["eer"]
+        click.echo(
+            f"spoof  pooled EER {_percent(pooled.value)}"
+            f"  ({_percent(pooled.low)} to {_percent(pooled.high)}), worst {worst} "
+            f"{_percent(report.spoof.attacks[worst].figures['eer'].value)}"
+        )
+    if report.phrase:
+        for name, rate in report.phrase.right_phrase_accepted.items():
+            click.echo(
+                f"phrase {name:<10} right accepted {_percent(rate)}, wrong accepted "
+                f"{_percent(report.phrase.wrong_phrase_accepted[name])}"
+            )
+    if report.unreadable:
+        click.echo(
+            f"{len(report.unreadable)} recordings could not be scored; the report lists them", err=True
+        )
+    click.echo(f"Written: {out / 'report.html'} and {out / 'report.json'}")
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"

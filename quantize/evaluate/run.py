@@ -1,0 +1,178 @@
+"""One evaluation from recordings to findings: plan the trials, score each file once, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from device.policy import Thresholds
+from quantize.errors import QuantizeError
+from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
+from quantize.evaluate.manifest import Recording
+from quantize.evaluate.phrase import PhraseResult, evaluate_phrase
+from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, Comparison, Provenance, Report
+from quantize.evaluate.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
+from quantize.evaluate.speaker import (
+    Matrix,
+    SpeakerResult,
+    decision_flips,
+    evaluate_speaker,
+    score_matrix,
+)
+from quantize.evaluate.spoof import (
+    SpoofResult,
+    TandemResult,
+    TandemScores,
+    evaluate_spoof,
+    evaluate_tandem,
+)
+from quantize.evaluate.trials import SpeakerPlan, phrase_trials, speaker_plan
+
+
+class NothingToMeasureError(QuantizeError):
+    """The manifest has no trial of the kind that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure, with which models and at which deployed thresholds."""
+
+    parts: frozenset[str]
+    speaker_models: tuple[str, ...]
+    models_dir: Path
+    reference_dir: Path
+    thresholds: Thresholds
+    replicates: int = 300
+
+
+def evaluate_all(
+    recordings: Sequence[Recording], root: Path, plan: Plan, bars: Bars
+) -> Callable[[Provenance], Report]:
+    """Everything `plan` asks for; give the result its provenance to have the report.
+
+    Raises NothingToMeasureError when no part has a trial, and what the checks raise when they cannot be
+    opened.
+    """
+    reader = Reader(root)
+    versions: dict[str, str] = {}
+    speaker: list[SpeakerResult] = []
+    comparisons: list[Comparison] = []
+    spoof: SpoofResult | None = None
+    tandem: TandemResult | None = None
+    phrase: PhraseResult | None = None
+    matrix: Matrix | None = None
+    voice: SpeakerUnderTest | None = None
+
+    people = speaker_plan(recordings)
+    if "speaker" in plan.parts and len(people.enrolments) >= 2:
+        matrices: dict[str, Matrix] = {}
+        for name in plan.speaker_models:
+            under_test = open_speaker(name, plan.models_dir, plan.reference_dir)
+            versions[f"speaker, {name}"] = under_test.version
+            files = people.recordings()
+            embeddings = embed_all(under_test, files, reader, bars.bar(f"voices, {name}", len(files)))
+            matrices[name] = score_matrix(people, embeddings)
+            speaker.append(
+                evaluate_speaker(
+                    name, matrices[name], people, under_test.llr, plan.thresholds.voice_llr, plan.replicates
+                )
+            )
+            if name == PRODUCT_MODEL:
+                matrix, voice = matrices[name], under_test
+        comparisons = _comparisons(people, speaker, matrices, voice, plan.thresholds.voice_llr)
+
+    live: dict[str, float] = {}
+    if "spoof" in plan.parts and {r.label for r in recordings} == {"bonafide", "spoof"}:
+        detector = open_spoof(plan.models_dir)
+        versions["spoof"] = detector.version
+        live = spoof_llrs(detector, recordings, reader, bars.bar("live or not", len(recordings)))
+        spoof = evaluate_spoof(detector.version, recordings, live, plan.thresholds.live_llr, plan.replicates)
+        if matrix is not None and voice is not None:
+            tandem = _tandem(matrix, voice, recordings, live, plan.thresholds)
+
+    trials = phrase_trials(recordings) if "phrase" in plan.parts else []
+    if trials:
+        words = open_words(plan.models_dir)
+        versions["words"] = words.version
+        scores = phrase_scores(words, trials, reader, bars.bar("phrases", len(trials)))
+        phrase = evaluate_phrase(words.version, trials, scores, plan.thresholds.phrase_llr, plan.replicates)
+    if not (speaker or spoof or phrase):
+        raise NothingToMeasureError(
+            "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
+        )
+
+    def report(provenance: Provenance) -> Report:
+        complete = replace(provenance, versions={**provenance.versions, **versions})
+        return Report(
+            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable
+        )
+
+    return report
+
+
+def _comparisons(
+    people: SpeakerPlan,
+    results: Sequence[SpeakerResult],
+    matrices: dict[str, Matrix],
+    voice: SpeakerUnderTest | None,
+    threshold_llr: float,
+) -> list[Comparison]:
+    if voice is None or voice.llr is None:
+        return []
+    product = next(result for result in results if result.model == PRODUCT_MODEL)
+    corpora = dict.fromkeys(files[0].folder for files in people.enrolments.values())
+    found = []
+    for view in ("all", *(name for name in corpora if name in product.views)):
+        members = (
+            set(people.enrolments)
+            if view == "all"
+            else {speaker for speaker, files in people.enrolments.items() if files[0].folder == view}
+        )
+        for other in results:
+            if other.model == PRODUCT_MODEL or view not in other.views:
+                continue
+            flips = None
+            if other.model == FLOAT_MODEL:
+                flips = decision_flips(
+                    matrices[PRODUCT_MODEL], matrices[FLOAT_MODEL], voice.score_at(threshold_llr), members
+                )
+            found.append(
+                Comparison(
+                    view=view,
+                    other=other.model,
+                    eer=product.views[view].figures["eer"].value,
+                    other_eer=other.views[view].figures["eer"].value,
+                    decision_flips=flips,
+                )
+            )
+    return found
+
+
+def _tandem(
+    matrix: Matrix,
+    voice: SpeakerUnderTest,
+    recordings: Sequence[Recording],
+    live: dict[str, float],
+    thresholds: Thresholds,
+) -> TandemResult | None:
+    attacks = np.array([live[r.path] for r in recordings if r.label == "spoof" and r.path in live])
+    scored = np.array([probe.path in live for probe in matrix.probes])
+    if voice.llr is None or len(attacks) == 0 or not scored.any():
+        return None
+    llrs = voice.llr(matrix.scores[:, scored].ravel()).reshape(len(matrix.speakers), -1)
+    same = matrix.same[:, scored]
+    liveness = np.array([live[p.path] for p, known in zip(matrix.probes, scored, strict=True) if known])
+    pairs = np.stack([llrs, np.broadcast_to(liveness, llrs.shape)], axis=-1)
+    clone = float(np.median(llrs[same]))
+    return evaluate_tandem(
+        TandemScores(
+            targets=pairs[same],
+            nontargets=pairs[~same],
+            spoofs=np.column_stack([np.full(len(attacks), clone), attacks]),
+        ),
+        thresholds.voice_llr,
+        thresholds.live_llr,
+    )
