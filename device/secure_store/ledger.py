@@ -79,7 +79,8 @@ class Ledger:
     ) -> None:
         """The three steps of the module's docstring."""
         put, drop, old = list(put), list(drop), self.found.head
-        self._catch_up(old)  # an earlier change may have stopped between its steps 1 and 2
+        if self._edition is None:
+            self._catch_up(old)  # an earlier change stopped between its steps 1 and 2
         roster = {i: d for i, d in old.roster.items() if i not in set(drop)}
         roster.update({row.record_id: row.digest() for row in put})
         head = Head(old.unit, old.counter + 1, old.epoch if epoch is None else epoch, roster)
@@ -87,7 +88,9 @@ class Ledger:
         self._edition = None  # whatever fails from here on, the next use reads everything again
         self._files[0].commit(body, put, drop)  # 1
         self.found = self.found.after(head, put, drop)
-        self._catch_up(head)  # 2
+        present = self._raw_counter.advance()  # 2
+        if present != head.counter:
+            raise RollbackError(_verdict(head.counter, present))
         if self._copy_counter == old.counter:  # 3
             self._files[1].commit(body, put, drop)
         else:

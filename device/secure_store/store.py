@@ -110,4 +110,6 @@ def _open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
         if settings.profile == "production":
             raise StoreError("a software keystore is refused in production")
         return SoftwareKeystore(folder / "software")
-    raise StoreError("this version has no TPM keystore yet; set keystore = 'software'")
+    from device.secure_store.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
+
+    return TpmKeystore(folder / "tpm", settings)

@@ -1,0 +1,177 @@
+"""The line to the TPM: connections, sessions, what is loaded for how long, and what its answers mean."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+os.environ.setdefault("TSS2_LOG", "all+none")  # its complaints come to us as return codes
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from tpm2_pytss import ESAPI, TPM2B_PRIVATE, TPM2B_PUBLIC, TSS2_Exception
+from tpm2_pytss.constants import (
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_HC,
+    TPM2_RC,
+    TPM2_SE,
+    TPM2_SU,
+    TPMA_SESSION,
+)
+from tpm2_pytss.types import TPMT_SYM_DEF
+
+from device.secure_store.errors import SealPolicyError, StoreError, TpmBusyError, TpmLockedError
+
+T = TypeVar("T")
+
+_PATIENCE_S = 3.0
+_BUSY = {TPM2_RC.RETRY, TPM2_RC.YIELDED, TPM2_RC.TESTING, TPM2_RC.NV_RATE, TPM2_RC.NV_UNAVAILABLE}
+_POLICY = {TPM2_RC.POLICY_FAIL, TPM2_RC.POLICY, TPM2_RC.PCR_CHANGED, TPM2_RC.VALUE}
+_FOREIGN = {TPM2_RC.INTEGRITY, TPM2_RC.AUTH_FAIL, TPM2_RC.BAD_AUTH}
+
+
+@dataclass(frozen=True, slots=True)
+class TpmObject:
+    """An object only its TPM can load: public part, and private part enciphered by the TPM."""
+
+    public: bytes
+    private: bytes
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        public, _ = TPM2B_PUBLIC.unmarshal(self.public)
+        key = load_der_public_key(public.to_der())
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise StoreError("the TPM object is not an elliptic-curve key")
+        return key
+
+    def name(self) -> bytes:
+        public, _ = TPM2B_PUBLIC.unmarshal(self.public)
+        return bytes(public.get_name())
+
+
+class TpmLink:
+    """One TPM behind one TCTI string. Safe for threads."""
+
+    def __init__(self, tcti: str, parent_handle: int) -> None:
+        self.tcti = tcti
+        self._parent_handle = parent_handle
+        self._lock = threading.Lock()
+        # Without a resource manager, what a killed process loaded stays loaded and eats the TPM's few slots.
+        self._bare = not (tcti.startswith("device:/dev/tpmrm") or tcti.startswith("tabrmd"))
+        self.pinned_parent: bytes | None = None
+        """The parent key's name, once known. Sessions are salted to it and to nothing else."""
+
+    def run(self, work: Callable[[ESAPI], T]) -> T:
+        """Connect, work, disconnect. A command that the TPM put off is tried again; a lost answer is not."""
+        deadline = time.monotonic() + _PATIENCE_S
+        pause_s = 0.01
+        while True:
+            with self._lock:
+                try:
+                    with self._connected() as tpm:
+                        return work(tpm)
+                except TSS2_Exception as err:
+                    if not (_base(err) in _BUSY and time.monotonic() < deadline):
+                        raise self._explain(err) from err
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.3)
+
+    @contextmanager
+    def _connected(self) -> Iterator[ESAPI]:
+        try:
+            tpm = ESAPI(self.tcti)
+        except (TSS2_Exception, RuntimeError, OSError) as err:
+            raise TpmBusyError(
+                f"no TPM answers at {self.tcti}; is it there, and is nobody else using it?"
+            ) from err
+        try:
+            if self._bare:
+                _start(tpm)
+                for kind in (TPM2_HC.TRANSIENT_FIRST, TPM2_HC.LOADED_SESSION_FIRST):
+                    for handle in handles(tpm, kind):
+                        tpm.flush_context(tpm.tr_from_tpmpublic(handle))
+            yield tpm
+        finally:
+            tpm.close()
+
+    def parent(self, tpm: ESAPI) -> Any:
+        try:
+            parent = tpm.tr_from_tpmpublic(self._parent_handle)
+        except TSS2_Exception as err:
+            if _base(err) != TPM2_RC.HANDLE:
+                raise
+            raise SealPolicyError(
+                "this TPM does not hold this store's key: the disk comes from another unit"
+            ) from err
+        if self.pinned_parent is not None and bytes(tpm.tr_get_name(parent)) != self.pinned_parent:
+            raise SealPolicyError("this is not the TPM that this store was made with")
+        return parent
+
+    @contextmanager
+    def session(self, tpm: ESAPI, kind: Any = TPM2_SE.HMAC) -> Iterator[Any]:
+        """Salted to the parent key; parameters of an HMAC session travel enciphered both ways."""
+        cipher = TPMT_SYM_DEF.parse("aes128cfb")
+        with loaded(
+            tpm, tpm.start_auth_session(self.parent(tpm), ESYS_TR.NONE, kind, cipher, TPM2_ALG.SHA256)
+        ) as session:
+            attributes = TPMA_SESSION.CONTINUESESSION
+            if kind == TPM2_SE.HMAC:
+                attributes |= TPMA_SESSION.DECRYPT | TPMA_SESSION.ENCRYPT
+            tpm.trsess_set_attributes(session, attributes)
+            yield session
+
+    @contextmanager
+    def load(self, tpm: ESAPI, item: TpmObject, session: Any = ESYS_TR.PASSWORD) -> Iterator[Any]:
+        private, _ = TPM2B_PRIVATE.unmarshal(item.private)
+        public, _ = TPM2B_PUBLIC.unmarshal(item.public)
+        with loaded(tpm, tpm.load(self.parent(tpm), private, public, session1=session)) as handle:
+            yield handle
+
+    def _explain(self, err: TSS2_Exception) -> StoreError:
+        code = _base(err)
+        if code == TPM2_RC.LOCKOUT:
+            return TpmLockedError(
+                "the TPM is locked by too many wrong passwords (none of them ours); wait, or clear it with "
+                "`tpm2_dictionarylockout --clear-lockout`"
+            )
+        if code in _BUSY or (err.rc >> 16) & 0xFF:  # the upper byte is a layer of the TSS: no answer came
+            return TpmBusyError(f"the TPM does not answer ({err}); it may be busy or restarting")
+        if code in _POLICY:
+            return SealPolicyError(f"the TPM refuses the key in this state of the machine ({err})")
+        if code in _FOREIGN:
+            return SealPolicyError(f"the key was sealed by another TPM, or the blob is damaged ({err})")
+        return StoreError(f"the TPM failed: {err}")
+
+
+@contextmanager
+def loaded(tpm: ESAPI, handle: Any) -> Iterator[Any]:
+    """Flush what was loaded, whatever happens: a TPM has three slots."""
+    try:
+        yield handle
+    finally:
+        tpm.flush_context(handle)
+
+
+def _start(tpm: ESAPI) -> None:
+    try:
+        tpm.startup(TPM2_SU.CLEAR)
+    except TSS2_Exception as err:
+        if _base(err) != TPM2_RC.INITIALIZE:  # it was started already: the usual case
+            raise
+
+
+def handles(tpm: ESAPI, first: int) -> list[int]:
+    _, data = tpm.get_capability(TPM2_CAP.HANDLES, first, 254)
+    return [int(handle) for handle in data.data.handles]
+
+
+def _base(err: TSS2_Exception) -> int:
+    """The TPM's return code without the number of the parameter it complains about."""
+    return int(err.error)
