@@ -1,0 +1,60 @@
+"""The only place that opens inference sessions. One small interface, whatever runtime is behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from device.errors import DeviceError
+
+Array = npt.NDArray[Any]
+
+
+class SessionError(DeviceError):
+    """A model cannot be opened, or refuses what it was given."""
+
+
+class Session(Protocol):
+    """One opened network: arrays by input name in, outputs in the network's own order out."""
+
+    def run(self, inputs: dict[str, Array]) -> list[Array]: ...
+
+
+class OnnxSession:
+    """A network in ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Raises SessionError when the file is not a network this runtime can open."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # Between attempts the unit must be idle: no worker spins while it waits for work.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # x86 without VNNI adds INT8 products in 16 bits and saturates; this spends a little time to stay exact.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        # Utterances differ in length: planning memory by shape would keep a plan and an arena for each.
+        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as err:  # the runtime raises its own undocumented types
+            raise SessionError(f"{path.name} cannot be opened ({_first_line(err)})") from err
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: dict[str, Array]) -> list[Array]:
+        """Every output, in the network's order; raises SessionError when it fails."""
+        try:
+            results = self._session.run(self._outputs, inputs)
+        except Exception as err:  # the runtime raises its own undocumented types
+            raise SessionError(f"a model failed ({_first_line(err)})") from err
+        return [np.asarray(result) for result in results]
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]

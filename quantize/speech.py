@@ -1,0 +1,96 @@
+"""Real speech that Debian packages carry, for choosing activation ranges and for proving parity.
+
+It is read where the packages install it and never copied. The hash of the files goes into the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quantize.errors import QuantizeError
+
+RATE_HZ = 16_000
+MAX_CLIP_S = 8
+PACKAGES = ("pocketsphinx-testdata", "asterisk-core-sounds-en-wav")
+
+_SPHINX = Path("/usr/share/pocketsphinx/test/data")
+_ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+_SHORTEST_BYTES = 48_000  # three seconds of an 8 kHz prompt
+_ASTERISK_CLIPS = 24
+
+
+class SpeechError(QuantizeError):
+    """The recorded speech that a build needs is not on this machine."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """One recording: float32 mono at 16 kHz, at most MAX_CLIP_S long."""
+
+    name: str
+    speaker: str
+    wave: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSet:
+    """Files of real speech by speaker. Cheap until `clips` reads them."""
+
+    files: tuple[tuple[str, Path], ...]
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the files' names and bytes."""
+        digest = hashlib.sha256()
+        for _, path in self.files:
+            data = _bytes(path)
+            digest.update(f"{path.name}\0{len(data)}\0".encode() + data)
+        return digest.hexdigest()
+
+    def clips(self) -> list[Clip]:
+        """Every recording, decoded; raises SpeechError when one cannot be read."""
+        return [Clip(path.name, speaker, _decode(path)) for speaker, path in self.files]
+
+
+def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
+    """Speech of several readers from Debian packages; raises SpeechError naming the packages it lacks."""
+    missing = [p for p, folder in zip(PACKAGES, (sphinx, asterisk), strict=True) if not folder.is_dir()]
+    if missing:
+        raise SpeechError(f"the build needs recorded speech: sudo apt-get install {' '.join(missing)}")
+    files = [("librivox", path) for path in sorted((sphinx / "librivox").glob("*.wav"))]
+    files += [("cards", path) for path in sorted((sphinx / "cards").glob("*.wav"))]
+    files += [(name, sphinx / f"{name}.raw") for name in ("goforward", "numbers", "something")]
+    long_enough = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _SHORTEST_BYTES]
+    step = max(1, len(long_enough) // _ASTERISK_CLIPS)
+    files += [("asterisk", path) for path in long_enough[::step][:_ASTERISK_CLIPS]]
+    return SpeechSet(tuple(files))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SpeechError(f"{path.name} cannot be read ({err.strerror}); reinstall its package") from err
+
+
+def _decode(path: Path) -> npt.NDArray[np.float32]:
+    limit = MAX_CLIP_S * RATE_HZ
+    if path.suffix == ".raw":
+        samples = np.frombuffer(_bytes(path), dtype="<i2")
+        return samples[:limit].astype(np.float32) / 32768.0
+    import soundfile  # imported here: a build with nothing to do never decodes
+    import soxr
+
+    try:
+        wave, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as err:
+        raise SpeechError(f"{path.name} cannot be read ({err}); reinstall its package") from err
+    mono = wave[:, 0]
+    if rate_hz != RATE_HZ:
+        mono = soxr.resample(mono, rate_hz, RATE_HZ)
+    return np.ascontiguousarray(mono[:limit], dtype=np.float32)
