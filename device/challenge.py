@@ -116,10 +116,10 @@ def entropy_bits(settings: ChallengeSettings) -> float:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """The challenge words, chosen by `quantize/vocabulary/select_words.py`."""
-    text = (files("device") / "vocabulary" / "words.txt").read_text("utf-8")
+    text = (files("device") / "wordlists" / "challenge.txt").read_text("utf-8")
     words = tuple(line for line in text.splitlines() if line and not line.startswith("#"))
     if len(words) < 256 or len(set(words)) != len(words):
-        raise ChallengeError("device/vocabulary/words.txt must list at least 256 different words")
+        raise ChallengeError("device/wordlists/challenge.txt must list at least 256 different words")
     return words
 
 

@@ -20,10 +20,11 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from device.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS
 from quantize.vocabulary.phonetics import distance, phonemes
 
 HERE = Path(__file__).parent
-DEVICE_VOCABULARY = HERE.parents[1] / "device" / "vocabulary"
+WORD_LISTS = HERE.parents[1] / "device" / "wordlists"
 CHALLENGE_WORDS = 256
 DURESS_WORDS = 16
 MIN_HEARD = 0.75
@@ -31,9 +32,13 @@ MIN_PHONEMES, MAX_PHONEMES = 4, 10
 
 
 def candidates(path: Path = HERE / "candidates.txt") -> list[str]:
-    """The words of the candidate file, once each, in order of the alphabet."""
+    """The words of the candidate file, once each, in order of the alphabet;
+
+    none that spells a digit or a letter.
+    """
     lines = (line for line in path.read_text("utf-8").splitlines() if not line.startswith("#"))
-    return sorted({word for line in lines for word in line.split() if word.isalpha()})
+    taken = {*DIGITS, *TEENS, *TENS, *SCALES, *NATO}
+    return sorted({word for line in lines for word in line.split() if word.isalpha() and word not in taken})
 
 
 def heard_share(path: Path = HERE / "hearing.tsv") -> dict[str, float]:
@@ -75,9 +80,9 @@ def thin_out(
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=DEVICE_VOCABULARY, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=WORD_LISTS, show_default=True)
 def main(out: Path) -> None:
-    """Write words.txt and duress.txt for the unit, and selection.tsv beside this script."""
+    """Write challenge.txt and duress.txt for the unit, and selection.tsv beside this script."""
     words = candidates()
     spoken = {word: phones for word, phones in phonemes(words).items() if _speakable(phones)}
     words = list(spoken)
@@ -90,7 +95,7 @@ def main(out: Path) -> None:
         raise click.ClickException(f"only {len(pool)} words are heard well enough; add candidates")
     note = "# Written by quantize/vocabulary/select_words.py; do not edit by hand.\n"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "words.txt").write_text(note + "".join(f"{words[i]}\n" for i in challenge), "utf-8")
+    (out / "challenge.txt").write_text(note + "".join(f"{words[i]}\n" for i in challenge), "utf-8")
     (out / "duress.txt").write_text(note + "".join(f"{words[i]}\n" for i in duress), "utf-8")
     _write_table(HERE / "selection.tsv", words, pool, set(duress), apart, spoken, heard)
     nearest = apart[np.ix_(pool, pool)].min(axis=1)
