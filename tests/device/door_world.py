@@ -1,0 +1,157 @@
+"""A unit in a world that a test can move: clocks, counters, the disk, power cuts, people with scores."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from device.audio.utterance import Quality
+from device.challenge import Challenge
+from device.claims import Identification
+from device.clock import Now
+from device.doorkeeper import Doorkeeper
+from device.history import History
+from device.judge import Evidence, Timings
+from device.policy import Decision
+from device.rules import Rules
+
+GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
+MORNING = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def mac(purpose: str, message: bytes) -> bytes:
+    return hmac.digest(b"this unit's secret", purpose.encode() + b"\0" + message, hashlib.sha256)
+
+
+def evidence(
+    phrase: float = 8.0,
+    voice: float | None = 8.0,
+    live: float = 4.0,
+    transcript: str = "",
+    quality: Quality = GOOD,
+) -> Evidence:
+    return Evidence(phrase, voice, live, transcript, quality, Timings(1.0, 1.0, 1.0, 1.0), ("w1", "s1", "p1"))
+
+
+class PowerCut(BaseException):
+    """The plug is pulled; nothing after this line runs."""
+
+
+@dataclass
+class NvCounter:
+    """Counts like TPM NV: it outlives the process."""
+
+    now: int = 1
+    cut_after: int | None = None
+    """Power goes this many steps from now."""
+
+    def value(self) -> int:
+        return self.now
+
+    def advance(self) -> int:
+        self.now += 1
+        return self.now
+
+
+class CuttableHistory(History):
+    """The real history; power can go before or after any of its writes."""
+
+    cut_in: int | None = None
+    cut_before: bool = False
+
+    def _write(self, state) -> None:  # type: ignore[no-untyped-def]
+        due = self.cut_in == 0
+        if self.cut_in is not None:
+            self.cut_in -= 1
+        if due and self.cut_before:
+            raise PowerCut
+        super()._write(state)
+        if due:
+            raise PowerCut
+
+
+@dataclass
+class World:
+    """One unit and its surroundings. `reboot` drops everything that was in memory."""
+
+    folder: Path
+    rules: Rules
+    unit: str = "site-1/unit-1"
+    enrolled: set[str] = field(default_factory=lambda: {"anna", "bruno"})
+    counter: NvCounter = field(default_factory=NvCounter)
+    wall: datetime = MORNING
+    monotonic_s: float = 50.0
+    alike_llr: float = -9.0
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.history = CuttableHistory(
+            self.folder / "history", self.counter, mac, opened_s=self.monotonic_s, phrase_horizon=64
+        )
+        self.keeper = Doorkeeper(
+            self.unit,
+            self.rules,
+            self.history,
+            mac,
+            enrolled=lambda uid: uid in self.enrolled,
+            same_voice_llr=lambda a, b: self.alike_llr,
+        )
+
+    def reboot(self) -> None:
+        self.history.close()
+        self.monotonic_s = 3.0
+        self.start()
+
+    @property
+    def now(self) -> Now:
+        return Now(self.wall, self.monotonic_s)
+
+    def later(self, seconds: float) -> None:
+        self.wall += timedelta(seconds=seconds)
+        self.monotonic_s += seconds
+
+    def greet(self, uid: str = "anna", door: str = "ward") -> Challenge | Decision:
+        return self.keeper.greet(door, uid, self.now)
+
+    def answer(
+        self,
+        challenge: Challenge,
+        heard: Evidence | BaseException,
+        *,
+        uid: str = "anna",
+        door: str = "ward",
+        identified: Identification | None = None,
+    ) -> Decision:
+        return self.keeper.decide(
+            challenge,
+            heard,
+            self.now,
+            door=door,
+            uid=uid,
+            speech_began_s=self.monotonic_s,
+            identified=identified,
+        )
+
+    def attempt(
+        self,
+        uid: str = "anna",
+        door: str = "ward",
+        heard: Evidence | BaseException | None = None,
+        identified: Identification | None = None,
+    ) -> Decision:
+        """Greet, speak two seconds later, decide."""
+        challenge = self.greet(uid, door)
+        if isinstance(challenge, Decision):
+            return challenge
+        self.later(2.0)
+        return self.answer(challenge, heard or evidence(), uid=uid, door=door, identified=identified)
+
+
+def with_door(rules: Rules, name: str, **change: object) -> Rules:
+    """The same rules with one door changed."""
+    return replace(rules, doors={**rules.doors, name: replace(rules.doors[name], **change)})
