@@ -21,6 +21,7 @@ COMMANDS = {
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
+    "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),

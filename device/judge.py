@@ -43,6 +43,8 @@ class SpeakerCheck(Protocol):
 
     def embed(self, wave: Wave) -> npt.NDArray[np.float32]: ...
 
+    def template(self, embeddings: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]: ...
+
     def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
 
 
@@ -83,13 +85,13 @@ class Judge:
 
     def __init__(self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck) -> None:
         self._words = words
-        self._speaker = speaker
-        self._spoof = spoof
+        self.speaker = speaker
+        self.spoof = spoof
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="judge")
 
     @property
     def model_versions(self) -> tuple[str, ...]:
-        return (self._words.version, self._speaker.version, self._spoof.version)
+        return (self._words.version, self.speaker.version, self.spoof.version)
 
     def __call__(
         self, utterance: Utterance, phrase: str, template: npt.NDArray[np.float32] | None
@@ -101,8 +103,8 @@ class Judge:
         started = time.perf_counter()
         wave = utterance.wave()
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
-        embedding = self._pool.submit(_timed, lambda: self._speaker.embed(wave))
-        spoof = self._pool.submit(_timed, lambda: self._spoof.llr(wave))
+        embedding = self._pool.submit(_timed, lambda: self.speaker.embed(wave))
+        spoof = self._pool.submit(_timed, lambda: self.spoof.llr(wave))
         try:
             (phrase_score, words_ms), (probe, speaker_ms), (spoof_llr, spoof_ms) = (
                 words.result(),
@@ -114,7 +116,7 @@ class Judge:
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
-        speaker_llr = None if template is None else self._speaker.llr(probe, template)
+        speaker_llr = None if template is None else self.speaker.llr(probe, template)
         probe[:] = 0.0
         return Evidence(
             phrase_llr=phrase_score.llr,

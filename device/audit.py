@@ -1,0 +1,59 @@
+"""From a decision to the audit event that must be on the disk before the strike moves."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from device.clock import Now
+from device.judge import Evidence
+from device.policy import Decision
+from sync.events import AuditEvent, EventTimings, pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What every event of this run of the unit has in common."""
+
+    boot: int
+    started_s: float
+    """Monotonic, when this run began."""
+    pseudonym_key: bytes
+    keystore: str
+    policy: str
+
+    def __repr__(self) -> str:
+        return f"Witness(boot={self.boot}, keystore={self.keystore!r})"
+
+    def of(self, decision: Decision, evidence: Evidence | None, now: Now) -> AuditEvent:
+        """The event of `decision`. It holds no free text: codes, scores, versions and a pseudonym."""
+        return AuditEvent(
+            event_id=uuid.uuid4(),
+            time_ms=int(now.wall.timestamp() * 1000),
+            boot=self.boot,
+            monotonic_ms=max(0, int((now.monotonic_s - self.started_s) * 1000)),
+            door=decision.door,
+            kind=str(decision.outcome),
+            reason=str(decision.code),
+            attempt=uuid.uuid4(),
+            person=pseudonym(self.pseudonym_key, decision.person) if decision.person else None,
+            phrase_llr=None if evidence is None else float(evidence.phrase_llr),
+            speaker_llr=None
+            if evidence is None or evidence.speaker_llr is None
+            else float(evidence.speaker_llr),
+            spoof_llr=None if evidence is None else float(evidence.spoof_llr),
+            models=() if evidence is None else evidence.model_versions,
+            policy=self.policy,
+            timings=None if evidence is None else _timings(evidence),
+            keystore=self.keystore,
+        )
+
+
+def _timings(evidence: Evidence) -> EventTimings:
+    timings = evidence.timings
+    return EventTimings(
+        words_ms=round(timings.words_ms),
+        speaker_ms=round(timings.speaker_ms),
+        spoof_ms=round(timings.spoof_ms),
+        total_ms=round(timings.total_ms),
+    )

@@ -1,0 +1,188 @@
+"""`ostiary decide` and `ostiary score`: one attempt from a file, through the code that runs at the door."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from device import policy
+from device.app import open_judge, open_log, rules_of, voiceprint, witness_of
+from device.attempt import judge_file
+from device.audio import load_utterance
+from device.clock import system_clock
+from device.commands.people import AUDIO, embeddings_of
+from device.judge import Evidence, Judge
+from device.models.speaker import MIN_ENROLMENT
+from device.policy import Decision, Outcome, refusal_for
+from device.secure_store import Store, open_store
+from device.settings import Settings, load, models_dir, state_dir
+
+EXIT_NO = 1
+EXIT_FAULT = 3
+
+
+@click.command()
+@click.option("--door", required=True, help="Name of the door, as in the rules.")
+@click.option("--claim", "uid", default="", metavar="UID", help="Who the person says they are.")
+@click.option("--phrase", required=True, help="The words on the display.")
+@click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
+@click.argument("probe", type=AUDIO)
+def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
+    r"""Decide one attempt from the recording PROBE: the judge, the policy and the audit log of this unit.
+
+    No strike moves, so attempt limits are not charged. Exit code 0 when the door would open, 1 when not,
+    3 when the attempt could not be judged.
+
+    \b
+    Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
+    """
+    settings = load()
+    with (
+        open_judge(models_dir(), settings) as judge,
+        open_store(state_dir(), settings.store) as store,
+    ):
+        decision, evidence = decide_recording(
+            judge, store, settings, state_dir(), door=door, uid=uid, phrase=phrase, probe=probe
+        )
+    if as_json:
+        click.echo(json.dumps(report(decision, evidence), allow_nan=False))
+    else:
+        show(Console(), decision, evidence)
+    raise click.exceptions.Exit(exit_code(decision))
+
+
+def decide_recording(
+    judge: Judge,
+    store: Store,
+    settings: Settings,
+    state: Path,
+    *,
+    door: str,
+    uid: str,
+    phrase: str,
+    probe: Path,
+) -> tuple[Decision, Evidence | None]:
+    """The decision on one recording, already in the audit log, and its evidence when there is any."""
+    rules = rules_of(state, door)
+    if door not in rules.doors:
+        raise click.UsageError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
+    risk = rules.risks[rules.doors[door].risk]
+    with voiceprint(store.vault, uid, judge.speaker.version) as template:
+        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
+    if isinstance(heard, Evidence):
+        evidence: Evidence | None = heard
+        decision = policy.decide(
+            heard, risk.thresholds, required=risk.factors, claimed=bool(uid), quality=risk.quality
+        )
+    else:
+        evidence, decision = None, refusal_for(heard)
+    decision = replace(decision, door=door, person=uid or None)
+    with open_log(settings, state, rules, system_clock) as log:
+        log.append(witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock()))
+    return decision, evidence
+
+
+def exit_code(decision: Decision) -> int:
+    """0 yes, 1 no, 3 when the unit, not the person, failed."""
+    if decision.opens:
+        return 0
+    return EXIT_FAULT if decision.outcome is Outcome.DENIED_FAULT else EXIT_NO
+
+
+def report(decision: Decision, evidence: Evidence | None) -> dict[str, Any]:
+    """A decision and its evidence as JSON types. Numbers that are not finite become null."""
+    return {
+        "decision": str(decision.outcome),
+        "opens": decision.opens,
+        "code": str(decision.code),
+        "reason": decision.reason,
+        "door": decision.door,
+        "claim": decision.person,
+        "thresholds": {str(f.factor): _number(f.threshold_llr) for f in decision.findings},
+        "evidence": None if evidence is None else evidence_report(evidence),
+    }
+
+
+def evidence_report(evidence: Evidence) -> dict[str, Any]:
+    """Evidence as JSON types."""
+    return {
+        "phrase_llr": _number(evidence.phrase_llr),
+        "speaker_llr": _number(evidence.speaker_llr),
+        "spoof_llr": _number(evidence.spoof_llr),
+        "transcript": evidence.transcript,
+        "quality": {name: _number(value) for name, value in asdict(evidence.quality).items()},
+        "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
+        "model_versions": list(evidence.model_versions),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)
+
+
+def show(console: Console, decision: Decision, evidence: Evidence | None) -> None:
+    """The same for a person."""
+    colour = "green" if decision.opens else "red"
+    console.print(f"[bold {colour}]{decision.outcome}[/]  {decision.reason}")
+    if evidence is None:
+        return
+    table = Table(box=None)
+    for heading in ("check", "LLR", "needed", "ms"):
+        table.add_column(heading, justify="left" if heading == "check" else "right")
+    needed = {str(f.factor): f.threshold_llr for f in decision.findings}
+    rows = (
+        ("phrase", evidence.phrase_llr, evidence.timings.words_ms),
+        ("voice", evidence.speaker_llr, evidence.timings.speaker_ms),
+        ("live", evidence.spoof_llr, evidence.timings.spoof_ms),
+    )
+    for factor, llr, spent_ms in rows:
+        wanted = f"{needed[factor]:+.1f}" if factor in needed else "-"
+        table.add_row(factor, "-" if llr is None else f"{llr:+.1f}", wanted, f"{spent_ms:.0f}")
+    console.print(table)
+    console.print(f"heard: {evidence.transcript or '-'}   judged in {evidence.timings.total_ms:.0f} ms")
+
+
+@click.command()
+@click.option(
+    "--enroll",
+    "first",
+    type=AUDIO,
+    required=True,
+    metavar="A.wav B.wav C.wav",
+    help="Three or more recordings.",
+)
+@click.argument("more", nargs=-1, type=AUDIO, metavar="")
+@click.option("--probe", type=AUDIO, required=True, help="The recording to judge.")
+@click.option("--phrase", required=True, help="The words that should be in it.")
+@click.option("--json", "as_json", is_flag=True, help="Evidence as one JSON object.")
+def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json: bool) -> None:
+    r"""Evidence only: how well PROBE fits the enrolled voice and the phrase. Touches no store.
+
+    \b
+    Example: ostiary score --enroll a.wav b.wav c.wav --probe p.wav --phrase "ten of clubs" --json
+    """
+    recordings = (first, *more)
+    if len(recordings) < MIN_ENROLMENT:
+        raise click.UsageError(f"--enroll takes at least {MIN_ENROLMENT} recordings of one person")
+    settings = load()
+    with open_judge(models_dir(), settings) as judge:
+        template = judge.speaker.template(embeddings_of(judge, settings, recordings)[0])
+        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
+    if not isinstance(heard, Evidence):
+        if as_json:
+            click.echo(json.dumps({"evidence": None, "reason": str(heard)}))
+        raise click.ClickException(f"{probe.name}: {heard}")
+    if as_json:
+        click.echo(json.dumps(evidence_report(heard), allow_nan=False))
+        return
+    click.echo(
+        f"phrase {heard.phrase_llr:+.1f}  voice {heard.speaker_llr:+.1f}  live {heard.spoof_llr:+.1f}"
+        f"  (LLR, natural log)\nheard: {heard.transcript or '-'}   judged in {heard.timings.total_ms:.0f} ms"
+    )

@@ -1,0 +1,115 @@
+"""`ostiary enroll` and `ostiary forget`: who the unit knows by voice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from device.app import open_judge
+from device.audio import QualityError, load_utterance
+from device.judge import Judge
+from device.models.speaker import MIN_ENROLMENT
+from device.secure_store import Store, Template, open_store
+from device.settings import Settings, load, models_dir, state_dir
+
+AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("uid")
+@click.argument("recordings", nargs=-1, type=AUDIO, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
+def enroll(uid: str, recordings: tuple[Path, ...], as_json: bool) -> None:
+    r"""Enrol UID from three or more recordings of that person, in place of an earlier enrolment.
+
+    The recordings are read, never kept.
+
+    \b
+    Example: ostiary enroll 4711 a.wav b.wav c.wav
+    """
+    if len(recordings) < MIN_ENROLMENT:
+        raise click.UsageError(f"an enrolment takes at least {MIN_ENROLMENT} recordings of the person")
+    settings = load()
+    with (
+        open_judge(models_dir(), settings) as judge,
+        open_store(state_dir(), settings.store) as store,
+    ):
+        record, doubtful = enrol_recordings(judge, store, settings, uid, recordings)
+        version = judge.speaker.version
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"record": str(record), "recordings": len(recordings), "model": version, "doubtful": doubtful}
+            )
+        )
+        return
+    click.echo(f"Enrolled from {len(recordings)} recordings (record {record}).")
+    for name in doubtful:
+        click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
+
+
+def enrol_recordings(
+    judge: Judge, store: Store, settings: Settings, uid: str, recordings: Sequence[Path]
+) -> tuple[UUID, list[str]]:
+    """Enrol `uid`; returns the record's id and the recordings that do not sound like a live human.
+
+    Those are enrolled all the same: whoever enrols stands beside the person. Self-service must refuse them.
+    """
+    embeddings, doubtful = embeddings_of(judge, settings, recordings)
+    vector = judge.speaker.template(embeddings)
+    record = store.vault.enrol(uid, Template(judge.speaker.version, vector, len(recordings)))
+    return record, doubtful
+
+
+def embeddings_of(
+    judge: Judge, settings: Settings, recordings: Sequence[Path]
+) -> tuple[list[npt.NDArray[np.float32]], list[str]]:
+    """One unit embedding a recording, and the names of those that do not sound live.
+
+    Raises ClickException for a recording that cannot be judged.
+    """
+    embeddings, doubtful = [], []
+    for path in recordings:
+        try:
+            utterance = load_utterance(path, settings.audio)
+        except QualityError as err:
+            raise click.ClickException(f"{path.name}: {err}") from err
+        wave = utterance.wave()
+        utterance.wipe()
+        embeddings.append(judge.speaker.embed(wave))
+        if judge.spoof.llr(wave) < 0.0:
+            doubtful.append(path.name)
+        wave[:] = 0.0
+    return embeddings, doubtful
+
+
+@click.command()
+@click.argument("uid")
+@click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
+def forget(uid: str, as_json: bool) -> None:
+    r"""Erase the voiceprint of UID by destroying its key; prints the signed receipt's facts.
+
+    \b
+    Example: ostiary forget 4711
+    """
+    settings = load()
+    with open_store(state_dir(), settings.store) as store:
+        receipt = store.vault.forget(uid)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "record": str(receipt.record_id),
+                    "forgotten_at": receipt.forgotten_at.isoformat(),
+                    "receipt": receipt.to_bytes().hex(),
+                }
+            )
+        )
+    else:
+        click.echo(f"Forgotten: record {receipt.record_id} at {receipt.forgotten_at:%Y-%m-%d %H:%M:%S} UTC.")
