@@ -3,12 +3,12 @@
 Only convolutions and matrix products are quantised: doing the same to every addition and activation costs
 several points of equal error rate. Ranges are percentiles, because one click in one recording would otherwise
 coarsen every other value. Weights are symmetric, one scale per output channel. On x86 without VNNI eight-bit
-weights saturate 16-bit sums silently; the session is opened so that it avoids that (`device.models.sessions`).
+weights saturate 16-bit sums silently; `device.models.sessions` opens the session so that they do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from device.models.sessions import Array, OnnxSession
 from quantize.errors import QuantizeError
 
-Feed = Mapping[str, npt.NDArray[np.float32]]
+Feed = Mapping[str, Array]
 
 PERCENTILE = 99.999
 OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -48,10 +48,12 @@ def quantise(
     *,
     percentile: float = PERCENTILE,
     keep_float: Iterable[str] = (),
+    tick: Callable[[float], None] = lambda done: None,
 ) -> onnx.ModelProto:
     """`model` with INT8 weights and activations; the same model and feeds give the same bytes.
 
-    `keep_float` are patterns of node outputs to leave alone. Raises QuantizeError without feeds.
+    `keep_float` are patterns of node outputs to leave alone. `tick` hears how far it is.
+    Raises QuantizeError without feeds.
     """
     if not feeds:
         raise QuantizeError("there is nothing to calibrate on; give at least one recording")
@@ -62,54 +64,54 @@ def quantise(
     chosen = [n for n in chosen if n.input[1] in constants]
     settled = {node.output[0]: _after_relu(model, node) for node in chosen}
     measured = [node.input[0] for node in chosen] + list(settled.values())
-    ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile)
+    ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, tick)
     return _Rewriter(model, constants, chosen, settled, ranges).model()
 
 
 def activation_ranges(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], percentile: float
+    model: onnx.ModelProto,
+    names: Sequence[str],
+    feeds: Sequence[Feed],
+    percentile: float,
+    tick: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Range]:
-    """Range of each named tensor over all feeds: `percentile` of its values lie inside, on either side of zero."""
-    spread = _pass(model, names, feeds, {name: (0.0, 0.0) for name in names}, _extremes)
-    counted = _pass(
-        model, names, feeds, {name: np.zeros(_BINS, np.int64) for name in names}, _histogram(spread)
-    )
-    return {name: _percentile_range(counted[name], *spread[name], percentile) for name in names}
+    """Range of each named tensor over all feeds: `percentile` of its values lie inside it."""
+    spread = dict.fromkeys(names, (0.0, 0.0))
+    for done, values in enumerate(_values(model, names, feeds)):
+        for name, value in values.items():
+            low, high = spread[name]
+            spread[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        tick(0.5 * done / len(feeds))
+    edges = {name: np.linspace(low, max(high, low + 1e-6), _BINS + 1) for name, (low, high) in spread.items()}
+    counts = {name: np.zeros(_BINS, dtype=np.int64) for name in names}
+    for done, values in enumerate(_values(model, names, feeds)):
+        for name, value in values.items():
+            limits = (float(edges[name][0]), float(edges[name][-1]))
+            counts[name] += np.histogram(value, bins=_BINS, range=limits)[0]
+        tick(0.5 + 0.5 * done / len(feeds))
+    return {name: _percentile_range(counts[name], edges[name], percentile) for name in names}
 
 
-def _pass(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], state: Any, fold: Any) -> Any:
+def _values(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]
+) -> Iterator[dict[str, Array]]:
+    """What the float graph computes for every feed: each named tensor."""
+    given = {value.name for value in model.graph.input}
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    own = {output.name for output in model.graph.output} | {given.name for given in model.graph.input}
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in own)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    del probe.graph.output[:]
+    inner = [name for name in names if name not in given]
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in inner)
     # One thread: sums come out in the same order, so the ranges come out the same.
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    seen = [name for name in names if name not in {given.name for given in model.graph.input}]
+    session = OnnxSession(probe.SerializeToString(), threads=1)
     for feed in feeds:
-        for name, value in zip(seen, session.run(seen, dict(feed)), strict=True):
-            state[name] = fold(name, state[name], value)
-        for name in set(names) - set(seen):
-            state[name] = fold(name, state[name], feed[name])
-    return state
+        computed = dict(zip(inner, session.run(dict(feed)), strict=True))
+        yield computed | {name: feed[name] for name in names if name in given}
 
 
-def _extremes(_: str, so_far: tuple[float, float], value: npt.NDArray[np.float32]) -> tuple[float, float]:
-    return min(so_far[0], float(value.min())), max(so_far[1], float(value.max()))
-
-
-def _histogram(spread: Mapping[str, tuple[float, float]]) -> Any:
-    def fold(name: str, so_far: npt.NDArray[np.int64], value: npt.NDArray[np.float32]) -> Any:
-        low, high = spread[name]
-        return so_far + np.histogram(value, bins=_BINS, range=(low, high if high > low else low + 1.0))[0]
-
-    return fold
-
-
-def _percentile_range(counts: npt.NDArray[np.int64], low: float, high: float, percentile: float) -> Range:
-    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+def _percentile_range(
+    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], percentile: float
+) -> Range:
     below = np.cumsum(counts) / max(1, counts.sum())
     tail = (1.0 - percentile / 100.0) / 2.0
     first = int(np.searchsorted(below, tail))
@@ -118,7 +120,7 @@ def _percentile_range(counts: npt.NDArray[np.int64], low: float, high: float, pe
 
 
 def _after_relu(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
-    """The tensor to quantise for `node`: past its ReLU, when that alone reads it, half the range is not wasted."""
+    """The tensor to round for `node`: past its ReLU when that alone reads it, so that no range is wasted."""
     readers = [n for n in model.graph.node if node.output[0] in n.input]
     alone = len(readers) == 1 and readers[0].op_type == "Relu"
     return str(readers[0].output[0] if alone else node.output[0])
@@ -185,7 +187,7 @@ class _Rewriter:
         self._rounded[name] = f"{name}.q"
 
     def _weigh(self, node: onnx.NodeProto) -> None:
-        """Replace the weight by INT8 with one scale per output channel, and the bias by INT32 on the sum's grid."""
+        """INT8 for the weight, one scale per output channel, and INT32 on the sum's grid for the bias."""
         weight = self._constants[node.input[1]].astype(np.float64)
         transposed = node.op_type == "MatMul" or (
             node.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in node.attribute)

@@ -46,8 +46,8 @@ class Bundle:
         """The bundle in `directory`, after every check; raises BundleError with one clear line.
 
         1. The manifest is read within its limit. 2. The signature, when the unit has a key, covers exactly
-        those bytes. 3. The manifest is well formed. 4. Its version is not below the last accepted one. 5. This
-        software is new enough for it. 6. Every file is a plain file of the stated size and SHA-256.
+        those bytes. 3. The manifest is well formed. 4. Its version is not below the last accepted one. 5.
+        This software is new enough for it. 6. Every file is a plain file of the stated size and SHA-256.
         """
         demanded = trust if trust is not None else Trust()
         raw = _read_limited(directory / MANIFEST_NAME, MAX_MANIFEST_BYTES)  # 1

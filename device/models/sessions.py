@@ -27,24 +27,26 @@ class Session(Protocol):
 class OnnxSession:
     """A network in ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        """Raises SessionError when the file is not a network this runtime can open."""
+    def __init__(self, network: Path | bytes, threads: int = 1) -> None:
+        """`network` is a file or its bytes; raises SessionError when this runtime cannot open it."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         # Between attempts the unit must be idle: no worker spins while it waits for work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # x86 without VNNI adds INT8 products in 16 bits and saturates; this spends a little time to stay exact.
+        # x86 without VNNI adds INT8 products in 16 bits and saturates; this costs a little and stays exact.
         options.add_session_config_entry("session.x64quantprecision", "1")
         # Utterances differ in length: planning memory by shape would keep a plan and an arena for each.
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            given = network if isinstance(network, bytes) else str(network)
+            self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as err:  # the runtime raises its own undocumented types
-            raise SessionError(f"{path.name} cannot be opened ({_first_line(err)})") from err
+            name = "the network" if isinstance(network, bytes) else network.name
+            raise SessionError(f"{name} cannot be opened ({_first_line(err)})") from err
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: dict[str, Array]) -> list[Array]:

