@@ -39,8 +39,10 @@ class Microphone:
             convert = _converter(rate_hz)
             waiting: Samples = np.zeros(0, np.int16)
             lost = 0
+            patience_s = self._settings.start_s
             while not stop.is_set():
-                taken = queue.take(self._settings.stall_s)
+                taken = queue.take(patience_s)
+                patience_s = self._settings.stall_s
                 if taken is None:
                     if stop.is_set():
                         return

@@ -103,8 +103,10 @@ class MicrophoneSettings:
     buffer_s: float = _limited(2.0, 0.2, 10.0)
     """What may wait for us. More is dropped, counted, and makes the utterance refused."""
     latency_s: float = _limited(0.06, 0.01, 1.0)
+    start_s: float = _limited(5.0, 0.5, 60.0)
+    """A device may take this long to give its first sample ..."""
     stall_s: float = _limited(1.0, 0.2, 30.0)
-    """No sample for this long means the device is gone."""
+    """... and after that, no sample for this long means it is gone."""
     retry_s: float = _limited(0.5, 0.05, 60.0)
     """The first wait before reopening; doubles ..."""
     retry_max_s: float = _limited(10.0, 0.05, 600.0)

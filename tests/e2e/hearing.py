@@ -1,0 +1,84 @@
+"""What a test runs in a process of its own: opens the default microphone, prints one JSON line per event.
+
+PortAudio looks for devices when it is loaded, so the process must be born with the sound server's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from threading import Event
+
+from device.audio import (
+    AudioDeviceLostError,
+    AudioSource,
+    Ended,
+    Frame,
+    MicrophoneSettings,
+    Refused,
+    Reopening,
+    listen,
+)
+from device.audio.microphone import Microphone
+
+
+def report(kind: str, **facts: object) -> None:
+    print(json.dumps({"kind": kind, **facts}), flush=True)
+
+
+class Announcing:
+    """Says when a device has given its first frame: only then is there any use in playing."""
+
+    def __init__(self, source: AudioSource) -> None:
+        self._source = source
+
+    def frames(self, stop: Event) -> Iterator[Frame]:
+        for number, frame in enumerate(self._source.frames(stop)):
+            if number == 0 or frame.lost_samples:
+                report("Ready")
+            yield frame
+
+
+def hear(source: AudioSource) -> None:
+    for event in listen(Announcing(source), Event()):
+        facts: dict[str, object] = {"at_s": event.at_s}
+        if isinstance(event, Ended):
+            facts |= {
+                "speech_s": event.utterance.quality.speech_s,
+                "snr_db": event.utterance.quality.snr_db,
+            }
+        elif isinstance(event, Refused):
+            facts |= {"code": event.error.code}
+        report(type(event).__name__, **facts)
+
+
+def be_late(microphone: Microphone) -> None:
+    """Sleep for longer than the buffer lasts, then go on."""
+    frames = microphone.frames(Event())
+    next(frames)
+    report("Ready")
+    time.sleep(1.5)
+    lost = [next(frames).lost_samples for _ in range(50)]
+    report("Late", lost_samples=sum(lost), dropped_samples=microphone.dropped_samples)
+
+
+def main(mode: str, rate_hz: str | None = None) -> None:
+    settings = MicrophoneSettings(
+        rate_hz=int(rate_hz) if rate_hz else None, buffer_s=0.5, retry_s=0.2, retry_max_s=0.4
+    )
+    microphone = Microphone(settings)
+    try:
+        if mode == "late":
+            be_late(microphone)
+        elif mode == "reopening":
+            hear(Reopening(microphone, settings, on_lost=lambda err: report("Lost", message=str(err))))
+        else:
+            hear(microphone)
+    except AudioDeviceLostError as err:
+        report("Lost", message=str(err))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

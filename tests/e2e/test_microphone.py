@@ -1,0 +1,136 @@
+"""The real microphone path: PulseAudio, ALSA, PortAudio and our own code, with a real person's voice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, Queue
+
+import pytest
+
+from tests.e2e.sound_server import SoundServer, require_sound
+from tests.speech import Reading
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SoundServer]:
+    require_sound()
+    with SoundServer() as running:
+        yield running
+
+
+class Ears:
+    """A process that listens to the server's microphone and tells what it hears."""
+
+    def __init__(self, server: SoundServer, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.hearing", *arguments],
+            cwd=ROOT,
+            env=server.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._lines: Queue[dict[str, object]] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Ears:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.put(json.loads(line))
+
+    def until(self, kind: str) -> dict[str, object]:
+        """The next event of this kind; those before it are passed over."""
+        seen = []
+        while True:
+            try:
+                line = self._lines.get(timeout=PATIENCE_S)
+            except Empty:
+                pytest.fail(f"no {kind} after {seen}")
+            if line["kind"] == kind:
+                return line
+            seen.append(line["kind"])
+
+    def exit_status(self) -> int:
+        return self._process.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("rate_hz", [[], ["16000"], ["48000"]], ids=["own rate", "16 kHz", "48 kHz"])
+def test_a_person_is_heard_through_the_microphone_at_any_rate(
+    server: SoundServer, reader: list[Reading], rate_hz: list[str]
+) -> None:
+    with Ears(server, "once", *rate_hz) as ears:
+        ears.until("Ready")
+        server.play(reader[1].path)
+        ears.until("SilenceBegan")
+        ended = ears.until("Ended")
+    assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
+    assert float(str(ended["snr_db"])) > 10.0
+
+
+def test_pulling_the_plug_is_an_error_and_not_silence(server: SoundServer) -> None:
+    with Ears(server, "once") as ears:
+        ears.until("Ready")
+        server.unplug()
+        try:
+            assert "microphone" in str(ears.until("Lost")["message"])
+            assert ears.exit_status() == 0
+        finally:
+            server.plug_in()
+
+
+def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
+    server.unplug()
+    try:
+        with Ears(server, "once") as ears:
+            message = str(ears.until("Lost")["message"])
+    finally:
+        server.plug_in()
+    assert message.startswith("no microphone can be opened")
+    assert "\n" not in message
+
+
+def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
+    server: SoundServer, reader: list[Reading]
+) -> None:
+    with Ears(server, "reopening") as ears:
+        ears.until("Ready")
+        playing = server.start_playing(reader[0].path)
+        ears.until("SpeechStarted")
+        server.unplug()
+        playing.wait(PATIENCE_S)
+        try:
+            ears.until("Lost")
+        finally:
+            server.plug_in()
+        ears.until("Ready")
+        assert ears.until("Refused")["code"] == "GAP"
+        server.play(reader[1].path)
+        assert ears.until("Ended")["speech_s"] == pytest.approx(2.7, abs=0.5)
+
+
+def test_a_reader_that_is_late_is_told_how_much_it_missed(server: SoundServer) -> None:
+    with Ears(server, "late") as ears:
+        ears.until("Ready")
+        late = ears.until("Late")
+    assert int(str(late["lost_samples"])) > 8_000
+    assert late["lost_samples"] == late["dropped_samples"]
