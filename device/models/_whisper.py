@@ -1,0 +1,243 @@
+"""whisper.cpp through its C API: one pass hears freely and weighs the sentences it is told to consider.
+
+`whisper_full` runs up to eight decoders over one encoded utterance. Its logits callback lets us steer each:
+the first follows the model's own best word, the others are made to say a given sentence while we note what
+the model thought of every word. The encoder, by far the dearest part, runs once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DeviceError
+from device.models._whisper_params import LIBRARY_VERSION, FullParams, LogitsFilter, layout_agrees
+from device.phrase import before_loop
+
+Wave = npt.NDArray[np.float32]
+
+RATE_HZ = 16_000
+FRAMES_PER_S = 50
+MARGIN_FRAMES = 64
+MAX_DECODERS = 8
+MAX_SENTENCES = MAX_DECODERS - 1
+TEMPERATURE = 0.25
+"""Above zero, or whisper.cpp runs a single decoder; a power of two, so that dividing by it is exact."""
+MAX_TOKENS = 100
+_LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class WhisperError(DeviceError):
+    """The transcriber could not be loaded or gave no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One decoded sentence: token ids, their natural-log probabilities, and the model's favourites'."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    best_logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        return math.fsum(self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """`free`: what the model hears by itself; when it `looped`, only up to the end of the first round."""
+
+    free: Spoken
+    sentences: tuple[Spoken, ...]
+    looped: bool
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What one decoder was told to say (None: whatever it likes) and what it has said so far."""
+
+    script: tuple[int, ...] | None
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    keep: int | None = None
+    """Set when it had to be stopped: how much of what it said counts."""
+
+    def path(self) -> Spoken:
+        kept = slice(self.keep)
+        return Spoken(tuple(self.tokens[kept]), tuple(self.logprobs[kept]), tuple(self.best[kept]))
+
+
+class Whisper:
+    """One loaded model. Calls are serialised; the interpreter is free while native code works.
+
+    Raises WhisperError when the library is not the pinned one or the file is not a model it reads.
+    """
+
+    def __init__(self, model: Path, *, threads: int = 2) -> None:
+        self._library = _load_library()
+        self._lock = threading.Lock()
+        self._threads = threads
+        self._context = self._library.whisper_init_from_file(str(model).encode())
+        if not self._context:
+            raise WhisperError(f"cannot load {model.name}; run `ostiary models build`")
+        self._vocabulary = self._library.whisper_n_vocab(self._context)
+        self._end = self._library.whisper_token_eot(self._context)
+        self._no_timestamps = self._library.whisper_token_not(self._context)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """`text` as token ids."""
+        room = len(text.encode()) + 8
+        buffer = (ctypes.c_int32 * room)()
+        count = self._library.whisper_tokenize(self._context, text.encode(), buffer, room)
+        if count < 0:
+            raise WhisperError("the phrase cannot be spelled in the model's vocabulary")
+        return tuple(buffer[:count])
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The words behind token ids; special tokens say nothing."""
+        pieces = [
+            self._library.whisper_token_to_str(self._context, token) for token in tokens if token < self._end
+        ]
+        return b"".join(pieces).decode("utf-8", errors="replace").strip()
+
+    def listen(self, wave: Wave, sentences: Sequence[Sequence[int]], prompt: Sequence[int] = ()) -> Heard:
+        """What the model hears by itself in `wave`, and how each of at most seven `sentences` would fare.
+
+        Every returned path ends with the end-of-text token, unless it ran into the token cap.
+        """
+        if len(sentences) > MAX_SENTENCES:
+            raise WhisperError(f"at most {MAX_SENTENCES} sentences can be weighed at once")
+        slots = [_Slot(None), *(_Slot((*sentence, self._end)) for sentence in sentences)]
+        cap = min(MAX_TOKENS, 12 + int(10 * len(wave) / RATE_HZ))
+        longest = max((len(sentence) + 1 for sentence in sentences), default=0)
+        with self._lock:
+            self._run(wave, slots, prompt, free_cap=cap, cap=max(cap, longest))
+        if not all(slot.tokens for slot in slots):
+            raise WhisperError("the transcriber stopped early; try again")
+        return Heard(slots[0].path(), tuple(slot.path() for slot in slots[1:]), slots[0].keep is not None)
+
+    def close(self) -> None:
+        """Give the model's memory back; the object is of no use afterwards."""
+        with self._lock:
+            if self._context:
+                self._library.whisper_free(self._context)
+                self._context = None
+
+    def _run(self, wave: Wave, slots: list[_Slot], prompt: Sequence[int], *, free_cap: int, cap: int) -> None:
+        if not self._context:
+            raise WhisperError("the transcriber was closed")
+        assigned: dict[int, tuple[_Slot, npt.NDArray[np.float32]]] = {}
+        failures: list[Exception] = []
+
+        def steer(_ctx: int, _state: int, _tokens: int, spoken: int, address: int, _data: int) -> None:
+            # An exception must not cross the C frames; it is raised again once they have returned.
+            try:
+                if spoken == 0:
+                    # All decoders share the first step, so it says what they have in common.
+                    _only(self._logits(address), self._no_timestamps)
+                    return
+                if address not in assigned:
+                    assigned[address] = (slots[len(assigned)], self._logits(address))
+                slot, logits = assigned[address]
+                _note_and_force(slot, logits, spoken - 1, self._end, free_cap)
+            except Exception as err:  # noqa: BLE001 - see above
+                failures.append(err)
+
+        params = self._library.whisper_full_default_params(0)
+        params.n_threads = self._threads
+        params.no_context = True
+        params.single_segment = True
+        params.print_progress = params.print_timestamps = False
+        params.max_tokens = cap + 1
+        params.audio_ctx = min(1500, math.ceil(len(wave) / RATE_HZ * FRAMES_PER_S) + MARGIN_FRAMES)
+        params.temperature, params.temperature_inc = TEMPERATURE, 0.0
+        params.greedy_best_of = len(slots)
+        callback = LogitsFilter(steer)
+        params.logits_filter_callback = callback
+        prompt_tokens = (ctypes.c_int32 * max(1, len(prompt)))(*prompt)
+        if prompt:
+            params.prompt_tokens, params.prompt_n_tokens = prompt_tokens, len(prompt)
+        samples = np.ascontiguousarray(wave, dtype=np.float32)
+        status = self._library.whisper_full(
+            self._context, params, samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(samples)
+        )
+        if failures:
+            raise WhisperError(f"the transcriber failed ({failures[0]})") from failures[0]
+        if status != 0:
+            raise WhisperError(f"the transcriber failed (whisper.cpp status {status})")
+
+    def _logits(self, address: int) -> npt.NDArray[np.float32]:
+        return np.frombuffer((ctypes.c_float * self._vocabulary).from_address(address), dtype=np.float32)
+
+
+def _note_and_force(slot: _Slot, logits: npt.NDArray[np.float32], at: int, end: int, free_cap: int) -> None:
+    """Note what the model thought of the next word, then leave it no choice but that word."""
+    best = int(logits.argmax())
+    top = float(logits[best])
+    log_sum = math.log(float(np.exp((logits - top) * np.float32(TEMPERATURE)).sum()))
+    if slot.script is None:
+        slot.keep = before_loop(slot.tokens) if at < free_cap else at
+        token = best if slot.keep is None else end
+    else:
+        token = slot.script[at]
+    if len(slot.tokens) == at:
+        slot.tokens.append(token)
+        slot.logprobs.append((float(logits[token]) - top) * TEMPERATURE - log_sum)
+        slot.best.append(-log_sum)
+    _only(logits, token)
+
+
+def _only(logits: npt.NDArray[np.float32], token: int) -> None:
+    logits.fill(-np.inf)
+    logits[token] = 0.0
+
+
+def _load_library() -> ctypes.CDLL:
+    """The libwhisper that pywhispercpp's extension has loaded, with typed entry points and a silent log."""
+    try:
+        import _pywhispercpp  # noqa: F401 - loading it loads the library and its OpenMP runtime
+    except ImportError as err:
+        raise WhisperError(f"pywhispercpp cannot be loaded ({err}); run scripts/setup") from err
+    loaded = {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libwhisper" in line
+    }
+    if len(loaded) != 1:
+        raise WhisperError("pywhispercpp carries no libwhisper; run scripts/setup")
+    library = ctypes.CDLL(loaded.pop())
+    library.whisper_version.restype = ctypes.c_char_p
+    found = library.whisper_version().decode()
+    if found != LIBRARY_VERSION:
+        raise WhisperError(f"whisper.cpp {found} found, {LIBRARY_VERSION} needed; run scripts/setup")
+    library.whisper_full_default_params.restype = FullParams
+    if not layout_agrees(library.whisper_full_default_params(0)):
+        raise WhisperError("this build of whisper.cpp lays its parameters out differently; run scripts/setup")
+    library.whisper_init_from_file.restype = ctypes.c_void_p
+    for name in ("whisper_n_vocab", "whisper_token_eot", "whisper_token_not", "whisper_free"):
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+    library.whisper_token_to_str.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.whisper_token_to_str.restype = ctypes.c_char_p
+    library.whisper_tokenize.argtypes = [
+        ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int32), ctypes.c_int,
+    ]  # fmt: skip
+    library.whisper_full.argtypes = [
+        ctypes.c_void_p, FullParams, ctypes.POINTER(ctypes.c_float), ctypes.c_int,
+    ]  # fmt: skip
+    library.whisper_log_set.argtypes = [_LOG_CALLBACK, ctypes.c_void_p]
+    library.whisper_log_set(_SILENT, None)
+    return library
+
+
+def _ignore(_level: int, _message: bytes, _data: int) -> None:
+    """whisper.cpp prints a page per model; failures reach us as return values."""
+
+
+_SILENT = _LOG_CALLBACK(_ignore)
