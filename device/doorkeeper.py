@@ -199,7 +199,8 @@ class Doorkeeper:
             if (first := self._first.pop(door_name, None)) is not None:
                 moved[first.uid] = here
         # 5. On disk before it is acted on.
-        self._history.settle((subject,), moved)
+        cleared = (subject,) if decision.opens or subject == f"person:{uid}" else ()
+        self._history.settle(cleared, moved)
         return decision
 
     def _judged(

@@ -191,7 +191,7 @@ class History:
             # The file goes first: a cut between the two leaves it ahead of the counter, never behind, and the
             # next start takes a number that no copy of the file has ever carried.
             epoch = max(self._state.epoch, self._counter.value()) + 1
-            self._write(replace(self._state, epoch=epoch))
+            self._put(replace(self._state, epoch=epoch))
             for _ in range(2 * MAX_AHEAD):
                 if self._counter.advance() >= epoch:
                     break
@@ -208,8 +208,7 @@ class History:
         return Standing(failures, wait_s, failures >= limits.disable_after)
 
     def charge(self, subject: str, now_s: float) -> None:
-        """Count a failure in advance; `clear` takes all of them back after a success."""
-        self.begin()
+        """Count a failure in advance; `settle` takes all of them back after a success."""
         failures = {**self._state.failures, subject: self._state.failures.get(subject, 0) + 1}
         self._write(replace(self._state, failures=failures))
         self._since_s[subject] = now_s
@@ -298,6 +297,9 @@ class History:
         return state
 
     def _write(self, state: _State) -> None:
+        self._put(replace(state, epoch=self.begin()))  # no change of any kind can be undone by an old copy
+
+    def _put(self, state: _State) -> None:
         if self._lock < 0:
             raise HistoryError("the attempt history is closed")
         _replace(self._path, _sealed(state, self._mac))

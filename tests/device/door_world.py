@@ -45,14 +45,22 @@ class NvCounter:
     """Counts like TPM NV: it outlives the process."""
 
     now: int = 1
-    cut_after: int | None = None
-    """Power goes this many steps from now."""
+    cut_in: int | None = None
+    """Power goes at this step from now, before the number moves or after it."""
+    cut_before: bool = False
 
     def value(self) -> int:
         return self.now
 
     def advance(self) -> int:
+        due = self.cut_in == 0
+        if self.cut_in is not None:
+            self.cut_in -= 1
+        if due and self.cut_before:
+            raise PowerCut
         self.now += 1
+        if due:
+            raise PowerCut
         return self.now
 
 
@@ -62,13 +70,13 @@ class CuttableHistory(History):
     cut_in: int | None = None
     cut_before: bool = False
 
-    def _write(self, state) -> None:  # type: ignore[no-untyped-def]
+    def _put(self, state) -> None:  # type: ignore[no-untyped-def]
         due = self.cut_in == 0
         if self.cut_in is not None:
             self.cut_in -= 1
         if due and self.cut_before:
             raise PowerCut
-        super()._write(state)
+        super()._put(state)
         if due:
             raise PowerCut
 

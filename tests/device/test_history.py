@@ -263,6 +263,25 @@ def test_an_admin_can_start_over(history, path, counter):
     again.close()
 
 
+def test_no_change_at_all_can_be_undone_with_a_copy_from_before_it(history, path, counter):
+    history.charge(WHO, 0.0)
+    history.close()
+    copy = path.read_bytes()
+    for change in (lambda h: h.lock_down("*", True), lambda h: h.pardon(WHO), lambda h: h.remember(b"x" * 8)):
+        path.write_bytes(copy)
+        changed = History(path, counter, mac, opened_s=0.0)
+        change(changed)
+        changed.close()
+        path.write_bytes(copy)
+        with pytest.raises(HistoryRollbackError):
+            History(path, counter, mac, opened_s=0.0)
+        History.start_over(path, counter, mac, opened_s=0.0).close()
+        again = History(path, counter, mac, opened_s=0.0)
+        again.charge(WHO, 0.0)
+        again.close()
+        copy = path.read_bytes()
+
+
 def test_only_one_process_holds_the_history(history, path, counter):
     with pytest.raises(HistoryBusyError):
         History(path, counter, mac, opened_s=0.0)

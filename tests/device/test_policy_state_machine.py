@@ -1,0 +1,298 @@
+"""Thousands of invented histories of one unit: no challenge twice, no limit exceeded, no door without every
+factor.
+
+The machine keeps its own, simpler book of what it saw, and holds the unit to it. Power goes at random writes:
+before one, after one, or between the file and the counter. `OSTIARY_HISTORIES` sets how many histories the
+long run invents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from device.challenge import Challenge
+from device.doorkeeper import duress_digest
+from device.history import HistoryRollbackError
+from device.judge import Evidence, JudgeError
+from device.policy import Decision, Factor, Finding, Outcome
+from device.rules import parse_rules
+from tests.device.door_world import PowerCut, World, evidence, mac
+
+HISTORIES = int(os.environ.get("OSTIARY_HISTORIES", "10000"))
+MEMORY = Path("/dev/shm")  # histories are about order, not about the speed of this machine's disk
+
+RULES = parse_rules(f"""
+version = 1
+[risks.standard]
+attempts = {{ free_failures = 3, first_wait_s = 30, longest_wait_s = 120, disable_after = 6 }}
+thresholds = {{ step_up_margin_llr = 1.0 }}
+[zones.ward]
+[zones.pharmacy]
+[doors.ward]
+zone = "ward"
+risk = "standard"
+[doors.pharmacy]
+zone = "pharmacy"
+risk = "standard"
+two_persons_within_s = 40
+[doors.airlock]
+zone = "pharmacy"
+risk = "standard"
+anti_passback_s = 60
+[[allow]]
+roles = ["nurse"]
+[people.anna]
+roles = ["nurse"]
+duress = "{duress_digest(mac, "anna", "compass").hex()}"
+[people.bruno]
+roles = ["nurse"]
+""")
+DOORS = st.sampled_from(sorted(RULES.doors))
+PEOPLE = st.sampled_from(["anna", "bruno", "badge-1", ""])
+SCORES = st.sampled_from([-8.0, 2.5, 6.0, float("nan")])
+HEARD = st.one_of(
+    st.just(evidence()),
+    st.builds(evidence, SCORES, st.none() | SCORES, SCORES, st.sampled_from(["", "compass"])),
+    st.just(JudgeError("a model is gone")),
+)
+JUDGED = {
+    Outcome.DENIED_PHRASE,
+    Outcome.DENIED_VOICE,
+    Outcome.DENIED_SPOOF,
+    Outcome.DENIED_UNKNOWN,
+    Outcome.STEP_UP,
+}
+
+
+@dataclass
+class Seen:
+    """The machine's own account of one claim."""
+
+    failures: int = 0
+    last_s: float = 0.0
+
+
+class UnitHistory(RuleBasedStateMachine):
+    """Two people, three doors, clocks, power cuts and somebody who swaps the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+        self.world = World(self.folder, RULES)
+        self.shown: list[Challenge] = []
+        self.open: dict[str, Challenge] = {}
+        self.answered: set[str] = set()
+        self.phrases: list[str] = []
+        self.book: dict[str, Seen] = {}
+        self.started_s = self.world.monotonic_s
+        self.copies: list[bytes] = []
+        self.first_of_two: tuple[str, float] | None = None
+
+    def teardown(self) -> None:
+        self.world.history.close()
+        shutil.rmtree(self.folder)
+
+    # --- what people do ---
+
+    @rule(door=DOORS, uid=PEOPLE)
+    def step_up_to(self, door: str, uid: str) -> None:
+        try:
+            greeting = self.world.greet(uid, door)
+        except PowerCut:
+            self.power_returns()
+            return
+        if isinstance(greeting, Decision):
+            assert not greeting.opens
+            return
+        assert greeting.phrase not in self.phrases[-60:], "a phrase was shown again within the horizon"
+        self.phrases.append(greeting.phrase)
+        self.shown.append(greeting)
+        self.open[door] = greeting
+
+    @precondition(lambda self: self.shown)
+    @rule(data=st.data(), heard=HEARD, door=st.none() | DOORS, uid=st.none() | PEOPLE)
+    def answer_some_challenge(
+        self, data: st.DataObject, heard: Evidence, door: str | None, uid: str | None
+    ) -> None:
+        challenge = data.draw(st.sampled_from(self.shown))
+        self.answer(
+            challenge, heard, door or challenge.binding.door, challenge.binding.person if uid is None else uid
+        )
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), heard=HEARD)
+    def answer_what_is_shown(self, data: st.DataObject, heard: Evidence) -> None:
+        door = data.draw(st.sampled_from(sorted(self.open)))
+        self.answer(self.open[door], heard, door, self.open[door].binding.person)
+
+    def answer(self, challenge: Challenge, heard: Evidence, door: str, uid: str) -> None:
+        world, now_s = self.world, self.world.monotonic_s
+        subject = f"person:{uid}" if uid in RULES.people else f"door:{door}"
+        seen = self.book.setdefault(subject, Seen())
+        try:
+            decision = world.answer(challenge, heard, uid=uid, door=door)
+        except PowerCut:
+            if isinstance(heard, Evidence) and passes(heard):
+                seen.failures = 0  # it may have got as far as taking the failures back
+            self.power_returns()
+            return
+        fresh = self.open.get(door) is challenge and challenge.binding.person == uid
+        if decision.outcome in JUDGED or decision.findings:
+            assert fresh, "evidence was weighed for a challenge that was not open here for this person"
+            assert challenge.challenge_id not in self.answered, "a challenge was answered twice"
+            self.answered.add(challenge.challenge_id)
+            self.within_limits(seen, now_s)
+        if self.open.get(challenge.binding.door) is challenge:
+            del self.open[challenge.binding.door]
+        if decision.outcome in JUDGED:
+            seen.failures += 1
+            seen.last_s = now_s
+        elif decision.findings:
+            seen.failures = 0
+        if decision.outcome is Outcome.AWAITING_SECOND_PERSON:
+            self.first_of_two = (uid, now_s)
+        if decision.opens:
+            self.check_opening(decision, heard, door, uid, now_s)
+
+    def check_opening(self, decision: Decision, heard: Evidence, door: str, uid: str, now_s: float) -> None:
+        assert isinstance(heard, Evidence)
+        assert passes(heard), "a door opened without every factor"
+        assert uid in RULES.people
+        assert {f.factor for f in decision.findings} == {Factor.PHRASE, Factor.VOICE, Factor.LIVE}
+        assert all(isinstance(f, Finding) and f.passed for f in decision.findings)
+        if door == "pharmacy":
+            assert self.first_of_two is not None, "a door for two opened for one"
+            first, at_s = self.first_of_two
+            assert first != uid
+            assert now_s - at_s <= 40.0
+            self.first_of_two = None
+
+    def within_limits(self, seen: Seen, now_s: float) -> None:
+        limits = RULES.risks["standard"].attempts
+        assert seen.failures < limits.disable_after, "judged although the claim is disabled"
+        waited_s = (
+            now_s - max(seen.last_s, self.started_s)
+            if seen.last_s >= self.started_s
+            else now_s - self.started_s
+        )
+        assert waited_s >= limits.wait_after(seen.failures), "judged although the claim had to wait"
+
+    # --- what the world does ---
+
+    @rule(seconds=st.sampled_from([1.0, 19.0, 21.0, 31.0, 61.0, 200.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.later(seconds)
+
+    @rule(hours=st.sampled_from([-8760, -1, 1, 8760]))
+    def somebody_sets_the_clock(self, hours: int) -> None:
+        self.world.wall += timedelta(hours=hours)
+
+    @rule()
+    def power_returns(self) -> None:
+        self.world.counter.cut_in = None
+        self.world.reboot()
+        self.started_s = self.world.monotonic_s
+        for seen in self.book.values():
+            seen.last_s = -1.0
+        self.open.clear()
+        self.first_of_two = None
+
+    @rule(writes=st.integers(0, 3), before=st.booleans())
+    def power_will_go_at_a_write(self, writes: int, before: bool) -> None:
+        self.world.history.cut_in, self.world.history.cut_before = writes, before
+
+    @rule(before=st.booleans())
+    def power_will_go_as_the_counter_moves(self, before: bool) -> None:
+        self.world.counter.cut_in, self.world.counter.cut_before = 0, before
+
+    @rule(uid=st.sampled_from(["anna", "bruno"]))
+    def an_admin_pardons(self, uid: str) -> None:
+        try:
+            self.world.history.pardon(f"person:{uid}")
+        except PowerCut:
+            self.power_returns()
+        self.book[f"person:{uid}"] = Seen(0, self.book.get(f"person:{uid}", Seen()).last_s)
+
+    @rule()
+    def a_thief_copies_the_disk(self) -> None:
+        self.power_returns()
+        path = self.folder / "history"
+        if path.exists():
+            self.copies.append(path.read_bytes())
+
+    @precondition(lambda self: self.copies)
+    @rule(data=st.data())
+    def the_thief_puts_an_old_copy_back(self, data: st.DataObject) -> None:
+        self.power_returns()
+        path = self.folder / "history"
+        latest, old = path.read_bytes(), data.draw(st.sampled_from(self.copies))
+        self.world.history.close()
+        path.write_bytes(old)
+        if without_epoch(old) != without_epoch(latest):
+            with pytest.raises(HistoryRollbackError):
+                self.world.start()
+            path.write_bytes(latest)
+        self.world.start()
+
+    # --- what is always true ---
+
+    @invariant()
+    def no_failure_that_was_told_is_forgotten(self) -> None:
+        on_disk = self.world.history.failing()
+        for subject, seen in self.book.items():
+            assert on_disk.get(subject, 0) >= seen.failures
+
+
+def without_epoch(sealed: bytes) -> dict[str, object]:
+    """What an attacker could gain: everything in the file but the number of the start."""
+    return {**json.loads(sealed.partition(b"\n")[2]), "epoch": 0}
+
+
+def passes(heard: Evidence) -> bool:
+    limits = RULES.risks["standard"].thresholds
+    return (
+        heard.phrase_llr >= limits.phrase_llr
+        and heard.speaker_llr is not None
+        and heard.speaker_llr >= limits.voice_llr
+        and heard.spoof_llr >= limits.live_llr
+    )
+
+
+def invent(histories: int) -> None:
+    run_state_machine_as_test(
+        UnitHistory,
+        settings=settings(
+            max_examples=histories,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+def test_invented_histories_never_break_a_promise():
+    invent(300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_ten_thousand_invented_histories_never_break_a_promise():
+    invent(HISTORIES)
