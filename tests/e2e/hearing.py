@@ -1,6 +1,6 @@
 """What a test runs in a process of its own: opens the default microphone, prints one JSON line per event.
 
-PortAudio looks for devices when it is loaded, so the process must be born with the sound server's environment.
+PortAudio looks for devices when it is loaded, so the process is born with the sound server's environment.
 """
 
 from __future__ import annotations
