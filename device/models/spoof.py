@@ -1,0 +1,150 @@
+"""Is it a live human throat? Evidence from our own network, calibrated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DeviceError
+from device.models._spoof_features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
+from device.models.bundle import Bundle
+from device.models.calibration import LLR_LIMIT, Calibration
+from device.models.sessions import OnnxSession, Session
+
+ROLE, CARD_ROLE = "spoof", "spoof-card"
+INPUT = "features"
+SEGMENT_SAMPLES = 6 * SAMPLE_RATE_HZ
+MIN_SAMPLES = SAMPLE_RATE_HZ // 2
+MAX_CARD_BYTES = 1 << 20
+
+
+class SpoofError(DeviceError):
+    """The utterance cannot be judged, or the detector cannot be opened. The door stays locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoofEvidence:
+    """LLRs of a live human against each attack, and against both with equal weight."""
+
+    synthetic_llr: float
+    loudspeaker_llr: float
+    llr: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpoofCard:
+    """What stands beside the network in `spoof.json`: its identity and its calibration."""
+
+    version: str
+    sha256: str
+    synthetic: Calibration
+    loudspeaker: Calibration
+    operating_points: dict[str, float]
+    """LLR thresholds by name, `bpcer_1` for one bona fide in a hundred refused on the calibration part."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SpoofCard:
+        """Raises SpoofError when a field is missing or is not what it must be."""
+        if len(data) > MAX_CARD_BYTES:
+            raise SpoofError("the spoof detector's card is too large; run `ostiary models build`")
+        try:
+            fields = json.loads(data)
+            heads = fields["calibration"]
+            points = {str(name): float(value) for name, value in fields["operating_points"].items()}
+            if not all(math.isfinite(value) for value in points.values()):
+                raise ValueError("an operating point is not finite")
+            return cls(
+                version=str(fields["version"]),
+                sha256=str(fields["sha256"]),
+                synthetic=_calibration(heads["synthetic"]),
+                loudspeaker=_calibration(heads["loudspeaker"]),
+                operating_points=points,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise SpoofError(
+                f"the spoof detector's card is damaged ({err}); run `ostiary models build`"
+            ) from err
+
+
+def _calibration(fields: dict[str, Any]) -> Calibration:
+    return Calibration(scale=float(fields["scale"]), offset=float(fields["offset"]))
+
+
+def checked_network(path: Path, card: SpoofCard) -> bytes:
+    """The network's bytes, when they are those the card names; raises SpoofError otherwise."""
+    try:
+        network = path.read_bytes()
+    except OSError as err:
+        raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+    if hashlib.sha256(network).hexdigest() != card.sha256:
+        raise SpoofError(f"{path.name} is not the network its card names; run `ostiary models build`")
+    return network
+
+
+class SpoofDetector:
+    """Scores speech against two attacks: made by a machine, and played through a loudspeaker."""
+
+    def __init__(self, session: Session, card: SpoofCard) -> None:
+        self._session = session
+        self._card = card
+        self.version = card.version
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int = 1) -> SpoofDetector:
+        """From a verified bundle; raises BundleError, SessionError or SpoofError."""
+        path = bundle.path(CARD_ROLE)
+        try:
+            with path.open("rb") as stream:
+                card = SpoofCard.from_bytes(stream.read(MAX_CARD_BYTES + 1))
+        except OSError as err:
+            raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+        return cls(OnnxSession(checked_network(bundle.path(ROLE), card), threads), card)
+
+    @property
+    def card(self) -> SpoofCard:
+        return self._card
+
+    def llr(self, wave: npt.NDArray[np.float32]) -> float:
+        """Natural-log LLR of a live human against an attack, for speech (n,) at 16 kHz; positive is live.
+
+        Raises SpoofError when there is less than half a second, or silence, or a sample that is not a number.
+        """
+        return self.evidence(wave).llr
+
+    def evidence(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+        """Both attacks one by one. Speech longer than six seconds is as live as its least live stretch."""
+        _check(wave)
+        pieces = -(-len(wave) // SEGMENT_SAMPLES)
+        found = [self._segment(piece) for piece in np.array_split(wave, pieces)]
+        return min(found, key=lambda one: one.llr)
+
+    def _segment(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+        features = spoof_features(wave)
+        (logits,) = self._session.run({INPUT: features[None, None]})
+        if logits.shape != (1, 2) or not np.isfinite(logits).all():
+            raise SpoofError("the spoof detector answered with something that is not a score")
+        synthetic = self._card.synthetic.llr(-float(logits[0, 0]))
+        loudspeaker = self._card.loudspeaker.llr(-float(logits[0, 1]))
+        return SpoofEvidence(synthetic, loudspeaker, against_either(synthetic, loudspeaker))
+
+
+def against_either(synthetic_llr: float, loudspeaker_llr: float) -> float:
+    """The LLR against an attack that is one or the other with equal prior: -log(mean(exp(-llr)))."""
+    mixed = -math.log(0.5 * math.exp(-synthetic_llr) + 0.5 * math.exp(-loudspeaker_llr))
+    return max(-LLR_LIMIT, min(LLR_LIMIT, mixed))
+
+
+def _check(wave: npt.NDArray[np.float32]) -> None:
+    if wave.ndim != 1 or len(wave) < max(MIN_SAMPLES, WINDOW_SAMPLES):
+        raise SpoofError("there is too little speech to tell whether it is live")
+    if not np.isfinite(wave).all():
+        raise SpoofError("the samples hold something that is not a number")
+    if float(np.abs(wave - wave.mean()).max()) < 1e-4:
+        raise SpoofError("there is only silence")
