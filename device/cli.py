@@ -22,6 +22,7 @@ COMMANDS = {
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
+    "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),

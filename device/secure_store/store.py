@@ -12,6 +12,7 @@ from types import TracebackType
 import click
 
 from device.secure_store.errors import StoreError
+from device.secure_store.identity import TlsIdentity
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
 from device.secure_store.memory import SecretBytes, forbid_dumps
 from device.secure_store.settings import StoreSettings
@@ -36,7 +37,8 @@ class StoreStatus:
 class Store:
     """Open it with `open_store`, in a `with` block: leaving it wipes the keys."""
 
-    def __init__(self, vault: Vault, keystore: Keystore) -> None:
+    def __init__(self, folder: Path, vault: Vault, keystore: Keystore) -> None:
+        self.folder = folder
         self.vault = vault
         self.keystore = keystore
         self.audit_signer: Signer = keystore.audit_signer()
@@ -56,6 +58,10 @@ class Store:
         if checked_counter(name) in _INTERNAL:
             raise StoreError(f"the counter {name!r} belongs to the vault")
         return self._counters.setdefault(name, BlockCounter(self.keystore.counter(name)))
+
+    def tls_identity(self) -> TlsIdentity:
+        """The key this unit speaks TLS with; made on the first call."""
+        return TlsIdentity(self.folder / "tls-identity.bin", self.vault.derive)
 
     def status(self) -> StoreStatus:
         with SecretBytes(1) as probe:
@@ -93,7 +99,7 @@ def open_store(
     try:
         if keystore.warning is not None:
             warn(keystore.warning)
-        return Store(Vault(folder, keystore, settings, clock), keystore)
+        return Store(folder, Vault(folder, keystore, settings, clock), keystore)
     except BaseException:
         keystore.close()
         raise

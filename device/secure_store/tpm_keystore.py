@@ -284,3 +284,10 @@ def _split(epoch: int, payload: SecretBytes) -> Secrets:
             raise SealPolicyError("what the TPM released is not this store's key")
         root, anchor = SecretBytes.copy_of(both[:ROOT_BYTES]), SecretBytes.copy_of(both[ROOT_BYTES:])
         return Secrets(epoch, root, anchor)
+
+
+def remove_counters(settings: StoreSettings) -> None:
+    """Give up the store on this TPM: what was sealed under its counters never opens again."""
+    tpm = Tpm(settings.tcti, _PERSISTENT | (settings.nv_base & 0xFFFF))
+    for i in range(len(COUNTERS)):
+        tpm.remove_counter(settings.nv_base + i)
