@@ -86,3 +86,35 @@ def folded_conv(weights: Weights, conv: str, norm: str) -> tuple[npt.NDArray[Any
     kernel = weights[f"{conv}.weight"].astype(np.float64)
     kernel = kernel * scale.reshape(-1, *([1] * (kernel.ndim - 1)))
     return kernel.astype(np.float32), shift.astype(np.float32)
+
+
+def lstm(
+    g: GraphBuilder, weights: Weights, x: str, prefix: str, layer: int, *, bidirectional: bool
+) -> tuple[str, str]:
+    """One layer of PyTorch's LSTM on `x` (frames, batch, features).
+
+    Returns the names of all outputs (frames, batch, directions * hidden) and of the last hidden state
+    (directions, batch, hidden). PyTorch stores gates as i, f, g, o; ONNX wants i, o, f, c.
+    """
+    ends = ("", "_reverse") if bidirectional else ("",)
+    kernels, recurrences, biases = [], [], []
+    for end in ends:
+        tag = f"l{layer}{end}"
+        kernels.append(_gates(weights[f"{prefix}.weight_ih_{tag}"]))
+        recurrences.append(_gates(weights[f"{prefix}.weight_hh_{tag}"]))
+        given = [_gates(weights[f"{prefix}.bias_{kind}_{tag}"]) for kind in ("ih", "hh")]
+        biases.append(np.concatenate(given))
+    hidden = recurrences[0].shape[1]
+    name = f"{prefix}.{layer}"
+    parts = (("kernel", kernels), ("recurrence", recurrences), ("bias", biases))
+    constants = [g.const(f"{name}.{what}", np.stack(arrays).astype(np.float32)) for what, arrays in parts]
+    direction = "bidirectional" if bidirectional else "forward"
+    y = g.add("LSTM", x, *constants, name=name, outputs=2, hidden_size=hidden, direction=direction)
+    # (frames, directions, batch, hidden) -> (frames, batch, directions * hidden)
+    beside = g.add("Transpose", y, name=f"{name}.beside", perm=[0, 2, 1, 3])
+    return g.add("Reshape", beside, g.ints(0, 0, hidden * len(ends)), name=f"{name}.out"), f"{name}.1"
+
+
+def _gates(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    i, f, c, o = np.split(stacked, 4)
+    return np.concatenate([i, o, f, c])
