@@ -80,6 +80,11 @@ class SampleQueue:
             self._closed = True
             self._ready.notify()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
+
     def wipe(self) -> None:
         """Drop and overwrite what waits."""
         with self._ready:
