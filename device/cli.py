@@ -23,8 +23,13 @@ COMMANDS = {
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
+    "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
+    "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),
+    "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
+    "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
+    "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
     "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
 }

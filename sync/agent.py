@@ -1,0 +1,196 @@
+"""The unit's side of MQTT: sends batches in order, forgets them on signed receipts, tells how it is.
+
+`step` does one round and never blocks, so one thread drives one unit on a door or a thousand in a
+simulation. Killing it at any instruction loses nothing: everything that matters is in the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync.backoff import Backoff
+from sync.errors import SyncError
+from sync.events import Signer, UnitId
+from sync.heads import Head
+from sync.messages import BatchMessage, open_receipt
+from sync.mqtt import Link, Message
+from sync.outbox import Batch, OutboxStatus
+from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, topic, unit_of
+
+
+class Log(Protocol):
+    """What the agent needs from an outbox; a simulated unit keeps its log in memory."""
+
+    unit: UnitId
+
+    def seal(self, signer: Signer) -> Head | None: ...
+
+    def batch_after(self, sequence: int) -> Batch | None: ...
+
+    def acknowledge(self, size: int, chain_hash: bytes) -> bool: ...
+
+    def status(self) -> OutboxStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """`window` batches may be under way; after `receipt_timeout_s` without news all are sent again."""
+
+    window: int = 4
+    receipt_timeout_s: float = 5.0
+    receipt_timeout_cap_s: float = 60.0
+    refused_wait_s: float = 60.0
+    health_every_s: float = 30.0
+    seal_every_s: float = 0.02
+
+
+@dataclass(slots=True)
+class AgentCounts:
+    """Metrics. They only go up while the process lives."""
+
+    batches_sent: int = 0
+    events_sent: int = 0
+    receipts: int = 0
+    resends: int = 0
+    refused: int = 0
+    messages_refused: int = 0
+
+
+@dataclass(slots=True)
+class Agent:
+    """One unit's sender. `now_s` is monotonic seconds, `time_ms` the wall clock (for health only)."""
+
+    log: Log
+    signer: Signer
+    link: Link
+    registry_key: ec.EllipticCurvePublicKey
+    now_s: Callable[[], float]
+    time_ms: Callable[[], int]
+    settings: AgentSettings = field(default_factory=AgentSettings)
+    facts: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """Versions and the like, for the health message."""
+    command: Callable[[bytes], None] | None = None
+    """Takes a signed command; verification is its business."""
+    counts: AgentCounts = field(default_factory=AgentCounts)
+    _sent: int = -1
+    """Last event handed to the broker; -1 when to start over from the last receipt."""
+    _in_flight: list[int] = field(default_factory=list)
+    _silent_since: float = 0.0
+    _patience: Backoff = field(init=False)
+    _patience_s: float = 0.0
+    _seal_at: float = 0.0
+    _health_at: float = 0.0
+    _wait_until: float = 0.0
+    _connections: int = 0
+
+    def __post_init__(self) -> None:
+        self._patience = Backoff(self.settings.receipt_timeout_s, self.settings.receipt_timeout_cap_s)
+        self._patience_s = self.settings.receipt_timeout_s
+
+    def step(self) -> None:
+        """Read what came, send what may go. Raises OutboxError when the log is damaged."""
+        now = self.now_s()
+        while self.link.inbox:
+            self._take(self.link.inbox.popleft(), now)
+        if not self.link.connected:
+            return
+        if self.link.connections != self._connections:
+            self._connections = self.link.connections
+            self._start_over(now)
+            self._health_at = 0.0
+        if self._in_flight and now - self._silent_since > self._patience_s:
+            self.counts.resends += 1
+            self._patience_s = self.settings.receipt_timeout_s + self._patience.next_s()
+            self._start_over(now)
+        if now >= self._wait_until:
+            self._send(now)
+        if now >= self._health_at:
+            self._health_at = now + self.settings.health_every_s
+            self.link.publish(topic(self.log.unit, HEALTH), self.health("online"), retain=True)
+
+    def health(self, state: str) -> bytes:
+        """What the dashboard shows of this unit between events: numbers, versions, no people."""
+        status = self.log.status()
+        report = {
+            "state": state,
+            "time_ms": self.time_ms(),
+            "sequence": status.sequence,
+            "pending": status.pending,
+            "oldest_ms": status.oldest_ms,
+            "overflow": status.overflow_count,
+            "resends": self.counts.resends,
+            "refused": self.counts.refused,
+            "messages_refused": self.counts.messages_refused,
+            "facts": dict(self.facts),
+        }
+        return json.dumps(report, sort_keys=True).encode()
+
+    def _send(self, now: float) -> None:
+        if now >= self._seal_at:
+            self._seal_at = now + self.settings.seal_every_s
+            self.log.seal(self.signer)
+        acknowledged: int | None = None
+        while len(self._in_flight) < self.settings.window:
+            if self._sent < 0:
+                self._sent = self.log.status().acknowledged
+            batch = self.log.batch_after(self._sent)
+            if batch is None:
+                return
+            if acknowledged is None:
+                acknowledged = self.log.status().acknowledged
+            message = BatchMessage(
+                self.log.unit, batch.first, batch.previous_chain, acknowledged + 1, batch.bodies, batch.head
+            )
+            self.link.publish(topic(self.log.unit, EVENTS), message.to_bytes())
+            if not self._in_flight:
+                self._silent_since = now
+            self._in_flight.append(batch.size)
+            self._sent = batch.size
+            self.counts.batches_sent += 1
+            self.counts.events_sent += len(batch.bodies)
+
+    def _take(self, message: Message, now: float) -> None:
+        self.link.done(message)
+        try:
+            unit, channel = unit_of(message.topic)
+            if unit != self.log.unit:
+                raise SyncError("a message for another unit")
+            if channel == RECEIPTS:
+                self._receipt(message.payload, now)
+            elif channel == COMMANDS and self.command is not None:
+                self.command(message.payload)
+        except SyncError:
+            self.counts.messages_refused += 1
+
+    def _receipt(self, payload: bytes, now: float) -> None:
+        receipt = open_receipt(payload, self.registry_key, self.log.unit)
+        self.counts.receipts += 1
+        if receipt.status == "refused":
+            self.counts.refused += 1
+            self._wait_until = now + self.settings.refused_wait_s
+            self._start_over(now)
+            return
+        if receipt.size and not self.log.acknowledge(receipt.size, receipt.chain):
+            # Signed by the registry, but not about our log: keep everything and let a person look.
+            self.counts.refused += 1
+            return
+        self._silent_since = now
+        self._patience.reset()
+        self._patience_s = self.settings.receipt_timeout_s
+        if receipt.status == "resend":
+            self.counts.resends += 1
+            self._start_over(now)
+        else:
+            self._in_flight = [size for size in self._in_flight if size > receipt.size]
+            if self._sent >= 0:
+                self._sent = max(self._sent, receipt.size)
+
+    def _start_over(self, now: float) -> None:
+        self._sent = -1
+        self._in_flight.clear()
+        self._silent_since = now

@@ -1,0 +1,140 @@
+"""`ostiary sync`: the unit's side of the network. Runs beside the door process, which has none."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from sync.agent import Agent, AgentSettings
+from sync.bundle import key_from_bytes
+from sync.errors import SyncError
+from sync.events import Signer, unit_id
+from sync.keys import FileSigner
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
+from sync.outbox import Outbox
+from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
+
+SEND_EVERY_S = 0.02
+WAIT_AFTER_FAULT_S = 5.0
+FILE = click.Path(path_type=Path)
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--unit", required=True, help="This unit, as site/unit.")
+@click.option(
+    "--outbox", "path", required=True, type=click.Path(path_type=Path), help="The audit log's file."
+)
+@click.option("--broker", required=True, metavar="HOST:PORT", help="The site's MQTT broker.")
+@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
+@click.option("--cert", required=True, type=FILE, help="This unit's certificate (PEM).")
+@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
+@click.option("--registry-key", required=True, type=FILE, help="Who signs receipts (PEM).")
+@click.option("--audit-key", required=True, type=FILE, help="Signs heads where no TPM does.")
+@click.option(
+    "--window", default=4, show_default=True, type=click.IntRange(1, 100), help="Batches under way."
+)
+@click.option(
+    "--receipt-timeout", default=5.0, show_default=True, type=float, help="Seconds before resending."
+)
+@click.option("--once", is_flag=True, help="Stop when everything has a receipt; exit code 1 if not in time.")
+@click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for --once.")
+def sync(
+    unit: str,
+    path: Path,
+    broker: str,
+    ca: Path,
+    cert: Path,
+    key: Path,
+    registry_key: Path,
+    audit_key: Path,
+    window: int,
+    receipt_timeout: float,
+    once: bool,
+    timeout: float,
+) -> None:
+    """Send what the door wrote down to the registry, and forget it on the registry's receipt only.
+
+    \b
+    Example:
+      ostiary sync --unit st-mary/icu-2 --outbox audit.db --broker mqtt.st-mary.example:8883 \\
+        --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    name = unit_id(unit)
+    host, port = host_and_port(broker)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    link_settings = LinkSettings(host, port, unit, TlsFiles(ca, cert, key))
+    reactor = Reactor()
+    signer: Signer = FileSigner.load_or_create(audit_key)
+    with Outbox(path, unit=unit, doors=(), now_ms=wall_ms) as outbox:
+        try:
+            link = reactor.link(
+                link_settings,
+                subscriptions=[topic(name, RECEIPTS), topic(name, COMMANDS)],
+                will=Will(topic(name, HEALTH), json.dumps({"state": "offline"}).encode()),
+            )
+            agent = Agent(
+                log=outbox,
+                signer=signer,
+                link=link,
+                registry_key=key_from_bytes(read_file(registry_key)),
+                now_s=time.monotonic,
+                time_ms=wall_ms,
+                settings=AgentSettings(window=window, receipt_timeout_s=receipt_timeout),
+                facts={"software": version("ostiary"), "keystore": "software"},
+            )
+            done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None)
+            if link.connected:
+                link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
+        finally:
+            reactor.close()
+    if once and not done:
+        raise click.exceptions.Exit(1)
+
+
+def _run(agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None) -> bool:
+    """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
+    while not stop.is_set():
+        try:
+            agent.step()
+        except SyncError as err:
+            # A damaged log is the operator's to look at; being silent would only hide it.
+            log.error("%s", err)
+            stop.wait(WAIT_AFTER_FAULT_S)
+        reactor.poll(SEND_EVERY_S)
+        if until is not None:
+            if agent.log.status().pending == 0:
+                return True
+            if time.monotonic() > until:
+                return False
+    return False
+
+
+def wall_ms() -> int:
+    """UTC now, in milliseconds: the clock of every command line, passed down from here."""
+    return time.time_ns() // 1_000_000
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError("a broker is given as HOST:PORT")
+    return host, int(port)
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SyncError(f"cannot read {path}: {err.strerror or err}") from err

@@ -1,0 +1,62 @@
+"""A P-256 signing key in a file: the registry's, and that of units without a TPM (laptops, simulations)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from sync.cose import ES256
+from sync.errors import SyncError
+
+
+class FileSigner:
+    """Signs with a key that is in this process's memory. `sync.events.Signer`."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self._public = key.public_key()
+
+    @classmethod
+    def generate(cls) -> FileSigner:
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> FileSigner:
+        """The key in `path` (PEM, mode 0600), made on first use."""
+        try:
+            if not path.exists():
+                signer = cls.generate()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(signer.private_pem())
+                return signer
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError) as err:
+            raise SyncError(f"the signing key {path.name} cannot be read ({err})") from err
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise SyncError(f"the signing key {path.name} is not on the curve P-256")
+        return cls(key)
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public
+
+    def sign(self, message: bytes) -> bytes:
+        r, s = decode_dss_signature(self._key.sign(message, ES256))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def private_pem(self) -> bytes:
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def public_pem(self) -> bytes:
+        return self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -1,0 +1,94 @@
+"""What travels over MQTT between a unit and the registry: batches one way, signed receipts the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import cose
+from sync.errors import MalformedError, ProofError
+from sync.events import MAX_SEQUENCE, Signer, UnitId, decode_map, unit_id
+
+RECEIPT_TYPE = "application/ostiary-receipt+cbor"
+MAX_BATCH_BYTES = 512 * 1024
+MAX_BATCH_EVENTS = 500
+
+ReceiptStatus = Literal["stored", "resend", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMessage:
+    """Events `first`, first+1, ... and the signed head over exactly the last of them.
+
+    `oldest` is the first event the unit still holds: everything before it has a receipt. That is what tells
+    a message that overtook another (harmless) from events that will never come (a gap).
+    """
+
+    unit: UnitId
+    first: int
+    previous_chain: bytes
+    oldest: int
+    bodies: tuple[bytes, ...]
+    head: bytes
+
+    def to_bytes(self) -> bytes:
+        values = [1, self.unit, self.first, self.previous_chain, self.oldest, [*self.bodies], self.head]
+        return cbor2.dumps(values, canonical=True)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> BatchMessage:
+        """Types and limits only: `sync.registry.verification` checks what it says. Raises MalformedError."""
+        if len(data) > MAX_BATCH_BYTES:
+            raise MalformedError("oversized batch")
+        try:
+            values = cbor2.loads(data)
+        except Exception as err:
+            raise MalformedError("a batch is not CBOR") from err
+        if type(values) is not list or len(values) != 7 or values[0] != 1:
+            raise MalformedError("a batch of an unknown form")
+        _, unit, first, previous, oldest, bodies, head = values
+        if type(bodies) is not list or not 1 <= len(bodies) <= MAX_BATCH_EVENTS:
+            raise MalformedError("a batch has 1 to 500 events")
+        numbers = all(type(n) is int and 1 <= n <= MAX_SEQUENCE for n in (first, oldest))
+        if not numbers or not all(type(b) is bytes for b in (previous, head, *bodies)) or len(previous) != 32:
+            raise MalformedError("a batch has a mistyped field")
+        return cls(unit_id(unit), first, previous, oldest, tuple(bodies), head)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.bodies) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The registry has committed this unit's events up to `size`, whose chain hash is `chain`.
+
+    `resend`: it wants the one after `size` next. `refused`: it will not take this log; a person must look.
+    """
+
+    unit: UnitId
+    size: int
+    chain: bytes
+    status: ReceiptStatus
+    time_ms: int
+
+    def signed(self, signer: Signer) -> bytes:
+        values = (1, self.unit, self.size, self.chain, self.status, self.time_ms)
+        return cose.sign1(cbor2.dumps(dict(enumerate(values)), canonical=True), signer, RECEIPT_TYPE)
+
+
+def open_receipt(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Receipt:
+    """A receipt for `unit`, signed by the registry. Raises MalformedError or ProofError."""
+    fields = decode_map(cose.open1(message, key, RECEIPT_TYPE))
+    if list(fields) != list(range(6)) or fields[0] != 1 or fields[4] not in get_args(ReceiptStatus):
+        raise MalformedError("a receipt of an unknown form")
+    receipt = Receipt(unit_id(fields[1]), *(fields[i] for i in range(2, 6)))
+    numbers = all(type(n) is int and 0 <= n <= MAX_SEQUENCE for n in (receipt.size, receipt.time_ms))
+    if not numbers or type(receipt.chain) is not bytes:
+        raise MalformedError("a receipt has a mistyped field")
+    if receipt.unit != unit:
+        raise ProofError("a receipt for another unit")
+    return receipt

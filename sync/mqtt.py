@@ -1,0 +1,256 @@
+"""The one module that speaks MQTT: many connections, one thread, mutual TLS 1.3, MQTT 5.
+
+A `Reactor` owns the sockets. Call `poll` often from one thread; it connects, reads, writes, keeps alive and
+reconnects with jittered backoff, and hands incoming messages to each `Link`. Nothing here is durable on
+purpose: the outbox and the registry's receipts are.
+"""
+
+from __future__ import annotations
+
+import selectors
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from sync.backoff import Backoff
+from sync.errors import SyncError
+
+CONNECT_TIMEOUT_S = 5.0
+MISC_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: who we trust, and who we are."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One connection. `session_s` is how long the broker keeps our subscriptions while we are away."""
+
+    host: str
+    port: int
+    client_id: str
+    tls: TlsFiles | None
+    keepalive_s: int = 30
+    session_s: int = 3600
+    receive_maximum: int = 200
+    max_message_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One incoming publication. `Link.done` acknowledges it to the broker."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    retained: bool
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.3 and nothing older, our certificate shown, theirs checked, host name included."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(str(files.certificate), str(files.key))
+    except (OSError, ssl.SSLError) as err:
+        raise SyncError(f"the TLS files cannot be used ({err}); renew this machine's certificate") from err
+    return context
+
+
+class Link:
+    """One MQTT session. Made by `Reactor.link`; used from the reactor's thread only."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        settings: LinkSettings,
+        subscriptions: Sequence[str],
+        will: Will | None,
+        context: ssl.SSLContext | None,
+        backoff: Backoff,
+    ) -> None:
+        self.settings = settings
+        self.inbox: deque[Message] = deque()
+        self.connected = False
+        self.connections = 0
+        self.last_error = ""
+        self._reactor = reactor
+        self._subscriptions = tuple(subscriptions)
+        self.backoff = backoff
+        self.retry_at = 0.0
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, settings.client_id, protocol=paho.MQTTv5, manual_ack=True
+        )
+        if context is not None:
+            client.tls_set_context(context)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        client.on_socket_open = reactor.socket_opened
+        client.on_socket_close = reactor.socket_closed
+        client.on_socket_register_write = reactor.wants_write
+        client.on_socket_unregister_write = reactor.written
+        client.user_data_set(self)
+        self.client = client
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
+        """Hand to the broker once connected; whoever needs certainty waits for a receipt."""
+        self.client.publish(topic, payload, qos=qos, retain=retain)
+
+    def done(self, message: Message) -> None:
+        """Acknowledge to the broker that we have dealt with it; after a reconnect it will come again."""
+        if message.mid and self.connected and message.connection == self.connections:
+            self.client.ack(message.mid, 1)
+
+    def connect(self) -> None:
+        """One try; on failure the next comes after the backoff."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self.settings.session_s
+        properties.ReceiveMaximum = self.settings.receive_maximum
+        properties.MaximumPacketSize = self.settings.max_message_bytes
+        try:
+            self.client.connect(
+                self.settings.host,
+                self.settings.port,
+                self.settings.keepalive_s,
+                clean_start=False,
+                properties=properties,
+            )
+        except (OSError, ValueError) as err:
+            self.failed(str(err))
+
+    def failed(self, why: str) -> None:
+        self.connected = False
+        self.last_error = why
+        self.retry_at = time.monotonic() + self.backoff.next_s()
+
+    def _on_connect(
+        self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self.last_error = str(reason)
+            return
+        self.connected = True
+        self.connections += 1
+        self.backoff.reset()
+        if self._subscriptions:
+            client.subscribe([(name, SubscribeOptions(qos=1)) for name in self._subscriptions])
+
+    def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        mid = message.mid if message.qos else 0
+        self.inbox.append(
+            Message(message.topic, bytes(message.payload), mid, message.retain, self.connections)
+        )
+
+
+class Reactor:
+    """Sockets of any number of links. Not thread-safe: one thread polls and publishes."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._links: list[Link] = []
+        self._misc_at = 0.0
+
+    def link(
+        self,
+        settings: LinkSettings,
+        *,
+        subscriptions: Sequence[str] = (),
+        will: Will | None = None,
+        context: ssl.SSLContext | None = None,
+        backoff: Backoff | None = None,
+    ) -> Link:
+        """A new link; it connects on the next `poll`. `context` shares one TLS set-up between links."""
+        if context is None and settings.tls is not None:
+            context = tls_context(settings.tls)
+        made = Link(self, settings, subscriptions, will, context, backoff or Backoff())
+        self._links.append(made)
+        return made
+
+    def poll(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for the network and deal with what came."""
+        now = time.monotonic()
+        if now >= self._misc_at:
+            self._misc_at = now + MISC_EVERY_S
+            for link in self._links:
+                if link.client.socket() is not None:
+                    self._checked(link, link.client.loop_misc())
+        for link in self._links:
+            if link.client.socket() is None and now >= link.retry_at:
+                link.connect()
+        for key, events in self._selector.select(timeout_s):
+            link = key.data
+            if events & selectors.EVENT_READ:
+                self._read(link)
+            if events & selectors.EVENT_WRITE and link.client.socket() is not None:
+                self._checked(link, link.client.loop_write())
+
+    def remove(self, link: Link) -> None:
+        """Say goodbye on one link; the broker then sends no will."""
+        link.client.disconnect()
+        if link.client.socket() is not None:
+            link.client.loop_write()
+        self._links.remove(link)
+
+    def close(self) -> None:
+        for link in list(self._links):
+            self.remove(link)
+        self._selector.close()
+
+    def _read(self, link: Link) -> None:
+        # TLS may have decrypted more than one read asked for; select() will not report that rest.
+        while (sock := link.client.socket()) is not None:
+            if not self._checked(link, link.client.loop_read()):
+                return
+            pending: Callable[[], int] | None = getattr(sock, "pending", None)
+            if pending is None or not pending():
+                return
+
+    def _checked(self, link: Link, code: MQTTErrorCode) -> bool:
+        if code == paho.MQTT_ERR_SUCCESS or code == paho.MQTT_ERR_AGAIN:
+            return True
+        link.failed(paho.error_string(code))
+        return False
+
+    def socket_opened(self, client: paho.Client, link: Any, sock: Any) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, link)
+
+    def socket_closed(self, client: paho.Client, link: Any, sock: Any) -> None:
+        self._selector.unregister(sock)
+        if link.connected:
+            link.failed("the broker closed the connection")
+        elif link.retry_at <= time.monotonic():
+            link.failed(link.last_error or "the broker did not accept the connection")
+
+    def wants_write(self, client: paho.Client, link: Any, sock: Any) -> None:
+        self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, link)
+
+    def written(self, client: paho.Client, link: Any, sock: Any) -> None:
+        self._selector.modify(sock, selectors.EVENT_READ, link)

@@ -1,0 +1,240 @@
+"""`ostiary registry`: ingest workers, units, alarms, exports."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import logging
+import signal
+import threading
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sync.bundle import key_from_bytes, key_to_der
+from sync.cli import host_and_port, read_file, wall_ms
+from sync.events import unit_id
+from sync.keys import FileSigner
+from sync.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.registry import export as exports
+from sync.registry import status
+from sync.registry.ingest import Ingest
+from sync.registry.retention import forget_before
+from sync.registry.store import Store
+from sync.registry.worker import Worker, subscriptions
+
+DATABASE = click.option(
+    "--database", required=True, envvar="OSTIARY_DATABASE", help="sqlite:///FILE or postgresql://..."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group()
+def registry() -> None:
+    """The registry: takes events from every unit, checks them, keeps them."""
+
+
+@registry.command("worker")
+@DATABASE
+@click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
+@click.option("--ca", required=True, type=click.Path(path_type=Path), help="Whom we trust (PEM).")
+@click.option("--cert", required=True, type=click.Path(path_type=Path), help="The registry's certificate.")
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Its private key (PEM).")
+@click.option("--signing-key", required=True, type=click.Path(path_type=Path), help="Signs receipts (PEM).")
+@click.option("--name", default="worker-1", show_default=True, help="This worker's MQTT client id.")
+def worker_command(
+    database: str, broker: str, ca: Path, cert: Path, key: Path, signing_key: Path, name: str
+) -> None:
+    """Take batches from the shared subscription until stopped. Run as many as you like.
+
+    \b
+    Example:
+      ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
+        --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    host, port = host_and_port(broker)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    store = Store.open(database)
+    reactor = Reactor()
+    try:
+        # No session of its own: what a worker leaves behind goes to the others, or is sent again.
+        settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key), session_s=0)
+        link = reactor.link(settings, subscriptions=subscriptions())
+        ingest = Ingest(store, FileSigner.load_or_create(signing_key), wall_ms)
+        Worker(reactor, link, ingest, store, wall_ms).run(stop)
+        click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
+    finally:
+        reactor.close()
+        store.close()
+
+
+@registry.command("register")
+@DATABASE
+@click.argument("unit")
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Its public audit key.")
+def register_command(database: str, unit: str, key: Path) -> None:
+    """Know a unit by its public audit key.
+
+    \b
+    Example:
+      ostiary registry register st-mary/icu-2 --key icu-2.pem --database sqlite:///registry.db
+    """
+    name = unit_id(unit)
+    Store.open(database).register(name, key_to_der(key_from_bytes(read_file(key))), wall_ms())
+    click.echo(f"{name} is registered")
+
+
+@registry.command("revoke")
+@DATABASE
+@click.argument("unit")
+def revoke_command(database: str, unit: str) -> None:
+    """Take nothing more from a unit.
+
+    \b
+    Example:
+      ostiary registry revoke st-mary/icu-2 --database sqlite:///registry.db
+    """
+    Store.open(database).revoke(unit_id(unit), wall_ms())
+    click.echo(f"{unit} is revoked")
+
+
+@registry.command("units")
+@DATABASE
+@AS_JSON
+def units_command(database: str, as_json: bool) -> None:
+    """How every unit is.
+
+    \b
+    Example:
+      ostiary registry units --database sqlite:///registry.db
+    """
+    found = status.unit_statuses(Store.open(database), wall_ms())
+    if as_json:
+        for unit in found:
+            click.echo(json.dumps(dataclasses.asdict(unit)))
+        return
+    table = Table("unit", "state", "events", "pending", "drift")
+    for unit in found:
+        table.add_row(
+            unit.unit,
+            unit.state,
+            str(unit.size),
+            str(unit.health.get("pending", "")),
+            ", ".join(unit.drifted),
+        )
+    Console().print(table)
+
+
+@registry.command("alarms")
+@DATABASE
+@AS_JSON
+def alarms_command(database: str, as_json: bool) -> None:
+    """What somebody must look at. Exit code 1 when there is something.
+
+    \b
+    Example:
+      ostiary registry alarms --database sqlite:///registry.db
+    """
+    found = status.open_alarms(Store.open(database))
+    if as_json:
+        for alarm in found:
+            click.echo(json.dumps(alarm))
+    else:
+        table = Table("id", "severity", "kind", "unit", "times", "evidence")
+        for alarm in found:
+            evidence = json.dumps(alarm["evidence"])[:80]
+            table.add_row(
+                str(alarm["id"]),
+                alarm["severity"],
+                alarm["kind"],
+                alarm["unit"] or "",
+                str(alarm["times"]),
+                evidence,
+            )
+        Console().print(table)
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+@registry.command("acknowledge")
+@DATABASE
+@click.argument("alarm", type=int)
+@click.option("--account", default=getpass.getuser, help="Who looked at it.")
+def acknowledge_command(database: str, alarm: int, account: str) -> None:
+    """Note that somebody has looked at an alarm.
+
+    \b
+    Example:
+      ostiary registry acknowledge 17 --account m.desk --database sqlite:///registry.db
+    """
+    store = Store.open(database)
+    store.log_access(account, "acknowledge", 1, wall_ms())
+    if not status.acknowledge(store, alarm, account, wall_ms()):
+        raise click.exceptions.Exit(1)
+
+
+@registry.command("refusals")
+@DATABASE
+def refusals_command(database: str) -> None:
+    """What was refused and why, as JSON Lines.
+
+    \b
+    Example:
+      ostiary registry refusals --database sqlite:///registry.db
+    """
+    for row in status.refusal_counts(Store.open(database)):
+        click.echo(json.dumps(row))
+
+
+@registry.command("export")
+@DATABASE
+@click.option("--form", type=click.Choice(["jsonl", "csv", "bundle"]), default="jsonl", show_default=True)
+@click.option("--unit", help="One unit only; a bundle needs it.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Where it goes.")
+@click.option("--account", default=getpass.getuser, help="Who asks; exports are on record.")
+def export_command(database: str, form: str, unit: str | None, out: Path, account: str) -> None:
+    """Write events out: JSON Lines, CSV, or a bundle that `ostiary audit verify` checks.
+
+    \b
+    Example:
+      ostiary registry export --form bundle --unit st-mary/icu-2 -o icu-2.bundle --database sqlite:///r.db
+    """
+    store = Store.open(database)
+    name = unit_id(unit) if unit else None
+    if form == "bundle":
+        if name is None:
+            raise click.UsageError("a bundle needs --unit")
+        made = exports.bundle(store, name)
+        # On record first: an export that is not on record must not exist.
+        store.log_access(account, "export", len(made.events), wall_ms())
+        out.write_bytes(made.to_bytes())
+        count = len(made.events)
+    else:
+        count = exports.count(store, name)
+        store.log_access(account, "export", count, wall_ms())
+        page = exports.rows(store, name)
+        with out.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
+    click.echo(f"{count} events are in {out}")
+
+
+@registry.command("retain")
+@DATABASE
+@click.option(
+    "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
+)
+def retain_command(database: str, from_month: int) -> None:
+    """Delete every event received before a month; what is left still verifies.
+
+    \b
+    Example:
+      ostiary registry retain --from-month 202405 --database sqlite:///registry.db
+    """
+    gone = forget_before(Store.open(database), from_month)
+    click.echo(f"{gone} events were deleted")

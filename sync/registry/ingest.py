@@ -1,0 +1,211 @@
+"""From messages to rows: verify without the database, then place, store and move on in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync.bundle import key_from_bytes
+from sync.cose import peek1
+from sync.errors import MalformedError, ProofError
+from sync.events import Record, Signer, UnitId
+from sync.heads import Head
+from sync.messages import BatchMessage, Receipt, ReceiptStatus
+from sync.registry.store import Store, UnitRow
+from sync.registry.verification import REPLAY_GRACE_MS, Alarm, CheckedBatch, Position, check_batch, place
+from sync.topics import unit_of
+
+EARLY_WAIT_S = 1.0
+KEYS_EVERY_S = 2.0
+MAX_EARLY = 1000
+
+
+@dataclass(slots=True)
+class IngestCounts:
+    """Metrics of one worker."""
+
+    messages: int = 0
+    stored_events: int = 0
+    stored_batches: int = 0
+    duplicates: int = 0
+    early: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one transaction will write and say."""
+
+    alarms: list[Alarm] = field(default_factory=list)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
+    events: list[tuple[Record, bytes]] = field(default_factory=list)
+    heads: list[tuple[UnitId, int, bytes]] = field(default_factory=list)
+    moved: dict[UnitId, tuple[Position, int]] = field(default_factory=dict)
+    stored_batches: int = 0
+    duplicates: int = 0
+
+
+class Ingest:
+    """One worker's share. Raises StoreError from `process` when nothing could be committed: call again."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        now_ms: Callable[[], int],
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+        replay_grace_ms: int = REPLAY_GRACE_MS,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._now_ms = now_ms
+        self._now_s = now_s
+        self._grace_ms = replay_grace_ms
+        self._keys: dict[UnitId, ec.EllipticCurvePublicKey] = {}
+        self._keys_at = float("-inf")
+        self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
+        self.counts = IngestCounts()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether batches wait for one that they overtook: call `process` again soon, with nothing."""
+        return bool(self._early)
+
+    def process(self, messages: Sequence[tuple[str, bytes]]) -> list[tuple[UnitId, bytes]]:
+        """Store what (topic, payload) messages carry; returns signed receipts, after the commit."""
+        done = _Round()
+        checked: list[CheckedBatch] = []
+        for topic, payload in messages:
+            batch = self._check(topic, payload, done)
+            if batch is not None:
+                checked.append(batch)
+        now_s = self._now_s()
+        by_unit: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
+        for unit, early in self._early.items():
+            by_unit[unit] += early
+        for batch in checked:
+            by_unit[batch.message.unit].append((now_s + EARLY_WAIT_S, batch))
+        kept = self._store_round(by_unit, done, now_s)
+        # Only now is anything true: the commit has happened.
+        self._early = kept
+        self._count(messages, done)
+        return [
+            (unit, Receipt(unit, position.size, position.chain, status, self._now_ms()).signed(self._signer))
+            for unit, (position, status) in done.receipts.items()
+        ]
+
+    def _check(self, topic: str, payload: bytes, done: _Round) -> CheckedBatch | None:
+        claimed = ""
+        try:
+            unit, _ = unit_of(topic)
+            key = self._key(unit)
+            if key is None:
+                done.refusals["unknown unit", ""] += 1
+                evidence = {"topic": topic, "bytes": len(payload)}
+                done.alarms.append(Alarm("UNKNOWN_UNIT", "warning", unit, f"UNKNOWN {unit}", evidence))
+                return None
+            claimed = unit
+            message = BatchMessage.from_bytes(payload)
+            if message.unit != unit:
+                raise ProofError("foreign")
+            return check_batch(message, key)
+        except MalformedError as err:
+            oversized = "oversized" in str(err)
+            done.refusals["oversized" if oversized else "malformed", claimed] += 1
+        except ProofError as err:
+            reason = "foreign" if str(err) == "foreign" else "bad signature"
+            done.refusals[reason, claimed] += 1
+            evidence = {"why": str(err), "bytes": len(payload)}
+            day = self._now_ms() // 86_400_000
+            done.alarms.append(
+                Alarm("BAD_SIGNATURE", "critical", claimed, f"SIGNATURE {claimed} {day}", evidence)
+            )
+        return None
+
+    def _store_round(
+        self, by_unit: dict[UnitId, list[tuple[float, CheckedBatch]]], done: _Round, now_s: float
+    ) -> dict[UnitId, list[tuple[float, CheckedBatch]]]:
+        kept: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
+        if not by_unit and not done.alarms and not done.refusals:
+            return kept
+        now_ms = self._now_ms()
+        with self._store.transaction() as db:
+            rows = self._store.lock_units(db, sorted(by_unit)) if by_unit else {}
+            for unit, batches in by_unit.items():
+                row = rows.get(unit)
+                if row is None or row.revoked:
+                    done.refusals["revoked unit", unit] += len(batches)
+                    if row is not None:
+                        done.receipts[unit] = (row.position, "refused")
+                    continue
+                batches.sort(key=lambda item: item[1].message.first)
+                for deadline, batch in batches:
+                    stored = None
+                    if batch.message.last <= row.position.size:
+                        head = self._store.head_at(db, unit, batch.head.size)
+                        stored = Head.from_bytes(peek1(head)).chain if head else None
+                    if self._place(row, batch, stored, done, now_ms) != "early":
+                        row = _moved(row, done)
+                    elif now_s < deadline and len(kept[unit]) < MAX_EARLY:
+                        kept[unit].append((deadline, batch))
+                    else:
+                        done.receipts[unit] = (row.position, "resend")
+                if not kept[unit]:
+                    del kept[unit]
+            self._store.add_events(db, done.events, now_ms)
+            self._store.add_heads(db, done.heads, now_ms)
+            self._store.save_positions(db, list(done.moved.values()), now_ms)
+            self._store.raise_alarms(db, done.alarms, now_ms)
+            self._store.count_refusals(db, dict(done.refusals), now_ms)
+        return kept
+
+    def _place(
+        self, row: UnitRow, batch: CheckedBatch, stored: bytes | None, done: _Round, now_ms: int
+    ) -> str:
+        unit = batch.message.unit
+        verdict = place(batch, row.position, stored, now_ms, self._grace_ms)
+        done.alarms += verdict.alarms
+        if verdict.outcome == "store":
+            before = done.moved[unit][1] if unit in done.moved else row.position.size
+            done.moved[unit] = (verdict.position, before)
+            done.events += zip(batch.records, batch.message.bodies, strict=True)
+            done.heads.append((unit, batch.head.size, batch.message.head))
+            done.stored_batches += 1
+            done.receipts[unit] = (verdict.position, "stored")
+        elif verdict.outcome == "duplicate":
+            done.duplicates += 1
+            if verdict.reason == "replayed":
+                done.refusals["replayed", unit] += 1
+            done.receipts.setdefault(unit, (row.position, "stored"))
+        elif verdict.outcome == "refuse":
+            done.refusals[verdict.reason, unit] += 1
+            done.receipts[unit] = (row.position, "refused")
+        return verdict.outcome
+
+    def _key(self, unit: UnitId) -> ec.EllipticCurvePublicKey | None:
+        if unit not in self._keys and self._now_s() - self._keys_at > KEYS_EVERY_S:
+            self._keys_at = self._now_s()
+            for name, der in self._store.public_keys().items():
+                if name not in self._keys:
+                    self._keys[name] = key_from_bytes(der)
+        return self._keys.get(unit)
+
+    def _count(self, messages: Sequence[tuple[str, bytes]], done: _Round) -> None:
+        self.counts.messages += len(messages)
+        self.counts.stored_events += len(done.events)
+        self.counts.stored_batches += done.stored_batches
+        self.counts.duplicates += done.duplicates
+        self.counts.early = sum(map(len, self._early.values()))
+        for (reason, _), times in done.refusals.items():
+            self.counts.refused[reason] += times
+
+
+def _moved(row: UnitRow, done: _Round) -> UnitRow:
+    position = done.moved.get(row.position.unit)
+    return UnitRow(position[0], row.public_key, row.revoked) if position else row

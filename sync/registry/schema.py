@@ -1,0 +1,109 @@
+"""The registry's tables: facts. Status is computed from them and a given time, never stored."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+units = sa.Table(
+    "units",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),  # SubjectPublicKeyInfo, DER
+    sa.Column("registered_ms", sa.BigInteger, nullable=False),
+    sa.Column("revoked_ms", sa.BigInteger),
+    sa.Column("size", sa.BigInteger, nullable=False),  # verified and stored without a gap up to here
+    sa.Column("chain", sa.LargeBinary, nullable=False),
+    sa.Column("frontier", sa.LargeBinary),  # NULL once events are missing: the tree cannot be continued
+    sa.Column("head_hash", sa.LargeBinary, nullable=False),
+    sa.Column("counter", sa.BigInteger, nullable=False),
+    sa.Column("confirmed", sa.BigInteger, nullable=False),  # the unit has our receipt up to here
+    sa.Column("confirmed_ms", sa.BigInteger, nullable=False),
+    sa.Column("boot", sa.BigInteger, nullable=False),
+    sa.Column("event_ms", sa.BigInteger, nullable=False),  # of the last event, by the unit's clock
+    sa.Column("monotonic_ms", sa.BigInteger, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger),  # last accepted batch, by our clock
+    sa.Column("health", sa.Text),  # the unit's last health message, JSON
+    sa.Column("health_ms", sa.BigInteger),
+    sa.Column("desired", sa.Text),  # versions it should report in its facts, JSON
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True),
+    sa.Column("month", sa.Integer, primary_key=True),  # yyyymm of `received_ms`, UTC
+    sa.Column("received_ms", sa.BigInteger, nullable=False),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Text),
+    sa.Column("person", sa.Text),
+    sa.Column("phrase_llr", sa.Double),
+    sa.Column("speaker_llr", sa.Double),
+    sa.Column("spoof_llr", sa.Double),
+    sa.Column("keystore", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # the truth; every other column is read from it
+)
+
+heads = sa.Table(
+    "heads",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, primary_key=True),
+    sa.Column("cose", sa.LargeBinary, nullable=False),
+    sa.Column("received_ms", sa.BigInteger, nullable=False),
+)
+
+alarms = sa.Table(
+    "alarms",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),  # info, warning, critical
+    sa.Column("unit", sa.Text),
+    sa.Column("site", sa.Text),
+    sa.Column("door", sa.Text),
+    sa.Column("dedupe", sa.Text, nullable=False, unique=True),  # the same thing again only counts up
+    sa.Column("times", sa.BigInteger, nullable=False),
+    sa.Column("raised_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_ms", sa.BigInteger, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),  # JSON
+    sa.Column("sent_ms", sa.BigInteger),  # handed to the sinks
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Column("acknowledged_by", sa.Text),
+)
+
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True),  # yyyymmdd
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),  # '' when nobody we know
+    sa.Column("times", sa.BigInteger, nullable=False),
+    sa.Column("last_ms", sa.BigInteger, nullable=False),
+)
+
+retained = sa.Table(
+    "retained",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),  # events up to here passed their retention
+    sa.Column("chain", sa.LargeBinary, nullable=False),
+    sa.Column("frontier", sa.LargeBinary, nullable=False),
+)
+
+access = sa.Table(
+    "access",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,95 @@
+"""What an operator reads, computed from stored facts and a given time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from sync.registry.schema import alarms, refusals, units
+from sync.registry.store import Store
+
+SILENT_AFTER_MS = 3 * 60_000
+
+UnitState = Literal["new", "online", "silent", "offline", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """One unit as of a moment."""
+
+    unit: str
+    site: str
+    state: UnitState
+    size: int
+    seen_ms: int | None
+    health_ms: int | None
+    health: dict[str, Any]
+    drifted: dict[str, tuple[Any, Any]]
+    """What the unit reports differently from what is desired: name -> (desired, reported)."""
+
+
+def unit_statuses(store: Store, now_ms: int) -> list[UnitStatus]:
+    with store.reading() as db:
+        rows = db.execute(sa.select(units).order_by(units.c.unit)).all()
+    return [_status(row, now_ms) for row in rows]
+
+
+def open_alarms(store: Store, limit: int = 200, since_id: int = 0) -> list[dict[str, Any]]:
+    """Alarms nobody has acknowledged, newest first."""
+    query = (
+        sa.select(alarms)
+        .where(alarms.c.acknowledged_ms.is_(None), alarms.c.id > since_id)
+        .order_by(alarms.c.id.desc())
+        .limit(limit)
+    )
+    with store.reading() as db:
+        return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query).all()]
+
+
+def acknowledge(store: Store, alarm_id: int, account: str, now_ms: int) -> bool:
+    """Somebody has looked at it; False when it does not exist or was acknowledged before."""
+    with store.transaction() as db:
+        done = db.execute(
+            sa.update(alarms)
+            .where(alarms.c.id == alarm_id, alarms.c.acknowledged_ms.is_(None))
+            .values(acknowledged_ms=now_ms, acknowledged_by=account)
+        )
+    return done.rowcount == 1
+
+
+def refusal_counts(store: Store, since_day: int = 0) -> list[dict[str, Any]]:
+    """What was refused, per day, reason and unit."""
+    query = sa.select(refusals).where(refusals.c.day >= since_day).order_by(refusals.c.last_ms.desc())
+    with store.reading() as db:
+        return [dict(row._mapping) for row in db.execute(query).all()]
+
+
+def _status(row: Any, now_ms: int) -> UnitStatus:
+    health = json.loads(row.health) if row.health else {}
+    last = max(row.seen_ms or 0, row.health_ms or 0)
+    state: UnitState
+    if row.revoked_ms is not None:
+        state = "revoked"
+    elif not last:
+        state = "new"
+    elif health.get("state") in ("offline", "stopped") and (row.health_ms or 0) >= (row.seen_ms or 0):
+        state = "offline"
+    elif now_ms - last > SILENT_AFTER_MS:
+        state = "silent"
+    else:
+        state = "online"
+    return UnitStatus(
+        row.unit, row.site, state, row.size, row.seen_ms, row.health_ms, health, _drift(row.desired, health)
+    )
+
+
+def _drift(desired: str | None, health: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    facts = health.get("facts")
+    reported = facts if isinstance(facts, dict) else {}
+    wanted = json.loads(desired) if desired else {}
+    return {
+        name: (value, reported.get(name)) for name, value in wanted.items() if reported.get(name) != value
+    }

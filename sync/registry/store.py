@@ -1,0 +1,356 @@
+"""The one database module: SQLAlchemy on SQLite or PostgreSQL. A method is a transaction, or part of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from sync.errors import SyncError
+from sync.events import Record, UnitId
+from sync.registry.migrations import migrate
+from sync.registry.schema import access, alarms, events, heads, refusals, units
+from sync.registry.verification import Alarm, Position
+
+EVENT_COLUMNS = [column.name for column in events.columns]
+
+
+class StoreError(SyncError):
+    """The database does not answer. Nothing was stored; wait and try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRow:
+    """A unit as the ingest workers need it."""
+
+    position: Position
+    public_key: bytes
+    revoked: bool
+
+
+def month_of(time_ms: int) -> int:
+    """yyyymm, UTC."""
+    day = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return day.year * 100 + day.month
+
+
+def day_of(time_ms: int) -> int:
+    """yyyymmdd, UTC."""
+    day = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return (day.year * 100 + day.month) * 100 + day.day
+
+
+def open_engine(url: str) -> Engine:
+    """`sqlite:///registry.db` or `postgresql://...`. The schema is brought up to date."""
+    try:
+        address = sa.make_url(url)
+        if address.get_backend_name() == "postgresql":
+            engine = sa.create_engine(
+                address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4
+            )
+        elif address.get_backend_name() == "sqlite":
+            engine = sa.create_engine(address, connect_args={"timeout": 30.0})
+            sa.event.listen(engine, "connect", _sqlite_settings)
+            sa.event.listen(engine, "begin", _sqlite_begin)
+        else:
+            raise StoreError("the registry runs on sqlite:///FILE or postgresql://...")
+        with engine.begin() as connection:
+            migrate(connection)
+    except (SQLAlchemyError, OSError) as err:
+        raise StoreError(f"the registry's database cannot be opened: {_first_line(err)}") from err
+    return engine
+
+
+class Store:
+    """The registry's memory. Share one between threads; every process opens its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(reading=True)
+        self._partitions: set[int] = set()
+        self._postgresql = engine.dialect.name == "postgresql"
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        return cls(open_engine(url))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One commit, or nothing. Raises StoreError when the database fails."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as err:
+            # A partition made in a transaction that failed does not exist.
+            self._partitions.clear()
+            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+        except BaseException:
+            self._partitions.clear()
+            raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view that keeps no writer waiting. Raises StoreError when the database fails."""
+        try:
+            with self._reader.begin() as connection:
+                yield connection
+        except SQLAlchemyError as err:
+            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+
+    # -- units
+
+    def register(self, unit: UnitId, public_key: bytes, now_ms: int) -> None:
+        """Know a unit by its audit key (SubjectPublicKeyInfo, DER). Its key never changes under one name."""
+        start = Position.start(unit)
+        row = {
+            "unit": unit,
+            "site": unit.split("/")[0],
+            "public_key": public_key,
+            "registered_ms": now_ms,
+            "size": 0,
+            "chain": start.chain,
+            "frontier": start.frontier,
+            "head_hash": start.head_hash,
+            **dict.fromkeys(("counter", "confirmed", "confirmed_ms", "boot", "event_ms", "monotonic_ms"), 0),
+        }
+        with self.transaction() as db:
+            db.execute(self._insert(units).values(row).on_conflict_do_nothing())
+            known = db.execute(sa.select(units.c.public_key).where(units.c.unit == unit)).scalar_one()
+        if bytes(known) != public_key:
+            raise SyncError(f"{unit} is registered with another key; give the new unit a new name")
+
+    def revoke(self, unit: UnitId, now_ms: int) -> None:
+        with self.transaction() as db:
+            done = db.execute(
+                sa.update(units)
+                .where(units.c.unit == unit, units.c.revoked_ms.is_(None))
+                .values(revoked_ms=now_ms)
+            )
+        if done.rowcount != 1:
+            raise SyncError(f"{unit} is not registered, or revoked already")
+
+    def public_keys(self) -> dict[UnitId, bytes]:
+        with self.reading() as db:
+            rows = db.execute(sa.select(units.c.unit, units.c.public_key))
+            return {UnitId(row.unit): bytes(row.public_key) for row in rows}
+
+    def lock_units(self, db: Connection, names: Sequence[UnitId]) -> dict[UnitId, UnitRow]:
+        """The units' positions, kept from other workers until the transaction ends."""
+        query = sa.select(units).where(units.c.unit.in_(names)).order_by(units.c.unit).with_for_update()
+        found = {}
+        for row in db.execute(query):
+            position = Position(
+                UnitId(row.unit),
+                row.size,
+                bytes(row.chain),
+                bytes(row.frontier) if row.frontier is not None else None,
+                bytes(row.head_hash),
+                row.counter,
+                row.confirmed,
+                row.confirmed_ms,
+                row.boot,
+                row.event_ms,
+                row.monotonic_ms,
+            )
+            found[position.unit] = UnitRow(position, bytes(row.public_key), row.revoked_ms is not None)
+        return found
+
+    def save_positions(self, db: Connection, positions: Sequence[tuple[Position, int]], now_ms: int) -> None:
+        """Move units on from the size they had (guarded: a second writer would be an error, not a merge)."""
+        if not positions:
+            return
+        statement = (
+            sa.update(units)
+            .where(units.c.unit == sa.bindparam("b_unit"), units.c.size == sa.bindparam("b_size"))
+            .values(
+                {
+                    name: sa.bindparam(name)
+                    for name in (
+                        "size", "chain", "frontier", "head_hash", "counter", "confirmed", "confirmed_ms",
+                        "boot", "event_ms", "monotonic_ms", "seen_ms",
+                    )
+                }
+            )
+        )  # fmt: skip
+        rows = [
+            {
+                "b_unit": p.unit,
+                "b_size": before,
+                "size": p.size,
+                "chain": p.chain,
+                "frontier": p.frontier,
+                "head_hash": p.head_hash,
+                "counter": p.counter,
+                "confirmed": p.confirmed,
+                "confirmed_ms": p.confirmed_ms,
+                "boot": p.boot,
+                "event_ms": p.event_ms,
+                "monotonic_ms": p.monotonic_ms,
+                "seen_ms": now_ms,
+            }
+            for p, before in positions
+        ]
+        if db.execute(statement, rows).rowcount not in (len(rows), -1):
+            raise StoreError("another worker moved a unit at the same time; trying again")
+
+    def save_health(self, unit: UnitId, health: str, now_ms: int) -> bool:
+        """Keep the newest health message; False for a unit that is not registered."""
+        newer = sa.or_(units.c.health_ms.is_(None), units.c.health_ms <= now_ms)
+        with self.transaction() as db:
+            done = db.execute(
+                sa.update(units).where(units.c.unit == unit, newer).values(health=health, health_ms=now_ms)
+            )
+        return done.rowcount == 1
+
+    # -- events and heads
+
+    def add_events(self, db: Connection, records: Sequence[tuple[Record, bytes]], now_ms: int) -> None:
+        if not records:
+            return
+        month = month_of(now_ms)
+        rows = [_event_row(record, body, now_ms, month) for record, body in records]
+        if not self._postgresql:
+            marks = ", ".join("?" * len(EVENT_COLUMNS))
+            db.exec_driver_sql(f"INSERT INTO events VALUES ({marks})", rows)  # noqa: S608 - constant text
+            return
+        self._ensure_partition(db, month)
+        raw = db.connection.driver_connection
+        if raw is None:
+            raise StoreError("the database connection is gone")
+        try:
+            with raw.cursor().copy(f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except raw_errors() as err:
+            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+
+    def add_heads(self, db: Connection, rows: Sequence[tuple[UnitId, int, bytes]], now_ms: int) -> None:
+        if rows:
+            values = [
+                {"unit": unit, "size": size, "cose": cose, "received_ms": now_ms} for unit, size, cose in rows
+            ]
+            db.execute(sa.insert(heads), values)
+
+    def head_at(self, db: Connection, unit: UnitId, size: int) -> bytes | None:
+        found = db.execute(sa.select(heads.c.cose).where(heads.c.unit == unit, heads.c.size == size)).scalar()
+        return bytes(found) if found is not None else None
+
+    # -- what people must look at
+
+    def raise_alarms(self, db: Connection, raised: Sequence[Alarm], now_ms: int) -> None:
+        for alarm in raised:
+            row = {
+                "kind": alarm.kind,
+                "severity": alarm.severity,
+                "unit": alarm.unit,
+                "site": alarm.unit.split("/")[0] if alarm.unit else None,
+                "door": alarm.door,
+                "dedupe": alarm.dedupe,
+                "times": 1,
+                "raised_ms": now_ms,
+                "last_ms": now_ms,
+                "evidence": json.dumps(alarm.evidence, sort_keys=True),
+            }
+            again = {"times": alarms.c.times + 1, "last_ms": now_ms}
+            db.execute(
+                self._insert(alarms).values(row).on_conflict_do_update(index_elements=["dedupe"], set_=again)
+            )
+
+    def count_refusals(self, db: Connection, counted: dict[tuple[str, str], int], now_ms: int) -> None:
+        """`counted` maps (reason, unit or '') to how often."""
+        for (reason, unit), times in counted.items():
+            row = {
+                "day": day_of(now_ms), "reason": reason, "unit": unit, "times": times, "last_ms": now_ms,
+            }  # fmt: skip
+            again = {"times": refusals.c.times + times, "last_ms": now_ms}
+            db.execute(
+                self._insert(refusals)
+                .values(row)
+                .on_conflict_do_update(index_elements=["day", "reason", "unit"], set_=again)
+            )
+
+    def log_access(self, account: str, action: str, rows: int, now_ms: int) -> None:
+        """Who read or exported how much: reading the log is itself on record."""
+        with self.transaction() as db:
+            db.execute(sa.insert(access).values(account=account, action=action, rows=rows, time_ms=now_ms))
+
+    def forget_partitions(self) -> None:
+        """After partitions were dropped, look before the next insert."""
+        self._partitions.clear()
+
+    # -- inside
+
+    def _insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table) if self._postgresql else sqlite.insert(table)
+
+    def _ensure_partition(self, db: Connection, month: int) -> None:
+        if month in self._partitions:
+            return
+        # Two workers meet at midnight: one makes it, the other waits for the lock and finds it there.
+        db.execute(sa.text("SELECT pg_advisory_xact_lock(7216354)"))
+        after = month + 1 if month % 100 < 12 else month + 89
+        db.execute(
+            sa.text(
+                f"CREATE TABLE IF NOT EXISTS events_{month} PARTITION OF events"
+                f" FOR VALUES FROM ({month}) TO ({after})"
+            )
+        )
+        self._partitions.add(month)
+
+
+def raw_errors() -> tuple[type[BaseException], ...]:
+    """What psycopg raises below SQLAlchemy, without needing it for SQLite."""
+    import psycopg
+
+    return (psycopg.Error,)
+
+
+def _event_row(record: Record, body: bytes, now_ms: int, month: int) -> tuple[Any, ...]:
+    event = record.event
+    return (
+        record.unit,
+        record.sequence,
+        month,
+        now_ms,
+        str(event.event_id),
+        event.time_ms,
+        event.door,
+        event.kind,
+        event.reason,
+        str(event.attempt) if event.attempt else None,
+        str(event.person) if event.person else None,
+        event.phrase_llr,
+        event.speaker_llr,
+        event.spoof_llr,
+        event.keystore,
+        body,
+    )
+
+
+def _sqlite_settings(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see below
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A read that becomes a write fails in WAL mode if another writer came between: take the lock at once.
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _first_line(err: BaseException) -> str:
+    return str(getattr(err, "orig", None) or err).splitlines()[0]

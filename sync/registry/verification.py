@@ -1,0 +1,205 @@
+"""What the registry checks before it stores a batch. Pure: state and bytes in, a verdict out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import chain
+from sync.errors import MalformedError, ProofError
+from sync.events import Record, UnitId
+from sync.heads import NO_HEAD, Head, head_hash, open_head
+from sync.merkle import Frontier
+from sync.messages import BatchMessage
+
+CLOCK_TOLERANCE_MS = 5 * 60_000
+FUTURE_TOLERANCE_MS = 10 * 60_000
+REPLAY_GRACE_MS = 10 * 60_000
+
+Outcome = Literal["store", "duplicate", "early", "refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a unit's log is known."""
+
+    unit: UnitId
+    size: int
+    chain: bytes
+    frontier: bytes | None
+    head_hash: bytes = NO_HEAD
+    counter: int = 0
+    confirmed: int = 0
+    confirmed_ms: int = 0
+    boot: int = 0
+    event_ms: int = 0
+    monotonic_ms: int = 0
+
+    @classmethod
+    def start(cls, unit: UnitId) -> Position:
+        return cls(unit, 0, chain.genesis(unit), Frontier().to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something a person must look at. `dedupe` makes the same thing count up instead of filling a table."""
+
+    kind: str
+    severity: Literal["info", "warning", "critical"]
+    unit: str | None
+    dedupe: str
+    evidence: dict[str, Any]
+    door: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBatch:
+    """A batch that holds together in itself: signed by its unit, chained, every event well formed."""
+
+    message: BatchMessage
+    head: Head
+    records: tuple[Record, ...]
+    leaves: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do with a batch, the position after it, and what it gives cause to say."""
+
+    outcome: Outcome
+    position: Position
+    alarms: Sequence[Alarm] = ()
+    reason: str = ""
+
+
+def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
+    """Everything that needs no history. Raises ProofError or MalformedError."""
+    # 1. The head is this unit's and covers exactly the last event.
+    head = open_head(message.head, key, message.unit)
+    if head.size != message.last:
+        raise ProofError("the signed head does not end where the batch ends")
+    # 2. The events hash to what the head signs.
+    leaves = tuple(map(chain.leaf_hash, message.bodies))
+    link = message.previous_chain
+    for leaf in leaves:
+        link = chain.link(link, leaf)
+    if link != head.chain:
+        raise ProofError("the events are not what the unit signed")
+    # 3. Every event is well formed and in its place.
+    records = tuple(map(Record.from_bytes, message.bodies))
+    for sequence, record in enumerate(records, start=message.first):
+        if record.unit != message.unit or record.sequence != sequence:
+            raise MalformedError("an event is not in its place")
+    return CheckedBatch(message, head, records, leaves)
+
+
+def place(
+    batch: CheckedBatch,
+    position: Position,
+    stored_chain: bytes | None,
+    now_ms: int,
+    grace_ms: int = REPLAY_GRACE_MS,
+) -> Verdict:
+    """Where a checked batch belongs in what is known of its unit.
+
+    `stored_chain` is the chain hash we hold at the batch's last event, when that lies in the past.
+    """
+    message, unit = batch.message, position.unit
+    # 1. Entirely in the past: the same again is harmless, anything else is a second history.
+    if message.last <= position.size:
+        if stored_chain != batch.head.chain:
+            return _second_history("REWRITE", batch, position)
+        late = message.last <= position.confirmed and now_ms - position.confirmed_ms > grace_ms
+        alarms = [_replay(batch)] if late else []
+        return Verdict("duplicate", position, alarms, "replayed" if late else "duplicate")
+    alarms = []
+    if message.first == position.size + 1:
+        # 2. Right behind what we know: it must continue exactly that.
+        if message.previous_chain != position.chain or batch.head.previous != position.head_hash:
+            return _second_history("FORK", batch, position)
+        frontier = _grown(position, batch)
+        if frontier is not None and frontier.root() != batch.head.root:
+            return _second_history("FORK", batch, position)
+    elif message.first <= position.size:
+        # 3. Heads never move, and we stop at heads: an overlap is another history.
+        return _second_history("FORK", batch, position)
+    elif message.oldest <= position.size + 1:
+        # 4. It overtook a batch that the unit still holds.
+        return Verdict("early", position, (), "early")
+    else:
+        # 5. The unit has a receipt for events that we do not have: they are gone.
+        missing = {"missing_from": position.size + 1, "missing_to": message.first - 1}
+        alarms.append(Alarm("GAP", "critical", unit, f"GAP {unit} {message.first}", missing))
+        frontier = None
+    if batch.head.counter < position.counter:
+        evidence = {"counter": batch.head.counter, "known": position.counter, "size": batch.head.size}
+        alarms.append(
+            Alarm("COUNTER_ROLLBACK", "critical", unit, f"COUNTER {unit} {batch.head.size}", evidence)
+        )
+    position, clock = _clock(batch, position, now_ms)
+    moved_on = message.oldest - 1 > position.confirmed
+    position = replace(
+        position,
+        size=batch.head.size,
+        chain=batch.head.chain,
+        frontier=frontier.to_bytes() if frontier else None,
+        head_hash=head_hash(message.head),
+        counter=batch.head.counter,
+        confirmed=message.oldest - 1 if moved_on else position.confirmed,
+        confirmed_ms=now_ms if moved_on else position.confirmed_ms,
+    )
+    return Verdict("store", position, (*alarms, *clock))
+
+
+def _grown(position: Position, batch: CheckedBatch) -> Frontier | None:
+    if position.frontier is None:
+        return None
+    return Frontier.from_bytes(position.frontier).extended(batch.leaves)
+
+
+def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> tuple[Position, list[Alarm]]:
+    """Follow the unit's two clocks through the batch: they must run together within one boot."""
+    unit, alarms = position.unit, []
+    boot, event_ms, monotonic_ms = position.boot, position.event_ms, position.monotonic_ms
+    known = position.size > 0
+    for record in batch.records:
+        event = record.event
+        if known and event.boot == boot:
+            jump = (event.time_ms - event_ms) - (event.monotonic_ms - monotonic_ms)
+            if abs(jump) > CLOCK_TOLERANCE_MS:
+                evidence = {"sequence": record.sequence, "jump_ms": jump}
+                alarms.append(
+                    Alarm("CLOCK_JUMP", "warning", unit, f"CLOCK {unit} {record.sequence}", evidence)
+                )
+        elif known and event.boot < boot:
+            evidence = {"sequence": record.sequence, "boot": event.boot, "known": boot}
+            alarms.append(
+                Alarm("BOOT_ROLLBACK", "critical", unit, f"BOOT {unit} {record.sequence}", evidence)
+            )
+        known, boot, event_ms, monotonic_ms = True, event.boot, event.time_ms, event.monotonic_ms
+    if event_ms - now_ms > FUTURE_TOLERANCE_MS:
+        evidence = {"sequence": batch.head.size, "ahead_ms": event_ms - now_ms}
+        alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {now_ms // 86_400_000}", evidence))
+    return replace(position, boot=boot, event_ms=event_ms, monotonic_ms=monotonic_ms), alarms
+
+
+def _second_history(kind: str, batch: CheckedBatch, position: Position) -> Verdict:
+    """The unit signed two different histories. Its signature on both is the evidence."""
+    evidence = {
+        "first": batch.message.first,
+        "last": batch.message.last,
+        "known_size": position.size,
+        "known_chain": position.chain.hex(),
+        "other_head": batch.message.head.hex(),
+    }
+    alarm = Alarm(kind, "critical", position.unit, f"{kind} {position.unit} {position.size}", evidence)
+    return Verdict("refuse", position, (alarm,), kind.lower())
+
+
+def _replay(batch: CheckedBatch) -> Alarm:
+    unit = batch.message.unit
+    evidence = {"first": batch.message.first, "last": batch.message.last}
+    return Alarm("REPLAY", "warning", unit, f"REPLAY {unit} {batch.message.last}", evidence)

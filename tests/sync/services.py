@@ -1,0 +1,178 @@
+"""Real services for tests: a private mosquitto and a private PostgreSQL, on random ports, killed at will."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync.broker import write_configuration
+from sync.fleet.certificates import Authority
+
+NOW = dt.datetime.now(dt.UTC)
+POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
+DEFAULT_CONFIGURATION = """\
+# mosquitto's defaults for everything but the listener and its TLS.
+listener {port} 127.0.0.1
+cafile {ca}
+certfile {certificate}
+keyfile {key}
+tls_version tlsv1.3
+require_certificate true
+allow_anonymous true
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Mosquitto:
+    """The real broker. `default=True` is its default configuration plus TLS; else ours, with rights."""
+
+    def __init__(self, folder: Path, authority: Authority, *, default: bool) -> None:
+        self.port = free_port()
+        self._log = folder / "mosquitto.log"
+        files = authority.issue("broker", NOW, hosts=("127.0.0.1", "localhost"))
+        names = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
+        if default:
+            self._configuration = folder / "mosquitto.conf"
+            self._configuration.write_text(DEFAULT_CONFIGURATION.format(port=self.port, **names))
+        else:
+            self._configuration = write_configuration(
+                folder / "broker", port=self.port, address="127.0.0.1", **names
+            )
+            with contextlib.suppress(KeyError, PermissionError):  # mosquitto drops root
+                user = pwd.getpwnam("mosquitto")
+                for path in (folder / "broker", *(folder / "broker").iterdir()):
+                    os.chown(path, user.pw_uid, user.pw_gid)
+                for path in names.values():
+                    path.chmod(0o644)
+                for parent in (folder, *list(folder.parents)[:3]):
+                    with contextlib.suppress(PermissionError):
+                        parent.chmod(parent.stat().st_mode | 0o011)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["mosquitto", "-c", str(self._configuration)], stdout=log, stderr=log
+            )
+        wait_for_port(self.port, self._log)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+
+class Postgres:
+    """A cluster of its own under a temporary folder, run by a user that is not root."""
+
+    def __init__(self) -> None:
+        # Sockets have short names, and the user below cannot enter pytest's folders.
+        self.folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))
+        self.port = free_port()
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(self.folder, self._user)
+        self._run("initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", "registry", "--no-sync")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://registry@127.0.0.1:{self.port}/registry"
+
+    def start(self, create: bool = False) -> None:
+        options = ["-p", str(self.port), "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._as_user([str(POSTGRES_BIN / "postgres"), "-D", str(self.folder / "data"), *options]),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while self._ready() != 0:
+            if time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "log").read_text()[-2000:])
+            time.sleep(0.05)
+        if create:
+            self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "registry", "registry")
+
+    def kill(self) -> None:
+        """kill -9 of every process of the cluster, as a power cut would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+            self._process = None
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def _ready(self) -> int:
+        command = [str(POSTGRES_BIN / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode
+
+    def _run(self, tool: str, *arguments: str) -> None:
+        command = self._as_user([str(POSTGRES_BIN / tool), *arguments])
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+    def _as_user(self, command: list[str]) -> list[str]:
+        if self._user is None:
+            return command
+        user = pwd.getpwnam(self._user)
+        prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        return [*prefix, *command]
+
+
+def wait_for_port(port: int, log: Path, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(log.read_text()[-2000:]) from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A running cluster with an empty database `registry`."""
+    if not (POSTGRES_BIN / "postgres").exists():
+        pytest.fail("PostgreSQL 15 is not installed: apt-get install postgresql")
+    cluster = Postgres()
+    try:
+        cluster.start(create=True)
+        yield cluster
+    finally:
+        cluster.remove()
