@@ -34,8 +34,8 @@ class Embedder(Protocol):
 class Reader:
     """Reads recordings as the door hears them and remembers which it would turn away.
 
-    A recording that the audio checks refuse, or whose speech is too short to judge, is taken whole instead, so
-    that error rates are not flattered by leaving the difficult ones out; `refused` says which and why.
+    A recording that the audio checks refuse, or whose speech is too short to judge, is taken whole instead,
+    so that error rates are not flattered by leaving the difficult ones out; `refused` says which and why.
     `unreadable` are those of which nothing could be judged.
     """
 

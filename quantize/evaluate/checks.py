@@ -1,0 +1,84 @@
+"""Opens what is evaluated: the door's own checks from its bundle, and the float references beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device.judge import Wave
+from device.models.bundle import Bundle
+from device.models.calibration import LLR_LIMIT, Calibration
+from device.models.sessions import OnnxSession
+from device.models.speaker import ROLE, SpeakerModel
+from device.models.spoof import SpoofDetector
+from device.models.transcriber import Transcriber
+from quantize.evaluate.metrics import Array
+from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL
+from quantize.evaluate.resemblyzer import Resemblyzer
+from quantize.evaluate.scoring import Embedder
+
+THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerUnderTest:
+    """One speaker model. `llr` maps cosines to LLRs, or is None where nobody calibrated the model."""
+
+    version: str
+    embedder: Embedder
+    calibration: Calibration | None
+
+    def embed(self, wave: Wave) -> npt.NDArray[np.float32]:
+        """A unit vector; raises DeviceError when the speech cannot be judged."""
+        return self.embedder.embed(wave)
+
+    @property
+    def llr(self) -> Callable[[Array], Array] | None:
+        """Cosines of shape (n,) to the LLRs that the door would see."""
+        if self.calibration is None:
+            return None
+        scale, offset = self.calibration.scale, self.calibration.offset
+        return lambda scores: np.clip(scale * scores + offset, -LLR_LIMIT, LLR_LIMIT)
+
+    def score_at(self, llr: float) -> float:
+        """The cosine that has this LLR; raises ValueError without a calibration."""
+        if self.calibration is None:
+            raise ValueError(f"{self.version} has no calibration")
+        return (llr - self.calibration.offset) / self.calibration.scale
+
+
+def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTest:
+    """The door's own model ("int8"), the float network it was made from, or Resemblyzer.
+
+    The references are built from their pinned sources when `reference_dir` does not have them yet.
+    """
+    bundle = Bundle.open(models)
+    calibration = bundle.calibration(ROLE)
+    if name == PRODUCT_MODEL:
+        model = SpeakerModel.open(bundle, threads=THREADS)
+        return SpeakerUnderTest(model.version, model, calibration)
+    # Float networks are large and only auditors want them: nothing of theirs is loaded before.
+    from quantize import reference
+
+    built = reference.build(reference_dir)
+    if name == FLOAT_MODEL:
+        session = OnnxSession(built.campplus, THREADS)
+        return SpeakerUnderTest("campplus-float", SpeakerModel(session, calibration, "float"), calibration)
+    network = OnnxSession(built.resemblyzer, THREADS)
+    peer = Resemblyzer(lambda mel: np.asarray(network.run({"mel": mel})[0], dtype=np.float32))
+    return SpeakerUnderTest(peer.version, peer, None)
+
+
+def open_spoof(models: Path) -> SpoofDetector:
+    """The door's liveness check."""
+    return SpoofDetector.open(Bundle.open(models), threads=THREADS)
+
+
+def open_words(models: Path) -> Transcriber:
+    """The door's words check."""
+    bundle = Bundle.open(models)
+    return Transcriber(bundle.path("words"), version=bundle.version("words"), threads=THREADS)
