@@ -21,8 +21,9 @@ from device.doorkeeper import Doorkeeper
 from device.history import History
 from device.judge import Evidence, Judge
 from device.models.bundle import Bundle
+from device.models.sessions import OnnxSession
 from device.models.speaker import SpeakerModel
-from device.models.spoof import SpoofDetector
+from device.models.spoof import SpoofCard, SpoofDetector
 from device.models.transcriber import Transcriber
 from device.policy import Decision
 from device.rules import Rules, default_rules, load_rules
@@ -163,10 +164,11 @@ def open_judge(models: Path, settings: Settings) -> Iterator[Judge]:
     bundle = Bundle.open(models)
     threads = settings.judge.threads
     with ExitStack() as parts:
-        words = Transcriber.open(bundle, threads=threads)
+        words = Transcriber(bundle.path("words"), version=bundle.version("words"), threads=threads)
         parts.callback(words.close)
         speaker = SpeakerModel.open(bundle, threads=threads)
-        spoof = SpoofDetector.open(bundle, threads=threads)
+        card = SpoofCard.from_bytes(bundle.path("spoof-card").read_bytes())
+        spoof = SpoofDetector(OnnxSession(bundle.path("spoof"), threads), card)
         judge = Judge(words, speaker, spoof)
         parts.callback(judge.close)
         yield judge

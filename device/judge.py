@@ -111,7 +111,7 @@ class Judge:
                 embedding.result(),
                 spoof.result(),
             )
-        except Exception as err:  # noqa: BLE001 - whatever a check raised, the answer is the same: no evidence
+        except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, embedding, spoof))
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:

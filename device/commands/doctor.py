@@ -1,0 +1,141 @@
+"""`ostiary doctor`: what is wrong with this unit, and the fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import click
+
+from device.errors import DeviceError
+from device.settings import Settings, load, models_dir, state_dir
+from sync.errors import SyncError
+
+EXIT_NO = 1
+MIN_FREE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `fix` is empty when it is well."""
+
+    what: str
+    well: bool
+    detail: str
+    fix: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
+def doctor(as_json: bool) -> None:
+    r"""Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
+
+    Exit code 0 when everything is well, 1 when something needs mending.
+
+    \b
+    Example: ostiary doctor
+    """
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
+    else:
+        for finding in findings:
+            mark = click.style("well ", fg="green") if finding.well else click.style("WRONG", fg="red")
+            click.echo(f"{mark}  {finding.what}: {finding.detail}")
+            if finding.fix:
+                click.echo(f"       fix: {finding.fix}")
+    if not all(finding.well for finding in findings):
+        raise click.exceptions.Exit(EXIT_NO)
+
+
+def examine() -> list[Finding]:
+    """Every finding, in the order in which the unit needs the parts."""
+    try:
+        settings = load()
+    except DeviceError as err:
+        return [Finding("settings", False, str(err), "mend the file named above")]
+    looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
+        ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
+        ("models", _models, "ostiary models build"),
+        ("store", _store, "ostiary store status"),
+        ("rules", _rules, "ostiary policy check"),
+        ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
+    )
+    return [Finding("settings", True, os.environ.get("OSTIARY_CONFIG", "defaults"))] + [
+        _look(what, look, settings, fix) for what, look, fix in looks
+    ]
+
+
+def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
+    try:
+        return Finding(what, True, look(settings))
+    except (DeviceError, SyncError, OSError) as err:
+        return Finding(what, False, str(err), fix)
+    except ImportError as err:
+        return Finding(what, False, f"a library cannot be loaded ({err})", "scripts/setup")
+
+
+def _disk(settings: Settings) -> str:
+    folder = state_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise DeviceError(f"{folder} cannot be written")
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        raise DeviceError(f"only {free >> 20} MiB free in {folder}")
+    return f"{free >> 20} MiB free in {folder}"
+
+
+def _models(settings: Settings) -> str:
+    from device.models.bundle import Bundle
+
+    bundle = Bundle.open(models_dir())
+    return f"bundle {bundle.manifest.version}, " + ", ".join(e.version for e in bundle.manifest.files)
+
+
+def _store(settings: Settings) -> str:
+    from device.secure_store import open_store
+
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        status = store.status()
+    if status.vault.damaged:
+        raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
+    return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
+
+
+def _rules(settings: Settings) -> str:
+    from device.app import rules_of
+
+    rules = rules_of(state_dir(), settings.door.name)
+    if settings.door.name not in rules.doors:
+        raise DeviceError(f"the rules have no door {settings.door.name!r}, which the settings name")
+    return f"version {rules.version}, {len(rules.doors)} door(s)"
+
+
+def _audit(settings: Settings) -> str:
+    from device.app import AUDIT_FILE
+    from sync.outbox import Outbox
+
+    path: Path = state_dir() / AUDIT_FILE
+    if not path.exists():
+        return "empty"
+    with Outbox(path, unit=settings.door.unit, doors={settings.door.name}, now_ms=lambda: 0) as log:
+        status = log.status()
+    return f"{status.sequence} events, {status.pending} not yet received by a registry"
+
+
+def _microphone(settings: Settings) -> str:
+    """Opens it for one frame: a microphone that is listed but silent on the wire is no microphone."""
+    from device.audio.microphone import Microphone
+
+    stop = Event()
+    with closing(Microphone(settings.audio.microphone).frames(stop)) as frames:  # type: ignore[type-var]
+        next(frames).samples[:] = 0
+    return settings.audio.microphone.device or "the default device can be heard"

@@ -1,0 +1,83 @@
+"""`ostiary run`: the appliance at one door."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from device.app import open_unit
+from device.app import run as serve
+from device.audio import AudioSource, FifoSource, FileSource
+from device.challenge import Challenge
+from device.clock import system_clock
+from device.door import SimulatedDoor
+from device.policy import Decision
+from device.settings import Settings, load, models_dir, state_dir
+
+
+@click.command()
+@click.option("--claim", "uids", multiple=True, metavar="UID", help="Serve these claims, then stop.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
+)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file.")
+def run(uids: tuple[str, ...], source: Path | None, config: Path | None) -> None:
+    r"""Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
+
+    Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
+    keyboard types them. The microphone is open only while a phrase is on display.
+
+    \b
+    Example: ostiary run --claim 4711
+    """
+    settings = load(config)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    door = SimulatedDoor(
+        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
+    )
+    try:
+        with open_unit(settings, state_dir(), models_dir()) as unit:
+            click.echo(f"{settings.door.name}: ready")
+            claims = iter(uids) if uids else _typed(stop)
+            for _ in serve(unit, claims, _ears(settings, source), settings.door.name, door, _tell, stop):
+                pass
+    except KeyboardInterrupt:
+        click.echo("stopping", err=True)
+    finally:
+        stop.set()
+        door.close()
+
+
+def _ears(settings: Settings, source: Path | None) -> AudioSource:
+    if source is None:
+        from device.audio.microphone import Microphone  # a unit that hears a FIFO needs no sound card
+
+        return Microphone(settings.audio.microphone)
+    if source.is_fifo():
+        return FifoSource(source)
+    return FileSource(source, settings.audio.file, realtime=True)
+
+
+def _typed(stop: threading.Event) -> Iterator[str]:
+    """Badge numbers as a keyboard wedge types them, one a line."""
+    click.echo("Show a badge, or type its number:")
+    for line in sys.stdin:
+        if stop.is_set():
+            return
+        if uid := line.strip()[:64]:
+            yield uid
+
+
+def _tell(what: Challenge | Decision) -> None:
+    if isinstance(what, Challenge):
+        click.secho(f"Please say:  {what.display}", bold=True)
+    else:
+        click.secho(f"{what.outcome}: {what.reason}", fg="green" if what.opens else "red")
