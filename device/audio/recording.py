@@ -140,7 +140,8 @@ class _Blocks:
             if not np.isfinite(block).all():
                 raise UnreadableAudioError(f"{name}: holds values that are no sound (NaN or infinite)")
             read += len(block)
-            mono = np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32)
+            np.clip(block, -1.0, 1.0, out=block)
+            mono = block.mean(axis=1, dtype=np.float32)
             if sound.channels == MAX_CHANNELS:
                 mid_energy += float(np.square(mono).sum())
                 side_energy += float(np.square((block[:, 0] - block[:, 1]) / 2).sum())

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from device.audio import FileLimits, TooLongError, UnreadableAudioError, load_utterance
+from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
 from tests.speech import Reading
@@ -240,3 +243,27 @@ def test_speech_on_a_dc_offset_is_still_read(tmp_path: Path, speech: np.ndarray)
 def test_joined_sounds_survive_a_round_trip(tmp_path: Path) -> None:
     samples = join(hush(0.3), tone(0.5), hush(0.3))
     assert np.array_equal(read_recording(write(tmp_path / "join.flac", samples), LIMITS), samples)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    suffix=st.sampled_from([".wav", ".flac"]),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6),
+    near_header=st.booleans(),
+)
+def test_damaged_bytes_are_read_or_refused_but_never_crash(
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    edits: list[tuple[float, bytes]],
+    near_header: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    content = bytearray(write(folder / f"whole{suffix}", join(hush(0.2), tone(0.5))).read_bytes())
+    span = 64 if near_header else len(content)
+    for where, what in edits:
+        at = int(where * (span - 1))
+        content[at : at + len(what)] = what
+    path = folder / f"damaged{suffix}"
+    path.write_bytes(content)
+    with contextlib.suppress(QualityError):
+        load_utterance(path)
