@@ -116,11 +116,21 @@ def entropy_bits(settings: ChallengeSettings) -> float:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """The challenge words, chosen by `quantize/vocabulary/select_words.py`."""
-    text = (files("device") / "wordlists" / "challenge.txt").read_text("utf-8")
-    words = tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+    words = _listed("challenge.txt")
     if len(words) < 256 or len(set(words)) != len(words):
         raise ChallengeError("device/wordlists/challenge.txt must list at least 256 different words")
     return words
+
+
+@cache
+def duress_words() -> tuple[str, ...]:
+    """The words that can be agreed on as a silent alarm; none of them is ever part of a phrase."""
+    return _listed("duress.txt")
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    text = (files("device") / "wordlists" / name).read_text("utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 class ChallengeBook:

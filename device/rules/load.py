@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, time, tzinfo
@@ -27,6 +28,7 @@ from device.rules.reader import Reader
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DURESS_BYTES = 16
+_DOOR_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")  # as audit events want it
 
 
 class RulesError(DeviceError):
@@ -217,6 +219,8 @@ def _door(
     zone = reader.text("zone", choices=zones)
     second_s = reader.number("two_persons_within_s", 30.0, 5.0, 300.0)
     passback_s = reader.number("anti_passback_s", 60.0, 1.0, 86_400.0)
+    if not _DOOR_NAME.fullmatch(name):
+        reader.wrong("zone", "is of a door whose name is not 1 to 32 lower-case letters, digits and dashes")
     door = Door(
         name,
         zone,

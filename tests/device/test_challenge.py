@@ -16,11 +16,13 @@ from device.challenge import (
     ChallengeError,
     ChallengeSettings,
     Style,
+    duress_words,
     entropy_bits,
     vocabulary,
 )
 from device.clock import Now
 from device.policy import Outcome, Reason, RefusalError
+from device.vocabulary import DIGITS, NATO
 
 SECRET = b"a secret of this test"
 BINDING = Binding("unit-1", "pharmacy", "uid-7", "1234", "two boxes of morphine")
@@ -224,6 +226,12 @@ def test_a_style_whose_phrases_are_all_used_up_refuses_to_repeat_one():
 
     with pytest.raises(ChallengeError):
         book(memory=Full()).issue(BINDING, WORDS, now())
+
+
+def test_no_phrase_holds_a_duress_word_a_digit_or_a_spelled_letter():
+    assert len(duress_words()) == 16
+    assert not set(duress_words()) & set(vocabulary())
+    assert not {*DIGITS, *NATO} & {*vocabulary(), *duress_words()}
 
 
 def test_entropy_is_what_the_documentation_states():

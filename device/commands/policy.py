@@ -1,0 +1,207 @@
+"""`ostiary policy`:
+
+check rules, explain a decision, and what only an admin may do to a unit's memory of attempts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from device.challenge import duress_words
+from device.clock import system_clock
+from device.doorkeeper import duress_digest
+from device.errors import DeviceError
+from device.history import History
+from device.rules import Rules, RulesError, load_rules
+from device.rules.explain import explain as explain_event
+from device.secure_store import open_store
+from device.settings import load, state_dir
+from sync.events import AuditEvent, Record
+
+RULES_FILE = "rules.toml"
+HISTORY_FILE = "history"
+OUTBOX_FILE = Path("audit") / "outbox.db"
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def policy() -> None:
+    """Rules of the doors, and why they decided as they did.
+
+    \b
+    Example: ostiary policy check rules.toml
+    """
+
+
+@policy.command()
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Mistakes as a JSON object.")
+def check(file: Path, as_json: bool) -> None:
+    """Check a rules FILE and list every mistake; exit code 1 if there is any.
+
+    \b
+    Example: ostiary policy check rules.toml
+    """
+    rules: Rules | None = None
+    mistakes: tuple[str, ...] = ()
+    try:
+        rules = load_rules(file)
+    except RulesError as err:
+        mistakes = err.mistakes
+    if as_json:
+        click.echo(json.dumps({"valid": rules is not None, "mistakes": list(mistakes)}))
+    elif rules is not None:
+        click.echo(_summary(file, rules))
+    else:
+        for mistake in mistakes:
+            click.echo(f"{file}: {mistake}")
+    if rules is None:
+        raise click.exceptions.Exit(1)
+
+
+def _summary(file: Path, rules: Rules) -> str:
+    return (
+        f"{file}: rules {rules.version} are in order: {len(rules.doors)} doors, "
+        f"{len(rules.risks)} risk classes, {len(rules.permissions)} permissions, {len(rules.people)} people."
+    )
+
+
+@policy.command()
+@click.argument("event_id", type=click.UUID)
+@click.option("--rules", "rules_file", type=FILE, help="The rules of that time, if not the present ones.")
+@click.option("--json", "as_json", is_flag=True, help="The explanation and the event's facts as JSON.")
+def explain(event_id: uuid.UUID, rules_file: Path | None, as_json: bool) -> None:
+    """Tell in one paragraph why the decision with EVENT_ID fell as it did.
+
+    The unit's own log is read, which holds what the registry has not yet acknowledged.
+
+    \b
+    Example: ostiary policy explain 5f1c9f0e-6f4b-4a53-9a6c-0e5d0d1f2a3b
+    """
+    event = find_event(state_dir() / OUTBOX_FILE, event_id)
+    own = state_dir() / RULES_FILE
+    path = rules_file or (own if own.exists() else None)
+    text = explain_event(event, load_rules(path) if path is not None else None)
+    if as_json:
+        facts = {"event_id": str(event_id), "kind": event.kind, "reason": event.reason, "door": event.door}
+        click.echo(json.dumps({**facts, "policy": event.policy, **event.scores(), "explanation": text}))
+    else:
+        click.echo(text)
+
+
+def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
+    """The event in a unit's log. Raises DeviceError when it is not there any more, or never was."""
+    if not outbox.exists():
+        raise DeviceError("this unit has no audit log yet; no decision was made here")
+    try:
+        with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:
+            rows = log.execute(
+                "SELECT body FROM events WHERE instr(body, ?) ORDER BY sequence DESC", (event_id.bytes,)
+            )
+            for (body,) in rows:
+                event = Record.from_bytes(body).event
+                if event.event_id == event_id:
+                    return event
+    except sqlite3.Error as err:
+        raise DeviceError(f"the audit log cannot be read ({err}); run `ostiary doctor`") from err
+    raise DeviceError(
+        f"no event {event_id} in this unit's log; if it was sent, the registry's dashboard explains it"
+    )
+
+
+@policy.command()
+def example() -> None:
+    """Print a rules file that explains itself, to start from.
+
+    \b
+    Example: ostiary policy example > rules.toml
+    """
+    click.echo((files("device") / "rules" / "example.toml").read_text("utf-8"), nl=False)
+
+
+@policy.command()
+@click.argument("uid")
+@click.option("--word", prompt="Duress word", hide_input=True, help="Asked for, unseen, when left out.")
+def duress(uid: str, word: str) -> None:
+    """Print the line for a person's duress word; the rules hold this and never the word.
+
+    The word is said after the phrase. It must be one of the unit's duress words, which no phrase ever
+    contains.
+
+    \b
+    Example: ostiary policy duress 4f2a
+    """
+    if word.casefold() not in duress_words():
+        raise click.UsageError(f"choose one of: {', '.join(duress_words())}")
+    with open_store(state_dir(), load().store) as store:
+        click.echo(f'duress = "{duress_digest(store.mac, uid, word).hex()}"')
+
+
+@policy.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def failures(as_json: bool) -> None:
+    """List who has failed lately, and how often in a row.
+
+    \b
+    Example: ostiary policy failures
+    """
+    with _history() as history:
+        table = dict(sorted(history.failing().items(), key=lambda item: -item[1]))
+    if as_json:
+        click.echo(json.dumps(table))
+        return
+    for subject, count in table.items():
+        click.echo(f"{count:4}  {subject}")
+    if not table:
+        click.echo("Nobody has failed since their last success.")
+
+
+@policy.command()
+@click.argument("uid")
+def pardon(uid: str) -> None:
+    """Take back the failures of a person, so that a disabled claim may try again. The unit must be stopped.
+
+    \b
+    Example: ostiary policy pardon 4f2a
+    """
+    with _history() as history:
+        pardoned = history.pardon(f"person:{uid}")
+    click.echo(f"{uid} may try again." if pardoned else f"{uid} had no failures.")
+
+
+@policy.command("start-over")
+@click.confirmation_option(prompt="Forget every failure, position and lock-down of this unit?")
+def start_over() -> None:
+    """Begin an empty memory of attempts, after finding out why the old one was refused.
+
+    \b
+    Example: ostiary policy start-over
+    """
+    with open_store(state_dir(), load().store) as store:
+        counter = store.keystore.counter("attempts")
+        opened_s = system_clock().monotonic_s
+        History.start_over(state_dir() / HISTORY_FILE, counter, store.mac, opened_s=opened_s).close()
+    click.echo("The unit starts with an empty memory of attempts.")
+
+
+@contextmanager
+def _history() -> Iterator[History]:
+    with open_store(state_dir(), load().store) as store:
+        history = History(
+            state_dir() / HISTORY_FILE,
+            store.keystore.counter("attempts"),
+            store.mac,
+            opened_s=system_clock().monotonic_s,
+        )
+        try:
+            yield history
+        finally:
+            history.close()
