@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from device.audio import AudioSettings, load_utterance
+from device.audio import AudioSettings, Samples, load_utterance
 from device.audio.recording import read_recording
 from device.errors import DeviceError
 from device.judge import SpoofCheck, Wave, WordsCheck
@@ -43,22 +43,29 @@ class Reader:
     settings: AudioSettings = field(default_factory=AudioSettings)
     refused: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    _speech: dict[str, Samples] = field(default_factory=dict)
 
     def attempt(self, recording: Recording, work: Callable[[Wave], T]) -> T | None:
         """`work` on the speech in the recording, else on all of it; None when neither can be done."""
         path = self.root / recording.path
         try:
-            return work(load_utterance(path, self.settings).wave())
+            if recording.path not in self._speech:
+                # Four seconds are 128 kB: the speech of a whole evaluation fits in memory.
+                self._speech[recording.path] = load_utterance(path, self.settings).samples
+            return work(_wave(self._speech[recording.path]))
         except DeviceError as err:
             reason = str(err)
         try:
-            whole = read_recording(path, self.settings.file)
-            done = work(whole.astype(np.float32) / np.float32(32768.0))
+            done = work(_wave(read_recording(path, self.settings.file)))
         except DeviceError as err:
             self.unreadable[recording.path] = str(err)
             return None
         self.refused[recording.path] = reason
         return done
+
+
+def _wave(samples: Samples) -> Wave:
+    return samples.astype(np.float32) / np.float32(32768.0)
 
 
 def embed_all(
