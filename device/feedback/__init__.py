@@ -1,0 +1,21 @@
+"""What the door tells a person: words in their language, lights, tones."""
+
+from device.feedback.earcons import Earcon, waveform
+from device.feedback.messages import Language, LanguageError, language, languages
+from device.feedback.sinks import Cue, EarconSink, Feedback, LightSink, Sink, Stage, TerminalSink
+
+__all__ = [
+    "Cue",
+    "Earcon",
+    "EarconSink",
+    "Feedback",
+    "Language",
+    "LanguageError",
+    "LightSink",
+    "Sink",
+    "Stage",
+    "TerminalSink",
+    "language",
+    "languages",
+    "waveform",
+]

@@ -1,0 +1,174 @@
+"""Where feedback goes: a display, a row of LEDs, a loudspeaker. One broken sink never stops a door."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from rich.console import Console
+from rich.panel import Panel
+
+from device.challenge import Challenge
+from device.feedback.earcons import Earcon, waveform
+from device.feedback.messages import Language
+from device.policy import OPENING, Decision, Notice, Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Stage(StrEnum):
+    """Where an attempt stands, as a person at the door sees it."""
+
+    READY = "ready"
+    SPEAK = "speak"
+    LISTENING = "listening"
+    THINKING = "thinking"
+    OPEN = "open"
+    RETRY = "retry"
+    REFUSED = "refused"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One change of what the door shows. Duress makes the very same cue as an ordinary opening."""
+
+    stage: Stage
+    text: str
+    phrase: str = ""
+
+
+class Sink(Protocol):
+    """Something that tells the person. `show` returns quickly; it may drop a cue rather than wait."""
+
+    def show(self, cue: Cue) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """An LED state: colour and blink rate; 0 Hz is steady. Never colour alone: the rates differ too."""
+
+    colour: str
+    blink_hz: float
+
+
+LIGHTS = {
+    Stage.READY: Light("white", 0.0),
+    Stage.SPEAK: Light("blue", 1.0),
+    Stage.LISTENING: Light("blue", 0.0),
+    Stage.THINKING: Light("blue", 4.0),
+    Stage.OPEN: Light("green", 0.0),
+    Stage.RETRY: Light("amber", 1.0),
+    Stage.REFUSED: Light("red", 0.0),
+    Stage.FAULT: Light("red", 0.5),
+}
+EARCONS = {
+    Stage.SPEAK: Earcon.SPEAK_NOW,
+    Stage.OPEN: Earcon.OPEN,
+    Stage.RETRY: Earcon.TRY_AGAIN,
+    Stage.REFUSED: Earcon.REFUSED,
+    Stage.FAULT: Earcon.FAULT,
+}
+_RETRY = {
+    Notice.ALL_WORDS,
+    Notice.COME_CLOSER,
+    Notice.STEP_BACK,
+    Notice.TOO_NOISY,
+    Notice.TOO_LATE,
+    Notice.ONE_MORE,
+    Notice.SECOND_PERSON,
+}
+
+
+class Feedback:
+    """Turns challenges and decisions into cues, in one language, and counts tries so that a second one
+    explains.
+    """
+
+    def __init__(self, language: Language, sinks: Iterable[Sink]) -> None:
+        self._language = language
+        self._sinks = tuple(sinks)
+        self._tries = 0
+
+    def ready(self) -> None:
+        """Nobody is at the door."""
+        self._tries = 0
+        self._tell(Cue(Stage.READY, self._language.prompts["ready"]))
+
+    def prompt(self, challenge: Challenge) -> None:
+        """Show the phrase; the tone that goes with it says when to speak."""
+        self._tell(Cue(Stage.SPEAK, self._language.prompt(challenge.display), challenge.display))
+
+    def listening(self) -> None:
+        self._tell(Cue(Stage.LISTENING, self._language.prompts["listening"]))
+
+    def thinking(self) -> None:
+        self._tell(Cue(Stage.THINKING, self._language.prompts["thinking"]))
+
+    def decided(self, decision: Decision) -> None:
+        """Tell the person what became of it, and from the second failure on what to do better."""
+        self._tries = 0 if decision.opens else self._tries + 1
+        text = self._language.notice(decision.notice, tries=self._tries, wait_s=decision.wait_s)
+        self._tell(Cue(stage_of(decision), text))
+
+    def tell(self, event: Challenge | Decision) -> None:
+        """Either of the two, for a loop that yields both."""
+        if isinstance(event, Decision):
+            self.decided(event)
+        else:
+            self.prompt(event)
+
+    def _tell(self, cue: Cue) -> None:
+        for sink in self._sinks:
+            try:
+                sink.show(cue)
+            except Exception:
+                log.exception("a feedback sink failed; the door goes on without it")
+
+
+def stage_of(decision: Decision) -> Stage:
+    """What a decision looks like from outside. Only the outcome's class and the notice matter."""
+    if decision.outcome in OPENING:
+        return Stage.OPEN
+    if decision.outcome is Outcome.DENIED_FAULT:
+        return Stage.FAULT
+    return Stage.RETRY if decision.notice in _RETRY else Stage.REFUSED
+
+
+class TerminalSink:
+    """A panel on a terminal:
+
+    large enough to read at arm's length, and the state in words as well as in colour.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, cue: Cue) -> None:
+        colour = {"amber": "yellow"}.get(LIGHTS[cue.stage].colour, LIGHTS[cue.stage].colour)
+        self._console.print(Panel(cue.text, title=cue.stage.upper(), border_style=colour, padding=(1, 4)))
+
+
+class LightSink:
+    """Sets an LED driver: `set_light(colour, blink_hz)`."""
+
+    def __init__(self, set_light: Callable[[str, float], None]) -> None:
+        self._set_light = set_light
+
+    def show(self, cue: Cue) -> None:
+        light = LIGHTS[cue.stage]
+        self._set_light(light.colour, light.blink_hz)
+
+
+class EarconSink:
+    """Plays short tones: `play(samples)` takes int16 mono at 16 kHz and returns at once."""
+
+    def __init__(self, play: Callable[[object], None]) -> None:
+        self._play = play
+
+    def show(self, cue: Cue) -> None:
+        if (earcon := EARCONS.get(cue.stage)) is not None:
+            self._play(waveform(earcon))
