@@ -65,7 +65,9 @@ def quantise(
     settled = {node.output[0]: _after_relu(model, node) for node in chosen}
     measured = [node.input[0] for node in chosen] + list(settled.values())
     ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, tick)
-    return _Rewriter(model, constants, chosen, settled, ranges).model()
+    inputs = list(dict.fromkeys(node.input[0] for node in chosen if node.op_type == "Conv"))
+    means = channel_means(model, inputs, feeds, ranges)
+    return _Rewriter(model, constants, chosen, settled, ranges, means).model()
 
 
 def activation_ranges(
@@ -90,6 +92,25 @@ def activation_ranges(
             counts[name] += np.histogram(value, bins=_BINS, range=limits)[0]
         tick(0.5 + 0.5 * done / len(feeds))
     return {name: _percentile_range(counts[name], edges[name], percentile) for name in names}
+
+
+def channel_means(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], ranges: Mapping[str, Range]
+) -> dict[str, tuple[Array, Array]]:
+    """Mean per channel (axis 1) of each named tensor, as it is and as its uint8 grid would have it."""
+    sums: dict[str, tuple[Array, Array]] = {}
+    counts: dict[str, int] = {}
+    for values in _values(model, names, feeds):
+        for name, value in values.items():
+            others = tuple(axis for axis in range(value.ndim) if axis != 1)
+            scale, zero = ranges[name].grid()
+            steps = np.clip(np.rint(value / scale) + int(zero), 0, 255)
+            rounded = (steps - int(zero)) * scale
+            both = (value.sum(axis=others, dtype=np.float64), rounded.sum(axis=others, dtype=np.float64))
+            before = sums.get(name, (0.0, 0.0))
+            sums[name] = (before[0] + both[0], before[1] + both[1])
+            counts[name] = counts.get(name, 0) + value.size // value.shape[1]
+    return {name: (exact / counts[name], rounded / counts[name]) for name, (exact, rounded) in sums.items()}
 
 
 def _values(
@@ -131,11 +152,12 @@ class _Rewriter:
 
     def __init__(
         self, model: onnx.ModelProto, constants: Mapping[str, npt.NDArray[Any]], chosen: list[onnx.NodeProto],
-        settled: Mapping[str, str], ranges: Mapping[str, Range],
+        settled: Mapping[str, str], ranges: Mapping[str, Range], means: Mapping[str, tuple[Array, Array]],
     ) -> None:  # fmt: skip
         self._source = model
         self._constants = constants
         self._chosen = {node.name for node in chosen}
+        self._means = means
         self._grids = {name: ranges[name].grid() for name in ranges}
         self._snapped = set(settled.values())
         self._nodes: list[onnx.NodeProto] = []
@@ -198,13 +220,23 @@ class _Rewriter:
         shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
         steps = np.rint(weight / scale.reshape(shape)).astype(np.int8)
         node.input[1] = self._channels(node.input[1], steps, scale, axis)
-        if len(node.input) > 2:
-            sum_scale = scale * float(self._grids_of(node)[0])
-            bias = np.rint(self._constants[node.input[2]] / sum_scale)
-            node.input[2] = self._channels(node.input[2], bias.astype(np.int32), sum_scale, 0)
+        exact = self._constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(scale))
+        bias = exact + self._lost(node, weight, steps * scale.reshape(shape))
+        sum_scale = scale * float(self._grids[node.input[0]][0])
+        del node.input[2:]
+        named = self._channels(f"{node.name}/bias", np.rint(bias / sum_scale).astype(np.int32), sum_scale, 0)
+        node.input.append(named)
 
-    def _grids_of(self, node: onnx.NodeProto) -> tuple[np.float32, np.uint8]:
-        return self._grids[node.input[0]]
+    def _lost(self, node: onnx.NodeProto, exact: Array, rounded: Array) -> Array:
+        """What rounding takes from the mean of each output channel; the bias gives it back.
+
+        (Nagel et al., ICCV 2019, section 4.2, from calibration data.)
+        """
+        if node.op_type != "Conv" or node.input[0] not in self._means:
+            return np.zeros(len(exact))
+        kernel_axes = tuple(range(2, exact.ndim))
+        mean, mean_rounded = self._means[node.input[0]]
+        return np.asarray(exact.sum(axis=kernel_axes) @ mean - rounded.sum(axis=kernel_axes) @ mean_rounded)
 
     def _channels(self, name: str, steps: npt.NDArray[Any], scale: npt.NDArray[Any], axis: int) -> str:
         grid = [

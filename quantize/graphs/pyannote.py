@@ -1,7 +1,7 @@
 """pyannote segmentation 3.0 (Plaquet & Bredin, Interspeech 2023): who speaks when, two at once included.
 
 SincNet filters, three pooled convolutions, four bidirectional LSTM layers, and a softmax over the seven sets
-of at most two of three speakers. The filters are learnt as band edges; here they are worked out once, in numpy.
+of at most two of three speakers. The filters are learnt as band edges and worked out here, once, in numpy.
 """
 
 from __future__ import annotations
