@@ -46,8 +46,8 @@ class EndpointerSettings:
     """Kept from before the first voiced frame: VADs miss soft onsets."""
     pause_ms: int = _limited(200, 40, 1_000)
     """Silence after which checks may start speculatively; also the pad kept after the last voiced frame."""
-    end_ms: int = _limited(600, 100, 5_000)
-    """Silence that ends an utterance. The person feels this one."""
+    end_ms: int = _limited(700, 100, 5_000)
+    """Silence that ends an utterance. The person feels it, but a shorter one cuts the hesitant off."""
     window_s: float = _limited(15.0, 2.0, 30.0)
     """At most this much is kept: of longer speech, the latest part."""
     max_speech_s: float = _limited(30.0, 2.0, 600.0)

@@ -106,7 +106,7 @@ def test_the_speculative_utterance_of_a_last_pause_is_the_one_that_ends(
     assert isinstance(events[-1], Ended)
     assert isinstance(events[-2], SilenceBegan)
     assert events[-2].utterance is events[-1].utterance
-    assert events[-1].at_s - events[-2].at_s == pytest.approx(0.4)
+    assert events[-1].at_s - events[-2].at_s == pytest.approx(0.5)
 
 
 def test_frames_are_overwritten_once_they_were_heard(reader: list[Reading]) -> None:
