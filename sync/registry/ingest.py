@@ -44,7 +44,7 @@ class _Round:
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
     events: list[tuple[Record, bytes]] = field(default_factory=list)
-    heads: list[tuple[UnitId, int, bytes]] = field(default_factory=list)
+    heads: dict[tuple[UnitId, int], bytes] = field(default_factory=dict)
     moved: dict[UnitId, tuple[Position, int]] = field(default_factory=dict)
     stored_batches: int = 0
     duplicates: int = 0
@@ -148,7 +148,9 @@ class Ingest:
                 for deadline, batch in batches:
                     stored = None
                     if batch.message.last <= row.position.size:
-                        head = self._store.head_at(db, unit, batch.head.size)
+                        # It may have come with this very round and not be in the database yet.
+                        head = done.heads.get((unit, batch.head.size))
+                        head = head or self._store.head_at(db, unit, batch.head.size)
                         stored = Head.from_bytes(peek1(head)).chain if head else None
                     if self._place(row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
@@ -175,7 +177,7 @@ class Ingest:
             before = done.moved[unit][1] if unit in done.moved else row.position.size
             done.moved[unit] = (verdict.position, before)
             done.events += zip(batch.records, batch.message.bodies, strict=True)
-            done.heads.append((unit, batch.head.size, batch.message.head))
+            done.heads[unit, batch.head.size] = batch.message.head
             done.stored_batches += 1
             done.receipts[unit] = (verdict.position, "stored")
         elif verdict.outcome == "duplicate":

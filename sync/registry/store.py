@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -235,10 +235,11 @@ class Store:
         except raw_errors() as err:
             raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
 
-    def add_heads(self, db: Connection, rows: Sequence[tuple[UnitId, int, bytes]], now_ms: int) -> None:
+    def add_heads(self, db: Connection, rows: Mapping[tuple[UnitId, int], bytes], now_ms: int) -> None:
         if rows:
             values = [
-                {"unit": unit, "size": size, "cose": cose, "received_ms": now_ms} for unit, size, cose in rows
+                {"unit": unit, "size": size, "cose": cose, "received_ms": now_ms}
+                for (unit, size), cose in rows.items()
             ]
             db.execute(sa.insert(heads), values)
 

@@ -45,25 +45,23 @@ class Mosquitto:
 
     def __init__(self, folder: Path, authority: Authority, *, default: bool) -> None:
         self.port = free_port()
+        # mosquitto drops root, and its user cannot enter pytest's folders.
+        self.folder = Path(tempfile.mkdtemp(prefix="ostiary-mqtt-"))
         self._log = folder / "mosquitto.log"
         files = authority.issue("broker", NOW, hosts=("127.0.0.1", "localhost"))
-        names = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
+        names = {}
+        for name, path in (("ca", files.ca), ("certificate", files.certificate), ("key", files.key)):
+            names[name] = Path(shutil.copy(path, self.folder))
         if default:
-            self._configuration = folder / "mosquitto.conf"
+            self._configuration = self.folder / "mosquitto.conf"
             self._configuration.write_text(DEFAULT_CONFIGURATION.format(port=self.port, **names))
         else:
             self._configuration = write_configuration(
-                folder / "broker", port=self.port, address="127.0.0.1", **names
+                self.folder, port=self.port, address="127.0.0.1", **names
             )
-            with contextlib.suppress(KeyError, PermissionError):  # mosquitto drops root
-                user = pwd.getpwnam("mosquitto")
-                for path in (folder / "broker", *(folder / "broker").iterdir()):
-                    os.chown(path, user.pw_uid, user.pw_gid)
-                for path in names.values():
-                    path.chmod(0o644)
-                for parent in (folder, *list(folder.parents)[:3]):
-                    with contextlib.suppress(PermissionError):
-                        parent.chmod(parent.stat().st_mode | 0o011)
+        if os.geteuid() == 0:
+            for path in (self.folder, *self.folder.iterdir()):
+                shutil.chown(path, "mosquitto")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -78,6 +76,10 @@ class Mosquitto:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def running(self) -> bool:
@@ -108,10 +110,14 @@ class Postgres:
                 self._as_user([str(POSTGRES_BIN / "postgres"), "-D", str(self.folder / "data"), *options]),
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
         deadline = time.monotonic() + 30
         while self._ready() != 0:
+            if self._process.poll() is not None:
+                # The old one's shared memory is not gone yet.
+                time.sleep(0.2)
+                self.start(create)
+                return
             if time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text()[-2000:])
             time.sleep(0.05)
@@ -121,9 +127,14 @@ class Postgres:
     def kill(self) -> None:
         """kill -9 of every process of the cluster, as a power cut would."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            children = (
+                Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            )
+            self._process.send_signal(signal.SIGKILL)
             self._process.wait()
-            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)
             self._process = None
 
     def remove(self) -> None:

@@ -144,6 +144,13 @@ def test_the_same_batch_again_changes_nothing_and_is_answered_again(registry: Re
     assert registry.alarms() == {}
 
 
+def test_a_batch_that_comes_twice_in_one_round_accuses_nobody(registry: Registry, unit: Unit) -> None:
+    first, second = unit.batch(some(1, 3)), unit.batch(some(4, 6))
+    assert registry.take(first, second, first, second, first)[0].size == 6
+    assert len(registry.stored(unit)) == 6
+    assert registry.alarms() == {}
+
+
 def test_two_workers_that_get_batches_crosswise_keep_the_order(registry: Registry, unit: Unit) -> None:
     first, second, third = (unit.batch(some(i, i + 1)) for i in (1, 3, 5))
     other = registry.another_worker()
