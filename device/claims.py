@@ -7,7 +7,7 @@ A claim decides nothing. It says against whose voiceprint the evidence is held.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from device.errors import DeviceError
 from device.judge import SpeakerCheck
+from device.rules import Rules
 
 MAX_BADGE_CHARACTERS = 32
-_STX, _ETX, _ESC = 0x02, 0x03, 0x1B
+_STX, _ETX = 0x02, 0x03
 
 
 class ClaimError(DeviceError):
@@ -97,29 +98,47 @@ def badges(stream: BinaryIO, clock_s: Iterator[float], gap_s: float = 0.5) -> It
         yield from decoder.feed(data, next(clock_s))
 
 
+Tokens = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
     """Badges and spoken names or numbers, each of one person."""
 
     by_badge: Mapping[str, str]
-    by_spoken: Mapping[tuple[str, ...], str]
+    by_spoken: Mapping[Tokens, str]
+
+    @classmethod
+    def of(cls, rules: Rules, normalise: Callable[[str], Tokens]) -> Directory:
+        """From the rules' people. `normalise` makes "forty-five" and "4 5" the same tokens."""
+        people = rules.people.values()
+        return cls(
+            {_plain(badge): person.uid for person in people for badge in person.badges},
+            {normalise(person.spoken): person.uid for person in people if person.spoken},
+        )
 
     def badge(self, number: str) -> Claim:
         """The claim that a badge makes; without an owner in the rules its number is the uid itself."""
-        return Claim(ClaimKind.BADGE, self.by_badge.get(number, number))
+        return Claim(ClaimKind.BADGE, self.by_badge.get(_plain(number), number))
 
-    def spoken(self, tokens: tuple[str, ...]) -> Claim:
-        """The claim in a transcript's canonical tokens, when exactly one person's name or number is in it."""
-        found = {uid for said, uid in self.by_spoken.items() if _contains(tokens, said)}
-        longest = {
-            uid
-            for said, uid in self.by_spoken.items()
-            if uid in found and len(said) == max(len(s) for s, u in self.by_spoken.items() if u in found)
+    def spoken(self, tokens: Tokens) -> Claim:
+        """The claim in a transcript's canonical tokens:
+
+        the longest name or number in it, if it is one person's.
+        """
+        found = {said: uid for said, uid in self.by_spoken.items() if said and _contains(tokens, said)}
+        # "4 5" inside "4 5 1 2" is part of a longer number, not a second person.
+        whole = {
+            uid for said, uid in found.items() if not any(said != o and _contains(o, said) for o in found)
         }
-        return Claim(ClaimKind.SPOKEN, longest.pop() if len(longest) == 1 else "")
+        return Claim(ClaimKind.SPOKEN, whole.pop() if len(whole) == 1 else "")
 
 
-def _contains(tokens: tuple[str, ...], said: tuple[str, ...]) -> bool:
+def _plain(badge: str) -> str:
+    return "".join(character for character in badge.upper() if character.isalnum())
+
+
+def _contains(tokens: Tokens, said: Tokens) -> bool:
     return any(tokens[at : at + len(said)] == said for at in range(len(tokens) - len(said) + 1))
 
 
