@@ -1,0 +1,106 @@
+"""One paragraph that says why, and is right about it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from device.policy import OPENING, Outcome, Reason
+from device.rules import parse_rules
+from device.rules.explain import explain
+from sync.events import AuditEvent
+from sync.vocabulary import DECISION_REASONS, KINDS
+
+RULES = parse_rules("""
+version = 4
+[calendar]
+time_zone = "Europe/Rome"
+[risks.drugs]
+thresholds = { voice_llr = 4.6 }
+[zones.pharmacy]
+[doors.pharmacy]
+zone = "pharmacy"
+risk = "drugs"
+anti_passback_s = 120
+two_persons_within_s = 45
+[[allow]]
+roles = ["nurse"]
+""")
+EVENT = AuditEvent(
+    event_id=uuid.uuid4(),
+    time_ms=int(datetime(2026, 11, 22, 9, 30, tzinfo=UTC).timestamp() * 1000),
+    boot=3,
+    monotonic_ms=5,
+    door="pharmacy",
+    kind="DENIED_VOICE",
+    reason="other_voice",
+    phrase_llr=6.0,
+    speaker_llr=1.2,
+    spoof_llr=2.5,
+    models=("campplus-1", "whisper-tiny.en-1"),
+    policy="rules-4",
+)
+
+
+def test_a_denial_is_explained_with_time_door_scores_thresholds_and_rule():
+    assert explain(EVENT, RULES) == " ".join(
+        [
+            "On Sun 22 Nov 2026 at 10:30:00 CET, door pharmacy stayed locked (DENIED_VOICE)",
+            "because the voice did not match the person claimed.",
+            "Log-likelihood ratios: live +2.5 (passed, +0.0 needed), voice +1.2 (failed, +4.6 needed),",
+            "phrase +6.0 (passed, +2.0 needed).",
+            "Door pharmacy is of risk class drugs and asks for claim, live, phrase, voice.",
+            "Models: campplus-1, whisper-tiny.en-1.",
+        ]
+    )
+
+
+def test_under_other_rules_no_threshold_is_claimed():
+    text = explain(replace(EVENT, policy="rules-3"), RULES)
+    assert "decided under rules-3" in text
+    assert "needed" not in text
+
+
+def test_without_rules_the_scores_still_stand():
+    text = explain(EVENT, None)
+    assert "voice +1.2" in text
+    assert "09:30:00 UTC" in text
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_a_sentence(reason):
+    text = explain(replace(EVENT, reason=str(reason)), RULES)
+    assert " because " in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if str(o) in KINDS])
+def test_opened_and_locked_are_never_confused(outcome):
+    text = explain(replace(EVENT, kind=str(outcome)), RULES)
+    assert ("door pharmacy opened" in text) == (outcome in OPENING)
+    assert ("stayed locked" in text) != (outcome in OPENING)
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail"),
+    [
+        (Reason.ALREADY_INSIDE, "after 120 s"),
+        (Reason.SECOND_PERSON_NEEDED, "within 45 s"),
+        (Reason.MUST_WAIT, "after 10 failures a wait of 30 s"),
+        (Reason.CHALLENGE_EXPIRED, "within 20 s"),
+    ],
+)
+def test_the_number_behind_a_reason_is_told(reason, detail):
+    assert detail in explain(replace(EVENT, reason=str(reason)), RULES)
+
+
+def test_an_event_that_is_no_decision_is_named_as_what_it_is():
+    assert "reported BOOT (started)" in explain(replace(EVENT, kind="BOOT", reason="started"), RULES)
+
+
+def test_what_the_policy_can_say_is_what_an_audit_event_can_hold():
+    assert {str(reason) for reason in Reason} == DECISION_REASONS
+    assert {str(outcome) for outcome in Outcome} <= KINDS
