@@ -40,6 +40,8 @@ MAX_PAPER_BYTES = 8_000
 _APPROVAL = b"ostiary backup approval v1"
 _BUNDLE = b"ostiary backup bundle v1"
 _PENDING = "restore-nonce"
+_PASSPORT_KINDS = (bytes, bytes, bytes, bytes)
+_HEADER_KINDS = (bytes, bytes, float, bytes, bytes, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def export(store: Store, approval: bytes, now: datetime) -> bytes:
     from_pem, target = _approved(approval, keystore.authority())
     if from_pem != audit_key_pem(store):
         raise StoreError("this approval is for another unit's people")
-    _, parent_public, attestation_public, nonce = _fields(target, 4)
+    _, parent_public, attestation_public, nonce = _fields(target, *_PASSPORT_KINDS)
     people = []
     for uid in store.vault.uids():
         consent = store.vault.consent(uid)
@@ -101,13 +103,15 @@ def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> R
         raise StoreError("this bundle is too large to be one")
     # 1. our authority approved it; 2. for this passport, once; 3. made by the approved unit; 4. not old;
     # 5. our TPM opens the key; 6. the content is what was enciphered
-    header, sealed, signature = _fields(bundle, 3)
-    kind, nonce, made_at, credential, secret, approval = _fields(header, 6)
+    header, sealed, signature = _fields(bundle, bytes, bytes, bytes)
+    kind, nonce, made_at, credential, secret, approval = _fields(
+        header, bytes, bytes, float, bytes, bytes, bytes
+    )
     from_pem, target = _approved(approval, keystore.authority())  # 1
     pending = state_folder / _PENDING
     if kind != _BUNDLE or not pending.exists() or pending.read_bytes() != nonce:  # 2
         raise StoreError("this bundle is not for this unit's last passport, or it was restored already")
-    if _fields(target, 4)[3] != nonce:
+    if _fields(target, *_PASSPORT_KINDS)[3] != nonce:
         raise StoreError("the approval was given for another passport")
     key = serialization.load_pem_public_key(from_pem)
     if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -124,7 +128,7 @@ def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> R
             raise StoreError("this bundle is damaged") from err
     pending.unlink()
     people = expired = 0
-    for fields in cbor2.loads(plain):
+    for fields in cbor2.loads(plain):  # authenticated: it is what an approved unit wrote
         uid, template, consent = _person(fields)
         try:
             store.vault.enrol(uid, template, consent)
@@ -151,20 +155,21 @@ def _tpm_of(store: Store) -> TpmKeystore:
 def _approved(approval: bytes, authority: ec.EllipticCurvePublicKey) -> tuple[bytes, bytes]:
     if len(approval) > MAX_PAPER_BYTES:
         raise StoreError("an approval is shorter than this")
-    statement, signature = _fields(approval, 2)
+    statement, signature = _fields(approval, bytes, bytes)
     verify_es256(authority, statement, signature)
-    kind, from_pem, target = _fields(statement, 3)
+    kind, from_pem, target = _fields(statement, bytes, bytes, bytes)
     if kind != _APPROVAL:
         raise StoreError("this is signed, but it is not an approval of a backup")
     return from_pem, target
 
 
-def _fields(data: bytes, count: int) -> list[Any]:
+def _fields(data: bytes, *kinds: type) -> list[Any]:
+    """A list of exactly these types; raises StoreError."""
     try:
         fields = cbor2.loads(data)
-    except (cbor2.CBORDecodeError, ValueError, TypeError) as err:
+    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as err:
         raise StoreError("this is not a paper of a backup") from err
-    if not isinstance(fields, list) or len(fields) != count:
+    if not isinstance(fields, list) or [type(field) for field in fields] != list(kinds):
         raise StoreError("this is not a paper of a backup")
     return fields
 

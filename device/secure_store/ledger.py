@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import fcntl
 import hmac
+import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from device.secure_store.errors import RollbackError, StoreError
@@ -75,47 +76,55 @@ class Ledger:
                     self.load()
 
     def commit(
-        self, put: Iterable[Row] = (), drop: Iterable[uuid.UUID] = (), epoch: int | None = None
+        self,
+        put: Iterable[Row] = (),
+        drop: Iterable[uuid.UUID] = (),
+        rekeyed: tuple[Secrets, RowKeys] | None = None,
     ) -> None:
-        """The three steps of the module's docstring."""
-        put, drop, old = list(put), list(drop), self.found.head
-        if self._edition is None:
-            self._catch_up(old)  # an earlier change stopped between its steps 1 and 2
+        """The three steps of the module's docstring. When the TPM goes away between 1 and 2 this raises
+        TpmBusyError, what was committed holds, and the next change finishes the steps first."""
+        if self._behind:
+            self.load()
+        put, drop, old = list(put), list(drop), self.head
         roster = {i: d for i, d in old.roster.items() if i not in set(drop)}
         roster.update({row.record_id: row.digest() for row in put})
-        head = Head(old.unit, old.counter + 1, old.epoch if epoch is None else epoch, roster)
+        epoch = old.epoch if rekeyed is None else rekeyed[0].epoch
+        head = Head(old.unit, old.counter + 1, epoch, roster)
         body = head.to_bytes(self._head_key)
-        self._edition = None  # whatever fails from here on, the next use reads everything again
+        edition, self._edition = self._edition, None  # a failed write: look again before anything else
         self._files[0].commit(body, put, drop)  # 1
+        self._edition, self._behind = edition, True
         self.found = self.found.after(head, put, drop)
+        if rekeyed is not None:
+            self._swap_keys(*rekeyed)
         present = self._raw_counter.advance()  # 2
         if present != head.counter:
             raise RollbackError(_verdict(head.counter, present))
-        if self._copy_counter == old.counter:  # 3
-            self._files[1].commit(body, put, drop)
-        else:
-            self._files[1].rebuild(body, self.rows())
-        self._copy_counter = head.counter
-        if drop or epoch is not None:
+        self._files[1].commit(body, put, drop)  # 3
+        if drop or rekeyed is not None:
             for file in self._files:
                 file.scrub()
-        self._edition = self._files[0].edition()
+        self._behind = False
 
     def rekey(self, drop: list[uuid.UUID]) -> None:
         """Rewrap everybody but `drop` under the next epoch's key."""
-        if sum(1 for _ in self.rows()) != len(self.head.roster) - len(self.found.damaged):
+        readable = sum(1 for _ in self.rows())
+        if self._behind or readable != len(self.head.roster) - len(self.found.damaged):
             self.load()  # repair first: what is not rewrapped now could never be opened again
-        old_keys, old_secrets = self.keys, self.secrets
-        secrets = old_secrets.next()
+        secrets = self.secrets.next()
         self._keystore.stage(secrets)
         keys = self._row_keys(secrets)
-        kept = [rewrap_row(old_keys, keys, r) for r in self.rows() if r.record_id not in set(drop)]
-        self.commit(kept, drop, epoch=secrets.epoch)
-        self.keys, self.secrets = keys, secrets
-        for key in (old_keys.wrap, old_keys.lookup, old_keys.transform):
-            key.wipe()
-        old_secrets.wipe()
+        kept = [rewrap_row(self.keys, keys, r) for r in self.rows() if r.record_id not in set(drop)]
+        self.commit(kept, drop, (secrets, keys))
+        self._behind = True
         self._keystore.settle(secrets.epoch)
+        self._behind = False
+
+    def _swap_keys(self, secrets: Secrets, keys: RowKeys) -> None:
+        for key in (self.keys.wrap, self.keys.lookup, self.keys.transform):
+            key.wipe()
+        self.secrets.wipe()
+        self.secrets, self.keys = secrets, keys
 
     def _catch_up(self, head: Head) -> None:
         """Bring the TPM's counter to the head's: a no-op, or one step."""
@@ -147,9 +156,13 @@ class Ledger:
                 other.wipe()
         body = found.head.to_bytes(self._head_key)
         for file, sound in zip(self._files, (found.main_sound, found.copy_sound), strict=True):
-            if not sound:
+            touched = file.tampered(self._head_key, found.head.counter)
+            if touched and sound:
+                found = found.noting(f"{file.path.name}: bytes outside any record changed; written again")
+            if touched or not sound:
                 file.rebuild(body, found.rows)
-        self._copy_counter = found.head.counter
+                file.vouch(self._head_key, found.head.counter)
+        self._behind = False
         self.found, self.secrets, self.keys = found.without_rows(), secrets, self._row_keys(secrets)
         self._edition = self._files[0].edition()
 
@@ -196,6 +209,10 @@ class Ledger:
 
     def close(self) -> None:
         with self.lock:
+            if not self._behind:
+                with suppress(sqlite3.Error, OSError):  # only a convenience for the next opening
+                    for file in self._files:
+                        file.vouch(self._head_key, self.head.counter)
             self._closed = True
             for file in self._files:
                 file.close()
@@ -205,7 +222,7 @@ class Ledger:
     _head_key: SecretBytes
     _edition: tuple[int, int] | None = None
     _closed = False
-    _copy_counter: int
+    _behind = False
 
 
 def unit_id(secrets: Secrets) -> uuid.UUID:

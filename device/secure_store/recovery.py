@@ -30,6 +30,9 @@ class Recovery:
     def without_rows(self) -> Recovery:
         return replace(self, rows=())
 
+    def noting(self, note: str) -> Recovery:
+        return replace(self, notes=(*self.notes, note))
+
     def after(self, head: Head, put: Iterable[Row], drop: Iterable[uuid.UUID]) -> Recovery:
         """The same findings once a change was committed."""
         put = list(put)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -70,7 +71,7 @@ class TpmKeystore:
         if not alive:
             raise SealPolicyError("the sealed key on this disk is older than the TPM allows: it was put back")
         present = self.tpm.pcr_values(self._pcrs())
-        policy = matching(self._files.policies(), present)
+        policy = matching(self._approved(), present)
         authority, index = self._facts.authority(), self._indices["epoch"]
         found = []
         for epoch in alive:
@@ -147,7 +148,7 @@ class TpmKeystore:
                 facts[f"counter {name}"] = self.counter(name).value()
             if lockout.in_lockout:
                 raise TpmLockedError("locked by wrong passwords; wait, or clear it with the lockout password")
-            matching(self._files.policies(), self.tpm.pcr_values(self._pcrs()))
+            matching(self._approved(), self.tpm.pcr_values(self._pcrs()))
         except StoreError as err:
             return KeystoreStatus(self.kind, False, str(err), {"tcti": self._settings.tcti})
         return KeystoreStatus(self.kind, True, "TPM ready, machine in an approved state", facts)
@@ -224,6 +225,14 @@ class TpmKeystore:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SealPolicyError("the policy authority is a key on P-256")
         return key
+
+    def _approved(self) -> tuple[SignedPolicy, ...]:
+        """What the authority signed: a forged entry on the disk must not stand in a good one's way."""
+        approved = []
+        for policy in self._files.policies():
+            with suppress(SealPolicyError):
+                approved.append(verify_policy(policy, self._facts.authority()))
+        return tuple(approved)
 
     def _pcrs(self) -> tuple[int, ...]:
         """Those that any installed policy names, so that a signed update may change the selection."""

@@ -5,6 +5,7 @@ It knows nothing of keys. It reports what it could read; whether that is genuine
 
 from __future__ import annotations
 
+import hmac
 import os
 import sqlite3
 import uuid
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device.secure_store.errors import StoreError
+from device.secure_store.memory import SecretBytes
 from device.secure_store.records import Row
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS people (
     id BLOB PRIMARY KEY, tag BLOB NOT NULL UNIQUE, wrapped BLOB NOT NULL, record BLOB NOT NULL
-) WITHOUT ROWID;
+);
 """
 _BUSY_S = 10.0
 
@@ -40,6 +42,7 @@ class VaultFile:
         self.path = path
         self._db: sqlite3.Connection | None = None
         self._inode = 0
+        self._sum_path = path.with_name(path.name + ".sum")
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -99,9 +102,30 @@ class VaultFile:
         except sqlite3.Error as err:
             raise StoreError(f"the vault cannot be written ({err}); free some space and try again") from err
 
-    def scrub(self) -> None:
-        """Empty the write-ahead log, so that what was deleted is not left behind in it."""
-        self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def scrub(self) -> bool:
+        """Empty the write-ahead log, so that what was deleted is not left behind in it.
+
+        False while another process is in the middle of reading; the log is then emptied by a later change.
+        """
+        ((busy, _, _),) = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not busy
+
+    def vouch(self, mac_key: SecretBytes, counter: int) -> None:
+        """Note a MAC over every byte of the file as it is at `counter`, unused space included."""
+        if self.scrub():
+            write_durably(self._sum_path, self._sum(mac_key, counter))
+
+    def tampered(self, mac_key: SecretBytes, counter: int) -> bool:
+        """Whether any byte differs from what was vouched for at this very counter."""
+        if not self.exists() or not self._sum_path.exists():
+            return False
+        noted = self._sum_path.read_bytes()
+        return noted[:8] == counter.to_bytes(8) and noted != self._sum(mac_key, counter)
+
+    def _sum(self, mac_key: SecretBytes, counter: int) -> bytes:
+        stamp = counter.to_bytes(8)
+        with mac_key.view() as key:
+            return stamp + hmac.digest(key, b"file" + stamp + self.path.read_bytes(), "sha256")
 
     def rebuild(self, head: bytes, rows: Iterable[Row]) -> None:
         """Replace the file by a fresh one with exactly this content, atomically."""
@@ -122,7 +146,7 @@ class VaultFile:
 
     def remove(self) -> None:
         self.close()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", ".sum"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:

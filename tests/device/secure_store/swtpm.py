@@ -20,7 +20,7 @@ class SwTpm:
             raise FileNotFoundError("swtpm is missing: apt-get install swtpm")
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = _two_free_ports()
+        self.port = two_free_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,7 +81,7 @@ def _listening(port: int) -> bool:
     return any(line.split()[1] == wanted and line.split()[3] == "0A" for line in lines)
 
 
-def _two_free_ports() -> int:
+def two_free_ports() -> int:
     for _ in range(100):
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))

@@ -1,0 +1,390 @@
+"""The store on a real TPM 2.0: what a thief, an old disk and a changed machine get, which is nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tpm2_pytss import (
+    ESAPI,
+    TPM2B_NV_PUBLIC,
+    TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE,
+    TPMA_NV,
+    TPMA_OBJECT,
+    TSS2_Exception,
+)
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_EO, TPM2_RH, TPM2_SE, TPM2_ST
+from tpm2_pytss.types import (
+    TPMS_NV_PUBLIC,
+    TPMS_SENSITIVE_CREATE,
+    TPMT_SIG_SCHEME,
+    TPMT_SYM_DEF,
+    TPMT_TK_HASHCHECK,
+    TPMT_TK_VERIFIED,
+)
+
+from device.secure_store import (
+    RollbackError,
+    SealPolicyError,
+    Store,
+    StoreError,
+    TpmBusyError,
+    open_store,
+)
+from device.secure_store.policy import SignedPolicy, sealing_policy, sign_policy
+from device.secure_store.quote import Quote, verify_quote
+from device.secure_store.signing import verify_es256
+from device.secure_store.tpm import Release, authority_name
+from device.secure_store.tpm_keystore import TpmKeystore
+from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.secure_store.swtpm import SwTpm
+
+pytestmark = pytest.mark.e2e
+
+Opener = Callable[[], Store]
+
+
+def keystore_of(store: Store) -> TpmKeystore:
+    assert isinstance(store.keystore, TpmKeystore)
+    return store.keystore
+
+
+@contextmanager
+def esapi(swtpm: SwTpm) -> Iterator[ESAPI]:
+    """The TPM as anybody else on the machine can use it."""
+    tpm = ESAPI(swtpm.tcti)
+    try:
+        yield tpm
+    finally:
+        tpm.close()
+
+
+def extend(swtpm: SwTpm, pcr: int) -> None:
+    """What another boot loader would do."""
+    with esapi(swtpm) as tpm:
+        tpm.pcr_event(ESYS_TR(pcr), b"another boot loader", session1=ESYS_TR.PASSWORD)
+
+
+def test_people_survive_a_reboot_of_unit_and_tpm(unit: Opener, swtpm: SwTpm) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        assert store.warning is None
+    swtpm.reboot()
+    with unit() as store:
+        assert same_voice(store.vault.template("4711"), voiceprint(1))
+        assert store.status().keystore.ready
+
+
+def test_pcr_drift_refuses_and_a_signed_update_unseals(unit: Opener, swtpm: SwTpm, tmp_path: Path) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+    extend(swtpm, 4)
+    with pytest.raises(SealPolicyError, match="PCR 4 changed"):
+        unit()
+    keystore = TpmKeystore(tmp_path / "unit/store/tpm", swtpm.settings())
+    keystore.reseal(None)  # signed by this laptop's own authority
+    with unit() as store:
+        assert same_voice(store.vault.template("4711"), voiceprint(1))
+    swtpm.reboot()  # PCR 4 is back: the state before the update stays approved, for a fallback
+    with unit() as store:
+        assert store.vault.uids() == ("4711",)
+
+
+def test_an_update_signed_by_somebody_else_is_refused_by_us_and_by_the_tpm(
+    unit: Opener, swtpm: SwTpm, tmp_path: Path
+) -> None:
+    with unit():
+        pass
+    extend(swtpm, 7)
+    thief = ec.generate_private_key(ec.SECP256R1())
+    keystore = TpmKeystore(tmp_path / "unit/store/tpm", swtpm.settings())
+    forged = sign_policy(thief, keystore.measure(), "trust me")
+    with pytest.raises(SealPolicyError, match="not signed by"):
+        keystore.reseal(forged)
+    keystore._files.add_policy(forged)  # a thief with the disk writes the file instead
+    with pytest.raises(SealPolicyError):
+        unit()
+    epoch = keystore.counter("epoch").value()
+    blob = keystore._files.sealed()[epoch]
+    with pytest.raises(SealPolicyError):  # and shows the TPM their own authority, skipping our checks
+        keystore.tpm.unseal(blob, Release(thief.public_key(), forged, keystore._indices["epoch"], epoch))
+
+
+def test_in_production_the_unit_cannot_approve_itself(swtpm: SwTpm, tmp_path: Path) -> None:
+    with pytest.raises(SealPolicyError, match="policy_authority"):
+        open_store(tmp_path / "none", swtpm.settings(profile="production"))
+    authority = ec.generate_private_key(ec.SECP256R1())
+    public = tmp_path / "authority.pub"
+    public.write_bytes(
+        authority.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    settings = swtpm.settings(profile="production", policy_authority=public)
+    with pytest.raises(SealPolicyError, match="no signed policy is installed"):
+        open_store(tmp_path / "unit", settings)
+    keystore = TpmKeystore(tmp_path / "unit/store/tpm", settings)
+    with pytest.raises(SealPolicyError, match="cannot approve itself"):
+        keystore.reseal(None)
+    signed = sign_policy(authority, keystore.measure(), "release 1").to_json()
+    keystore.reseal(SignedPolicy.from_json(json.dumps(signed)))
+    with open_store(tmp_path / "unit", settings) as store:
+        assert store.vault.uids() == ()
+    assert b"PRIVATE" not in b"".join(p.read_bytes() for p in (tmp_path / "unit").rglob("*") if p.is_file())
+
+
+def test_a_copied_disk_on_another_tpm_yields_nothing(unit: Opener, tmp_path: Path) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        mine = keystore_of(store)
+        epoch = mine.counter("epoch").value()
+        blob, policy = mine._files.sealed()[epoch], mine._files.policies()[0]
+    other = SwTpm(tmp_path / "other").start()
+    try:
+        shutil.copytree(tmp_path / "unit", tmp_path / "copy")
+        with pytest.raises(SealPolicyError):
+            open_store(tmp_path / "copy", other.settings())
+        with open_store(tmp_path / "own", other.settings()) as store:  # the thief's own keys and counters
+            theirs = keystore_of(store).tpm
+            with pytest.raises(SealPolicyError):
+                theirs.unseal(blob, Release(mine.authority(), policy, mine._indices["epoch"], epoch))
+        with pytest.raises(SealPolicyError):  # and with them in place: another parent key
+            open_store(tmp_path / "copy", other.settings())
+    finally:
+        other.power_cut()
+
+
+def test_an_old_vault_put_back_is_refused(unit: Opener, tmp_path: Path) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+    shutil.copytree(tmp_path / "unit", tmp_path / "old")
+    with unit() as store:
+        store.vault.enrol("4712", voiceprint(2))
+    for old in (tmp_path / "old/store").glob("vault*"):
+        shutil.copy(old, tmp_path / "unit/store" / old.name)
+    with pytest.raises(RollbackError, match="an old copy was put back"):
+        unit()
+
+
+def test_the_whole_old_disk_put_back_does_not_bring_a_forgotten_person_back(
+    unit: Opener, swtpm: SwTpm, tmp_path: Path
+) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        old_epoch = store.vault.status().epoch
+    shutil.copytree(tmp_path / "unit", tmp_path / "old")
+    with unit() as store:
+        store.vault.forget("4711")
+    shutil.rmtree(tmp_path / "unit")
+    shutil.copytree(tmp_path / "old", tmp_path / "unit")
+    with pytest.raises((SealPolicyError, RollbackError)):
+        unit()
+    keystore = TpmKeystore(tmp_path / "unit/store/tpm", swtpm.settings())
+    blob, policy = keystore._files.sealed()[old_epoch], keystore._files.policies()[0]
+    with pytest.raises(SealPolicyError):  # not our check but the TPM's: the counter is above the old epoch
+        keystore.tpm.unseal(
+            blob, Release(keystore.authority(), policy, keystore._indices["epoch"], old_epoch)
+        )
+
+
+def test_an_old_tpm_state_put_back_is_refused(unit: Opener, swtpm: SwTpm, tmp_path: Path) -> None:
+    with unit():
+        pass
+    swtpm.power_cut()
+    shutil.copytree(swtpm.folder, tmp_path / "old-nv")
+    swtpm.start()
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        store.vault.enrol("4712", voiceprint(2))
+    swtpm.power_cut()
+    shutil.copytree(tmp_path / "old-nv", swtpm.folder, dirs_exist_ok=True)
+    swtpm.start()
+    with pytest.raises(RollbackError, match="old TPM state"):
+        unit()
+
+
+def test_a_counter_defined_again_by_somebody_else_is_noticed(unit: Opener, swtpm: SwTpm) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        keystore = keystore_of(store)
+        keystore.tpm.remove_counter(keystore._indices["vault"])
+    with pytest.raises(SealPolicyError, match="gone"):
+        unit()
+    with esapi(swtpm) as tpm:
+        area = TPMS_NV_PUBLIC(
+            nvIndex=keystore._indices["vault"],
+            nameAlg=TPM2_ALG.SHA256,
+            attributes=TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.OWNERREAD | TPMA_NV.NO_DA,
+            dataSize=8,
+        )
+        handle = tpm.nv_define_space(b"", TPM2B_NV_PUBLIC(area), ESYS_TR.OWNER, session1=ESYS_TR.PASSWORD)
+        tpm.nv_write(handle, (1).to_bytes(8), session1=ESYS_TR.PASSWORD)
+    with pytest.raises(SealPolicyError, match="defined again"):
+        unit()
+
+
+def test_a_deleted_store_is_not_silently_made_anew(unit: Opener, tmp_path: Path) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+    shutil.rmtree(tmp_path / "unit")
+    with pytest.raises(StoreError, match="files are missing"):
+        unit()
+
+
+def test_the_audit_key_signs_and_cannot_leave(unit: Opener, swtpm: SwTpm) -> None:
+    with unit() as store:
+        signature, key = store.audit_signer.sign(b"head 1"), store.audit_signer.public_key()
+        assert len(signature) == 64
+        assert verify_es256(key, b"head 1", signature) == b"head 1"
+        blob = keystore_of(store)._facts.audit_key()
+
+    public, _ = TPM2B_PUBLIC.unmarshal(blob.public)
+    stuck = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.SENSITIVEDATAORIGIN
+    assert public.publicArea.objectAttributes & stuck == stuck
+    assert public.publicArea.objectAttributes & TPMA_OBJECT.NODA
+    swtpm.reboot()
+    with unit() as store:
+        assert store.audit_signer.public_key() == key
+
+
+def test_a_quote_proves_the_machine_state_to_whoever_chose_the_nonce(unit: Opener, swtpm: SwTpm) -> None:
+    nonce = b"registry nonce 1"
+    with unit() as store:
+        keystore = keystore_of(store)
+        quote = Quote.from_bytes(keystore.quote(nonce).to_bytes())
+        key, audit_key = keystore.attestation_key(), store.audit_signer.public_key()
+        attested = verify_quote(quote, nonce, key)
+        assert attested.values == keystore.measure()
+        extend(swtpm, 2)
+        drifted = keystore.quote(nonce)
+        assert verify_quote(drifted, nonce, key).values[2] != attested.values[2]
+        lying = Quote(drifted.statement, drifted.signature, attested.values)
+        for quoted, asked, who in (
+            (quote, b"another nonce 12", key),
+            (quote, nonce, audit_key),
+            (lying, nonce, key),
+            (Quote(quote.statement[:-1], quote.signature, quote.values), nonce, key),
+        ):
+            with pytest.raises(StoreError):
+                verify_quote(quoted, asked, who)
+
+
+def test_a_statement_that_the_audit_key_was_talked_into_is_no_quote(unit: Opener) -> None:
+    """The audit key signs any message, so it must not be one that vouches for the machine."""
+    with unit() as store:
+        keystore = keystore_of(store)
+        true = keystore.quote(b"nonce 12")
+        forged = Quote(true.statement, store.audit_signer.sign(true.statement), true.values)
+        with pytest.raises(StoreError):
+            verify_quote(forged, b"nonce 12", keystore.attestation_key())
+
+
+def test_signing_a_hundred_heads_leaks_no_handle(unit: Opener) -> None:
+    with unit() as store:
+        for i in range(100):
+            store.audit_signer.sign(b"head %d" % i)
+        keystore_of(store).quote(b"nonce 12")
+
+
+def test_what_a_killed_process_left_loaded_is_swept(unit: Opener, swtpm: SwTpm) -> None:
+    with unit():
+        pass
+    with esapi(swtpm) as tpm:  # three keys loaded and never flushed: the TPM has no slot left
+        for _ in range(3):
+            tpm.create_primary(None, "ecc256")
+    with unit() as store:
+        store.audit_signer.sign(b"head")
+
+
+def test_an_absent_tpm_is_said_to_be_absent(unit: Opener, swtpm: SwTpm) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        swtpm.power_cut()
+        assert same_voice(store.vault.template("4711"), voiceprint(1))  # unlocked keys go on working
+        with pytest.raises(TpmBusyError):
+            store.audit_signer.sign(b"head")
+        with pytest.raises(TpmBusyError):
+            store.vault.enrol("4712", voiceprint(2))
+        assert not store.status().keystore.ready
+        swtpm.start()
+        store.vault.enrol("4713", voiceprint(3))  # the interrupted change is settled first
+        assert set(store.vault.uids()) >= {"4711", "4713"}
+    with unit() as store:
+        assert not store.vault.status().notes
+
+
+def test_wrong_passwords_of_others_lock_nothing_of_ours(unit: Opener, swtpm: SwTpm) -> None:
+    """Somebody hammers a protected object of their own until the TPM locks: the unit starts all the same."""
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        keystore = keystore_of(store)
+    _hammer(swtpm)
+    assert keystore.tpm.lockout().in_lockout
+    with unit() as store:
+        assert same_voice(store.vault.template("4711"), voiceprint(1))
+        store.vault.enrol("4712", voiceprint(2))
+        status = store.status().keystore
+    assert not status.ready
+    assert "locked by wrong passwords" in status.state
+
+
+def _hammer(swtpm: SwTpm) -> None:
+
+    protected = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.USERWITHAUTH
+    with esapi(swtpm) as tpm:
+        template = TPM2B_PUBLIC.parse(
+            "ecc256:ecdsa-sha256:null",
+            objectAttributes=protected | TPMA_OBJECT.SENSITIVEDATAORIGIN | TPMA_OBJECT.SIGN_ENCRYPT,
+        )
+        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=b"right"))
+        key, *_ = tpm.create_primary(sensitive, template)
+        tpm.tr_set_auth(key, b"wrong")
+
+        for _ in range(6):
+            with pytest.raises(TSS2_Exception):
+                tpm.sign(
+                    key,
+                    bytes(32),
+                    TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),
+                    TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL),
+                    session1=ESYS_TR.PASSWORD,
+                )
+        tpm.flush_context(key)
+
+
+def test_our_policy_digests_are_the_tpms(unit: Opener, swtpm: SwTpm) -> None:
+    """The sealing policy is computed off the TPM; a trial session has to come to the same."""
+
+    with unit() as store:
+        keystore = keystore_of(store)
+        values = keystore.measure()
+        index, name = keystore._indices["epoch"], keystore._counter_name("epoch")
+        authority = keystore.authority()
+    with esapi(swtpm) as tpm:
+        trial = tpm.start_auth_session(
+            ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.TRIAL, TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256
+        )
+        tpm.policy_pcr(trial, None, "sha256:0,2,4,7")
+        policy = sign_policy(ec.generate_private_key(ec.SECP256R1()), values, "")
+        assert bytes(tpm.policy_get_digest(trial)) == policy.digest()
+        tpm.policy_restart(trial)
+
+        ticket = TPMT_TK_VERIFIED(tag=TPM2_ST.VERIFIED, hierarchy=TPM2_RH.OWNER)
+        tpm.policy_authorize(trial, b"", authority_name(authority), ticket, policy_ref=b"ostiary store v1")
+        tpm.policy_nv(
+            ESYS_TR.OWNER,
+            tpm.tr_from_tpmpublic(index),
+            trial,
+            (5).to_bytes(8),
+            TPM2_EO.UNSIGNED_LE,
+            session1=ESYS_TR.PASSWORD,
+        )
+        assert bytes(tpm.policy_get_digest(trial)) == sealing_policy(authority_name(authority), name, 5)
+        tpm.flush_context(trial)
