@@ -14,8 +14,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
-from importlib.resources import files
 from typing import Protocol
 
 import cbor2
@@ -23,6 +21,7 @@ import cbor2
 from device.clock import Now
 from device.errors import DeviceError
 from device.policy import Decision, Mac, Notice, Outcome, Reason, RefusalError
+from device.wordlists import challenge_words
 
 NONCE_BYTES = 16
 _PURPOSE = "challenge"
@@ -107,30 +106,10 @@ class PhraseMemory(Protocol):
 def entropy_bits(settings: ChallengeSettings) -> float:
     """How many bits a guess must get right."""
     if settings.style is Style.WORDS:
-        return sum(math.log2(len(vocabulary()) - drawn) for drawn in range(settings.words))
+        return sum(math.log2(len(challenge_words()) - drawn) for drawn in range(settings.words))
     if settings.style is Style.DIGITS:
         return math.log2(10) + (settings.digits - 1) * math.log2(9)
     return 16.0
-
-
-@cache
-def vocabulary() -> tuple[str, ...]:
-    """The challenge words, chosen by `quantize/vocabulary/select_words.py`."""
-    words = _listed("challenge.txt")
-    if len(words) < 256 or len(set(words)) != len(words):
-        raise ChallengeError("device/wordlists/challenge.txt must list at least 256 different words")
-    return words
-
-
-@cache
-def duress_words() -> tuple[str, ...]:
-    """The words that can be agreed on as a silent alarm; none of them is ever part of a phrase."""
-    return _listed("duress.txt")
-
-
-def _listed(name: str) -> tuple[str, ...]:
-    text = (files("device") / "wordlists" / name).read_text("utf-8")
-    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 class ChallengeBook:
@@ -273,7 +252,7 @@ def _worded(
             if not digits or digit != digits[-1]:  # a doubled digit is misheard
                 digits.append(digit)
         return " ".join(_DIGITS[digit] for digit in digits), " ".join(str(digit) for digit in digits)
-    words = vocabulary()
+    words = challenge_words()
     chosen: list[str] = []
     while len(chosen) < settings.words:
         word = words[_below(len(words), numbers)]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from device.vocabulary import DIGITS, HESITATIONS, INVENTED, LETTERS, NATO, SCALES, TEENS, TENS, WORDS
+from device.wordlists import duress_words
 
 Tokens = tuple[str, ...]
 
@@ -102,8 +103,11 @@ def before_loop(tokens: Sequence[object], minimum_repeats: int = 3) -> int | Non
 
 
 def redact(transcript: str, phrase: str) -> str:
-    """The transcript with every run of words outside the challenge's vocabulary replaced by a mark."""
-    allowed = set(normalise(phrase))
+    """The transcript with every run of words outside the challenge's vocabulary replaced by a mark.
+
+    The words that can be agreed on as a silent alarm stay: the policy looks for them in here.
+    """
+    allowed = {*normalise(phrase), *duress_words()}
     shown: list[str] = []
     for word in normalise(transcript):
         known = word in allowed or word.isdigit() or len(word) == 1

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from device.challenge import duress_words
 from device.clock import system_clock
 from device.doorkeeper import duress_digest
 from device.errors import DeviceError
@@ -24,6 +23,7 @@ from device.rules import Rules, RulesError, load_rules
 from device.rules.explain import explain as explain_event
 from device.secure_store import open_store
 from device.settings import load, state_dir
+from device.wordlists import duress_words
 from sync.events import AuditEvent, Record
 
 RULES_FILE = "rules.toml"

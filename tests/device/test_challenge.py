@@ -16,13 +16,12 @@ from device.challenge import (
     ChallengeError,
     ChallengeSettings,
     Style,
-    duress_words,
     entropy_bits,
-    vocabulary,
 )
 from device.clock import Now
 from device.policy import Outcome, Reason, RefusalError
 from device.vocabulary import DIGITS, NATO
+from device.wordlists import challenge_words, duress_words
 
 SECRET = b"a secret of this test"
 BINDING = Binding("unit-1", "pharmacy", "uid-7", "1234", "two boxes of morphine")
@@ -206,8 +205,8 @@ def test_digits_never_stand_twice_in_a_row():
 def test_words_are_drawn_from_the_vocabulary_without_repeats_and_evenly():
     unit = book()
     drawn = [unit.issue(BINDING, WORDS, now()).phrase.split() for _ in range(2_000)]
-    assert all(len(set(words)) == 5 and set(words) <= set(vocabulary()) for words in drawn)
-    counts = [sum(word in words for words in drawn) for word in vocabulary()]
+    assert all(len(set(words)) == 5 and set(words) <= set(challenge_words()) for words in drawn)
+    counts = [sum(word in words for words in drawn) for word in challenge_words()]
     assert min(counts) >= 10  # 39 expected, standard deviation 6
     assert max(counts) <= 75
 
@@ -230,8 +229,8 @@ def test_a_style_whose_phrases_are_all_used_up_refuses_to_repeat_one():
 
 def test_no_phrase_holds_a_duress_word_a_digit_or_a_spelled_letter():
     assert len(duress_words()) == 16
-    assert not set(duress_words()) & set(vocabulary())
-    assert not {*DIGITS, *NATO} & {*vocabulary(), *duress_words()}
+    assert not set(duress_words()) & set(challenge_words())
+    assert not {*DIGITS, *NATO} & {*challenge_words(), *duress_words()}
 
 
 def test_entropy_is_what_the_documentation_states():

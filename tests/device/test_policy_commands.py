@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device.challenge import duress_words
 from device.commands.policy import HISTORY_FILE, OUTBOX_FILE, RULES_FILE, policy
 from device.errors import DeviceError
 from device.history import History, HistoryError
 from device.rules import parse_rules
 from device.secure_store import open_store
 from device.settings import load
+from device.wordlists import duress_words
 from sync.events import AuditEvent
 from sync.outbox import Outbox
 
