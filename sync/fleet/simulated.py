@@ -1,0 +1,115 @@
+"""A simulated unit: a real chain, real signatures and a real MQTT session; only its disk is memory."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sync import chain
+from sync.events import AuditEvent, EventTimings, Record, Signer, UnitId, pseudonym
+from sync.heads import NO_HEAD, Head, head_hash
+from sync.merkle import Frontier
+from sync.messages import MAX_BATCH_EVENTS
+from sync.outbox import Batch, OutboxStatus
+
+_KINDS = (
+    *[("GRANTED", "all_factors_passed")] * 17,
+    ("DENIED_VOICE", "other_voice"),
+    ("DENIED_PHRASE", "wrong_words"),
+    ("DENIED_SPOOF", "not_live"),
+)
+
+
+@dataclass(slots=True)
+class MemoryLog:
+    """`sync.agent.Log` in memory. Sealed batches wait in order until their receipt."""
+
+    unit: UnitId
+    now_s: Callable[[], float]
+    time_ms: Callable[[], int]
+    sequence: int = 0
+    sealed: int = 0
+    acknowledged: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    """From append to receipt, one per event."""
+    _open: list[bytes] = field(default_factory=list)
+    _batches: deque[tuple[Batch, bytes]] = field(default_factory=deque)
+    _born: deque[float] = field(default_factory=deque)
+    _chain: bytes = b""
+    _tree: Frontier = field(default_factory=Frontier)
+    _head_hash: bytes = NO_HEAD
+
+    def __post_init__(self) -> None:
+        self._chain = chain.genesis(self.unit)
+
+    def append(self, event: AuditEvent) -> None:
+        self.sequence += 1
+        self._open.append(Record(self.unit, self.sequence, event).to_bytes())
+        self._born.append(self.now_s())
+
+    def seal(self, signer: Signer) -> Head | None:
+        head: Head | None = None
+        while self._open:
+            bodies, self._open = self._open[:MAX_BATCH_EVENTS], self._open[MAX_BATCH_EVENTS:]
+            leaves = [chain.leaf_hash(body) for body in bodies]
+            previous = self._chain
+            for leaf in leaves:
+                self._chain = chain.link(self._chain, leaf)
+            self._tree = self._tree.extended(leaves)
+            size, root = self._tree.size, self._tree.root()
+            head = Head(self.unit, size, self._chain, root, self.time_ms(), 1, 0, self._head_hash)
+            signed = head.signed(signer)
+            self._head_hash = head_hash(signed)
+            batch = Batch(self.sealed + 1, previous, tuple(bodies), signed, head.size)
+            self._batches.append((batch, self._chain))
+            self.sealed = head.size
+        return head
+
+    def batch_after(self, sequence: int) -> Batch | None:
+        if sequence >= self.sealed:
+            return None
+        return next((batch for batch, _ in self._batches if batch.first == sequence + 1), None)
+
+    def acknowledge(self, size: int, chain_hash: bytes) -> bool:
+        if size <= self.acknowledged:
+            return True
+        known = {batch.size: link for batch, link in self._batches}
+        if known.get(size) != chain_hash:
+            return False
+        while self._batches and self._batches[0][0].size <= size:
+            self._batches.popleft()
+        now = self.now_s()
+        for _ in range(size - self.acknowledged):
+            self.latencies_s.append(now - self._born.popleft())
+        self.acknowledged = size
+        return True
+
+    def status(self) -> OutboxStatus:
+        pending = self.sequence - self.acknowledged
+        return OutboxStatus(self.sequence, self.sealed, self.acknowledged, pending, None, 0)
+
+
+def simulated_event(dice: random.Random, tenant_key: bytes, time_ms: int, monotonic_ms: int) -> AuditEvent:
+    """One attempt as a busy door would see it."""
+    kind, reason = dice.choice(_KINDS)
+    granted = kind == "GRANTED"
+    return AuditEvent(
+        event_id=uuid.UUID(int=dice.getrandbits(128), version=4),
+        time_ms=time_ms,
+        boot=1,
+        monotonic_ms=monotonic_ms,
+        door="door-1",
+        kind=kind,
+        reason=reason,
+        attempt=uuid.UUID(int=dice.getrandbits(128), version=4),
+        person=pseudonym(tenant_key, f"simulated-{dice.randrange(200)}"),
+        phrase_llr=round(dice.gauss(6.0 if granted else 1.0, 2.0), 3),
+        speaker_llr=round(dice.gauss(8.0 if granted else 0.0, 2.0), 3),
+        spoof_llr=round(dice.gauss(3.0 if granted else -1.0, 1.0), 3),
+        models=("simulated-1", "simulated-2"),
+        policy="simulated-1",
+        timings=EventTimings(280, 110, 20, 25, dice.randint(120, 400)),
+    )
