@@ -12,6 +12,8 @@ links templates, and a single random reflection moves a 192-d vector by hardly o
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -19,6 +21,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from device.secure_store.memory import SecretBytes
 
 DIMENSIONS = 192
+_LENGTHS = np.arange(DIMENSIONS, 0, -1)
+_STARTS = np.concatenate([[0], np.cumsum(_LENGTHS)])
+"""The reflectors, of length 192, 191, ... 1, lie one behind the other."""
 
 Vector = npt.NDArray[np.float32]
 
@@ -28,23 +33,18 @@ class Rotation:
 
     def __init__(self, secret: SecretBytes) -> None:
         """`secret` is 32 bytes; the same secret gives the same rotation on every machine (to rounding)."""
-        n = DIMENSIONS
-        normals = _normals(secret, n * (n + 1) // 2)
-        # Row k holds the reflector that acts on the last n - k coordinates, already divided so that
-        # H = I - w w^T; the length falls by one a row.
-        self._table = np.zeros((n - 1, n))
-        upper = np.triu_indices(n)
-        square = np.zeros((n, n))
-        square[upper] = normals
-        normals[:] = 0.0
-        self._table[:] = square[: n - 1]
-        heads = square[np.arange(n), np.arange(n)].copy()
-        square[:] = 0.0
+        packed = _normals(secret, int(_STARTS[-1]))
+        squares = packed * packed
+        norms = np.add.reduceat(squares, _STARTS[:-1])
+        squares[:] = 0.0
+        heads = packed[_STARTS[:-1]]
         signs = np.where(heads < 0.0, -1.0, 1.0)
-        rows = np.arange(n - 1)
-        lengths = np.sqrt(np.einsum("ij,ij->i", self._table, self._table))
-        self._table[rows, rows] += signs[:-1] * lengths
-        self._table *= np.sqrt(2.0 / np.einsum("ij,ij->i", self._table, self._table))[:, None]
+        # v = g + sign(g1)|g| e1, scaled so that H = I - v v^T; the last row, of one number, is only a sign.
+        tips = heads + signs * np.sqrt(norms)
+        packed[_STARTS[:-1]] = tips
+        packed *= np.repeat(np.sqrt(2.0 / (norms - heads * heads + tips * tips)), _LENGTHS)
+        self._packed = packed
+        self._reflectors = [packed[a:b] for a, b in pairwise(_STARTS[:-1])]
         # H g = -sign(g1)|g| e1; the diagonal below makes R's diagonal positive, which makes Q Haar.
         self._signs = -signs
         self._signs[-1] = signs[-1]
@@ -52,16 +52,16 @@ class Rotation:
     def protect(self, vector: Vector) -> Vector:
         """What is stored: Qx for a unit vector x, float32 of shape (192,)."""
         work = vector.astype(np.float64) * self._signs
-        for k in range(DIMENSIONS - 2, -1, -1):
-            reflector, tail = self._table[k, k:], work[k:]
+        for reflector in reversed(self._reflectors):
+            tail = work[-len(reflector) :]
             tail -= (reflector @ tail) * reflector
         return _narrow(work)
 
     def recover(self, vector: Vector) -> Vector:
         """The inverse, Q^T y."""
         work = vector.astype(np.float64)
-        for k in range(DIMENSIONS - 1):
-            reflector, tail = self._table[k, k:], work[k:]
+        for reflector in self._reflectors:
+            tail = work[-len(reflector) :]
             tail -= (reflector @ tail) * reflector
         work *= self._signs
         return _narrow(work)
@@ -70,7 +70,7 @@ class Rotation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._table[:] = 0.0
+        self._packed[:] = 0.0
         self._signs[:] = 0.0
 
     def __repr__(self) -> str:

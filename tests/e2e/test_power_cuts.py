@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 CUTS = int(os.environ.get("OSTIARY_POWER_CUTS", "80"))
 UIDS = tuple(f"badge {n}" for n in range(8))
-LONGEST_S = 0.9
+LONGEST_S = 1.2
 FATAL = (RollbackError, SealPolicyError, TpmLockedError, RecordDamagedError)
 
 
