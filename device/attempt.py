@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from device.judge import Evidence, Judge, JudgeError
 
 Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
+
+_TICK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,16 @@ class _Either(threading.Event):
 
     def is_set(self) -> bool:
         return any(event.is_set() for event in self._both)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Like Event.wait, looking at the second event every 20 ms."""
+        deadline_s = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _TICK_S if deadline_s is None else deadline_s - time.monotonic()
+            if left_s <= 0.0:
+                return False
+            self._both[0].wait(min(left_s, _TICK_S))
+        return True
 
 
 def judge_file(

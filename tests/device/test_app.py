@@ -1,0 +1,200 @@
+"""The whole unit on real models: claim, challenge, speech, decision, audit, strike."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device import app
+from device.app import open_unit
+from device.audio import FileSource, Frame
+from device.audio.errors import AudioDeviceLostError
+from device.challenge import Challenge
+from device.commands.people import enrol_recordings
+from device.door import SimulatedDoor
+from device.policy import Decision, Outcome
+from device.settings import Settings
+from tests.conftest import SyntheticVoice
+from tests.speech import Reading
+
+UID = "4711"
+
+
+class Recorder:
+    """A strike and a display that remember, and the order in which things happened."""
+
+    def __init__(self) -> None:
+        self.told: list[Challenge | Decision] = []
+        self.order: list[str] = []
+
+    def tell(self, what: Challenge | Decision) -> None:
+        self.told.append(what)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [what for what in self.told if isinstance(what, Decision)]
+
+
+@pytest.fixture
+def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[app.Unit]:
+    settings = Settings()
+    with open_unit(settings, tmp_path, models) as opened:
+        enrolment = [reader[n].path for n in (0, 2, 3)]
+        enrol_recordings(opened.judge, opened.store, settings, UID, enrolment)
+        yield opened
+
+
+def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+    recorder = Recorder()
+    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    (decision,) = app.run(unit, [uid], source, "door-1", door, recorder.tell, threading.Event())  # type: ignore[arg-type]
+    return decision, door, recorder
+
+
+def saying(unit: app.Unit, phrase: str) -> app.Unit:
+    """The unit with a display that shows a phrase of which there is a recording; all else stays real."""
+    issue = unit.keeper.greet
+
+    class Greeter:
+        def greet(self, door: str, uid: str, now: object) -> object:
+            greeting = issue(door, uid, now)  # type: ignore[arg-type]
+            return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
+
+        def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
+            genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
+            return unit.keeper.decide(genuine, *args, **named)  # type: ignore[arg-type]
+
+    return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
+
+
+def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: app.Unit, reader: list[Reading]) -> None:
+    decision, door, recorder = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+    assert decision.outcome is Outcome.GRANTED
+    assert not door.is_locked
+    assert isinstance(recorder.told[0], Challenge)
+
+
+def test_a_recording_of_an_old_phrase_does_not_answer_a_fresh_one(
+    unit: app.Unit, reader: list[Reading]
+) -> None:
+    decision, door, _ = serve(unit, FileSource(reader[4].path))
+    assert decision.outcome is Outcome.DENIED_PHRASE
+    assert door.is_locked
+
+
+def test_somebody_who_is_not_enrolled_stays_outside(unit: app.Unit, reader: list[Reading]) -> None:
+    decision, door, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path), uid="0000")
+    assert decision.outcome is Outcome.DENIED_UNKNOWN
+    assert door.is_locked
+
+
+def test_a_synthetic_voice_stays_outside(
+    unit: app.Unit, reader: list[Reading], synthetic_voice: SyntheticVoice
+) -> None:
+    made = synthetic_voice(reader[4].text)
+    decision, door, _ = serve(saying(unit, reader[4].text), FileSource(made))
+    assert decision.outcome is Outcome.DENIED_SPOOF
+    assert door.is_locked
+
+
+def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: app.Unit) -> None:
+    class Unplugged:
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            raise AudioDeviceLostError("the microphone is gone; check its plug")
+            yield
+
+    decision, door, _ = serve(unit, Unplugged())
+    assert not decision.opens
+    assert door.is_locked
+    assert "microphone" in decision.reason
+
+
+def test_a_judge_that_breaks_keeps_the_door_locked(unit: app.Unit, reader: list[Reading]) -> None:
+    unit.judge.close()  # its threads are gone: every judgement raises
+    decision, door, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+    assert decision.outcome is Outcome.DENIED_FAULT
+    assert door.is_locked
+
+
+def test_silence_ends_when_the_challenge_does(unit: app.Unit) -> None:
+    class Quiet:
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            while not stop.wait(0.002):
+                yield Frame(np.zeros(320, np.int16), 0)
+
+    impatient = replace(unit, ear=_Impatient(unit.ear))  # type: ignore[arg-type]
+    decision, door, _ = serve(impatient, Quiet())
+    assert decision.outcome is Outcome.DENIED_QUALITY
+    assert door.is_locked
+
+
+class _Impatient:
+    """The real ear with a shorter patience than twenty seconds."""
+
+    def __init__(self, ear: object) -> None:
+        self._ear = ear
+
+    def hear(self, *args: object, **named: object) -> object:
+        named["start_within_s"] = 0.2
+        return self._ear.hear(*args, **named)  # type: ignore[attr-defined]
+
+
+def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: list[Reading]) -> None:
+    seen: list[int] = []
+
+    class Watching(SimulatedDoor):
+        def obey(self, decision: Decision) -> None:
+            seen.append(unit.log.status().sequence)
+            super().obey(decision)
+
+    door = Watching("door-1", 5.0, lambda: 0.0, lambda _: None)
+    before = unit.log.status().sequence
+    list(app.run(unit, [UID], FileSource(reader[4].path), "door-1", door, lambda _: None, threading.Event()))
+    assert seen == [before + 1]
+
+
+def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: app.Unit, reader: list[Reading]) -> None:
+    unit.log.close()
+    door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
+    with pytest.raises(Exception, match="log"):
+        list(
+            app.run(
+                saying(unit, reader[4].text),
+                [UID],
+                FileSource(reader[4].path),
+                "door-1",
+                door,
+                lambda _: None,
+                threading.Event(),
+            )
+        )
+    assert door.is_locked
+
+
+def test_no_audio_reaches_the_disk_while_attempts_run(
+    unit: app.Unit, tmp_path: Path, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file that the process may write is looked through for stretches of the very samples heard."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    samples = np.frombuffer(reader[4].path.read_bytes()[44:], "<i2")
+    for _ in range(2):
+        serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+    loud = [at for at in range(0, len(samples) - 64, 800) if np.abs(samples[at : at + 64]).max() > 500]
+    needles = [samples[at : at + 64].tobytes() for at in loud]
+    needles += [(samples[at : at + 64] / 32768.0).astype(np.float32).tobytes() for at in loud]
+    assert len(needles) > 20
+    open_files = {os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()}
+    written = {path for path in tmp_path.rglob("*") if path.is_file()}
+    written |= {Path(p) for p in open_files if p.startswith(str(tmp_path)) and Path(p).is_file()}
+    assert written
+    for path in written:
+        content = path.read_bytes()
+        assert not any(needle in content for needle in needles), path
