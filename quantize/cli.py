@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.models.bundle import Bundle
+from device.models import shelf
+from device.models.bundle import Bundle, Trust
 from device.settings import models_dir
 from quantize.recipes import RECIPES
 
@@ -23,6 +24,7 @@ _directory = click.option(
     default=None,
     help="Where the models lie; by default the unit's own place.",
 )
+_key_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -73,13 +75,14 @@ def build(directory: Path | None, only: tuple[str, ...], folder: Path | None) ->
 
 @models.command()
 @_directory
+@click.option("--key", "key_file", type=_key_file, help="Public key that must have signed the bundle, PEM.")
 @_as_json
-def verify(directory: Path | None, as_json: bool) -> None:
-    """Check every file against the manifest. Exit code 0: all well; 3: refused, with the reason.
+def verify(directory: Path | None, key_file: Path | None, as_json: bool) -> None:
+    """Check signature and files against the manifest. Exit code 0: all well; 3: refused, with the reason.
 
-    Example: ostiary models verify
+    Example: ostiary models verify --key release.pub.pem
     """
-    bundle = Bundle.open(directory or models_dir())
+    bundle = _opened(directory or models_dir(), key_file)
     if as_json:
         json.dump({"ok": True, "version": bundle.manifest.version}, sys.stdout)
         click.echo()
@@ -95,7 +98,7 @@ def show(directory: Path | None, as_json: bool) -> None:
 
     Example: ostiary models show --json
     """
-    manifest = Bundle.open(directory or models_dir()).manifest
+    manifest = _opened(directory or models_dir(), None).manifest
     if as_json:
         json.dump(asdict(manifest), sys.stdout, indent=1, sort_keys=True)
         click.echo()
@@ -108,3 +111,44 @@ def show(directory: Path | None, as_json: bool) -> None:
         size = f"{entry.size_bytes / 1e6:.1f}"
         table.add_row(entry.role, entry.version, size, entry.licence, measured or "-")
     Console().print(table)
+
+
+@models.command()
+@_directory
+@click.option("--key", "key_file", type=_key_file, required=True, help="Ed25519 private key, PEM.")
+def sign(directory: Path | None, key_file: Path) -> None:
+    """Sign the bundle, so that units which trust the key accept it.
+
+    A key: openssl genpkey -algorithm ed25519 -out release.pem
+
+    Example: ostiary models sign --dir build/bundle --key release.pem
+    """
+    from quantize.signing import private_key, sign_bundle
+
+    bundle = sign_bundle(directory or models_dir(), private_key(key_file))
+    click.echo(f"bundle version {bundle.manifest.version} is signed")
+
+
+@models.command()
+@click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_directory
+@click.option("--key", "key_file", type=_key_file, help="Public key, PEM; needed the first time only.")
+def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
+    """Accept a signed bundle. The last good one is kept to fall back on; an older version is refused.
+
+    Example: ostiary models use bundle-7 --key release.pub.pem
+    """
+    from quantize.signing import public_key
+
+    key = public_key(key_file) if key_file is not None else None
+    bundle = shelf.use(directory or models_dir(), candidate, key)
+    click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
+
+
+def _opened(directory: Path, key_file: Path | None) -> Bundle:
+    """The bundle in `directory` itself under `key_file`, or else what the unit works with."""
+    if key_file is None:
+        return shelf.active(directory, lambda text: click.echo(text, err=True))
+    from quantize.signing import public_key
+
+    return Bundle.open(directory, Trust(public_key(key_file)))

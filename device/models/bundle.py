@@ -40,6 +40,8 @@ class Bundle:
 
     directory: Path
     manifest: Manifest
+    manifest_bytes: bytes = b""
+    """Exactly what was read and, with a key, what was signed."""
 
     @classmethod
     def open(cls, directory: Path, trust: Trust | None = None) -> Bundle:
@@ -50,9 +52,9 @@ class Bundle:
         This software is new enough for it. 6. Every file is a plain file of the stated size and SHA-256.
         """
         demanded = trust if trust is not None else Trust()
-        raw = _read_limited(directory / MANIFEST_NAME, MAX_MANIFEST_BYTES)  # 1
+        raw = read_limited(directory / MANIFEST_NAME, MAX_MANIFEST_BYTES)  # 1
         if demanded.key is not None:
-            _check_signature(directory, raw, demanded.key)  # 2
+            check_signature(directory, raw, demanded.key)  # 2
         manifest = Manifest.from_bytes(raw)  # 3
         if manifest.version < demanded.lowest_version:  # 4
             raise BundleError(
@@ -61,7 +63,7 @@ class Bundle:
         _check_device(manifest.minimum_device)  # 5
         for entry in manifest.files:  # 6
             _check_file(directory / entry.name, entry)
-        return cls(directory, manifest)
+        return cls(directory, manifest, raw)
 
     def path(self, role: str) -> Path:
         """The verified file of `role`; raises BundleError when the bundle has none."""
@@ -79,8 +81,9 @@ class Bundle:
         return calibration
 
 
-def _check_signature(directory: Path, manifest: bytes, key: Ed25519PublicKey) -> None:
-    signature = _read_limited(directory / SIGNATURE_NAME, SIGNATURE_BYTES)
+def check_signature(directory: Path, manifest: bytes, key: Ed25519PublicKey) -> None:
+    """Returns when `directory` holds a signature of `manifest` by `key`; raises BundleError otherwise."""
+    signature = read_limited(directory / SIGNATURE_NAME, SIGNATURE_BYTES)
     try:
         key.verify(signature, SIGNATURE_CONTEXT + manifest)
     except InvalidSignature as err:
@@ -103,7 +106,7 @@ def _numbers(release: str) -> tuple[int, ...]:
 def _check_file(path: Path, entry: Entry) -> None:
     """Counts and hashes the bytes themselves, whatever the file system says about them."""
     digest, count = hashlib.sha256(), 0
-    with _opened(path) as stream:
+    with open_plain(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             count += len(chunk)
             if count > entry.size_bytes:
@@ -115,15 +118,17 @@ def _check_file(path: Path, entry: Entry) -> None:
         raise BundleError(f"{path.name} is not the file in the manifest (SHA-256 differs); refused")
 
 
-def _read_limited(path: Path, limit_bytes: int) -> bytes:
-    with _opened(path) as stream:
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """The whole of a plain file that must not be larger; raises BundleError."""
+    with open_plain(path) as stream:
         data = stream.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise BundleError(f"{path.name} is larger than {limit_bytes} bytes; refused")
     return data
 
 
-def _opened(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BinaryIO:
+    """A plain file, opened for reading; raises BundleError for anything else."""
     # Neither links (they lead out of the bundle) nor FIFOs and devices (they may never end).
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
