@@ -43,6 +43,8 @@ class DoorSettings:
 
     name: str = "door-1"
     unit: str = "site-1/unit-1"
+    language: str = "en"
+    """Of what the door says; `device/feedback/languages` has a file for each. Phrases stay English."""
     unlock_s: float = field(default=5.0, metadata={"low": 0.5, "high": 30.0})
 
 

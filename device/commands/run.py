@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -9,15 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from device.app import open_unit
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
-from device.challenge import Challenge
 from device.clock import system_clock
 from device.door import SimulatedDoor
-from device.policy import Decision
+from device.feedback import Feedback, TerminalSink, language
 from device.settings import Settings, load, models_dir, state_dir
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -27,8 +30,9 @@ from device.settings import Settings, load, models_dir, state_dir
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
 )
+@click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file.")
-def run(uids: tuple[str, ...], source: Path | None, config: Path | None) -> None:
+def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path | None) -> None:
     r"""Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
 
     Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
@@ -37,18 +41,22 @@ def run(uids: tuple[str, ...], source: Path | None, config: Path | None) -> None
     \b
     Example: ostiary run --claim 4711
     """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     door = SimulatedDoor(
         settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
     )
+    feedback = Feedback(language(settings.door.language), [TerminalSink(Console())])
     try:
         with open_unit(settings, state_dir(), models_dir()) as unit:
-            click.echo(f"{settings.door.name}: ready")
+            feedback.ready()
             claims = iter(uids) if uids else _typed(stop)
-            for _ in serve(unit, claims, _ears(settings, source), settings.door.name, door, _tell, stop):
-                pass
+            ears = _ears(settings, source)
+            for decision in serve(unit, claims, ears, settings.door.name, door, feedback.tell, stop):
+                # The door tells little, so that nobody can tune an attack on it; the log tells all.
+                log.info("%s: %s", decision.outcome, decision.reason)
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
@@ -74,10 +82,3 @@ def _typed(stop: threading.Event) -> Iterator[str]:
             return
         if uid := line.strip()[:64]:
             yield uid
-
-
-def _tell(what: Challenge | Decision) -> None:
-    if isinstance(what, Challenge):
-        click.secho(f"Please say:  {what.display}", bold=True)
-    else:
-        click.secho(f"{what.outcome}: {what.reason}", fg="green" if what.opens else "red")
