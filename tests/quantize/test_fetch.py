@@ -1,0 +1,174 @@
+"""Upstream files come by several routes and are judged by what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantize.checkpoint import read_tensors, tensors_hash
+from quantize.fetch import cache_dir, fetch, fetch_from_origin
+from quantize.sources import Origin, Source, SourceError, load_sources, source
+from tests.quantize.test_checkpoint import WEIGHT, archive, ctranslate2, described
+
+FILE = archive(described())
+
+
+@pytest.fixture
+def item(monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A source whose package exists nowhere; no index is asked."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return Source(
+        name="toy",
+        package="ostiary-has-no-such-package",
+        version="0.0.0",
+        wheel_sha256="0" * 64,
+        file="toy/weights.pt",
+        size_bytes=len(FILE),
+        sha256=hashlib.sha256(FILE).hexdigest(),
+        tensors=tensors_hash({"w": WEIGHT}),
+        licence="Apache-2.0",
+        origin=Origin("local", "someone/toy", "v1", "weights.pt"),
+    )
+
+
+@pytest.fixture
+def cached(item: Source, tmp_path: Path) -> Path:
+    """The cache with the file in it."""
+    kept = tmp_path / "cache" / item.sha256 / "weights.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(FILE)
+    return tmp_path / "cache"
+
+
+def test_every_pinned_source_names_its_licence_its_hashes_and_its_origin() -> None:
+    known = load_sources()
+    assert {"campplus", "resemblyzer", "pyannote-segmentation", "whisper-tiny-en"} <= set(known)
+    for one in known.values():
+        assert one.licence
+        assert one.origin.repository
+        assert one.origin.revision
+        assert one.tensors or one.file.endswith(".json")
+
+
+def test_an_unknown_source_is_named(item: Source) -> None:
+    with pytest.raises(SourceError, match="no source is called 'nothing'"):
+        source("nothing")
+
+
+def test_a_cached_file_needs_no_network(item: Source, cached: Path) -> None:
+    assert fetch(item, cache=cached).read_bytes() == FILE
+
+
+def test_a_damaged_cache_is_not_believed(item: Source, cached: Path) -> None:
+    (cached / item.sha256 / "weights.pt").write_bytes(FILE[:-1] + b"x")
+    with pytest.raises(SourceError, match="cannot download"):
+        fetch(item, cache=cached)
+
+
+def test_a_package_that_cannot_be_had_is_one_clear_line_and_leaves_nothing(
+    item: Source, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match="use --from FOLDER") as caught:
+        fetch(item, cache=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_what_an_interrupted_run_left_is_cleared(item: Source, tmp_path: Path) -> None:
+    (tmp_path / "partial-old").mkdir()
+    (tmp_path / "partial-old" / "half.whl").write_bytes(b"half")
+    with pytest.raises(SourceError):
+        fetch(item, cache=tmp_path)
+    assert not (tmp_path / "partial-old").exists()
+
+
+def test_a_folder_may_hold_the_same_tensors_in_another_container(item: Source, tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(ctranslate2({"w": WEIGHT}))
+    found = fetch(item, folder=tmp_path)
+    assert tensors_hash(read_tensors(found)) == item.tensors
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", ctranslate2({"w": WEIGHT + np.float32(1)}), FILE[:-9]])
+def test_a_folder_with_anything_else_is_refused(item: Source, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(SourceError, match="not the pinned toy"):
+        fetch(item, folder=tmp_path)
+
+
+def test_a_folder_without_the_file_says_which_file(item: Source, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no weights\.pt for toy"):
+        fetch(item, folder=tmp_path)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Callable[[bytes], dict[str, str]]]:
+    """A model hub on this machine that serves the given bytes."""
+    root = tmp_path / "hub"
+    (root / "someone" / "toy" / "v1").mkdir(parents=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def serve(content: bytes) -> dict[str, str]:
+        (root / "someone" / "toy" / "v1" / "weights.pt").write_bytes(content)
+        return {"local": f"http://127.0.0.1:{server.server_port}/{{repository}}/{{revision}}/{{file}}"}
+
+    yield serve
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_origin_gives_the_same_model_as_the_package(
+    item: Source, tmp_path: Path, hub: Callable[[bytes], dict[str, str]]
+) -> None:
+    for content in (FILE, ctranslate2({"w": WEIGHT})):
+        found = fetch_from_origin(item, cache=tmp_path / "cache", hubs=hub(content))
+        assert tensors_hash(read_tensors(found)) == item.tensors
+
+
+@pytest.mark.parametrize("content", [b"<html>not found</html>", FILE + bytes(10**6), FILE[:50]])
+def test_an_origin_that_serves_something_else_is_refused(
+    item: Source, tmp_path: Path, hub: Callable[[bytes], dict[str, str]], content: bytes
+) -> None:
+    with pytest.raises(SourceError):
+        fetch_from_origin(item, cache=tmp_path / "cache", hubs=hub(content))
+    assert not (tmp_path / "cache" / "origin").exists()
+
+
+def test_an_origin_that_cannot_be_reached_is_one_clear_line(item: Source, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be reached"):
+        fetch_from_origin(item, cache=tmp_path, hubs={"local": "http://127.0.0.1:9/{file}"})
+    with pytest.raises(SourceError, match="no address is known"):
+        fetch_from_origin(item, cache=tmp_path)
+
+
+def test_a_source_with_a_mistyped_hash_is_refused(item: Source) -> None:
+    with pytest.raises(SourceError, match="64 hexadecimal digits"):
+        replace(item, sha256="abc")
+    with pytest.raises(SourceError, match="size_bytes"):
+        replace(item, size_bytes=0)
+
+
+def test_the_cache_follows_the_desktop_standard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "ostiary"
+
+
+@pytest.mark.slow
+def test_the_pinned_checkpoints_hold_the_pinned_tensors() -> None:
+    for one in load_sources().values():
+        path = fetch(one)
+        if one.tensors:
+            assert tensors_hash(read_tensors(path)) == one.tensors
