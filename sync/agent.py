@@ -14,13 +14,26 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.backoff import Backoff
-from sync.errors import SyncError
-from sync.events import Signer, UnitId
+from sync.errors import MalformedError, SyncError
+from sync.events import Signer, UnitId, version_text
 from sync.heads import Head
 from sync.messages import BatchMessage, open_receipt
 from sync.mqtt import Link, Message
 from sync.outbox import Batch, OutboxStatus
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, topic, unit_of
+from sync.vocabulary import KEYSTORES
+
+FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
+FACT_WORDS = KEYSTORES | {"production", "laptop"}
+
+
+def check_facts(facts: Mapping[str, str | int | bool]) -> None:
+    """A health message has no free text either. Raises MalformedError."""
+    for name, value in facts.items():
+        if name not in FACTS:
+            raise MalformedError("a health message has a fact that is not on the list")
+        if isinstance(value, str) and value not in FACT_WORDS:
+            version_text(value)
 
 
 class Log(Protocol):
@@ -89,6 +102,7 @@ class Agent:
     _connections: int = 0
 
     def __post_init__(self) -> None:
+        check_facts(self.facts)
         self._patience = Backoff(self.settings.receipt_timeout_s, self.settings.receipt_timeout_cap_s)
         self._patience_s = self.settings.receipt_timeout_s
 

@@ -60,6 +60,12 @@ def unit_id(text: str) -> UnitId:
     return UnitId(text)
 
 
+def version_text(text: str) -> str:
+    """Check the name of a version: lower case, no blanks, at least one digit. Raises MalformedError."""
+    _pattern(text, "a version", _VERSION)
+    return text
+
+
 def pseudonym(key: bytes, uid: str) -> uuid.UUID:
     """The same person under the same tenant's key, always; nobody without the key (RFC 9562 UUIDv8).
 

@@ -16,15 +16,21 @@ from rich.table import Table
 
 from sync.bundle import key_from_bytes, key_to_der
 from sync.cli import host_and_port, read_file, wall_ms
+from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.mqtt import LinkSettings, Reactor, TlsFiles
 from sync.registry import export as exports
 from sync.registry import status
+from sync.registry.anomalies import Detector
 from sync.registry.ingest import Ingest
 from sync.registry.retention import forget_before
+from sync.registry.rules import load_rules
+from sync.registry.sinks import deliver, load_sinks
 from sync.registry.store import Store
 from sync.registry.worker import Worker, subscriptions
+
+log = logging.getLogger(__name__)
 
 DATABASE = click.option(
     "--database", required=True, envvar="OSTIARY_DATABASE", help="sqlite:///FILE or postgresql://..."
@@ -238,3 +244,39 @@ def retain_command(database: str, from_month: int) -> None:
     """
     gone = forget_before(Store.open(database), from_month)
     click.echo(f"{gone} events were deleted")
+
+
+@registry.command("watch")
+@DATABASE
+@click.option("--rules", type=click.Path(path_type=Path), help="Other rules than ours (TOML).")
+@click.option("--sinks", "sink_file", type=click.Path(path_type=Path), help="Where alarms go (TOML).")
+@click.option("--every", default=15.0, show_default=True, type=float, help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Look once and stop.")
+def watch_command(
+    database: str, rules: Path | None, sink_file: Path | None, every: float, once: bool
+) -> None:
+    """Look for what no single event shows, and tell the security desk.
+
+    \b
+    Example:
+      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    store = Store.open(database)
+    detector = Detector(store, load_rules(rules))
+    sinks = load_sinks(sink_file) if sink_file else []
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.is_set():
+        try:
+            detector.step(wall_ms())
+            if sinks:
+                deliver(store, sinks, wall_ms())
+        except SyncError as err:
+            if once:
+                raise
+            log.warning("%s", err)
+        if once:
+            return
+        stop.wait(every)

@@ -40,7 +40,13 @@ _REST = (
     " frontier {bytes} NOT NULL)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = ((_UNITS, _EVENTS, *_REST),)
+_BASELINES = (
+    "CREATE TABLE door_hours (unit TEXT NOT NULL, door TEXT NOT NULL, hour BIGINT NOT NULL,"
+    " events BIGINT NOT NULL, PRIMARY KEY (unit, door, hour))",
+    "CREATE TABLE watermarks (name TEXT PRIMARY KEY, received_ms BIGINT NOT NULL)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = ((_UNITS, _EVENTS, *_REST), _BASELINES)
 
 _WORDS = {
     "sqlite": {

@@ -98,6 +98,22 @@ retained = sa.Table(
     sa.Column("frontier", sa.LargeBinary, nullable=False),
 )
 
+door_hours = sa.Table(
+    "door_hours",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("door", sa.Text, primary_key=True),
+    sa.Column("hour", sa.BigInteger, primary_key=True),  # hours since 1970, of the event's own time
+    sa.Column("events", sa.BigInteger, nullable=False),
+)
+
+watermarks = sa.Table(
+    "watermarks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("received_ms", sa.BigInteger, nullable=False),
+)
+
 access = sa.Table(
     "access",
     metadata,

@@ -17,7 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sync.errors import SyncError
 from sync.events import Record, UnitId
 from sync.registry.migrations import migrate
-from sync.registry.schema import access, alarms, events, heads, refusals, units
+from sync.registry.schema import (
+    access,
+    alarms,
+    events,
+    heads,
+    refusals,
+    units,
+)
 from sync.registry.verification import Alarm, Position
 
 EVENT_COLUMNS = [column.name for column in events.columns]
@@ -125,7 +132,7 @@ class Store:
             **dict.fromkeys(("counter", "confirmed", "confirmed_ms", "boot", "event_ms", "monotonic_ms"), 0),
         }
         with self.transaction() as db:
-            db.execute(self._insert(units).values(row).on_conflict_do_nothing())
+            db.execute(self.upsert(units).values(row).on_conflict_do_nothing())
             known = db.execute(sa.select(units.c.public_key).where(units.c.unit == unit)).scalar_one()
         if bytes(known) != public_key:
             raise SyncError(f"{unit} is registered with another key; give the new unit a new name")
@@ -213,6 +220,15 @@ class Store:
             )
         return done.rowcount == 1
 
+    def desire(self, unit: UnitId, facts: Mapping[str, str]) -> None:
+        """What a unit should report in its health message; anything else is drift."""
+        with self.transaction() as db:
+            done = db.execute(
+                sa.update(units).where(units.c.unit == unit).values(desired=json.dumps(dict(facts)))
+            )
+        if done.rowcount != 1:
+            raise SyncError(f"{unit} is not registered")
+
     # -- events and heads
 
     def add_events(self, db: Connection, records: Sequence[tuple[Record, bytes]], now_ms: int) -> None:
@@ -263,9 +279,9 @@ class Store:
                 "last_ms": now_ms,
                 "evidence": json.dumps(alarm.evidence, sort_keys=True),
             }
-            again = {"times": alarms.c.times + 1, "last_ms": now_ms}
+            again = {"times": alarms.c.times + 1, "last_ms": now_ms, "evidence": row["evidence"]}
             db.execute(
-                self._insert(alarms).values(row).on_conflict_do_update(index_elements=["dedupe"], set_=again)
+                self.upsert(alarms).values(row).on_conflict_do_update(index_elements=["dedupe"], set_=again)
             )
 
     def count_refusals(self, db: Connection, counted: dict[tuple[str, str], int], now_ms: int) -> None:
@@ -276,10 +292,19 @@ class Store:
             }  # fmt: skip
             again = {"times": refusals.c.times + times, "last_ms": now_ms}
             db.execute(
-                self._insert(refusals)
+                self.upsert(refusals)
                 .values(row)
                 .on_conflict_do_update(index_elements=["day", "reason", "unit"], set_=again)
             )
+
+    def unsent_alarms(self, limit: int = 50) -> list[dict[str, Any]]:
+        query = sa.select(alarms).where(alarms.c.sent_ms.is_(None)).order_by(alarms.c.id).limit(limit)
+        with self.reading() as db:
+            return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query)]
+
+    def mark_sent(self, alarm_id: int, now_ms: int) -> None:
+        with self.transaction() as db:
+            db.execute(sa.update(alarms).where(alarms.c.id == alarm_id).values(sent_ms=now_ms))
 
     def log_access(self, account: str, action: str, rows: int, now_ms: int) -> None:
         """Who read or exported how much: reading the log is itself on record."""
@@ -292,7 +317,8 @@ class Store:
 
     # -- inside
 
-    def _insert(self, table: sa.Table) -> Any:
+    def upsert(self, table: sa.Table) -> Any:
+        """An INSERT of this dialect, which knows ON CONFLICT."""
         return postgresql.insert(table) if self._postgresql else sqlite.insert(table)
 
     def _ensure_partition(self, db: Connection, month: int) -> None:

@@ -1,0 +1,193 @@
+"""Looks for what no single event shows: bursts, one voice in two places, odd hours, silent units, hoarders.
+
+`Detector.step` takes what has arrived since the last step and raises alarm rows in the same transaction, so
+a detector that is killed neither misses an event nor counts one twice.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sync.registry import baseline
+from sync.registry.rules import Rule, tail_probability
+from sync.registry.status import unit_statuses
+from sync.registry.store import Store
+from sync.registry.verification import Alarm
+
+WATERMARK = "anomalies"
+SETTLE_MS = 3000
+"""Arrival times are taken just before the commit: what is younger than this may still be on its way in."""
+HOUR_MS = 3_600_000
+MAX_EVIDENCE = 20
+MAX_KEPT = 1000
+"""Of one group: an attacker who makes more than this has been noticed long before."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Seen:
+    time_ms: int
+    unit: str
+    sequence: int
+    door: str
+
+
+@dataclass(slots=True)
+class Detector:
+    """Keeps the last windows in memory; after a restart it reads them again."""
+
+    store: Store
+    rules: Sequence[Rule]
+    _bursts: dict[tuple[str, str], list[_Seen]] = field(default_factory=lambda: defaultdict(list))
+    _places: dict[tuple[str, str], list[_Seen]] = field(default_factory=lambda: defaultdict(list))
+    _started: bool = False
+
+    def step(self, now_ms: int) -> int:
+        """Look at what is new; returns how many alarms were raised or counted up."""
+        until = now_ms - SETTLE_MS
+        # The states of all units are read first: SQLite has one writer, and we become it below.
+        alarms = self._units(now_ms)
+        with self.store.transaction() as db:
+            after = baseline.watermark(db, WATERMARK)
+            if after is None:
+                after = until - self._longest_ms()
+            if not self._started:
+                for row in baseline.arrived(db, after - self._longest_ms(), after):
+                    self._feed(row)
+            rows = baseline.arrived(db, after, until)
+            hours: Counter[tuple[str, str, int]] = Counter()
+            for row in rows:
+                alarms += self._feed(row)
+                hours[row.unit, row.door, row.time_ms // HOUR_MS] += 1
+            baseline.add_door_hours(self.store, db, hours)
+            alarms += self._spikes(db, hours)
+            alarms += self._accounts(db, now_ms)
+            baseline.set_watermark(self.store, db, WATERMARK, max(until, after))
+            self.store.raise_alarms(db, alarms, now_ms)
+        self._started = True
+        self._forget(until)
+        return len(alarms)
+
+    def _feed(self, row: Any) -> list[Alarm]:
+        raised = []
+        seen = _Seen(row.time_ms, row.unit, row.sequence, row.door)
+        for rule in self.rules:
+            if row.kind not in rule.kinds:
+                continue
+            if rule.form == "burst":
+                raised += self._burst(rule, seen)
+            elif rule.form == "travel" and row.person is not None:
+                raised += self._travel(rule, row.person, seen)
+        return raised
+
+    def _burst(self, rule: Rule, seen: _Seen) -> list[Alarm]:
+        site = seen.unit.split("/")[0]
+        group = {"door": f"{seen.unit} {seen.door}", "unit": seen.unit, "site": site}.get(rule.per, "all")
+        kept = self._bursts[rule.name, group]
+        bisect.insort(kept, seen)
+        window = rule.window_s * 1000
+        del kept[: len(kept) - MAX_KEPT]
+        # The densest stretch of one window that the new event is part of.
+        best: list[_Seen] = []
+        end = 0
+        for begin, start in enumerate(kept):
+            while end < len(kept) and kept[end].time_ms < start.time_ms + window:
+                end += 1
+            if start <= seen and seen.time_ms < start.time_ms + window and end - begin > len(best):
+                best = kept[begin:end]
+        doors = {(s.unit, s.door) for s in best}
+        if len(best) < rule.threshold or len(doors) < rule.doors:
+            return []
+        evidence = {
+            "count": len(best),
+            "doors": len(doors),
+            "from_ms": best[0].time_ms,
+            "to_ms": best[-1].time_ms,
+            "events": [f"{s.unit}#{s.sequence}" for s in best[-MAX_EVIDENCE:]],
+        }
+        key = f"{rule.name} {group} {best[0].time_ms // window}"
+        one_unit = rule.per in ("door", "unit")
+        door = seen.door if rule.per == "door" else None
+        return [Alarm(rule.name, rule.severity, seen.unit if one_unit else None, key, evidence, door)]
+
+    def _travel(self, rule: Rule, person: str, seen: _Seen) -> list[Alarm]:
+        kept = self._places[rule.name, person]
+        bisect.insort(kept, seen)
+        window, site = rule.window_s * 1000, seen.unit.split("/")[0]
+        for other in kept:
+            if other.unit.split("/")[0] != site and abs(other.time_ms - seen.time_ms) < window:
+                evidence = {
+                    "person": person,
+                    "events": [f"{s.unit}#{s.sequence}" for s in sorted((other, seen))],
+                    "apart_ms": abs(other.time_ms - seen.time_ms),
+                }
+                key = f"{rule.name} {person} {seen.time_ms // window}"
+                return [Alarm(rule.name, rule.severity, seen.unit, key, evidence, seen.door)]
+        return []
+
+    def _spikes(self, db: Connection, hours: Counter[tuple[str, str, int]]) -> list[Alarm]:
+        raised = []
+        for rule in self.rules:
+            if rule.form != "spike":
+                continue
+            for unit, door, hour in hours:
+                if hour % 24 not in rule.hours_utc:
+                    continue
+                count, past = baseline.door_history(db, unit, door, hour, rule.days)
+                if count < rule.threshold or len(past) < rule.least_days:
+                    continue
+                chance = tail_probability(count, past)
+                if chance < rule.probability:
+                    usual = sum(past) / len(past)
+                    evidence = {"hour": hour, "count": count, "usual": round(usual, 2), "chance": chance}
+                    key = f"{rule.name} {unit} {door} {hour}"
+                    raised.append(Alarm(rule.name, rule.severity, unit, key, evidence, door))
+        return raised
+
+    def _units(self, now_ms: int) -> list[Alarm]:
+        forms = {rule.form: rule for rule in self.rules}
+        silence, drift = forms.get("silence"), forms.get("drift")
+        if silence is None and drift is None:
+            return []
+        raised = []
+        for unit in unit_statuses(self.store, now_ms):
+            last = max(unit.seen_ms or 0, unit.health_ms or 0)
+            if silence and unit.state in ("silent", "offline"):
+                evidence: dict[str, Any] = {"last_ms": last, "state": unit.state}
+                key = f"{silence.name} {unit.unit} {last}"
+                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence))
+            if drift and unit.drifted and unit.state == "online":
+                evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
+                key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"
+                raised.append(Alarm(drift.name, drift.severity, unit.unit, key, evidence))
+        return raised
+
+    def _accounts(self, db: Connection, now_ms: int) -> list[Alarm]:
+        raised = []
+        for rule in self.rules:
+            if rule.form != "access":
+                continue
+            window = rule.window_s * 1000
+            for account, total in baseline.access_since(db, now_ms - window).items():
+                if total >= rule.threshold:
+                    key = f"{rule.name} {account} {now_ms // window}"
+                    evidence = {"account": account, "rows": total, "window_s": rule.window_s}
+                    raised.append(Alarm(rule.name, rule.severity, None, key, evidence))
+        return raised
+
+    def _longest_ms(self) -> int:
+        return max((rule.window_s for rule in self.rules), default=300) * 1000
+
+    def _forget(self, until_ms: int) -> None:
+        """Windows of the past are kept twice as long as the longest rule, by event time."""
+        oldest = until_ms - 2 * self._longest_ms()
+        for memory in (self._bursts, self._places):
+            for key in list(memory):
+                memory[key] = [seen for seen in memory[key] if seen.time_ms >= oldest]
+                if not memory[key]:
+                    del memory[key]

@@ -1,0 +1,136 @@
+"""Our broker configuration on a real mosquitto: who may do what, and what a stranger gets."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync.errors import SyncError
+from sync.events import unit_id
+from sync.fleet.certificates import Authority
+from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
+from sync.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
+from tests.sync.services import NOW, Mosquitto
+
+pytestmark = pytest.mark.e2e
+ONE, TWO = unit_id("st-mary/icu-1"), unit_id("st-mary/icu-2")
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.authority = Authority.open(folder / "pki", NOW)
+        self.broker = Mosquitto(folder, self.authority, default=False)
+        self.broker.start()
+        self.reactor = Reactor()
+
+    def link(self, name: str, *subscriptions: str, will: Will | None = None, client_id: str = "") -> Link:
+        files = self.authority.issue(name, NOW)
+        settings = LinkSettings("127.0.0.1", self.broker.port, client_id or name, files)
+        made = self.reactor.link(settings, subscriptions=subscriptions, will=will)
+        self.until(lambda: made.connected)
+        self.settle(0.2)
+        return made
+
+    def until(self, done: object, seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():  # type: ignore[operator]
+            assert time.monotonic() < deadline
+            self.reactor.poll(0.05)
+
+    def settle(self, seconds: float = 0.7) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.reactor.poll(0.05)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.reactor.close()
+    made.broker.remove()
+
+
+def test_a_unit_writes_and_reads_under_its_own_name_only(site: Site) -> None:
+    registry = site.link("registry", everyones(EVENTS, "registry"))
+    one = site.link(ONE, topic(ONE, RECEIPTS), topic(TWO, RECEIPTS), "#")
+    one.publish(topic(TWO, EVENTS), b"in another's name")
+    one.publish(topic(ONE, RECEIPTS), b"a receipt to itself")
+    one.publish(topic(ONE, EVENTS), b"its own")
+    registry.publish(topic(ONE, RECEIPTS), b"for one")
+    registry.publish(topic(TWO, RECEIPTS), b"for two")
+    site.settle()
+    assert [message.payload for message in registry.inbox] == [b"its own"]
+    assert {message.payload for message in one.inbox} == {b"for one"}
+
+
+def test_shared_subscriptions_give_each_message_to_one_worker(site: Site) -> None:
+    workers = [site.link("registry", everyones(EVENTS, "registry"), client_id=f"worker-{n}") for n in (1, 2)]
+    unit = site.link(ONE)
+    for number in range(20):
+        unit.publish(topic(ONE, EVENTS), bytes([number]))
+    site.settle()
+    for worker in workers:
+        for message in worker.inbox:
+            worker.done(message)
+    got = sorted(message.payload[0] for worker in workers for message in worker.inbox)
+    assert got == list(range(20))
+    assert all(worker.inbox for worker in workers)
+
+
+def test_the_will_tells_of_a_unit_that_fell_silent(site: Site) -> None:
+    registry = site.link("registry", everyones(HEALTH))
+    unit = site.link(ONE, will=Will(topic(ONE, HEALTH), b'{"state": "offline"}'))
+    sock = unit.client.socket()
+    assert sock is not None
+    sock.shutdown(socket.SHUT_RDWR)
+    site.until(lambda: bool(registry.inbox))
+    assert registry.inbox[0].payload == b'{"state": "offline"}'
+
+
+def test_an_oversized_message_costs_its_sender_the_connection_and_nobody_else(site: Site) -> None:
+    registry = site.link("registry", everyones(EVENTS, "registry"))
+    bad, good = site.link(ONE), site.link(TWO)
+    bad.publish(topic(ONE, EVENTS), bytes(3 << 20))
+    site.settle()
+    good.publish(topic(TWO, EVENTS), b"still here")
+    site.settle()
+    assert [message.payload for message in registry.inbox] == [b"still here"]
+
+
+def test_nobody_gets_in_without_a_certificate_of_our_authority(site: Site, tmp_path: Path) -> None:
+    stranger = Authority.open(tmp_path / "strange", NOW).issue(ONE, NOW)
+    files = TlsFiles(site.authority.folder / "ca.pem", stranger.certificate, stranger.key)
+    settings = LinkSettings("127.0.0.1", site.broker.port, ONE, files)
+    link = site.reactor.link(settings)
+    site.settle(1.5)
+    assert not link.connected
+    assert link.last_error
+
+
+def test_tls_before_1_3_is_refused(site: Site) -> None:
+    context = tls_context(site.authority.issue(ONE, NOW))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", site.broker.port)) as plain,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_a_broker_with_another_host_name_is_not_believed(site: Site) -> None:
+    files = site.authority.issue(ONE, NOW)
+    link = site.reactor.link(LinkSettings("127.0.0.2", site.broker.port, ONE, files))
+    site.settle(1.0)
+    assert not link.connected
+
+
+def test_unusable_tls_files_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SyncError, match="renew"):
+        tls_context(TlsFiles(tmp_path / "a", tmp_path / "b", tmp_path / "c"))

@@ -1,0 +1,57 @@
+"""`ostiary fleet simulate` and `ostiary registry` as a person runs them, and an auditor after them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync.fleet.certificates import Authority
+from sync.keys import FileSigner
+from tests.sync.services import NOW, Mosquitto
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    authority = Authority.open(tmp_path / "pki", NOW)
+    broker = Mosquitto(tmp_path, authority, default=False)
+    broker.start()
+    files = authority.issue("registry", NOW)
+    key = tmp_path / "receipts.key"
+    (tmp_path / "receipts.pem").write_bytes(FileSigner.load_or_create(key).public_pem())
+    command = [*OSTIARY, "registry", "worker", "--database", f"sqlite:///{tmp_path}/r.db"]
+    command += ["--broker", f"127.0.0.1:{broker.port}", "--signing-key", str(key)]
+    command += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
+    worker = subprocess.Popen(command)
+    time.sleep(1.0)
+    yield tmp_path, broker.port
+    worker.terminate()
+    assert worker.wait(10) == 0
+    broker.remove()
+
+
+def test_simulated_units_arrive_and_their_export_verifies(registry: tuple[Path, int]) -> None:
+    folder, port = registry
+    database = ["--database", f"sqlite:///{folder}/r.db"]
+    command = [*OSTIARY, "fleet", "simulate", "--units", "20", "--rate", "100", "--seconds", "3", "--json"]
+    command += ["--broker", f"127.0.0.1:{port}", "--authority", str(folder / "pki")]
+    command += ["--registry-key", str(folder / "receipts.pem"), *database]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert (report["connected"], report["acknowledged"], report["refused"]) == (20, report["events"], 0)
+    units = [*OSTIARY, "registry", "units", "--json", *database]
+    rows = [json.loads(line) for line in subprocess.check_output(units, text=True).splitlines()]
+    assert sum(row["size"] for row in rows) == report["events"]
+    bundle = folder / "unit.bundle"
+    export = [*OSTIARY, "registry", "export", "--form", "bundle", "--unit", "sim-0/unit-3"]
+    subprocess.run([*export, "-o", str(bundle), *database], check=True)
+    assert subprocess.run([*OSTIARY, "audit", "verify", str(bundle)], check=False).returncode == 0
+    alarms = subprocess.run([*OSTIARY, "registry", "alarms", *database], check=False)
+    assert alarms.returncode == 0

@@ -1,0 +1,219 @@
+"""Anomalies on a real registry: what must raise an alarm does, what an ordinary day brings does not."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.errors import SyncError
+from sync.events import pseudonym
+from sync.registry import status
+from sync.registry.anomalies import Detector
+from sync.registry.rules import load_rules, tail_probability
+from sync.registry.sinks import Webhook, deliver, load_sinks
+from tests.sync.parts import START_MS, TENANT_KEY, event
+from tests.sync.registry.test_ingest import Registry, Unit
+
+HOUR_MS = 3_600_000
+MIDNIGHT_MS = START_MS - START_MS % 86_400_000
+
+
+class Watched:
+    """A registry, its units and a detector."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(f"sqlite:///{folder}/registry.db")
+        self.units = [self.registry.register(Unit(f"site-{n // 2}/unit-{n}")) for n in range(8)]
+        self.detector = Detector(self.registry.store, load_rules())
+        self.step()
+
+    def happens(self, unit: int, times_ms: list[int], **changes: Any) -> None:
+        """Events of one unit at these times; they arrive at the time of the last."""
+        log = self.units[unit]
+        made = []
+        for at in times_ms:
+            number = len(log.bodies) + len(made) + 1
+            fields = {"time_ms": at, "monotonic_ms": at - MIDNIGHT_MS + 10**10, "person": None, **changes}
+            made.append(event(number, **fields))
+        self.registry.clock.now_ms = max(self.registry.clock.now_ms, times_ms[-1])
+        for start in range(0, len(made), 400):
+            self.registry.take(log.batch(made[start : start + 400]))
+
+    def step(self) -> None:
+        self.registry.clock.now_ms += 5000
+        self.detector.step(self.registry.clock())
+
+    def alarms(self) -> dict[str, dict[str, Any]]:
+        return {name: alarm for name, alarm in self.registry.alarms().items() if not name.startswith("CLOCK")}
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(tmp_path)
+    yield made
+    made.registry.store.close()
+
+
+def seconds(*offsets: float) -> list[int]:
+    return [START_MS + int(offset * 1000) for offset in offsets]
+
+
+def test_five_spoofs_at_one_door_in_five_minutes_raise_one_alarm(watched: Watched) -> None:
+    watched.happens(0, seconds(0, 50, 100, 150), kind="DENIED_SPOOF", door="pharmacy")
+    watched.step()
+    assert watched.alarms() == {}
+    watched.happens(0, seconds(200, 210), kind="DENIED_REPLAY", door="pharmacy")
+    watched.step()
+    alarm = watched.alarms()["SPOOF_BURST"]
+    assert (alarm["unit"], alarm["door"], alarm["evidence"]["count"]) == ("site-0/unit-0", "pharmacy", 6)
+    assert alarm["evidence"]["events"][0] == "site-0/unit-0#1"
+
+
+def test_the_same_spoofs_spread_over_an_hour_or_over_doors_are_no_burst(watched: Watched) -> None:
+    watched.happens(0, seconds(*range(0, 3600, 400)), kind="DENIED_SPOOF")
+    for unit in range(1, 4):
+        watched.happens(unit, seconds(5000, 5001, 5002), kind="DENIED_SPOOF")
+    watched.step()
+    assert "SPOOF_BURST" not in watched.alarms()
+
+
+def test_spoofs_across_many_doors_are_one_attack(watched: Watched) -> None:
+    for unit in range(6):
+        watched.happens(unit, seconds(unit * 10, unit * 10 + 3), kind="DENIED_SPOOF", door="icu-2")
+    watched.step()
+    assert watched.alarms()["SPOOF_BURST_MANY_DOORS"]["evidence"]["doors"] == 6
+
+
+def test_one_voice_at_two_sites_is_noticed_and_at_one_site_is_not(watched: Watched) -> None:
+    person = pseudonym(TENANT_KEY, "badge-1")
+    watched.happens(0, seconds(0), person=person)
+    watched.happens(1, seconds(30), person=person)
+    watched.step()
+    assert watched.alarms() == {}
+    watched.happens(4, seconds(120), person=person)
+    watched.step()
+    evidence = watched.alarms()["VOICE_AT_TWO_SITES"]["evidence"]
+    assert evidence["person"] == str(person)
+    assert "site-2/unit-4#1" in evidence["events"]
+
+
+def test_a_busy_night_at_a_quiet_door_is_a_spike_and_at_a_busy_door_is_not(watched: Watched) -> None:
+    for day in range(10):
+        night = MIDNIGHT_MS + day * 24 * HOUR_MS + 2 * HOUR_MS
+        watched.happens(0, [night], door="pharmacy")
+        watched.happens(1, [night + n * 60_000 for n in range(30)], door="icu-2")
+    watched.step()
+    assert "OFF_HOURS_SPIKE" not in watched.alarms()
+    night = MIDNIGHT_MS + 10 * 24 * HOUR_MS + 2 * HOUR_MS
+    watched.happens(0, [night + n * 60_000 for n in range(30)], door="pharmacy")
+    watched.happens(1, [night + n * 60_000 for n in range(33)], door="icu-2")
+    watched.step()
+    alarm = watched.alarms()["OFF_HOURS_SPIKE"]
+    assert (alarm["unit"], alarm["evidence"]["count"]) == ("site-0/unit-0", 30)
+
+
+def test_a_new_door_without_a_past_accuses_nobody() -> None:
+    assert tail_probability(50, []) == 1.0
+    assert tail_probability(3, [2, 3, 1, 4, 2, 3, 2]) > 0.1
+    assert tail_probability(40, [2, 3, 1, 4, 2, 3, 2]) < 1e-9
+
+
+def test_many_enrolments_at_once_and_a_hoarder_are_noticed(watched: Watched) -> None:
+    watched.happens(2, seconds(*range(25)), kind="ENROLLED", reason="operator")
+    watched.registry.store.log_access("m.desk", "export", 60_000, watched.registry.clock())
+    watched.step()
+    assert watched.alarms()["ENROLMENT_BURST"]["evidence"]["count"] == 25
+    assert watched.alarms()["BULK_ACCESS"]["evidence"]["account"] == "m.desk"
+
+
+def test_a_silent_unit_is_noticed_once_and_a_drifting_one_too(watched: Watched) -> None:
+    watched.happens(0, seconds(0))
+    store = watched.registry.store
+    store.desire(watched.units[1].unit, {"policy": "p-2"})
+    watched.registry.clock.now_ms += 10 * 60_000
+    now = watched.registry.clock()
+    store.save_health(watched.units[1].unit, '{"state": "online", "facts": {"policy": "p-1"}}', now)
+    watched.step()
+    watched.step()
+    silent = [alarm for alarm in status.open_alarms(store) if alarm["kind"] == "UNIT_SILENT"]
+    assert [alarm["unit"] for alarm in silent] == ["site-0/unit-0"]
+    assert watched.alarms()["UNIT_DRIFTED"]["evidence"] == {"policy": {"desired": "p-2", "reported": "p-1"}}
+
+
+def test_a_detector_that_is_restarted_neither_misses_nor_counts_twice(watched: Watched) -> None:
+    for second in range(4):
+        watched.happens(0, seconds(second * 20), kind="DENIED_SPOOF", door="pharmacy")
+        watched.step()
+        watched.detector = Detector(watched.registry.store, load_rules())
+    assert "SPOOF_BURST" not in watched.alarms()
+    watched.happens(0, seconds(90), kind="DENIED_SPOOF", door="pharmacy")
+    watched.step()
+    assert watched.alarms()["SPOOF_BURST"]["evidence"]["count"] == 5
+    assert watched.alarms()["SPOOF_BURST"]["times"] == 1
+
+
+def test_an_ordinary_day_of_a_ward_raises_nothing(watched: Watched) -> None:
+    for unit in range(8):
+        day = [MIDNIGHT_MS + 7 * HOUR_MS + n * 97_000 for n in range(300)]
+        watched.happens(unit, day, door="icu-2")
+        watched.happens(unit, [day[-1] + 1000], kind="DENIED_VOICE", reason="other_voice")
+    watched.step()
+    assert watched.alarms() == {}
+
+
+def test_rules_with_mistakes_are_refused_with_all_of_them(tmp_path: Path) -> None:
+    bad = tmp_path / "rules.toml"
+    bad.write_text(
+        '[[rule]]\nname = "x y"\nform = "burst"\nseverity = "loud"\nkinds = ["NONSENSE"]\nwindwo_s = 1\n'
+    )
+    with pytest.raises(SyncError) as refused:
+        load_rules(bad)
+    for part in ("UPPER_CASE", "severity", "NONSENSE", "windwo_s is unknown", "threshold is missing"):
+        assert part in str(refused.value)
+    bad.write_text("")
+    with pytest.raises(SyncError, match="watch nothing"):
+        load_rules(bad)
+
+
+class Desk(http.server.BaseHTTPRequestHandler):
+    got: list[dict[str, Any]] = []  # noqa: RUF012 - one test uses it
+    broken = True
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if not Desk.broken:
+            Desk.got.append(json.loads(body))
+        self.send_response(500 if Desk.broken else 200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_alarms_reach_a_webhook_also_when_it_was_down_at_first(watched: Watched, tmp_path: Path) -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), Desk)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sinks_file = tmp_path / "sinks.toml"
+    sinks_file.write_text(f'[[sink]]\ntype = "webhook"\nurl = "http://127.0.0.1:{server.server_port}/"\n')
+    sinks = load_sinks(sinks_file)
+    watched.happens(0, seconds(*range(5)), kind="DENIED_SPOOF", door="pharmacy")
+    watched.step()
+    store, now = watched.registry.store, watched.registry.clock()
+    with pytest.raises(SyncError, match="webhook"):
+        deliver(store, sinks, now)
+    Desk.broken = False
+    assert deliver(store, sinks, now) >= 1
+    assert deliver(store, sinks, now) == 0
+    server.shutdown()
+    assert "SPOOF_BURST" in [alarm["kind"] for alarm in Desk.got]
+
+
+def test_a_webhook_in_the_clear_to_elsewhere_is_refused() -> None:
+    with pytest.raises(SyncError, match="https"):
+        Webhook("http://example.org/")
