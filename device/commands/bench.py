@@ -64,6 +64,12 @@ class BenchResult:
 )
 @click.option("--phrase", help="What is said in --audio.")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="The model directory.")
+@click.option("--peers", is_flag=True, help="The same work through the reference models too, as ratios.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --peers: write peers.json and peers.svg there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(
     rounds: int,
@@ -71,25 +77,56 @@ def bench(
     audio: Path | None,
     phrase: str | None,
     models: Path | None,
+    peers: bool,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Latency from end of speech to decision, memory, model sizes and idle cost on this machine.
 
-    The endpoint's wait for silence is not counted. Nothing is written.
+    The endpoint's wait for silence is not counted. Nothing is written unless --out is given.
+    --peers installs torch and others into .venv-peers the first time.
     """
     if (audio is None) != (phrase is None):
         raise click.UsageError("--audio and --phrase go together")
+    if out is not None and not peers:
+        raise click.UsageError("--out goes with --peers")
     settings = load()
     folder = models or models_dir()
     if audio is not None and phrase is not None:
         sentences = [own_sentence(audio, phrase, settings.audio)]
     else:
         sentences = packaged_sentences(seconds, settings.audio)
+    if peers:
+        _beside_peers(folder, settings, sentences, rounds, out, as_json)
+        return
     result = measure(folder, settings, sentences, rounds, seconds, fresh=audio is None)
     if as_json:
         click.echo(result.to_json())
     else:
         show(result, Console())
+
+
+def _beside_peers(
+    models: Path, settings: Settings, sentences: list[Sentence], rounds: int, out: Path | None, as_json: bool
+) -> None:
+    # Only here are the quantiser and the plots wanted; a plain bench starts without them.
+    from device.commands import _bench_peers, _bench_peers_show
+
+    progress = Console(stderr=True)
+    _bench_peers.prepare_environment(progress.print)
+    files = _bench_peers.prepare_files(models, progress.print)
+    turns = len(_bench_peers.CONTENDERS) * (rounds + 1)
+    with Progress(console=progress, disable=not progress.is_terminal) as bar:
+        task = bar.add_task("Taking turns", total=turns)
+        rows = _bench_peers.race(files, sentences, rounds, settings.judge.threads, lambda: bar.advance(task))
+    seconds = float(np.mean([sentence.utterance.duration_s for sentence in sentences]))
+    found = _bench_peers_show.document(rows, seconds, settings.judge.threads, rounds)
+    if out is not None:
+        _bench_peers_show.write(found, out)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        _bench_peers_show.show(found, Console())
 
 
 def measure(
