@@ -62,9 +62,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = cli(standalone_mode=False)  # click hands back what a command gave to Exit
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         click.echo("ostiary: stopped", err=True)
         sys.exit(EXIT_FAULT)

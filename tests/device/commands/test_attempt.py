@@ -1,0 +1,135 @@
+"""`enroll`, `decide`, `score` and `forget`, as other programs call them: JSON, exit codes, one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SyntheticVoice
+from tests.device.commands.conftest import Ostiary
+from tests.speech import Reading
+
+DOOR = ("--door", "door-1")
+
+
+@pytest.fixture
+def enrolled(ostiary: Ostiary, reader: list[Reading]) -> Ostiary:
+    """A unit that knows the reader as 4711."""
+    assert ostiary("enroll", "4711", *(reader[n].path for n in (0, 2, 3))).code == 0
+    return ostiary
+
+
+def test_the_right_person_is_granted_and_all_evidence_is_reported(
+    enrolled: Ostiary, reader: list[Reading]
+) -> None:
+    ran = enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)
+    report = json.loads(ran.out)
+    assert (ran.code, report["decision"], report["opens"]) == (0, "GRANTED", True)
+    evidence = report["evidence"]
+    assert min(evidence["phrase_llr"], evidence["speaker_llr"], evidence["spoof_llr"]) > 0
+    assert evidence["timings"]["total_ms"] > 0
+    assert len(evidence["model_versions"]) == 3
+
+
+def test_each_wrong_attempt_is_denied_for_its_own_reason(
+    enrolled: Ostiary, reader: list[Reading], other_reader: list[Reading], synthetic_voice: SyntheticVoice
+) -> None:
+    right, cards = reader[4], other_reader[4]
+    cases = {
+        "DENIED_PHRASE": ("4711", reader[1].text, right.path),
+        "DENIED_VOICE": ("4711", cards.text, cards.path),
+        "DENIED_SPOOF": ("4711", right.text, synthetic_voice(right.text, "flite")),
+        "DENIED_UNKNOWN": ("0815", right.text, right.path),
+    }
+    for expected, (uid, phrase, probe) in cases.items():
+        ran = enrolled("decide", *DOOR, "--claim", uid, "--phrase", phrase, "--json", probe)
+        assert (ran.code, json.loads(ran.out)["decision"]) == (1, expected)
+
+
+def test_no_claim_is_no_way_in(enrolled: Ostiary, reader: list[Reading]) -> None:
+    ran = enrolled("decide", *DOOR, "--phrase", reader[4].text, "--json", reader[4].path)
+    assert (ran.code, json.loads(ran.out)["decision"]) == (1, "DENIED_UNKNOWN")
+
+
+def test_a_person_reads_a_sentence_instead_of_json(enrolled: Ostiary, reader: list[Reading]) -> None:
+    ran = enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[1].text, reader[4].path)
+    assert ran.code == 1
+    assert "DENIED_PHRASE" in ran.out
+    assert "phrase" in ran.out
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no recording", b"RIFF\xff\xff\xff\xffWAVEfmt "])
+def test_a_broken_recording_is_refused_in_one_line(ostiary: Ostiary, tmp_path: Path, content: bytes) -> None:
+    probe = tmp_path / "broken.wav"
+    probe.write_bytes(content)
+    ran = ostiary("decide", *DOOR, "--claim", "4711", "--phrase", "one two three", "--json", probe)
+    report = json.loads(ran.out)
+    assert ran.code in (1, 3)
+    assert not report["opens"]
+    assert report["evidence"] is None
+    assert "\n" not in report["reason"]
+
+
+def test_a_missing_recording_and_an_unknown_door_are_usage_errors(
+    ostiary: Ostiary, tmp_path: Path, reader: list[Reading]
+) -> None:
+    absent = ostiary("decide", *DOOR, "--phrase", "one two", tmp_path / "absent.wav")
+    assert absent.code == 2
+    elsewhere = ostiary("decide", "--door", "moon", "--phrase", "one two three", reader[4].path)
+    assert elsewhere.code in (0, 1, 2, 3)
+    assert "GRANTED" not in elsewhere.out
+
+
+def test_without_models_the_door_says_what_to_run(
+    ostiary: Ostiary, tmp_path: Path, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OSTIARY_MODELS_DIR", str(tmp_path / "empty"))
+    ran = ostiary("decide", *DOOR, "--claim", "4711", "--phrase", "one two three", reader[4].path)
+    assert ran.code == 3
+    assert "ostiary models build" in ran.err
+    assert ran.err.count("\n") <= 2
+
+
+def test_two_recordings_are_too_few_to_enrol(ostiary: Ostiary, reader: list[Reading]) -> None:
+    ran = ostiary("enroll", "4711", reader[0].path, reader[2].path)
+    assert ran.code == 2
+    assert "three" in ran.err or "3" in ran.err
+
+
+def test_two_people_cannot_be_enrolled_as_one(
+    ostiary: Ostiary, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    ran = ostiary("enroll", "4711", reader[0].path, reader[2].path, other_reader[4].path)
+    assert ran.code == 3
+    assert "does not sound like the others" in ran.err
+
+
+def test_whoever_is_forgotten_does_not_get_in_any_more(enrolled: Ostiary, reader: list[Reading]) -> None:
+    receipt = json.loads(enrolled("forget", "4711", "--json").out)
+    assert receipt["receipt"]
+    ran = enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)
+    assert json.loads(ran.out)["decision"] == "DENIED_UNKNOWN"
+    assert enrolled("forget", "4711").code == 3
+
+
+def test_score_compares_without_touching_a_store(
+    ostiary: Ostiary, reader: list[Reading], other_reader: list[Reading], tmp_path: Path
+) -> None:
+    enrolment = ("--enroll", *(reader[n].path for n in (0, 2, 3)))
+    same = ostiary("score", *enrolment, "--probe", reader[4].path, "--phrase", reader[4].text, "--json")
+    other = ostiary(
+        "score", *enrolment, "--probe", other_reader[4].path, "--phrase", other_reader[4].text, "--json"
+    )
+    assert json.loads(same.out)["speaker_llr"] > 3.0 > json.loads(other.out)["speaker_llr"]
+    assert not (tmp_path / "state").exists()
+
+
+def test_every_decision_is_in_the_audit_log(enrolled: Ostiary, reader: list[Reading]) -> None:
+    before = json.loads(enrolled("doctor", "--json").out)
+    enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[4].text, reader[4].path)
+    after = json.loads(enrolled("doctor", "--json").out)
+    log = next(finding for finding in after if finding["what"] == "audit log")
+    assert log["detail"].startswith("1 events")
+    assert next(finding for finding in before if finding["what"] == "audit log")["detail"] == "empty"
