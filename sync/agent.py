@@ -145,6 +145,9 @@ class Agent:
         return json.dumps(report, sort_keys=True).encode()
 
     def _send(self, now: float) -> None:
+        if len(self._in_flight) >= self.settings.window:
+            return
+        # Sealing only when there is room makes large batches of a backlog, and saves the TPM's time.
         if now >= self._seal_at:
             self._seal_at = now + self.settings.seal_every_s
             self.log.seal(self.signer)

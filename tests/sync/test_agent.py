@@ -101,6 +101,22 @@ def test_a_window_of_batches_goes_out_in_order_and_rows_leave_on_receipts(world:
     assert world.outbox.status().pending == 0
 
 
+def test_a_backlog_travels_in_large_batches(world: World) -> None:
+    world.append(2)
+    world.agent.step()
+    world.append(2)
+    world.agent.step()
+    first, second = world.link.batches()
+    for _ in range(5):
+        world.append(1)
+        world.agent.step()
+    assert world.outbox.status().sealed == 4, "nothing is sealed while nothing could be sent"
+    world.link.answer(first)
+    world.link.answer(second)
+    world.agent.step()
+    assert [len(batch.bodies) for batch in world.link.batches()] == [2, 2]
+
+
 def test_nothing_leaves_without_a_receipt_and_silence_means_sending_again(world: World) -> None:
     world.append(2)
     world.agent.step()

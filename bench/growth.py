@@ -1,0 +1,140 @@
+"""What one event costs as the registry grows: verify, place, insert, commit, measured at powers of ten.
+
+`python bench/growth.py --rows 1000000 --out DIR` fills a registry with rows and, at each step, sends
+the same number of signed batches through the ingest worker's own code. CPU seconds are this process's
+(SQLite works inside it); wall seconds include the disk and whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.ingest import database
+from sync.bundle import key_to_der
+from sync.events import Record, UnitId, unit_id
+from sync.fleet.simulate import TENANT_KEY
+from sync.fleet.simulated import MemoryLog, simulated_event
+from sync.keys import FileSigner
+from sync.messages import BatchMessage
+from sync.registry.ingest import Ingest
+from sync.registry.store import Store
+from sync.topics import EVENTS, topic
+
+UNITS = 50
+BATCH = 50
+ROUNDS = 4
+FILL = 5000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def measured(
+    ingest: Ingest, logs: dict[UnitId, tuple[MemoryLog, FileSigner]], dice: random.Random
+) -> dict[str, float]:
+    """CPU and wall microseconds per event, over ROUNDS rounds of one batch per unit."""
+    cpu = wall = 0.0
+    for _ in range(ROUNDS):
+        messages = []
+        for unit, (log, signer) in logs.items():
+            for _ in range(BATCH):
+                log.append(simulated_event(dice, TENANT_KEY, now_ms(), 0))
+            log.seal(signer)
+            batch = log.batch_after(log.acknowledged)
+            if batch is None:
+                raise RuntimeError("nothing was sealed")
+            message = BatchMessage(
+                unit, batch.first, batch.previous_chain, batch.first, batch.bodies, batch.head
+            )
+            messages.append((topic(unit, EVENTS), message.to_bytes()))
+        started = time.process_time(), time.perf_counter()
+        ingest.process(messages)
+        cpu += time.process_time() - started[0]
+        wall += time.perf_counter() - started[1]
+        for log, _ in logs.values():
+            log.acknowledge(log.sealed, log._chain)
+    events = ROUNDS * UNITS * BATCH
+    return {"cpu_us": round(cpu / events * 1e6, 1), "wall_us": round(wall / events * 1e6, 1)}
+
+
+def fill(store: Store, dice: random.Random, start: int, count: int) -> None:
+    """Rows of units that send nothing more: the ballast a registry collects over months."""
+    while count > 0:
+        rows = []
+        for _ in range(min(FILL, count)):
+            unit = unit_id(f"old-{start % 100}/unit-{start % 7}")
+            record = Record(unit, start // 700 + 1, simulated_event(dice, TENANT_KEY, now_ms(), 0))
+            rows.append((record, record.to_bytes()))
+            start += 1
+        with store.transaction() as db:
+            store.add_events(db, rows, now_ms())
+        count -= len(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--out", type=Path, help="Folder for growth.json and growth.png.")
+    options = parser.parse_args()
+    dice = random.Random(3)
+    points = []
+    with tempfile.TemporaryDirectory(prefix="ostiary-growth-") as name, contextlib.ExitStack() as stack:
+        url = stack.enter_context(database(options.database, Path(name)))
+        store = Store.open(url)
+        logs = {}
+        for number in range(UNITS):
+            unit, signer = unit_id(f"new/unit-{number}"), FileSigner.generate()
+            store.register(unit, key_to_der(signer.public_key()), now_ms())
+            logs[unit] = (MemoryLog(unit, time.monotonic, now_ms), signer)
+        ingest = Ingest(store, FileSigner.generate(), now_ms)
+        measured(ingest, logs, dice)
+        rows = filled = ROUNDS * UNITS * BATCH
+        step = 10_000
+        while step <= options.rows:
+            for target in (step, 3 * step):
+                if rows < target <= options.rows:
+                    fill(store, dice, filled, target - rows)
+                    filled += target - rows
+                    rows = target
+                if target <= options.rows:
+                    point = {"rows": rows, **measured(ingest, logs, dice)}
+                    rows += ROUNDS * UNITS * BATCH
+                    points.append(point)
+                    print(json.dumps({"database": options.database, **point}), flush=True)
+            step *= 10
+        store.close()
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"growth-{options.database}.json").write_text(json.dumps(points, indent=1))
+        plot(points, options.out / f"growth-{options.database}.png", options.database)
+
+
+def plot(points: list[dict[str, float]], path: Path, title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.5))
+    for name in ("cpu_us", "wall_us"):
+        axes.plot([p["rows"] for p in points], [p[name] for p in points], marker="o", label=name)
+    axes.set(xscale="log", xlabel="rows in the registry", ylabel="microseconds per event", title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
