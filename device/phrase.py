@@ -7,7 +7,18 @@ import random
 import re
 from collections.abc import Sequence
 
-from device.vocabulary import DIGITS, HESITATIONS, INVENTED, LETTERS, NATO, SCALES, TEENS, TENS, WORDS
+from device.vocabulary import (
+    ABBREVIATIONS,
+    DIGITS,
+    HESITATIONS,
+    INVENTED,
+    LETTERS,
+    NATO,
+    SCALES,
+    TEENS,
+    TENS,
+    WORDS,
+)
 from device.wordlists import duress_words
 
 Tokens = tuple[str, ...]
@@ -16,6 +27,7 @@ REDACTED = "…"
 MAX_PHRASE_WORDS = 40
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
+_PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
 _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 
 
@@ -32,6 +44,8 @@ def normalise(text: str) -> Tokens:
             words.append(word)
         elif word in NATO:
             words.append(NATO[word])
+        elif word in ABBREVIATIONS:
+            words.append(ABBREVIATIONS[word])
         elif _spelled(raw, text):
             words.extend(word)
         elif word not in HESITATIONS:
@@ -75,6 +89,28 @@ def competitors(phrase: str, count: int) -> tuple[str, ...]:
             taken.add(normalise(text))
             chosen.append(text)
     return tuple(chosen)
+
+
+def pieces(form: str) -> tuple[str, ...]:
+    """A written form cut where tokens begin, blanks kept in front: " enter", " 5", "-", "0"."""
+    return tuple(_PIECE.findall(" " + form))
+
+
+def alternatives(piece: str) -> tuple[str, ...]:
+    """What else of its class could stand in a piece's place, written the same way; often nothing."""
+    blank, word = (" ", piece[1:]) if piece.startswith(" ") else ("", piece)
+    if not word[:1].isalnum():
+        return ()
+    plain = word.lower()
+    if word.isdigit():
+        others = [str(value) for value in (range(10) if len(word) == 1 else range(10, 100))]
+    else:
+        others = list(_class_of(plain))
+    if word.isupper() and len(word) == 1:
+        others = [other.upper() if len(other) == 1 else other.capitalize() for other in others]
+    elif word[:1].isupper():
+        others = [other.capitalize() for other in others]
+    return tuple(blank + other for other in others if other.lower() != plain)
 
 
 def agreement(transcript: str, phrase: str) -> float:
@@ -185,22 +221,20 @@ def _without_stammer(words: list[str]) -> Tokens:
     )
 
 
+def _class_of(word: str) -> Sequence[str]:
+    """The closed class a word belongs to, or else the common words of about its length."""
+    kinds: tuple[Sequence[str], ...] = (tuple(DIGITS), (*TEENS, *TENS), LETTERS, tuple(NATO))
+    found = next((kind for kind in kinds if word in kind), None)
+    if found is not None:
+        return found
+    return [other for other in WORDS if abs(len(other) - len(word)) <= 2] or WORDS
+
+
 def _rival(word: str, dice: random.Random) -> str:
     """Another word of the same class."""
     if word.isdigit():
-        pool: Sequence[str] = (
-            [str(digit) for digit in range(10)]
-            if len(word) == 1
-            else ["".join(dice.choice("0123456789") for _ in word)]
-        )
-    else:
-        kinds: tuple[Sequence[str], ...] = (tuple(DIGITS), tuple(TEENS), tuple(TENS), LETTERS, tuple(NATO))
-        pool = next((kind for kind in kinds if word in kind), ())
-        if not pool:
-            near = [other for other in WORDS if abs(len(other) - len(word)) <= 2]
-            pool = near or WORDS
-    others = [other for other in pool if other != word]
-    return dice.choice(others or ["0"])
+        return "".join(dice.choice("0123456789") for _ in word)
+    return dice.choice([other for other in _class_of(word) if other != word])
 
 
 def _edit_distance(left: str, right: str) -> int:

@@ -19,9 +19,11 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 NATO = {
     "alpha": "a", "alfa": "a", "bravo": "b", "charlie": "c", "delta": "d", "echo": "e", "foxtrot": "f",
     "golf": "g", "hotel": "h", "india": "i", "juliet": "j", "juliett": "j", "kilo": "k", "lima": "l",
-    "mike": "m", "november": "n", "oscar": "o", "papa": "p", "quebec": "q", "romeo": "r", "sierra": "s", "tango": "t",
+    "mike": "m", "november": "n", "oscar": "o", "papa": "p", "quebec": "q", "romeo": "r", "sierra": "s",
+    "tango": "t",
     "uniform": "u", "victor": "v", "whiskey": "w", "whisky": "w", "xray": "x", "yankee": "y", "zulu": "z",
 }  # fmt: skip
+ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "ok": "okay"}
 HESITATIONS = frozenset({"uh", "um", "er", "erm", "ah", "eh", "hm", "hmm", "mm", "mhm", "uhm"})
 INVENTED = frozenset(
     {
@@ -33,7 +35,7 @@ INVENTED = frozenset(
 )  # fmt: skip
 """What Whisper writes when nobody speaks (WhisperLive #185, whisper.cpp #1724)."""
 WORDS: tuple[str, ...] = tuple(
-    (  # noqa: SIM905 - two hundred quoted words read worse
+    (  # noqa: SIM905
         "able about above after again also always another answer apple around autumn away baby "
         "balance basket beach before behind better between bicycle birthday blanket blossom bottle "
         "bread bridge bright brother bucket building butter cabin camera candle captain carpet "

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Spoken:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     best_logprobs: tuple[float, ...]
+    rival_logprobs: tuple[float | None, ...]
+    """Where rivals were named: the natural log of their mean probability at that place."""
 
     @property
     def total(self) -> float:
@@ -60,20 +63,35 @@ class Heard:
     looped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Token ids to be weighed, and at some places the tokens that could stand there instead."""
+
+    tokens: tuple[int, ...]
+    rivals: Mapping[int, npt.NDArray[np.intp]] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Slot:
     """What one decoder was told to say (None: whatever it likes) and what it has said so far."""
 
     script: tuple[int, ...] | None
+    places: Mapping[int, npt.NDArray[np.intp]] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
+    rivals: list[float | None] = field(default_factory=list)
     keep: int | None = None
     """Set when it had to be stopped: how much of what it said counts."""
 
     def path(self) -> Spoken:
         kept = slice(self.keep)
-        return Spoken(tuple(self.tokens[kept]), tuple(self.logprobs[kept]), tuple(self.best[kept]))
+        return Spoken(
+            tuple(self.tokens[kept]),
+            tuple(self.logprobs[kept]),
+            tuple(self.best[kept]),
+            tuple(self.rivals[kept]),
+        )
 
 
 class Whisper:
@@ -97,30 +115,33 @@ class Whisper:
         """`text` as token ids."""
         room = len(text.encode()) + 8
         buffer = (ctypes.c_int32 * room)()
-        count = self._library.whisper_tokenize(self._context, text.encode(), buffer, room)
+        with self._lock:
+            count = self._library.whisper_tokenize(self._opened(), text.encode(), buffer, room)
         if count < 0:
             raise WhisperError("the phrase cannot be spelled in the model's vocabulary")
         return tuple(buffer[:count])
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words behind token ids; special tokens say nothing."""
-        pieces = [
-            self._library.whisper_token_to_str(self._context, token) for token in tokens if token < self._end
-        ]
+        with self._lock:
+            context = self._opened()
+            pieces = [
+                self._library.whisper_token_to_str(context, token) for token in tokens if token < self._end
+            ]
         return b"".join(pieces).decode("utf-8", errors="replace").strip()
 
-    def listen(self, wave: Wave, sentences: Sequence[Sequence[int]], prompt: Sequence[int] = ()) -> Heard:
+    def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
         """What the model hears by itself in `wave`, and how each of at most seven `sentences` would fare.
 
         Every returned path ends with the end-of-text token, unless it ran into the token cap.
         """
         if len(sentences) > MAX_SENTENCES:
             raise WhisperError(f"at most {MAX_SENTENCES} sentences can be weighed at once")
-        slots = [_Slot(None), *(_Slot((*sentence, self._end)) for sentence in sentences)]
+        slots = [_Slot(None), *(_Slot((*one.tokens, self._end), one.rivals) for one in sentences)]
         cap = min(MAX_TOKENS, 12 + int(10 * len(wave) / RATE_HZ))
-        longest = max((len(sentence) + 1 for sentence in sentences), default=0)
+        longest = max((len(one.tokens) + 1 for one in sentences), default=0)
         with self._lock:
-            self._run(wave, slots, prompt, free_cap=cap, cap=max(cap, longest))
+            self._run(wave, slots, free_cap=cap, cap=max(cap, longest))
         if not all(slot.tokens for slot in slots):
             raise WhisperError("the transcriber stopped early; try again")
         return Heard(slots[0].path(), tuple(slot.path() for slot in slots[1:]), slots[0].keep is not None)
@@ -132,9 +153,8 @@ class Whisper:
                 self._library.whisper_free(self._context)
                 self._context = None
 
-    def _run(self, wave: Wave, slots: list[_Slot], prompt: Sequence[int], *, free_cap: int, cap: int) -> None:
-        if not self._context:
-            raise WhisperError("the transcriber was closed")
+    def _run(self, wave: Wave, slots: list[_Slot], *, free_cap: int, cap: int) -> None:
+        context = self._opened()
         assigned: dict[int, tuple[_Slot, npt.NDArray[np.float32]]] = {}
         failures: list[Exception] = []
 
@@ -163,17 +183,19 @@ class Whisper:
         params.greedy_best_of = len(slots)
         callback = LogitsFilter(steer)
         params.logits_filter_callback = callback
-        prompt_tokens = (ctypes.c_int32 * max(1, len(prompt)))(*prompt)
-        if prompt:
-            params.prompt_tokens, params.prompt_n_tokens = prompt_tokens, len(prompt)
         samples = np.ascontiguousarray(wave, dtype=np.float32)
         status = self._library.whisper_full(
-            self._context, params, samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(samples)
+            context, params, samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(samples)
         )
         if failures:
             raise WhisperError(f"the transcriber failed ({failures[0]})") from failures[0]
         if status != 0:
             raise WhisperError(f"the transcriber failed (whisper.cpp status {status})")
+
+    def _opened(self) -> int:
+        if not self._context:
+            raise WhisperError("the transcriber was closed")
+        return int(self._context)
 
     def _logits(self, address: int) -> npt.NDArray[np.float32]:
         return np.frombuffer((ctypes.c_float * self._vocabulary).from_address(address), dtype=np.float32)
@@ -193,7 +215,17 @@ def _note_and_force(slot: _Slot, logits: npt.NDArray[np.float32], at: int, end: 
         slot.tokens.append(token)
         slot.logprobs.append((float(logits[token]) - top) * TEMPERATURE - log_sum)
         slot.best.append(-log_sum)
+        slot.rivals.append(_mean_logprob(logits, slot.places.get(at), top, log_sum))
     _only(logits, token)
+
+
+def _mean_logprob(
+    logits: npt.NDArray[np.float32], places: npt.NDArray[np.intp] | None, top: float, log_sum: float
+) -> float | None:
+    if places is None or not len(places):
+        return None
+    chances = np.exp((logits[places].astype(np.float64) - top) * TEMPERATURE)
+    return math.log(float(chances.mean()) + 1e-30) - log_sum
 
 
 def _only(logits: npt.NDArray[np.float32], token: int) -> None:
@@ -203,6 +235,8 @@ def _only(logits: npt.NDArray[np.float32], token: int) -> None:
 
 def _load_library() -> ctypes.CDLL:
     """The libwhisper that pywhispercpp's extension has loaded, with typed entry points and a silent log."""
+    # OpenMP threads that spin while they wait for each other stall for seconds when the cores are busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import _pywhispercpp  # noqa: F401 - loading it loads the library and its OpenMP runtime
     except ImportError as err:

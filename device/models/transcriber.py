@@ -11,13 +11,25 @@ import numpy.typing as npt
 
 from device.errors import DeviceError
 from device.judge import PhraseScore
-from device.models._whisper import MAX_SENTENCES, Spoken, Whisper
-from device.models.calibration import LLR_LIMIT
-from device.phrase import MAX_PHRASE_WORDS, agreement, competitors, forms, is_invented, redact
+from device.models._whisper import Sentence, Spoken, Whisper
+from device.models.calibration import LLR_LIMIT, Calibration
+from device.phrase import (
+    MAX_PHRASE_WORDS,
+    agreement,
+    alternatives,
+    forms,
+    is_invented,
+    normalise,
+    pieces,
+    redact,
+)
 
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
+MAX_PHRASE_CHARACTERS = 400
+WORD_LIMIT_NATS = 8.0
+LOOP_AGREEMENT = 0.5
 
 
 class WordsError(DeviceError):
@@ -26,55 +38,79 @@ class WordsError(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class Clues:
-    """What speaks for and against a phrase, in natural-log units; all but the margin are zero or below."""
+    """What speaks for and against a phrase, in natural-log units; zero at best but for the worst word."""
 
-    margin_nats: float
-    """Expected phrase over its best competitor."""
     deficit_nats: float
     """Expected phrase below what the model would rather have heard; the whole sentence."""
-    worst_word_nats: float
+    worst_token_nats: float
     """The same for the single worst token."""
+    worst_word_nats: float
+    """Expected word over others of its class in its place, for the word where that is least."""
     agreement: float
     """Of the free transcript with the phrase, in [0, 1]."""
-    words: int
+    looped: bool
+    """The free transcript had to be stopped."""
+    invented: bool
+    """Nothing was heard, or only what the model makes up."""
+
+    @property
+    def credible(self) -> bool:
+        """False for silence and inventions, and for a loop whose first round is not half the phrase."""
+        return not self.invented and not (self.looped and self.agreement < LOOP_AGREEMENT)
 
 
 @dataclass(frozen=True, slots=True)
-class WordsCalibration:
-    """A logistic model over the clues; its value is the calibrated LLR."""
+class Fusion:
+    """Weighs the clues into one score, an LLR where it was fitted (docs/adr/0002-phrase-evidence.md)."""
 
-    offset: float = 2.0
-    margin: float = 0.25
-    deficit: float = 0.3
-    worst_word: float = 0.0
-    agreement: float = 0.0
+    offset: float = 5.9
+    deficit: float = 0.19
+    worst_token: float = 0.45
+    worst_word: float = 1.0
 
-    def llr(self, clues: Clues) -> float:
-        """The LLR, clipped. Clues are bounded first: beyond these ends, more of the same proves no more."""
-        value = (
+    def score(self, clues: Clues) -> float:
+        """The weighted sum; each clue is bounded first, for beyond these ends more of it proves no more."""
+        return (
             self.offset
-            + self.margin * max(-20.0, min(15.0, clues.margin_nats))
             + self.deficit * max(-40.0, clues.deficit_nats)
-            + self.worst_word * max(-12.0, clues.worst_word_nats)
-            + self.agreement * clues.agreement
+            + self.worst_token * max(-12.0, clues.worst_token_nats)
+            + self.worst_word * max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, clues.worst_word_nats))
         )
-        return max(-LLR_LIMIT, min(LLR_LIMIT, value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """One written form of the phrase, and where its words begin."""
+
+    sentence: Sentence
+    starts: tuple[int, ...]
+
+    def worst_word(self, spoken: Spoken) -> float:
+        """The least advantage of a word over the mean of its class; the limit when none has a class."""
+        least = WORD_LIMIT_NATS
+        for start, stop in zip(self.starts, (*self.starts[1:], len(self.sentence.tokens)), strict=True):
+            rival = spoken.rival_logprobs[start]
+            if rival is not None:
+                least = min(least, math.fsum(spoken.logprobs[start:stop]) - rival)
+        return least
 
 
 class Transcriber:
-    """Scores an expected phrase with whisper.cpp: its forms and competitors are weighed in one pass."""
+    """Scores an expected phrase with whisper.cpp: all its written forms in one pass, word by word."""
 
     def __init__(
         self,
         model: Path,
         *,
         version: str = "whisper-tiny.en",
-        calibration: WordsCalibration | None = None,
+        calibration: Calibration | None = None,
         threads: int = 2,
     ) -> None:
         self.version = version
         self._whisper = Whisper(model, threads=threads)
-        self._calibration = calibration or WordsCalibration()
+        self._fusion = Fusion()
+        self._calibration = calibration or Calibration(1.0, 0.0)
+        self._first: dict[str, int] = {}
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
@@ -83,30 +119,45 @@ class Transcriber:
         or a phrase that cannot be judged, WhisperError when the model fails.
         """
         clues, transcript = self.clues(wave, phrase)
-        llr = -LLR_LIMIT if clues is None else self._calibration.llr(clues)
+        llr = self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
         return PhraseScore(llr, redact(transcript, phrase))
 
-    def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues | None, str]:
-        """The evidence behind a score (None: nothing credible was heard) and the transcript, not redacted."""
+    def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
+        """The evidence behind a score, and the free transcript, not redacted."""
         _check(wave, phrase)
-        expected = forms(phrase)
-        rivals = tuple(forms(rival)[0] for rival in competitors(phrase, MAX_SENTENCES - len(expected)))
-        sentences = [self._whisper.tokens(" " + text) for text in (*expected, *rivals)]
-        heard = self._whisper.listen(wave, sentences)
+        scripts = [self._script(form) for form in forms(phrase)]
+        heard = self._whisper.listen(wave, [script.sentence for script in scripts])
         transcript = self._whisper.text(heard.free.tokens)
-        if is_invented(transcript) and agreement(transcript, phrase) < 1.0:
-            return None, transcript
-        if heard.looped and agreement(transcript, phrase) < 1.0:
-            return None, transcript
-        said = max(heard.sentences[: len(expected)], key=lambda spoken: spoken.total)
-        best_rival = max((spoken.total for spoken in heard.sentences[len(expected) :]), default=-math.inf)
+        said, script = max(zip(heard.sentences, scripts, strict=True), key=lambda pair: pair[0].total)
+        agreed = agreement(transcript, phrase)
+        # Heard freely, in a written form of the model's own: nothing it would rather have heard.
+        exact = agreed == 1.0
         return Clues(
-            margin_nats=said.total - best_rival,
-            deficit_nats=min(0.0, said.total - heard.free.total),
-            worst_word_nats=_worst_token(said),
-            agreement=agreement(transcript, phrase),
-            words=len(phrase.split()),
+            deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
+            worst_token_nats=0.0 if exact else _worst_token(said),
+            worst_word_nats=WORD_LIMIT_NATS if exact else script.worst_word(said),
+            agreement=agreed,
+            looped=heard.looped,
+            invented=is_invented(transcript),
         ), transcript
+
+    def _script(self, form: str) -> _Script:
+        tokens: list[int] = []
+        starts: list[int] = []
+        rivals: dict[int, npt.NDArray[np.intp]] = {}
+        for piece in pieces(form):
+            own = self._whisper.tokens(piece)
+            others = {self._first_token(other) for other in alternatives(piece)} - set(own[:1])
+            if others:
+                rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
+            starts.append(len(tokens))
+            tokens.extend(own)
+        return _Script(Sentence(tuple(tokens), rivals), tuple(starts))
+
+    def _first_token(self, piece: str) -> int:
+        if piece not in self._first:
+            self._first[piece] = self._whisper.tokens(piece)[0]
+        return self._first[piece]
 
     def close(self) -> None:
         """Release the model."""
@@ -125,5 +176,7 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         raise WordsError(f"the words check needs {MIN_SECONDS:g} to {MAX_SECONDS:g} s of audio; say it again")
     if not np.isfinite(wave).all():
         raise WordsError("the audio holds values that are not numbers; check the microphone")
-    if not 1 <= len(phrase.split()) <= MAX_PHRASE_WORDS or len(phrase) > 400 or not phrase.isprintable():
-        raise WordsError(f"a phrase has 1 to {MAX_PHRASE_WORDS} printable words")
+    if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
+        raise WordsError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+    if not phrase.isprintable() or not normalise(phrase):
+        raise WordsError("the phrase holds no words that can be said")

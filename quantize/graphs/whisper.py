@@ -142,7 +142,7 @@ def mel_filters() -> Floats:
     falling = slopes[2:] / widths[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
-    return np.ascontiguousarray(triangles * area[:, None], dtype="<f4")
+    return np.ascontiguousarray(triangles * area[:, None] + 0.0, dtype="<f4")  # no negative zeros
 
 
 def _byte_symbols() -> list[str]:

@@ -1,0 +1,176 @@
+"""The words check on real voices: the right phrase passes, every other sound does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from device.errors import DeviceError
+from device.judge import WordsCheck
+from device.models._whisper import MAX_SENTENCES, Sentence, Whisper, WhisperError
+from device.models.bundle import Bundle
+from device.models.calibration import LLR_LIMIT
+from device.models.transcriber import Transcriber, WordsError
+from device.phrase import REDACTED
+from tests.speech import Reading
+
+Wave = npt.NDArray[np.float32]
+RATE_HZ = 16_000
+
+
+@pytest.fixture(scope="module")
+def words(models: Path) -> Iterator[Transcriber]:
+    bundle = Bundle.open(models)
+    opened = Transcriber(bundle.path("words"), version=bundle.version("words"))
+    yield opened
+    opened.close()
+
+
+def wave(reading: Reading) -> Wave:
+    samples, rate_hz = soundfile.read(reading.path, dtype="float32")
+    assert rate_hz == RATE_HZ
+    return np.asarray(samples[: 12 * RATE_HZ], dtype=np.float32)
+
+
+def short(readings: list[Reading]) -> list[Reading]:
+    """What a door would ask for: a few words, not a paragraph."""
+    return [one for one in readings if len(wave(one)) < 10 * RATE_HZ]
+
+
+def test_it_is_the_judges_words_check(words: Transcriber) -> None:
+    check: WordsCheck = words
+    assert check.version
+
+
+def test_a_reader_saying_the_phrase_is_believed(words: Transcriber, reader: list[Reading]) -> None:
+    for said in short(reader)[:2]:
+        assert words.score(wave(said), said.text).llr > 0
+
+
+def test_another_person_saying_the_phrase_is_believed_too(
+    words: Transcriber, other_reader: list[Reading]
+) -> None:
+    for said in other_reader[:2]:
+        assert words.score(wave(said), said.text).llr > 0
+
+
+def test_another_sentence_is_not_the_phrase(
+    words: Transcriber, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    assert words.score(wave(other_reader[0]), reader[1].text).llr < 0
+    assert words.score(wave(short(reader)[0]), other_reader[1].text).llr < 0
+
+
+def test_one_wrong_word_is_not_the_phrase(words: Transcriber, other_reader: list[Reading]) -> None:
+    said = other_reader[0]
+    first, *rest = said.text.split()
+    assert words.score(wave(said), " ".join(["seven" if first != "seven" else "two", *rest])).llr < 0
+
+
+@pytest.mark.parametrize("sound", ["silence", "hiss", "hum", "clicks"])
+def test_what_is_no_speech_says_no_phrase(words: Transcriber, sound: str) -> None:
+    dice = np.random.default_rng(0)
+    time_s = np.arange(3 * RATE_HZ) / RATE_HZ
+    wave: Wave = {
+        "silence": np.zeros(3 * RATE_HZ),
+        "hiss": dice.normal(0, 0.05, 3 * RATE_HZ),
+        "hum": 0.2 * np.sin(2 * np.pi * 50 * time_s),
+        "clicks": (dice.random(3 * RATE_HZ) > 0.9995).astype(float),
+    }[sound].astype(np.float32)
+    for phrase in ("thank you", "you", "two six eight four"):
+        assert words.score(wave, phrase).llr < 0
+
+
+def test_the_same_sound_scores_the_same_each_time(words: Transcriber, other_reader: list[Reading]) -> None:
+    said = other_reader[0]
+    first, second = (words.score(wave(said), said.text) for _ in range(2))
+    assert first == second
+
+
+def test_two_callers_at_once_get_what_each_would_alone(
+    words: Transcriber, other_reader: list[Reading]
+) -> None:
+    trials = [(wave(said), other_reader[0].text) for said in other_reader[:3]]
+    alone = [words.score(*trial) for trial in trials]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda trial: words.score(*trial), trials))
+    assert together == alone
+
+
+def test_the_transcript_shows_challenge_words_only(words: Transcriber, other_reader: list[Reading]) -> None:
+    shown = words.score(wave(other_reader[0]), "lantern velvet").transcript
+    assert set(shown.split()) <= {REDACTED, *"0123456789", *"abcdefghijklmnopqrstuvwxyz"}
+
+
+def test_the_library_prints_nothing(
+    words: Transcriber, other_reader: list[Reading], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words.score(wave(other_reader[0]), "anything")
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        np.zeros(0, dtype=np.float32),
+        np.zeros(1600, dtype=np.float32),
+        np.zeros(31 * RATE_HZ, dtype=np.float32),
+        np.full(RATE_HZ, np.nan, dtype=np.float32),
+        np.full(RATE_HZ, np.inf, dtype=np.float32),
+        np.zeros((RATE_HZ, 2), dtype=np.float32),
+        np.zeros(RATE_HZ, dtype=np.float64),
+        np.zeros(RATE_HZ, dtype=np.int16),
+    ],
+    ids=["empty", "too short", "too long", "NaN", "infinite", "stereo", "double", "integer"],
+)
+def test_unusable_audio_is_refused_in_one_line(words: Transcriber, wave: Wave) -> None:
+    with pytest.raises(WordsError) as refusal:
+        words.score(wave, "two six eight")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("phrase", ["", "   ", "two\x00six", "one " * 41, "x" * 401, "?! ... ♪", "um"])
+def test_an_unusable_phrase_is_refused(words: Transcriber, phrase: str) -> None:
+    with pytest.raises(WordsError):
+        words.score(np.zeros(RATE_HZ, dtype=np.float32), phrase)
+
+
+def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="ostiary models build"):
+        Transcriber(tmp_path / "none.bin")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"lmgg" + b"\xff" * 100])
+def test_a_damaged_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.bin"
+    path.write_bytes(content)
+    with pytest.raises(WhisperError):
+        Transcriber(path)
+
+
+def test_a_closed_transcriber_says_so(models: Path) -> None:
+    opened = Transcriber(Bundle.open(models).path("words"))
+    opened.close()
+    opened.close()
+    with pytest.raises(DeviceError):
+        opened.score(np.zeros(RATE_HZ, dtype=np.float32), "two six eight")
+
+
+def test_more_sentences_than_decoders_are_refused(models: Path) -> None:
+    whisper = Whisper(Bundle.open(models).path("words"))
+    with pytest.raises(WhisperError, match="at most"):
+        whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [Sentence((1,))] * (MAX_SENTENCES + 1))
+    whisper.close()
+
+
+def test_scores_stay_within_what_the_fit_supports(words: Transcriber, other_reader: list[Reading]) -> None:
+    said = other_reader[0]
+    for phrase in (said.text, "entirely different words altogether"):
+        assert abs(words.score(wave(said), phrase).llr) <= LLR_LIMIT
