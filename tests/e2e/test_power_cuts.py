@@ -68,6 +68,8 @@ def test_power_cuts_lose_nobody_corrupt_nothing_and_never_lock_the_tpm(tmp_path:
                 assert not state.in_lockout
                 assert state.failures == 0
             tpm.power_cut()
+            if cut and cut % 100 == 0:
+                print(f"{cut} cuts, {expected.actions} changes confirmed, {checks} full checks", flush=True)
     finally:
         tpm.power_cut()
     print(f"\n{CUTS} power cuts, {expected.actions} changes confirmed, {checks} full checks")
