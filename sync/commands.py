@@ -84,8 +84,7 @@ def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, n
     fields = decode_map(cose.open1(message, key, COMMAND_TYPE))
     if list(fields) != list(range(7)) or fields[0] != 1 or not isinstance(fields[6], Mapping):
         raise MalformedError("a command of an unknown form")
-    rest = (fields[i] for i in range(2, 6))
-    command = Command(unit_id(fields[1]), *rest, dict(fields[6]))
+    command = Command(unit_id(fields[1]), fields[2], fields[3], fields[4], fields[5], dict(fields[6]))
     if command.unit != unit:
         raise ProofError("a command for another unit")
     if now_ms >= command.expires_ms:
