@@ -61,4 +61,4 @@ def test_a_secret_rotation_is_wiped_and_not_printed() -> None:
     with SecretBytes.random(32) as key:
         with Rotation(key) as rotation:
             assert repr(rotation) == "<secret rotation>"
-        assert not rotation._table.any()
+        assert not rotation._packed.any()
