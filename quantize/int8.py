@@ -23,10 +23,9 @@ from quantize.errors import QuantizeError
 
 Feed = Mapping[str, Array]
 
-PERCENTILE = 99.999
+PERCENTILE = 99.998
 OPERATORS = ("Conv", "Gemm", "MatMul")
 WEIGHT_LIMIT = 127
-_BINS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +77,28 @@ def activation_ranges(
     tick: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Range]:
     """Range of each named tensor over all feeds: `percentile` of its values lie inside it."""
-    spread = dict.fromkeys(names, (0.0, 0.0))
+    tail = (1.0 - percentile / 100.0) / 2.0
+    outside = dict.fromkeys(names, 0)
+    for values in _values(model, names, feeds):
+        for name, value in values.items():
+            outside[name] += value.size
+    outside = {name: int(tail * count) + 1 for name, count in outside.items()}
+    lowest: dict[str, Array] = dict.fromkeys(names, np.zeros(0, np.float32))
+    highest = dict(lowest)
     for done, values in enumerate(_values(model, names, feeds)):
         for name, value in values.items():
-            low, high = spread[name]
-            spread[name] = (min(low, float(value.min())), max(high, float(value.max())))
-        tick(0.5 * done / len(feeds))
-    edges = {name: np.linspace(low, max(high, low + 1e-6), _BINS + 1) for name, (low, high) in spread.items()}
-    counts = {name: np.zeros(_BINS, dtype=np.int64) for name in names}
-    for done, values in enumerate(_values(model, names, feeds)):
-        for name, value in values.items():
-            limits = (float(edges[name][0]), float(edges[name][-1]))
-            counts[name] += np.histogram(value, bins=_BINS, range=limits)[0]
-        tick(0.5 + 0.5 * done / len(feeds))
-    return {name: _percentile_range(counts[name], edges[name], percentile) for name in names}
+            lowest[name] = _smallest(np.append(lowest[name], value), outside[name])
+            highest[name] = -_smallest(-np.append(highest[name], value), outside[name])
+        tick(done / len(feeds))
+    # Of as many values as may lie outside and one more, the innermost one is where the range ends.
+    return {
+        name: Range(min(0.0, float(lowest[name].max())), max(0.0, float(highest[name].min())))
+        for name in names
+    }
+
+
+def _smallest(values: Array, count: int) -> Array:
+    return np.partition(values, count - 1)[:count] if len(values) > count else values
 
 
 def channel_means(
@@ -106,7 +113,9 @@ def channel_means(
             scale, zero = ranges[name].grid()
             steps = np.clip(np.rint(value / scale) + int(zero), 0, 255)
             rounded = (steps - int(zero)) * scale
-            both = (value.sum(axis=others, dtype=np.float64), rounded.sum(axis=others, dtype=np.float64))
+            # What lies outside the range was cut on purpose: a click must not come back through the bias.
+            inside = np.clip(value, ranges[name].low, ranges[name].high)
+            both = (inside.sum(axis=others, dtype=np.float64), rounded.sum(axis=others, dtype=np.float64))
             before = sums.get(name, (0.0, 0.0))
             sums[name] = (before[0] + both[0], before[1] + both[1])
             counts[name] = counts.get(name, 0) + value.size // value.shape[1]
@@ -128,16 +137,6 @@ def _values(
     for feed in feeds:
         computed = dict(zip(inner, session.run(dict(feed)), strict=True))
         yield computed | {name: feed[name] for name in names if name in given}
-
-
-def _percentile_range(
-    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], percentile: float
-) -> Range:
-    below = np.cumsum(counts) / max(1, counts.sum())
-    tail = (1.0 - percentile / 100.0) / 2.0
-    first = int(np.searchsorted(below, tail))
-    last = int(np.searchsorted(below, 1.0 - tail))
-    return Range(min(0.0, float(edges[first])), max(0.0, float(edges[min(last, _BINS - 1) + 1])))
 
 
 def _after_relu(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
@@ -224,7 +223,9 @@ class _Rewriter:
         bias = exact + self._lost(node, weight, steps * scale.reshape(shape))
         sum_scale = scale * float(self._grids[node.input[0]][0])
         del node.input[2:]
-        named = self._channels(f"{node.name}/bias", np.rint(bias / sum_scale).astype(np.int32), sum_scale, 0)
+        named = self._channels(
+            f"{node.output[0]}/bias", np.rint(bias / sum_scale).astype(np.int32), sum_scale, 0
+        )
         node.input.append(named)
 
     def _lost(self, node: onnx.NodeProto, exact: Array, rounded: Array) -> Array:

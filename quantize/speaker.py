@@ -20,6 +20,8 @@ from quantize.recipes import Made, Tick, ports
 from quantize.speech import RATE_HZ, Clip, SpeechSet
 
 MIN_COSINE = 0.99
+DECISION_COSINE = 0.55
+"""Near the default threshold: where a changed decision would be felt."""
 PROBE_S = 3
 """Parity is judged on pieces of the length that is spoken at a door."""
 
@@ -71,12 +73,16 @@ def compare(exact: Path, small: Path, clips: Sequence[Clip], tick: Tick) -> dict
             f"CAM++ in INT8 strays from float (cosine {lowest:.4f}, {MIN_COSINE} asked); it was not kept"
         )
     scores = [np.stack(e) @ np.stack(e).T for e in embedded]
-    drift = float(np.abs(scores[0] - scores[1]).max())
+    pairs = np.triu_indices(len(pieces), 1)
+    before, after = (score[pairs] for score in scores)
+    flips = float(((before > DECISION_COSINE) != (after > DECISION_COSINE)).mean())
     return {
         "parity_pieces": float(len(pieces)),
         "parity_cosine_min": round(lowest, 4),
         "parity_cosine_mean": round(mean, 4),
-        "parity_score_drift_max": round(drift, 4),
+        "parity_pairs": float(len(before)),
+        "parity_score_drift_max": round(float(np.abs(before - after).max()), 4),
+        "parity_decision_flips": round(flips, 6),
     }
 
 

@@ -1,0 +1,225 @@
+"""A build does only what is needed, mends what broke, and keeps nothing that failed its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
+from quantize.build import build, up_to_date
+from quantize.checkpoint import read_tensors
+from quantize.cli import models as command
+from quantize.errors import QuantizeError
+from quantize.fetch import fetch
+from quantize.graphs import campplus
+from quantize.recipes import Kitchen, Made, Recipe
+from quantize.signing import private_key, public_key
+from quantize.speaker import ParityError, compare
+from quantize.speech import SpeechError, packaged_speech
+
+CALIBRATION = (
+    "[bundle]\nversion = 4\nminimum_device = '0.1.0'\n[speaker]\nscale = 2\noffset = -1\norigin = 'a test'\n"
+)
+
+
+class Workshop:
+    """Two toy recipes whose content can be changed, and a count of how often each was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = folder / "models"
+        self.calibration = folder / "calibration.toml"
+        self.calibration.write_text(CALIBRATION)
+        self.inputs = {role: folder / f"{role}.in" for role in ("speaker", "words")}
+        for role, path in self.inputs.items():
+            path.write_text(f"{role} one")
+        self.made: list[str] = []
+        self.failing = ""
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        return [self.recipe(role) for role in self.inputs]
+
+    def recipe(self, role: str) -> Recipe:
+        def make(out: Path, kitchen: Kitchen) -> Made:
+            self.made.append(role)
+            if role == self.failing:
+                out.write_bytes(b"half")
+                raise ParityError("it strays")
+            out.write_bytes(self.inputs[role].read_bytes() * 10)
+            return Made(metrics={"parity": 1.0})
+
+        return Recipe(role, f"{role}.int8.onnx", "toy", "a test", "MIT", make, data=(self.inputs[role],))
+
+    def build(self, *only: str) -> Bundle:
+        build(self.directory, only=only, recipes=self.recipes, calibration_file=self.calibration)
+        return Bundle.open(self.directory)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def test_a_build_makes_a_bundle_that_opens(shop: Workshop) -> None:
+    bundle = shop.build()
+    assert bundle.manifest.version == 4
+    assert bundle.path("speaker").read_bytes() == b"speaker one" * 10
+    assert bundle.calibration("speaker").offset == -1.0
+    assert bundle.manifest.entry("words").calibration is None
+
+
+def test_a_second_build_makes_nothing(shop: Workshop) -> None:
+    shop.build()
+    before = (shop.directory / MANIFEST_NAME).read_bytes()
+    assert up_to_date(shop.directory, shop.recipes, shop.calibration)
+    shop.build()
+    assert shop.made == ["speaker", "words"]
+    assert (shop.directory / MANIFEST_NAME).read_bytes() == before
+
+
+def test_two_builds_of_the_same_are_byte_identical(tmp_path: Path) -> None:
+    contents = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shop = Workshop(tmp_path / name)
+        shop.build()
+        contents.append({path.name: path.read_bytes() for path in shop.directory.iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_only_what_changed_is_made_again_and_the_old_file_goes(shop: Workshop) -> None:
+    old = shop.build().path("words")
+    shop.inputs["words"].write_text("words two")
+    assert not up_to_date(shop.directory, shop.recipes, shop.calibration)
+    bundle = shop.build()
+    assert shop.made == ["speaker", "words", "words"]
+    assert bundle.path("words").read_bytes() == b"words two" * 10
+    assert not old.exists()
+
+
+def test_a_new_calibration_needs_no_new_network(shop: Workshop) -> None:
+    shop.build()
+    shop.calibration.write_text(CALIBRATION.replace("scale = 2", "scale = 3"))
+    assert not up_to_date(shop.directory, shop.recipes, shop.calibration)
+    assert shop.build().calibration("speaker").scale == 3.0
+    assert shop.made == ["speaker", "words"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"y" * 110)]
+)
+def test_a_damaged_file_is_made_again(shop: Workshop, damage: Callable[[Path], object]) -> None:
+    damage(shop.build().path("speaker"))
+    assert shop.build().path("speaker").read_bytes() == b"speaker one" * 10
+
+
+def test_a_damaged_manifest_is_made_again(shop: Workshop) -> None:
+    shop.build()
+    (shop.directory / MANIFEST_NAME).write_bytes(b"{")
+    assert len(shop.build().manifest.files) == 2
+
+
+def test_a_failed_proof_keeps_the_old_model_and_what_was_finished(shop: Workshop) -> None:
+    shop.build()
+    for path in shop.inputs.values():
+        path.write_text(path.read_text().replace("one", "two"))
+    shop.failing = "words"
+    with pytest.raises(ParityError):
+        shop.build()
+    bundle = Bundle.open(shop.directory)
+    assert bundle.path("words").read_bytes() == b"words one" * 10
+    assert bundle.path("speaker").read_bytes() == b"speaker two" * 10
+    assert not [path for path in shop.directory.iterdir() if path.name.startswith(".partial")]
+
+
+def test_one_role_can_be_built_alone(shop: Workshop) -> None:
+    assert [entry.role for entry in shop.build("words").manifest.files] == ["words"]
+    assert len(shop.build("speaker").manifest.files) == 2
+    with pytest.raises(QuantizeError, match="known roles: speaker, words"):
+        shop.build("nose")
+
+
+def test_a_rebuilt_bundle_loses_its_signature_but_an_unchanged_one_keeps_it(shop: Workshop) -> None:
+    shop.build()
+    (shop.directory / SIGNATURE_NAME).write_bytes(bytes(64))
+    shop.build()
+    assert (shop.directory / SIGNATURE_NAME).exists()
+    shop.inputs["words"].write_text("words two")
+    shop.build()
+    assert not (shop.directory / SIGNATURE_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["[speaker]\nscale = 'wide'\noffset = 0", "[speaker]\nscale = -1\noffset = 0", "["]
+)
+def test_a_calibration_that_is_none_is_refused(shop: Workshop, content: str) -> None:
+    shop.calibration.write_text(content)
+    with pytest.raises(QuantizeError):
+        shop.build()
+
+
+def test_speech_that_is_not_installed_is_named_by_its_packages(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpeechError, match="apt-get install pocketsphinx-testdata asterisk-core-sounds-en-wav"
+    ):
+        packaged_speech(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_network_that_strays_from_float_fails_its_proof(tmp_path: Path) -> None:
+    exact = campplus.build(read_tensors(fetch("campplus")))
+    onnx.save(exact, tmp_path / "float.onnx")
+    for tensor in exact.graph.initializer:
+        if tensor.name == "xvector.tdnn.linear.kernel":
+            given = onnx.numpy_helper.to_array(tensor)
+            noise = np.random.default_rng(0).standard_normal(given.shape) * given.std()
+            tensor.CopyFrom(onnx.numpy_helper.from_array((given + noise).astype(np.float32), tensor.name))
+    onnx.save(exact, tmp_path / "stray.onnx")
+    clips = replace(packaged_speech(), files=packaged_speech().files[:2]).clips()
+    with pytest.raises(ParityError, match="strays from float"):
+        compare(tmp_path / "float.onnx", tmp_path / "stray.onnx", clips, lambda text, done: None)
+    metrics = compare(tmp_path / "float.onnx", tmp_path / "float.onnx", clips, lambda text, done: None)
+    assert metrics["parity_cosine_min"] == 1.0
+    assert metrics["parity_decision_flips"] == 0.0
+
+
+def test_a_bundle_is_built_signed_verified_and_used_from_the_command_line(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    shop.build()
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub.pem"
+    write_keys(key, public)
+    runner = CliRunner()
+    made = str(shop.directory)
+    unit = str(tmp_path / "unit")
+    assert runner.invoke(command, ["sign", "--dir", made, "--key", str(key)]).exit_code == 0
+    assert runner.invoke(command, ["verify", "--dir", made, "--key", str(public)]).exit_code == 0
+    used = runner.invoke(command, ["use", made, "--dir", unit, "--key", str(public)])
+    assert used.exit_code == 0, used.output
+    shown = runner.invoke(command, ["show", "--dir", unit, "--json"])
+    assert '"version": 4' in shown.output
+    assert private_key(key).public_key() == public_key(public)
+
+
+def write_keys(key: Path, public: Path) -> None:
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    made = Ed25519PrivateKey.generate()
+    key.write_bytes(made.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+    public.write_bytes(made.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
+)
+def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key.pem").write_bytes(content)
+    for read in (private_key, public_key):
+        with pytest.raises(QuantizeError, match=r"key\.pem holds no"):
+            read(tmp_path / "key.pem")
