@@ -75,6 +75,11 @@ class Ledger:
                 with self.exclusive():
                     self.load()
 
+    def settle(self) -> None:
+        """Finish what an earlier change could not, so that the next one starts from a known counter."""
+        if self._behind:
+            self.load()
+
     def commit(
         self,
         put: Iterable[Row] = (),
@@ -83,8 +88,7 @@ class Ledger:
     ) -> None:
         """The three steps of the module's docstring. When the TPM goes away between 1 and 2 this raises
         TpmBusyError, what was committed holds, and the next change finishes the steps first."""
-        if self._behind:
-            self.load()
+        self.settle()
         put, drop, old = list(put), list(drop), self.head
         roster = {i: d for i, d in old.roster.items() if i not in set(drop)}
         roster.update({row.record_id: row.digest() for row in put})

@@ -13,6 +13,7 @@ from device.secure_store.errors import (
     ConsentError,
     ModelChangedError,
     NotEnrolledError,
+    StoreError,
 )
 from device.secure_store.keystore import Keystore
 from device.secure_store.ledger import Ledger
@@ -121,14 +122,21 @@ class Vault:
             gone = list(dict.fromkeys(record_ids))
             if not all(record_id in self._ledger.found.head.roster for record_id in gone):
                 raise NotEnrolledError("there is no record with this id")
-            if self._settings.rotate_on_forget:
+            self._ledger.settle()
+            head, rotate = self._ledger.head, self._settings.rotate_on_forget
+            counter, epoch = head.counter + 1, head.epoch + (1 if rotate else 0)
+            # Signed before, given out after: a TPM that goes away now leaves everything as it was.
+            signer = self._keystore.audit_signer()
+            now = self._clock().replace(microsecond=0)  # as the signed form has it
+            blank = (now, counter, epoch, reason, self._keystore.kind, b"")
+            receipts = tuple(sign_receipt(signer, DeletionReceipt(head.unit, i, *blank)) for i in gone)
+            if rotate:
                 self._ledger.rekey(drop=gone)
             else:
                 self._ledger.commit(drop=gone)
-            head, now = self._ledger.found.head, self._clock()
-            signer = self._keystore.audit_signer()
-            blank = (now, head.counter, head.epoch, reason, self._keystore.kind, b"")
-            return tuple(sign_receipt(signer, DeletionReceipt(head.unit, i, *blank)) for i in gone)
+            if (self._ledger.head.counter, self._ledger.head.epoch) != (counter, epoch):
+                raise StoreError("forgotten, but not as the receipts say; note it by hand")
+            return receipts
 
     # What an administrator uses
 

@@ -37,6 +37,7 @@ from device.secure_store import (
     StoreError,
     TpmBusyError,
     open_store,
+    verify_receipt,
 )
 from device.secure_store.policy import SignedPolicy, sealing_policy, sign_policy
 from device.secure_store.quote import Quote, verify_quote
@@ -318,6 +319,20 @@ def test_an_absent_tpm_is_said_to_be_absent(unit: Opener, swtpm: SwTpm) -> None:
         assert set(store.vault.uids()) >= {"4711", "4713"}
     with unit() as store:
         assert not store.vault.status().notes
+
+
+def test_forgetting_without_a_tpm_changes_nothing_and_can_be_done_again(unit: Opener, swtpm: SwTpm) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        swtpm.power_cut()
+        with pytest.raises(TpmBusyError):
+            store.vault.forget("4711")
+        assert same_voice(store.vault.template("4711"), voiceprint(1))
+        swtpm.start()
+        receipt = store.vault.forget("4711")
+        assert verify_receipt(receipt.to_bytes(), store.audit_signer.public_key()) == receipt
+        assert receipt.counter == store.vault.status().counter
+        assert receipt.epoch == store.vault.status().epoch
 
 
 def test_wrong_passwords_of_others_lock_nothing_of_ours(unit: Opener, swtpm: SwTpm) -> None:
