@@ -23,7 +23,7 @@ from quantize.errors import QuantizeError
 
 Feed = Mapping[str, Array]
 
-PERCENTILE = 99.998
+PERCENTILE = 99.999
 OPERATORS = ("Conv", "Gemm", "MatMul")
 WEIGHT_LIMIT = 127
 
