@@ -93,6 +93,8 @@ class Agent:
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
     _in_flight: list[int] = field(default_factory=list)
+    _sent_at: dict[int, float] = field(default_factory=dict)
+    _usual_wait_s: float = 0.0
     _silent_since: float = 0.0
     _patience: Backoff = field(init=False)
     _patience_s: float = 0.0
@@ -117,9 +119,11 @@ class Agent:
             self._connections = self.link.connections
             self._start_over(now)
             self._health_at = 0.0
-        if self._in_flight and now - self._silent_since > self._patience_s:
+        if self._in_flight and now - self._silent_since > self._patience_s + 4 * self._usual_wait_s:
             self.counts.resends += 1
             self._patience_s = self.settings.receipt_timeout_s + self._patience.next_s()
+            # Nobody knows which copy a late receipt answers: wait for a fresh one to learn from.
+            self._sent_at.clear()
             self._start_over(now)
         if now >= self._wait_until:
             self._send(now)
@@ -167,6 +171,7 @@ class Agent:
             if not self._in_flight:
                 self._silent_since = now
             self._in_flight.append(batch.size)
+            self._sent_at.setdefault(batch.size, now)
             self._sent = batch.size
             self.counts.batches_sent += 1
             self.counts.events_sent += len(batch.bodies)
@@ -197,6 +202,7 @@ class Agent:
             self.counts.refused += 1
             return
         self._silent_since = now
+        self._learn(receipt.size, now)
         self._patience.reset()
         self._patience_s = self.settings.receipt_timeout_s
         if receipt.status == "resend":
@@ -206,6 +212,13 @@ class Agent:
             self._in_flight = [size for size in self._in_flight if size > receipt.size]
             if self._sent >= 0:
                 self._sent = max(self._sent, receipt.size)
+
+    def _learn(self, size: int, now: float) -> None:
+        """Follow how long receipts take, so that a slow registry is not drowned in resent batches."""
+        sent = self._sent_at.get(size)
+        if sent is not None:
+            self._usual_wait_s += 0.25 * (min(now - sent, 60.0) - self._usual_wait_s)
+        self._sent_at = {later: at for later, at in self._sent_at.items() if later > size}
 
     def _start_over(self, now: float) -> None:
         self._sent = -1

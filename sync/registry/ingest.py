@@ -20,6 +20,7 @@ from sync.registry.verification import REPLAY_GRACE_MS, Alarm, CheckedBatch, Pos
 from sync.topics import unit_of
 
 EARLY_WAIT_S = 1.0
+EARLY_EVERY_S = 0.03
 KEYS_EVERY_S = 2.0
 MAX_EARLY = 1000
 
@@ -69,7 +70,8 @@ class Ingest:
         self._grace_ms = replay_grace_ms
         self._keys: dict[UnitId, ec.EllipticCurvePublicKey] = {}
         self._keys_at = float("-inf")
-        self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
+        self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = {}
+        self._early_at = float("-inf")
         self.counts = IngestCounts()
 
     @property
@@ -87,13 +89,20 @@ class Ingest:
                 checked.append(batch)
         now_s = self._now_s()
         by_unit: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
-        for unit, early in self._early.items():
-            by_unit[unit] += early
         for batch in checked:
             by_unit[batch.message.unit].append((now_s + EARLY_WAIT_S, batch))
+        # What waits for another worker's commit is looked at again with news of its unit, or after a while.
+        due = now_s >= self._early_at
+        if due:
+            self._early_at = now_s + EARLY_EVERY_S
+        looked_at = {unit for unit in self._early if due or unit in by_unit}
+        for unit in looked_at:
+            by_unit[unit] += self._early[unit]
         kept = self._store_round(by_unit, done, now_s)
         # Only now is anything true: the commit has happened.
-        self._early = kept
+        for unit in looked_at:
+            del self._early[unit]
+        self._early.update(kept)
         self._count(messages, done)
         return [
             (unit, Receipt(unit, position.size, position.chain, status, self._now_ms()).signed(self._signer))
@@ -154,6 +163,8 @@ class Ingest:
                         stored = Head.from_bytes(peek1(head)).chain if head else None
                     if self._place(row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
+                    elif any(other.message.head == batch.message.head for _, other in kept[unit]):
+                        continue  # the same batch sent again while the first copy waits
                     elif now_s < deadline and len(kept[unit]) < MAX_EARLY:
                         kept[unit].append((deadline, batch))
                     else:

@@ -156,6 +156,7 @@ def test_two_workers_that_get_batches_crosswise_keep_the_order(registry: Registr
     other = registry.another_worker()
     assert registry.take(second, worker=other) == []
     assert registry.take(first)[0].size == 2
+    registry.seconds += 0.1
     assert registry.take(worker=other)[0].size == 4
     assert registry.take(third)[0].size == 6
     assert registry.stored(unit) == unit.bodies
