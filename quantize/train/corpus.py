@@ -1,0 +1,198 @@
+"""Reads the manifest and the attacks into memory, equalised, and says which parts are kept apart."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from rich.progress import track
+
+RATE_HZ = 16_000
+CACHE_VERSION = 3
+
+FAMILIES = {
+    "autovc": "autovc",
+    "voicemixer": "voicemixer",
+    "vm": "voicemixer",
+    "diffvc": "diffvc",
+    "styletts2": "styletts2",
+    "st_styletts2": "styletts2",
+    "st_styletts": "styletts",
+    "naturalspeech2": "naturalspeech2",
+    "st_naturalspeech2": "naturalspeech2",
+    "st_naturalspeech": "naturalspeech",
+    "valle": "valle",
+    "st_valle": "valle",
+    "yourtts": "yourtts",
+    "st_yourtts": "yourtts",
+    "freevc": "freevc",
+    "freevc-s": "freevc",
+    "freevc-spk": "freevc",
+    "freevc-sr": "freevc",
+    "flite": "diphone-and-hts",
+    "festival": "diphone-and-hts",
+}
+"""Names under which one system appears on several pages. Flite and Festival share voices and methods."""
+
+CODECS = {
+    "mp3-32": (["-c:a", "libmp3lame", "-b:a", "32k"], "mp3"),
+    "mp3-64": (["-c:a", "libmp3lame", "-b:a", "64k"], "mp3"),
+    "mp3-96": (["-c:a", "libmp3lame", "-b:a", "96k"], "mp3"),
+    "opus-16": (["-c:a", "libopus", "-b:a", "16k"], "ogg"),
+    "opus-24": (["-c:a", "libopus", "-b:a", "24k"], "ogg"),
+    "aac-32": (["-c:a", "aac", "-b:a", "32k"], "m4a"),
+    "vorbis": (["-c:a", "libvorbis", "-q:a", "1"], "ogg"),
+    "g722": (["-c:a", "g722"], "wav"),
+    "speex": (["-c:a", "libspeex", "-b:a", "24k"], "ogg"),
+}
+GAP = np.zeros(RATE_HZ // 5, np.int16)
+
+
+def family(system: str) -> str:
+    return FAMILIES.get(system.lower(), system.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file. `page` is its top folder; `system` is '-' for bona fide."""
+
+    path: str
+    spoof: bool
+    system: str
+    page: str
+    speaker: str
+    voice: str
+    wave: np.ndarray
+    coded: np.ndarray
+
+    @property
+    def family(self) -> str:
+        return family(self.system)
+
+    @property
+    def part(self) -> str:
+        """'calibration' for a tenth of speakers, of voices and of files without a speaker, or 'train'."""
+        if self.page == "made" and self.voice in HELD_VOICES:
+            return "calibration"
+        known = (
+            self.speaker
+            if self.speaker and not self.speaker.startswith(("espeak", "flite", "fest"))
+            else self.path
+        )
+        return "calibration" if hashlib.sha256(known.encode()).digest()[0] < 26 else "train"
+
+
+HELD_VOICES = frozenset({"en-gb-scotland", "en-gb+f3", "rms", "ked_diphone", "jm_kumo"})
+"""Voices of trained synthesisers that no model hears in training."""
+
+
+def _equalise(wave):
+    """Trim what is far below the loudest part, remove DC, set one level: none may tell the classes apart."""
+    wave = wave - wave.mean()
+    frames = len(wave) // 160
+    level = (wave[: frames * 160].reshape(frames, 160) ** 2).mean(axis=1)
+    level = np.convolve(level, np.ones(3) / 3, "same")
+    loud = np.flatnonzero(level > level.max() * 10**-3.8)
+    if len(loud):
+        wave = wave[max(0, loud[0] - 5) * 160 : (loud[-1] + 6) * 160]
+    rms = float(np.sqrt((wave**2).mean())) + 1e-9
+    return np.clip(wave * (0.06 / rms) * 32768, -32767, 32767).astype(np.int16)
+
+
+def _rows(data: Path, attacks: Path | None):
+    for row in csv.DictReader((data / "manifest.tsv").open(), delimiter="\t"):
+        if row["label"] in ("bonafide", "spoof"):
+            yield data / row["path"], {**row, "voice": "", "page": row["path"].split("/")[0]}
+    if attacks is not None:
+        for row in csv.DictReader((attacks / "attacks.tsv").open(), delimiter="\t"):
+            yield attacks / row["path"], {**row, "page": "made"}
+
+
+def prompts(per_voice: int = 70):
+    """Asterisk's French and Italian prompts (16 kHz G.722), when installed: two more real channels."""
+    for voice in ("fr_CA_f_June", "it_IT_m_Carlo"):
+        files = sorted(
+            Path("/usr/share/asterisk/sounds", voice).glob("*.g722"), key=lambda p: -p.stat().st_size
+        )
+        for path in files[10 : 10 + per_voice]:
+            row = {
+                "path": f"asterisk/{voice}/{path.name}",
+                "label": "bonafide",
+                "speaker": voice,
+                "system": "-",
+            }
+            yield path, {**row, "voice": "", "page": "asterisk"}
+
+
+def read_wave(path: Path):
+    """Mono float samples at 16 kHz; G.722 through ffmpeg."""
+    if path.suffix == ".g722":
+        command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), "-f", "s16le", "-ar", "16000", "-"]
+        raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+        return np.frombuffer(raw, np.int16).astype(np.float32) / 32768
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if rate != RATE_HZ:
+        raise SystemExit(f"{path} is at {rate} Hz: convert it to {RATE_HZ} Hz first")
+    return wave[:, 0]
+
+
+def through_codec(waves, options, suffix):
+    """All `waves` (int16) through one codec and back, in a single run: the same pieces, the same lengths."""
+    joined = np.concatenate([part for wave in waves for part in (wave, GAP)])
+    with tempfile.TemporaryDirectory() as folder:
+        source, coded = str(Path(folder, "in.wav")), str(Path(folder, "coded." + suffix))
+        soundfile.write(source, joined, RATE_HZ)
+        quiet = ["ffmpeg", "-v", "error", "-y", "-i"]
+        subprocess.run([*quiet, source, *options, coded], check=True, timeout=600)
+        back = subprocess.run(
+            [*quiet, coded, "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-"],
+            check=True,
+            capture_output=True,
+            timeout=600,
+        ).stdout
+    decoded = np.frombuffer(back, np.int16)
+    decoded = np.pad(decoded, (0, max(0, len(joined) - len(decoded))))
+    pieces, start = [], 0
+    for wave in waves:
+        pieces.append(decoded[start : start + len(wave)].copy())
+        start += len(wave) + len(GAP)
+    return pieces
+
+
+def load(data: Path, attacks: Path | None, cache: Path) -> list[Item]:
+    """Every usable file, plain and through a codec drawn by its path. Kept in `cache` for the next run."""
+    rows = [*_rows(data, attacks), *prompts()]
+    known = [(r["path"], path.stat().st_size) for path, r in rows]
+    digest = hashlib.sha256(repr((CACHE_VERSION, known)).encode()).hexdigest()[:16]
+    stored = cache / f"corpus-{digest}.npz"
+    fields = [
+        (r["path"], r["label"] == "spoof", r["system"], r["page"], r["speaker"] or "", r["voice"])
+        for _, r in rows
+    ]
+    if not stored.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        plain = [_equalise(read_wave(path)) for path, _ in track(rows, description="reading")]
+        coded = list(plain)
+        names = list(CODECS)
+        which = np.array([hashlib.sha256(f[0].encode()).digest()[1] % len(names) for f in fields])
+        for number, name in enumerate(track(names, description="codecs")):
+            chosen = np.flatnonzero(which == number)
+            pieces = through_codec([plain[i] for i in chosen], *CODECS[name])
+            for i, piece in zip(chosen, pieces, strict=True):
+                coded[i] = piece
+        lengths = np.array([len(w) for w in plain])
+        np.savez(stored, lengths=lengths, plain=np.concatenate(plain), coded=np.concatenate(coded))
+    held = np.load(stored)
+    ends = np.cumsum(held["lengths"])
+    plain, coded = held["plain"], held["coded"]
+    items = []
+    for field, end, length in zip(fields, ends, held["lengths"], strict=True):
+        if length >= RATE_HZ // 2:
+            items.append(Item(*field, plain[end - length : end], coded[end - length : end]))
+    return items

@@ -1,0 +1,121 @@
+"""The shipped model: trained on all but the calibration part, calibrated, quantised, checked, written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from rich.console import Console
+
+from device.models._spoof_features import spoof_features
+from quantize.errors import QuantizeError
+from quantize.train import corpus, export, splits
+from quantize.train.bank import judging
+from quantize.train.calibrate import LIVE, calibrate, columns, logistic
+from quantize.train.fit import assemble, fit, load_bank
+from quantize.train.folds import judged_vectors, scores_of
+from quantize.train.network import Patches
+from quantize.train.scoring import read_rows, render, write_rows
+
+MAX_MEAN_DIFFERENCE = 0.25
+MAX_FLIPS = 0.02
+
+
+def release(args, settings) -> None:
+    items = corpus.load(args.data, args.attacks, args.work)
+    heard = splits.training(None, items)
+    heads = fit(items, heard, load_bank(args.work), settings)
+    layer = Patches()
+    layer.load_state_dict(torch.load(args.work / "patches.pt", weights_only=True))
+    net = assemble(layer, heads)
+    torch.save(net.state_dict(), args.work / "final.pt")
+    publish(net, args, items, heard)
+
+
+def publish(net, args, items, heard) -> None:
+    """Calibrate, export, quantise, check parity on the calibration part, and write the two files."""
+    kept = splits.calibration(None, items)
+    rows = scores_of(net.heads, kept, judging(items), judged_vectors(args.work), "final", "calibration")
+    heads, points = calibrate(rows, slopes(args.work))
+    rng = np.random.default_rng(0)
+    examples = [heard[i] for i in rng.permutation(len(heard))[:160]]
+    features = [spoof_features(render(i, str(rng.choice(["plain", "coded"])), (), ())) for i in examples]
+    with tempfile.TemporaryDirectory() as folder:
+        float_path, int8_path = Path(folder, "float.onnx"), Path(folder, "spoof.int8.onnx")
+        onnx.save(export.build(net), str(float_path))
+        export.quantise(float_path, int8_path, features)
+        parity = check(net, export.session(float_path), export.session(int8_path), kept, heads)
+        network = int8_path.read_bytes()
+    write_rows(args.work / "scores-final.tsv", rows)
+    sources = Counter(
+        (i.page if i.page != "made" else f"made:{i.system}", "spoof" if i.spoof else "bonafide")
+        for i in heard
+    )
+    digest = hashlib.sha256(network).hexdigest()
+    card = {
+        "version": f"spoof-{datetime.now(UTC):%Y.%m.%d}-{digest[:8]}",
+        "file": "spoof.int8.onnx",
+        "sha256": digest,
+        "input": export.INPUT,
+        "output": export.OUTPUT,
+        "scores": "the negated outputs: [0] against synthesis, [1] against a loudspeaker",
+        "calibration": heads,
+        "operating_points": points,
+        "parity": parity,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "trained_on": {f"{page} {label}": count for (page, label), count in sorted(sources.items())},
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    _replace(args.out / "spoof.int8.onnx", network)
+    _replace(args.out / "spoof.json", (json.dumps(card, indent=1) + "\n").encode())
+    shown = {k: card[k] for k in ("version", "calibration", "operating_points", "parity")}
+    Console().print_json(json.dumps(shown))
+
+
+def slopes(work: Path):
+    """Scale of each head over attacks that the folds' models never heard; None before any fold was run."""
+    found = [read_rows(p) for p in sorted(work.glob("scores-[A-Z].tsv"))]
+    if not found:
+        return None
+    unseen = [[r for r in rows if r["part"] == "unseen"] for rows in found]
+    live = [columns(rows, "synthetic", "bonafide", LIVE) for rows in unseen]
+    attack = [columns(rows, "synthetic", "spoof", LIVE) for rows in unseen]
+    replayed = [columns(rows, "loudspeaker", None, ("replayed",)) for rows in unseen]
+    plain = [columns(rows, "loudspeaker", "bonafide", LIVE) for rows in unseen]
+    return {
+        "synthetic": float(np.median([logistic(a, b)[0] for a, b in zip(live, attack, strict=True)])),
+        "loudspeaker": float(np.median([logistic(a, b)[0] for a, b in zip(plain, replayed, strict=True)])),
+    }
+
+
+def check(net, reference, opened, items, heads):
+    """INT8 against float, and float against torch; raises QuantizeError beyond the budget."""
+    features = [spoof_features(render(i, "plain", (), ())) for i in items]
+    with torch.inference_mode():
+        trained = np.array([-net(torch.from_numpy(f)[None, None])[0].numpy() for f in features])
+    exact = export.session_scores(reference, features)
+    small = export.session_scores(opened, features)
+    if float(np.abs(trained - exact).max()) > 1e-2:
+        raise QuantizeError("the exported graph does not compute what was trained")
+    gain = np.array([heads["synthetic"]["scale"], heads["loudspeaker"]["scale"]])
+    offset = np.array([heads["synthetic"]["offset"], heads["loudspeaker"]["offset"]])
+    flips = float((np.sign(exact * gain + offset) != np.sign(small * gain + offset)).mean())
+    difference = float(np.abs((exact - small) * gain).mean())
+    if difference > MAX_MEAN_DIFFERENCE or flips > MAX_FLIPS:
+        raise QuantizeError(
+            f"INT8 strays from float: {difference:.3f} LLR on average, {flips:.1%} decisions flip"
+        )
+    return {"files": len(items), "mean_llr_difference": difference, "decision_flips": flips}
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

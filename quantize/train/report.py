@@ -1,0 +1,146 @@
+"""Tables from the folds' scores, each on pages, systems and corpora that the scoring model never heard."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from quantize.train.calibrate import LIVE, calibrate, either
+from quantize.train.scoring import eer, interval, read_rows
+
+CORPORA = ("libri", "so762", "an4")
+
+
+def with_llrs(rows, heads):
+    """Rows with what the door would have seen: `synthetic`, `loudspeaker` and `llr`, all calibrated."""
+    found = []
+    for row in rows:
+        llrs = {n: h["scale"] * float(row[n]) + h["offset"] for n, h in heads.items()}
+        found.append({**row, **llrs, "llr": float(either(llrs["synthetic"], llrs["loudspeaker"]))})
+    return found
+
+
+def load(work: Path):
+    """Every fold's unseen rows and its rows of known pages, each under that fold's own calibration."""
+    unseen, seen = [], []
+    for path in sorted(work.glob("scores-[A-Z].tsv")):
+        rows = read_rows(path)
+        known = [r for r in rows if r["part"] == "seen"]
+        heads, _ = calibrate(known, None)
+        seen += with_llrs(known, heads)
+        unseen += with_llrs([r for r in rows if r["part"] == "unseen"], heads)
+    return unseen, seen
+
+
+def pick(rows, column="llr", **wanted):
+    """Scores of the rows whose fields are among `wanted`."""
+    return np.array([r[column] for r in rows if all(r[k] in v for k, v in wanted.items())])
+
+
+def line(name, bonafide, spoof):
+    """One row of a table: EER with its interval, and both errors at the default threshold."""
+    if len(bonafide) < 5 or len(spoof) < 2:
+        return (name, str(len(bonafide)), str(len(spoof)), "-", "-", "-", "-")
+    low, high = interval(bonafide, spoof)
+    return (
+        name,
+        str(len(bonafide)),
+        str(len(spoof)),
+        f"{eer(bonafide, spoof):.1%}",
+        f"{low:.1%} - {high:.1%}",
+        f"{(bonafide <= 0).mean():.1%}",
+        f"{(spoof > 0).mean():.1%}",
+    )
+
+
+def _show(console, title, lines):
+    table = Table("", "bona fide", "spoof", "EER", "95 %", "BPCER at 0", "APCER at 0", title=title)
+    for one in lines:
+        table.add_row(*one)
+    console.print(table)
+
+
+def report(work: Path, baseline: Path | None) -> None:
+    console = Console(width=110)
+    unseen, seen = load(work)
+    if not unseen:
+        raise SystemExit("no scores found; run `python -m quantize.train folds` first")
+    pages = sorted({r["page"] for r in unseen} - {*CORPORA, "made"})
+    digital = [r for r in unseen if r["condition"] == "plain"]
+    lines = []
+    for page in pages:
+        fold = {r["fold"] for r in digital if r["page"] == page}
+        own = pick(digital, page={page}, label={"bonafide"})
+        people = own if len(own) >= 5 else pick(digital, fold=fold, label={"bonafide"})
+        lines.append(
+            line(page + ("" if len(own) >= 5 else " *"), people, pick(digital, page={page}, label={"spoof"}))
+        )
+    paged = [r for r in digital if r["page"] in pages]
+    lines.append(line("pages, pooled", pick(paged, label={"bonafide"}), pick(paged, label={"spoof"})))
+    everyone = [r for r in digital if r["page"] != "made"]
+    lines.append(line("pages + corpora", pick(everyone, label={"bonafide"}), pick(everyone, label={"spoof"})))
+    lines.append(line("everything", pick(digital, label={"bonafide"}), pick(digital, label={"spoof"})))
+    _show(console, "unseen pages and systems, digital (* against the fold's other bona fide)", lines)
+    lines = []
+    for condition in ("coded", "noisy", "room"):
+        rows = [r for r in unseen if r["condition"] == condition]
+        lines.append(line(condition, pick(rows, label={"bonafide"}), pick(rows, label={"spoof"})))
+    live = pick(unseen, condition={*LIVE}, label={"bonafide"})
+    lines.append(line("replayed fakes", live, pick(unseen, condition={"replayed"}, label={"spoof"})))
+    lines.append(line("replayed people", live, pick(unseen, condition={"replayed"}, label={"bonafide"})))
+    _show(console, "the same, in other conditions", lines)
+    people = pick(digital, label={"bonafide"})
+    families = sorted({(r["page"], r["family"]) for r in digital if r["label"] == "spoof"})
+    _show(
+        console,
+        "per unseen system, digital, against all unseen bona fide",
+        [line(f"{p}/{f}", people, pick(digital, page={p}, family={f}, label={"spoof"})) for p, f in families],
+    )
+    known = [r for r in seen if r["condition"] == "plain"]
+    people = pick(known, label={"bonafide"})
+    names = sorted({r["family"] for r in known if r["page"] == "made"})
+    _show(
+        console,
+        "known synthesisers, voices and speakers not heard",
+        [line(n, people, pick(known, page={"made"}, family={n})) for n in names],
+    )
+    for corpus in CORPORA:
+        llrs = pick(digital, page={corpus}, label={"bonafide"})
+        if len(llrs):
+            console.print(
+                f"bona fide of the unseen corpus {corpus}: {(llrs <= 0).mean():.1%} of {len(llrs)} refused"
+            )
+    if baseline is not None:
+        compare(console, digital, baseline)
+
+
+def compare(console, rows, baseline: Path) -> None:
+    """Another detector's EER beside ours on the very same files."""
+    theirs = {r["path"]: float(r["score"]) for r in csv.DictReader(baseline.open(), delimiter="\t")}
+    groups = defaultdict(list)
+    for row in rows:
+        if row["path"] in theirs:
+            both = {**row, "theirs": theirs[row["path"]]}
+            groups["pooled"].append(both)
+            if row["page"] not in CORPORA:
+                groups["pages, pooled"].append(both)
+                groups[row["page"]].append(both)
+    table = Table("same files", "bona fide", "spoof", "ours", "95 %", "theirs", "95 %")
+    for name, group in sorted(groups.items()):
+        sides = [
+            [pick(group, column, label={label}) for label in ("bonafide", "spoof")]
+            for column in ("llr", "theirs")
+        ]
+        if min(len(sides[0][0]), len(sides[0][1])) < 5:
+            continue
+        cells = [name, str(len(sides[0][0])), str(len(sides[0][1]))]
+        for side in sides:
+            low, high = interval(*side)
+            cells += [f"{eer(*side):.1%}", f"{low:.1%} - {high:.1%}"]
+        table.add_row(*cells)
+    console.print(table)

@@ -1,0 +1,79 @@
+"""Scores of held-out files under stated conditions, and the figures made of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from quantize.train.augment import add_noise
+from quantize.train.replay import convolve, loudspeaker
+
+RATE_HZ = 16_000
+MAX_SAMPLES = 6 * RATE_HZ
+ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")
+
+
+def render(item, condition, rooms, recordings):
+    """One file as the detector hears it; draws depend on the path alone, so every model hears the same."""
+    rng = np.random.default_rng([*item.path.encode()])
+    wave = (item.coded if condition == "coded" else item.wave)[:MAX_SAMPLES].astype(np.float32) / 32768
+    if condition == "noisy":
+        wave = add_noise(wave, rng, recordings, 15.0)
+    if condition == "replayed":
+        wave = convolve(loudspeaker(wave, rng), rooms[int(rng.integers(len(rooms)))])
+        wave = add_noise(wave, rng, recordings, rng.uniform(15, 35))
+    if condition == "room":
+        wave = convolve(wave, rooms[int(rng.integers(len(rooms)))])
+        wave = add_noise(wave, rng, recordings, rng.uniform(15, 35))
+    return wave.astype(np.float32)
+
+
+def score_rows(items, found, condition, fold, part):
+    """Rows of a score file; `found` (n, 2) are bona-fide-positive scores of both heads."""
+    return [
+        {
+            "fold": fold,
+            "part": part,
+            "condition": condition,
+            "path": item.path,
+            "label": "spoof" if item.spoof else "bonafide",
+            "page": item.page,
+            "system": item.system,
+            "family": item.family,
+            "voice": item.voice,
+            "seconds": f"{len(item.wave) / RATE_HZ:.2f}",
+            "synthetic": f"{both[0]:.4f}",
+            "loudspeaker": f"{both[1]:.4f}",
+        }
+        for item, both in zip(items, found, strict=True)
+    ]
+
+
+def write_rows(path: Path, rows) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path):
+    return list(csv.DictReader(path.open(), delimiter="\t"))
+
+
+def eer(bonafide, spoof) -> float:
+    """Equal error rate of scores where higher is more bona fide."""
+    bonafide, spoof = np.sort(bonafide), np.sort(spoof)
+    thresholds = np.concatenate([bonafide, spoof])
+    rejected = np.searchsorted(bonafide, thresholds, "left") / len(bonafide)
+    accepted = 1 - np.searchsorted(spoof, thresholds, "left") / len(spoof)
+    best = int(np.argmin(np.abs(rejected - accepted)))
+    return float((rejected[best] + accepted[best]) / 2)
+
+
+def interval(bonafide, spoof, rounds: int = 500, seed: int = 0):
+    """95 % bootstrap interval of the EER, files drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    drawn = [eer(rng.choice(bonafide, len(bonafide)), rng.choice(spoof, len(spoof))) for _ in range(rounds)]
+    return tuple(np.percentile(drawn, [2.5, 97.5]))

@@ -1,0 +1,72 @@
+"""Which files a model may hear and which judge it: apart by page, system family, corpus and voice."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What is held out: whole pages (both classes), families wherever they appear, and a bona fide corpus."""
+
+    name: str
+    pages: frozenset[str]
+    made: frozenset[str]
+    corpus: str
+
+
+FOLDS = (
+    Fold(
+        "A",
+        pages=frozenset({"styletts2_demo", "freevc_demo"}),
+        made=frozenset({"piper", "diphone-and-hts", "world"}),
+        corpus="so762",
+    ),
+    Fold(
+        "B",
+        pages=frozenset({"hierspeech_demo", "dddmvc_demo", "tortoise", "speecht5"}),
+        made=frozenset({"espeak", "kokoro", "griffinlim", "lpc"}),
+        corpus="libri",
+    ),
+)
+
+
+JUDGED_EACH = 60
+"""Files of a corpus, or of a synthesiser made here, that judge a fold: enough, and soon scored."""
+
+
+def held_out(fold: Fold, items):
+    """The items this fold is judged on. Nobody hears copies of its held-out corpus by other vocoders."""
+    away = [i for i in items if i.page in fold.pages]
+    for group in (fold.corpus, *sorted(fold.made)):
+        members = [i for i in items if i.page == group or (i.page == "made" and i.family == group)]
+        away += sorted(members, key=lambda i: hashlib.sha256(i.path.encode()).digest())[:JUDGED_EACH]
+    return away
+
+
+def _barred(fold: Fold, items):
+    """Whether an item belongs to what this fold keeps apart, under any name."""
+    families = {i.family for i in items if i.spoof and i.page in fold.pages} | fold.made
+    pages = fold.pages | {fold.corpus}
+    return lambda i: (
+        i.page in pages or (i.spoof and i.family in families) or (i.page == "made" and i.voice == fold.corpus)
+    )
+
+
+def training(fold: Fold | None, items):
+    """What a fold's model may hear; for None, the shipped model: everything but the calibration part."""
+    allowed = [i for i in items if i.part == "train"]
+    if fold is None:
+        return allowed
+    barred = _barred(fold, items)
+    return [i for i in allowed if not barred(i)]
+
+
+def calibration(fold: Fold | None, items):
+    """Speakers, voices and files of what a fold may hear that were kept out of its training."""
+    kept = [i for i in items if i.part == "calibration"]
+    if fold is None:
+        return kept
+    barred = _barred(fold, items)
+    return [i for i in kept if not barred(i)]

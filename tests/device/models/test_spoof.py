@@ -1,0 +1,234 @@
+"""The spoof detector as it ships: the committed network and its card, on real and on made speech."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import soxr
+
+from device.models import _spoof_features as front
+from device.models.bundle import Bundle, BundleError
+from device.models.manifest import Entry, Manifest
+from device.models.sessions import OnnxSession
+from device.models.spoof import SpoofCard, SpoofDetector, SpoofError, against_either, checked_network
+
+WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
+PEOPLE = Path("/usr/share/pocketsphinx/test/data")
+RATE_HZ = 16_000
+
+Wave = npt.NDArray[np.float32]
+
+
+class FixedSession:
+    """Answers with what it was given."""
+
+    def __init__(self, *logits: list[float]) -> None:
+        self._left = [np.array([one], np.float32) for one in logits]
+
+    def run(self, inputs: dict[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        return [self._left.pop(0)]
+
+
+@pytest.fixture(scope="module")
+def card() -> SpoofCard:
+    return SpoofCard.from_bytes((WEIGHTS / "spoof.json").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def detector(card: SpoofCard) -> SpoofDetector:
+    return SpoofDetector(OnnxSession(checked_network(WEIGHTS / "spoof.int8.onnx", card)), card)
+
+
+def real_people() -> list[Path]:
+    found = sorted([*(PEOPLE / "librivox").glob("*.wav"), *(PEOPLE / "cards").glob("*.wav")])
+    if not found:
+        pytest.skip("Debian package pocketsphinx-testdata is not installed")
+    return found
+
+
+def read(path: Path) -> Wave:
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono: Wave = wave[:, 0]
+    return mono if rate == RATE_HZ else np.asarray(soxr.resample(mono, rate, RATE_HZ), np.float32)
+
+
+def spoken_by(tool: str, tmp_path: Path, text: str, voice: str) -> Wave:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    out = str(tmp_path / "spoken.wav")
+    command = {
+        "espeak-ng": ["espeak-ng", "-v", voice, "-w", out, text],
+        "flite": ["flite", "-voice", voice, "-t", text, "-o", out],
+    }[tool]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return read(Path(out))
+
+
+def test_recorded_people_whom_no_model_heard_pass_at_the_default_threshold(detector: SpoofDetector) -> None:
+    llrs = {path.name: detector.llr(read(path)) for path in real_people()}
+    assert {name: llr for name, llr in llrs.items() if llr <= 0.0} == {}
+
+
+def test_two_seconds_of_a_recorded_reader_are_enough_to_pass(detector: SpoofDetector) -> None:
+    wave = read(next(p for p in real_people() if p.parent.name == "librivox"))
+    middle = len(wave) // 2
+    assert detector.llr(wave[middle - RATE_HZ : middle + RATE_HZ]) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("tool", "voice"), [("espeak-ng", "en-us"), ("espeak-ng", "en-gb+f3"), ("flite", "slt"), ("flite", "rms")]
+)
+@pytest.mark.parametrize(
+    "text", ["amber falcon river seven", "I approve the transaction 1 2 3 4 with the code 1 D 3 A"]
+)
+def test_a_classical_synthesiser_is_refused(
+    detector: SpoofDetector, tmp_path: Path, tool: str, voice: str, text: str
+) -> None:
+    assert detector.llr(spoken_by(tool, tmp_path, text, voice)) < 0.0
+
+
+def test_gain_and_offset_of_the_microphone_do_not_matter(detector: SpoofDetector) -> None:
+    wave = read(real_people()[0])
+    plain = detector.llr(wave)
+    assert detector.llr(wave * np.float32(0.1)) == pytest.approx(plain, abs=0.2)
+    assert detector.llr(wave + np.float32(0.05)) == pytest.approx(plain, abs=0.2)
+
+
+def test_the_same_speech_scores_the_same_twice(detector: SpoofDetector) -> None:
+    wave = read(real_people()[0])
+    assert detector.llr(wave) == detector.llr(wave)
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [
+        np.zeros(0, np.float32),
+        np.full(100, 0.1, np.float32),
+        np.zeros(RATE_HZ, np.float32),
+        np.full(RATE_HZ, 0.5, np.float32),
+        np.full(RATE_HZ, np.nan, np.float32),
+        np.full(RATE_HZ, np.inf, np.float32),
+        np.ones((RATE_HZ, 2), np.float32),
+    ],
+    ids=["empty", "a few samples", "silence", "a constant", "NaN", "infinite", "stereo"],
+)
+def test_what_is_not_speech_is_an_error_and_never_a_score(detector: SpoofDetector, wave: Wave) -> None:
+    with pytest.raises(SpoofError):
+        detector.llr(wave)
+
+
+def test_half_a_second_is_judged(detector: SpoofDetector) -> None:
+    wave = read(real_people()[0])
+    assert np.isfinite(detector.llr(wave[RATE_HZ : RATE_HZ + RATE_HZ // 2]))
+
+
+def test_a_network_that_answers_nonsense_is_an_error(card: SpoofCard) -> None:
+    speech = np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32)
+    with pytest.raises(SpoofError):
+        SpoofDetector(FixedSession([float("nan"), 0.0]), card).llr(speech)
+
+
+def test_long_speech_is_as_live_as_its_least_live_stretch(card: SpoofCard) -> None:
+    speech = np.random.default_rng(0).standard_normal(12 * RATE_HZ).astype(np.float32)
+    mixed = SpoofDetector(FixedSession([-9.0, -9.0], [9.0, -9.0]), card)
+    spoofed = SpoofDetector(FixedSession([9.0, -9.0]), card)
+    assert mixed.llr(speech) == pytest.approx(spoofed.llr(speech[: 6 * RATE_HZ]))
+
+
+def test_either_attack_alone_is_enough_to_refuse() -> None:
+    assert against_either(8.0, 8.0) == pytest.approx(8.0)
+    assert against_either(-5.0, 8.0) < -4.0
+    assert against_either(8.0, -5.0) < -4.0
+
+
+def bundle(folder: Path, files: dict[str, Path]) -> Path:
+    """A bundle of these files by role, as `ostiary models build` lays it out."""
+    entries = []
+    for role, path in files.items():
+        data = path.read_bytes()
+        (folder / path.name).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        entries.append(
+            Entry(role, path.name, digest, len(data), "test", "presentation attacks", "Apache-2.0")
+        )
+    (folder / "manifest.json").write_bytes(Manifest(1, "0.0.1", tuple(entries)).to_bytes())
+    return folder
+
+
+SHIPPED = {"spoof": WEIGHTS / "spoof.int8.onnx", "spoof-card": WEIGHTS / "spoof.json"}
+
+
+def test_a_bundle_opens_into_the_same_detector(tmp_path: Path, detector: SpoofDetector) -> None:
+    opened = SpoofDetector.open(Bundle.open(bundle(tmp_path, SHIPPED)))
+    wave = read(real_people()[0])
+    assert opened.llr(wave) == detector.llr(wave)
+    assert opened.version == detector.version
+
+
+def test_a_bundle_without_the_card_is_refused(tmp_path: Path) -> None:
+    only = {"spoof": SHIPPED["spoof"]}
+    with pytest.raises(BundleError, match="spoof-card"):
+        SpoofDetector.open(Bundle.open(bundle(tmp_path, only)))
+
+
+def test_a_network_other_than_the_card_names_is_refused(tmp_path: Path, card: SpoofCard) -> None:
+    swapped = tmp_path / "spoof.int8.onnx"
+    swapped.write_bytes(b"another network")
+    with pytest.raises(SpoofError, match="not the network"):
+        checked_network(swapped, card)
+
+
+def test_a_missing_network_is_refused(tmp_path: Path, card: SpoofCard) -> None:
+    with pytest.raises(SpoofError, match="cannot read"):
+        checked_network(tmp_path / "absent.onnx", card)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"calibration": {"synthetic": {"scale": -1, "offset": 0}, "loudspeaker": {"scale": 1, "offset": 0}}},
+        {"calibration": {"synthetic": {"scale": 1, "offset": 0}}},
+        {"calibration": []},
+        {"operating_points": {"bpcer_1": float("nan")}},
+        {"operating_points": [1, 2]},
+    ],
+    ids=[
+        "negative scale",
+        "a head missing",
+        "a list for a table",
+        "a threshold that is no number",
+        "no names",
+    ],
+)
+def test_a_damaged_card_is_refused(change: dict[str, object]) -> None:
+    fields = json.loads((WEIGHTS / "spoof.json").read_bytes()) | change
+    with pytest.raises(SpoofError, match="damaged"):
+        SpoofCard.from_bytes(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b" " * ((1 << 20) + 1)])
+def test_a_card_that_is_not_a_card_is_refused(data: bytes) -> None:
+    with pytest.raises(SpoofError):
+        SpoofCard.from_bytes(data)
+
+
+def test_the_front_end_ignores_silence_around_the_speech_and_any_gain() -> None:
+    rng = np.random.default_rng(1)
+    speech = rng.standard_normal(2 * RATE_HZ).astype(np.float32) * np.float32(0.1)
+    padded = np.concatenate([np.zeros(RATE_HZ, np.float32), speech, np.zeros(RATE_HZ, np.float32)])
+    alone, among = front.spoof_features(speech), front.spoof_features(padded)
+    assert abs(alone.shape[1] - among.shape[1]) <= 2 * front.TRIM_PAD_FRAMES + 2
+    np.testing.assert_allclose(front.spoof_features(speech * np.float32(0.25)), alone, atol=2e-3)
+
+
+def test_the_front_end_repeats_short_speech_to_one_second() -> None:
+    short = np.random.default_rng(2).standard_normal(4000).astype(np.float32)
+    assert front.spoof_features(short).shape == (front.BINS, front.MIN_FRAMES)

@@ -1,0 +1,168 @@
+"""The parts that need the training extra (torch, scipy, pyworld). Skipped, visibly, without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the training extra is not installed")
+pytest.importorskip("scipy", reason="the training extra is not installed")
+
+import onnx
+import torch
+
+from quantize.errors import QuantizeError
+from quantize.train import export
+from quantize.train.augment import Augmenter
+from quantize.train.calibrate import calibrate
+from quantize.train.fit import FitSettings, fit, weights
+from quantize.train.network import POOLED, SpoofNet, learn_patches
+from quantize.train.replay import convolve, loudspeaker
+from quantize.train.scoring import eer, interval
+
+RATE_HZ = 16_000
+
+
+def voice(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+    """A buzz with moving formants: enough like speech for a vocoder to chew on."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * RATE_HZ)
+    pitch = 120 + 20 * np.sin(np.arange(n) / RATE_HZ * 9)
+    buzz = np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / RATE_HZ)) * (1 + np.sin(np.arange(n) / RATE_HZ * 25))
+    return (0.1 * buzz + 0.002 * rng.standard_normal(n)).astype(np.float32)
+
+
+def features_of(frames: int) -> np.ndarray:
+    return np.random.default_rng(frames).standard_normal((224, frames)).astype(np.float32) * 0.5
+
+
+def test_the_exported_graph_computes_what_was_trained_and_eight_bits_stay_close(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    features = [features_of(frames) for frames in (62, 120, 250, 375)]
+    net = SpoofNet()
+    net.patches = learn_patches(features, np.random.default_rng(0), samples=800, rounds=2)
+    net.eval()
+    exact, small = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    onnx.save(export.build(net), str(exact))
+    export.quantise(exact, small, features)
+    trained = np.array([-net(torch.from_numpy(f)[None, None])[0].detach().numpy() for f in features])
+    np.testing.assert_allclose(export.session_scores(export.session(exact), features), trained, atol=1e-4)
+    np.testing.assert_allclose(export.session_scores(export.session(small), features), trained, atol=0.1)
+
+
+def test_every_atom_of_the_patch_layer_answers_to_some_patches_and_not_to_all() -> None:
+    features = [features_of(200) for _ in range(3)]
+    layer = learn_patches(features, np.random.default_rng(0), samples=1500, rounds=2)
+    with torch.inference_mode():
+        active = (layer.conv(torch.from_numpy(features[0])[None, None]) > 0).float().mean(dim=(0, 2, 3))
+    assert float(active.min()) > 0.2
+    assert float(active.max()) < 0.6
+
+
+def test_heads_learn_to_tell_two_classes_apart_from_a_bank() -> None:
+    rng = np.random.default_rng(0)
+    real = {"spoof": False, "family": "-", "system": "-", "page": "libri"}
+    made = {"spoof": True, "family": "espeak", "system": "espeak", "page": "made"}
+    items = [SimpleNamespace(**(made if n % 2 else real)) for n in range(200)]
+    vectors = rng.standard_normal((2, 200, POOLED)).astype(np.float32)
+    vectors[:, 1::2, :40] += 1.5
+    replayed = rng.random((2, 200)) < 0.5
+    heads = fit(items, items, (vectors, replayed), FitSettings(steps=150, batch=64))
+    with torch.inference_mode():
+        scores = -heads(torch.from_numpy(vectors[0])).numpy()[:, 0]
+    assert eer(scores[0::2], scores[1::2]) < 0.05
+
+
+def test_each_class_is_drawn_half_the_time_and_a_large_family_is_held_back() -> None:
+    families = ["vits"] * 100 + ["valle"] * 4
+    items = [SimpleNamespace(spoof=True, family=f, system=f, page="freevc_demo") for f in families]
+    items += [SimpleNamespace(spoof=False, family="-", page=p) for p in ["libri"] * 50 + ["tortoise"] * 5]
+    odds = weights(items)
+    assert odds[:104].sum() == pytest.approx(0.5)
+    assert odds[:100].sum() / odds[100:104].sum() == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("name", ["world", "griffinlim", "lpc"])
+def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> None:
+    if name in ("world", "lpc"):
+        pytest.importorskip("pyworld", reason="the training extra is not installed")
+    from quantize.train.copysynthesis import VOCODERS
+
+    wave = voice()
+    copy = np.asarray(VOCODERS[name](wave, np.random.default_rng(1)), np.float32)
+    assert np.isfinite(copy).all()
+    assert abs(len(copy) - len(wave)) < 0.05 * len(wave)
+    shared = min(len(copy), len(wave))
+    assert np.abs(copy[:shared] - wave[:shared]).max() > 1e-3
+
+
+def test_a_loudspeaker_keeps_the_level_and_changes_the_spectrum() -> None:
+    wave = voice()
+    played = loudspeaker(wave, np.random.default_rng(3))
+    assert played.std() == pytest.approx(wave.std(), rel=0.05)
+    assert np.corrcoef(played, wave)[0, 1] < 0.995
+
+
+def test_a_room_keeps_the_length() -> None:
+    response = np.exp(-np.arange(2000) / 400).astype(np.float32)
+    assert convolve(voice(), response).shape == voice().shape
+
+
+def test_every_rendering_has_the_length_asked_for_and_holds_numbers() -> None:
+    wave = (voice(1.2) * 32767).astype(np.int16)
+    item = SimpleNamespace(wave=wave, coded=wave, spoof=False)
+    augment = Augmenter([np.exp(-np.arange(2000) / 400).astype(np.float32)], [voice(3.0, 5)])
+    rng = np.random.default_rng(0)
+    renderings = [augment(item, 2 * RATE_HZ, rng) for _ in range(60)]
+    assert {len(w) for w, _ in renderings} == {2 * RATE_HZ}
+    assert all(np.isfinite(w).all() for w, _ in renderings)
+    assert {replayed for _, replayed in renderings} == {True, False}
+
+
+def test_the_equal_error_rate_of_known_scores() -> None:
+    assert eer(np.array([1.0, 2.0, 3.0]), np.array([-1.0, -2.0])) == 0.0
+    assert eer(np.array([1.0, -1.0]), np.array([1.0, -1.0])) == pytest.approx(0.5)
+    rng = np.random.default_rng(0)
+    low, high = interval(rng.normal(1, 1, 300), rng.normal(-1, 1, 300))
+    assert low < 0.1587 < high
+
+
+def rows(shift: float) -> list[dict[str, str]]:
+    rng = np.random.default_rng(1)
+    made = []
+    for condition in ("plain", "coded", "noisy", "room", "replayed"):
+        for label, mean in (("bonafide", shift), ("spoof", -shift)):
+            for _ in range(200):
+                far = -shift if condition == "replayed" else shift
+                made.append(
+                    {
+                        "condition": condition,
+                        "label": label,
+                        "synthetic": str(rng.normal(mean, 1)),
+                        "loudspeaker": str(rng.normal(far, 1)),
+                    }
+                )
+    return made
+
+
+def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> None:
+    heads, points = calibrate(rows(1.5), None, target_bpcer=0.03)
+    assert points["bpcer_3"] == pytest.approx(0.0, abs=1e-6)
+    assert points["bpcer_1"] < 0.0 < points["bpcer_5"]
+    assert all(head["scale"] > 0 for head in heads.values())
+
+
+def test_scores_that_say_nothing_are_not_calibrated() -> None:
+    with pytest.raises(QuantizeError):
+        calibrate(rows(-1.5), None)
+
+
+def test_training_has_no_front_end_of_its_own() -> None:
+    from device.models import _spoof_features
+    from quantize.train import bank, release
+
+    assert bank.spoof_features is _spoof_features.spoof_features
+    assert release.spoof_features is _spoof_features.spoof_features
