@@ -285,6 +285,8 @@ def _ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
     tokens = json.loads(tokenizer.read_text(encoding="utf-8"))
     vocabulary = dict(tokens["model"]["vocab"]) | {t["content"]: t["id"] for t in tokens["added_tokens"]}
     ordered = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
+    # The tokenizer does not list the time stamps, which follow its last token: one every 20 ms up to 30 s.
+    ordered += [f"<|{step / 50:.2f}|>" for step in range(1501)]
     (folder / "vocabulary.json").write_text(json.dumps(ordered), encoding="utf-8")
     (folder / "config.json").write_text(
         json.dumps({"suppress_ids": [], "suppress_ids_begin": [220, 50256], "alignment_heads": [[1, 0]]}),

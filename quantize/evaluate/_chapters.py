@@ -52,11 +52,12 @@ def speaker_chapter(results: Sequence[SpeakerResult], comparisons: Sequence[Comp
                 "at 1e-4",
                 "actDCF",
                 "Cllr",
-                "genuine / impostor",
+                "trials",
             ),
             rows,
             f"DCF at a target prior of {SPEAKER_COSTS.target_prior}, both errors priced alike. "
-            "Both costs need calibrated scores; a dash marks a model that has none.",
+            "Both costs need calibrated scores; a dash marks a model that has none. "
+            "Trials: genuine / impostor.",
         )
     )
     if comparisons:
@@ -97,7 +98,7 @@ def _groups(product: SpeakerResult) -> str:
         "EER",
         *(("refused at the threshold", "impostors accepted") if product.llrs else ()),
         "FRR at FAR 1e-3",
-        "genuine / impostor",
+        "trials",
     ]
     finding = ""
     refused: dict[str, Estimate | None] = {n: product.views[n].figures.get("frr") for n in names}
@@ -106,7 +107,9 @@ def _groups(product: SpeakerResult) -> str:
         if first and second:
             finding += f"<p>{_gap(one, first, other, second)}</p>"
     return (
-        "<h3>Who bears the errors?</h3>" + finding + table(heads, rows, "Impostors of the same group only.")
+        "<h3>Who bears the errors?</h3>"
+        + finding
+        + table(heads, rows, "Impostors of the same group only. Trials: genuine / impostor.")
     )
 
 

@@ -13,7 +13,7 @@ from quantize.evaluate.speaker import POOLED
 FEW_TRIALS = 20
 
 _NAMES = {
-    PRODUCT_MODEL: "CAM++ INT8 (on the door)",
+    PRODUCT_MODEL: "CAM++ INT8 (ours)",
     FLOAT_MODEL: "CAM++ float",
     PEER_MODEL: "Resemblyzer",
     POOLED: "everyone",
@@ -36,7 +36,7 @@ p{max-width:74ch;margin:8px 0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;margin:14px 0;font-size:14.5px;font-variant-numeric:tabular-nums;min-width:60%}
 caption{text-align:left;padding-bottom:6px}
-th,td{padding:6px 14px 6px 0;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;
+th,td{padding:6px 11px 6px 0;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;
 white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
 thead th{border-bottom:1.5px solid var(--ink);vertical-align:bottom}

@@ -76,7 +76,8 @@ def calibration_plot(curves: Mapping[str, Detection], limit: float = 10.0) -> st
                 axes.step(claimed, supported, where="post", color=colour, linewidth=1.5, label=label)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         axes.set(xlabel="LLR the system claims", ylabel="LLR the data support (PAV)")
-        axes.legend(loc="upper left", fontsize=8.5)
+        if any(found.reliability for found in curves.values()):
+            axes.legend(loc="upper left", fontsize=8.5)
 
     return _svg(draw, 5.4, 5.0, f"Calibration: {', '.join(curves)}")
 
@@ -104,7 +105,7 @@ def histogram_plot(found: Detection, target: str, nontarget: str, threshold: flo
                 fontsize=8.5,
             )
         axes.set(xlabel=unit, ylabel="share of trials (%)")
-        axes.legend(loc="upper left", fontsize=8.5)
+        axes.legend(loc="best", fontsize=8.5)
 
     return _svg(draw, 5.4, 3.2, f"Scores: {target} and {nontarget}")
 
