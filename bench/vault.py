@@ -159,20 +159,20 @@ def kept_embeddings(options: argparse.Namespace) -> list[list[Matrix]]:
     if options.embeddings and options.embeddings.exists():
         with np.load(options.embeddings) as kept:
             return [list(kept[name]) for name in kept.files]
-    made = embeddings(options.data, options.models or models_dir())
+    made = embeddings(options.data, options.models or models_dir(), options.speakers)
     if options.embeddings:
         np.savez(options.embeddings, *(np.array(vectors) for vectors in made))
     return made
 
 
-def embeddings(data: Path, models: Path) -> list[list[Matrix]]:
+def embeddings(data: Path, models: Path, limit: int | None) -> list[list[Matrix]]:
     """Speakers with five or more bona fide files, files in path order: lists of (192,) unit vectors."""
     model = SpeakerModel.open(Bundle.open(models))
     by_speaker: dict[str, list[Path]] = {}
     for recording in read_manifest(data / "manifest.tsv", data):
         if recording.label == "bonafide" and recording.folder in ("an4", "so762"):
             by_speaker.setdefault(recording.speaker, []).append(data / recording.path)
-    chosen = [files for files in by_speaker.values() if len(files) > ENROLMENT_FILES + 1]
+    chosen = [files for files in by_speaker.values() if len(files) > ENROLMENT_FILES + 1][:limit]
     found = []
     for files in track(chosen, "embed", disable=not sys.stderr.isatty()):
         waves = (soundfile.read(path, dtype="float32")[0] for path in files)
@@ -278,6 +278,7 @@ def main() -> None:
     voices.add_argument("--data", type=Path, required=True)
     voices.add_argument("--models", type=Path)
     voices.add_argument("--embeddings", type=Path, help="an .npz to keep the embeddings in; never commit it")
+    voices.add_argument("--speakers", type=int, help="no more than so many")
     voices.add_argument("--draws", type=int, default=30, help="key pairs for every person")
     options = parser.parse_args()
     result = people(options) if options.kind == "people" else templates(options)
