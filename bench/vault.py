@@ -202,8 +202,8 @@ def d_sys(mated: Matrix, non_mated: Matrix) -> float:
     edges[0], edges[-1] = -1.0 - 1e-6, 1.0 + 1e-6
     p = np.histogram(mated, edges)[0] / len(mated)
     q = np.histogram(non_mated, edges)[0] / len(non_mated)
-    ratio = np.divide(p, q, out=np.full_like(p, np.inf), where=q > 0)
-    local = np.where(ratio > 1, 2 * np.where(np.isinf(ratio), 1.0, ratio / (1 + ratio)) - 1, 0.0)
+    # 2 LR / (1 + LR) - 1 with LR = p / q, where LR > 1
+    local = np.divide(p - q, p + q, out=np.zeros(len(p)), where=p > q)
     return float((p * local).sum())
 
 

@@ -20,7 +20,7 @@ from tpm2_pytss import (
     TPMA_OBJECT,
     TSS2_Exception,
 )
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_EO, TPM2_RH, TPM2_SE, TPM2_ST
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_EO, TPM2_RC, TPM2_RH, TPM2_SE, TPM2_ST
 from tpm2_pytss.types import (
     TPMS_NV_PUBLIC,
     TPMS_SENSITIVE_CREATE,
@@ -36,13 +36,14 @@ from device.secure_store import (
     Store,
     StoreError,
     TpmBusyError,
+    TpmLockedError,
     open_store,
     verify_receipt,
 )
 from device.secure_store.policy import SignedPolicy, sealing_policy, sign_policy
 from device.secure_store.quote import Quote, verify_quote
 from device.secure_store.signing import verify_es256
-from device.secure_store.tpm import Release, authority_name
+from device.secure_store.tpm import Release, Tpm, authority_name
 from device.secure_store.tpm_keystore import TpmKeystore
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.secure_store.swtpm import SwTpm
@@ -403,3 +404,40 @@ def test_our_policy_digests_are_the_tpms(unit: Opener, swtpm: SwTpm) -> None:
         )
         assert bytes(tpm.policy_get_digest(trial)) == sealing_policy(authority_name(authority), name, 5)
         tpm.flush_context(trial)
+
+
+def test_a_tpm_that_asks_for_patience_is_asked_again(swtpm: SwTpm) -> None:
+    """TPM_RC_RETRY means that the command was not carried out; a lost connection does not say so."""
+    tpm, calls = Tpm(swtpm.tcti, 0x8100_5A00), []
+
+    def put_off(_: ESAPI) -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            raise TSS2_Exception(TPM2_RC.RETRY)
+        return "done"
+
+    assert tpm.run(put_off) == "done"
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        (TPM2_RC.RETRY, TpmBusyError),
+        (TPM2_RC.LOCKOUT, TpmLockedError),
+        (TPM2_RC.POLICY_FAIL, SealPolicyError),
+        (TPM2_RC.INTEGRITY, SealPolicyError),
+        (TPM2_RC.FAILURE, StoreError),
+        (0x000A000A, TpmBusyError),  # the TCTI's I/O error
+    ],
+)
+def test_every_answer_of_the_tpm_has_one_meaning_for_the_operator(
+    swtpm: SwTpm, code: int, meaning: type[StoreError]
+) -> None:
+    def refuse(_: ESAPI) -> None:
+        raise TSS2_Exception(code)
+
+    with pytest.raises(StoreError) as raised:
+        Tpm(swtpm.tcti, 0x8100_5A00).run(refuse)
+    assert type(raised.value) is meaning
+    assert "\n" not in str(raised.value)
