@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -12,14 +13,18 @@ from pathlib import Path
 
 import click
 
+from device.errors import DeviceError
+from device.settings import load, state_dir
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
+from sync.command_line import host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import Signer, unit_id
 from sync.keys import FileSigner
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
+from sync.unit_keys import unit_keystore
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -29,16 +34,14 @@ log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--unit", required=True, help="This unit, as site/unit.")
-@click.option(
-    "--outbox", "path", required=True, type=click.Path(path_type=Path), help="The audit log's file."
-)
+@click.option("--unit", help="This unit, as site/unit; else from the unit's settings.")
+@click.option("--outbox", "path", type=FILE, help="The audit log's file; else the unit's own.")
 @click.option("--broker", required=True, metavar="HOST:PORT", help="The site's MQTT broker.")
 @click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
 @click.option("--cert", required=True, type=FILE, help="This unit's certificate (PEM).")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--registry-key", required=True, type=FILE, help="Who signs receipts (PEM).")
-@click.option("--audit-key", required=True, type=FILE, help="Signs heads where no TPM does.")
+@click.option("--audit-key", type=FILE, help="Signs heads; else the unit's TPM or key store does.")
 @click.option(
     "--window", default=4, show_default=True, type=click.IntRange(1, 100), help="Batches under way."
 )
@@ -48,14 +51,14 @@ log = logging.getLogger(__name__)
 @click.option("--once", is_flag=True, help="Stop when everything has a receipt; exit code 1 if not in time.")
 @click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for --once.")
 def sync(
-    unit: str,
-    path: Path,
+    unit: str | None,
+    path: Path | None,
     broker: str,
     ca: Path,
     cert: Path,
     key: Path,
     registry_key: Path,
-    audit_key: Path,
+    audit_key: Path | None,
     window: int,
     receipt_timeout: float,
     once: bool,
@@ -69,15 +72,24 @@ def sync(
         --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    name = unit_id(unit)
+    settings = load() if None in (unit, path, audit_key) else None
+    name = unit_id(unit or (settings.door.unit if settings else ""))
+    path = path or state_dir() / "audit" / "outbox.db"
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    link_settings = LinkSettings(host, port, unit, TlsFiles(ca, cert, key))
+    link_settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key))
     reactor = Reactor()
-    signer: Signer = FileSigner.load_or_create(audit_key)
-    with Outbox(path, unit=unit, doors=(), now_ms=wall_ms) as outbox:
+    with contextlib.ExitStack() as stack:
+        keystore = "software"
+        signer: Signer
+        if audit_key is not None:
+            signer = FileSigner.load_or_create(audit_key)
+        else:
+            held = stack.enter_context(contextlib.closing(unit_keystore(settings or load())))
+            signer, keystore = held.audit_signer(), held.kind
+        outbox = stack.enter_context(Outbox(path, unit=name, doors=(), now_ms=wall_ms))
         try:
             link = reactor.link(
                 link_settings,
@@ -92,7 +104,7 @@ def sync(
                 now_s=time.monotonic,
                 time_ms=wall_ms,
                 settings=AgentSettings(window=window, receipt_timeout_s=receipt_timeout),
-                facts={"software": version("ostiary"), "keystore": "software"},
+                facts={"software": version("ostiary"), "keystore": keystore},
             )
             done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None)
             if link.connected:
@@ -108,8 +120,8 @@ def _run(agent: Agent, reactor: Reactor, stop: threading.Event, until: float | N
     while not stop.is_set():
         try:
             agent.step()
-        except SyncError as err:
-            # A damaged log is the operator's to look at; being silent would only hide it.
+        except (SyncError, DeviceError) as err:
+            # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
             stop.wait(WAIT_AFTER_FAULT_S)
         reactor.poll(SEND_EVERY_S)
@@ -119,22 +131,3 @@ def _run(agent: Agent, reactor: Reactor, stop: threading.Event, until: float | N
             if time.monotonic() > until:
                 return False
     return False
-
-
-def wall_ms() -> int:
-    """UTC now, in milliseconds: the clock of every command line, passed down from here."""
-    return time.time_ns() // 1_000_000
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise click.UsageError("a broker is given as HOST:PORT")
-    return host, int(port)
-
-
-def read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as err:
-        raise SyncError(f"cannot read {path}: {err.strerror or err}") from err

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.bundle import key_from_bytes, key_to_der
-from sync.cli import host_and_port, read_file, wall_ms
+from sync.command_line import host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from device.secure_store.software import SoftwareKeystore
+from device.secure_store.store import FOLDER
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
+from sync.outbox import Outbox
+from tests.sync.parts import DOORS, Clock, event
 from tests.sync.services import NOW, Mosquitto
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -55,3 +59,30 @@ def test_simulated_units_arrive_and_their_export_verifies(registry: tuple[Path, 
     assert subprocess.run([*OSTIARY, "audit", "verify", str(bundle)], check=False).returncode == 0
     alarms = subprocess.run([*OSTIARY, "registry", "alarms", *database], check=False)
     assert alarms.returncode == 0
+
+
+def test_a_unit_with_its_own_key_store_sends_its_log(
+    registry: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, port = registry
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(folder / "state"))
+    database = ["--database", f"sqlite:///{folder}/r.db"]
+    store = folder / "state" / FOLDER
+    store.mkdir(parents=True)
+    SoftwareKeystore(store / "software").close()
+    unit, key = "site-1/unit-1", folder / "unit.pem"
+    subprocess.run([*OSTIARY, "fleet", "unit-key", "-o", str(key)], check=True)
+    subprocess.run([*OSTIARY, "registry", "register", unit, "--key", str(key), *database], check=True)
+    with Outbox(folder / "state/audit/outbox.db", unit=unit, doors=DOORS, now_ms=Clock()) as outbox:
+        for number in range(7):
+            outbox.append(event(number))
+    files = Authority.open(folder / "pki", NOW).issue(unit, NOW)
+    command = [*OSTIARY, "sync", "--once", "--broker", f"127.0.0.1:{port}", "--ca", str(files.ca)]
+    command += ["--cert", str(files.certificate), "--key", str(files.key)]
+    subprocess.run([*command, "--registry-key", str(folder / "receipts.pem")], check=True, timeout=90)
+    bundle = folder / "unit.bundle"
+    export = [*OSTIARY, "registry", "export", "--form", "bundle", "--unit", unit, "-o", str(bundle)]
+    subprocess.run([*export, *database], check=True)
+    verify = [*OSTIARY, "audit", "verify", str(bundle), "--key", str(key), "--unit", unit, "--json"]
+    report = json.loads(subprocess.check_output(verify))
+    assert (report["sound"], report["events"]) == (True, 7)

@@ -1,0 +1,29 @@
+"""What the command lines share: the clock, addresses, files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from sync.errors import SyncError
+
+
+def wall_ms() -> int:
+    """UTC now, in milliseconds: the clock of every command line, passed down from here."""
+    return time.time_ns() // 1_000_000
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError("a broker is given as HOST:PORT")
+    return host, int(port)
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SyncError(f"cannot read {path}: {err.strerror or err}") from err
