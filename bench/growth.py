@@ -68,13 +68,18 @@ def measured(
 
 
 def fill(store: Store, dice: random.Random, start: int, count: int) -> None:
-    """Rows of units that send nothing more: the ballast a registry collects over months."""
+    """Rows of units that send nothing more: the ballast a registry collects over months.
+
+    A few hundred events are used again and again under new numbers: only their size matters here.
+    """
+    made = [simulated_event(dice, TENANT_KEY, now_ms(), 0) for _ in range(300)]
+    bodies = [Record(unit_id("old/unit"), 1_000_000, event).to_bytes() for event in made]
+    names = [unit_id(f"old-{number}/unit-{number}") for number in range(700)]
     while count > 0:
         rows = []
         for _ in range(min(FILL, count)):
-            unit = unit_id(f"old-{start % 100}/unit-{start % 7}")
-            record = Record(unit, start // 700 + 1, simulated_event(dice, TENANT_KEY, now_ms(), 0))
-            rows.append((record, record.to_bytes()))
+            place = start % 300
+            rows.append((Record(names[start % 700], start // 700 + 1, made[place]), bodies[place]))
             start += 1
         with store.transaction() as db:
             store.add_events(db, rows, now_ms())
