@@ -228,10 +228,14 @@ class History:
         self._write(replace(self._state, failures=failures, positions=positions))
 
     def pardon(self, subject: str) -> bool:
-        """An admin enables a claim again; False when it had no failures."""
-        if subject not in self._state.failures:
+        """An admin enables a claim again and forgets where that person is; False when nothing was held."""
+        uid = subject.removeprefix("person:")
+        if subject not in self._state.failures and uid not in self._state.positions:
             return False
-        self.settle((subject,))
+        if subject != uid:
+            self.forget(uid)
+        else:
+            self.settle((subject,))
         return True
 
     def failing(self) -> Mapping[str, int]:

@@ -294,6 +294,13 @@ def test_anti_passback_survives_a_reboot_and_a_clock_set_back(world):
     assert world.attempt(door="airlock").outcome is Outcome.PASSBACK_DETECTED
 
 
+def test_a_pardon_lets_a_person_in_again_whom_a_wrong_clock_keeps_inside(world):
+    assert world.attempt(door="airlock").opens
+    world.wall -= timedelta(days=300)
+    assert world.history.pardon("person:anna")
+    assert world.attempt(door="airlock").opens
+
+
 def test_lock_down_closes_a_door_to_all_but_those_named_and_survives_a_reboot(world):
     world.history.lock_down("*", True)
     world.reboot()
