@@ -32,6 +32,7 @@ def build(
     *,
     only: Iterable[str] = (),
     folder: Path | None = None,
+    origin: bool = False,
     tick: Tick | None = None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
@@ -51,7 +52,7 @@ def build(
         digest = _digest(recipe)
         entry = kept.get(recipe.role)
         if entry is None or entry.recipe != digest or not _intact(directory, entry):
-            entry = _make(recipe, digest, directory, Kitchen(folder, report))
+            entry = _make(recipe, digest, directory, Kitchen(folder, report, origin))
         kept[recipe.role] = _stated(entry, settings)
         manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
         _publish(directory, manifest)

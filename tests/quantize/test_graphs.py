@@ -109,18 +109,12 @@ def campplus_in_numpy(w: dict[str, np.ndarray], features: np.ndarray) -> np.ndar
             y = conv(relu(norm(x, f"{p}.nonlinear1.batchnorm")), w[f"{p}.linear1.weight"], 0)
             y = relu(norm(y, f"{p}.nonlinear2.batchnorm"))
             local = conv(y, w[f"{p}.cam_layer.linear_local.weight"], (size - 1) // 2 * dilation, 1, dilation)
-            context = np.stack(
-                [y[:, t // 100 * 100 :][:, :100].mean(axis=1) for t in range(y.shape[1])], axis=1
-            )
-            context += y.mean(axis=1, keepdims=True)
-            mask = relu(
-                conv(context, w[f"{p}.cam_layer.linear1.weight"], 0)
-                + w[f"{p}.cam_layer.linear1.bias"][:, None]
-            )
-            mask = (
-                conv(mask, w[f"{p}.cam_layer.linear2.weight"], 0) + w[f"{p}.cam_layer.linear2.bias"][:, None]
-            )
-            x = np.concatenate([x, local * sigmoid(mask)])
+            segments = [y[:, t // 100 * 100 :][:, :100].mean(axis=1) for t in range(y.shape[1])]
+            mask = np.stack(segments, axis=1) + y.mean(axis=1, keepdims=True)
+            for part, last in (("linear1", relu), ("linear2", sigmoid)):
+                cam = f"{p}.cam_layer.{part}"
+                mask = last(conv(mask, w[f"{cam}.weight"], 0) + w[f"{cam}.bias"][:, None])
+            x = np.concatenate([x, local * mask])
         p = f"xvector.transit{number}"
         x = conv(relu(norm(x, f"{p}.nonlinear.batchnorm")), w[f"{p}.linear.weight"], 0)
     x = relu(norm(x, "xvector.out_nonlinear.batchnorm"))
