@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ REQUIREMENTS = REPOSITORY / "bench" / "peers-requirements.txt"
 ENVIRONMENT = REPOSITORY / ".venv-peers"
 WITHOUT_DEPENDENCIES = "Resemblyzer==0.1.4"
 INSTALL_TIMEOUT_S = 3600.0
+STOP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ def race(
     with ExitStack() as stack:
         workers = {}
         for contender in CONTENDERS:
-            workers[contender.key] = stack.enter_context(_Worker(contender, files, sentences, threads))
+            # A file and not a pipe: libraries write much, and nobody reads it until something fails.
+            complaints = stack.enter_context(tempfile.TemporaryFile())
+            worker = _Worker(contender, files, sentences, threads, complaints)
+            workers[contender.key] = stack.enter_context(worker)
             tick()
         for turn in range(rounds):
             for key, worker in workers.items():
@@ -143,16 +148,22 @@ class _Worker:
     """One contender's process. Audio goes to it through a pipe and is never written."""
 
     def __init__(
-        self, contender: Contender, files: Files, sentences: Sequence[Sentence], threads: int
+        self,
+        contender: Contender,
+        files: Files,
+        sentences: Sequence[Sentence],
+        threads: int,
+        complaints: Any,
     ) -> None:
         ours = contender.key.startswith("ours-")
         python = Path(sys.executable) if ours else ENVIRONMENT / "bin" / "python"
         self._label = contender.label
+        self._complaints = complaints
         self._process = subprocess.Popen(
             [str(python), str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
             cwd=REPOSITORY,
         )
         waves = [sentence.utterance.wave() for sentence in sentences]
@@ -195,15 +206,21 @@ class _Worker:
             pipe.write(data)
             pipe.flush()
         except OSError as err:
-            raise BenchError(f"{self._label} stopped; delete .venv-peers and try again") from err
+            raise self._stopped() from err
 
     def _read(self) -> dict[str, Any]:
         line = self._pipe(self._process.stdout).readline()
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError as err:
-            raise BenchError(f"{self._label} gave no answer; delete .venv-peers and try again") from err
+            raise self._stopped() from err
         return answer
+
+    def _stopped(self) -> BenchError:
+        self._process.wait(timeout=STOP_TIMEOUT_S)
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        return BenchError(f"{self._label} stopped: {lines[-1] if lines else 'it gave no reason'}")
 
     @staticmethod
     def _pipe(pipe: Any) -> BinaryIO:

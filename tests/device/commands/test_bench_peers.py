@@ -7,10 +7,21 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from device.commands._bench_measure import Spread
-from device.commands._bench_peers import BOARDS, CONTENDERS, REQUIREMENTS, Row, _ctranslate2_folder
+from device.audio import AudioSettings
+from device.commands._bench_measure import BenchError, Spread
+from device.commands._bench_peers import (
+    BOARDS,
+    CONTENDERS,
+    REQUIREMENTS,
+    Files,
+    Row,
+    _ctranslate2_folder,
+    race,
+)
 from device.commands._bench_peers_show import document, plot, show, write
+from device.commands._bench_speech import packaged_sentences
 from device.commands.bench import bench
+from tests.speech import Reading
 
 
 @pytest.fixture
@@ -54,6 +65,15 @@ def test_the_plot_and_the_figures_are_written_where_asked(found: dict[str, objec
     assert json.loads((tmp_path / "new" / "peers.json").read_text()) == json.loads(json.dumps(found))
     assert plot(found) == (tmp_path / "new" / "peers.svg").read_text()
     assert "whisper.cpp defaults" in plot(found)
+
+
+def test_a_contender_that_fails_says_why_in_one_line(tmp_path: Path, reader: list[Reading]) -> None:
+    sentences = packaged_sentences(3.0, AudioSettings(), reader[0].path.parent)[:1]
+    files = Files(*[tmp_path] * 5)
+    with pytest.raises(BenchError, match="ours: CAM") as caught:
+        race(files, sentences, 1, 1, lambda: None)
+    assert "manifest.json is missing" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_out_without_peers_is_a_usage_error(tmp_path: Path) -> None:
