@@ -4,11 +4,11 @@
     $P collect --data DIR --model FILE --half fit --out fit.jsonl
     $P collect --data DIR --model FILE --half test --out test.jsonl
     $P noise --data DIR --model FILE --out noise.jsonl
-    $P fit fit.jsonl                   # the weights of device.models.transcriber.Fusion
+    $P fit fit.jsonl                  # the weights of Fusion
     $P report test.jsonl noise.jsonl   # error rates with intervals by speaker
 
-Speakers are split by the parity of SHA-256(speaker): even ones fit, odd ones test. Trials: each recording with
-its own text (right), with one word replaced (near), with another recording's text of its corpus (wrong).
+Speakers are split by the parity of SHA-256(speaker): even ones fit, odd ones test. Trials: each recording
+with its own text (right), with one word replaced (near), with another text of its corpus (wrong).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def spoken(data: Path, half: str) -> list[dict[str, str]]:
 
 
 def trials(rows: list[dict[str, str]], every_near: int, every_wrong: int) -> Iterator[Trial]:
-    """Every trial of these recordings, in an order that any beginning of which is a fair sample."""
+    """Every trial of these recordings; any beginning of it is a fair sample."""
     dice = random.Random(7)
     order = sorted(rows, key=lambda row: hashlib.sha256(row["path"].encode()).digest())
     for at, row in enumerate(order):
@@ -74,7 +74,8 @@ def collect(options: argparse.Namespace) -> None:
             wave = read(options.data / row["path"])
             clues, transcript = transcriber.clues(wave, phrase)
             record = {
-                "kind": kind, "corpus": row["path"].split("/")[0], "speaker": row["speaker"], "path": row["path"],
+                "kind": kind, "corpus": row["path"].split("/")[0], "speaker": row["speaker"],
+                "path": row["path"],
                 "phrase": phrase, "transcript": transcript, "seconds": len(wave) / RATE_HZ, **asdict(clues),
             }  # fmt: skip
             out.write(json.dumps(record) + "\n")
@@ -157,8 +158,7 @@ def weights(records: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
 def bounded(record: dict[str, Any]) -> list[float]:
     """The clues as Fusion bounds them, found by asking Fusion itself."""
     clues = clues_of(record)
-    units = (Fusion(0.0, 1.0, 0.0, 0.0), Fusion(0.0, 0.0, 1.0, 0.0), Fusion(0.0, 0.0, 0.0, 1.0))
-    return [unit.score(clues) for unit in units]
+    return [Fusion(0.0, *unit).score(clues) for unit in np.eye(4).tolist()]
 
 
 def logistic(
@@ -183,7 +183,8 @@ def fit(options: argparse.Namespace) -> None:
     b = logistic(x, y, weights(records), options.ridge)
     speakers = len({one["speaker"] for one in records})
     print(f"# {len(records)} trials of {speakers} speakers; ridge {options.ridge}")
-    print(f"Fusion(offset={b[3]:.3f}, deficit={b[0]:.4f}, worst_token={b[1]:.4f}, worst_word={b[2]:.4f})")
+    deficit, token, word, agreed, offset = b
+    print(f"Fusion({offset:.3f}, {deficit:.4f}, {token:.4f}, {word:.4f}, {agreed:.4f})")
 
 
 def report(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from device.vocabulary import (
     INVENTED,
     LETTERS,
     NATO,
+    ORDINALS,
     SCALES,
     TEENS,
     TENS,
@@ -28,6 +29,7 @@ MAX_PHRASE_WORDS = 40
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
 _PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
+_ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 
 
@@ -38,12 +40,14 @@ def normalise(text: str) -> Tokens:
     and a stammered word counts once; repeated digits and letters stay, for codes need them.
     """
     words: list[str] = []
-    for raw in _WORD.findall(text.replace("’", "'")):
+    for raw in _WORD.findall(_ORDINAL_END.sub("", text.replace("’", "'"))):
         word = raw.lower().replace("'", "")
         if raw.isdigit() or len(word) == 1:
             words.append(word)
         elif word in NATO:
             words.append(NATO[word])
+        elif word in ORDINALS:
+            words.append(ORDINALS[word])
         elif word in ABBREVIATIONS:
             words.append(ABBREVIATIONS[word])
         elif _spelled(raw, text):

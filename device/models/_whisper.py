@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import struct
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,22 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
-from device.models._whisper_params import LIBRARY_VERSION, FullParams, LogitsFilter, layout_agrees
+from device.models._whisper_params import (
+    LIBRARY_VERSION,
+    ContextParams,
+    FullParams,
+    LogitsFilter,
+    layout_agrees,
+)
 from device.phrase import before_loop
 
 Wave = npt.NDArray[np.float32]
 
 RATE_HZ = 16_000
+MAGIC = 0x67676D6C
 FRAMES_PER_S = 50
-MARGIN_FRAMES = 64
+MARGIN_FRAMES = 200
+"""Whisper learnt on windows that end in silence: with 64 frames half of them loop, with 200 a tenth."""
 MAX_DECODERS = 8
 MAX_SENTENCES = MAX_DECODERS - 1
 TEMPERATURE = 0.25
@@ -104,7 +113,13 @@ class Whisper:
         self._library = _load_library()
         self._lock = threading.Lock()
         self._threads = threads
-        self._context = self._library.whisper_init_from_file(str(model).encode())
+        _check_header(model)
+        options = self._library.whisper_context_default_params()
+        options.use_gpu = False
+        # Flash attention pads the audio context to 256 frames with whatever the last utterance left there,
+        # so the same sound would score differently each time (measured, whisper.cpp 1.8.5).
+        options.flash_attn = False
+        self._context = self._library.whisper_init_from_file_with_params(str(model).encode(), options)
         if not self._context:
             raise WhisperError(f"cannot load {model.name}; run `ostiary models build`")
         self._vocabulary = self._library.whisper_n_vocab(self._context)
@@ -203,6 +218,8 @@ class Whisper:
 
 def _note_and_force(slot: _Slot, logits: npt.NDArray[np.float32], at: int, end: int, free_cap: int) -> None:
     """Note what the model thought of the next word, then leave it no choice but that word."""
+    if slot.script is None and at == 0:
+        logits[end] = -np.inf  # as every Whisper decoder does: something was said, and we are to say what
     best = int(logits.argmax())
     top = float(logits[best])
     log_sum = math.log(float(np.exp((logits - top) * np.float32(TEMPERATURE)).sum()))
@@ -233,6 +250,19 @@ def _only(logits: npt.NDArray[np.float32], token: int) -> None:
     logits[token] = 0.0
 
 
+def _check_header(model: Path) -> None:
+    """whisper.cpp ends the whole process on some damaged files, so the sizes are looked at first."""
+    try:
+        with model.open("rb") as stream:
+            found = struct.unpack("<12i", stream.read(48))
+    except (OSError, struct.error) as err:
+        raise WhisperError(f"cannot read {model.name}; run `ostiary models build`") from err
+    magic, vocabulary, audio_ctx, _, _, _, text_ctx, _, _, _, mels, _ = found
+    small = all(0 < size <= 2048 for size in found[2:11])
+    if (magic, audio_ctx, text_ctx, mels) != (MAGIC, 1500, 448, 80) or not small or vocabulary > 52_000:
+        raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
+
+
 def _load_library() -> ctypes.CDLL:
     """The libwhisper that pywhispercpp's extension has loaded, with typed entry points and a silent log."""
     # OpenMP threads that spin while they wait for each other stall for seconds when the cores are busy.
@@ -254,7 +284,9 @@ def _load_library() -> ctypes.CDLL:
     library.whisper_full_default_params.restype = FullParams
     if not layout_agrees(library.whisper_full_default_params(0)):
         raise WhisperError("this build of whisper.cpp lays its parameters out differently; run scripts/setup")
-    library.whisper_init_from_file.restype = ctypes.c_void_p
+    library.whisper_context_default_params.restype = ContextParams
+    library.whisper_init_from_file_with_params.restype = ctypes.c_void_p
+    library.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParams]
     for name in ("whisper_n_vocab", "whisper_token_eot", "whisper_token_not", "whisper_free"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
     library.whisper_token_to_str.argtypes = [ctypes.c_void_p, ctypes.c_int]

@@ -19,6 +19,20 @@ LogitsFilter = ctypes.CFUNCTYPE(
 )
 
 
+class ContextParams(ctypes.Structure):
+    _fields_ = [
+        ("use_gpu", ctypes.c_bool),
+        ("flash_attn", ctypes.c_bool),
+        ("gpu_device", ctypes.c_int),
+        ("dtw_token_timestamps", ctypes.c_bool),
+        ("dtw_aheads_preset", ctypes.c_int),
+        ("dtw_n_top", ctypes.c_int),
+        ("dtw_n_heads", ctypes.c_size_t),
+        ("dtw_heads", ctypes.c_void_p),
+        ("dtw_mem_size", ctypes.c_size_t),
+    ]
+
+
 class VadParams(ctypes.Structure):
     _fields_ = [
         ("threshold", ctypes.c_float),

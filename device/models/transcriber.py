@@ -29,7 +29,9 @@ MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
 MAX_PHRASE_CHARACTERS = 400
 WORD_LIMIT_NATS = 8.0
-LOOP_AGREEMENT = 0.5
+MAX_FORMS = 3
+LOOP_AGREEMENT = 0.3
+LOOP_TOKEN_NATS = -4.0
 
 
 class WordsError(DeviceError):
@@ -55,18 +57,22 @@ class Clues:
 
     @property
     def credible(self) -> bool:
-        """False for silence and inventions, and for a loop whose first round is not half the phrase."""
-        return not self.invented and not (self.looped and self.agreement < LOOP_AGREEMENT)
+        """False for silence and inventions, and for a loop that neither says half of the phrase in its first
+        round nor leaves each of the phrase's own tokens about as likely as the model's favourite.
+        """
+        said = self.agreement >= LOOP_AGREEMENT or self.worst_token_nats > LOOP_TOKEN_NATS
+        return not self.invented and not (self.looped and not said)
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
     """Weighs the clues into one score, an LLR where it was fitted (docs/adr/0002-phrase-evidence.md)."""
 
-    offset: float = 5.9
-    deficit: float = 0.19
-    worst_token: float = 0.45
-    worst_word: float = 1.0
+    offset: float = 2.442
+    deficit: float = 0.1701
+    worst_token: float = 0.1216
+    worst_word: float = 0.7174
+    agreement: float = 2.1905
 
     def score(self, clues: Clues) -> float:
         """The weighted sum; each clue is bounded first, for beyond these ends more of it proves no more."""
@@ -75,6 +81,7 @@ class Fusion:
             + self.deficit * max(-40.0, clues.deficit_nats)
             + self.worst_token * max(-12.0, clues.worst_token_nats)
             + self.worst_word * max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, clues.worst_word_nats))
+            + self.agreement * clues.agreement
         )
 
 
@@ -111,6 +118,9 @@ class Transcriber:
         self._fusion = Fusion()
         self._calibration = calibration or Calibration(1.0, 0.0)
         self._first: dict[str, int] = {}
+        # The first call allocates; better now than at the first attempt.
+        one = Sentence(self._whisper.tokens(" one"))
+        self._whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [one] * MAX_FORMS)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.

@@ -35,6 +35,8 @@ from device.phrase import (
         ("1 5 O 4", "one five zero four"),
         ("September 15, 1965", "september fifteen nineteen sixty five"),
         ("Twenty, twenty-one", "2021"),
+        ("July 12th, 1969", "july twelfth nineteen sixty nine"),
+        ("Mr. Jones", "mister jones"),
         ("I'm sure, um, that's it", "im sure thats it"),
         ("make make sure", "make sure"),
     ],

@@ -147,6 +147,14 @@ def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> Non
         Transcriber(tmp_path / "none.bin")
 
 
+def test_a_truncated_model_is_refused(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.bin"
+    with Bundle.open(models).path("words").open("rb") as whole:
+        path.write_bytes(whole.read(5_000_000))
+    with pytest.raises(WhisperError):
+        Transcriber(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"lmgg" + b"\xff" * 100])
 def test_a_damaged_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.bin"
