@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from device.door import Door
 from device.doorkeeper import Doorkeeper
 from device.history import History
 from device.judge import Evidence, Judge
-from device.models.bundle import Bundle
+from device.models import shelf
 from device.models.sessions import OnnxSession
 from device.models.speaker import SpeakerModel
 from device.models.spoof import SpoofCard, SpoofDetector
@@ -43,6 +44,8 @@ from sync.outbox import Outbox
 RULES_FILE = "rules.toml"
 AUDIT_FILE = Path("audit") / "outbox.db"
 HISTORY_FILE = "history"
+
+_LOG = logging.getLogger("ostiary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
 @contextmanager
 def open_judge(models: Path, settings: Settings) -> Iterator[Judge]:
     """The three checks on the verified bundle in `models`. Raises ModelError when it must not be used."""
-    bundle = Bundle.open(models)
+    bundle = shelf.active(models, notify=_LOG.warning)
     threads = settings.judge.threads
     with ExitStack() as parts:
         words = Transcriber(bundle.path("words"), version=bundle.version("words"), threads=threads)

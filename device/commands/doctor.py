@@ -94,9 +94,12 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.models.bundle import Bundle
+    from device.models import shelf
 
-    bundle = Bundle.open(models_dir())
+    told: list[str] = []
+    bundle = shelf.active(models_dir(), told.append)
+    if told:
+        raise DeviceError(told[0])
     return f"bundle {bundle.manifest.version}, " + ", ".join(e.version for e in bundle.manifest.files)
 
 
