@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[Any, str], Any]
+HELD: list[Any] = []
 
 
 def main() -> None:
@@ -81,8 +82,10 @@ def ours_judge(job: dict[str, Any]) -> Work:
     from device.audio.utterance import Quality, Utterance
     from device.settings import load
 
-    # Held open until the process ends.
-    judge = open_judge(Path(job["models"]), load()).__enter__()
+    # Held open until the process ends; dropped, it would close the judge with it.
+    held = open_judge(Path(job["models"]), load())
+    judge = held.__enter__()
+    HELD.append(held)
     template = np.full(192, 192**-0.5, dtype=np.float32)
     quality = Quality(3.0, 30.0, 0.0, -20.0, 8000.0)
 
