@@ -11,6 +11,7 @@ import hmac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
 from device.challenge import Binding, Challenge, ChallengeBook, ChallengeError
 from device.claims import Identification
@@ -18,6 +19,7 @@ from device.clock import Now
 from device.errors import DeviceError
 from device.history import History, HistoryError, Position
 from device.judge import Evidence
+from device.phrase import normalise
 from device.policy import (
     Decision,
     Mac,
@@ -179,13 +181,15 @@ class Doorkeeper:
         # 3. Charged before the evidence is looked at.
         subject = self._subject(door_name, uid)
         self._history.charge(subject, now.monotonic_s)
+        who = identified.uid if identified is not None and not uid else uid
+        duress = False
+        if isinstance(heard, Evidence) and self._duress(who, heard.transcript):
+            duress, heard = True, _without_duress_word(heard, challenge.phrase, risk.thresholds)
         decision = self._judged(heard, risk, door_name, uid, now, identified)
         granted = decision.outcome is Outcome.GRANTED
         if not granted and not decision.counts_as_failure:
             self._history.refund(subject)
-            return decision
-        who = identified.uid if identified is not None and not uid else uid
-        duress = isinstance(heard, Evidence) and self._duress(who, heard.transcript)
+            return replace(decision, silent_alarm=duress)
         if not granted:
             return replace(decision, silent_alarm=duress)
         if who != uid and (barred := self._barred(door_name, who, risk, now)) is not None:
@@ -368,6 +372,18 @@ class Doorkeeper:
 
 def _stricter(limits: Thresholds, identified: Identification) -> Thresholds:
     return replace(limits, voice_llr=identified.threshold_llr(limits.voice_llr), step_up_margin_llr=0.0)
+
+
+def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:
+    """The evidence with the extra word forgiven: it lowers the phrase's score, for it was not in the phrase.
+
+    Then, and only then, four of five words of the phrase in the transcript, in order, stand in for the score.
+    """
+    wanted, said = normalise(phrase), normalise(heard.transcript)
+    blocks = SequenceMatcher(None, wanted, said, autojunk=False).get_matching_blocks()
+    if sum(block.size for block in blocks) < 0.8 * len(wanted) or not math.isfinite(heard.phrase_llr):
+        return heard
+    return replace(heard, phrase_llr=max(heard.phrase_llr, limits.phrase_llr))
 
 
 def _locked_down() -> Decision:

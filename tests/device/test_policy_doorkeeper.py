@@ -348,6 +348,25 @@ def test_the_duress_word_alarms_even_when_the_door_stays_locked(world):
     assert world.attempt(heard=evidence(transcript="compass")).silent_alarm
 
 
+def says(world: World, keep: int, extra: str, phrase_llr: float = -4.0) -> Decision:
+    """Anna says the first `keep` words of the phrase and one more; the words check minds the extra word."""
+    challenge = world.greet()
+    words = challenge.phrase.split()[:keep]
+    return world.answer(challenge, evidence(phrase=phrase_llr, transcript=" ".join([*words, extra])))
+
+
+def test_the_duress_word_is_not_held_against_the_phrase_it_follows(world):
+    assert says(world, 5, "compass").outcome is Outcome.DURESS
+    assert says(world, 4, "compass").outcome is Outcome.DURESS
+
+
+def test_the_duress_word_does_not_stand_in_for_the_phrase(world):
+    decision = says(world, 3, "compass")
+    assert (decision.outcome, decision.silent_alarm) == (Outcome.DENIED_PHRASE, True)
+    assert says(world, 5, "river").outcome is Outcome.DENIED_PHRASE
+    assert not says(world, 5, "compass", phrase_llr=math.nan).opens
+
+
 def test_another_persons_duress_word_is_just_a_word(world):
     assert world.attempt("bruno", heard=evidence(transcript="compass")).outcome is Outcome.GRANTED
 
