@@ -28,7 +28,7 @@ READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
 ENROLMENT = ("0870", "0890", "0920")
 SENTENCE = "he was not an ill disposed young man"
 OTHER_SENTENCE = "he might even have been made amiable himself"
-CARDS = "eight of spades four of clubs seven of hearts"
+CARDS = "four queen of clubs"
 UID = "reader-1"
 
 
@@ -126,7 +126,7 @@ def _scenes(folder: Path) -> list[Scene]:
     spoof, quality = frozenset({Outcome.DENIED_SPOOF}), frozenset({Outcome.DENIED_QUALITY})
     first = _speech("librivox", READER.format("0880"))
     second = _speech("librivox", READER.format("0930"))
-    cards = _speech("cards", "005.wav")
+    cards = _speech("cards", "002.wav")
     return [
         Scene("the reader, the right words", SENTENCE, first, granted),
         Scene("the reader, another sentence", OTHER_SENTENCE, second, granted),

@@ -36,7 +36,7 @@ def test_the_right_person_is_granted_and_all_evidence_is_reported(
 def test_each_wrong_attempt_is_denied_for_its_own_reason(
     enrolled: Ostiary, reader: list[Reading], other_reader: list[Reading], synthetic_voice: SyntheticVoice
 ) -> None:
-    right, cards = reader[4], other_reader[4]
+    right, cards = reader[4], other_reader[1]
     cases = {
         "DENIED_PHRASE": ("4711", reader[1].text, right.path),
         "DENIED_VOICE": ("4711", cards.text, cards.path),
@@ -101,7 +101,7 @@ def test_two_recordings_are_too_few_to_enrol(ostiary: Ostiary, reader: list[Read
 def test_two_people_cannot_be_enrolled_as_one(
     ostiary: Ostiary, reader: list[Reading], other_reader: list[Reading]
 ) -> None:
-    ran = ostiary("enroll", "4711", reader[0].path, reader[2].path, other_reader[4].path)
+    ran = ostiary("enroll", "4711", reader[0].path, reader[2].path, other_reader[1].path)
     assert ran.code == 3
     assert "does not sound like the others" in ran.err
 
@@ -120,7 +120,7 @@ def test_score_compares_without_touching_a_store(
     enrolment = ("--enroll", *(reader[n].path for n in (0, 2, 3)))
     same = ostiary("score", *enrolment, "--probe", reader[4].path, "--phrase", reader[4].text, "--json")
     other = ostiary(
-        "score", *enrolment, "--probe", other_reader[4].path, "--phrase", other_reader[4].text, "--json"
+        "score", *enrolment, "--probe", other_reader[1].path, "--phrase", other_reader[1].text, "--json"
     )
     assert json.loads(same.out)["speaker_llr"] > 3.0 > json.loads(other.out)["speaker_llr"]
     assert not (tmp_path / "state").exists()
