@@ -107,9 +107,9 @@ def alternatives(piece: str) -> tuple[str, ...]:
         return ()
     plain = word.lower()
     if word.isdigit():
-        others = [str(value) for value in (range(10) if len(word) == 1 else range(10, 100))]
+        others = [str(value) for value in (range(11) if len(word) == 1 else range(10, 100))]
     else:
-        others = list(_class_of(plain))
+        others = [*_class_of(plain), *(("ten",) if plain in DIGITS else ())]
     if word.isupper() and len(word) == 1:
         others = [other.upper() if len(other) == 1 else other.capitalize() for other in others]
     elif word[:1].isupper():
