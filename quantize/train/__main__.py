@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("folds", "final"):
             one.add_argument("--seed", type=int, default=1)
         if name == "final":
+            one.add_argument("--keep", action="store_true", help="calibrate and export WORK/final.pt again")
             one.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
     report = commands.add_parser("report", help="tables from the folds' scores")
     report.add_argument("--work", type=Path, required=True)

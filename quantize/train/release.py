@@ -18,11 +18,11 @@ from device.models._spoof_features import spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import corpus, export, splits
 from quantize.train.bank import judging
-from quantize.train.calibrate import LIVE, calibrate, columns, logistic
+from quantize.train.calibrate import calibrate
 from quantize.train.fit import assemble, fit, load_bank
 from quantize.train.folds import judged_vectors, scores_of
-from quantize.train.network import Patches
-from quantize.train.scoring import read_rows, render, write_rows
+from quantize.train.network import Patches, SpoofNet
+from quantize.train.scoring import render, write_rows
 
 MAX_MEAN_DIFFERENCE = 0.25
 MAX_FLIPS = 0.02
@@ -31,10 +31,14 @@ MAX_FLIPS = 0.02
 def release(args, settings) -> None:
     items = corpus.load(args.data, args.attacks, args.work)
     heard = splits.training(None, items)
-    heads = fit(items, heard, load_bank(args.work), settings)
+    if args.keep:
+        net = SpoofNet()
+        net.load_state_dict(torch.load(args.work / "final.pt", weights_only=True))
+        publish(net.eval(), args, items, heard)
+        return
     layer = Patches()
     layer.load_state_dict(torch.load(args.work / "patches.pt", weights_only=True))
-    net = assemble(layer, heads)
+    net = assemble(layer, fit(items, heard, load_bank(args.work), settings))
     torch.save(net.state_dict(), args.work / "final.pt")
     publish(net, args, items, heard)
 
@@ -43,7 +47,7 @@ def publish(net, args, items, heard) -> None:
     """Calibrate, export, quantise, check parity on the calibration part, and write the two files."""
     kept = splits.calibration(None, items)
     rows = scores_of(net.heads, kept, judging(items), judged_vectors(args.work), "final", "calibration")
-    heads, points = calibrate(rows, slopes(args.work))
+    heads, points = calibrate(rows)
     rng = np.random.default_rng(0)
     examples = [heard[i] for i in rng.permutation(len(heard))[:160]]
     features = [spoof_features(render(i, str(rng.choice(["plain", "coded"])), (), ())) for i in examples]
@@ -77,22 +81,6 @@ def publish(net, args, items, heard) -> None:
     _replace(args.out / "spoof.json", (json.dumps(card, indent=1) + "\n").encode())
     shown = {k: card[k] for k in ("version", "calibration", "operating_points", "parity")}
     Console().print_json(json.dumps(shown))
-
-
-def slopes(work: Path):
-    """Scale of each head over attacks that the folds' models never heard; None before any fold was run."""
-    found = [read_rows(p) for p in sorted(work.glob("scores-[A-Z].tsv"))]
-    if not found:
-        return None
-    unseen = [[r for r in rows if r["part"] == "unseen"] for rows in found]
-    live = [columns(rows, "synthetic", "bonafide", LIVE) for rows in unseen]
-    attack = [columns(rows, "synthetic", "spoof", LIVE) for rows in unseen]
-    replayed = [columns(rows, "loudspeaker", None, ("replayed",)) for rows in unseen]
-    plain = [columns(rows, "loudspeaker", "bonafide", LIVE) for rows in unseen]
-    return {
-        "synthetic": float(np.median([logistic(a, b)[0] for a, b in zip(live, attack, strict=True)])),
-        "loudspeaker": float(np.median([logistic(a, b)[0] for a, b in zip(plain, replayed, strict=True)])),
-    }
 
 
 def check(net, reference, opened, items, heads):

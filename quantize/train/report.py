@@ -31,10 +31,15 @@ def load(work: Path):
     for path in sorted(work.glob("scores-[A-Z].tsv")):
         rows = read_rows(path)
         known = [r for r in rows if r["part"] == "seen"]
-        heads, _ = calibrate(known, None)
+        heads, _ = calibrate(known)
         seen += with_llrs(known, heads)
         unseen += with_llrs([r for r in rows if r["part"] == "unseen"], heads)
     return unseen, seen
+
+
+def by_head(rows, head):
+    """The same rows, judged by one head instead of by either."""
+    return [{**r, "llr": r[head]} for r in rows]
 
 
 def pick(rows, column="llr", **wanted):
@@ -71,7 +76,7 @@ def report(work: Path, baseline: Path | None) -> None:
     if not unseen:
         raise SystemExit("no scores found; run `python -m quantize.train folds` first")
     pages = sorted({r["page"] for r in unseen} - {*CORPORA, "made"})
-    digital = [r for r in unseen if r["condition"] == "plain"]
+    digital = by_head([r for r in unseen if r["condition"] == "plain"], "synthetic")
     lines = []
     for page in pages:
         fold = {r["fold"] for r in digital if r["page"] == page}
@@ -85,14 +90,25 @@ def report(work: Path, baseline: Path | None) -> None:
     everyone = [r for r in digital if r["page"] != "made"]
     lines.append(line("pages + corpora", pick(everyone, label={"bonafide"}), pick(everyone, label={"spoof"})))
     lines.append(line("everything", pick(digital, label={"bonafide"}), pick(digital, label={"spoof"})))
-    _show(console, "unseen pages and systems, digital (* against the fold's other bona fide)", lines)
+    _show(
+        console,
+        "unseen pages and systems, digital, synthesis head (* against the fold's other bona fide)",
+        lines,
+    )
     lines = []
     for condition in ("coded", "noisy", "room"):
-        rows = [r for r in unseen if r["condition"] == condition]
+        rows = by_head([r for r in unseen if r["condition"] == condition], "synthetic")
         lines.append(line(condition, pick(rows, label={"bonafide"}), pick(rows, label={"spoof"})))
     live = pick(unseen, condition={*LIVE}, label={"bonafide"})
-    lines.append(line("replayed fakes", live, pick(unseen, condition={"replayed"}, label={"spoof"})))
-    lines.append(line("replayed people", live, pick(unseen, condition={"replayed"}, label={"bonafide"})))
+    heard = by_head([r for r in unseen if r["condition"] in (*LIVE, "replayed")], "loudspeaker")
+    aloud = pick(heard, condition={*LIVE}, label={"bonafide"})
+    lines.append(line("loudspeaker: fakes", aloud, pick(heard, condition={"replayed"}, label={"spoof"})))
+    lines.append(line("loudspeaker: people", aloud, pick(heard, condition={"replayed"}, label={"bonafide"})))
+    lines.append(line("either: digital fakes", live, pick(unseen, condition={"plain"}, label={"spoof"})))
+    lines.append(line("either: replayed fakes", live, pick(unseen, condition={"replayed"}, label={"spoof"})))
+    lines.append(
+        line("either: replayed people", live, pick(unseen, condition={"replayed"}, label={"bonafide"}))
+    )
     _show(console, "the same, in other conditions", lines)
     people = pick(digital, label={"bonafide"})
     families = sorted({(r["page"], r["family"]) for r in digital if r["label"] == "spoof"})
@@ -101,7 +117,7 @@ def report(work: Path, baseline: Path | None) -> None:
         "per unseen system, digital, against all unseen bona fide",
         [line(f"{p}/{f}", people, pick(digital, page={p}, family={f}, label={"spoof"})) for p, f in families],
     )
-    known = [r for r in seen if r["condition"] == "plain"]
+    known = by_head([r for r in seen if r["condition"] == "plain"], "synthetic")
     people = pick(known, label={"bonafide"})
     names = sorted({r["family"] for r in known if r["page"] == "made"})
     _show(
@@ -110,7 +126,7 @@ def report(work: Path, baseline: Path | None) -> None:
         [line(n, people, pick(known, page={"made"}, family={n})) for n in names],
     )
     for corpus in CORPORA:
-        llrs = pick(digital, page={corpus}, label={"bonafide"})
+        llrs = pick(unseen, condition={"plain"}, page={corpus}, label={"bonafide"})
         if len(llrs):
             console.print(
                 f"bona fide of the unseen corpus {corpus}: {(llrs <= 0).mean():.1%} of {len(llrs)} refused"

@@ -149,7 +149,7 @@ def rows(shift: float) -> list[dict[str, str]]:
 
 
 def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> None:
-    heads, points = calibrate(rows(1.5), None, target_bpcer=0.03)
+    heads, points = calibrate(rows(1.5), target_bpcer=0.03)
     assert points["bpcer_3"] == pytest.approx(0.0, abs=1e-6)
     assert points["bpcer_1"] < 0.0 < points["bpcer_5"]
     assert all(head["scale"] > 0 for head in heads.values())
@@ -157,7 +157,7 @@ def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> N
 
 def test_scores_that_say_nothing_are_not_calibrated() -> None:
     with pytest.raises(QuantizeError):
-        calibrate(rows(-1.5), None)
+        calibrate(rows(-1.5))
 
 
 def test_training_has_no_front_end_of_its_own() -> None:
