@@ -1,4 +1,4 @@
-"""How the challenge words are chosen, and that the lists on the unit are what the script makes of its measurements."""
+"""How the challenge words are chosen, and that the lists on the unit are what the script makes of them."""
 
 from __future__ import annotations
 
