@@ -32,12 +32,12 @@ from device.models.bundle import Bundle
 from device.models.speaker import SpeakerModel
 from device.secure_store import StoreSettings, Template, open_store
 from device.secure_store.memory import SecretBytes
+from device.secure_store.swtpm import SwTpm
 from device.secure_store.transform import Rotation
 from device.settings import models_dir
 from quantize.evaluate.manifest import read_manifest
 from quantize.evaluate.metrics import Ranked, eer
 from tests.device.secure_store.people import voiceprint
-from tests.device.secure_store.swtpm import SwTpm
 
 Matrix = npt.NDArray[np.float64]
 ENROLMENT_FILES = 3

@@ -34,10 +34,10 @@ def document(rows: Sequence[Row], seconds: float, threads: int, rounds: int) -> 
 def show(found: dict[str, Any], console: Console) -> None:
     """One table by task, then the predictions."""
     table = Table(
-        title=f"{found['utterance_s']:.1f} s utterances, {found['threads']} threads, {found['rounds']} rounds"
+        title=f"{found['utterance_s']:.1f} s utterances, {found['threads']} threads, {found['rounds']} rounds, times in ms"
     )
-    table.add_column("")
-    for heading in ("p50 ms", "p95 ms", "memory MiB", "model MB", "x time", "x memory", "x size"):
+    table.add_column("", no_wrap=True, min_width=max(len(row["label"]) for row in found["contenders"]))
+    for heading in ("p50", "p95", "MiB", "MB", "x time", "x MiB", "x MB"):
         table.add_column(heading, justify="right")
     task = ""
     for row in found["contenders"]:

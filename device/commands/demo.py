@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -21,6 +21,7 @@ from device.errors import DeviceError
 from device.judge import Evidence
 from device.policy import Decision, Outcome
 from device.secure_store import open_store
+from device.secure_store.swtpm import SwTpm
 from device.settings import load, models_dir
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
@@ -66,8 +67,8 @@ class Row:
 def demo(headless: bool, svg: Path | None) -> None:
     r"""Enrol a real reader, then try the door as that reader and as everybody else.
 
-    Every row goes through the code of `ostiary enroll` and `ostiary decide`, into a store of its own that
-    is gone afterwards. Exit code 0 only if every row came out as it must.
+    Every row goes through the code of `ostiary enroll` and `ostiary decide`, with a store of its own, sealed
+    by a TPM in software, that is gone afterwards. Exit code 0 only if every row came out as it must.
 
     \b
     Example: ostiary demo --headless
@@ -95,11 +96,11 @@ def demo(headless: bool, svg: Path | None) -> None:
 
 
 def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
-    settings = load()
     enrolment = [_speech("librivox", READER.format(number)) for number in ENROLMENT]
     with (
         _progress(console, headless) as progress,
-        open_judge(models_dir(), settings) as judge,
+        SwTpm(folder / "tpm") as tpm,
+        open_judge(models_dir(), settings := replace(load(), store=tpm.settings())) as judge,
         open_store(folder / "state", settings.store) as store,
     ):
         scenes = _scenes(folder)

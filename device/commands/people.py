@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from device.app import open_judge
 from device.audio import QualityError, load_utterance
 from device.judge import Judge
 from device.models.speaker import MIN_ENROLMENT
-from device.secure_store import Store, Template, open_store
+from device.secure_store import Consent, Store, StoreSettings, Template, open_store
 from device.settings import Settings, load, models_dir, state_dir
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -24,11 +25,17 @@ AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("uid")
 @click.argument("recordings", nargs=-1, type=AUDIO, required=True)
+@click.option(
+    "--consent-to",
+    metavar="ADMIN",
+    help="Who took the consent; production needs it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
-def enroll(uid: str, recordings: tuple[Path, ...], as_json: bool) -> None:
+def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_json: bool) -> None:
     r"""Enrol UID from three or more recordings of that person, in place of an earlier enrolment.
 
-    The recordings are read, never kept.
+    The recordings are read, never kept. Consent holds for `[store] retention_days` and to the text named by
+    `[store] consent_text_version`; after that the voiceprint is refused, and `ostiary store purge` erases it.
 
     \b
     Example: ostiary enroll 4711 a.wav b.wav c.wav
@@ -40,7 +47,8 @@ def enroll(uid: str, recordings: tuple[Path, ...], as_json: bool) -> None:
         open_judge(models_dir(), settings) as judge,
         open_store(state_dir(), settings.store) as store,
     ):
-        record, doubtful = enrol_recordings(judge, store, settings, uid, recordings)
+        consent = None if consent_to is None else consent_now(settings.store, consent_to)
+        record, doubtful = enrol_recordings(judge, store, settings, uid, recordings, consent)
         version = judge.speaker.version
     if as_json:
         click.echo(
@@ -55,7 +63,12 @@ def enroll(uid: str, recordings: tuple[Path, ...], as_json: bool) -> None:
 
 
 def enrol_recordings(
-    judge: Judge, store: Store, settings: Settings, uid: str, recordings: Sequence[Path]
+    judge: Judge,
+    store: Store,
+    settings: Settings,
+    uid: str,
+    recordings: Sequence[Path],
+    consent: Consent | None = None,
 ) -> tuple[UUID, list[str]]:
     """Enrol `uid`; returns the record's id and the recordings that do not sound like a live human.
 
@@ -63,8 +76,17 @@ def enrol_recordings(
     """
     embeddings, doubtful = embeddings_of(judge, settings, recordings)
     vector = judge.speaker.template(embeddings)
-    record = store.vault.enrol(uid, Template(judge.speaker.version, vector, len(recordings)))
+    template = Template(judge.speaker.version, vector, len(recordings))
+    record = store.vault.enrol(uid, template, consent)
+    template.wipe()
     return record, doubtful
+
+
+def consent_now(settings: StoreSettings, taken_by: str) -> Consent:
+    """Consent given just now, to the unit's current text, for its retention time."""
+    now = datetime.now(UTC)
+    until = now + timedelta(days=settings.retention_days)
+    return Consent(taken_by, now, settings.consent_text_version, until)
 
 
 def embeddings_of(

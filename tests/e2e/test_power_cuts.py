@@ -25,7 +25,7 @@ from device.secure_store import NotEnrolledError, Store, StoreError, StoreSettin
 from device.secure_store.errors import RecordDamagedError, RollbackError, SealPolicyError, TpmLockedError
 from device.secure_store.tpm import Tpm
 from tests.device.secure_store.people import same_voice, voiceprint
-from tests.device.secure_store.swtpm import SwTpm
+from device.secure_store.swtpm import SwTpm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]
 

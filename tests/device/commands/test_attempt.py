@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from device.secure_store import open_store
+from device.settings import Settings
 from tests.conftest import SyntheticVoice
 from tests.device.commands.conftest import Ostiary
 from tests.speech import Reading
@@ -96,6 +98,18 @@ def test_two_recordings_are_too_few_to_enrol(ostiary: Ostiary, reader: list[Read
     ran = ostiary("enroll", "4711", reader[0].path, reader[2].path)
     assert ran.code == 2
     assert "three" in ran.err or "3" in ran.err
+
+
+def test_an_enrolment_keeps_who_took_the_consent(
+    ostiary: Ostiary, reader: list[Reading], tmp_path: Path
+) -> None:
+    ran = ostiary("enroll", "4711", "--consent-to", "admin-7", *(reader[n].path for n in (0, 2, 3)))
+    assert ran.code == 0
+    settings = Settings()
+    with open_store(tmp_path / "state", settings.store, warn=lambda _: None) as store:
+        consent = store.vault.consent("4711")
+    assert consent.taken_by == "admin-7"
+    assert (consent.retain_until - consent.given_at).days == settings.store.retention_days
 
 
 def test_two_people_cannot_be_enrolled_as_one(

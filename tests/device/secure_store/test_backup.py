@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store import Store, StoreError, backup, open_store
 from device.secure_store.policy import sign_policy
+from device.secure_store.swtpm import SwTpm
 from device.secure_store.tpm_keystore import TpmKeystore
 from tests.device.secure_store.conftest import Opener
 from tests.device.secure_store.people import same_voice, voiceprint
-from tests.device.secure_store.swtpm import SwTpm
 
 pytestmark = pytest.mark.e2e
 NOW = datetime.now(UTC)

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from device.secure_store import open_store
 from device.secure_store.cli import store
+from device.secure_store.swtpm import SwTpm
 from tests.device.secure_store.people import same_voice, voiceprint
-from tests.device.secure_store.swtpm import SwTpm
 
 
 def run(*arguments: object) -> Result:

@@ -1,4 +1,4 @@
-"""A real TPM 2.0 in software, started for a test: can be pulled out of the wall and plugged in again."""
+"""A TPM 2.0 in software for a machine without one: the demo and the tests start it, a unit never does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from device.secure_store import StoreSettings
+from device.secure_store.errors import StoreError
+from device.secure_store.settings import StoreSettings
 
 
 class SwTpm:
@@ -17,7 +18,7 @@ class SwTpm:
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("swtpm") is None:
-            raise FileNotFoundError("swtpm is missing: apt-get install swtpm")
+            raise StoreError("swtpm is missing: apt-get install swtpm")
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = two_free_ports()
@@ -51,7 +52,7 @@ class SwTpm:
                 return self
             self.power_cut()
             time.sleep(0.2)
-        raise RuntimeError("swtpm does not start")
+        raise StoreError("swtpm does not start; run `swtpm socket --help` to see whether it works")
 
     def power_cut(self) -> None:
         """No TPM2_Shutdown, no warning."""
@@ -60,14 +61,19 @@ class SwTpm:
             self._process.wait()
             self._process = None
 
+    def __enter__(self) -> SwTpm:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.power_cut()
+
     def reboot(self) -> None:
         self.power_cut()
         self.start()
 
     def _answers(self) -> bool:
-        assert self._process is not None
         deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
             if _listening(self.port) and _listening(self.port + 1):
                 return True
             time.sleep(0.01)
@@ -82,6 +88,7 @@ def _listening(port: int) -> bool:
 
 
 def two_free_ports() -> int:
+    """The first of two neighbouring ports that nobody listens on; raises StoreError."""
     for _ in range(100):
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -95,4 +102,4 @@ def two_free_ports() -> int:
                 return port
             except OSError:
                 continue
-    raise RuntimeError("no two neighbouring free ports")
+    raise StoreError("no two neighbouring free ports")
