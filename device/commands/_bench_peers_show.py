@@ -34,7 +34,7 @@ def document(rows: Sequence[Row], seconds: float, threads: int, rounds: int) -> 
 def show(found: dict[str, Any], console: Console) -> None:
     """One table by task, then the predictions."""
     table = Table(
-        title=f"{found['utterance_s']:.1f} s utterances, {found['threads']} threads, {found['rounds']} rounds, ms"
+        title=f"{found['utterance_s']:.1f} s speech, {found['threads']} threads, {found['rounds']} rounds, ms"
     )
     table.add_column("", no_wrap=True, min_width=max(len(row["label"]) for row in found["contenders"]))
     for heading in ("p50", "p95", "MiB", "MB", "x time", "x MiB", "x MB"):
