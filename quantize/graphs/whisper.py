@@ -90,9 +90,9 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
         raise WhisperSourceError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
     tensors = read_ctranslate2(source_model_bin.read_bytes())
     vocabulary = read_vocabulary(tokenizer_json)
+    partial = out_path.with_name(out_path.name + ".part")
     try:
         shape = _shape(tensors)
-        partial = out_path.with_name(out_path.name + ".part")
         with partial.open("wb") as out:
             file_type = chosen.file_type + (0 if weights == "f16" else 1000 * QUANTISATION_VERSION)
             out.write(struct.pack("<12i", MAGIC, *shape, file_type))
@@ -105,9 +105,11 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
                 _write_tensor(out, name, tensor, chosen)
             out.flush()
             os.fsync(out.fileno())
+        partial.replace(out_path)
     except KeyError as err:
         raise WhisperSourceError(f"{source_model_bin.name} lacks the tensor {err}") from err
-    partial.replace(out_path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_vocabulary(path: Path) -> list[bytes]:
