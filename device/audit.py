@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass
 
@@ -37,16 +38,19 @@ class Witness:
             reason=str(decision.code),
             attempt=uuid.uuid4(),
             person=pseudonym(self.pseudonym_key, decision.person) if decision.person else None,
-            phrase_llr=None if evidence is None else float(evidence.phrase_llr),
-            speaker_llr=None
-            if evidence is None or evidence.speaker_llr is None
-            else float(evidence.speaker_llr),
-            spoof_llr=None if evidence is None else float(evidence.spoof_llr),
+            phrase_llr=None if evidence is None else _finite(evidence.phrase_llr),
+            speaker_llr=None if evidence is None else _finite(evidence.speaker_llr),
+            spoof_llr=None if evidence is None else _finite(evidence.spoof_llr),
             models=() if evidence is None else evidence.model_versions,
             policy=self.policy,
             timings=None if evidence is None else _timings(evidence),
             keystore=self.keystore,
         )
+
+
+def _finite(llr: float | None) -> float | None:
+    """A score that is no number is refused by the policy; its event must still be written."""
+    return float(llr) if llr is not None and math.isfinite(llr) else None
 
 
 def _timings(evidence: Evidence) -> EventTimings:

@@ -35,7 +35,7 @@ EXIT_FAULT = 3
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)
 def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
-    r"""Decide one attempt from the recording PROBE: the judge, the policy and the audit log of this unit.
+    """Decide one attempt from the recording PROBE: the judge, the policy and the audit log of this unit.
 
     No strike moves, so attempt limits are not charged. Exit code 0 when the door would open, 1 when not,
     3 when the attempt could not be judged.
@@ -163,7 +163,7 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
 @click.option("--phrase", required=True, help="The words that should be in it.")
 @click.option("--json", "as_json", is_flag=True, help="Evidence as one JSON object.")
 def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json: bool) -> None:
-    r"""Evidence only: how well PROBE fits the enrolled voice and the phrase. Touches no store.
+    """Evidence only: how well PROBE fits the enrolled voice and the phrase. Touches no store.
 
     \b
     Example: ostiary score --enroll a.wav b.wav c.wav --probe p.wav --phrase "ten of clubs" --json

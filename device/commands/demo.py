@@ -65,7 +65,7 @@ class Row:
 @click.option("--headless", is_flag=True, help="No colours, no motion; for scripts and CI.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save the table as a picture.")
 def demo(headless: bool, svg: Path | None) -> None:
-    r"""Enrol a real reader, then try the door as that reader and as everybody else.
+    """Enrol a real reader, then try the door as that reader and as everybody else.
 
     Every row goes through the code of `ostiary enroll` and `ostiary decide`, with a store of its own, sealed
     by a TPM in software, that is gone afterwards. Exit code 0 only if every row came out as it must.

@@ -34,7 +34,7 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 def doctor(as_json: bool) -> None:
-    r"""Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
+    """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
 

@@ -32,7 +32,7 @@ AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
 def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_json: bool) -> None:
-    r"""Enrol UID from three or more recordings of that person, in place of an earlier enrolment.
+    """Enrol UID from three or more recordings of that person, in place of an earlier enrolment.
 
     The recordings are read, never kept. Consent holds for `[store] retention_days` and to the text named by
     `[store] consent_text_version`; after that the voiceprint is refused, and `ostiary store purge` erases it.
@@ -115,7 +115,7 @@ def embeddings_of(
 @click.argument("uid")
 @click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
 def forget(uid: str, as_json: bool) -> None:
-    r"""Erase the voiceprint of UID by destroying its key; prints the signed receipt's facts.
+    """Erase the voiceprint of UID by destroying its key; prints the signed receipt's facts.
 
     \b
     Example: ostiary forget 4711

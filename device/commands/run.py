@@ -15,9 +15,11 @@ from rich.console import Console
 from device.app import open_unit
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
+from device.claims import BadgeDecoder, Directory
 from device.clock import system_clock
 from device.door import SimulatedDoor
 from device.feedback import Feedback, TerminalSink, language
+from device.phrase import normalise
 from device.settings import Settings, load, models_dir, state_dir
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 @click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file.")
 def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path | None) -> None:
-    r"""Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
+    """Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
 
     Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
     keyboard types them. The microphone is open only while a phrase is on display.
@@ -52,7 +54,8 @@ def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path 
     try:
         with open_unit(settings, state_dir(), models_dir()) as unit:
             feedback.ready()
-            claims = iter(uids) if uids else _typed(stop)
+            directory = Directory.of(unit.keeper.rules, normalise)
+            claims = iter(uids) if uids else (directory.badge(number).uid for number in _typed(stop))
             ears = _ears(settings, source)
             for decision in serve(unit, claims, ears, settings.door.name, door, feedback.tell, stop):
                 # The door tells little, so that nobody can tune an attack on it; the log tells all.
@@ -76,9 +79,8 @@ def _ears(settings: Settings, source: Path | None) -> AudioSource:
 
 def _typed(stop: threading.Event) -> Iterator[str]:
     """Badge numbers as a keyboard wedge types them, one a line."""
-    click.echo("Show a badge, or type its number:")
-    for line in sys.stdin:
+    decoder = BadgeDecoder()
+    for line in sys.stdin.buffer:
         if stop.is_set():
             return
-        if uid := line.strip()[:64]:
-            yield uid
+        yield from decoder.feed(line, system_clock().monotonic_s)

@@ -13,12 +13,14 @@ import pytest
 
 from device import app
 from device.app import open_unit
-from device.audio import FileSource, Frame
+from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
 from device.challenge import Challenge
 from device.commands.people import enrol_recordings
 from device.door import SimulatedDoor
-from device.policy import Decision, Outcome
+from device.judge import Evidence, Timings
+from device.policy import Decision, Notice, Outcome, Reason
+from device.secure_store.swtpm import SwTpm
 from device.settings import Settings
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
@@ -101,6 +103,29 @@ def test_a_synthetic_voice_stays_outside(
     decision, door, _ = serve(saying(unit, reader[4].text), FileSource(made))
     assert decision.outcome is Outcome.DENIED_SPOOF
     assert door.is_locked
+
+
+def test_a_unit_with_a_tpm_serves_across_power_cuts(
+    tmp_path: Path, models: Path, reader: list[Reading]
+) -> None:
+    with SwTpm(tmp_path / "tpm") as tpm:
+        settings = replace(Settings(), store=tpm.settings())
+        for start in range(3):
+            with open_unit(settings, tmp_path / "state", models) as unit:
+                if start == 0:
+                    enrolment = [reader[n].path for n in (0, 2, 3)]
+                    enrol_recordings(unit.judge, unit.store, settings, UID, enrolment)
+                decision, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+                assert decision.outcome is Outcome.GRANTED
+            tpm.reboot()
+
+
+def test_a_score_that_is_no_number_is_refused_and_logged(unit: app.Unit) -> None:
+    quality = Quality(1.0, 30.0, 0.0, -20.0, 7000.0)
+    evidence = Evidence(float("nan"), None, float("inf"), "", quality, Timings(1.0, 1.0, 1.0, 1.0))
+    decision = Decision(Outcome.DENIED_FAULT, Reason.INVALID_EVIDENCE, "no number", Notice.REFUSED)
+    event = unit.witness.of(replace(decision, door="door-1"), evidence, unit.clock())
+    assert (event.phrase_llr, event.spoof_llr) == (None, None)
 
 
 def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: app.Unit) -> None:
