@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
+    "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from device.api.settings import ApiSettings
 from device.audio.settings import AudioSettings
 from device.challenge import ChallengeSettings
 from device.errors import DeviceError
@@ -70,6 +71,7 @@ class Settings:
     challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     store: StoreSettings = field(default_factory=_laptop_store)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
 
 def load(path: Path | None = None) -> Settings:

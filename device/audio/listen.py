@@ -56,9 +56,11 @@ def utterances(
         pending.wipe()
 
 
-def load_utterance(path: str | os.PathLike[str], settings: AudioSettings | None = None) -> Utterance:
-    """The speech in a WAV or FLAC file, from its first to its last voiced frame, with pads; pauses stay in
-    it.
+def load_utterance(
+    source: str | os.PathLike[str] | bytes, settings: AudioSettings | None = None
+) -> Utterance:
+    """The speech in a WAV or FLAC file (its path, or its content as bytes), from the first to the last voiced
+    frame, with pads; pauses stay in it.
 
     The same detector, pads, window and checks as at the door. Raises QualityError when it must not be judged.
     """
@@ -69,7 +71,7 @@ def load_utterance(path: str | os.PathLike[str], settings: AudioSettings | None 
         VoiceActivity(settings.endpointer.aggressiveness),
         whole=True,
     )
-    samples = read_recording(path, settings.file)
+    samples = read_recording(source, settings.file)
     result: Utterance | QualityError = SilenceError(
         "No voice was heard. Please come closer and say the phrase aloud."
     )

@@ -1,4 +1,4 @@
-"""Reads a recorded phrase from a file: WAV or FLAC of any usual rate, to 16 kHz mono int16.
+"""Reads a recorded phrase from a file or from memory: WAV or FLAC of any usual rate, to 16 kHz mono int16.
 
 Two channels are averaged when they agree (one voice, two microphones) and refused when they do not: their
 average would be nobody's voice. What is cut short, not finite or not audio is refused, never repaired.
@@ -34,13 +34,17 @@ _MAX_CHUNKS = 64
 _Wave = npt.NDArray[np.float32]
 
 
-def read_recording(path: str | os.PathLike[str], limits: FileLimits) -> Samples:
-    """The file's samples: int16, mono, 16 kHz, shape (n,), n > 0.
+def read_recording(source: str | os.PathLike[str] | bytes, limits: FileLimits) -> Samples:
+    """The samples of a file, or of a file's content given as bytes: int16, mono, 16 kHz, shape (n,), n > 0.
 
     Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`.
     """
-    name = "".join(letter if letter.isprintable() else "?" for letter in Path(path).name)
-    with _opened(path, name, limits) as (descriptor, size):
+    if isinstance(source, bytes):
+        name, opened = "recording", _in_memory(source, limits)
+    else:
+        name = "".join(letter if letter.isprintable() else "?" for letter in Path(source).name)
+        opened = _opened(source, name, limits)
+    with opened as (descriptor, size):
         _check_container(descriptor, size, name)
         try:
             with soundfile.SoundFile(descriptor, closefd=False) as sound:
@@ -68,6 +72,27 @@ def _opened(path: str | os.PathLike[str], name: str, limits: FileLimits) -> Iter
             raise TooLongError(f"{name}: larger than {limits.max_bytes >> 20} MiB; give one phrase per file")
         yield descriptor, status.st_size
     finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _in_memory(content: bytes, limits: FileLimits) -> Iterator[tuple[int, int]]:
+    """`content` behind a descriptor that never had a path, so that it goes through the same checks as a file.
+
+    Its pages are anonymous memory; they are overwritten before they are given back.
+    """
+    if not content:
+        raise UnreadableAudioError("recording: it is empty; record it again")
+    if len(content) > limits.max_bytes:
+        raise TooLongError(f"recording: larger than {limits.max_bytes >> 20} MiB; give one phrase at a time")
+    descriptor = os.memfd_create("recording", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as memory:
+            memory.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor, len(content)
+    finally:
+        os.pwrite(descriptor, bytes(len(content)), 0)
         os.close(descriptor)
 
 

@@ -1,0 +1,153 @@
+"""Request bodies: bytes to frozen values, every mistake reported at once. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from device.api.errors import BAD_JSON, INVALID, ProblemError
+from device.challenge import Style
+from device.models.speaker import MIN_ENROLMENT
+
+TID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+CODE_PATTERN = r"^[0-9A-F]{4}$"
+NAME_PATTERN = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
+BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
+TEXT_PATTERN = r"^[ -~]{0,500}$"
+MAX_RECORDINGS = 10
+_MAX_ERRORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OtpRequest:
+    """Ask for a code to be spoken. `door` names the rule that a later /verify may ask for."""
+
+    tid: str
+    uid: str
+    text: str = ""
+    style: Style = Style.CODE
+    door: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """Enrol a person from recordings, each the content of a WAV or FLAC file."""
+
+    tid: str
+    uid: str
+    audio: tuple[bytes, ...]
+    consent_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Check one recording. Without `code` the phrase is the one /otp gave for this transaction."""
+
+    tid: str
+    uid: str
+    audio: bytes
+    code: str = ""
+    door: str = ""
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The object in `body`; raises ProblemError for everything else, however deep or odd."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_doubles)
+    except (ValueError, RecursionError) as err:
+        reason = "too deep" if isinstance(err, RecursionError) else str(err)[:200]
+        raise ProblemError(BAD_JSON, f"not JSON that this unit reads: {reason}") from None
+    if not isinstance(value, dict):
+        raise ProblemError(INVALID, "the body must be an object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return table
+
+
+def otp_request(table: dict[str, Any]) -> OtpRequest:
+    """Raises ProblemError (422) naming every mistake."""
+    fields = _Fields(table, {"tid", "uid", "text", "style", "door"})
+    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    text = fields.text("text", TEXT_PATTERN, optional=True)
+    style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
+    door = fields.text("door", NAME_PATTERN, optional=True)
+    fields.done()
+    return OtpRequest(tid, uid, text, Style(style) if style else Style.CODE, door)
+
+
+def register_request(table: dict[str, Any]) -> RegisterRequest:
+    """Raises ProblemError (422) naming every mistake."""
+    fields = _Fields(table, {"tid", "uid", "audio", "consent_to"})
+    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    consent_to = fields.text("consent_to", NAME_PATTERN, optional=True)
+    audio = fields.recordings("audio")
+    fields.done()
+    return RegisterRequest(tid, uid, audio, consent_to)
+
+
+def verify_request(table: dict[str, Any]) -> VerifyRequest:
+    """Raises ProblemError (422) naming every mistake."""
+    fields = _Fields(table, {"tid", "uid", "audio", "code", "door"})
+    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    code = fields.text("code", CODE_PATTERN, optional=True)
+    door = fields.text("door", NAME_PATTERN, optional=True)
+    audio = fields.recording("audio", table.get("audio"))
+    fields.done()
+    return VerifyRequest(tid, uid, audio, code, door)
+
+
+class _Fields:
+    """Takes fields out of a table and remembers what was wrong with them."""
+
+    def __init__(self, table: dict[str, Any], known: set[str]) -> None:
+        self._table = table
+        self._errors = [f"`{_shown(name)}` is not known here" for name in table if name not in known]
+
+    def text(self, name: str, pattern: str, *, optional: bool = False) -> str:
+        if name not in self._table:
+            if not optional:
+                self._errors.append(f"`{name}` is missing")
+            return ""
+        value = self._table[name]
+        # Whole match: `$` alone would let a line feed through.
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            self._errors.append(f"`{name}` must be a string that matches {pattern}")
+            return ""
+        return value
+
+    def recordings(self, name: str) -> tuple[bytes, ...]:
+        value = self._table.get(name)
+        if not isinstance(value, list) or not MIN_ENROLMENT <= len(value) <= MAX_RECORDINGS:
+            self._errors.append(f"`{name}` must be a list of {MIN_ENROLMENT} to {MAX_RECORDINGS} recordings")
+            return ()
+        return tuple(self.recording(f"{name}[{at}]", item) for at, item in enumerate(value))
+
+    def recording(self, name: str, value: Any) -> bytes:
+        try:
+            content = base64.b64decode(value.encode("ascii"), validate=True)
+        except (AttributeError, ValueError, binascii.Error):
+            content = b""
+        if not content or len(value) % 4:
+            self._errors.append(f"`{name}` must be the Base64 of a WAV or FLAC file")
+        return content
+
+    def done(self) -> None:
+        if self._errors:
+            raise ProblemError(INVALID, self._errors[0], errors=tuple(self._errors[:_MAX_ERRORS]))
+
+
+def _shown(name: str) -> str:
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in name[:40])

@@ -1,0 +1,193 @@
+"""What one request asks of the judge and the vault, as JSON types. Runs on the one judge thread, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device import policy
+from device.api.bodies import RegisterRequest, VerifyRequest
+from device.api.codes import phrase_for
+from device.api.errors import NO_DOOR, ProblemError
+from device.api.results import Results, Transaction
+from device.app import is_enrolled, open_log, rules_of, voiceprint, witness_of
+from device.attempt import judge_file
+from device.audio import QualityError, load_utterance
+from device.challenge import Challenge
+from device.clock import Clock
+from device.commands.attempt import evidence_report, report
+from device.commands.people import consent_now
+from device.judge import Evidence, Judge
+from device.models.features import WaveError
+from device.models.speaker import InconsistentEnrolmentError
+from device.policy import Decision, Thresholds, refusal_for
+from device.rules import Rules
+from device.rules.access import refusal
+from device.secure_store import ConsentError, Store, Template
+from device.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """The parts a check needs."""
+
+    judge: Judge
+    store: Store
+    results: Results
+    settings: Settings
+    state: Path
+    clock: Clock
+
+    def door_rules(self, door: str) -> Rules:
+        """The rules in force, read anew so that a changed file counts; raises ProblemError for another
+        door."""
+        rules = rules_of(self.state, self.settings.door.name)
+        if door not in rules.doors:
+            raise ProblemError(NO_DOOR, "the rules of this unit have no door of this name")
+        return rules
+
+    def verify(self, request: VerifyRequest, challenge: Challenge | None) -> dict[str, Any]:
+        """Evidence on one recording, and what a door's rule makes of it when one was asked for.
+
+        Raises DeviceError when the unit, not the recording, is at fault.
+        """
+        phrase = phrase_for(request.tid, request.code) if challenge is None else challenge.phrase
+        audio = request.audio
+        with voiceprint(self.store.vault, request.uid, self.judge.speaker.version) as template:
+            enrolled = template is not None
+            heard = judge_file(
+                lambda: load_utterance(audio, self.settings.audio), self.judge, phrase, template
+            )
+        if not isinstance(heard, Evidence | QualityError):
+            raise heard
+        evidence = heard if isinstance(heard, Evidence) else None
+        decision = self._ruled(request, heard) if request.door else None
+        return {
+            "kind": "verify",
+            "outcome": "judged" if evidence is not None else "unusable",
+            "reason": _reason(heard) if isinstance(heard, QualityError) else None,
+            "phrase_from": "caller" if challenge is None else "otp",
+            "enrolled": enrolled,
+            "evidence": None if evidence is None else evidence_report(evidence),
+            "decision": None if decision is None else _decision_report(decision),
+        }
+
+    def register(self, request: RegisterRequest, asked: Transaction) -> dict[str, Any]:
+        """Enrol a person when every recording can be judged, sounds live, and all are one voice.
+
+        Nobody stands beside the person here, so a doubtful recording is refused, and so is whoever is
+        enrolled already: forgetting them first is an administrator's act. Raises DeviceError for a fault of
+        the unit.
+        """
+        if is_enrolled(self.store.vault, request.uid) and not self.results.began_enrolment(asked):
+            return self._registered("refused", code="ALREADY_ENROLLED", detail="forget this person first")
+        embeddings: list[npt.NDArray[np.float32]] = []
+        scores: list[float] = []
+        with ExitStack() as heard:
+            for number, content in enumerate(request.audio, start=1):
+                try:
+                    utterance = load_utterance(content, self.settings.audio)
+                    heard.callback(utterance.wipe)
+                    wave = utterance.wave()
+                    heard.callback(wave.fill, 0.0)
+                    embeddings.append(self.judge.speaker.embed(wave))
+                    scores.append(self.judge.spoof.llr(wave))
+                except QualityError as err:
+                    return self._registered("unusable", code=err.code, detail=f"recording {number}: {err}")
+                except WaveError as err:
+                    return self._registered(
+                        "unusable", code="UNREADABLE", detail=f"recording {number}: {err}"
+                    )
+        live_llr = Thresholds().live_llr
+        doubtful = [number for number, llr in enumerate(scores, start=1) if not llr >= live_llr]
+        if doubtful:
+            which = ", ".join(map(str, doubtful))
+            return self._registered(
+                "refused", scores, code="NOT_LIVE", detail=f"not a live human: recording {which}"
+            )
+        try:
+            vector = self.judge.speaker.template(embeddings)
+        except InconsistentEnrolmentError as err:
+            return self._registered("refused", scores, code="VOICES_DIFFER", detail=str(err))
+        return self._enrolled(request, asked, vector, scores)
+
+    def _enrolled(
+        self,
+        request: RegisterRequest,
+        asked: Transaction,
+        vector: npt.NDArray[np.float32],
+        scores: Sequence[float],
+    ) -> dict[str, Any]:
+        settings = self.settings.store
+        consent = consent_now(settings, request.consent_to) if request.consent_to else None
+        template = Template(self.judge.speaker.version, vector, len(request.audio))
+        self.results.begin_enrolment(asked)
+        try:
+            record = self.store.vault.enrol(request.uid, template, consent)
+        except ConsentError as err:
+            return self._registered("refused", scores, code="CONSENT", detail=str(err))
+        finally:
+            template.wipe()
+        return self._registered("registered", scores, record=str(record))
+
+    def _registered(
+        self,
+        outcome: str,
+        scores: Sequence[float] = (),
+        *,
+        code: str = "",
+        detail: str = "",
+        record: str = "",
+    ) -> dict[str, Any]:
+        return {
+            "kind": "register",
+            "outcome": outcome,
+            "reason": {"code": code, "detail": detail} if code else None,
+            "record": record or None,
+            "spoof_llrs": [round(float(llr), 4) for llr in scores],
+            "model_versions": [self.judge.speaker.version, self.judge.spoof.version],
+        }
+
+    def _ruled(self, request: VerifyRequest, heard: Evidence | QualityError) -> Decision:
+        """The decision of a door's rule, in the audit log before the caller hears of it.
+
+        No strike moves and no attempt is charged; where people are (anti-passback, the second person) only
+        the door process knows.
+        """
+        rules = self.door_rules(request.door)
+        door = rules.doors[request.door]
+        risk = rules.risks[door.risk]
+        if isinstance(heard, Evidence):
+            decision = policy.decide(
+                heard, risk.thresholds, required=risk.factors, claimed=True, quality=risk.quality
+            )
+        else:
+            decision = refusal_for(heard)
+        now = self.clock()
+        if decision.opens:
+            decision = refusal(rules, door, request.uid, now.wall) or decision
+        decision = replace(decision, door=request.door, person=request.uid)
+        evidence = heard if isinstance(heard, Evidence) else None
+        with open_log(self.settings, self.state, rules, self.clock) as log:
+            log.append(witness_of(self.store, rules, 0, self.clock).of(decision, evidence, now))
+        return decision
+
+
+Job = Callable[[], dict[str, Any]]
+
+
+def _reason(error: QualityError) -> dict[str, str]:
+    return {"code": error.code, "detail": str(error)}
+
+
+def _decision_report(decision: Decision) -> dict[str, Any]:
+    """Without the evidence, which stands beside it."""
+    shown = report(decision, None)
+    del shown["evidence"]
+    return shown

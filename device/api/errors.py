@@ -1,0 +1,88 @@
+"""What the facade answers when it does not answer: one shape, RFC 9457."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from device.errors import DeviceError
+
+
+class ApiError(DeviceError):
+    """The facade cannot serve: settings, certificates or its results file are wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem; `slug` makes its type, which callers may rely on."""
+
+    slug: str
+    status: int
+    title: str
+
+    @property
+    def type(self) -> str:
+        return f"urn:ostiary:problem:{self.slug}"
+
+
+NO_TOKEN = Kind("no-token", 401, "A bearer token is needed")
+BAD_TOKEN = Kind("bad-token", 401, "The token is not valid")
+EXPIRED_TOKEN = Kind("expired-token", 401, "The token has expired")
+WRONG_CERTIFICATE = Kind("wrong-certificate", 401, "The token belongs to another client certificate")
+WRONG_SCOPE = Kind("wrong-scope", 403, "The token's scope does not cover this")
+NOT_FOUND = Kind("not-found", 404, "There is nothing here")
+NO_RESULT = Kind("no-result", 404, "There is no such transaction; if you sent it, send it again")
+NO_CODE = Kind("no-code", 404, "No code is open for this transaction; ask /otp for one")
+NO_DOOR = Kind("no-door", 404, "The rules have no such door")
+METHOD = Kind("method-not-allowed", 405, "The method is not allowed here")
+SLOW_BODY = Kind("slow-body", 408, "The body did not arrive in time")
+OTHER_BODY = Kind("transaction-taken", 409, "The transaction id was used with another request")
+CODE_REFUSED = Kind("code-refused", 409, "The code cannot be used for this")
+GONE = Kind("gone", 410, "The transaction has expired; use a new transaction id")
+NO_LENGTH = Kind("length-required", 411, "A Content-Length is needed")
+TOO_LARGE = Kind("too-large", 413, "The body is too large")
+MEDIA_TYPE = Kind("media-type", 415, "The body must be application/json")
+BAD_JSON = Kind("bad-json", 400, "The body is not JSON")
+BAD_REQUEST = Kind("bad-request", 400, "The request was not understood")
+INVALID = Kind("invalid", 422, "The body is JSON, but not what this path takes")
+TOO_MANY = Kind("too-many-requests", 429, "Too many requests")
+FAULT = Kind("fault", 500, "The unit failed; look at its log")
+BUSY = Kind("busy", 503, "Too much is waiting already")
+
+KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
+
+
+class ProblemError(Exception):
+    """Raised anywhere while a request is served; becomes a problem document."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, retry_after_s: float | None = None, errors: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.errors = errors
+
+    def document(self, instance: str) -> dict[str, Any]:
+        """The RFC 9457 members, and `errors` when there is more than one thing to say."""
+        body: dict[str, Any] = {
+            "type": self.kind.type,
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        if self.errors:
+            body["errors"] = list(self.errors)
+        return body
+
+    def headers(self) -> dict[str, str]:
+        headers = {}
+        if self.kind.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="ostiary"'
+        if self.kind is WRONG_SCOPE:
+            headers["WWW-Authenticate"] = 'Bearer realm="ostiary", error="insufficient_scope"'
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, round(self.retry_after_s + 0.5)))
+        return headers

@@ -1,0 +1,70 @@
+"""How much may be asked: requests a second, checks of a person, and bytes waiting in memory. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from device.api.errors import BUSY, TOO_MANY, ProblemError
+
+_REMEMBERED = 4096
+
+
+class Rate:
+    """A token bucket for each name; the longest unused name is forgotten when there are too many."""
+
+    def __init__(self, per_s: float, burst: float, what: str) -> None:
+        self._per_s = per_s
+        self._burst = max(1.0, burst)
+        self._what = what
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str, now_s: float) -> None:
+        """Count one; raises ProblemError (429) with the time until the next is allowed."""
+        left, since_s = self._buckets.pop(name, (self._burst, now_s))
+        left = min(self._burst, left + max(0.0, now_s - since_s) * self._per_s)
+        if left < 1.0:
+            self._buckets[name] = (left, now_s)
+            wait_s = (1.0 - left) / self._per_s
+            raise ProblemError(TOO_MANY, self._what, retry_after_s=wait_s)
+        self._buckets[name] = (left - 1.0, now_s)
+        while len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+
+
+class Room:
+    """What waits with audio in memory: so many requests, so many bytes, and not one more."""
+
+    def __init__(self, requests: int, size_bytes: int) -> None:
+        self._max_requests = requests
+        self._max_bytes = size_bytes
+        self.requests = 0
+        self.size_bytes = 0
+
+    def enter(self, size_bytes: int) -> None:
+        """Reserve before anything is read; raises ProblemError (503) when there is no room."""
+        if self.requests >= self._max_requests or self.size_bytes + size_bytes > self._max_bytes:
+            raise ProblemError(
+                BUSY, f"{self.requests} requests are waiting; send this again later", retry_after_s=2.0
+            )
+        self.requests += 1
+        self.size_bytes += size_bytes
+
+    def leave(self, size_bytes: int) -> None:
+        self.requests -= 1
+        self.size_bytes -= size_bytes
+
+
+class Stay:
+    """One reservation in a Room, given back once: by the request, or by the job it was handed on to."""
+
+    def __init__(self, room: Room, size_bytes: int) -> None:
+        room.enter(size_bytes)
+        self._room = room
+        self._size_bytes = size_bytes
+        self._inside = True
+        self.handed_on = False
+
+    def end(self) -> None:
+        if self._inside:
+            self._inside = False
+            self._room.leave(self._size_bytes)

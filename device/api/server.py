@@ -1,0 +1,141 @@
+"""Builds the facade and serves it: mutual TLS, or plain HTTP on a laptop's loopback when asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from device.api.app import make_app
+from device.api.checks import Checks
+from device.api.codes import CodeDesk
+from device.api.errors import ApiError
+from device.api.results import Results
+from device.api.service import Service
+from device.app import open_judge
+from device.clock import Clock, system_clock
+from device.secure_store import open_store
+from device.settings import Settings
+
+RESULTS_FILE = Path("api") / "results.db"
+MAX_HEADER_BYTES = 16 * 1024
+_STUCK_AFTER = 6.0
+
+
+@contextmanager
+def open_service(
+    settings: Settings, state: Path, models: Path, clock: Clock = system_clock
+) -> Iterator[Service]:
+    """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
+    with (
+        open_judge(models, settings) as judge,
+        open_store(state, settings.store) as store,
+        Results(
+            state / RESULTS_FILE,
+            store.mac,
+            now_s=lambda: clock().wall.timestamp(),
+            lifetime_s=settings.api.result_lifetime_s,
+            most=settings.api.max_results,
+        ) as results,
+    ):
+        desk = CodeDesk(
+            settings.door.unit,
+            store.counter("challenge").advance,
+            store.mac,
+            results,
+            settings.api.code_lifetime_s,
+        )
+        checks = Checks(judge, store, results, settings, state, clock)
+        service = Service(
+            settings.api,
+            checks,
+            results,
+            desk,
+            store.mac,
+            clock,
+            stuck_after_s=_STUCK_AFTER * settings.judge.timeout_s,
+        )
+        try:
+            yield service
+        finally:
+            service.close()
+
+
+def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ApiError when this unit must not serve like that."""
+    context = _context(settings, plain_http=plain_http)
+    config = uvicorn.Config(
+        make_app(service),
+        host=settings.api.host,
+        port=settings.api.port,
+        http=_PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,  # paths hold transaction ids
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=10,
+        backlog=512,
+        ssl_context_factory=None if context is None else lambda _config, _default: context,
+    )
+    try:
+        asyncio.run(uvicorn.Server(config).serve())
+    except SystemExit as err:  # uvicorn has already said why, in one line
+        raise ApiError(f"cannot listen on {settings.api.host} port {settings.api.port}") from err
+
+
+def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
+    """TLS 1.3 with a certificate asked of every caller; None where plain HTTP is allowed."""
+    files = settings.api.tls
+    if plain_http:
+        if files is not None:
+            raise ApiError("plain HTTP and [api] certificate exclude each other")
+        if settings.store.profile != "laptop" or not _is_loopback(settings.api.host):
+            raise ApiError("plain HTTP is for a laptop's loopback address alone; set up [api] certificate")
+        return None
+    if files is None:
+        raise ApiError("set [api] certificate, key and client_ca (or, on a laptop, give --plain-http)")
+    certificate, key, client_ca = files
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(client_ca)
+    except (OSError, ssl.SSLError) as err:
+        raise ApiError(f"the certificates of [api] cannot be used: {err}") from err
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _PeerProtocol(H11Protocol):
+    """Tells the application which client certificate a connection was made with: its SHA-256, in hex."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        channel = transport.get_extra_info("ssl_object")
+        peer = channel.getpeercert(binary_form=True) if channel is not None else None
+        inner, certificate = self.app, hashlib.sha256(peer).hexdigest() if peer else ""
+
+        async def named(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["ostiary.certificate"] = certificate
+            await inner(scope, receive, send)
+
+        self.app = named

@@ -1,0 +1,241 @@
+"""The facade without HTTP: who may wait, in which order, and what is answered twice.
+
+One judge thread takes the requests in the order in which their bodies were complete. A request holds its room
+from before its body is read until its result is on disk, so memory has a ceiling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
+from device.api.checks import Checks, Job
+from device.api.codes import CodeDesk
+from device.api.errors import FAULT, NO_RESULT, OTHER_BODY, ProblemError
+from device.api.limits import Rate, Room, Stay
+from device.api.metrics import Metrics
+from device.api.results import Results, Transaction, transaction
+from device.api.settings import ApiSettings
+from device.api.tokens import Token, authenticate
+from device.clock import Clock
+from device.policy import Mac
+
+log = logging.getLogger("ostiary.api")
+
+Body = dict[str, Any]
+_PURGE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    asked: Transaction
+    future: asyncio.Future[Body]
+
+
+class Service:
+    """Everything behind the routes. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        checks: Checks,
+        results: Results,
+        desk: CodeDesk,
+        mac: Mac,
+        clock: Clock,
+        *,
+        stuck_after_s: float,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.room = Room(settings.max_waiting, settings.max_waiting_bytes)
+        self._checks = checks
+        self._results = results
+        self._desk = desk
+        self._mac = mac
+        self._clock = clock
+        self._stuck_after_s = stuck_after_s
+        self._callers = Rate(settings.requests_per_s, settings.burst, "this caller asks too often")
+        per_min = settings.checks_per_person_per_min
+        self._people = Rate(per_min / 60.0, per_min, "this person's voice was checked too often lately")
+        self._waiting: dict[bytes, _Waiting] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-judge")
+        self._judging_since_s: float | None = None
+        self._purged_s = clock().monotonic_s
+
+    def admit(self, header: str | None, scope: str, certificate: str) -> Token:
+        """The caller's token; raises ProblemError (401, 403, 429). Nothing of the body was read yet."""
+        now = self._clock()
+        token = authenticate(
+            header,
+            scope,
+            self._mac,
+            now_s=now.wall.timestamp(),
+            certificate=certificate,
+            max_life_s=self.settings.max_token_min * 60.0,
+        )
+        self._callers.take(token.client, now.monotonic_s)
+        return token
+
+    def otp(self, token: Token, request: OtpRequest) -> Body:
+        """A phrase to be spoken. Raises ProblemError."""
+        if request.door:
+            self._checks.door_rules(request.door)
+        asked = transaction(
+            self._mac,
+            *(token.client, request.tid),
+            *("otp", request.uid, request.text, str(request.style), request.door),
+        )
+        if asked.key in self._waiting or self._results.fetch(asked.key) is not None:
+            raise ProblemError(OTHER_BODY, "this transaction was already answered")
+        return self._desk.issue(asked, request, self._clock())
+
+    async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
+        """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
+        asked = transaction(
+            self._mac,
+            *(token.client, request.tid),
+            *("verify", request.uid, request.code, request.door, hashlib.sha256(request.audio).digest()),
+        )
+
+        def job() -> Job:
+            if request.door:
+                self._checks.door_rules(request.door)
+            now = self._clock()
+            self._people.take(request.uid, now.monotonic_s)
+            challenge = self._desk.redeem(asked.key, request, now)
+            return partial(self._checks.verify, request, challenge)
+
+        return await self._answer(asked, request.tid, request.uid, job, stay)
+
+    async def register(self, token: Token, request: RegisterRequest, stay: Stay) -> Body | None:
+        """As `verify`, for an enrolment."""
+        asked = transaction(
+            self._mac,
+            *(token.client, request.tid),
+            *("register", request.uid, request.consent_to),
+            *(hashlib.sha256(content).digest() for content in request.audio),
+        )
+
+        def job() -> Job:
+            self._people.take(request.uid, self._clock().monotonic_s)
+            return partial(self._checks.register, request, asked)
+
+        return await self._answer(asked, request.tid, request.uid, job, stay)
+
+    def result(self, token: Token, tid: str) -> Body | None:
+        """The result of a transaction; None while it waits. Raises ProblemError (404, 410)."""
+        self._purge_now_and_then()
+        key = transaction(self._mac, token.client, tid).key
+        if key in self._waiting:
+            return None
+        found = self._results.fetch(key)
+        if found is None:
+            raise ProblemError(NO_RESULT, "nothing was answered under this transaction id")
+        return found
+
+    def waiting(self, tid: str) -> Body:
+        """What is said of a transaction that is not answered yet."""
+        return {"tid": tid, "status": "waiting"}
+
+    def healthy(self) -> bool:
+        """Whether the judge thread moves."""
+        since_s = self._judging_since_s
+        return since_s is None or time.monotonic() - since_s < self._stuck_after_s
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        return {
+            "ostiary_api_waiting": ("Requests that hold room.", self.room.requests),
+            "ostiary_api_waiting_bytes": ("Bytes that they may take.", self.room.size_bytes),
+            "ostiary_api_results": ("Results on disk.", self._results.count()),
+            "ostiary_api_healthy": ("1 while the judge thread moves.", float(self.healthy())),
+        }
+
+    def close(self) -> None:
+        """Finish the running check; what waits is dropped and was never answered."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _answer(
+        self, asked: Transaction, tid: str, uid: str, job: Callable[[], Job], stay: Stay
+    ) -> Body | None:
+        """The one answer of this transaction, made once. Up to `job()` nothing awaits, so nothing
+        interleaves."""
+        self._purge_now_and_then()
+        waiting = self._waiting.get(asked.key)
+        if waiting is None:
+            known = self._results.find(asked)
+            if known is not None:
+                stay.end()
+                return known
+            work = job()
+            stay.handed_on = True
+            future = asyncio.get_running_loop().create_task(self._serve(asked, tid, uid, work, stay))
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait
+            waiting = _Waiting(asked, future)
+            self._waiting[asked.key] = waiting
+        elif waiting.asked.fingerprint != asked.fingerprint:
+            raise ProblemError(OTHER_BODY, "this transaction id was used with another request")
+        else:
+            stay.end()
+        try:
+            # Shielded: a caller who hangs up does not undo what others may ask for.
+            return await asyncio.wait_for(asyncio.shield(waiting.future), self.settings.answer_within_s)
+        except TimeoutError:
+            return None
+
+    async def _serve(self, asked: Transaction, tid: str, uid: str, job: Job, stay: Stay) -> Body:
+        arrived = self._clock()
+        kind, outcome = "unknown", "fault"
+        try:
+            body = await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._run, asked, tid, uid, job, arrived.monotonic_s
+            )
+            kind, outcome = body["kind"], body["outcome"]
+            return body
+        except ProblemError:
+            raise
+        except Exception as err:
+            log.error("a check failed: %s", err)
+            raise ProblemError(
+                FAULT, "the check could not be made; nothing was kept, send it again", retry_after_s=5.0
+            ) from err
+        finally:
+            stay.end()
+            del self._waiting[asked.key]
+            self.metrics.finished(kind, outcome, self._clock().monotonic_s - arrived.monotonic_s)
+
+    def _run(self, asked: Transaction, tid: str, uid: str, job: Job, arrived_s: float) -> Body:
+        """On the judge thread: check, then disk, then the answer."""
+        self._judging_since_s = time.monotonic()
+        began = self._clock()
+        try:
+            found = job()
+            done = self._clock()
+            return self._results.put(
+                asked,
+                {
+                    "tid": tid,
+                    "uid": uid,
+                    "status": "done",
+                    **found,
+                    "finished_at": done.wall.isoformat(),
+                    "waited_ms": round((began.monotonic_s - arrived_s) * 1e3, 1),
+                    "took_ms": round((done.monotonic_s - began.monotonic_s) * 1e3, 1),
+                },
+            )
+        finally:
+            self._judging_since_s = None
+
+    def _purge_now_and_then(self) -> None:
+        now_s = self._clock().monotonic_s
+        if now_s - self._purged_s >= _PURGE_EVERY_S:
+            self._purged_s = now_s
+            self._results.purge()

@@ -1,0 +1,107 @@
+"""`ostiary api`: the REST facade for other systems, and the tokens that open it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from device.api.errors import ApiError
+from device.api.openapi import document
+from device.api.tokens import SCOPES, Token, issue
+from device.secure_store import open_store
+from device.settings import load, models_dir, state_dir
+
+CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def api() -> None:
+    """Offer the three checks to other systems: /otp, /register, /verify, /results."""
+
+
+@api.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on.")
+@click.option("--plain-http", is_flag=True, help="Without TLS: on a laptop's loopback address alone.")
+@click.option("--config", type=CONFIG, help="Settings file.")
+def serve(host: str | None, port: int | None, plain_http: bool, config: Path | None) -> None:
+    r"""Serve the facade beside the door process until SIGTERM or Ctrl-C.
+
+    `[api] certificate`, `key` and `client_ca` set up mutual TLS.
+
+    \b
+    Example: ostiary api serve --config /etc/ostiary/ostiary.toml
+    """
+    from device.api.server import open_service  # `token` needs neither models nor a web server
+    from device.api.server import serve as serve_service
+
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    settings = load(config)
+    chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = replace(settings, api=replace(settings.api, **chosen))  # type: ignore[arg-type]
+    with open_service(settings, state_dir(), models_dir()) as service:
+        scheme = "http" if plain_http else "https"
+        click.echo(f"Serving on {scheme}://{settings.api.host}:{settings.api.port}", err=True)
+        serve_service(service, settings, plain_http=plain_http)
+
+
+@api.command()
+@click.option("--client", required=True, metavar="NAME", help="Who will use it.")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES))
+@click.option("--minutes", type=click.FloatRange(min=0.01), default=15.0, show_default=True)
+@click.option("--certificate", type=CONFIG, help="PEM; the token then works with this client's alone.")
+@click.option("--config", type=CONFIG, help="Settings file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the expiry.")
+def token(
+    client: str,
+    scopes: tuple[str, ...],
+    minutes: float,
+    certificate: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Issue a short-lived token. Nothing of it is kept here; it ends by itself.
+
+    \b
+    Example: ostiary api token --client pharmacy --scope otp --scope verify --minutes 15
+    """
+    settings = load(config)
+    if minutes > settings.api.max_token_min:
+        raise click.UsageError(f"a token lives for {settings.api.max_token_min:g} minutes at most")
+    now_s = int(time.time())
+    made = Token(
+        client,
+        frozenset(scopes),
+        now_s,
+        now_s + max(1, round(minutes * 60)),
+        "" if certificate is None else _thumbprint(certificate),
+    )
+    with open_store(state_dir(), settings.store) as store:
+        text = issue(made, store.mac)
+    click.echo(json.dumps({"token": text, "expires_s": made.expires_s}) if as_json else text)
+
+
+def _thumbprint(path: Path) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as err:
+        raise ApiError(f"{path.name} is no PEM certificate: {err}") from err
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+@api.command()
+def openapi() -> None:
+    r"""Print the OpenAPI 3.1 document.
+
+    \b
+    Example: ostiary api openapi > openapi.json
+    """
+    click.echo(json.dumps(document(load().api.max_body_bytes), indent=2))
