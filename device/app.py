@@ -22,9 +22,8 @@ from device.doorkeeper import Doorkeeper
 from device.history import History
 from device.judge import Evidence, Judge
 from device.models import shelf
-from device.models.sessions import OnnxSession
 from device.models.speaker import SpeakerModel
-from device.models.spoof import SpoofCard, SpoofDetector
+from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
 from device.policy import Decision
 from device.rules import Rules, default_rules, load_rules
@@ -167,11 +166,11 @@ def open_judge(models: Path, settings: Settings) -> Iterator[Judge]:
     bundle = shelf.active(models, notify=_LOG.warning)
     threads = settings.judge.threads
     with ExitStack() as parts:
-        words = Transcriber(bundle.path("words"), version=bundle.version("words"), threads=threads)
+        words = Transcriber.open(bundle, threads=threads)
         parts.callback(words.close)
-        speaker = SpeakerModel.open(bundle, threads=threads)
-        card = SpoofCard.from_bytes(bundle.path("spoof-card").read_bytes())
-        spoof = SpoofDetector(OnnxSession(bundle.path("spoof"), threads), card)
+        # They run beside the transcriber: a second thread of theirs would only take its core away.
+        speaker = SpeakerModel.open(bundle, threads=1)
+        spoof = SpoofDetector.open(bundle, threads=1)
         judge = Judge(words, speaker, spoof)
         parts.callback(judge.close)
         yield judge

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from device.errors import DeviceError
 from device.judge import PhraseScore
 from device.models._whisper import Sentence, Spoken, Whisper
+from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration
 from device.phrase import (
     MAX_PHRASE_WORDS,
@@ -24,6 +25,7 @@ from device.phrase import (
     redact,
 )
 
+ROLE = "words"
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
@@ -68,11 +70,11 @@ class Clues:
 class Fusion:
     """Weighs the clues into one score, an LLR where it was fitted (docs/adr/0002-phrase-evidence.md)."""
 
-    offset: float = 2.442
-    deficit: float = 0.1701
-    worst_token: float = 0.1216
-    worst_word: float = 0.7174
-    agreement: float = 2.1905
+    offset: float = 2.859
+    deficit: float = 0.1475
+    worst_token: float = 0.2381
+    worst_word: float = 0.5264
+    agreement: float = 2.2783
 
     def score(self, clues: Clues) -> float:
         """The weighted sum; each clue is bounded first, for beyond these ends more of it proves no more."""
@@ -121,6 +123,16 @@ class Transcriber:
         # The first call allocates; better now than at the first attempt.
         one = Sentence(self._whisper.tokens(" one"))
         self._whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [one] * MAX_FORMS)
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int = 2) -> Transcriber:
+        """From a verified bundle; raises BundleError or WhisperError."""
+        return cls(
+            bundle.path(ROLE),
+            version=bundle.version(ROLE),
+            calibration=bundle.calibration(ROLE),
+            threads=threads,
+        )
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.

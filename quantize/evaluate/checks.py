@@ -80,5 +80,4 @@ def open_spoof(models: Path) -> SpoofDetector:
 
 def open_words(models: Path) -> Transcriber:
     """The door's words check."""
-    bundle = Bundle.open(models)
-    return Transcriber(bundle.path("words"), version=bundle.version("words"), threads=THREADS)
+    return Transcriber.open(Bundle.open(models), threads=THREADS)
