@@ -22,6 +22,7 @@ from device.api.results import Results
 from device.api.service import Service
 from device.app import open_judge
 from device.clock import Clock, system_clock
+from device.judge import Judge
 from device.secure_store import open_store
 from device.settings import Settings
 
@@ -35,8 +36,16 @@ def open_service(
     settings: Settings, state: Path, models: Path, clock: Clock = system_clock
 ) -> Iterator[Service]:
     """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
+    with open_judge(models, settings) as judge, service_with(judge, settings, state, clock) as service:
+        yield service
+
+
+@contextmanager
+def service_with(
+    judge: Judge, settings: Settings, state: Path, clock: Clock = system_clock
+) -> Iterator[Service]:
+    """As `open_service`, on a judge that is open already."""
     with (
-        open_judge(models, settings) as judge,
         open_store(state, settings.store) as store,
         Results(
             state / RESULTS_FILE,
@@ -46,23 +55,11 @@ def open_service(
             most=settings.api.max_results,
         ) as results,
     ):
-        desk = CodeDesk(
-            settings.door.unit,
-            store.counter("challenge").advance,
-            store.mac,
-            results,
-            settings.api.code_lifetime_s,
-        )
+        epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
+        desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
         checks = Checks(judge, store, results, settings, state, clock)
-        service = Service(
-            settings.api,
-            checks,
-            results,
-            desk,
-            store.mac,
-            clock,
-            stuck_after_s=_STUCK_AFTER * settings.judge.timeout_s,
-        )
+        stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
+        service = Service(settings.api, checks, results, desk, store.mac, clock, stuck_after_s=stuck_after_s)
         try:
             yield service
         finally:
