@@ -109,6 +109,15 @@ def report(work: Path, baseline: Path | None) -> None:
     lines.append(
         line("either: replayed people", live, pick(unseen, condition={"replayed"}, label={"bonafide"}))
     )
+    clean = pick(unseen, condition={"plain"}, label={"bonafide"})
+    digital_pages = [r for r in unseen if r["condition"] == "plain" and r["page"] != "made"]
+    lines.append(line("either: clean people, pages", clean, pick(digital_pages, label={"spoof"})))
+    lines.append(
+        line("either: clean people, digital", clean, pick(unseen, condition={"plain"}, label={"spoof"}))
+    )
+    lines.append(
+        line("either: clean people, replayed", clean, pick(unseen, condition={"replayed"}, label={"spoof"}))
+    )
     _show(console, "the same, in other conditions", lines)
     people = pick(digital, label={"bonafide"})
     families = sorted({(r["page"], r["family"]) for r in digital if r["label"] == "spoof"})
