@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from device import policy
 from device.api.bodies import RegisterRequest, VerifyRequest
-from device.api.codes import phrase_for
+from device.api.codes import as_spoken, phrase_for
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
 from device.app import is_enrolled, open_log, rules_of, voiceprint, witness_of
@@ -57,7 +57,8 @@ class Checks:
 
         Raises DeviceError when the unit, not the recording, is at fault.
         """
-        phrase = phrase_for(request.tid, request.code) if challenge is None else challenge.phrase
+        shown = phrase_for(request.tid, request.code) if challenge is None else challenge.phrase
+        phrase = as_spoken(shown)
         audio = request.audio
         with voiceprint(self.store.vault, request.uid, self.judge.speaker.version) as template:
             enrolled = template is not None

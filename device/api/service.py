@@ -152,6 +152,7 @@ class Service:
         return since_s is None or time.monotonic() - since_s < self._stuck_after_s
 
     def gauges(self) -> dict[str, tuple[str, float]]:
+        self._purge_now_and_then()
         return {
             "ostiary_api_waiting": ("Requests that hold room.", self.room.requests),
             "ostiary_api_waiting_bytes": ("Bytes that they may take.", self.room.size_bytes),

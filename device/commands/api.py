@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +49,12 @@ def serve(host: str | None, port: int | None, plain_http: bool, config: Path | N
     settings = load(config)
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = replace(settings, api=replace(settings.api, **chosen))  # type: ignore[arg-type]
-    with open_service(settings, state_dir(), models_dir()) as service:
+    # The server ends in order at a signal and then raises it again: that must not skip what closes the store.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        open_service(settings, state_dir(), models_dir()) as service,
+    ):
         scheme = "http" if plain_http else "https"
         click.echo(f"Serving on {scheme}://{settings.api.host}:{settings.api.port}", err=True)
         serve_service(service, settings, plain_http=plain_http)

@@ -267,3 +267,19 @@ def test_damaged_bytes_are_read_or_refused_but_never_crash(
     path.write_bytes(content)
     with contextlib.suppress(QualityError):
         load_utterance(path)
+
+
+def test_a_recording_in_memory_is_read_like_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", tone(1.0))
+    assert np.array_equal(read_recording(path.read_bytes(), FileLimits()), read_recording(path, FileLimits()))
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no audio at all", wav_bytes(b"")])
+def test_what_is_no_recording_in_memory_is_refused(content: bytes) -> None:
+    with pytest.raises(UnreadableAudioError):
+        read_recording(content, FileLimits())
+
+
+def test_a_recording_in_memory_has_the_same_size_limit() -> None:
+    with pytest.raises(TooLongError):
+        read_recording(wav_bytes(tone(1.0).tobytes()), FileLimits(max_bytes=1_024))

@@ -1,0 +1,169 @@
+"""What the facade answers to callers who mean well, on real speech and the real models."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from device.api.codes import as_spoken
+from device.api.server import RESULTS_FILE
+from tests.conftest import SyntheticVoice
+from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
+from tests.speech import Reading
+
+UID = "4711"
+
+
+def registered(facade: Facade, reader: list[Reading], tid: str = "r-1") -> dict[str, object]:
+    response = facade.post("/register", {"tid": tid, "uid": UID, "audio": enrolment(reader)})
+    assert response.status_code == 200, response.text
+    body: dict[str, object] = response.json()
+    return body
+
+
+def test_a_person_registers_and_is_then_told_from_another(
+    facade: Facade, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    assert registered(facade, reader)["outcome"] == "registered"
+    same = {"tid": "1", "uid": UID, "code": "1D3A", "audio": encoded(reader[1].path)}
+    other = {"tid": "2", "uid": UID, "code": "1D3A", "audio": encoded(other_reader[0].path)}
+    first, second = facade.post("/verify", same).json(), facade.post("/verify", other).json()
+    assert first["outcome"] == second["outcome"] == "judged"
+    assert first["evidence"]["speaker_llr"] > 3.0 > second["evidence"]["speaker_llr"]
+    assert first["evidence"]["phrase_llr"] < 0.0
+    assert first["decision"] is None
+    assert len(first["evidence"]["model_versions"]) == 3
+    assert first["evidence"]["timings"]["total_ms"] > 0.0
+
+
+def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
+    facade: Facade, synthetic_voice: SyntheticVoice
+) -> None:
+    code = facade.post("/otp", {"tid": "1234", "uid": UID, "text": "10 mg morphine"}).json()
+    assert code["phrase"] == f"I approve the transaction 1234 with the code {code['code']}"
+    spoken = encoded(synthetic_voice(as_spoken(code["phrase"])))
+    result = facade.post("/verify", {"tid": "1234", "uid": UID, "audio": spoken}).json()
+    assert result["phrase_from"] == "otp"
+    assert result["evidence"]["phrase_llr"] > 0.0
+    assert result["enrolled"] is False
+    assert result["evidence"]["speaker_llr"] is None
+
+
+def test_a_long_transaction_id_is_spoken_by_its_end_and_bound_whole(facade: Facade) -> None:
+    one = facade.post("/otp", {"tid": "2026-11-22.order-88-1234", "uid": UID}).json()
+    assert "transaction 1234 with" in one["phrase"]
+
+
+def test_the_same_request_gets_the_same_result_and_is_judged_once(
+    facade: Facade, reader: list[Reading]
+) -> None:
+    body = {"tid": "1", "uid": UID, "code": "1D3A", "audio": encoded(reader[1].path)}
+    first = facade.post("/verify", body)
+    facade.clock.pass_s(60)
+    assert facade.post("/verify", dict(reversed(body.items()))).content == first.content
+    assert facade.get("/results/1").content == first.content
+    assert 'ostiary_api_jobs_total{kind="verify",outcome="judged"} 1' in facade.client.get("/metrics").text
+
+
+def test_a_door_rule_decides_when_it_is_asked_for_and_the_log_has_it(
+    facade: Facade, reader: list[Reading]
+) -> None:
+    registered(facade, reader)
+    assert facade.post("/otp", {"tid": "1234", "uid": UID, "door": "door-1"}).status_code == 200
+    body = {"tid": "1234", "uid": UID, "door": "door-1", "audio": encoded(reader[1].path)}
+    result = facade.post("/verify", body).json()
+    assert result["decision"]["decision"] == "DENIED_PHRASE"
+    assert result["decision"]["opens"] is False
+    assert set(result["decision"]["thresholds"]) == {"phrase", "voice", "live"}
+    log = facade.state / "audit" / "outbox.db"
+    assert any(b"DENIED_PHRASE" in part.read_bytes() for part in log.parent.glob("outbox.db*"))
+
+
+def test_results_of_one_caller_are_absent_for_another(facade: Facade, reader: list[Reading]) -> None:
+    body = {"tid": "1", "uid": UID, "code": "1D3A", "audio": encoded(reader[1].path)}
+    facade.post("/verify", body)
+    assert slug(facade.get("/results/1", client="laundry")) == "no-result"
+    assert facade.post("/verify", body | {"code": "FFFF"}, client="laundry").status_code == 200
+
+
+def test_results_outlive_a_restart_and_open_codes_do_not(
+    open_facade: OpenFacade, reader: list[Reading]
+) -> None:
+    audio = encoded(reader[1].path)
+    with open_facade() as before:
+        done = before.post("/verify", {"tid": "1", "uid": UID, "code": "1D3A", "audio": audio})
+        before.post("/otp", {"tid": "2", "uid": UID})
+    with open_facade() as after:
+        assert after.get("/results/1").content == done.content
+        assert slug(after.get("/results/2")) == "no-result"
+        assert slug(after.post("/verify", {"tid": "2", "uid": UID, "audio": audio})) == "no-code"
+
+
+def test_a_caller_who_will_not_wait_is_sent_to_the_result(
+    open_facade: OpenFacade, reader: list[Reading]
+) -> None:
+    with open_facade(answer_within_s=0.0) as facade:
+        body = {"tid": "1", "uid": UID, "code": "1D3A", "audio": encoded(reader[1].path)}
+        response = facade.post("/verify", body)
+        assert (response.status_code, response.headers["location"]) == (202, "/results/1")
+        for _ in range(200):
+            response = facade.get(response.headers.get("location", "/results/1"))
+            if response.status_code == 200:
+                break
+        assert response.json()["outcome"] == "judged"
+
+
+def test_neither_audio_nor_a_person_is_ever_on_the_disk(
+    facade: Facade, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    real = os.pwrite
+
+    def seen(descriptor: int, data: bytes, at: int) -> int:
+        assert "memfd:" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return real(descriptor, data, at)
+
+    monkeypatch.setattr(os, "pwrite", seen)
+    uid = "person-of-the-test"
+    body = {"tid": "tid-of-the-test", "uid": uid, "code": "1D3A", "audio": encoded(reader[1].path)}
+    assert facade.post("/verify", body).status_code == 200
+    sample = reader[1].path.read_bytes()[20_000:20_064]
+    for path in facade.state.rglob("*"):
+        if path.is_file():
+            written.append(path.read_bytes())
+    assert (facade.state / RESULTS_FILE).exists()
+    for part in (sample, uid.encode(), b"tid-of-the-test", b"transcript"):
+        assert not any(part in content for content in written)
+
+
+def test_requests_are_served_in_the_order_in_which_they_came(facade: Facade, reader: list[Reading]) -> None:
+    """Straight on the service: a test client gives no two requests an order."""
+    from device.api.bodies import VerifyRequest
+    from device.api.limits import Stay
+    from device.api.tokens import Token
+
+    audio = reader[1].path.read_bytes()
+    done: list[str] = []
+
+    async def ask(tid: str) -> None:
+        token = Token("pharmacy", frozenset({"verify"}), 0, 1)
+        request = VerifyRequest(tid, UID, audio, "1D3A")
+        await facade.service.verify(token, request, Stay(facade.service.room, 1))
+        done.append(tid)
+
+    async def everybody() -> None:
+        await asyncio.gather(*(ask(str(n)) for n in range(6)))
+
+    asyncio.run(everybody())
+    assert done == [str(n) for n in range(6)]
+    assert facade.service.room.requests == 0
+
+
+def test_health_and_figures_need_no_token(facade: Facade) -> None:
+    assert facade.client.get("/healthz").json() == {"status": "ok"}
+    text = facade.client.get("/metrics").text
+    assert "ostiary_api_waiting 0" in text
+    assert text.endswith("\n")

@@ -1,0 +1,231 @@
+"""The facade as a process of its own: mutual TLS, many callers at once, kill -9, restart."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import itertools
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sync.fleet.certificates import Authority
+from sync.mqtt import TlsFiles
+from tests.device.conftest import models as models
+from tests.speech import Reading
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+SCOPES = ("otp", "register", "verify", "results")
+
+
+@dataclass
+class Server:
+    """`ostiary api serve` with certificates of this test, started and killed at will."""
+
+    folder: Path
+    models: Path
+    tls: TlsFiles
+    client: TlsFiles
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "OSTIARY_STATE_DIR": str(self.folder / "state"),
+            "OSTIARY_MODELS_DIR": str(self.models),
+            "OSTIARY_CONFIG": str(self.folder / "ostiary.toml"),
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", "from device.cli import main; main()", "api", *arguments]
+
+    def start(self) -> None:
+        log = (self.folder / "server.log").open("ab")
+        self.process = subprocess.Popen(self.command("serve"), env=self.environment, stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.TransportError), self.caller() as http:
+                if http.get("/healthz").status_code == 200:
+                    return
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def token(self, *more: str) -> dict[str, str]:
+        scopes = [part for scope in SCOPES for part in ("--scope", scope)]
+        done = subprocess.run(
+            self.command("token", "--client", "pharmacy", *scopes, *more),
+            env=self.environment,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        return {"Authorization": f"Bearer {done.stdout.decode().strip()}"}
+
+    def caller(self, files: TlsFiles | None = None, **more: object) -> httpx.Client:
+        context = ssl.create_default_context(cafile=str(self.tls.ca))
+        files = files or self.client
+        context.load_cert_chain(files.certificate, files.key)
+        return httpx.Client(base_url=f"https://127.0.0.1:{self.port}", verify=context, timeout=120, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def server(tmp_path: Path, models: Path) -> Iterator[Server]:
+    authority = Authority.open(tmp_path / "ca", dt.datetime.now(dt.UTC))
+    now = dt.datetime.now(dt.UTC)
+    tls = authority.issue("api", now, hosts=("127.0.0.1",))
+    client = authority.issue("pharmacy", now)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "ostiary.toml").write_text(
+        "[store]\nprofile = 'laptop'\nkeystore = 'software'\n"
+        f"[api]\nport = {port}\ncertificate = '{tls.certificate}'\nkey = '{tls.key}'\n"
+        f"client_ca = '{tls.ca}'\nchecks_per_person_per_min = 6000.0\n"
+    )
+    running = Server(tmp_path, models, tls, client, port)
+    running.start()
+    try:
+        yield running
+    finally:
+        if running.process is not None and running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(timeout=30)
+
+
+def asked(reading: Reading, tid: str) -> dict[str, str]:
+    audio = base64.b64encode(reading.path.read_bytes()).decode()
+    return {"tid": tid, "uid": "4711", "code": "1D3A", "audio": audio}
+
+
+def test_without_a_certificate_of_our_authority_there_is_no_connection(
+    server: Server, tmp_path: Path
+) -> None:
+    anonymous = ssl.create_default_context(cafile=str(server.tls.ca))
+    with (
+        httpx.Client(base_url=f"https://127.0.0.1:{server.port}", verify=anonymous) as http,
+        pytest.raises(httpx.TransportError),
+    ):
+        http.get("/healthz")
+    foreign = Authority.open(tmp_path / "other-ca", dt.datetime.now(dt.UTC))
+    files = foreign.issue("pharmacy", dt.datetime.now(dt.UTC))
+    with server.caller(files) as http, pytest.raises(httpx.TransportError):
+        http.get("/healthz")
+
+
+def test_a_token_can_be_tied_to_one_client_certificate(server: Server) -> None:
+    bound = server.token("--certificate", str(server.client.certificate))
+    with server.caller(headers=bound) as http:
+        assert http.get("/results/1").status_code == 404
+    authority = Authority.open(server.folder / "ca", dt.datetime.now(dt.UTC))
+    other = authority.issue("laundry", dt.datetime.now(dt.UTC))
+    with server.caller(other, headers=bound) as http:
+        assert http.get("/results/1").status_code == 401
+        assert http.get("/results/1", headers=server.token()).status_code == 404
+
+
+@pytest.mark.parametrize("callers", [12, pytest.param(100, marks=pytest.mark.slow)])
+def test_many_callers_at_once_are_all_served(
+    server: Server, other_reader: list[Reading], callers: int
+) -> None:
+    with server.caller(headers=server.token(), limits=httpx.Limits(max_connections=callers)) as http:
+
+        def ask(number: int) -> httpx.Response:
+            answer = http.post("/verify", json=asked(other_reader[0], f"t-{number}"))
+            while answer.status_code == 202:
+                time.sleep(0.5)
+                answer = http.get(f"/results/t-{number}")
+            return answer
+
+        with ThreadPoolExecutor(callers) as pool:
+            answers = list(pool.map(ask, range(callers)))
+        assert [answer.status_code for answer in answers] == [200] * callers
+        assert all(answer.json()["outcome"] == "judged" for answer in answers)
+        # In order: whoever was finished earlier had waited since earlier.
+        found = sorted(answers, key=lambda answer: str(answer.json()["finished_at"]))
+        finished = [dt.datetime.fromisoformat(answer.json()["finished_at"]) for answer in found]
+        arrived = [
+            at - dt.timedelta(milliseconds=answer.json()["waited_ms"] + answer.json()["took_ms"])
+            for at, answer in zip(finished, found, strict=True)
+        ]
+        slack = dt.timedelta(milliseconds=2)
+        assert all(later >= earlier - slack for earlier, later in itertools.pairwise(arrived))
+        assert "ostiary_api_waiting 0" in http.get("/metrics").text
+
+
+def test_after_kill_9_each_transaction_is_answered_or_clearly_absent(
+    server: Server, other_reader: list[Reading]
+) -> None:
+    headers, count = server.token(), 12
+    told: dict[str, bytes] = {}
+
+    def ask(number: int) -> None:
+        with contextlib.suppress(httpx.TransportError), server.caller(headers=headers) as http:
+            answer = http.post("/verify", json=asked(other_reader[0], f"t-{number}"))
+            if answer.status_code == 200:
+                told[f"t-{number}"] = answer.content
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(ask, number) for number in range(count)]
+        deadline = time.monotonic() + 60
+        while len(told) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        server.kill()
+        for future in futures:
+            future.result()
+    assert 3 <= len(told) < count, "killed in the middle"
+    server.start()
+    with server.caller(headers=headers) as http:
+        absent = 0
+        for number in range(count):
+            tid = f"t-{number}"
+            answer = http.get(f"/results/{tid}")
+            if answer.status_code == 404:
+                assert tid not in told, "an answer that was given was lost"
+                assert answer.json()["type"] == "urn:ostiary:problem:no-result"
+                absent += 1
+            else:
+                assert answer.status_code == 200
+                assert told.get(tid, answer.content) == answer.content
+            again = http.post("/verify", json=asked(other_reader[0], tid))
+            assert again.status_code == 200
+            assert told.get(tid, again.content) == again.content
+        assert absent >= 1
+
+
+def test_sigterm_ends_it_in_order(server: Server) -> None:
+    assert server.process is not None
+    server.process.terminate()
+    assert server.process.wait(timeout=30) == 0
+    assert "Traceback" not in (server.folder / "server.log").read_text()
+
+
+def test_plain_http_is_refused_where_it_could_be_heard(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "ostiary.toml").write_text("[store]\nprofile = 'laptop'\nkeystore = 'software'\n")
+    for arguments in (("--plain-http", "--host", "0.0.0.0"), ()):  # noqa: S104 - that is the point
+        done = subprocess.run(
+            server.command("serve", *arguments), env=server.environment, capture_output=True, timeout=60
+        )
+        assert done.returncode == 3
+        assert b"ostiary: " in done.stderr
+        assert b"Traceback" not in done.stderr
