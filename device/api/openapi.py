@@ -116,7 +116,7 @@ def _problems(kinds: tuple[Kind, ...]) -> Schema:
 
 def _secured(scope: str) -> list[Schema]:
     # The scopes of a bearer token may be named since OpenAPI 3.1.
-    return [{"token": [scope]}]
+    return [{"token": [scope], "certificate": []}]
 
 
 def _post(scope: str, summary: str, answer: str, body: str, kinds: tuple[Kind, ...]) -> Schema:
@@ -135,6 +135,10 @@ def _post(scope: str, summary: str, answer: str, body: str, kinds: tuple[Kind, .
 def _slow_post(scope: str, summary: str, name: str, *more: Kind) -> Schema:
     operation = _post(scope, summary, f"{name}Result", f"{name}Request", (*_BODY, errors.BUSY, *more))
     operation["responses"]["202"] = _accepted()
+    for status in ("200", "202"):
+        operation["responses"][status]["links"] = {
+            "result": {"operationId": "results", "parameters": {"tid": "$response.body#/tid"}}
+        }
     return operation
 
 

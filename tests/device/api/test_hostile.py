@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -10,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from starlette.requests import Request
 
+from device.api.app import _body
+from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -102,6 +106,27 @@ def test_a_huge_body_is_refused_before_it_is_read(open_facade: OpenFacade) -> No
     with open_facade(max_body_bytes=4096) as facade:
         response = facade.client.post("/verify", content=b" " * 5_000, headers=_json(facade))
         assert slug(response) == "too-large"
+
+
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    async def nothing() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits that long")
+
+    scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(_body(Request(scope, nothing), 10, timeout_s=0.05))
+    assert caught.value.kind is SLOW_BODY
+
+
+def test_a_body_longer_than_its_length_is_refused() -> None:
+    async def too_much() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"12345678901", "more_body": True}
+
+    scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(_body(Request(scope, too_much), 10, timeout_s=1.0))
+    assert caught.value.kind is TOO_LARGE
 
 
 def test_a_body_without_a_length_is_refused(facade: Facade) -> None:
