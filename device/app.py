@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,15 @@ def run(
         if isinstance(greeting, Decision):
             decision, evidence = greeting, None
         else:
-            tell(greeting)
             with voiceprint(unit.store.vault, uid, unit.judge.speaker.version) as template:
                 listening_since_s = unit.clock().monotonic_s
                 answer = unit.ear.hear(
-                    source, greeting.phrase, template, start_within_s=greeting.lifetime_s, stop=stop
+                    source,
+                    greeting.phrase,
+                    template,
+                    start_within_s=greeting.lifetime_s,
+                    stop=stop,
+                    ready=partial(tell, greeting),
                 )
             decision = _answered(unit, greeting, answer, door_name, uid, listening_since_s)
             evidence = answer.heard if isinstance(answer.heard, Evidence) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from device.audio import (
     AudioSettings,
     AudioSource,
     Ended,
+    Frame,
     QualityError,
     Refused,
     SilenceBegan,
@@ -59,8 +60,12 @@ class Ear:
         *,
         start_within_s: float,
         stop: threading.Event,
+        ready: Callable[[], None],
     ) -> Answer:
-        """The first utterance on `source`. Every failure comes back as `heard`: somebody decides on it."""
+        """The first utterance on `source`. Every failure comes back as `heard`: somebody decides on it.
+
+        `ready` is called when the first frame is here: a phrase shown before that loses its first word.
+        """
         quiet = threading.Event()
         began_s = 0.0
         heard: Heard = SilenceError("Nothing was heard. Please say the phrase on the display.")
@@ -75,7 +80,7 @@ class Ear:
         deadline.start()
         last.start()
         try:
-            for event in listen(source, halt, self._settings):
+            for event in listen(_Announcing(source, ready), halt, self._settings):
                 if isinstance(event, SpeechStarted):
                     deadline.cancel()
                     began_s = event.at_s
@@ -116,6 +121,22 @@ class Ear:
             return JudgeError(f"no judgement within {self._timeout_s:g} s; run `ostiary doctor`")
         except Exception as err:  # noqa: BLE001 - the policy turns every exception into a denial
             return err
+
+
+class _Announcing:
+    """A source that says when it can be heard."""
+
+    def __init__(self, source: AudioSource, ready: Callable[[], None]) -> None:
+        self._source = source
+        self._ready = ready
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        waiting = True
+        for frame in self._source.frames(stop):
+            if waiting:
+                waiting = False
+                self._ready()
+            yield frame
 
 
 class _Either(threading.Event):
