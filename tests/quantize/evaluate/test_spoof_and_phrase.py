@@ -30,7 +30,7 @@ def scored(page: list[Recording]) -> dict[str, float]:
 def test_each_attack_faces_the_whole_pool_and_the_worst_is_named(page: list[Recording]) -> None:
     result = evaluate_spoof("detector", page, scored(page), 0.0, replicates=20)
     assert result.attacks["easy"].figures["eer"].value == 0.0
-    assert result.attacks["hard"].figures["eer"].value == 1.0
+    assert result.attacks["hard"].figures["eer"].value == pytest.approx(1.0)
     assert result.attacks["easy"].targets == 26
     assert result.attacks["hard"].figures["far"].value == 1.0
     assert (result.worst_attack_by_eer, result.worst_attack_by_apcer) == ("hard", "hard")
