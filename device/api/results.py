@@ -6,6 +6,7 @@ result is overwritten, and its transaction id stays taken for as long again.
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import json
 import os
@@ -57,6 +58,7 @@ class Results:
         self, path: Path, mac: Mac, *, now_s: Callable[[], float], lifetime_s: float, most: int
     ) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._alone = _locked(path.with_suffix(".lock"))
         os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
         self._cipher = AESGCM(mac("api results", b"key"))
         self._now_s = now_s
@@ -70,6 +72,7 @@ class Results:
             self._db.execute("PRAGMA secure_delete = ON")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as err:
+            os.close(self._alone)
             raise ApiError(f"cannot open {path.name}: {err}; move it away to start afresh") from err
         self.purge()
 
@@ -162,6 +165,7 @@ class Results:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+        os.close(self._alone)
 
     def __enter__(self) -> Self:
         return self
@@ -187,3 +191,14 @@ class Results:
             raise ApiError("a stored result was changed or belongs to another unit") from err
         body: dict[str, Any] = json.loads(plain)
         return body
+
+
+def _locked(path: Path) -> int:
+    """A lock for the life of this process: two facades on one file would judge one transaction twice."""
+    descriptor = os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        os.close(descriptor)
+        raise ApiError("another facade already serves from this state folder") from err
+    return descriptor

@@ -213,6 +213,24 @@ def test_after_kill_9_each_transaction_is_answered_or_clearly_absent(
         assert absent >= 1
 
 
+def test_who_is_enrolled_beside_it_is_known_at_once(server: Server, reader: list[Reading]) -> None:
+    def ostiary(*arguments: object) -> None:
+        command = [sys.executable, "-c", "from device.cli import main; main()", *map(str, arguments)]
+        subprocess.run(command, env=server.environment, capture_output=True, check=True, timeout=60)
+
+    with server.caller(headers=server.token()) as http:
+
+        def enrolled(tid: str) -> tuple[bool, bool]:
+            answer = http.post("/verify", json=asked(reader[1], tid)).json()
+            return answer["enrolled"], (answer["evidence"]["speaker_llr"] or -1.0) > 3.0
+
+        assert enrolled("before") == (False, False)
+        ostiary("enroll", "4711", *(reader[n].path for n in (0, 2, 3)))
+        assert enrolled("after") == (True, True)
+        ostiary("forget", "4711")
+        assert enrolled("forgotten") == (False, False)
+
+
 def test_sigterm_ends_it_in_order(server: Server) -> None:
     assert server.process is not None
     server.process.terminate()

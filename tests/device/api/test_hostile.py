@@ -232,12 +232,13 @@ def test_a_code_is_good_for_one_answer_of_one_person_in_time(facade: Facade, rea
         body = {"tid": tid, "uid": UID, "audio": encoded(reader[1].path)} | changed
         return slug(facade.post("/verify", body))
 
-    for tid in ("late", "person", "door", "code"):
+    for tid in ("late", "person", "door"):
         facade.post("/otp", {"tid": tid, "uid": UID})
+    given = facade.post("/otp", {"tid": "code", "uid": UID}).json()["code"]
     assert answer("person", uid="4712") == "code-refused"
     assert answer("person") == "no-code"  # one wrong answer closes it
     assert answer("door", door="door-1") == "code-refused"
-    assert answer("code", code="0000") == "code-refused" or answer("code", code="0001") == "code-refused"
+    assert answer("code", code="0000" if given != "0000" else "0001") == "code-refused"
     facade.clock.pass_s(61)
     assert answer("late") == "gone"
 
