@@ -123,6 +123,9 @@ class VaultFile:
         return noted[:8] == counter.to_bytes(8) and noted != self._sum(mac_key, counter)
 
     def _sum(self, mac_key: SecretBytes, counter: int) -> bytes:
+        # Closing any descriptor of a file drops every POSIX lock this process holds on it, SQLite's too. Another
+        # process would then take itself for the last one and delete the log that this one still writes to.
+        self.close()
         stamp = counter.to_bytes(8)
         with mac_key.view() as key:
             return stamp + hmac.digest(key, b"file" + stamp + self.path.read_bytes(), "sha256")
