@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -46,7 +47,7 @@ def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     settings = load(config)
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, _terminated)
     door = SimulatedDoor(
         settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
     )
@@ -65,6 +66,11 @@ def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path 
     finally:
         stop.set()
         door.close()
+
+
+def _terminated(_signal: int, _frame: object) -> NoReturn:
+    """Like Ctrl-C: a loop that waits for the next badge would not see a flag."""
+    raise KeyboardInterrupt
 
 
 def _ears(settings: Settings, source: Path | None) -> AudioSource:

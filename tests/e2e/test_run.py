@@ -61,6 +61,10 @@ class RunningUnit:
             self._process.stdin.write(f"{number}\n")
             self._process.stdin.flush()
 
+    def terminate(self) -> int:
+        self._process.terminate()
+        return self._process.wait(10.0)
+
     def end(self, *, pulled_plug: bool = False) -> int:
         if pulled_plug:
             self._process.kill()
@@ -107,6 +111,12 @@ def test_a_voice_at_the_microphone_is_judged_against_the_phrase_on_display(
     unit.shows("stays locked")
     unit.shows("DENIED_(SPOOF|VOICE)")
     assert unit.end() == 0
+
+
+def test_a_unit_that_waits_for_a_badge_stops_when_told(environment: dict[str, str]) -> None:
+    unit = RunningUnit(environment)
+    unit.shows("Show your badge")
+    assert unit.terminate() == 0
 
 
 def test_a_unit_whose_plug_was_pulled_in_the_middle_of_an_attempt_starts_again_and_remembers(
