@@ -123,8 +123,8 @@ class VaultFile:
         return noted[:8] == counter.to_bytes(8) and noted != self._sum(mac_key, counter)
 
     def _sum(self, mac_key: SecretBytes, counter: int) -> bytes:
-        # Closing any descriptor of a file drops every POSIX lock this process holds on it, SQLite's too. Another
-        # process would then take itself for the last one and delete the log that this one still writes to.
+        # Closing any descriptor of a file drops every POSIX lock this process holds on it, SQLite's too.
+        # Another process would then take itself for the last one and delete the log that this one writes to.
         self.close()
         stamp = counter.to_bytes(8)
         with mac_key.view() as key:
