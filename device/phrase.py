@@ -64,8 +64,10 @@ def forms(phrase: str) -> tuple[str, ...]:
     plain = " ".join(words)
     figures = " ".join(str(_NUMBER_WORDS.get(word, word)) for word in words)
     run = "-".join(words) if all(len(word) == 1 for word in words) else figures
-    found = (plain, plain[:1].upper() + plain[1:] + ".", run)
-    return tuple(dict.fromkeys(found))
+    sentence = plain[:1].upper() + plain[1:] + "."
+    if run == plain:  # words only: the transcriber writes sentences, and each form costs a decoder
+        return (sentence,)
+    return tuple(dict.fromkeys((plain, sentence, run)))
 
 
 def competitors(phrase: str, count: int) -> tuple[str, ...]:

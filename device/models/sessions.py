@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +24,17 @@ class Session(Protocol):
     """One opened network: arrays by input name in, outputs in the network's own order out."""
 
     def run(self, inputs: dict[str, Array]) -> list[Array]: ...
+
+
+@cache
+def saturates() -> bool:
+    """Whether this processor adds INT8 products in 16 bits and loses the top: x86 without VNNI does."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True  # unknown: stay exact
 
 
 class OnnxSession:
