@@ -311,7 +311,13 @@ def credential_for(parent_public: bytes, key_name: bytes, secret: SecretBytes) -
 
 def authority_public(pem: bytes) -> TPM2B_PUBLIC:
     """The policy authority's key as the TPM knows it. Its name is part of every sealed key's policy."""
-    return TPM2B_PUBLIC.from_pem(pem, objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+    public = TPM2B_PUBLIC.from_pem(pem, objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+    # pytss drops leading zeros, and a TPM takes coordinates of the curve's full length only: without this
+    # one key in 128 provisions a unit whose store never opens again.
+    point = public.publicArea.unique.ecc
+    point.x = bytes(point.x).rjust(32, b"\0")
+    point.y = bytes(point.y).rjust(32, b"\0")
+    return public
 
 
 def authority_name(authority: ec.EllipticCurvePublicKey) -> bytes:

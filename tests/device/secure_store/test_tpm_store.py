@@ -441,3 +441,28 @@ def test_every_answer_of_the_tpm_has_one_meaning_for_the_operator(
         Tpm(swtpm.tcti, 0x8100_5A00).run(refuse)
     assert type(raised.value) is meaning
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("coordinate", ["x", "y"])
+def test_a_policy_authority_whose_key_begins_with_a_zero_is_as_good_as_any(
+    tmp_path: Path, swtpm: SwTpm, coordinate: str
+) -> None:
+    """One P-256 key in 128 has such a coordinate; a store sealed to it must open again."""
+    while True:
+        key = ec.generate_private_key(ec.SECP256R1())
+        if getattr(key.public_key().public_numbers(), coordinate) < 1 << 248:
+            break
+    public = tmp_path / "authority.pub"
+    public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    settings = swtpm.settings(policy_authority=public)
+    keystore = TpmKeystore(tmp_path / "unit/store/tpm", settings)
+    signed = sign_policy(key, keystore.measure(), "release 1").to_json()
+    keystore.reseal(SignedPolicy.from_json(json.dumps(signed)))
+    for _ in range(2):
+        with open_store(tmp_path / "unit", settings) as store:
+            assert store.vault.uids() == ()
+        swtpm.reboot()
