@@ -45,6 +45,7 @@ class Witness:
             policy=self.policy,
             timings=None if evidence is None else _timings(evidence),
             keystore=self.keystore,
+            silent_alarm=decision.silent_alarm,
         )
 
 

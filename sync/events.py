@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import re
 import uuid
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.errors import MalformedError
-from sync.vocabulary import KEYSTORES, KINDS, REASONS
+from sync.vocabulary import KEYSTORES, KINDS, REASONS, SCORES
 
 VERSION = 1
 MAX_EVENT_BYTES = 1024
 MAX_TIME_MS = 253_402_300_799_999  # the end of year 9999
 MAX_SEQUENCE = 2**53  # exact in JSON and JavaScript too
+MAX_SCORE = 1e6
 
 UnitId = NewType("UnitId", str)
 """`site/unit`, both slugs: the certificate's common name and the middle of every topic."""
@@ -33,6 +33,7 @@ _UNIT = re.compile(rf"{_SLUG}/{_SLUG}")
 _DOOR = re.compile(_SLUG)
 # A version has a digit and no blanks; "maria rossi" and "Maria" have not.
 _VERSION = re.compile(r"(?=[^0-9]*[0-9])[a-z0-9][a-z0-9._+:@/-]{0,63}")
+_FIELDS = frozenset(range(22))
 
 
 class Signer(Protocol):
@@ -128,6 +129,10 @@ class AuditEvent:
     keystore: str = "software"
     count: int | None = None
     """How many, for events that stand for several (overflow, enrolment utterances)."""
+    silent_alarm: bool = False
+    """The duress word was said, whatever became of the attempt."""
+    more_scores: tuple[tuple[str, float], ...] = ()
+    """Further findings by their names in `vocabulary.SCORES`, in the order of the names."""
 
     def __post_init__(self) -> None:
         _identifier(self.event_id, "event_id")
@@ -144,9 +149,9 @@ class AuditEvent:
             _identifier(self.person, "person")
             if self.person.version != 8:
                 raise MalformedError("person must come from pseudonym(); other ids could be linked")
-        for name, llr in self.scores().items():
-            if llr is not None and not (type(llr) is float and math.isfinite(llr) and abs(llr) <= 1e6):
-                raise MalformedError(f"{name} must be a finite float")
+        for llr in (self.phrase_llr, self.speaker_llr, self.spoof_llr):
+            if llr is not None:
+                _score(llr)
         if type(self.models) is not tuple or len(self.models) > 8:
             raise MalformedError("models must be a tuple of at most 8 versions")
         for version in self.models:
@@ -157,6 +162,10 @@ class AuditEvent:
             raise MalformedError("timings must be EventTimings")
         if self.count is not None:
             _integer(self.count, "count", 0, MAX_SEQUENCE)
+        if type(self.silent_alarm) is not bool:
+            raise MalformedError("silent_alarm must be true or false")
+        if self.more_scores:
+            _check_scores(self.more_scores)
 
     def scores(self) -> dict[str, float | None]:
         return {
@@ -198,6 +207,8 @@ class Record:
             17: event.timings.as_list() if event.timings else None,
             18: event.keystore,
             19: event.count,
+            20: event.silent_alarm or None,
+            21: dict(event.more_scores) or None,
         }
         # Keys 0-23 are one byte each, so cbor2's order is also that of RFC 8949 4.2.1.
         return cbor2.dumps({key: value for key, value in fields.items() if value is not None}, canonical=True)
@@ -210,7 +221,7 @@ class Record:
         fields = decode_map(data)
         if fields.get(0) != VERSION:
             raise MalformedError("this event version is unknown here; update the reader")
-        if not set(fields) <= set(range(20)):
+        if not fields.keys() <= _FIELDS:
             raise MalformedError("an event has a field that does not exist")
         try:
             timings = fields.get(17)
@@ -232,10 +243,12 @@ class Record:
                 timings=EventTimings(*timings) if timings is not None else None,
                 keystore=fields[18],
                 count=fields.get(19),
+                silent_alarm=fields.get(20, False),
+                more_scores=tuple(sorted(fields[21].items())) if 21 in fields else (),
             )
             record = cls(unit_id(fields[1]), fields[2], event)
             _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise MalformedError("an event has a missing or mistyped field") from err
         # One event, one encoding: otherwise two different byte strings could claim to be the same event.
         if record.to_bytes() != data:
@@ -282,6 +295,23 @@ def _pattern(value: object, name: str, pattern: re.Pattern[str]) -> None:
     # The value is not repeated in the message: it may be the very thing that must not be logged.
     if type(value) is not str or not pattern.fullmatch(value):
         raise MalformedError(f"{name} is not of the allowed form")
+
+
+def _score(value: object) -> None:
+    # NaN fails the comparison; infinity is too large.
+    if type(value) is not float or not abs(value) <= MAX_SCORE:
+        raise MalformedError("a score must be a finite float")
+
+
+def _check_scores(scores: object) -> None:
+    if type(scores) is not tuple or any(type(pair) is not tuple or len(pair) != 2 for pair in scores):
+        raise MalformedError("more_scores must be a tuple of names and scores")
+    names = [name for name, _ in scores]
+    for name, score in scores:
+        _word(name, "a score's name", SCORES)
+        _score(score)
+    if names != sorted(set(names)):
+        raise MalformedError("more_scores must be in the order of their names, each once")
 
 
 def _word(value: object, name: str, allowed: frozenset[str]) -> None:

@@ -139,4 +139,16 @@ UNIT_REASONS = frozenset(
 REASONS = DECISION_REASONS | UNIT_REASONS
 """Why, in a word. The sentence a person reads is made from it where it is shown."""
 
+SCORES = frozenset(
+    {
+        "second_speaker_llr",
+        "replay_llr",
+        "reuse_llr",
+        "timing_llr",
+        "snr_db",
+        "speech_s",
+    }
+)
+"""What else the judge may have found about one attempt: `AuditEvent.more_scores`."""
+
 KEYSTORES = frozenset({"tpm", "software"})

@@ -51,6 +51,16 @@ def test_an_event_with_every_optional_field_left_out_survives_too() -> None:
     assert Record.from_bytes(made.to_bytes()) == made
 
 
+def test_a_silent_alarm_and_further_scores_survive_and_cost_nothing_where_there_are_none() -> None:
+    full = record(silent_alarm=True, more_scores=(("replay_llr", 2.5), ("snr_db", 31.0)))
+    assert Record.from_bytes(full.to_bytes()) == full
+    plain = cbor2.loads(record().to_bytes())
+    assert not {20, 21} & plain.keys(), "events without them are byte for byte what they were"
+    for extra in ({20: False}, {21: {}}, {21: {"maria": 1.0}}, {21: {1: 1.0}}, {21: [1.0]}, {20: 1}, {22: 1}):
+        with pytest.raises(MalformedError):
+            Record.from_bytes(cbor2.dumps({**plain, **extra}, canonical=True))
+
+
 @pytest.mark.parametrize("field", ["door", "kind", "reason", "policy", "keystore"])
 @pytest.mark.parametrize("text", NAMES)
 def test_free_text_fits_into_no_field_of_an_attempt(field: str, text: str) -> None:
@@ -77,6 +87,15 @@ def test_free_text_is_no_model_version(text: str) -> None:
         {"spoof_llr": float("inf")},
         {"speaker_llr": 3},
         {"time_ms": -1},
+        {"silent_alarm": 1},
+        {"silent_alarm": "duress"},
+        {"more_scores": [("replay_llr", 1.0)]},
+        {"more_scores": (("replay_llr", 1),)},
+        {"more_scores": (("replay_llr", float("nan")),)},
+        {"more_scores": (("Maria Rossi", 1.0),)},
+        {"more_scores": (("snr_db", 1.0), ("replay_llr", 1.0))},
+        {"more_scores": (("snr_db", 1.0), ("snr_db", 2.0))},
+        {"more_scores": (("snr_db",),)},
         {"time_ms": True},
         {"boot": 1.0},
         {"count": 2**60},

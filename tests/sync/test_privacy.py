@@ -28,7 +28,9 @@ FIELDS = [field.name for field in dataclasses.fields(AuditEvent)]
 
 def disguises(name: str) -> list[Any]:
     raw = name.encode()
-    return [name, raw, [name], (name,), {name: name}, name.lower(), name.title(), f" {name} ", name + "\x00"]
+    pairs = ((name, 1.0),)
+    cased = [name.lower(), name.title(), f" {name} ", name + "\x00"]
+    return [name, raw, [name], (name,), {name: name}, {name: 1.0}, pairs, *cased]
 
 
 def traces(name: str) -> list[bytes]:
