@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,9 +18,10 @@ from sync.errors import MalformedError, SyncError
 from sync.events import Signer, UnitId, version_text
 from sync.heads import Head
 from sync.messages import BatchMessage, open_receipt
+from sync.metrics import Figures
 from sync.mqtt import Link, Message
 from sync.outbox import Batch, OutboxStatus
-from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, topic, unit_of
+from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
 from sync.vocabulary import KEYSTORES
 
 FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
@@ -50,6 +51,14 @@ class Log(Protocol):
     def status(self) -> OutboxStatus: ...
 
 
+class Desk(Protocol):
+    """Who obeys commands: `sync.command_desk`. What either returns is published as the answer."""
+
+    def take(self, message: bytes) -> bytes: ...
+
+    def last_answer(self) -> bytes | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     """`window` batches may be under way; after `receipt_timeout_s` without news all are sent again."""
@@ -72,6 +81,7 @@ class AgentCounts:
     resends: int = 0
     refused: int = 0
     messages_refused: int = 0
+    commands: int = 0
 
 
 @dataclass(slots=True)
@@ -85,10 +95,9 @@ class Agent:
     now_s: Callable[[], float]
     time_ms: Callable[[], int]
     settings: AgentSettings = field(default_factory=AgentSettings)
-    facts: Mapping[str, str | int | bool] = field(default_factory=dict)
-    """Versions and the like, for the health message."""
-    command: Callable[[bytes], None] | None = None
-    """Takes a signed command; verification is its business."""
+    facts: Callable[[], Mapping[str, str | int | bool]] = dict
+    """Versions and the like as they are now, for the health message."""
+    desk: Desk | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
@@ -104,7 +113,7 @@ class Agent:
     _connections: int = 0
 
     def __post_init__(self) -> None:
-        check_facts(self.facts)
+        check_facts(self.facts())
         self._patience = Backoff(self.settings.receipt_timeout_s, self.settings.receipt_timeout_cap_s)
         self._patience_s = self.settings.receipt_timeout_s
 
@@ -119,6 +128,7 @@ class Agent:
             self._connections = self.link.connections
             self._start_over(now)
             self._health_at = 0.0
+            self._answer_again()
         if self._in_flight and now - self._silent_since > self._patience_s + 4 * self._usual_wait_s:
             self.counts.resends += 1
             self._patience_s = self.settings.receipt_timeout_s + self._patience.next_s()
@@ -131,9 +141,25 @@ class Agent:
             self._health_at = now + self.settings.health_every_s
             self.link.publish(topic(self.log.unit, HEALTH), self.health("online"), retain=True)
 
+    def report_now(self) -> None:
+        """Send a health message in the next step."""
+        self._health_at = 0.0
+
+    def resend_after(self, sequence: int) -> bool:
+        """Send again from the event after `sequence` on; False when the unit does not hold that any more."""
+        status = self.log.status()
+        if not status.acknowledged <= sequence <= status.sealed:
+            return False
+        self._start_over(self.now_s())
+        self._sent = sequence
+        self._wait_until = 0.0
+        return True
+
     def health(self, state: str) -> bytes:
         """What the dashboard shows of this unit between events: numbers, versions, no people."""
         status = self.log.status()
+        facts = dict(self.facts())
+        check_facts(facts)
         report = {
             "state": state,
             "time_ms": self.time_ms(),
@@ -144,9 +170,23 @@ class Agent:
             "resends": self.counts.resends,
             "refused": self.counts.refused,
             "messages_refused": self.counts.messages_refused,
-            "facts": dict(self.facts),
+            "commands": self.counts.commands,
+            "facts": facts,
         }
         return json.dumps(report, sort_keys=True).encode()
+
+    def figures(self) -> Figures:
+        """Metrics: what was counted since the start, and how the log stands."""
+        counted = {f"ostiary_agent_{name}_total": value for name, value in asdict(self.counts).items()}
+        status, now_ms = self.log.status(), self.time_ms()
+        stands: dict[str, float] = {
+            "ostiary_outbox_pending_events": status.pending,
+            "ostiary_outbox_overflow_events": status.overflow_count,
+            "ostiary_outbox_last_sequence": status.sequence,
+            "ostiary_outbox_oldest_age_seconds": max(0, now_ms - (status.oldest_ms or now_ms)) / 1000,
+            "ostiary_agent_connected": int(self.link.connected),
+        }
+        return {(name, ()): value for name, value in {**counted, **stands}.items()}
 
     def _send(self, now: float) -> None:
         if len(self._in_flight) >= self.settings.window:
@@ -184,10 +224,26 @@ class Agent:
                 raise SyncError("a message for another unit")
             if channel == RECEIPTS:
                 self._receipt(message.payload, now)
-            elif channel == COMMANDS and self.command is not None:
-                self.command(message.payload)
+            elif channel == COMMANDS:
+                if self.desk is None:
+                    raise SyncError("this unit takes no commands")
+                answer = self.desk.take(message.payload)
+                self.counts.commands += 1
+                self.link.publish(topic(self.log.unit, RESULTS), answer)
         except SyncError:
             self.counts.messages_refused += 1
+
+    def _answer_again(self) -> None:
+        """The last answer may have been lost with the last connection."""
+        if self.desk is None:
+            return
+        try:
+            answer = self.desk.last_answer()
+        except SyncError:
+            self.counts.messages_refused += 1
+            return
+        if answer is not None:
+            self.link.publish(topic(self.log.unit, RESULTS), answer)
 
     def _receipt(self, payload: bytes, now: float) -> None:
         receipt = open_receipt(payload, self.registry_key, self.log.unit)

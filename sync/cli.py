@@ -21,9 +21,12 @@ from sync.command_line import host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import Signer, unit_id
 from sync.keys import FileSigner
+from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
+from sync.unit_desk import unit_desk
+from sync.unit_facts import unit_facts
 from sync.unit_keys import unit_keystore
 
 SEND_EVERY_S = 0.02
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 @click.option("--cert", required=True, type=FILE, help="This unit's certificate (PEM).")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--registry-key", required=True, type=FILE, help="Who signs receipts (PEM).")
+@click.option("--command-key", type=FILE, help="Who may command (PEM); nobody when it is left out.")
+@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 @click.option("--audit-key", type=FILE, help="Signs heads; else the unit's TPM or key store does.")
 @click.option(
     "--window", default=4, show_default=True, type=click.IntRange(1, 100), help="Batches under way."
@@ -58,6 +63,8 @@ def sync(
     cert: Path,
     key: Path,
     registry_key: Path,
+    command_key: Path | None,
+    metrics: Path | None,
     audit_key: Path | None,
     window: int,
     receipt_timeout: float,
@@ -72,8 +79,9 @@ def sync(
         --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    settings = load() if None in (unit, path, audit_key) else None
-    name = unit_id(unit or (settings.door.unit if settings else ""))
+    settings = load()
+    name = unit_id(unit or settings.door.unit)
+    own_log = path is None
     path = path or state_dir() / "audit" / "outbox.db"
     host, port = host_and_port(broker)
     stop = threading.Event()
@@ -87,9 +95,11 @@ def sync(
         if audit_key is not None:
             signer = FileSigner.load_or_create(audit_key)
         else:
-            held = stack.enter_context(contextlib.closing(unit_keystore(settings or load())))
+            held = stack.enter_context(contextlib.closing(unit_keystore(settings)))
             signer, keystore = held.audit_signer(), held.kind
-        outbox = stack.enter_context(Outbox(path, unit=name, doors=(), now_ms=wall_ms))
+        door = settings.door.name
+        outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
+        facts = {"software": version("ostiary"), "keystore": keystore}
         try:
             link = reactor.link(
                 link_settings,
@@ -104,9 +114,14 @@ def sync(
                 now_s=time.monotonic,
                 time_ms=wall_ms,
                 settings=AgentSettings(window=window, receipt_timeout_s=receipt_timeout),
-                facts={"software": version("ostiary"), "keystore": keystore},
+                # A log that was named says nothing about this machine's own rules and models.
+                facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
             )
-            done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None)
+            if command_key is not None:
+                key_of_desk = key_from_bytes(read_file(command_key))
+                agent.desk = unit_desk(agent, outbox, key_of_desk, path.with_name("commands"), door, keystore)
+            figures = MetricsFile(metrics) if metrics else None
+            done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)
             if link.connected:
                 link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
         finally:
@@ -115,11 +130,15 @@ def sync(
         raise click.exceptions.Exit(1)
 
 
-def _run(agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None) -> bool:
+def _run(
+    agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None, figures: MetricsFile | None
+) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
     while not stop.is_set():
         try:
             agent.step()
+            if figures is not None and figures.due(time.monotonic()):
+                figures.write(agent.figures(), time.monotonic())
         except (SyncError, DeviceError) as err:
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)

@@ -9,6 +9,12 @@ import click
 
 from sync.errors import SyncError
 
+FILE = click.Path(path_type=Path)
+DATABASE = click.option(
+    "--database", required=True, envvar="OSTIARY_DATABASE", help="sqlite:///FILE or postgresql://..."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
 
 def wall_ms() -> int:
     """UTC now, in milliseconds: the clock of every command line, passed down from here."""

@@ -1,27 +1,28 @@
-"""Commands to a unit: signed by the registry, counted, expiring; obeyed once, in order, or not at all."""
+"""Commands to a unit and its answers: both signed, both counted, so neither can be made up or played back."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal, get_args
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
-from sync.errors import MalformedError, ProofError, SyncError
+from sync.errors import MalformedError, ProofError
 from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, decode_map, unit_id
 
 COMMAND_TYPE = "application/ostiary-command+cbor"
+RESULT_TYPE = "application/ostiary-result+cbor"
 MAX_LIFE_MS = 24 * 3600 * 1000
+MAX_ARGUMENT_BYTES = 2048
 CLOCK_TOLERANCE_MS = 60_000
 ACTIONS = frozenset(
     {
         "report_health",
+        "resend",
         "apply_policy",
         "apply_models",
         "lock_down",
@@ -33,6 +34,20 @@ ACTIONS = frozenset(
 _NAME = re.compile(r"[a-z_]{1,32}")
 
 Arguments = Mapping[str, str | int | bytes]
+
+Status = Literal["done", "refused", "failed", "interrupted"]
+"""`interrupted`: the unit was killed between taking the command and answering. Whether it was obeyed nobody
+knows; it is not tried again."""
+Why = Literal["none", "expired", "future", "unknown_action", "bad_arguments", "not_held", "fault", "killed"]
+
+
+class StaleCommandError(ProofError):
+    """A genuine command outside its time. `why` goes into the unit's answer."""
+
+    def __init__(self, command: Command, why: Why) -> None:
+        super().__init__("a command that has expired" if why == "expired" else "a command from the future")
+        self.command = command
+        self.why: Why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,98 +69,71 @@ class Command:
             raise MalformedError("a command has a time out of range")
         if not 0 < self.expires_ms - self.issued_ms <= MAX_LIFE_MS:
             raise MalformedError("a command lives up to a day")
-        if self.action not in ACTIONS:
+        if type(self.action) is not str or self.action not in ACTIONS:
             raise MalformedError("a command with an unknown action")
         for name, value in self.arguments.items():
             if type(name) is not str or not _NAME.fullmatch(name) or type(value) not in (str, int, bytes):
                 raise MalformedError("a command has a mistyped argument")
+        if len(cbor2.dumps(dict(self.arguments))) > MAX_ARGUMENT_BYTES:
+            raise MalformedError(f"a command's arguments take at most {MAX_ARGUMENT_BYTES} bytes")
 
     def signed(self, signer: Signer) -> bytes:
         return cose.sign1(self._to_bytes(), signer, COMMAND_TYPE)
 
     def _to_bytes(self) -> bytes:
-        values = (
-            1,
-            self.unit,
-            self.counter,
-            self.issued_ms,
-            self.expires_ms,
-            self.action,
-            dict(self.arguments),
-        )
+        times = (self.issued_ms, self.expires_ms)
+        values = (1, self.unit, self.counter, *times, self.action, dict(self.arguments))
         return cbor2.dumps(dict(enumerate(values)), canonical=True)
 
 
 def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Command:
-    """A command for `unit` that is signed and in force. Raises MalformedError or ProofError.
+    """A command for `unit` that is signed and in force.
 
-    Whether it was obeyed before is the ledger's question.
+    Raises MalformedError, ProofError, or StaleCommandError. Whether it was obeyed before is the ledger's
+    question.
     """
+    # 1. By the key that may command, in the one encoding, of the one type.
     fields = decode_map(cose.open1(message, key, COMMAND_TYPE))
     if list(fields) != list(range(7)) or fields[0] != 1 or not isinstance(fields[6], Mapping):
         raise MalformedError("a command of an unknown form")
     command = Command(unit_id(fields[1]), fields[2], fields[3], fields[4], fields[5], dict(fields[6]))
+    # 2. For this unit.
     if command.unit != unit:
         raise ProofError("a command for another unit")
+    # 3. In its time, by our clock.
     if now_ms >= command.expires_ms:
-        raise ProofError("a command that has expired")
+        raise StaleCommandError(command, "expired")
     if command.issued_ms > now_ms + CLOCK_TOLERANCE_MS:
-        raise ProofError("a command from the future")
+        raise StaleCommandError(command, "future")
     return command
 
 
-class CommandLedger:
-    """The last counter obeyed, on the disk before anything is done about it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def last(self) -> int:
-        try:
-            return int(self._path.read_text(encoding="ascii"))
-        except FileNotFoundError:
-            return 0
-        except (OSError, ValueError) as err:
-            raise SyncError(
-                f"{self._path.name} is damaged: no command is obeyed until it is restored"
-            ) from err
-
-    def take(self, command: Command) -> None:
-        """Claim a command: it can never be claimed again. Raises ProofError when its turn has passed."""
-        if command.counter <= self.last():
-            raise ProofError("a command that was obeyed before, or overtaken")
-        draft = self._path.with_name(self._path.name + ".new")
-        try:
-            with draft.open("w", encoding="ascii") as file:
-                file.write(str(command.counter))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as err:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise SyncError(f"the command could not be noted ({err}), so it is not obeyed") from err
-
-
 @dataclass(frozen=True, slots=True)
-class CommandDesk:
-    """`sync.agent.Agent.command`: checks, claims, then hands over to the handler of its action."""
+class Result:
+    """What a unit did about command `counter`. It has no free text, as an event has none."""
 
     unit: UnitId
-    registry_key: ec.EllipticCurvePublicKey
-    ledger: CommandLedger
-    now_ms: Callable[[], int]
-    handlers: Mapping[str, Callable[[Arguments], None]]
+    counter: int
+    status: Status
+    why: Why
+    time_ms: int
 
-    def __call__(self, message: bytes) -> None:
-        command = open_command(message, self.registry_key, self.unit, self.now_ms())
-        handler = self.handlers.get(command.action)
-        if handler is None:
-            raise SyncError("this unit does not know how to obey that")
-        self.ledger.take(command)
-        handler(command.arguments)
+    def signed(self, signer: Signer) -> bytes:
+        values = (1, self.unit, self.counter, self.status, self.why, self.time_ms)
+        return cose.sign1(cbor2.dumps(dict(enumerate(values)), canonical=True), signer, RESULT_TYPE)
+
+
+def open_result(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Result:
+    """A result that `unit` signed. Raises MalformedError or ProofError."""
+    fields = decode_map(cose.open1(message, key, RESULT_TYPE))
+    if list(fields) != list(range(6)) or fields[0] != 1:
+        raise MalformedError("a result of an unknown form")
+    if fields[3] not in get_args(Status) or fields[4] not in get_args(Why):
+        raise MalformedError("a result with an unknown word")
+    numbers = all(type(n) is int and 0 <= n <= MAX_TIME_MS for n in (fields[2], fields[5]))
+    if not numbers:
+        raise MalformedError("a result has a mistyped field")
+    result = Result(unit_id(fields[1]), *(fields[i] for i in range(2, 6)))
+    if result.unit != unit:
+        raise ProofError("a result of another unit")
+    return result

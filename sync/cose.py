@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
 
 def sign1(payload: bytes, signer: Signer, content_type: str) -> bytes:
     """A tagged COSE_Sign1. `content_type` is protected: a receipt never passes for a head."""
-    protected = cbor2.dumps({1: -7, 3: content_type}, canonical=True)
+    protected = _protected(content_type)
     signature = signer.sign(_to_be_signed(protected, payload))
     message = [protected, {4: key_id(signer.public_key())}, payload, signature]
     return cbor2.dumps(cbor2.CBORTag(TAG_SIGN1, message), canonical=True)
@@ -41,7 +42,7 @@ def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> 
     if kid != key_id(key):
         raise ProofError("the message is signed by another key")
     # 1. Algorithm and content type are exactly ours, in the one encoding: no downgrade, no confusion.
-    if protected != cbor2.dumps({1: -7, 3: content_type}, canonical=True):
+    if protected != _protected(content_type):
         raise MalformedError("a signed message has another algorithm or content type")
     # 2. The signature is r || s.
     if len(signature) != 64:
@@ -58,6 +59,11 @@ def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> 
 def peek1(message: bytes) -> bytes:
     """The payload *unverified*: only to learn whose key to verify it with."""
     return _parts(message)[2]
+
+
+@functools.lru_cache(maxsize=16)
+def _protected(content_type: str) -> bytes:
+    return cbor2.dumps({1: -7, 3: content_type}, canonical=True)
 
 
 def _parts(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:

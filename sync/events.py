@@ -6,6 +6,7 @@ travel. `sync.chain` links events, `sync.heads` signs the links.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -24,6 +25,7 @@ MAX_EVENT_BYTES = 1024
 MAX_TIME_MS = 253_402_300_799_999  # the end of year 9999
 MAX_SEQUENCE = 2**53  # exact in JSON and JavaScript too
 MAX_SCORE = 1e6
+MAX_TEXT = 65  # of anything that a pattern below allows
 
 UnitId = NewType("UnitId", str)
 """`site/unit`, both slugs: the certificate's common name and the middle of every topic."""
@@ -56,7 +58,7 @@ class Counter(Protocol):
 
 def unit_id(text: str) -> UnitId:
     """Check `site/unit`. Raises MalformedError."""
-    if not isinstance(text, str) or not _UNIT.fullmatch(text):
+    if type(text) is not str or len(text) > MAX_TEXT or not _matches(_UNIT, text):
         raise MalformedError("a unit is named site/unit in lower-case letters, digits and dashes")
     return UnitId(text)
 
@@ -186,32 +188,31 @@ class Record:
 
     def to_bytes(self) -> bytes:
         event = self.event
-        fields: dict[int, Any] = {
-            0: VERSION,
-            1: self.unit,
-            2: self.sequence,
-            3: event.event_id.bytes,
-            4: event.time_ms,
-            5: event.boot,
-            6: event.monotonic_ms,
-            7: event.door,
-            8: event.kind,
-            9: event.reason,
-            10: event.attempt.bytes if event.attempt else None,
-            11: event.person.bytes if event.person else None,
-            12: event.phrase_llr,
-            13: event.speaker_llr,
-            14: event.spoof_llr,
-            15: list(event.models) or None,
-            16: event.policy,
-            17: event.timings.as_list() if event.timings else None,
-            18: event.keystore,
-            19: event.count,
-            20: event.silent_alarm or None,
-            21: dict(event.more_scores) or None,
-        }
-        # Keys 0-23 are one byte each, so cbor2's order is also that of RFC 8949 4.2.1.
-        return cbor2.dumps({key: value for key, value in fields.items() if value is not None}, canonical=True)
+        values = (
+            VERSION,
+            self.unit,
+            self.sequence,
+            event.event_id.bytes,
+            event.time_ms,
+            event.boot,
+            event.monotonic_ms,
+            event.door,
+            event.kind,
+            event.reason,
+            event.attempt.bytes if event.attempt else None,
+            event.person.bytes if event.person else None,
+            event.phrase_llr,
+            event.speaker_llr,
+            event.spoof_llr,
+            [*event.models] or None,
+            event.policy,
+            event.timings.as_list() if event.timings else None,
+            event.keystore,
+            event.count,
+            event.silent_alarm or None,
+            dict(event.more_scores) or None,
+        )
+        return _canonical_map([(key, value) for key, value in enumerate(values) if value is not None])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
@@ -281,6 +282,16 @@ def decode_map(data: bytes) -> dict[Any, Any]:
     return value
 
 
+def _canonical_map(pairs: list[tuple[int, Any]]) -> bytes:
+    """The map of `pairs` (at most 23, keys rising from 0 to 23) in the encoding of RFC 8949 4.2.1.
+
+    A map is its pairs one after the other behind a byte that counts them, and so is an array of them: the
+    library encodes that twice as fast, for it need not sort what is in order.
+    """
+    array = cbor2.dumps([item for pair in pairs for item in pair], canonical=True)
+    return bytes((0xA0 | len(pairs),)) + array[1 if len(pairs) < 12 else 2 :]
+
+
 def _identifier(value: object, name: str) -> None:
     if type(value) is not uuid.UUID:
         raise MalformedError(f"{name} must be a UUID")
@@ -293,7 +304,7 @@ def _integer(value: object, name: str, low: int, high: int) -> None:
 
 def _pattern(value: object, name: str, pattern: re.Pattern[str]) -> None:
     # The value is not repeated in the message: it may be the very thing that must not be logged.
-    if type(value) is not str or not pattern.fullmatch(value):
+    if type(value) is not str or len(value) > MAX_TEXT or not _matches(pattern, value):
         raise MalformedError(f"{name} is not of the allowed form")
 
 
@@ -312,6 +323,12 @@ def _check_scores(scores: object) -> None:
         _score(score)
     if names != sorted(set(names)):
         raise MalformedError("more_scores must be in the order of their names, each once")
+
+
+@functools.lru_cache(maxsize=4096)
+def _matches(pattern: re.Pattern[str], text: str) -> bool:
+    # A registry sees the same few doors and versions over and over. Callers keep what is long out.
+    return pattern.fullmatch(text) is not None
 
 
 def _word(value: object, name: str, allowed: frozenset[str]) -> None:

@@ -114,6 +114,12 @@ class Outbox:
             self._db.execute("UPDATE state SET boot = boot + 1")
             return int(self._db.execute("SELECT boot FROM state").fetchone()[0])
 
+    def last_event(self) -> AuditEvent | None:
+        """The newest event that is still here: the last one stays until another is acknowledged."""
+        with self._lock, self._reading():
+            row = self._db.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+        return Record.from_bytes(row[0]).event if row else None
+
     # -- the sender's side
 
     def seal(self, signer: Signer) -> Head | None:
@@ -187,11 +193,11 @@ class Outbox:
 
     def status(self) -> OutboxStatus:
         with self._lock, self._reading():
-            sequence, sealed, acknowledged, overflow = self._db.execute(
-                "SELECT sequence, sealed, acknowledged, overflow_count FROM state"
+            sequence, sealed, acknowledged, overflow, boot = self._db.execute(
+                "SELECT sequence, sealed, acknowledged, overflow_count, boot FROM state"
             ).fetchone()
             oldest = self._oldest_ms(acknowledged)
-        return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow)
+        return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow, boot)
 
     def last_head(self, signer: Signer) -> Head | None:
         """The newest stored head, verified with our own key; None when everything was acknowledged."""

@@ -131,6 +131,10 @@ UNIT_REASONS = frozenset(
         "signature_refused",
         "counter_refused",
         "on_request",
+        "command_expired",
+        "command_failed",
+        "command_interrupted",
+        "command_unknown",
         "retention_ended",
         "none",
     }

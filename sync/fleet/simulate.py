@@ -157,7 +157,7 @@ class Simulation:
             now_s=time.monotonic,
             time_ms=_wall_ms,
             settings=AgentSettings(window=8, seal_every_s=settings.seal_every_s, receipt_timeout_s=5.0),
-            facts={"simulated": True},
+            facts=lambda: {"simulated": True},
         )
 
     def _report(

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sync.registry import baseline
-from sync.registry.rules import Rule, tail_probability
+from sync.registry.rules import SILENT_ALARM, Rule, tail_probability
 from sync.registry.status import unit_statuses
 from sync.registry.store import Store
 from sync.registry.verification import Alarm
@@ -77,7 +77,7 @@ class Detector:
         raised = []
         seen = _Seen(row.time_ms, row.unit, row.sequence, row.door)
         for rule in self.rules:
-            if row.kind not in rule.kinds:
+            if row.kind not in rule.kinds and not (row.silent_alarm and SILENT_ALARM in rule.kinds):
                 continue
             if rule.form == "burst":
                 raised += self._burst(rule, seen)

@@ -16,7 +16,7 @@ def arrived(db: Connection, after_ms: int, until_ms: int) -> Sequence[Any]:
     """Events received in (after, until], as the rules see them: ids, never bodies."""
     columns = (events.c.unit, events.c.sequence, events.c.door, events.c.kind, events.c.person)
     query = (
-        sa.select(*columns, events.c.time_ms)
+        sa.select(*columns, events.c.time_ms, events.c.silent_alarm)
         .where(events.c.received_ms > after_ms, events.c.received_ms <= until_ms)
         .order_by(events.c.received_ms, events.c.unit, events.c.sequence)
     )

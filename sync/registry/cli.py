@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import getpass
 import json
 import logging
 import signal
 import threading
+import time
 from pathlib import Path
 
 import click
@@ -15,27 +17,26 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import host_and_port, read_file, wall_ms
+from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
+from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
+from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.ingest import Ingest
-from sync.registry.retention import forget_before
+from sync.registry.retention import first_month_kept, forget_before
 from sync.registry.rules import load_rules
-from sync.registry.sinks import deliver, load_sinks
+from sync.registry.sinks import Delivery, load_sinks
 from sync.registry.store import Store
 from sync.registry.worker import Worker, subscriptions
 
 log = logging.getLogger(__name__)
 
-DATABASE = click.option(
-    "--database", required=True, envvar="OSTIARY_DATABASE", help="sqlite:///FILE or postgresql://..."
-)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+DAY_MS = 86_400_000
 
 
 @click.group()
@@ -46,13 +47,21 @@ def registry() -> None:
 @registry.command("worker")
 @DATABASE
 @click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
-@click.option("--ca", required=True, type=click.Path(path_type=Path), help="Whom we trust (PEM).")
-@click.option("--cert", required=True, type=click.Path(path_type=Path), help="The registry's certificate.")
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="Its private key (PEM).")
-@click.option("--signing-key", required=True, type=click.Path(path_type=Path), help="Signs receipts (PEM).")
+@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
+@click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
+@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
+@click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
 @click.option("--name", default="worker-1", show_default=True, help="This worker's MQTT client id.")
+@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
-    database: str, broker: str, ca: Path, cert: Path, key: Path, signing_key: Path, name: str
+    database: str,
+    broker: str,
+    ca: Path,
+    cert: Path,
+    key: Path,
+    signing_key: Path,
+    name: str,
+    metrics: Path | None,
 ) -> None:
     """Take batches from the shared subscription until stopped. Run as many as you like.
 
@@ -73,7 +82,11 @@ def worker_command(
         settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key), session_s=0)
         link = reactor.link(settings, subscriptions=subscriptions())
         ingest = Ingest(store, FileSigner.load_or_create(signing_key), wall_ms)
-        Worker(reactor, link, ingest, store, wall_ms).run(stop)
+        figures = MetricsFile(metrics) if metrics else None
+        # What start-up made stays: the collector need not walk through it again and again.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        Worker(reactor, link, ingest, store, wall_ms, metrics=figures).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
         reactor.close()
@@ -83,7 +96,7 @@ def worker_command(
 @registry.command("register")
 @DATABASE
 @click.argument("unit")
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="Its public audit key.")
+@click.option("--key", required=True, type=FILE, help="Its public audit key.")
 def register_command(database: str, unit: str, key: Path) -> None:
     """Know a unit by its public audit key.
 
@@ -202,7 +215,7 @@ def refusals_command(database: str) -> None:
 @DATABASE
 @click.option("--form", type=click.Choice(["jsonl", "csv", "bundle"]), default="jsonl", show_default=True)
 @click.option("--unit", help="One unit only; a bundle needs it.")
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Where it goes.")
+@click.option("--out", "-o", type=FILE, required=True, help="Where it goes.")
 @click.option("--account", default=getpass.getuser, help="Who asks; exports are on record.")
 def export_command(database: str, form: str, unit: str | None, out: Path, account: str) -> None:
     """Write events out: JSON Lines, CSV, or a bundle that `ostiary audit verify` checks.
@@ -248,31 +261,47 @@ def retain_command(database: str, from_month: int) -> None:
 
 @registry.command("watch")
 @DATABASE
-@click.option("--rules", type=click.Path(path_type=Path), help="Other rules than ours (TOML).")
-@click.option("--sinks", "sink_file", type=click.Path(path_type=Path), help="Where alarms go (TOML).")
+@click.option("--rules", type=FILE, help="Other rules than ours (TOML).")
+@click.option("--sinks", "sink_file", type=FILE, help="Where alarms go (TOML).")
 @click.option("--every", default=15.0, show_default=True, type=float, help="Seconds between looks.")
+@click.option(
+    "--keep-months",
+    type=click.IntRange(1, 1200),
+    help="Delete older months once a day; nothing is deleted when it is left out.",
+)
 @click.option("--once", is_flag=True, help="Look once and stop.")
 def watch_command(
-    database: str, rules: Path | None, sink_file: Path | None, every: float, once: bool
+    database: str,
+    rules: Path | None,
+    sink_file: Path | None,
+    every: float,
+    keep_months: int | None,
+    once: bool,
 ) -> None:
-    """Look for what no single event shows, and tell the security desk.
+    """Look for what no single event shows, tell the security desk, and let old months go.
 
     \b
     Example:
-      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
+      ostiary registry watch --sinks sinks.toml --keep-months 36 --database sqlite:///registry.db
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     store = Store.open(database)
     detector = Detector(store, load_rules(rules))
-    sinks = load_sinks(sink_file) if sink_file else []
+    delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    retained_day = 0
     while not stop.is_set():
+        now_ms = wall_ms()
         try:
-            detector.step(wall_ms())
-            if sinks:
-                deliver(store, sinks, wall_ms())
+            detector.step(now_ms)
+            for problem in delivery.step(now_ms, time.monotonic()):
+                log.warning("%s; trying again", problem)
+            if keep_months is not None and now_ms // DAY_MS != retained_day:
+                retained_day = now_ms // DAY_MS
+                if gone := forget_before(store, first_month_kept(now_ms, keep_months)):
+                    log.info("%d events passed their retention and were deleted", gone)
         except SyncError as err:
             if once:
                 raise
@@ -280,3 +309,7 @@ def watch_command(
         if once:
             return
         stop.wait(every)
+
+
+for _command in (command_command, commands_command, desire_command):
+    registry.add_command(_command)

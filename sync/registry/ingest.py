@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.bundle import key_from_bytes
+from sync.commands import open_result
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, Signer, UnitId
 from sync.heads import Head
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
+from sync.registry import commands
 from sync.registry.store import Store, UnitRow
 from sync.registry.verification import REPLAY_GRACE_MS, Alarm, CheckedBatch, Position, check_batch, place
 from sync.topics import unit_of
@@ -108,6 +110,28 @@ class Ingest:
             (unit, Receipt(unit, position.size, position.chain, status, self._now_ms()).signed(self._signer))
             for unit, (position, status) in done.receipts.items()
         ]
+
+    def results(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
+        """Keep what units answered to commands. Raises StoreError: call again, an answer counts once."""
+        refused = _Round()
+        for unit, payload in messages:
+            key = self._key(unit)
+            try:
+                if key is None:
+                    raise ProofError("unknown unit")
+                result = open_result(payload, key, unit)
+                if not commands.answered(self._store, result, payload, self._now_ms()) and not commands.known(
+                    self._store, result
+                ):
+                    raise ProofError("answers no command")
+            except MalformedError:
+                refused.refusals["malformed result", unit if key else ""] += 1
+            except ProofError:
+                refused.refusals["foreign result", unit if key else ""] += 1
+        if refused.refusals:
+            with self._store.transaction() as db:
+                self._store.count_refusals(db, dict(refused.refusals), self._now_ms())
+            self._count((), refused)
 
     def _check(self, topic: str, payload: bytes, done: _Round) -> CheckedBatch | None:
         claimed = ""

@@ -46,7 +46,18 @@ _BASELINES = (
     "CREATE TABLE watermarks (name TEXT PRIMARY KEY, received_ms BIGINT NOT NULL)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = ((_UNITS, _EVENTS, *_REST), _BASELINES)
+_COMMANDS_AND_DELIVERIES = (
+    "ALTER TABLE events ADD COLUMN silent_alarm INTEGER",
+    "CREATE TABLE commands (unit TEXT NOT NULL, counter BIGINT NOT NULL, action TEXT NOT NULL,"
+    " arguments TEXT NOT NULL, account TEXT NOT NULL, issued_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL,"
+    " message {bytes} NOT NULL, sent_ms BIGINT, status TEXT, why TEXT, answered_ms BIGINT, answer {bytes},"
+    " PRIMARY KEY (unit, counter))",
+    "CREATE INDEX commands_expire ON commands (expires_ms)",
+    "CREATE TABLE deliveries (alarm BIGINT NOT NULL, sink TEXT NOT NULL, sent_ms BIGINT NOT NULL,"
+    " PRIMARY KEY (sink, alarm))",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = ((_UNITS, _EVENTS, *_REST), _BASELINES, _COMMANDS_AND_DELIVERIES)
 
 _WORDS = {
     "sqlite": {

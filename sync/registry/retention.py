@@ -11,7 +11,14 @@ from sync.events import UnitId
 from sync.heads import Head
 from sync.merkle import Frontier
 from sync.registry.schema import events, heads, retained
-from sync.registry.store import Store
+from sync.registry.store import Store, month_of
+
+
+def first_month_kept(now_ms: int, months: int) -> int:
+    """The month (yyyymm) that lies `months` before the present one."""
+    present = month_of(now_ms)
+    count = present // 100 * 12 + present % 100 - 1 - months
+    return count // 12 * 100 + count % 12 + 1
 
 
 def forget_before(store: Store, month: int) -> int:

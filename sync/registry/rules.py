@@ -15,6 +15,8 @@ from sync.vocabulary import KINDS
 
 Form = Literal["burst", "travel", "spike", "silence", "drift", "access"]
 Severity = Literal["info", "warning", "critical"]
+SILENT_ALARM = "SILENT_ALARM"
+"""Among a rule's kinds: any event, whatever became of the attempt, in which the duress word was said."""
 MAX_RULES_BYTES = 64 * 1024
 _NEEDS: dict[str, tuple[str, ...]] = {
     "burst": ("kinds", "per", "window_s", "threshold"),
@@ -99,7 +101,7 @@ def _rule(number: int, table: dict[str, Any], problems: list[str]) -> Rule | Non
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.upper():
         found.append(f"{name}: a name is UPPER_CASE")
     kinds = table.get("kinds", [])
-    found += [f"{name}: {kind} is no kind of event" for kind in kinds if kind not in KINDS]
+    found += [f"{name}: {kind} is no kind of event" for kind in kinds if kind not in KINDS | {SILENT_ALARM}]
     if table.get("per", "door") not in ("door", "unit", "site", "everything"):
         found.append(f"{name}: per must be door, unit, site or everything")
     for key in ("window_s", "threshold", "doors", "days", "least_days"):

@@ -49,6 +49,25 @@ events = sa.Table(
     sa.Column("spoof_llr", sa.Double),
     sa.Column("keystore", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),  # the truth; every other column is read from it
+    sa.Column("silent_alarm", sa.Integer),  # 1 or NULL; added later, so it comes last
+)
+
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("counter", sa.BigInteger, primary_key=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("arguments", sa.Text, nullable=False),  # JSON
+    sa.Column("account", sa.Text, nullable=False),  # who asked for it
+    sa.Column("issued_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.Column("message", sa.LargeBinary, nullable=False),  # as signed
+    sa.Column("sent_ms", sa.BigInteger),  # last handed to the broker
+    sa.Column("status", sa.Text),  # of the unit's answer; NULL until there is one
+    sa.Column("why", sa.Text),
+    sa.Column("answered_ms", sa.BigInteger),
+    sa.Column("answer", sa.LargeBinary),  # as the unit signed it
 )
 
 heads = sa.Table(
@@ -74,9 +93,17 @@ alarms = sa.Table(
     sa.Column("raised_ms", sa.BigInteger, nullable=False),
     sa.Column("last_ms", sa.BigInteger, nullable=False),
     sa.Column("evidence", sa.Text, nullable=False),  # JSON
-    sa.Column("sent_ms", sa.BigInteger),  # handed to the sinks
+    sa.Column("sent_ms", sa.BigInteger),  # first handed to a sink
     sa.Column("acknowledged_ms", sa.BigInteger),
     sa.Column("acknowledged_by", sa.Text),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("sink", sa.Text, primary_key=True),
+    sa.Column("alarm", sa.BigInteger, primary_key=True),
+    sa.Column("sent_ms", sa.BigInteger, nullable=False),
 )
 
 refusals = sa.Table(

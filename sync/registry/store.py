@@ -20,6 +20,7 @@ from sync.registry.migrations import migrate
 from sync.registry.schema import (
     access,
     alarms,
+    deliveries,
     events,
     heads,
     refusals,
@@ -211,14 +212,17 @@ class Store:
         if db.execute(statement, rows).rowcount not in (len(rows), -1):
             raise StoreError("another worker moved a unit at the same time; trying again")
 
-    def save_health(self, unit: UnitId, health: str, now_ms: int) -> bool:
-        """Keep the newest health message; False for a unit that is not registered."""
+    def save_health(self, reports: Mapping[UnitId, str], now_ms: int) -> None:
+        """Keep the newest health message of each unit, in one commit; strangers have no row for it."""
         newer = sa.or_(units.c.health_ms.is_(None), units.c.health_ms <= now_ms)
+        statement = (
+            sa.update(units)
+            .where(units.c.unit == sa.bindparam("b_unit"), newer)
+            .values(health=sa.bindparam("health"), health_ms=now_ms)
+        )
         with self.transaction() as db:
-            done = db.execute(
-                sa.update(units).where(units.c.unit == unit, newer).values(health=health, health_ms=now_ms)
-            )
-        return done.rowcount == 1
+            # In one order everywhere: two workers that hear of the same units must not wait for each other.
+            db.execute(statement, [{"b_unit": u, "health": reports[u]} for u in sorted(reports)])
 
     def desire(self, unit: UnitId, facts: Mapping[str, str]) -> None:
         """What a unit should report in its health message; anything else is drift."""
@@ -297,14 +301,19 @@ class Store:
                 .on_conflict_do_update(index_elements=["day", "reason", "unit"], set_=again)
             )
 
-    def unsent_alarms(self, limit: int = 50) -> list[dict[str, Any]]:
-        query = sa.select(alarms).where(alarms.c.sent_ms.is_(None)).order_by(alarms.c.id).limit(limit)
+    def undelivered(self, sink: str, limit: int = 50) -> list[dict[str, Any]]:
+        """Alarms that this sink has not got yet, oldest first."""
+        got = sa.and_(deliveries.c.alarm == alarms.c.id, deliveries.c.sink == sink)
+        query = sa.select(alarms).where(~sa.exists().where(got)).order_by(alarms.c.id).limit(limit)
         with self.reading() as db:
             return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query)]
 
-    def mark_sent(self, alarm_id: int, now_ms: int) -> None:
+    def mark_delivered(self, alarm_id: int, sink: str, now_ms: int) -> None:
         with self.transaction() as db:
-            db.execute(sa.update(alarms).where(alarms.c.id == alarm_id).values(sent_ms=now_ms))
+            row = self.upsert(deliveries).values(alarm=alarm_id, sink=sink, sent_ms=now_ms)
+            db.execute(row.on_conflict_do_nothing())
+            first = sa.and_(alarms.c.id == alarm_id, alarms.c.sent_ms.is_(None))
+            db.execute(sa.update(alarms).where(first).values(sent_ms=now_ms))
 
     def log_access(self, account: str, action: str, rows: int, now_ms: int) -> None:
         """Who read or exported how much: reading the log is itself on record."""
@@ -362,6 +371,7 @@ def _event_row(record: Record, body: bytes, now_ms: int, month: int) -> tuple[An
         event.spoof_llr,
         event.keystore,
         body,
+        1 if event.silent_alarm else None,
     )
 
 

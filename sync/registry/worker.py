@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
+from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
+from sync.registry.commands import due
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store, StoreError
-from sync.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic, unit_of
+from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,12 @@ class WorkerSettings:
     messages_per_round: int = 200
     gather_s: float = 0.005
     idle_s: float = 0.05
+    commands_every_s: float = 1.0
 
 
 def subscriptions() -> list[str]:
-    """Batches are shared out between workers; health is retained, which shared subscriptions do not get."""
-    return [everyones(EVENTS, SHARE), everyones(HEALTH)]
+    """Batches and answers are shared out between workers; health is retained, which a share does not get."""
+    return [everyones(EVENTS, SHARE), everyones(RESULTS, SHARE), everyones(HEALTH)]
 
 
 class Worker:
@@ -53,6 +56,7 @@ class Worker:
         store: Store,
         now_ms: Callable[[], int],
         settings: WorkerSettings | None = None,
+        metrics: MetricsFile | None = None,
     ) -> None:
         self._reactor = reactor
         self._link = link
@@ -62,10 +66,14 @@ class Worker:
         self._settings = settings or WorkerSettings()
         self._backoff = Backoff(first_s=0.1, cap_s=5.0)
         self._held: deque[Message] = deque()
+        self._metrics = metrics
+        self._commands_at = 0.0
+        self._commands_sent = 0
 
     def run(self, stop: threading.Event) -> None:
         settings = self._settings
         while not stop.is_set():
+            self._chores()
             waiting = self._ingest.waiting
             self._reactor.poll(settings.gather_s if waiting else settings.idle_s)
             if not self._link.inbox and not waiting:
@@ -84,11 +92,47 @@ class Worker:
                 self._held.clear()
                 self._pause(stop)
 
+    def figures(self) -> Figures:
+        """Metrics of this worker since its start."""
+        counts = self._ingest.counts
+        plain = {
+            "ostiary_registry_messages_total": counts.messages,
+            "ostiary_registry_events_stored_total": counts.stored_events,
+            "ostiary_registry_batches_stored_total": counts.stored_batches,
+            "ostiary_registry_duplicates_total": counts.duplicates,
+            "ostiary_registry_commands_sent_total": self._commands_sent,
+            "ostiary_registry_early_batches": counts.early,
+            "ostiary_registry_inbox_messages": len(self._link.inbox) + len(self._held),
+            "ostiary_registry_connected": int(self._link.connected),
+        }
+        figures: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
+            (name, ()): value for name, value in plain.items()
+        }
+        for reason, times in counts.refused.items():
+            figures["ostiary_registry_refused_total", (("reason", reason),)] = times
+        return figures
+
+    def _chores(self) -> None:
+        """Commands that are due go out, figures are written. Neither may stop the worker."""
+        now_s = time.monotonic()
+        try:
+            if self._link.connected and now_s >= self._commands_at:
+                self._commands_at = now_s + self._settings.commands_every_s
+                for unit, message in due(self._store, self._now_ms()):
+                    self._link.publish(topic(unit, COMMANDS), message)
+                    self._commands_sent += 1
+            if self._metrics is not None and self._metrics.due(now_s):
+                self._metrics.write(self.figures(), now_s)
+        except SyncError as err:
+            log.warning("%s", err)
+
     def round(self) -> None:
         """One transaction. Raises StoreError with the messages kept for the next try."""
         while self._link.inbox and len(self._held) < self._settings.messages_per_round:
             self._held.append(self._link.inbox.popleft())
-        batches = []
+        batches: list[tuple[str, bytes]] = []
+        health: dict[UnitId, str] = {}
+        results: list[tuple[UnitId, bytes]] = []
         for message in self._held:
             try:
                 unit, channel = unit_of(message.topic)
@@ -97,7 +141,13 @@ class Worker:
             if channel == EVENTS:
                 batches.append((message.topic, message.payload))
             elif channel == HEALTH:
-                self._health(unit, message.payload)
+                self._note_health(unit, message.payload, health)
+            elif channel == RESULTS:
+                results.append((unit, message.payload))
+        if results:
+            self._ingest.results(results)
+        if health:
+            self._store.save_health(health, self._now_ms())
         receipts = self._ingest.process(batches)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
@@ -106,13 +156,13 @@ class Worker:
         self._held.clear()
         self._backoff.reset()
 
-    def _health(self, unit: UnitId, payload: bytes) -> None:
+    def _note_health(self, unit: UnitId, payload: bytes, health: dict[UnitId, str]) -> None:
         try:
             report = json.loads(payload) if len(payload) <= MAX_HEALTH_BYTES else None
         except (ValueError, RecursionError):
             report = None
         if isinstance(report, dict):
-            self._store.save_health(unit, json.dumps(report, sort_keys=True), self._now_ms())
+            health[unit] = json.dumps(report, sort_keys=True)
         else:
             self._ingest.counts.refused["malformed health"] += 1
 

@@ -70,7 +70,7 @@ class World:
             now_s=lambda: self.seconds,
             time_ms=lambda: START_MS,
             settings=AgentSettings(window=2, seal_every_s=0.0),
-            facts={"software": "1.0"},
+            facts=lambda: {"software": "1.0"},
         )
 
     def append(self, count: int) -> None:

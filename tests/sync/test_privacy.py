@@ -60,7 +60,7 @@ def test_nothing_that_a_person_is_called_or_says_is_ever_published(
         now_s=lambda: 0.0,
         time_ms=Clock(),
         settings=AgentSettings(window=10_000, seal_every_s=0.0),
-        facts={"software": "1.2", "keystore": "software"},
+        facts=lambda: {"software": "1.2", "keystore": "software"},
     )
     accepted = 0
     for number in range(3000):

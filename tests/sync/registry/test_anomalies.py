@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from sync.events import pseudonym
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.rules import load_rules, tail_probability
-from sync.registry.sinks import Webhook, deliver, load_sinks
 from tests.sync.parts import START_MS, TENANT_KEY, event
 from tests.sync.registry.test_ingest import Registry, Unit
 
@@ -138,7 +134,7 @@ def test_a_silent_unit_is_noticed_once_and_a_drifting_one_too(watched: Watched) 
     store.desire(watched.units[1].unit, {"policy": "p-2"})
     watched.registry.clock.now_ms += 10 * 60_000
     now = watched.registry.clock()
-    store.save_health(watched.units[1].unit, '{"state": "online", "facts": {"policy": "p-1"}}', now)
+    store.save_health({watched.units[1].unit: '{"state": "online", "facts": {"policy": "p-1"}}'}, now)
     watched.step()
     watched.step()
     silent = [alarm for alarm in status.open_alarms(store) if alarm["kind"] == "UNIT_SILENT"]
@@ -181,39 +177,28 @@ def test_rules_with_mistakes_are_refused_with_all_of_them(tmp_path: Path) -> Non
         load_rules(bad)
 
 
-class Desk(http.server.BaseHTTPRequestHandler):
-    got: list[dict[str, Any]] = []  # noqa: RUF012 - one test uses it
-    broken = True
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if not Desk.broken:
-            Desk.got.append(json.loads(body))
-        self.send_response(500 if Desk.broken else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_alarms_reach_a_webhook_also_when_it_was_down_at_first(watched: Watched, tmp_path: Path) -> None:
-    server = http.server.HTTPServer(("127.0.0.1", 0), Desk)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sinks_file = tmp_path / "sinks.toml"
-    sinks_file.write_text(f'[[sink]]\ntype = "webhook"\nurl = "http://127.0.0.1:{server.server_port}/"\n')
-    sinks = load_sinks(sinks_file)
-    watched.happens(0, seconds(*range(5)), kind="DENIED_SPOOF", door="pharmacy")
+def test_a_duress_word_alarms_at_once_also_when_the_attempt_was_refused(watched: Watched) -> None:
+    watched.happens(0, seconds(0), kind="DENIED_VOICE", reason="other_voice", silent_alarm=True, door="icu-2")
     watched.step()
-    store, now = watched.registry.store, watched.registry.clock()
-    with pytest.raises(SyncError, match="webhook"):
-        deliver(store, sinks, now)
-    Desk.broken = False
-    assert deliver(store, sinks, now) >= 1
-    assert deliver(store, sinks, now) == 0
-    server.shutdown()
-    assert "SPOOF_BURST" in [alarm["kind"] for alarm in Desk.got]
+    alarm = watched.alarms()["SOMEBODY_IN_NEED"]
+    assert (alarm["severity"], alarm["unit"], alarm["door"]) == ("critical", "site-0/unit-0", "icu-2")
 
 
-def test_a_webhook_in_the_clear_to_elsewhere_is_refused() -> None:
-    with pytest.raises(SyncError, match="https"):
-        Webhook("http://example.org/")
+@pytest.mark.parametrize(
+    ("kind", "reason", "times", "alarm"),
+    [
+        ("DURESS", "duress_word", 1, "SOMEBODY_IN_NEED"),
+        ("TAMPER", "case_opened", 1, "DOOR_ATTACKED"),
+        ("DOOR_FORCED_OPEN", "forced", 1, "DOOR_ATTACKED"),
+        ("FAULT", "tpm_fault", 1, "UNIT_IN_TROUBLE"),
+        ("OUTBOX_OVERFLOW", "disk_full", 1, "UNIT_IN_TROUBLE"),
+        ("COMMAND_REFUSED", "command_failed", 3, "COMMANDS_REFUSED"),
+        ("DENIED_VOICE", "other_voice", 15, "GUESSING"),
+    ],
+)
+def test_what_somebody_must_see_at_once_is_an_alarm(
+    watched: Watched, kind: str, reason: str, times: int, alarm: str
+) -> None:
+    watched.happens(3, seconds(*range(times)), kind=kind, reason=reason, door="icu-2")
+    watched.step()
+    assert watched.alarms()[alarm]["evidence"]["count"] == times

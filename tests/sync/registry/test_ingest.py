@@ -329,11 +329,12 @@ def test_csv_and_json_lines_hold_every_event_once(registry: Registry, unit: Unit
 
 def test_health_makes_a_status_and_silence_is_computed(registry: Registry, unit: Unit) -> None:
     assert status.unit_statuses(registry.store, registry.clock())[0].state == "new"
-    registry.store.save_health(unit.unit, '{"state": "online", "pending": 4}', registry.clock())
+    registry.store.save_health({unit.unit: '{"state": "online", "pending": 4}'}, registry.clock())
     assert status.unit_statuses(registry.store, registry.clock())[0].state == "online"
     later = registry.clock() + 600_000
     assert status.unit_statuses(registry.store, later)[0].state == "silent"
-    assert not registry.store.save_health(unit_id("no/one"), "{}", later)
+    registry.store.save_health({unit_id("no/one"): "{}", unit.unit: "{}"}, later)
+    assert [unit.state for unit in status.unit_statuses(registry.store, later)] == ["online"]
 
 
 def test_a_database_that_goes_away_is_one_error_and_nothing_is_half_stored(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Metrics in a file, as Prometheus' textfile collector reads them: no port is opened for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from sync.errors import SyncError
+
+WRITE_EVERY_S = 10.0
+
+Figures = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+"""(name, labels) -> value."""
+
+
+def exposition(values: Figures) -> str:
+    """As text. Names that end in `_total` are counters, the others gauges."""
+    lines: list[str] = []
+    seen: set[str] = set()
+    for (name, labels), value in sorted(values.items()):
+        if name not in seen:
+            seen.add(name)
+            lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
+        inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+        lines.append(f"{name}{{{inner}}} {value!r}" if inner else f"{name} {value!r}")
+    return "\n".join(lines) + "\n"
+
+
+class MetricsFile:
+    """Replaces `path` every ten seconds, atomically: the collector never reads half a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next_s = 0.0
+
+    def due(self, now_s: float) -> bool:
+        return now_s >= self._next_s
+
+    def write(self, values: Figures, now_s: float) -> None:
+        """Raises SyncError when the file cannot be written."""
+        self._next_s = now_s + WRITE_EVERY_S
+        draft = self._path.with_name(self._path.name + ".new")
+        try:
+            draft.write_text(exposition(values), encoding="utf-8")
+            draft.replace(self._path)
+        except OSError as err:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise SyncError(f"the metrics file {self._path.name} cannot be written: {err}") from err
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
