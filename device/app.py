@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from device.attempt import Answer, Ear
+from device.attempt import Ear, Moments
 from device.audio import AudioSource
 from device.audit import Witness
 from device.challenge import Challenge
+from device.claims import Claim, ClaimKind, Directory
 from device.clock import Clock, system_clock
 from device.door import Door
 from device.doorkeeper import Doorkeeper
+from device.feedback.earcons import TONE_S
 from device.history import History
-from device.judge import Evidence, Judge
+from device.judge import Evidence, Judge, Reference
 from device.models import shelf
 from device.models.speaker import SpeakerModel
 from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
-from device.policy import Decision
+from device.phrase import normalise
+from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import Rules, default_rules, load_rules
-from device.secure_store import (
-    ConsentError,
-    Counter,
-    ModelChangedError,
-    NotEnrolledError,
-    Store,
-    StoreError,
-    Vault,
-    open_store,
-)
+from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
+from device.voices import alike, gallery, is_enrolled, voiceprint
 from sync.outbox import Outbox
 
 RULES_FILE = "rules.toml"
 AUDIT_FILE = Path("audit") / "outbox.db"
 HISTORY_FILE = "history"
+
+NAME_WITHIN_S = 10.0
+NOBODY_NAMED = Decision(
+    Outcome.DENIED_UNKNOWN,
+    Reason.NO_CLAIM,
+    "no name or number was understood, and this door asks for one",
+    Notice.SAY_NUMBER,
+)
 
 _LOG = logging.getLogger("ostiary")
 
@@ -60,71 +61,126 @@ class Unit:
     witness: Witness
     clock: Clock
 
+    def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
+        """Write the event of a decision; it is on the disk when this returns."""
+        self.log.append(self._present_witness().of(decision, evidence, self.clock()))
 
-Tell = Callable[[Challenge | Decision], None]
-"""Shows the person a phrase to say, or what became of it."""
+    def note(self, kind: str, reason: str, door_name: str) -> None:
+        """Write an event that is no attempt."""
+        self.log.append(self._present_witness().note(kind, reason, door_name, self.clock()))
+
+    def _present_witness(self) -> Witness:
+        """Rules may have been replaced since the unit started."""
+        return replace(self.witness, policy=policy_name(self.keeper.rules))
+
+    def asks_for_claim(self, door_name: str) -> bool:
+        """Whether the rules want somebody named at this door; also where they know no such door."""
+        return Factor.CLAIM in factors_at(self.keeper.rules, door_name)
+
+
+class Display(Protocol):
+    """What a person at the door is shown."""
+
+    def ask_name(self) -> None:
+        """Nobody was claimed: ask for a name or number."""
+
+    def speaking(self) -> None:
+        """Somebody is heard."""
+
+    def judging(self) -> None:
+        """They have ended."""
+
+    def tell(self, event: Challenge | Decision) -> None:
+        """A phrase to say, or what became of it."""
 
 
 def run(
     unit: Unit,
-    claims: Iterable[str],
+    claims: Iterable[Claim],
     source: AudioSource,
     door_name: str,
     door: Door,
-    tell: Tell,
+    display: Display,
     stop: threading.Event,
 ) -> Iterator[Decision]:
     """Serve one door until the claims end or `stop` is set; yields each decision once it is carried out."""
-    for uid in claims:
+    for claim in claims:
+        uid = named(unit, claim, source, door_name, display, stop)
+        more = True
+        while more and not stop.is_set():
+            decision, evidence = attempt(unit, uid, source, door_name, display, stop)
+            unit.log.append(
+                unit.witness.of(decision, evidence, unit.clock())
+            )  # durable before the strike moves
+            door.obey(decision)
+            display.tell(decision)
+            yield decision
+            more = decision.outcome is Outcome.STEP_UP  # one more phrase, from the same person
         if stop.is_set():
             return
-        greeting = unit.keeper.greet(door_name, uid, unit.clock())
-        if isinstance(greeting, Decision):
-            decision, evidence = greeting, None
-        else:
-            with voiceprint(unit.store.vault, uid, unit.judge.speaker.version) as template:
-                listening_since_s = unit.clock().monotonic_s
-                answer = unit.ear.hear(
-                    source,
-                    greeting.phrase,
-                    template,
-                    start_within_s=greeting.lifetime_s,
-                    stop=stop,
-                    ready=partial(tell, greeting),
-                )
-            decision = _answered(unit, greeting, answer, door_name, uid, listening_since_s)
-            evidence = answer.heard if isinstance(answer.heard, Evidence) else None
-        unit.log.append(unit.witness.of(decision, evidence, unit.clock()))  # durable before the strike moves
-        door.obey(decision)
-        tell(decision)
-        yield decision
 
 
-def _answered(
-    unit: Unit, challenge: Challenge, answer: Answer, door: str, uid: str, listening_since_s: float
-) -> Decision:
-    return unit.keeper.decide(
-        challenge,
+def named(
+    unit: Unit, claim: Claim, source: AudioSource, door_name: str, display: Display, stop: threading.Event
+) -> str:
+    """The uid of a claim; one who shows no badge where one is asked for may say a name or number."""
+    if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
+        return claim.uid
+    directory = Directory.of(unit.keeper.rules, normalise)
+    moments = Moments(display.ask_name, display.speaking, display.judging)
+    said = unit.ear.name(
+        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, moments=moments
+    )
+    return directory.spoken(normalise(said)).uid
+
+
+def attempt(
+    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
+) -> tuple[Decision, Evidence | None]:
+    """One fresh phrase and its answer: what was decided, and on what evidence."""
+    if not uid and unit.asks_for_claim(door_name):
+        return replace(NOBODY_NAMED, door=door_name), None
+    greeting = unit.keeper.greet(door_name, uid, unit.clock())
+    if isinstance(greeting, Decision):
+        return greeting, None
+    with reference(unit, door_name, uid) as voice:
+        listening_since_s = unit.clock().monotonic_s
+        answer = unit.ear.hear(
+            source,
+            greeting.phrase,
+            voice,
+            start_within_s=greeting.lifetime_s,
+            stop=stop,
+            moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
+        )
+    decision = unit.keeper.decide(
+        greeting,
         answer.heard,
         unit.clock(),
-        door=door,
+        door=door_name,
         uid=uid,
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
+    return decision, answer.heard if isinstance(answer.heard, Evidence) else None
 
 
 @contextmanager
-def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.float32] | None]:
-    """The template of `uid` for as long as one attempt takes; None when there is none that may be used."""
-    try:
-        template = vault.template(uid, model=model) if uid else None
-    except (NotEnrolledError, ConsentError, ModelChangedError):
-        template = None
-    try:
-        yield None if template is None else template.vector
-    finally:
-        if template is not None:
-            template.wipe()
+def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
+    """What the voice is held against: the person claimed, or everybody who may ever pass this door."""
+    vault, model = unit.store.vault, unit.judge.speaker.version
+    if uid or unit.asks_for_claim(door_name):
+        with voiceprint(vault, uid, model) as vector:
+            yield vector
+    else:
+        with gallery(vault, unit.keeper.rules, door_name, model) as voices:
+            yield voices
+
+
+def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
+    """What the rules ask for at a door: everything, where they do not know it."""
+    door = rules.doors.get(door_name)
+    risk = rules.risks.get(door.risk) if door is not None else None
+    return frozenset(Factor) if risk is None else risk.factors
 
 
 def rules_of(state: Path, door: str) -> Rules:
@@ -151,7 +207,8 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         log = parts.enter_context(
             open_log(settings, state, rules, clock, counter=store.keystore.counter("audit"))
         )
-        ear = Ear(judge, settings.audio, settings.judge.timeout_s)
+        deaf_s = TONE_S if settings.feedback.earcons else 0.0
+        ear = Ear(judge, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
         keeper = Doorkeeper(
             settings.door.unit,
@@ -159,7 +216,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             history,
             store.mac,
             enrolled=lambda uid: is_enrolled(store.vault, uid),
-            same_voice_llr=lambda a, b: alike(store.vault, judge, a, b),
+            same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
         witness = witness_of(store, rules, log.next_boot(), clock)
         yield Unit(store, judge, ear, keeper, log, witness, clock)
@@ -201,20 +258,10 @@ def witness_of(store: Store, rules: Rules, boot: int, clock: Clock) -> Witness:
         started_s=clock().monotonic_s,
         pseudonym_key=store.mac("pseudonym", b"person"),
         keystore=store.keystore.kind,
-        policy=f"rules-{rules.version}",
+        policy=policy_name(rules),
     )
 
 
-def is_enrolled(vault: Vault, uid: str) -> bool:
-    try:
-        vault.record_id(uid)
-    except StoreError:
-        return False
-    return True
-
-
-def alike(vault: Vault, judge: Judge, first: str, second: str) -> float:
-    """The LLR that two enrolled people are one voice."""
-    model = judge.speaker.version
-    with voiceprint(vault, first, model) as one, voiceprint(vault, second, model) as other:
-        return float("nan") if one is None or other is None else judge.speaker.llr(one, other)
+def policy_name(rules: Rules) -> str:
+    """How events name the rules they were decided under."""
+    return f"rules-{rules.version}"

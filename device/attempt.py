@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TypeAlias, TypeVar
 
 from device.audio import (
     AudioSettings,
@@ -26,7 +23,10 @@ from device.audio import (
     Utterance,
     listen,
 )
-from device.judge import Evidence, Judge, JudgeError
+from device.audio.utterance import SAMPLE_RATE_HZ, wipe
+from device.judge import Evidence, Judge, JudgeError, Reference
+
+T = TypeVar("T")
 
 Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
@@ -42,10 +42,26 @@ class Answer:
     speech_began_s: float
 
 
+def _nothing() -> None:
+    """A moment that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What to do as an answer goes on."""
+
+    ready: Callable[[], None] = _nothing
+    """The first frame is here: a phrase shown before that loses its first word."""
+    speaking: Callable[[], None] = _nothing
+    judging: Callable[[], None] = _nothing
+
+
 class Ear:
     """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
 
-    def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float) -> None:
+    def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float, deaf_s: float = 0.0) -> None:
+        """`deaf_s` is how long the door's own tone sounds after `ready`; nothing is heard meanwhile."""
+        self._deaf_s = deaf_s
         self._judge = judge
         self._settings = settings
         self._timeout_s = timeout_s
@@ -56,41 +72,83 @@ class Ear:
         self,
         source: AudioSource,
         phrase: str,
-        template: npt.NDArray[np.float32] | None,
+        template: Reference,
         *,
         start_within_s: float,
         stop: threading.Event,
-        ready: Callable[[], None],
+        moments: Moments,
     ) -> Answer:
-        """The first utterance on `source`. Every failure comes back as `heard`: somebody decides on it.
-
-        `ready` is called when the first frame is here: a phrase shown before that loses its first word.
+        """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
+        it.
         """
+        heard, began_s = self._first(
+            source,
+            lambda utterance: self._judge(utterance, phrase, template),
+            start_within_s=start_within_s,
+            stop=stop,
+            moments=moments,
+        )
+        return Answer(heard, began_s)
+
+    def name(
+        self,
+        source: AudioSource,
+        vocabulary: Collection[str],
+        *,
+        start_within_s: float,
+        stop: threading.Event,
+        moments: Moments,
+    ) -> str:
+        """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
+        heard, _ = self._first(
+            source,
+            lambda utterance: self._judge.transcript(utterance, vocabulary),
+            start_within_s=start_within_s,
+            stop=stop,
+            moments=moments,
+        )
+        return heard if isinstance(heard, str) else ""
+
+    def close(self) -> None:
+        """Wait for what still runs."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _first(
+        self,
+        source: AudioSource,
+        work: Callable[[Utterance], T],
+        *,
+        start_within_s: float,
+        stop: threading.Event,
+        moments: Moments,
+    ) -> tuple[T | Exception, float]:
+        """What `work` makes of the first utterance, or what went wrong, and when its speech began."""
         quiet = threading.Event()
         began_s = 0.0
-        heard: Heard = SilenceError("Nothing was heard. Please say the phrase on the display.")
+        heard: T | Exception = SilenceError("Nothing was heard. Please say the phrase on the display.")
         # The deadline covers silence and the longest speech we keep; the policy checks the start itself.
         longest_s = start_within_s + self._settings.endpointer.max_speech_s + 2.0
         deadline = threading.Timer(start_within_s + 0.5, quiet.set)
         deadline.daemon = True
         last = threading.Timer(longest_s, quiet.set)
         last.daemon = True
-        running: Future[Evidence] | None = None
+        running: Future[T] | None = None
         halt = _Either(stop, quiet)
         deadline.start()
         last.start()
         try:
-            for event in listen(_Announcing(source, ready), halt, self._settings):
+            for event in listen(_Announcing(source, moments.ready, self._deaf_s), halt, self._settings):
                 if isinstance(event, SpeechStarted):
                     deadline.cancel()
-                    began_s = event.at_s
+                    began_s = self._deaf_s + event.at_s
+                    moments.speaking()
                 elif isinstance(event, SilenceBegan):
-                    running = self._start(event.utterance, phrase, template)
+                    running = self._start(event.utterance, work)
                 elif isinstance(event, SpeechResumed):
                     running = None
                 elif isinstance(event, Ended):
-                    running = running or self._start(event.utterance, phrase, template)
-                    heard = self._finish(running)
+                    moments.judging()
+                    heard = self._finish(running or self._start(event.utterance, work))
                     break
                 elif isinstance(event, Refused):
                     heard = event.error
@@ -100,21 +158,15 @@ class Ear:
         finally:
             deadline.cancel()
             last.cancel()
-        return Answer(heard, began_s)
+        return heard, began_s
 
-    def close(self) -> None:
-        """Wait for what still runs."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _start(
-        self, utterance: Utterance, phrase: str, template: npt.NDArray[np.float32] | None
-    ) -> Future[Evidence]:
+    def _start(self, utterance: Utterance, work: Callable[[Utterance], T]) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
-        future = self._pool.submit(self._judge, utterance, phrase, template)
+        future = self._pool.submit(work, utterance)
         future.add_done_callback(lambda _: utterance.wipe())
         return future
 
-    def _finish(self, running: Future[Evidence]) -> Heard:
+    def _finish(self, running: Future[T]) -> T | Exception:
         try:
             return running.result(timeout=self._timeout_s)
         except TimeoutError:
@@ -124,19 +176,23 @@ class Ear:
 
 
 class _Announcing:
-    """A source that says when it can be heard."""
+    """A source that says when it can be heard, and then holds its ears while the door's tone sounds."""
 
-    def __init__(self, source: AudioSource, ready: Callable[[], None]) -> None:
+    def __init__(self, source: AudioSource, ready: Callable[[], None], deaf_s: float) -> None:
         self._source = source
         self._ready = ready
+        self._deaf_samples = round(deaf_s * SAMPLE_RATE_HZ)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        waiting = True
-        for frame in self._source.frames(stop):
-            if waiting:
-                waiting = False
+        passed = 0
+        for number, frame in enumerate(self._source.frames(stop)):
+            if number == 0:
                 self._ready()
-            yield frame
+            passed += len(frame.samples) + frame.lost_samples
+            if passed > self._deaf_samples:
+                yield frame
+            else:
+                wipe(frame.samples)
 
 
 class _Either(threading.Event):
@@ -160,9 +216,7 @@ class _Either(threading.Event):
         return True
 
 
-def judge_file(
-    load: Callable[[], Utterance], judge: Judge, phrase: str, template: npt.NDArray[np.float32] | None
-) -> Heard:
+def judge_file(load: Callable[[], Utterance], judge: Judge, phrase: str, template: Reference) -> Heard:
     """The evidence of one recording, or why there is none."""
     try:
         utterance = load()

@@ -48,6 +48,20 @@ class Witness:
             silent_alarm=decision.silent_alarm,
         )
 
+    def note(self, kind: str, reason: str, door: str, now: Now) -> AuditEvent:
+        """The event of something that is no attempt, in words of `sync/vocabulary.py`."""
+        return AuditEvent(
+            event_id=uuid.uuid4(),
+            time_ms=int(now.wall.timestamp() * 1000),
+            boot=self.boot,
+            monotonic_ms=max(0, int((now.monotonic_s - self.started_s) * 1000)),
+            door=door,
+            kind=kind,
+            reason=reason,
+            policy=self.policy,
+            keystore=self.keystore,
+        )
+
 
 def _finite(llr: float | None) -> float | None:
     """A score that is no number is refused by the policy; its event must still be written."""

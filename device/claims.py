@@ -1,7 +1,7 @@
-"""Who somebody says they are: a badge, a spoken name or number, or nothing and the voice alone must find
-them.
+"""Who somebody says they are: a badge, a spoken name or number, or nothing at all.
 
-A claim decides nothing. It says against whose voiceprint the evidence is held.
+A claim decides nothing. It says against whose voiceprint the evidence is held; without one,
+`device/gallery.py` searches among everybody who may pass.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
 from device.errors import DeviceError
-from device.judge import SpeakerCheck
 from device.rules import Rules
 
 MAX_BADGE_CHARACTERS = 32
+MIN_SPOKEN_DIGITS = 3
 _STX, _ETX = 0x02, 0x03
 
 
@@ -32,15 +29,16 @@ class ClaimKind(StrEnum):
 
     BADGE = "badge"
     SPOKEN = "spoken"
-    TYPED = "typed"
+    BUTTON = "button"
+    """Somebody is there and showed no badge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`uid` is empty when what was shown or said names nobody we know; the door does not tell."""
+    """`uid` is empty when nobody was named, or what was said could not be understood."""
 
     kind: ClaimKind
-    uid: str
+    uid: str = ""
 
 
 class BadgeDecoder:
@@ -108,6 +106,11 @@ class Directory:
     by_badge: Mapping[str, str]
     by_spoken: Mapping[Tokens, str]
 
+    @property
+    def spoken_words(self) -> frozenset[str]:
+        """Every word of a spoken name or number: what a transcript of a claim may hold besides digits."""
+        return frozenset(word for said in self.by_spoken for word in said)
+
     @classmethod
     def of(cls, rules: Rules, normalise: Callable[[str], Tokens]) -> Directory:
         """From the rules' people. `normalise` makes "forty-five" and "4 5" the same tokens."""
@@ -124,13 +127,16 @@ class Directory:
     def spoken(self, tokens: Tokens) -> Claim:
         """The claim in a transcript's canonical tokens:
 
-        the longest name or number in it, if it is one person's.
+        the longest name or number in it, if it is one person's. A number that the rules do not name claims
+        the uid of its digits, like a badge: the door does not tell which numbers there are.
         """
         found = {said: uid for said, uid in self.by_spoken.items() if said and _contains(tokens, said)}
         # "4 5" inside "4 5 1 2" is part of a longer number, not a second person.
         whole = {
             uid for said, uid in found.items() if not any(said != o and _contains(o, said) for o in found)
         }
+        if not whole and len(tokens) >= MIN_SPOKEN_DIGITS and all(token.isdigit() for token in tokens):
+            return Claim(ClaimKind.SPOKEN, "".join(tokens)[:MAX_BADGE_CHARACTERS])
         return Claim(ClaimKind.SPOKEN, whole.pop() if len(whole) == 1 else "")
 
 
@@ -140,59 +146,3 @@ def _plain(badge: str) -> str:
 
 def _contains(tokens: Tokens, said: Tokens) -> bool:
     return any(tokens[at : at + len(said)] == said for at in range(len(tokens) - len(said) + 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Identification:
-    """The person whose voiceprint fits best, out of `among`."""
-
-    uid: str
-    llr: float
-    runner_up_llr: float
-    among: int
-
-    def threshold_llr(self, verification_llr: float) -> float:
-        """One comparison's threshold raised by ln N: the chance that any of N strangers' templates fits by
-        accident
-        is at most N times that of one, so the false acceptance rate at the door stays what it was."""
-        return verification_llr + math.log(self.among)
-
-
-class Gallery:
-    """Every voiceprint that may pass a door, as one matrix. Open set: the best fit can still be nobody."""
-
-    def __init__(self, templates: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """`templates`:
-
-        uid to unit-norm float32 of shape (d,). Raises ClaimError when they do not fit together.
-        """
-        self._uids = tuple(templates)
-        rows = [np.asarray(template, dtype=np.float32) for template in templates.values()]
-        if any(row.ndim != 1 or row.shape != rows[0].shape for row in rows):
-            raise ClaimError("voiceprints of different models cannot be searched together; enrol again")
-        self._matrix = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
-        norms = np.linalg.norm(self._matrix, axis=1)
-        if not np.all(np.abs(norms - 1.0) < 1e-3):
-            raise ClaimError("a voiceprint is not of unit length; it was damaged or is of another model")
-
-    def __len__(self) -> int:
-        return len(self._uids)
-
-    def identify(self, probe: npt.NDArray[np.float32], speaker: SpeakerCheck) -> Identification | None:
-        """The best fit to `probe` (unit norm), or None when there is nobody to compare with or no usable
-        probe.
-        """
-        if not self._uids or probe.shape != self._matrix.shape[1:] or not np.all(np.isfinite(probe)):
-            return None
-        scores = self._matrix @ probe
-        best = int(scores.argmax())
-        llr = speaker.llr(probe, self._matrix[best])
-        runner_up_llr = -math.inf
-        if len(scores) > 1:
-            scores[best] = -np.inf
-            runner_up_llr = speaker.llr(probe, self._matrix[int(scores.argmax())])
-        return Identification(self._uids[best], llr, runner_up_llr, len(self._uids))
-
-    def wipe(self) -> None:
-        """Overwrite the voiceprints."""
-        self._matrix[:] = 0.0

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Protocol
 
-from device.policy import Decision
+from device.policy import Decision, Outcome
 
 log = logging.getLogger(__name__)
 
 
 class Door(Protocol):
-    """The strike. `obey` returns once the strike has moved; it never raises a door open."""
+    """The strike. `obey` returns once the strike has moved; it never raises a door open.
+
+    An emergency release holds until `lock`; every other opening ends by itself.
+    """
 
     def obey(self, decision: Decision) -> None: ...
+
+    def lock(self) -> None: ...
 
     def close(self) -> None: ...
 
 
 class SimulatedDoor:
-    """A strike that tells what it does. It is released only while `unlock_s` seconds have not passed."""
+    """A strike that tells what it does. It is released while `unlock_s` seconds have not passed, or in an
+    emergency until it is locked.
+    """
 
     def __init__(
         self, name: str, unlock_s: float, now_s: Callable[[], float], show: Callable[[str], None]
@@ -40,10 +48,19 @@ class SimulatedDoor:
         if not decision.opens:
             self._show(f"{self._name}: stays locked")
             return
-        self._released_until_s = self._now_s() + self._unlock_s
-        self._show(f"{self._name}: strike released for {self._unlock_s:g} s")
-        log.info("strike of %s released for %g s", self._name, self._unlock_s)
+        if decision.outcome is Outcome.EMERGENCY_RELEASE:
+            self._released_until_s, how_long = math.inf, "until the alarm ends"
+        else:
+            until_s, how_long = self._now_s() + self._unlock_s, f"for {self._unlock_s:g} s"
+            self._released_until_s = max(self._released_until_s, until_s)
+        self._show(f"{self._name}: strike released {how_long}")
+        log.info("strike of %s released %s", self._name, how_long)
+
+    def lock(self) -> None:
+        """Lock at once."""
+        self._released_until_s = 0.0
+        self._show(f"{self._name}: locked")
 
     def close(self) -> None:
-        """Lock at once."""
+        """Lock at once, without a word."""
         self._released_until_s = 0.0

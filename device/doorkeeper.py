@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hmac
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from device.challenge import Binding, Challenge, ChallengeBook, ChallengeError
-from device.claims import Identification
 from device.clock import Now
 from device.errors import DeviceError
 from device.history import History, HistoryError, Position
@@ -77,13 +77,16 @@ class Doorkeeper:
         self._book: ChallengeBook | None = None
         self._stepped_up_until_s: dict[tuple[str, str], float] = {}
         self._first: dict[str, _First] = {}
+        # Attempts come from one thread, the fire input and orders from another.
+        self._one_at_a_time = threading.Lock()
 
     def greet(
         self, door: str, uid: str, now: Now, *, transaction: str = "", transaction_text: str = ""
     ) -> Challenge | Decision:
         """A phrase to say, or the reason why there is none. `uid` is empty when nobody was claimed."""
         try:
-            return self._greet(Binding(self._unit, door, uid, transaction, transaction_text), now)
+            with self._one_at_a_time:
+                return self._greet(Binding(self._unit, door, uid, transaction, transaction_text), now)
         except HistoryError as err:
             return replace(fault(Reason.HISTORY_FAULT, str(err)), door=door, person=uid or None)
         except DeviceError as err:
@@ -98,7 +101,6 @@ class Doorkeeper:
         door: str,
         uid: str,
         speech_began_s: float,
-        identified: Identification | None = None,
     ) -> Decision:
         """The decision on one answered challenge. `heard` is the evidence, or what kept the judge from any.
 
@@ -106,7 +108,8 @@ class Doorkeeper:
         denial.
         """
         try:
-            decision = self._decide(challenge, heard, now, door, uid, speech_began_s, identified)
+            with self._one_at_a_time:
+                decision = self._decide(challenge, heard, now, door, uid, speech_began_s)
         except RefusalError as err:
             decision = err.decision
         except HistoryError as err:
@@ -124,8 +127,11 @@ class Doorkeeper:
         """
         rule = self.rules.doors.get(door)
         if rule is None or not rule.fire_release:
-            decision = fault(
-                Reason.FIRE_INPUT, "this door has no emergency release in its rules; the exit is free"
+            decision = Decision(
+                Outcome.DENIED_RULE,
+                Reason.FIRE_INPUT,
+                "this door has no emergency release in its rules; the exit is free",
+                Notice.NOT_HERE,
             )
         elif self._history.locked_down(door):
             decision = _locked_down()
@@ -138,8 +144,28 @@ class Doorkeeper:
             )
         return replace(decision, door=door)
 
+    def lock_down(self, door: str, on: bool) -> Decision:
+        """Lock a door, or all of them with `*`, until that is lifted; on disk when this returns.
+
+        Raises HistoryError, and RefusalError for a door that the rules do not know.
+        """
+        with self._one_at_a_time:
+            if door != "*":
+                self._rule(door)
+            self._history.lock_down(door, on)
+        return replace(_locked_down(), door=door)
+
+    def pardon(self, uid: str) -> bool:
+        """Take back a person's failures and forget where they are; False when nothing was held."""
+        with self._one_at_a_time:
+            return self._history.pardon(f"person:{uid}")
+
     def adopt(self, rules: Rules) -> None:
         """New rules, from the next attempt on. Raises HistoryError unless their version is higher."""
+        with self._one_at_a_time:
+            self._adopt(rules)
+
+    def _adopt(self, rules: Rules) -> None:
         if rules.version <= self.rules.version:
             raise HistoryError(
                 f"rules {rules.version} are not newer than {self.rules.version}; raise `version`"
@@ -167,7 +193,6 @@ class Doorkeeper:
         door_name: str,
         uid: str,
         speech_began_s: float,
-        identified: Identification | None,
     ) -> Decision:
         door, risk = self._rule(door_name)
         # 1. The challenge is genuine, open, of this door and person, in time; from here on it is used up.
@@ -181,11 +206,12 @@ class Doorkeeper:
         # 3. Charged before the evidence is looked at.
         subject = self._subject(door_name, uid)
         self._history.charge(subject, now.monotonic_s)
-        who = identified.uid if identified is not None and not uid else uid
+        found = heard.identified if isinstance(heard, Evidence) and not uid else None
+        who = found.uid if found is not None else uid
         duress = False
         if isinstance(heard, Evidence) and self._duress(who, heard.transcript):
             duress, heard = True, _without_duress_word(heard, challenge.phrase, risk.thresholds)
-        decision = self._judged(heard, risk, door_name, uid, now, identified)
+        decision = self._judged(heard, risk, door_name, uid, now)
         granted = decision.outcome is Outcome.GRANTED
         if not granted and not decision.counts_as_failure:
             self._history.refund(subject)
@@ -193,7 +219,7 @@ class Doorkeeper:
         if not granted:
             return replace(decision, silent_alarm=duress)
         if who != uid and (barred := self._barred(door_name, who, risk, now)) is not None:
-            return barred
+            return replace(barred, silent_alarm=duress, person=who)
         # 4. Every factor passed: now, and only now, the rules speak.
         decision = replace(self._permitted(door, who, now, duress, decision), person=who)
         moved = {}
@@ -203,42 +229,20 @@ class Doorkeeper:
             if (first := self._first.pop(door_name, None)) is not None:
                 moved[first.uid] = here
         # 5. On disk before it is acted on.
-        cleared = (subject,) if decision.opens or subject == f"person:{uid}" else ()
-        self._history.settle(cleared, moved)
+        if decision.opens or subject == f"person:{uid}":
+            self._history.settle((subject,), moved)
+        else:
+            self._history.refund(subject)  # a door's count is not one person's to clear without opening it
         return decision
 
     def _judged(
-        self,
-        heard: Evidence | BaseException,
-        risk: RiskClass,
-        door: str,
-        uid: str,
-        now: Now,
-        identified: Identification | None,
+        self, heard: Evidence | BaseException, risk: RiskClass, door: str, uid: str, now: Now
     ) -> Decision:
         """The factors alone."""
-        if isinstance(heard, BaseException):
-            return refusal_for(heard)
-        limits = risk.thresholds
-        if not uid and identified is not None:
-            if not identified.llr - identified.runner_up_llr >= risk.identify_margin_llr:
-                return Decision(
-                    Outcome.DENIED_UNKNOWN,
-                    Reason.NO_CLAIM,
-                    "two enrolled voices fit about equally; show a badge",
-                    Notice.REFUSED,
-                )
-            heard = replace(heard, speaker_llr=identified.llr)
-            limits = _stricter(limits, identified)
-        step = self._stepped_up_until_s.pop((door, uid), -math.inf)
-        decision = decide(
-            heard,
-            limits,
-            required=risk.factors,
-            claimed=bool(uid),
-            stepped_up=now.monotonic_s <= step,
-            quality=risk.quality,
-        )
+        step = -math.inf
+        if isinstance(heard, Evidence):
+            step = self._stepped_up_until_s.pop((door, uid), -math.inf)
+        decision = weigh(heard, risk, claimed=bool(uid), stepped_up=now.monotonic_s <= step)
         if decision.outcome is Outcome.STEP_UP:
             self._stepped_up_until_s[(door, uid)] = now.monotonic_s + STEP_UP_WINDOW_S
         return decision
@@ -370,8 +374,40 @@ class Doorkeeper:
         )
 
 
-def _stricter(limits: Thresholds, identified: Identification) -> Thresholds:
-    return replace(limits, voice_llr=identified.threshold_llr(limits.voice_llr), step_up_margin_llr=0.0)
+def weigh(
+    heard: Evidence | BaseException, risk: RiskClass, *, claimed: bool, stepped_up: bool = False
+) -> Decision:
+    """What the factors of a risk class make of the evidence, or of what kept the judge from any. Pure.
+
+    A person who was found and not claimed must clear a higher threshold, and lead the second by a margin.
+    """
+    if isinstance(heard, BaseException):
+        return refusal_for(heard)
+    limits, found = risk.thresholds, None if claimed else heard.identified
+    if not claimed and found is None:
+        heard = replace(heard, speaker_llr=None)  # nobody was found, so no voice speaks for anybody
+    if found is not None:
+        higher = found.threshold_llr(limits.voice_llr)
+        limits = replace(limits, voice_llr=higher, step_up_margin_llr=0.0)
+    decision = decide(
+        heard,
+        limits,
+        required=risk.factors,
+        claimed=claimed,
+        stepped_up=stepped_up,
+        quality=risk.quality,
+    )
+    if found is None or not decision.opens:
+        return decision
+    if not found.llr - found.runner_up_llr >= risk.identify_margin_llr:
+        return Decision(
+            Outcome.DENIED_UNKNOWN,
+            Reason.NO_CLAIM,
+            "two enrolled voices fit about equally; show a badge",
+            Notice.REFUSED,
+            decision.findings,
+        )
+    return decision
 
 
 def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
+from device.gallery import Gallery, Identification
 
 T = TypeVar("T")
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
+
+Reference: TypeAlias = npt.NDArray[np.float32] | Gallery | None
+"""What a voice is held against: one template of shape (192,), everybody in a gallery, or nobody."""
 
 
 class JudgeError(DeviceError):
@@ -36,6 +40,8 @@ class WordsCheck(Protocol):
     version: str
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
+
+    def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
 
 
 class SpeakerCheck(Protocol):
@@ -68,7 +74,7 @@ class Timings:
 class Evidence:
     """What the checks found. LLRs are natural-log, calibrated; positive speaks for the person.
 
-    `speaker_llr` is None when nobody was claimed or the person is not enrolled.
+    `speaker_llr` is None when the person claimed is not enrolled, or nobody was there to search among.
     """
 
     phrase_llr: float
@@ -78,6 +84,8 @@ class Evidence:
     quality: Quality
     timings: Timings
     model_versions: tuple[str, ...] = field(default=())
+    identified: Identification | None = None
+    """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
 
 
 class Judge:
@@ -89,14 +97,25 @@ class Judge:
         self.spoof = spoof
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="judge")
 
+    def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
+        """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
+
+        Raises JudgeError when it cannot be told.
+        """
+        wave = utterance.wave()
+        try:
+            return self._words.transcript(wave, vocabulary)
+        except Exception as err:  # whatever the model raised, nobody was named
+            raise JudgeError(f"nothing could be heard ({type(err).__name__}: {err})") from err
+        finally:
+            wave[:] = 0.0
+
     @property
     def model_versions(self) -> tuple[str, ...]:
         return (self._words.version, self.speaker.version, self.spoof.version)
 
-    def __call__(
-        self, utterance: Utterance, phrase: str, template: npt.NDArray[np.float32] | None
-    ) -> Evidence:
-        """Judge one utterance against `phrase` and `template` (shape (192,), or None).
+    def __call__(self, utterance: Utterance, phrase: str, template: Reference) -> Evidence:
+        """Judge one utterance against `phrase` and `template`.
 
         Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
         """
@@ -116,7 +135,10 @@ class Judge:
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
-        speaker_llr = None if template is None else self.speaker.llr(probe, template)
+        identified = template.identify(probe, self.speaker.llr) if isinstance(template, Gallery) else None
+        speaker_llr = None if identified is None else identified.llr
+        if template is not None and not isinstance(template, Gallery):
+            speaker_llr = self.speaker.llr(probe, template)
         probe[:] = 0.0
         return Evidence(
             phrase_llr=phrase_score.llr,
@@ -126,6 +148,7 @@ class Judge:
             quality=utterance.quality,
             timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3),
             model_versions=self.model_versions,
+            identified=identified,
         )
 
     def close(self) -> None:

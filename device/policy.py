@@ -119,6 +119,7 @@ class Notice(StrEnum):
     TOO_LATE = "too_late"
     ONE_MORE = "one_more"
     SECOND_PERSON = "second_person"
+    SAY_NUMBER = "say_number"
     WAIT = "wait"
     SEE_ADMIN = "see_admin"
     NOT_NOW = "not_now"

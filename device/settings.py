@@ -47,6 +47,24 @@ class DoorSettings:
     language: str = "en"
     """Of what the door says; `device/feedback/languages` has a file for each. Phrases stay English."""
     unlock_s: float = field(default=5.0, metadata={"low": 0.5, "high": 30.0})
+    fire_input: Path | None = None
+    """A file that reads `1` while the fire panel's contact is active, such as a GPIO's `value`."""
+    fire_active_low: bool = False
+    """Whether `0` is the alarm: panels usually hold a contact closed and open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSettings:
+    """What tells a person at the door, besides the terminal. Everything is off until it is there."""
+
+    earcons: bool = False
+    """Tones on the default loudspeaker."""
+    leds: Path | None = None
+    """Where the kernel's LEDs `ostiary:red`, `ostiary:green` and `ostiary:blue` are: `/sys/class/leds`."""
+    page: Path | None = None
+    """File of a web page for a screen at the door, best on a RAM disk: `/run/ostiary/door.html`."""
+    rest_s: float = field(default=8.0, metadata={"low": 1.0, "high": 60.0})
+    """How long an answer stays before the door asks for the next badge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class Settings:
     door: DoorSettings = field(default_factory=DoorSettings)
     audio: AudioSettings = field(default_factory=AudioSettings)
     challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
+    feedback: FeedbackSettings = field(default_factory=FeedbackSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     store: StoreSettings = field(default_factory=_laptop_store)
     api: ApiSettings = field(default_factory=ApiSettings)

@@ -11,26 +11,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device import policy
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.codes import as_spoken, phrase_for
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
-from device.app import is_enrolled, open_log, rules_of, voiceprint, witness_of
+from device.app import open_log, rules_of, witness_of
 from device.attempt import judge_file
 from device.audio import QualityError, load_utterance
 from device.challenge import Challenge
 from device.clock import Clock
 from device.commands.attempt import evidence_report, report
 from device.commands.people import consent_now
+from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
-from device.policy import Decision, Thresholds, refusal_for
+from device.policy import Decision, Thresholds
 from device.rules import Rules
 from device.rules.access import refusal
 from device.secure_store import ConsentError, Store, Template
 from device.settings import Settings
+from device.voices import is_enrolled, voiceprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +165,7 @@ class Checks:
         rules = self.door_rules(request.door)
         door = rules.doors[request.door]
         risk = rules.risks[door.risk]
-        if isinstance(heard, Evidence):
-            decision = policy.decide(
-                heard, risk.thresholds, required=risk.factors, claimed=True, quality=risk.quality
-            )
-        else:
-            decision = refusal_for(heard)
+        decision = weigh(heard, risk, claimed=True)
         now = self.clock()
         if decision.opens:
             decision = refusal(rules, door, request.uid, now.wall) or decision

@@ -12,17 +12,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from device import policy
-from device.app import open_judge, open_log, rules_of, voiceprint, witness_of
+from device.app import open_judge, open_log, rules_of, witness_of
 from device.attempt import judge_file
 from device.audio import load_utterance
 from device.clock import system_clock
 from device.commands.people import AUDIO, embeddings_of
+from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.speaker import MIN_ENROLMENT
-from device.policy import Decision, Outcome, refusal_for
+from device.policy import Decision, Factor, Outcome
+from device.rules.access import refusal
 from device.secure_store import Store, open_store
 from device.settings import Settings, load, models_dir, state_dir
+from device.voices import gallery, voiceprint
 
 EXIT_NO = 1
 EXIT_FAULT = 3
@@ -35,10 +37,12 @@ EXIT_FAULT = 3
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)
 def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
-    """Decide one attempt from the recording PROBE: the judge, the policy and the audit log of this unit.
+    """Decide one attempt from the recording PROBE: the judge, the rules and the audit log of this unit.
 
-    No strike moves, so attempt limits are not charged. Exit code 0 when the door would open, 1 when not,
-    3 when the attempt could not be judged.
+    A rehearsal: no strike moves, so nothing is charged against the attempt limit, and what only the running
+    unit knows (waits, lock-down, where people are, who came first of two) is left out. Without --claim the
+    voice is searched for among everybody who may pass, where the door's rule asks for no claim. Exit code 0
+    when the door would open, 1 when not, 3 when the attempt could not be judged.
 
     \b
     Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
@@ -74,15 +78,18 @@ def decide_recording(
     if door not in rules.doors:
         raise click.UsageError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
     risk = rules.risks[rules.doors[door].risk]
-    with voiceprint(store.vault, uid, judge.speaker.version) as template:
-        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
-    if isinstance(heard, Evidence):
-        evidence: Evidence | None = heard
-        decision = policy.decide(
-            heard, risk.thresholds, required=risk.factors, claimed=bool(uid), quality=risk.quality
-        )
-    else:
-        evidence, decision = None, refusal_for(heard)
+    claimed = bool(uid) or Factor.CLAIM in risk.factors
+    model = judge.speaker.version
+    voices = voiceprint(store.vault, uid, model) if claimed else gallery(store.vault, rules, door, model)
+    with voices as voice:
+        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, voice)
+    evidence = heard if isinstance(heard, Evidence) else None
+    decision = weigh(heard, risk, claimed=bool(uid))
+    if evidence is not None and evidence.identified is not None and decision.opens:
+        uid = evidence.identified.uid
+    if decision.opens:
+        refused = refusal(rules, rules.doors[door], uid, system_clock().wall)
+        decision = decision if refused is None else replace(refused, findings=decision.findings)
     decision = replace(decision, door=door, person=uid or None)
     with open_log(settings, state, rules, system_clock) as log:
         log.append(witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock()))
@@ -105,6 +112,7 @@ def report(decision: Decision, evidence: Evidence | None) -> dict[str, Any]:
         "reason": decision.reason,
         "door": decision.door,
         "claim": decision.person,
+        "identified": None if evidence is None else _identified(evidence),
         "thresholds": {str(f.factor): _number(f.threshold_llr) for f in decision.findings},
         "evidence": None if evidence is None else evidence_report(evidence),
     }
@@ -121,6 +129,15 @@ def evidence_report(evidence: Evidence) -> dict[str, Any]:
         "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
         "model_versions": list(evidence.model_versions),
     }
+
+
+def _identified(evidence: Evidence) -> dict[str, Any] | None:
+    """Who was found where nobody was claimed, whether or not it was enough."""
+    found = evidence.identified
+    if found is None:
+        return None
+    runner_up_llr = _number(found.runner_up_llr)
+    return {"uid": found.uid, "llr": _number(found.llr), "runner_up_llr": runner_up_llr, "among": found.among}
 
 
 def _number(value: float | None) -> float | None:

@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import click
 from rich.console import Console
 
-from device.app import open_unit
+from device.app import open_unit, rules_of
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
-from device.claims import BadgeDecoder, Directory
+from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
 from device.door import SimulatedDoor
-from device.feedback import Feedback, TerminalSink, language
+from device.feedback import (
+    EarconSink,
+    Feedback,
+    KernelLeds,
+    LightSink,
+    Loudspeaker,
+    PageSink,
+    Sink,
+    TerminalSink,
+    language,
+)
+from device.orders import ORDERS_FOLDER
 from device.phrase import normalise
+from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
+from device.watch import FireInput, Watch
 
 log = logging.getLogger(__name__)
+
+AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option("--claim", "uids", multiple=True, metavar="UID", help="Serve these claims, then stop.")
+@click.option("--no-claim", is_flag=True, help="Serve one person who shows no badge, then stop.")
 @click.option(
     "--source",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=AUDIO,
     help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
 )
 @click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file.")
-def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path | None) -> None:
+@click.option("--config", type=AUDIO, help="Settings file.")
+def run(
+    uids: tuple[str, ...], no_claim: bool, source: Path | None, verbose: bool, config: Path | None
+) -> None:
     """Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
 
     Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
-    keyboard types them. The microphone is open only while a phrase is on display.
+    keyboard types them. An empty line (Enter, or a button wired as that key) is somebody without a badge:
+    asked for a spoken name or number, or recognised by voice where the door's rule asks for no claim. The
+    microphone is open only while a person is asked to speak.
+
+    While it runs, `ostiary policy lock-down`, `pardon` and `adopt` reach it.
 
     \b
     Example: ostiary run --claim 4711
@@ -51,21 +75,48 @@ def run(uids: tuple[str, ...], source: Path | None, verbose: bool, config: Path 
     door = SimulatedDoor(
         settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
     )
-    feedback = Feedback(language(settings.door.language), [TerminalSink(Console())])
+    feedback = Feedback(language(settings.door.language), sinks(settings))
+    state = state_dir()
     try:
-        with open_unit(settings, state_dir(), models_dir()) as unit:
-            feedback.ready()
-            directory = Directory.of(unit.keeper.rules, normalise)
-            claims = iter(uids) if uids else (directory.badge(number).uid for number in _typed(stop))
-            ears = _ears(settings, source)
-            for decision in serve(unit, claims, ears, settings.door.name, door, feedback.tell, stop):
-                # The door tells little, so that nobody can tune an attack on it; the log tells all.
-                log.info("%s: %s", decision.outcome, decision.reason)
+        with open_unit(settings, state, models_dir()) as unit:
+            claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
+            if no_claim:
+                claims = [*claims, Claim(ClaimKind.BUTTON)]
+            if not claims:
+                claims = _typed(lambda: unit.keeper.rules, feedback.ready, settings.feedback.rest_s, stop)
+            fire = settings.door.fire_input
+            with Watch(
+                unit,
+                settings.door.name,
+                door,
+                feedback,
+                orders_folder=state / ORDERS_FOLDER,
+                rules=lambda: rules_of(state, settings.door.name),
+                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+            ):
+                feedback.ready()
+                ears = _ears(settings, source)
+                for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):
+                    # The door tells little, so that nobody can tune an attack on it; the log tells all.
+                    log.info("%s: %s", decision.outcome, decision.reason)
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
         stop.set()
         door.close()
+
+
+def sinks(settings: Settings) -> list[Sink]:
+    """What tells the person: the terminal always, the rest as set up."""
+    told = settings.feedback
+    found: list[Sink] = [TerminalSink(Console())]
+    if told.page is not None:
+        found.append(PageSink(told.page, language(settings.door.language)))
+    if told.leds is not None:
+        found.append(LightSink(KernelLeds(told.leds)))
+    if told.earcons:
+        found.append(EarconSink(Loudspeaker()))
+    return found
 
 
 def _terminated(_signal: int, _frame: object) -> NoReturn:
@@ -83,10 +134,49 @@ def _ears(settings: Settings, source: Path | None) -> AudioSource:
     return FileSource(source, settings.audio.file, realtime=True)
 
 
-def _typed(stop: threading.Event) -> Iterator[str]:
-    """Badge numbers as a keyboard wedge types them, one a line."""
+def _typed(
+    rules: Callable[[], Rules], rest: Callable[[], None], rest_s: float, stop: threading.Event
+) -> Iterator[Claim]:
+    """Badges as a keyboard wedge types them, one a line; an empty line is somebody without one.
+
+    `rest` is called when nobody has come for a while after an answer.
+    """
     decoder = BadgeDecoder()
-    for line in sys.stdin.buffer:
+    for line in _lines(sys.stdin.buffer, rest, rest_s):
         if stop.is_set():
             return
-        yield from decoder.feed(line, system_clock().monotonic_s)
+        if not line.strip():
+            yield Claim(ClaimKind.BUTTON)
+            continue
+        directory = Directory.of(rules(), normalise)
+        for number in decoder.feed(line, system_clock().monotonic_s):
+            yield directory.badge(number)
+
+
+def _lines(stream: BinaryIO, rest: Callable[[], None], rest_s: float) -> Iterator[bytes]:
+    """Lines as they come. Read from the descriptor: a buffered reader would hide a line from `select`."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a test's stream
+        yield from stream
+        return
+    rested, pending = True, b""
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], None if rested else rest_s)
+        if not ready:
+            rest()
+            rested = True
+            continue
+        data = os.read(descriptor, 4096)
+        *whole, pending = (pending + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for number, line in enumerate(whole):
+            if not line and number:
+                continue  # a reader's second line end, not a button
+            yield line + b"\n"
+            rested = False
+        if not data:
+            if pending:
+                yield pending
+            return
+        if len(pending) > 65_536:
+            pending = b""  # noise on the line, not a badge

@@ -2,6 +2,8 @@
 
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language, LanguageError, language, languages
+from device.feedback.outputs import KernelLeds, Loudspeaker
+from device.feedback.page import PageSink
 from device.feedback.sinks import Cue, EarconSink, Feedback, LightSink, Sink, Stage, TerminalSink
 
 __all__ = [
@@ -9,9 +11,12 @@ __all__ = [
     "Earcon",
     "EarconSink",
     "Feedback",
+    "KernelLeds",
     "Language",
     "LanguageError",
     "LightSink",
+    "Loudspeaker",
+    "PageSink",
     "Sink",
     "Stage",
     "TerminalSink",

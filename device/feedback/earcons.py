@@ -30,6 +30,8 @@ _NOTES = {
     Earcon.REFUSED: ((659.3, 0.14), (523.3, 0.26)),
     Earcon.FAULT: ((523.3, 0.12), (0.0, 0.08), (523.3, 0.12), (0.0, 0.08), (523.3, 0.12)),
 }
+TONE_S = 0.3
+"""For how long the microphone does not listen to the door's own tone: the tone, and the way to the ear."""
 _LEVEL = 0.25  # of full scale
 _RAMP_S = 0.008  # against clicks
 

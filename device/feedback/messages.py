@@ -13,7 +13,7 @@ from device.errors import DeviceError
 from device.policy import Notice
 
 FALLBACK = "en"
-PROMPTS = ("ready", "prompt", "listening", "thinking", "again")
+PROMPTS = ("ready", "name", "prompt", "listening", "thinking")
 _PLACES = {"prompt": {"phrase"}, "wait": {"seconds"}}
 
 

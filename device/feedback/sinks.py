@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from rich.align import Align
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from device.challenge import Challenge
 from device.feedback.earcons import Earcon, waveform
@@ -80,53 +83,58 @@ _RETRY = {
     Notice.TOO_LATE,
     Notice.ONE_MORE,
     Notice.SECOND_PERSON,
+    Notice.SAY_NUMBER,
 }
 
 
 class Feedback:
-    """Turns challenges and decisions into cues, in one language, and counts tries so that a second one
-    explains.
-    """
+    """Turns what happens at the door into cues, in one language; a second try of one person explains."""
 
     def __init__(self, language: Language, sinks: Iterable[Sink]) -> None:
         self._language = language
         self._sinks = tuple(sinks)
         self._tries = 0
+        self._person: str | None = None
+        self._one_at_a_time = threading.Lock()  # the fire input tells from a thread of its own
 
     def ready(self) -> None:
         """Nobody is at the door."""
         self._tries = 0
         self._tell(Cue(Stage.READY, self._language.prompts["ready"]))
 
-    def prompt(self, challenge: Challenge) -> None:
-        """Show the phrase; the tone that goes with it says when to speak."""
-        self._tell(Cue(Stage.SPEAK, self._language.prompt(challenge.display), challenge.display))
+    def ask_name(self) -> None:
+        """Somebody is there without a badge: ask for a number or name."""
+        self._tell(Cue(Stage.SPEAK, self._language.prompts["name"]))
 
-    def listening(self) -> None:
+    def speaking(self) -> None:
+        """Somebody is heard."""
         self._tell(Cue(Stage.LISTENING, self._language.prompts["listening"]))
 
-    def thinking(self) -> None:
+    def judging(self) -> None:
+        """They have ended."""
         self._tell(Cue(Stage.THINKING, self._language.prompts["thinking"]))
 
-    def decided(self, decision: Decision) -> None:
-        """Tell the person what became of it, and from the second failure on what to do better."""
+    def tell(self, event: Challenge | Decision) -> None:
+        """Show the phrase, or what became of it; the tone that goes with a phrase says when to speak."""
+        if isinstance(event, Decision):
+            self._decided(event)
+        else:
+            self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
+
+    def _decided(self, decision: Decision) -> None:
+        if decision.person != self._person:
+            self._tries, self._person = 0, decision.person
         self._tries = 0 if decision.opens else self._tries + 1
         text = self._language.notice(decision.notice, tries=self._tries, wait_s=decision.wait_s)
         self._tell(Cue(stage_of(decision), text))
 
-    def tell(self, event: Challenge | Decision) -> None:
-        """Either of the two, for a loop that yields both."""
-        if isinstance(event, Decision):
-            self.decided(event)
-        else:
-            self.prompt(event)
-
     def _tell(self, cue: Cue) -> None:
-        for sink in self._sinks:
-            try:
-                sink.show(cue)
-            except Exception:
-                log.exception("a feedback sink failed; the door goes on without it")
+        with self._one_at_a_time:
+            for sink in self._sinks:
+                try:
+                    sink.show(cue)
+                except Exception as err:  # noqa: BLE001 - a display that is gone must not stop a door
+                    log.error("a feedback sink failed, the door goes on without it: %s", err)
 
 
 def stage_of(decision: Decision) -> Stage:
@@ -139,17 +147,24 @@ def stage_of(decision: Decision) -> Stage:
 
 
 class TerminalSink:
-    """A panel on a terminal:
-
-    large enough to read at arm's length, and the state in words as well as in colour.
-    """
+    """A panel with the state in words as well as in colour. A screen shows one at a time, in its middle."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def show(self, cue: Cue) -> None:
         colour = {"amber": "yellow"}.get(LIGHTS[cue.stage].colour, LIGHTS[cue.stage].colour)
-        self._console.print(Panel(cue.text, title=cue.stage.upper(), border_style=colour, padding=(1, 4)))
+        panel = Panel(
+            Text(cue.text, style="bold", justify="center"),
+            title=cue.stage.upper(),
+            border_style=colour,
+            padding=(1, 4),
+        )
+        if not self._console.is_terminal:
+            self._console.print(panel)
+            return
+        self._console.clear()
+        self._console.print(Align.center(panel, vertical="middle", height=self._console.height - 2))
 
 
 class LightSink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +144,14 @@ class Transcriber:
         clues, transcript = self.clues(wave, phrase)
         llr = self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
         return PhraseScore(llr, redact(transcript, phrase))
+
+    def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
+        """What was said freely, with words outside `vocabulary`, digits and letters redacted.
+
+        Raises WordsError or WhisperError.
+        """
+        _, heard = self.clues(wave, "one")
+        return redact(heard, " ".join(vocabulary))
 
     def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
         """The evidence behind a score, and the free transcript, not redacted."""

@@ -49,6 +49,14 @@ def refusal(rules: Rules, door: Door, uid: str, at: datetime) -> Decision | None
     )
 
 
+def may_ever_pass(rules: Rules, door: Door, uid: str) -> bool:
+    """Whether `uid` may pass `door` at some hour: who is searched among where nobody is claimed."""
+    person = rules.person(uid)
+    if person is None or person.disabled:
+        return False
+    return any(covers(permission, door, person) for permission in rules.permissions)
+
+
 def roles_of(person: Person) -> frozenset[str]:
     return person.roles | {ENROLLED}
 

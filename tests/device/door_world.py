@@ -10,9 +10,9 @@ from pathlib import Path
 
 from device.audio.utterance import Quality
 from device.challenge import Challenge
-from device.claims import Identification
 from device.clock import Now
 from device.doorkeeper import Doorkeeper
+from device.gallery import Identification
 from device.history import History
 from device.judge import Evidence, Timings
 from device.policy import Decision
@@ -133,7 +133,6 @@ class World:
         *,
         uid: str = "anna",
         door: str = "ward",
-        identified: Identification | None = None,
     ) -> Decision:
         return self.keeper.decide(
             challenge,
@@ -142,7 +141,6 @@ class World:
             door=door,
             uid=uid,
             speech_began_s=self.monotonic_s,
-            identified=identified,
         )
 
     def attempt(
@@ -157,7 +155,10 @@ class World:
         if isinstance(challenge, Decision):
             return challenge
         self.later(2.0)
-        return self.answer(challenge, heard or evidence(), uid=uid, door=door, identified=identified)
+        heard = heard or evidence()
+        if identified is not None and isinstance(heard, Evidence):
+            heard = replace(heard, identified=identified, speaker_llr=identified.llr)
+        return self.answer(challenge, heard, uid=uid, door=door)
 
 
 def with_door(rules: Rules, name: str, **change: object) -> Rules:

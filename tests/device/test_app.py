@@ -16,6 +16,7 @@ from device.app import open_unit
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
 from device.challenge import Challenge
+from device.claims import Claim, ClaimKind
 from device.commands.people import enrol_recordings
 from device.door import SimulatedDoor
 from device.judge import Evidence, Timings
@@ -38,6 +39,15 @@ class Recorder:
     def tell(self, what: Challenge | Decision) -> None:
         self.told.append(what)
 
+    def ask_name(self) -> None:
+        self.order.append("ask_name")
+
+    def speaking(self) -> None:
+        self.order.append("speaking")
+
+    def judging(self) -> None:
+        self.order.append("judging")
+
     @property
     def decisions(self) -> list[Decision]:
         return [what for what in self.told if isinstance(what, Decision)]
@@ -55,7 +65,8 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[app.Un
 def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
     recorder = Recorder()
     door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
-    (decision,) = app.run(unit, [uid], source, "door-1", door, recorder.tell, threading.Event())  # type: ignore[arg-type]
+    claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
+    (decision,) = app.run(unit, [claim], source, "door-1", door, recorder, threading.Event())  # type: ignore[arg-type]
     return decision, door, recorder
 
 
@@ -67,6 +78,10 @@ def saying(unit: app.Unit, phrase: str) -> app.Unit:
         def greet(self, door: str, uid: str, now: object) -> object:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
+
+        @property
+        def rules(self) -> object:
+            return unit.keeper.rules
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
             genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
@@ -180,7 +195,8 @@ def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: li
 
     door = Watching("door-1", 5.0, lambda: 0.0, lambda _: None)
     before = unit.log.status().sequence
-    list(app.run(unit, [UID], FileSource(reader[4].path), "door-1", door, lambda _: None, threading.Event()))
+    claims = [Claim(ClaimKind.BADGE, UID)]
+    list(app.run(unit, claims, FileSource(reader[4].path), "door-1", door, Recorder(), threading.Event()))
     assert seen == [before + 1]
 
 
@@ -191,11 +207,11 @@ def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: app.Unit, rea
         list(
             app.run(
                 saying(unit, reader[4].text),
-                [UID],
+                [Claim(ClaimKind.BADGE, UID)],
                 FileSource(reader[4].path),
                 "door-1",
                 door,
-                lambda _: None,
+                Recorder(),
                 threading.Event(),
             )
         )

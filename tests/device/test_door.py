@@ -23,12 +23,23 @@ def test_a_door_starts_locked() -> None:
     assert World().door.is_locked
 
 
-@pytest.mark.parametrize("outcome", sorted(OPENING))
+@pytest.mark.parametrize("outcome", sorted(OPENING - {Outcome.EMERGENCY_RELEASE}))
 def test_a_decision_that_opens_releases_the_strike_and_it_locks_again_by_itself(outcome: Outcome) -> None:
     world = World()
     world.door.obey(decision(outcome))
     assert not world.door.is_locked
     world.now_s += 5.0
+    assert world.door.is_locked
+
+
+def test_an_emergency_release_holds_until_the_alarm_ends_whatever_else_is_decided() -> None:
+    world = World()
+    world.door.obey(decision(Outcome.EMERGENCY_RELEASE))
+    world.door.obey(decision(Outcome.GRANTED))
+    world.door.obey(decision(Outcome.DENIED_VOICE))
+    world.now_s += 3600.0
+    assert not world.door.is_locked
+    world.door.lock()
     assert world.door.is_locked
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from device.challenge import Challenge
-from device.claims import Identification
 from device.doorkeeper import duress_digest
+from device.gallery import Identification
 from device.history import HistoryError
 from device.judge import JudgeError
 from device.policy import Decision, Notice, Outcome, Reason, Thresholds

@@ -34,6 +34,34 @@ def test_a_second_try_explains_what_to_do_and_the_first_is_brief():
     assert "Wait for the tone" in second
 
 
+@pytest.mark.parametrize("code", languages())
+@pytest.mark.parametrize(
+    "notice",
+    [Notice.ALL_WORDS, Notice.COME_CLOSER, Notice.STEP_BACK, Notice.TOO_NOISY, Notice.TOO_LATE,
+     Notice.REFUSED, Notice.SAY_NUMBER],
+)  # fmt: skip
+def test_in_every_language_whatever_can_be_done_better_is_explained_on_the_second_try(code, notice):
+    spoken = language(code)
+    first, second = (spoken.notice(notice, tries=tries) for tries in (1, 2))
+    assert second == f"{first} {spoken.advice[notice]}"
+    if code != "en":
+        assert spoken.advice[notice] != language("en").advice[notice]
+
+
+@pytest.mark.parametrize("code", languages())
+def test_in_every_language_the_hints_say_closer_all_the_words_and_wait_for_the_tone(code):
+    closer, every, tone = {
+        "en": ("closer", "all the words", "wait for the tone"),
+        "de": ("näher", "alle wörter", "warten sie auf den ton"),
+        "fr": ("approchez", "tous les mots", "attendez le signal"),
+        "it": ("avvicini", "tutte le parole", "attenda il segnale"),
+    }[code]
+    spoken = language(code)
+    assert closer in spoken.notice(Notice.COME_CLOSER).casefold()
+    assert every in spoken.notice(Notice.ALL_WORDS).casefold()
+    assert tone in spoken.notice(Notice.ALL_WORDS, tries=2).casefold()
+
+
 def test_a_refusal_says_nothing_about_which_check_failed():
     for code in languages():
         text = language(code).notice(Notice.REFUSED, tries=3).casefold()

@@ -52,7 +52,7 @@ def everything_seen(decision: Decision) -> tuple[object, ...]:
         LightSink(lambda colour, hz: lights.append((colour, hz))),
         EarconSink(lambda samples: tones.append(samples.tobytes())),
     ]
-    Feedback(language("en"), sinks).decided(decision)
+    Feedback(language("en"), sinks).tell(decision)
     return (cues.cues, screen.getvalue(), lights, tones)
 
 
@@ -66,7 +66,7 @@ def test_a_failed_voice_and_a_failed_liveness_check_look_and_sound_alike():
 
 def test_a_broken_sink_does_not_keep_the_others_from_telling():
     recorder = Recorder()
-    Feedback(language("en"), [Broken(), recorder]).decided(GRANTED)
+    Feedback(language("en"), [Broken(), recorder]).tell(GRANTED)
     assert [cue.stage for cue in recorder.cues] == [Stage.OPEN]
 
 
@@ -83,10 +83,40 @@ def test_the_second_failure_explains_and_a_success_starts_anew():
 def test_the_next_person_is_not_told_what_the_last_one_did_wrong():
     recorder = Recorder()
     feedback = Feedback(language("en"), [recorder])
-    feedback.decided(WORDS)
+    feedback.tell(WORDS)
     feedback.ready()
-    feedback.decided(WORDS)
+    feedback.tell(WORDS)
     assert recorder.cues[0].text == recorder.cues[2].text
+
+
+def test_another_person_is_not_told_what_the_last_one_did_wrong_even_without_a_pause():
+    recorder = Recorder()
+    feedback = Feedback(language("en"), [recorder])
+    for uid in ("anna", "anna", "bruno"):
+        feedback.tell(replace(WORDS, person=uid))
+    first, second, other = (cue.text for cue in recorder.cues)
+    assert len(second) > len(first)
+    assert other == first
+
+
+def test_a_person_sees_the_door_listen_and_think():
+    recorder = Recorder()
+    feedback = Feedback(language("de"), [recorder])
+    feedback.ask_name()
+    feedback.speaking()
+    feedback.judging()
+    assert [cue.stage for cue in recorder.cues] == [Stage.SPEAK, Stage.LISTENING, Stage.THINKING]
+    assert "Nummer" in recorder.cues[0].text
+
+
+def test_a_screen_shows_one_thing_at_a_time():
+    screen = io.StringIO()
+    sink = TerminalSink(Console(file=screen, width=60, height=20, force_terminal=True))
+    sink.show(Cue(Stage.SPEAK, "Please say: acorn river", "acorn river"))
+    sink.show(Cue(Stage.OPEN, "Welcome."))
+    *_, shown = screen.getvalue().split("\x1b[2J")
+    assert "Welcome." in shown
+    assert "acorn" not in shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""A web page for a screen at the door: a file that reloads itself, for the door process opens no socket."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from device.feedback.messages import Language
+from device.feedback.sinks import LIGHTS, Cue
+
+_COLOURS = {
+    "white": ("#f4f5f7", "#1b1f24"),
+    "blue": ("#0b4f9e", "#ffffff"),
+    "green": ("#12703a", "#ffffff"),
+    "amber": ("#ffb81c", "#1b1f24"),
+    "red": ("#a51c24", "#ffffff"),
+}
+"""Ground and letters of each light, at a contrast of at least 7 to 1 (WCAG 2.2, 1.4.6)."""
+_SIGNS = {
+    "ready": "○", "speak": "●", "listening": "●", "thinking": "…", "open": "✓", "retry": "↻",
+    "refused": "✕", "fault": "!",
+}  # fmt: skip
+_PAGE = """\
+<!doctype html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0.4">
+<title>{stage}</title>
+<style>
+html, body {{ height: 100%; margin: 0; }}
+body {{ display: grid; place-content: center; gap: 4vh; padding: 0 5vw; text-align: center;
+  background: {ground}; color: {letters}; font-family: system-ui, "DejaVu Sans", sans-serif; }}
+.sign {{ font-size: 12vh; line-height: 1; }}
+.told {{ font-size: 6vh; margin: 0; }}
+.phrase {{ font-size: 13vh; line-height: 1.15; font-weight: 700; margin: 0; }}
+</style>
+</head>
+<body>
+<div class="sign" aria-hidden="true">{sign}</div>
+{lines}
+</body>
+</html>
+"""
+
+
+class PageSink:
+    """Keeps `path` showing the last cue; a browser in kiosk mode on `file://` reads it again by itself."""
+
+    def __init__(self, path: Path, language: Language) -> None:
+        self._path = path
+        self._language = language
+
+    def show(self, cue: Cue) -> None:
+        new = self._path.with_name(self._path.name + ".new")
+        new.write_text(render(cue, self._language.code), "utf-8")
+        new.chmod(0o644)  # the screen's browser is another user
+        new.replace(self._path)
+
+
+def render(cue: Cue, language: str) -> str:
+    """The page of one cue: the phrase in letters to be read from two metres, everything else smaller."""
+    ground, letters = _COLOURS[LIGHTS[cue.stage].colour]
+    told, phrase = cue.text, ""
+    if cue.phrase and cue.text.endswith(cue.phrase):
+        told, phrase = cue.text.removesuffix(cue.phrase), cue.phrase
+    lines = f'<p class="told">{html.escape(told)}</p>'
+    if phrase:
+        # Phrases are English whatever the door speaks.
+        lines += f'\n<p class="phrase" lang="en">{html.escape(phrase)}</p>'
+    return _PAGE.format(
+        language=language,
+        stage=html.escape(cue.stage.upper()),
+        ground=ground,
+        letters=letters,
+        sign=_SIGNS[cue.stage],
+        lines=lines,
+    )

@@ -1,0 +1,70 @@
+"""The web page for a screen at the door."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from device.feedback import Cue, Feedback, PageSink, Stage, language
+from device.feedback.page import _COLOURS, render
+from device.policy import Decision, Notice, Outcome, Reason
+
+
+def test_the_phrase_stands_by_itself_and_the_page_reads_itself_again() -> None:
+    page = render(Cue(Stage.SPEAK, "Dites : acorn river", "acorn river"), "fr")
+    assert '<p class="phrase" lang="en">acorn river</p>' in page
+    assert '<p class="told">Dites : </p>' in page
+    assert 'http-equiv="refresh"' in page
+    assert '<html lang="fr">' in page
+
+
+def test_the_page_asks_nobody_for_anything_and_runs_no_script() -> None:
+    page = render(Cue(Stage.OPEN, "Welcome."), "en")
+    assert not re.search(r"<script|https?:|src=|@import|url\(", page)
+
+
+def test_a_phrase_is_text_and_never_markup() -> None:
+    page = render(Cue(Stage.SPEAK, "Say: <b>&", "<b>&"), "en")
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_has_a_page(stage: Stage) -> None:
+    assert stage.upper() in render(Cue(stage, "x"), "en")
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colours", list(_COLOURS.values()), ids=list(_COLOURS))
+def test_letters_can_be_read_by_weak_eyes(colours: tuple[str, str]) -> None:
+    assert contrast(*colours) >= 7.0
+
+
+def test_the_file_is_replaced_whole_and_can_be_read_by_the_screens_user(tmp_path: Path) -> None:
+    path = tmp_path / "door.html"
+    feedback = Feedback(language("en"), [PageSink(path, language("en"))])
+    feedback.ready()
+    first = path.stat().st_ino
+    feedback.tell(Decision(Outcome.GRANTED, Reason.ALL_FACTORS_PASSED, "", Notice.WELCOME))
+    assert path.stat().st_ino != first
+    assert "Welcome" in path.read_text("utf-8")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [found.name for found in tmp_path.iterdir()] == ["door.html"]
+
+
+def test_a_page_that_cannot_be_written_does_not_stop_the_door(tmp_path: Path) -> None:
+    feedback = Feedback(language("en"), [PageSink(tmp_path / "gone" / "door.html", language("en"))])
+    feedback.ready()
