@@ -1,7 +1,4 @@
-"""`ostiary policy`:
-
-check rules, explain a decision, and what only an admin may do to a unit's memory of attempts.
-"""
+"""`ostiary policy`: check and adopt rules, explain a decision, and what only an admin may do to a unit."""
 
 from __future__ import annotations
 
@@ -18,7 +15,8 @@ import click
 from device.clock import system_clock
 from device.doorkeeper import duress_digest
 from device.errors import DeviceError
-from device.history import History
+from device.history import History, HistoryBusyError
+from device.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from device.rules import Rules, RulesError, load_rules
 from device.rules.explain import explain as explain_event
 from device.secure_store import open_store
@@ -148,7 +146,7 @@ def duress(uid: str, word: str) -> None:
 @policy.command()
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 def failures(as_json: bool) -> None:
-    """List who has failed lately, and how often in a row.
+    """List who has failed lately, and how often in a row. The unit must be stopped.
 
     \b
     Example: ostiary policy failures
@@ -167,20 +165,85 @@ def failures(as_json: bool) -> None:
 @policy.command()
 @click.argument("uid")
 def pardon(uid: str) -> None:
-    """Take back the failures of a person, so that a disabled claim may try again. The unit must be stopped.
+    """Take back the failures of a person, and forget where they are, so that they may try again.
+
+    Works on a running unit too.
 
     \b
     Example: ostiary policy pardon 4f2a
     """
-    with _history() as history:
-        pardoned = history.pardon(f"person:{uid}")
+    try:
+        with _history() as history:
+            pardoned = history.pardon(f"person:{uid}")
+    except HistoryBusyError:
+        _order(Order(Action.PARDON, uid))
+        pardoned = True
     click.echo(f"{uid} may try again." if pardoned else f"{uid} had no failures.")
+
+
+@policy.command("lock-down")
+@click.option("--door", default="*", help="One door of this unit; all of them when left out.")
+@click.option("--lift", is_flag=True, help="End it.")
+def lock_down(door: str, lift: bool) -> None:
+    """Lock doors until that is lifted, also across restarts; the exit stays free.
+
+    Nobody passes but the roles under `[lock_down]` in the rules, and they with every factor. Works on a
+    running unit too, and takes back a strike that is released at that moment.
+
+    \b
+    Example: ostiary policy lock-down
+    """
+    try:
+        with _history() as history:
+            history.lock_down(door, on=not lift)
+    except HistoryBusyError:
+        _order(Order(Action.END_LOCK_DOWN if lift else Action.LOCK_DOWN, door))
+    which = "every door" if door == "*" else f"door {door}"
+    click.echo(f"Lock-down of {which} is lifted." if lift else f"Lock-down of {which}.")
+
+
+@policy.command()
+@click.argument("file", type=FILE)
+def adopt(file: Path) -> None:
+    """Check a rules FILE and put it in force, also on a running unit. Its version must be higher.
+
+    \b
+    Example: ostiary policy adopt rules.toml
+    """
+    rules = load_rules(file)
+    path = state_dir() / RULES_FILE
+    old = load_rules(path) if path.exists() else None
+    if old is not None and rules.version <= old.version:
+        raise RulesError([f"version {rules.version} is not higher than {old.version}, which is in force"])
+    door = load().door.name
+    if door not in rules.doors:
+        raise RulesError(
+            [f"there is no door {door}, which is this unit's; they are {', '.join(rules.doors)}"]
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(file.read_bytes())
+    temporary.replace(path)
+    try:
+        with _history():
+            told = "they are in force when the unit starts"
+    except HistoryBusyError:
+        _order(Order(Action.ADOPT_RULES))
+        told = "they are in force"
+    click.echo(f"Rules {rules.version}: {told}.")
+
+
+def _order(order: Order) -> None:
+    """Ask the running unit, and wait until it has obeyed."""
+    await_done(post(state_dir() / ORDERS_FOLDER, order))
 
 
 @policy.command("start-over")
 @click.confirmation_option(prompt="Forget every failure, position and lock-down of this unit?")
 def start_over() -> None:
     """Begin an empty memory of attempts, after finding out why the old one was refused.
+
+    The unit must be stopped.
 
     \b
     Example: ostiary policy start-over

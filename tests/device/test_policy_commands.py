@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from click.testing import CliRunner, Result
 from device.commands.policy import HISTORY_FILE, OUTBOX_FILE, RULES_FILE, policy
 from device.errors import DeviceError
 from device.history import History, HistoryError
-from device.rules import parse_rules
+from device.orders import ORDERS_FOLDER, Action, Order, OrderError, done, waiting
+from device.rules import RulesError, parse_rules
 from device.secure_store import open_store
 from device.settings import load
 from device.wordlists import duress_words
@@ -129,3 +131,63 @@ def test_a_damaged_memory_is_begun_anew_only_after_a_yes(state):
     assert isinstance(run("failures").exception, HistoryError)
     assert run("start-over", input="y\n").exit_code == 0
     assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {}
+
+
+@pytest.fixture
+def running(state: Path):
+    """Somebody holds the history, as a running unit does, and obeys orders."""
+    history, store = opened(state)
+    stop = threading.Event()
+    taken: list[Order] = []
+
+    def obey() -> None:
+        while not stop.wait(0.02):
+            for path, order in waiting(state / ORDERS_FOLDER):
+                taken.append(order)
+                done(path, "no such door" if order.subject == "moon" else "")
+
+    thread = threading.Thread(target=obey)
+    thread.start()
+    yield taken
+    stop.set()
+    thread.join()
+    history.close()
+    store.close()
+
+
+def test_a_running_unit_is_ordered_and_answers(state, running):
+    assert "may try again" in run("pardon", "4f2a").stdout
+    assert "every door" in run("lock-down").stdout
+    assert "lifted" in run("lock-down", "--lift").stdout
+    refused = run("lock-down", "--door", "moon")
+    assert isinstance(refused.exception, OrderError)
+    assert [order.action for order in running] == [
+        Action.PARDON, Action.LOCK_DOWN, Action.END_LOCK_DOWN, Action.LOCK_DOWN
+    ]  # fmt: skip
+
+
+def test_a_stopped_unit_is_locked_down_when_it_starts(state):
+    assert run("lock-down").exit_code == 0
+    history, store = opened(state)
+    assert history.locked_down("door-1")
+    history.close()
+    store.close()
+
+
+def rules_text(version: int, door: str = "door-1") -> str:
+    return (
+        f'version = {version}\n[risks.a]\n[zones.z]\n[doors.{door}]\nzone = "z"\nrisk = "a"\n'
+        '[[allow]]\nroles = ["enrolled"]\n'
+    )
+
+
+def test_rules_are_adopted_whole_and_only_forwards(state, tmp_path):
+    new = tmp_path / "new.toml"
+    for version, code in ((3, 0), (3, 1), (2, 1), (4, 0)):
+        new.write_text(rules_text(version))
+        assert run("adopt", str(new)).exit_code == code
+    assert "version = 4" in (state / RULES_FILE).read_text()
+    for wrong in (rules_text(9, "other"), rules_text(9) + "colour = 1"):
+        new.write_text(wrong)
+        assert isinstance(run("adopt", str(new)).exception, RulesError)
+    assert "version = 4" in (state / RULES_FILE).read_text()
