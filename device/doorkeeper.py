@@ -231,7 +231,7 @@ class Doorkeeper:
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
             self._history.settle((subject,), moved)
-        else:
+        elif not decision.counts_as_failure:
             self._history.refund(subject)  # a door's count is not one person's to clear without opening it
         return decision
 

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from device.api.bodies import RegisterRequest, VerifyRequest
-from device.api.codes import as_spoken, phrase_for
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
 from device.app import open_log, rules_of, witness_of
 from device.attempt import judge_file
 from device.audio import QualityError, load_utterance
-from device.challenge import Challenge
+from device.challenge import Challenge, code_sentence
 from device.clock import Clock
 from device.commands.attempt import evidence_report, report
 from device.commands.people import consent_now
@@ -58,8 +57,7 @@ class Checks:
 
         Raises DeviceError when the unit, not the recording, is at fault.
         """
-        shown = phrase_for(request.tid, request.code) if challenge is None else challenge.phrase
-        phrase = as_spoken(shown)
+        phrase = code_sentence(request.tid, request.code)[0] if challenge is None else challenge.phrase
         audio = request.audio
         with voiceprint(self.store.vault, request.uid, self.judge.speaker.version) as template:
             enrolled = template is not None

@@ -85,6 +85,8 @@ def explain(event: AuditEvent, rules: Rules | None) -> str:
             f"It was decided under {event.policy or 'unnamed rules'}; the file at hand is "
             f"rules-{rules.version}, so thresholds are not shown."
         )
+    if event.silent_alarm:
+        sentences.append("The duress word was said: a silent alarm was raised.")
     if event.models:
         sentences.append(f"Models: {', '.join(event.models)}.")
     return " ".join(sentence for sentence in sentences if sentence)
@@ -105,13 +107,13 @@ def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
         _Score("voice", Factor.VOICE, event.speaker_llr),
         _Score("phrase", Factor.PHRASE, event.phrase_llr),
     )
-    told = [_told(score, risk) for score in scores if score.llr is not None]
+    told = [_told(event, score, risk) for score in scores if score.llr is not None]
     if not told:
         return "No speech was judged."
     return f"Log-likelihood ratios: {', '.join(told)}."
 
 
-def _told(score: _Score, risk: RiskClass | None) -> str:
+def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
     llr = score.llr if score.llr is not None else float("nan")
     if risk is None:
         return f"{score.name} {llr:+.1f}"
@@ -122,8 +124,41 @@ def _told(score: _Score, risk: RiskClass | None) -> str:
         Factor.VOICE: risk.thresholds.voice_llr,
         Factor.PHRASE: risk.thresholds.phrase_llr,
     }[score.factor]
-    verb = "passed" if llr >= needed else "failed"
-    return f"{score.name} {llr:+.1f} ({verb}, {needed:+.1f} needed)"
+    passed, more = llr >= needed, ""
+    verdict = "passed, " if passed else "failed, "
+    if score.factor is Factor.VOICE and Factor.CLAIM not in risk.factors:
+        # Without a claim the threshold rises with the number of people searched, which no event holds.
+        more = ", and ln N more without a claim among N people,"
+        if passed:
+            verdict = _VOICE_VERDICTS.get(event.reason, verdict)
+    if score.factor is Factor.PHRASE and not passed and event.silent_alarm:
+        if event.reason in _EVERY_FACTOR_PASSED:
+            more = "; passed, as the words of the phrase stood in the transcript beside the duress word"
+        elif event.reason != Reason.WRONG_WORDS:
+            more = "; not held against the person if the duress word beside it was all that was wrong"
+        if more:
+            return f"{score.name} {llr:+.1f} ({needed:+.1f} needed{more})"
+    return f"{score.name} {llr:+.1f} ({verdict}{needed:+.1f}{more} needed)"
+
+
+_VOICE_VERDICTS: dict[str, str] = {Reason.OTHER_VOICE: "failed, ", Reason.NOT_LIVE: ""}
+_EVERY_FACTOR_PASSED = frozenset(
+    {
+        Reason.ALL_FACTORS_PASSED,
+        Reason.DURESS_WORD,
+        Reason.SECOND_PERSON_NEEDED,
+        Reason.SAME_PERSON_TWICE,
+        Reason.SAME_VOICE_TWICE,
+        Reason.ALREADY_INSIDE,
+        Reason.NOT_ALLOWED,
+        Reason.NO_SUCH_PERSON,
+        Reason.PERSON_DISABLED,
+        Reason.OUTSIDE_SCHEDULE,
+        Reason.VISIT_ENDED,
+        Reason.VISIT_NOT_BEGUN,
+    }
+)
+"""Reasons that are only given to somebody whose every factor passed."""
 
 
 def _rule(event: AuditEvent, door: Door, risk: RiskClass) -> str:

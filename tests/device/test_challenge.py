@@ -16,6 +16,7 @@ from device.challenge import (
     ChallengeError,
     ChallengeSettings,
     Style,
+    code_sentence,
     entropy_bits,
 )
 from device.clock import Now
@@ -172,16 +173,39 @@ def test_withdrawing_a_door_closes_its_challenge_and_no_other():
 
 def test_the_code_style_is_the_sentence_of_the_original_system_with_four_characters_of_the_hash():
     challenge = book().issue(BINDING, ChallengeSettings(Style.CODE), now())
-    words = challenge.phrase.split()
+    words = challenge.display.split()
     assert words[:-1] == ["I", "approve", "the", "transaction", "1234", "with", "the", "code"]
-    assert len(words[-1]) == 4
-    assert set(words[-1]) <= set("0123456789ABCDEF")
+    assert len(challenge.code) == 4
+    assert challenge.code == words[-1]
+    assert set(challenge.code) <= set("0123456789ABCDEF")
+
+
+def test_a_code_is_judged_as_people_read_it_out_and_shown_as_it_is_written():
+    judged, shown = code_sentence("1234", "1D3A")
+    assert shown == "I approve the transaction 1234 with the code 1D3A"
+    assert judged == "I approve the transaction 1 2 3 4 with the code 1 D 3 A"
+
+
+@pytest.mark.parametrize(
+    ("transaction", "said"),
+    [
+        ("1234", "1234"),
+        ("A1b2C3d4", "A1b2C3d4"),
+        ("order-2026-11-0042", "0042"),
+        ("10.0001", "0001"),
+        ("###", "0001"),
+    ],
+)
+def test_a_long_or_odd_transaction_id_is_said_by_its_end(transaction, said):
+    challenge = book().issue(replace(BINDING, transaction=transaction), ChallengeSettings(Style.CODE), now())
+    assert challenge.display.startswith(f"I approve the transaction {said} with the code ")
+    assert challenge.binding.transaction == transaction
 
 
 def test_the_code_depends_on_the_transaction_its_text_and_the_time():
     def code(binding: Binding, at: Now) -> str:
         fixed = ChallengeBook("unit-1", 1, mac, Memory(), nonces=lambda size: b"n" * size)
-        return fixed.issue(binding, ChallengeSettings(Style.CODE), at).phrase[-4:]
+        return fixed.issue(binding, ChallengeSettings(Style.CODE), at).code
 
     first = code(BINDING, now())
     assert code(BINDING, now()) == first

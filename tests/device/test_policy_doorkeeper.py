@@ -18,8 +18,10 @@ from device.history import HistoryError
 from device.judge import JudgeError
 from device.policy import Decision, Notice, Outcome, Reason, Thresholds
 from device.rules import Rules, parse_rules
+from device.wordlists import duress_words
 from tests.device.door_world import GOOD, World, evidence, mac, with_door
 
+DURESS_WORD = duress_words()[0]
 RULES = parse_rules(f"""
 version = 3
 [schedules.day]
@@ -62,7 +64,7 @@ roles = ["security"]
 roles = ["security"]
 [people.anna]
 roles = ["nurse"]
-duress = "{duress_digest(mac, "anna", "compass").hex()}"
+duress = "{duress_digest(mac, "anna", DURESS_WORD).hex()}"
 [people.bruno]
 roles = ["nurse"]
 [people.sara]
@@ -334,7 +336,7 @@ def test_pulling_the_fire_alarm_does_not_undo_a_lock_down(world):
 
 def test_the_duress_word_opens_as_usual_and_alarms_silently(world):
     calm = world.attempt(heard=evidence(transcript="acorn river candle"))
-    forced = world.attempt(heard=evidence(transcript="acorn river candle, Compass."))
+    forced = world.attempt(heard=evidence(transcript=f"acorn river candle, {DURESS_WORD.title()}."))
     assert (forced.outcome, forced.silent_alarm) == (Outcome.DURESS, True)
     assert forced.opens
     assert (forced.notice, forced.wait_s) == (calm.notice, calm.wait_s)
@@ -342,10 +344,10 @@ def test_the_duress_word_opens_as_usual_and_alarms_silently(world):
 
 
 def test_the_duress_word_alarms_even_when_the_door_stays_locked(world):
-    decision = world.attempt(heard=evidence(voice=-5.0, transcript="compass"))
+    decision = world.attempt(heard=evidence(voice=-5.0, transcript=DURESS_WORD))
     assert (decision.outcome, decision.silent_alarm) == (Outcome.DENIED_VOICE, True)
     world.later(12 * 3600)
-    assert world.attempt(heard=evidence(transcript="compass")).silent_alarm
+    assert world.attempt(heard=evidence(transcript=DURESS_WORD)).silent_alarm
 
 
 def says(world: World, keep: int, extra: str, phrase_llr: float = -4.0) -> Decision:
@@ -356,23 +358,23 @@ def says(world: World, keep: int, extra: str, phrase_llr: float = -4.0) -> Decis
 
 
 def test_the_duress_word_is_not_held_against_the_phrase_it_follows(world):
-    assert says(world, 5, "compass").outcome is Outcome.DURESS
-    assert says(world, 4, "compass").outcome is Outcome.DURESS
+    assert says(world, 5, DURESS_WORD).outcome is Outcome.DURESS
+    assert says(world, 4, DURESS_WORD).outcome is Outcome.DURESS
 
 
 def test_the_duress_word_does_not_stand_in_for_the_phrase(world):
-    decision = says(world, 3, "compass")
+    decision = says(world, 3, DURESS_WORD)
     assert (decision.outcome, decision.silent_alarm) == (Outcome.DENIED_PHRASE, True)
     assert says(world, 5, "river").outcome is Outcome.DENIED_PHRASE
-    assert not says(world, 5, "compass", phrase_llr=math.nan).opens
+    assert not says(world, 5, DURESS_WORD, phrase_llr=math.nan).opens
 
 
 def test_another_persons_duress_word_is_just_a_word(world):
-    assert world.attempt("bruno", heard=evidence(transcript="compass")).outcome is Outcome.GRANTED
+    assert world.attempt("bruno", heard=evidence(transcript=DURESS_WORD)).outcome is Outcome.GRANTED
 
 
 def test_duress_of_the_first_of_two_people_reaches_the_opening(world):
-    first = world.attempt("anna", "pharmacy", heard=evidence(transcript="compass"))
+    first = world.attempt("anna", "pharmacy", heard=evidence(transcript=DURESS_WORD))
     assert (first.outcome, first.silent_alarm) == (Outcome.AWAITING_SECOND_PERSON, True)
     second = world.attempt("bruno", "pharmacy")
     assert (second.outcome, second.silent_alarm) == (Outcome.DURESS, True)

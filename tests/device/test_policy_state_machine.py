@@ -1,25 +1,29 @@
 """Thousands of invented histories of one unit: no challenge twice, no limit exceeded, no door without every
 factor.
 
-The machine keeps its own, simpler book of what it saw, and holds the unit to it. Power goes at random writes:
-before one, after one, or between the file and the counter. `OSTIARY_HISTORIES` sets how many histories the
-long run invents.
+The machine keeps its own, simpler book of what it saw, and holds the unit to it. The unit runs in a
+process of its own that is killed with SIGKILL, at chosen points of its writes (`unit_process.At`) and at
+moments that nobody chose. What a power cut takes beyond a kill, pages not yet synced, is not reproduced: the
+product syncs file and directory before a change counts. `OSTIARY_HISTORIES` sets how many histories the long
+run invents; it prints what they held.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -32,14 +36,18 @@ from hypothesis.stateful import (
 from device.audit import Witness
 from device.challenge import Challenge
 from device.doorkeeper import duress_digest
+from device.gallery import Identification
 from device.history import HistoryRollbackError
 from device.judge import Evidence, JudgeError
 from device.policy import Decision, Factor, Finding, Outcome
 from device.rules import parse_rules
 from device.rules.explain import explain
-from tests.device.door_world import PowerCut, World, evidence, mac
+from device.wordlists import duress_words
+from tests.device.door_world import evidence, mac
+from tests.device.unit_process import At, KilledError, UnitProcess
 
-HISTORIES = int(os.environ.get("OSTIARY_HISTORIES", "10000"))
+HISTORIES = int(os.environ.get("OSTIARY_HISTORIES", "600"))
+DURESS_WORD = duress_words()[0]
 MEMORY = Path("/dev/shm")  # histories are about order, not about the speed of this machine's disk
 
 RULES = parse_rules(f"""
@@ -47,11 +55,17 @@ version = 1
 [risks.standard]
 attempts = {{ free_failures = 3, first_wait_s = 30, longest_wait_s = 120, disable_after = 6 }}
 thresholds = {{ step_up_margin_llr = 1.0 }}
+[risks.unclaimed]
+factors = ["phrase", "voice", "live"]
+attempts = {{ free_failures = 3, first_wait_s = 30, longest_wait_s = 120, disable_after = 6 }}
 [zones.ward]
 [zones.pharmacy]
 [doors.ward]
 zone = "ward"
 risk = "standard"
+[doors.gate]
+zone = "ward"
+risk = "unclaimed"
 [doors.pharmacy]
 zone = "pharmacy"
 risk = "standard"
@@ -64,7 +78,7 @@ anti_passback_s = 60
 roles = ["nurse"]
 [people.anna]
 roles = ["nurse"]
-duress = "{duress_digest(mac, "anna", "compass").hex()}"
+duress = "{duress_digest(mac, "anna", DURESS_WORD).hex()}"
 [people.bruno]
 roles = ["nurse"]
 """)
@@ -73,10 +87,19 @@ DOORS = st.sampled_from(sorted(RULES.doors))
 PEOPLE = st.sampled_from(["anna", "bruno", "badge-1", ""])
 SCORES = st.sampled_from([-8.0, 2.5, 6.0, float("nan")])
 PAUSES = st.sampled_from([0.0, 0.0, 1.0, 19.0, 31.0, 61.0, 121.0])
+SAID = st.sampled_from(["", DURESS_WORD, f"PHRASE {DURESS_WORD}"])
+"""What else was heard; PHRASE stands for the phrase that was shown."""
+FOUND = st.none() | st.builds(
+    Identification,
+    st.sampled_from(["anna", "bruno", "nobody"]),
+    st.sampled_from([2.0, 6.0, 9.0, float("nan")]),
+    st.sampled_from([-5.0, 8.0]),
+    st.just(40),
+)
 HEARD = st.one_of(
     st.just(evidence()),
     st.just(evidence(voice=-8.0)),
-    st.builds(evidence, SCORES, st.none() | SCORES, SCORES, st.sampled_from(["", "compass"])),
+    st.builds(evidence, SCORES, st.none() | SCORES, SCORES, SAID),
     st.just(JudgeError("a model is gone")),
 )
 Draw = Callable[[Any], Any]
@@ -87,6 +110,7 @@ JUDGED = {
     Outcome.DENIED_UNKNOWN,
     Outcome.STEP_UP,
 }
+TALLY: Counter[str] = Counter()
 
 
 @dataclass
@@ -98,12 +122,13 @@ class Seen:
 
 
 class UnitHistory(RuleBasedStateMachine):
-    """Two people, three doors, clocks, power cuts and somebody who swaps the disk."""
+    """Two people, four doors, clocks, kills and somebody who swaps the disk."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-        self.world = World(self.folder, RULES)
+        self.world = UnitProcess(self.folder, RULES)
+        TALLY["histories"] += 1
         self.shown: list[Challenge] = []
         self.open: dict[str, Challenge] = {}
         self.answered: set[str] = set()
@@ -114,7 +139,7 @@ class UnitHistory(RuleBasedStateMachine):
         self.first_of_two: tuple[str, float] | None = None
 
     def teardown(self) -> None:
-        self.world.history.close()
+        self.world.stop()
         shutil.rmtree(self.folder)
 
     # --- what people do ---
@@ -144,17 +169,28 @@ class UnitHistory(RuleBasedStateMachine):
     def step_up_to(self, door: str, uid: str) -> Challenge | None:
         try:
             greeting = self.world.greet(uid, door)
-        except PowerCut:
-            self.power_returns()
+        except KilledError:
+            self.it_was_killed()
             return None
         if isinstance(greeting, Decision):
             assert not greeting.opens
             return None
         assert greeting.phrase not in self.phrases[-60:], "a phrase was shown again within the horizon"
+        TALLY["challenges shown"] += 1
         self.phrases.append(greeting.phrase)
         self.shown.append(greeting)
         self.open[door] = greeting
         return greeting
+
+    @rule(
+        found=FOUND,
+        heard=st.one_of(st.just(evidence(voice=None)), st.builds(evidence, SCORES, st.none(), SCORES, SAID)),
+        times=st.integers(1, 4),
+    )
+    def come_without_a_claim(self, found: Identification | None, heard: Evidence, times: int) -> None:
+        """The door that recognises people by themselves."""
+        heard = replace(heard, identified=found, speaker_llr=None if found is None else found.llr)
+        self.try_often("gate", "", [(heard, 0.0)] * times)
 
     @precondition(lambda self: self.shown)
     @rule(data=st.data(), heard=HEARD, door=st.none() | DOORS, uid=st.none() | PEOPLE)
@@ -176,13 +212,17 @@ class UnitHistory(RuleBasedStateMachine):
         world, now_s = self.world, self.world.monotonic_s
         subject = f"person:{uid}" if uid in RULES.people else f"door:{door}"
         seen = self.book.setdefault(subject, Seen())
+        if isinstance(heard, Evidence):
+            heard = replace(heard, transcript=heard.transcript.replace("PHRASE", challenge.phrase))
         try:
             decision = world.answer(challenge, heard, uid=uid, door=door)
-        except PowerCut:
-            if isinstance(heard, Evidence) and passes(heard):
+        except KilledError:
+            if isinstance(heard, Evidence) and passes(heard, challenge, door, uid):
                 seen.failures = 0  # it may have got as far as taking the failures back
-            self.power_returns()
+            self.it_was_killed()
             return
+        TALLY["answers"] += 1
+        TALLY[f"decided {decision.outcome}"] += 1
         self.explanation_is_right(decision, heard)
         fresh = self.open.get(door) is challenge and challenge.binding.person == uid
         if decision.outcome in JUDGED or decision.findings:
@@ -200,12 +240,16 @@ class UnitHistory(RuleBasedStateMachine):
         if decision.outcome is Outcome.AWAITING_SECOND_PERSON:
             self.first_of_two = (uid, now_s)
         if decision.opens:
-            self.check_opening(decision, heard, door, uid, now_s)
+            self.check_opening(decision, heard, challenge, door, uid, now_s)
 
-    def check_opening(self, decision: Decision, heard: Evidence, door: str, uid: str, now_s: float) -> None:
+    def check_opening(
+        self, decision: Decision, heard: Evidence, challenge: Challenge, door: str, uid: str, now_s: float
+    ) -> None:
+        TALLY["openings"] += 1
         assert isinstance(heard, Evidence)
-        assert passes(heard), "a door opened without every factor"
-        assert uid in RULES.people
+        assert passes(heard, challenge, door, uid), "a door opened without every factor"
+        assert decision.person in RULES.people
+        assert decision.person == (uid or heard.identified.uid if heard.identified else uid)
         assert {f.factor for f in decision.findings} == {Factor.PHRASE, Factor.VOICE, Factor.LIVE}
         assert all(isinstance(f, Finding) and f.passed for f in decision.findings)
         if door == "pharmacy":
@@ -219,14 +263,24 @@ class UnitHistory(RuleBasedStateMachine):
         """What an admin would read about this decision later agrees with what was decided."""
         judged = heard if isinstance(heard, Evidence) and decision.findings else None
         text = explain(WITNESS.of(decision, judged, self.world.now), RULES)
+        TALLY["explanations checked"] += 1
         assert (f"door {decision.door} opened (" in text) == decision.opens
         assert f"({decision.outcome}) because" in text
+        if decision.outcome in FACTOR_SENTENCES:
+            assert FACTOR_SENTENCES[decision.outcome] in text
+        if decision.opens:
+            assert "failed" not in text
         for finding in decision.findings:
-            verdict = "passed" if finding.passed else "failed"
-            assert (
-                f"{finding.factor} {finding.llr:+.1f} ({verdict}, {finding.threshold_llr:+.1f} needed)"
-                in text
-            )
+            llr = None if judged is None else SCORE_OF[finding.factor](judged)
+            if llr is None or not math.isfinite(llr):
+                continue
+            told = text.partition(f"{finding.factor} {llr:+.1f} (")[2].partition(")")[0]
+            # The event says neither how many were searched nor what else was heard: then no verdict is given.
+            if "failed" in told or "passed" in told:
+                assert ("failed" in told) == (not finding.passed), text
+                assert ("passed" in told) == finding.passed, text
+            else:
+                assert decision.outcome in (Outcome.DENIED_SPOOF, Outcome.DENIED_VOICE, Outcome.STEP_UP), text
 
     def within_limits(self, seen: Seen, now_s: float) -> None:
         limits = RULES.risks["standard"].attempts
@@ -249,8 +303,8 @@ class UnitHistory(RuleBasedStateMachine):
                     self.time_passes,
                     self.somebody_sets_the_clock,
                     self.power_returns,
-                    self.power_will_go_at_a_write,
-                    self.power_will_go_as_the_counter_moves,
+                    self.it_will_be_killed_at_a_write,
+                    self.it_will_be_killed_some_time,
                     self.an_admin_pardons,
                     self.a_thief_copies_the_disk,
                     self.the_thief_puts_an_old_copy_back,
@@ -266,27 +320,30 @@ class UnitHistory(RuleBasedStateMachine):
         self.world.wall += timedelta(hours=draw(st.sampled_from([-8760, -1, 1, 8760])))
 
     def power_returns(self, draw: Draw | None = None) -> None:
-        self.world.counter.cut_in = None
-        self.world.reboot()
+        TALLY["restarts"] += 1
+        self.world.restart()
         self.started_s = self.world.monotonic_s
         for seen in self.book.values():
             seen.last_s = -1.0
         self.open.clear()
         self.first_of_two = None
 
-    def power_will_go_at_a_write(self, draw: Draw) -> None:
-        self.world.history.cut_in = draw(st.integers(0, 8))
-        self.world.history.cut_before = draw(st.booleans())
+    def it_was_killed(self) -> None:
+        TALLY["killed in the middle"] += 1
+        self.power_returns()
 
-    def power_will_go_as_the_counter_moves(self, draw: Draw) -> None:
-        self.world.counter.cut_in, self.world.counter.cut_before = 0, draw(st.booleans())
+    def it_will_be_killed_at_a_write(self, draw: Draw) -> None:
+        self.world.die_in = draw(st.integers(0, 4)), draw(st.sampled_from(At))
+
+    def it_will_be_killed_some_time(self, draw: Draw) -> None:
+        self.world.die_after_us = draw(st.integers(0, 1500))
 
     def an_admin_pardons(self, draw: Draw) -> None:
         uid = draw(st.sampled_from(["anna", "bruno"]))
         try:
-            self.world.history.pardon(f"person:{uid}")
-        except PowerCut:
-            self.power_returns()
+            self.world.pardon(uid)
+        except KilledError:
+            self.it_was_killed()
         self.book[f"person:{uid}"] = Seen(0, self.book.get(f"person:{uid}", Seen()).last_s)
 
     def a_thief_copies_the_disk(self, draw: Draw) -> None:
@@ -301,9 +358,10 @@ class UnitHistory(RuleBasedStateMachine):
         self.power_returns()
         path = self.folder / "history"
         latest, old = path.read_bytes(), draw(st.sampled_from(self.copies))
-        self.world.history.close()
+        self.world.stop()
         path.write_bytes(old)
         if without_epoch(old) != without_epoch(latest):
+            TALLY["old disks refused"] += 1
             with pytest.raises(HistoryRollbackError):
                 self.world.start()
         path.write_bytes(latest)
@@ -313,7 +371,11 @@ class UnitHistory(RuleBasedStateMachine):
 
     @invariant()
     def no_failure_that_was_told_is_forgotten(self) -> None:
-        on_disk = self.world.history.failing()
+        try:
+            on_disk = self.world.failing()
+        except KilledError:
+            self.it_was_killed()
+            on_disk = self.world.failing()
         for subject, seen in self.book.items():
             assert on_disk.get(subject, 0) >= seen.failures
 
@@ -323,14 +385,38 @@ def without_epoch(sealed: bytes) -> dict[str, object]:
     return {**json.loads(sealed.partition(b"\n")[2]), "epoch": 0}
 
 
-def passes(heard: Evidence) -> bool:
-    limits = RULES.risks["standard"].thresholds
-    return (
-        heard.phrase_llr >= limits.phrase_llr
-        and heard.speaker_llr is not None
-        and heard.speaker_llr >= limits.voice_llr
-        and heard.spoof_llr >= limits.live_llr
-    )
+SCORE_OF: dict[Factor, Callable[[Evidence], float | None]] = {
+    Factor.LIVE: lambda heard: heard.spoof_llr,
+    Factor.VOICE: lambda heard: heard.speaker_llr,
+    Factor.PHRASE: lambda heard: heard.phrase_llr,
+}
+FACTOR_SENTENCES = {
+    Outcome.DENIED_PHRASE: "the words were not those",
+    Outcome.DENIED_VOICE: "the voice did not match",
+    Outcome.DENIED_SPOOF: "did not sound like a live human",
+    Outcome.LOCKOUT_MAX_ATTEMPTS: "failures",
+    Outcome.AWAITING_SECOND_PERSON: "opens for two people",
+    Outcome.PASSBACK_DETECTED: "anti-passback",
+    Outcome.DURESS: "silent alarm",
+}
+
+
+def passes(heard: Evidence, challenge: Challenge, door: str, uid: str) -> bool:
+    """Whether this evidence may open this door, said again in other words than the product's."""
+    limits = RULES.risks[RULES.doors[door].risk].thresholds
+    voice_llr, needed_llr = heard.speaker_llr, limits.voice_llr
+    who = uid
+    if not uid:
+        found = heard.identified
+        if door != "gate" or found is None or not found.llr - found.runner_up_llr >= 3.0:
+            return False
+        voice_llr, needed_llr, who = found.llr, limits.voice_llr + math.log(found.among), found.uid
+    if not math.isfinite(heard.phrase_llr):
+        return False
+    phrase = heard.phrase_llr >= limits.phrase_llr
+    if who == "anna" and heard.transcript.endswith(DURESS_WORD) and challenge.phrase in heard.transcript:
+        phrase = True  # her duress word was not held against the phrase it followed
+    return phrase and voice_llr is not None and voice_llr >= needed_llr and heard.spoof_llr >= limits.live_llr
 
 
 def invent(histories: int) -> None:
@@ -342,15 +428,21 @@ def invent(histories: int) -> None:
             deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
+            # A kill at a random moment does not come twice alike, so there is nothing to shrink.
+            phases=[Phase.generate],
         ),
     )
 
 
 def test_invented_histories_never_break_a_promise():
-    invent(100)
+    invent(40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_ten_thousand_invented_histories_never_break_a_promise():
+def test_many_invented_histories_never_break_a_promise(capsys: pytest.CaptureFixture[str]):
+    TALLY.clear()
     invent(HISTORIES)
+    with capsys.disabled():
+        print(f"\n{', '.join(f'{count:,} {what}' for what, count in sorted(TALLY.items()))}")
+    assert TALLY["histories"] >= HISTORIES

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from device.api.codes import as_spoken
 from device.api.server import RESULTS_FILE
+from device.challenge import code_sentence
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -45,7 +45,7 @@ def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
 ) -> None:
     code = facade.post("/otp", {"tid": "1234", "uid": UID, "text": "10 mg morphine"}).json()
     assert code["phrase"] == f"I approve the transaction 1234 with the code {code['code']}"
-    spoken = encoded(synthetic_voice(as_spoken(code["phrase"])))
+    spoken = encoded(synthetic_voice(code_sentence("1234", code["code"])[0]))
     result = facade.post("/verify", {"tid": "1234", "uid": UID, "audio": spoken}).json()
     assert result["phrase_from"] == "otp"
     assert result["evidence"]["phrase_llr"] > 0.0

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from device.policy import OPENING, Outcome, Reason
+from device.policy import OPENING, Factor, Outcome, Reason
 from device.rules import parse_rules
 from device.rules.explain import explain
 from sync.events import AuditEvent
@@ -95,6 +95,23 @@ def test_opened_and_locked_are_never_confused(outcome):
 )
 def test_the_number_behind_a_reason_is_told(reason, detail):
     assert detail in explain(replace(EVENT, reason=str(reason)), RULES)
+
+
+def test_words_forgiven_for_the_duress_word_are_not_called_failed():
+    event = replace(
+        EVENT, kind="DURESS", reason="duress_word", speaker_llr=6.0, phrase_llr=-4.0, silent_alarm=True
+    )
+    text = explain(event, RULES)
+    assert "phrase -4.0 (+2.0 needed; passed, as the words" in text
+    assert "failed" not in text
+    assert "silent alarm was raised" in text
+
+
+def test_without_a_claim_the_higher_threshold_is_spoken_of():
+    open_door = replace(RULES.risks["drugs"], factors=frozenset(Factor) - {Factor.CLAIM})
+    rules = replace(RULES, risks={"drugs": open_door})
+    text = explain(replace(EVENT, speaker_llr=5.0), rules)
+    assert "voice +5.0 (failed, +4.6, and ln N more without a claim among N people, needed)" in text
 
 
 def test_an_event_that_is_no_decision_is_named_as_what_it_is():
