@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from device.errors import DeviceError
+from device.orders import ORDERS_FOLDER
 from device.settings import load, state_dir
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -97,7 +98,7 @@ def sync(
         else:
             held = stack.enter_context(contextlib.closing(unit_keystore(settings)))
             signer, keystore = held.audit_signer(), held.kind
-        door = settings.door.name
+        door, orders = settings.door.name, state_dir() / ORDERS_FOLDER
         outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
         facts = {"software": version("ostiary"), "keystore": keystore}
         try:
@@ -119,7 +120,9 @@ def sync(
             )
             if command_key is not None:
                 key_of_desk = key_from_bytes(read_file(command_key))
-                agent.desk = unit_desk(agent, outbox, key_of_desk, path.with_name("commands"), door, keystore)
+                agent.desk = unit_desk(
+                    agent, outbox, key_of_desk, path.with_name("commands"), door, keystore, orders
+                )
             figures = MetricsFile(metrics) if metrics else None
             done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)
             if link.connected:

@@ -38,7 +38,17 @@ Arguments = Mapping[str, str | int | bytes]
 Status = Literal["done", "refused", "failed", "interrupted"]
 """`interrupted`: the unit was killed between taking the command and answering. Whether it was obeyed nobody
 knows; it is not tried again."""
-Why = Literal["none", "expired", "future", "unknown_action", "bad_arguments", "not_held", "fault", "killed"]
+Why = Literal[
+    "none",
+    "expired",
+    "future",
+    "unknown_action",
+    "bad_arguments",
+    "not_held",
+    "door_refused",
+    "fault",
+    "killed",
+]
 
 
 class StaleCommandError(ProofError):

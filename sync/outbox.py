@@ -29,6 +29,7 @@ from sync.outbox_parts import (
     OutboxStatus,
     Risk,
 )
+from sync.unit_events import in_present_start
 
 __all__ = [
     "Batch",
@@ -88,18 +89,21 @@ class Outbox:
 
     # -- the door's side
 
-    def append(self, event: AuditEvent, *, risk: Risk = "high") -> SequencedEvent | None:
+    def append(
+        self, event: AuditEvent, *, risk: Risk = "high", beside: bool = False
+    ) -> SequencedEvent | None:
         """Put `event` on the disk and return it in its place, or raise: then nothing may move.
 
         When the log is full, `risk="high"` raises OutboxFullError. `risk="low"` returns None once the
         overflow itself is durable; the first append after there is room again records how many went
-        uncounted, in an OUTBOX_OVERFLOW event.
+        uncounted, in an OUTBOX_OVERFLOW event. `beside`: another process than the door's has written the
+        event, so it takes its boot and monotonic time from the log.
         """
         if event.door not in self._doors:
             raise OutboxError("the event names a door that is not configured on this unit")
         with self._lock:
             try:
-                return self._append(event, risk)
+                return self._append(event, risk, beside)
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
@@ -113,12 +117,6 @@ class Outbox:
         with self._transaction():
             self._db.execute("UPDATE state SET boot = boot + 1")
             return int(self._db.execute("SELECT boot FROM state").fetchone()[0])
-
-    def last_event(self) -> AuditEvent | None:
-        """The newest event that is still here: the last one stays until another is acknowledged."""
-        with self._lock, self._reading():
-            row = self._db.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
-        return Record.from_bytes(row[0]).event if row else None
 
     # -- the sender's side
 
@@ -193,11 +191,11 @@ class Outbox:
 
     def status(self) -> OutboxStatus:
         with self._lock, self._reading():
-            sequence, sealed, acknowledged, overflow, boot = self._db.execute(
-                "SELECT sequence, sealed, acknowledged, overflow_count, boot FROM state"
+            sequence, sealed, acknowledged, overflow = self._db.execute(
+                "SELECT sequence, sealed, acknowledged, overflow_count FROM state"
             ).fetchone()
             oldest = self._oldest_ms(acknowledged)
-        return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow, boot)
+        return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow)
 
     def last_head(self, signer: Signer) -> Head | None:
         """The newest stored head, verified with our own key; None when everything was acknowledged."""
@@ -219,12 +217,14 @@ class Outbox:
 
     # -- inside
 
-    def _append(self, event: AuditEvent, risk: Risk) -> SequencedEvent | None:
+    def _append(self, event: AuditEvent, risk: Risk, beside: bool) -> SequencedEvent | None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            sequence, chain_hash, acknowledged, overflow = self._db.execute(
-                "SELECT sequence, chain, acknowledged, overflow_count FROM state"
+            sequence, chain_hash, acknowledged, overflow, boot = self._db.execute(
+                "SELECT sequence, chain, acknowledged, overflow_count, boot FROM state"
             ).fetchone()
+            if beside:
+                event = in_present_start(event, self._last_event(), boot)
             why = self._why_full(sequence, acknowledged)
             if why is None:
                 if overflow:
@@ -241,6 +241,11 @@ class Outbox:
             self._overflow(event, risk, why)
             return None
         return stored
+
+    def _last_event(self) -> AuditEvent | None:
+        """The newest event; it stays here until a later one is acknowledged."""
+        row = self._db.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+        return Record.from_bytes(row[0]).event if row else None
 
     def _insert(self, sequence: int, previous: bytes, event: AuditEvent) -> SequencedEvent:
         record = Record(self.unit, sequence, event)

@@ -57,7 +57,6 @@ class OutboxStatus:
     pending: int
     oldest_ms: int | None
     overflow_count: int
-    boot: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
+from typing import Any
 
 from sync.events import AuditEvent
-from sync.outbox import Outbox
 
 
-def unit_event(
-    log: Outbox,
-    kind: str,
-    reason: str,
-    *,
-    door: str,
-    time_ms: int,
-    keystore: str,
-    count: int | None = None,
-    person: uuid.UUID | None = None,
-    attempt: uuid.UUID | None = None,
-    policy: str | None = None,
-) -> AuditEvent:
-    """An event in the unit's present start, for a process that did not start it.
+def unit_event(kind: str, reason: str, *, door: str, time_ms: int, keystore: str, **more: Any) -> AuditEvent:
+    """An event for `Outbox.append(..., beside=True)`; `more` are further fields of AuditEvent."""
+    return AuditEvent(
+        event_id=uuid.uuid4(),
+        time_ms=time_ms,
+        boot=0,
+        monotonic_ms=0,
+        door=door,
+        kind=kind,
+        reason=reason,
+        keystore=keystore,
+        **more,
+    )
+
+
+def in_present_start(event: AuditEvent, last: AuditEvent | None, boot: int) -> AuditEvent:
+    """`event`, from a process that did not start the unit, as part of the start that the log is in.
 
     Its monotonic time goes on from the log's last event by the wall clock. A clock that was moved meanwhile
     still shows: in this event when it went back, at the next event of the door when it went forward.
     """
-    last = log.last_event()
-    boot = last.boot if last else log.status().boot
-    passed_ms = max(0, time_ms - last.time_ms) if last else 0
-    return AuditEvent(
-        event_id=uuid.uuid4(),
-        time_ms=time_ms,
-        boot=boot,
-        monotonic_ms=(last.monotonic_ms if last else 0) + passed_ms,
-        door=door,
-        kind=kind,
-        reason=reason,
-        attempt=attempt,
-        person=person,
-        policy=policy,
-        keystore=keystore,
-        count=count,
-    )
+    if last is None:
+        return dataclasses.replace(event, boot=boot, monotonic_ms=0)
+    passed_ms = max(0, event.time_ms - last.time_ms)
+    return dataclasses.replace(event, boot=last.boot, monotonic_ms=last.monotonic_ms + passed_ms)

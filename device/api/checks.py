@@ -170,7 +170,8 @@ class Checks:
         decision = replace(decision, door=request.door, person=request.uid)
         evidence = heard if isinstance(heard, Evidence) else None
         with open_log(self.settings, self.state, rules, self.clock) as log:
-            log.append(witness_of(self.store, rules, 0, self.clock).of(decision, evidence, now))
+            event = witness_of(self.store, rules, 0, self.clock).of(decision, evidence, now)
+            log.append(event, beside=True)
         return decision
 
 

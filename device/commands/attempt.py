@@ -92,7 +92,8 @@ def decide_recording(
         decision = decision if refused is None else replace(refused, findings=decision.findings)
     decision = replace(decision, door=door, person=uid or None)
     with open_log(settings, state, rules, system_clock) as log:
-        log.append(witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock()))
+        event = witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock())
+        log.append(event, beside=True)
     return decision, evidence
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device import orders
+from device.orders import Order
 from sync import cose
 from sync.agent import Agent, AgentSettings
 from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger
@@ -187,7 +190,8 @@ class Unit:
         )
         if desk:
             key = REGISTRY.public_key()
-            self.agent.desk = unit_desk(self.agent, self.outbox, key, folder / "commands", DOORS[0], "tpm")
+            ledger, self.orders = folder / "commands", folder / "orders"
+            self.agent.desk = unit_desk(self.agent, self.outbox, key, ledger, DOORS[0], "tpm", self.orders)
 
     def hears(self, made: Command) -> None:
         self.link.deliver(made.signed(REGISTRY), topic(NAME, COMMANDS))
@@ -229,6 +233,45 @@ def test_a_unit_reports_and_resends_when_told_and_writes_down_that_it_did(tmp_pa
         ("COMMAND_REFUSED", "command_failed", 4),
     ]
     assert {(e.boot, e.keystore) for e in noted} == {(3, "tpm")}
+
+
+def door_process(folder: Path, obeyed: list[Order], stop: threading.Event) -> None:
+    """What the door does beside its attempts: takes orders, and refuses those for doors it has not."""
+    while not stop.wait(0.02):
+        for path, order in orders.waiting(folder):
+            obeyed.append(order)
+            orders.done(path, "" if order.subject in ("*", "", DOORS[0]) else "no such door")
+
+
+def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(tmp_path: Path) -> None:
+    unit, obeyed, stop = Unit(tmp_path), [], threading.Event()
+    unit.agent.step()
+    door = threading.Thread(target=door_process, args=(unit.orders, obeyed, stop))
+    door.start()
+    unit.hears(command(1, action="lock_down"))
+    unit.hears(command(2, action="end_lock_down", arguments={"door": DOORS[0]}))
+    unit.hears(command(3, action="apply_policy"))
+    unit.hears(command(4, action="lock_down", arguments={"door": "elsewhere"}))
+    unit.hears(command(5, action="lock_down", arguments={"name": "Maria Rossi"}))
+    stop.set()
+    door.join()
+    assert [(order.action, order.subject) for order in obeyed] == [
+        ("lock_down", "*"), ("end_lock_down", DOORS[0]), ("adopt_rules", ""), ("lock_down", "elsewhere"),
+    ]  # fmt: skip
+    assert [(status, why) for _, status, why in unit.results()] == [
+        *[("done", "none")] * 3, ("failed", "door_refused"), ("failed", "bad_arguments"),
+    ]  # fmt: skip
+
+
+def test_an_order_to_a_door_process_that_does_not_run_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.unit_desk.ORDER_WITHIN_S", 0.1)
+    unit = Unit(tmp_path)
+    unit.agent.step()
+    unit.hears(command(1, action="lock_down"))
+    assert unit.results() == [(1, "failed", "door_refused")]
+    assert list(unit.orders.iterdir()) == [], "it must not lock the door tomorrow"
 
 
 def test_an_answer_that_was_lost_with_the_connection_is_given_again(tmp_path: Path) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sync import chain
+from sync.bundle import key_to_der, whole_log
 from sync.events import Record
 from sync.heads import open_head
 from sync.outbox import Outbox, OutboxError, OutboxFullError, OutboxLimits, OutboxRollbackError
+from sync.unit_events import unit_event
+from sync.verify import verify
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 
 SMALL = OutboxLimits(max_events=10, batch_events=4, ballast_bytes=1 << 16)
@@ -59,6 +64,35 @@ def test_numbering_goes_on_after_a_restart_and_a_boot_is_counted(tmp_path: Path,
         stored = second.append(event(1))
     assert stored is not None
     assert stored.sequence == 2
+
+
+def test_an_event_of_another_process_joins_the_start_that_the_log_is_in(outbox: Outbox) -> None:
+    signer, made = SoftwareSigner(), []
+    hour = 3_600_000
+    beside = unit_event("FORGOTTEN", "on_request", door=DOORS[0], time_ms=START_MS, keystore="tpm")
+    for number, (time_ms, boot, mono) in enumerate([(0, 1, 0), (hour, 1, hour), (9 * hour, 2, 5)]):
+        stored = outbox.append(event(number, time_ms=START_MS + time_ms, boot=boot, monotonic_ms=mono))
+        later = dataclasses.replace(beside, event_id=uuid.uuid4(), time_ms=START_MS + time_ms + 7 * hour // 8)
+        made += [stored, outbox.append(later, beside=True)]
+    outbox.seal(signer)
+    places = [(s.record.event.boot, s.record.event.monotonic_ms) for s in made if s]
+    assert places[1] == (1, 7 * hour // 8)
+    assert places[5] == (2, 5 + 7 * hour // 8)
+    bodies = [s.body for s in made if s]
+    heads, position = [], 0
+    while batch := outbox.batch_after(position):
+        heads.append(batch.head)
+        position = batch.size
+    log = whole_log(outbox.unit, bodies, heads, key_to_der(signer.public_key()))
+    report = verify(log.to_bytes(), signer.public_key(), checkpoints=heads)
+    assert (report.findings, report.notes) == ([], []), "nobody is accused and no clock was moved"
+
+
+def test_the_first_event_of_a_log_may_be_another_processs(outbox: Outbox) -> None:
+    made = unit_event("ENROLLED", "operator", door=DOORS[0], time_ms=START_MS, keystore="tpm")
+    stored = outbox.append(made, beside=True)
+    assert stored is not None
+    assert (stored.record.event.boot, stored.record.event.monotonic_ms) == (0, 0)
 
 
 def test_batches_end_at_signed_heads_and_join_without_a_seam(outbox: Outbox) -> None:
