@@ -61,10 +61,10 @@ def _peak_rss_mib() -> float:
 
 
 def ours_speaker(job: dict[str, Any]) -> Work:
-    from device.models.bundle import Bundle
+    from device.models import shelf
     from device.models.speaker import SpeakerModel
 
-    model = SpeakerModel.open(Bundle.open(Path(job["models"])), threads=job["threads"])
+    model = SpeakerModel.open(shelf.active(Path(job["models"])), threads=job["threads"])
     return lambda wave, phrase: model.embed(wave)
 
 

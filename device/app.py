@@ -22,7 +22,11 @@ from device.doorkeeper import Doorkeeper
 from device.feedback.earcons import TONE_S
 from device.history import History
 from device.judge import Evidence, Judge, Reference
+from device.liveness.recollection import Recollection
+from device.liveness.side import SideChecks
 from device.models import shelf
+from device.models.bundle import Bundle
+from device.models.pick import remembered
 from device.models.speaker import SpeakerModel
 from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
@@ -60,6 +64,7 @@ class Unit:
     log: Outbox
     witness: Witness
     clock: Clock
+    recollection: Recollection
 
     def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
         """Write the event of a decision; it is on the disk when this returns."""
@@ -153,15 +158,19 @@ def attempt(
             stop=stop,
             moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
         )
+    heard = unit.recollection.note(
+        answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
+    )  # before anybody decides on it: a cut after the door opened must not make the unit forget
     decision = unit.keeper.decide(
         greeting,
-        answer.heard,
+        heard,
         unit.clock(),
         door=door_name,
         uid=uid,
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
-    return decision, answer.heard if isinstance(answer.heard, Evidence) else None
+    unit.recollection.settle(decision)
+    return decision, heard if isinstance(heard, Evidence) else None
 
 
 @contextmanager
@@ -207,8 +216,18 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         log = parts.enter_context(
             open_log(settings, state, rules, clock, counter=store.keystore.counter("audit"))
         )
+        recollection = Recollection(
+            state,
+            store.mac,
+            store.vault.record_id,
+            at_least=history.memory_version,
+            now=clock().wall,
+            noted=history.memory_reached,
+        )
+        parts.callback(recollection.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        ear = Ear(judge, settings.audio, settings.judge.timeout_s, deaf_s)
+        remembering = judge.looking_beside(replace(SideChecks.open(), memory=recollection.memory))
+        ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
         keeper = Doorkeeper(
             settings.door.unit,
@@ -219,23 +238,30 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
         witness = witness_of(store, rules, log.next_boot(), clock)
-        yield Unit(store, judge, ear, keeper, log, witness, clock)
+        yield Unit(store, judge, ear, keeper, log, witness, clock, recollection)
 
 
 @contextmanager
 def open_judge(models: Path, settings: Settings) -> Iterator[Judge]:
     """The three checks on the verified bundle in `models`. Raises ModelError when it must not be used."""
-    bundle = shelf.active(models, notify=_LOG.warning)
-    threads = settings.judge.threads
     with ExitStack() as parts:
-        words = Transcriber.open(bundle, threads=threads)
+        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning)
+        parts.push(opened)
+        yield judge
+
+
+def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
+    """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
+    pick = remembered(models, bundle, _LOG.warning)
+    with ExitStack() as parts:
+        words = Transcriber.open(bundle, threads=settings.judge.threads)
         parts.callback(words.close)
         # They run beside the transcriber: a second thread of theirs would only take its core away.
-        speaker = SpeakerModel.open(bundle, threads=1)
-        spoof = SpoofDetector.open(bundle, threads=1)
-        judge = Judge(words, speaker, spoof)
+        speaker = SpeakerModel.open(bundle, 1, pick.runtime("speaker"), _LOG.warning)
+        spoof = SpoofDetector.open(bundle, 1, pick.runtime("spoof"), _LOG.warning)
+        judge = Judge(words, speaker, spoof, SideChecks.open())
         parts.callback(judge.close)
-        yield judge
+        return judge, parts.pop_all()
 
 
 def open_log(

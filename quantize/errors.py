@@ -3,3 +3,7 @@
 
 class QuantizeError(Exception):
     """Something in `quantize` failed. The message is one line and says what to do about it."""
+
+
+class ParityError(QuantizeError):
+    """The small model does not do what the float model does; it was not kept."""

@@ -31,6 +31,8 @@ class Made:
     metrics: Mapping[str, float] = field(default_factory=dict)
     version: str = ""
     """Overrides the version that would be made from the file's hash."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """What the file was made from, beside the recipe's upstream sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Kitchen:
     tick: Tick
     origin: bool = False
     """Take upstream files from where their authors publish them, instead of their packages."""
+    shelf: Mapping[str, Path] = field(default_factory=dict)
+    """The files already made, by role: those of the roles that a recipe comes `after`."""
 
     def source(self, name: str) -> Path:
         if self.origin and self.folder is None:
@@ -66,6 +70,10 @@ class Recipe:
     data: tuple[Path, ...] = ()
     tools: tuple[str, ...] = ()
     needs_speech: bool = False
+    after: tuple[str, ...] = ()
+    """Roles whose files this one is made from."""
+    optional: bool = False
+    """Built only where it is asked for: the door works without it."""
 
 
 def _speaker(out: Path, kitchen: Kitchen) -> Made:
@@ -100,6 +108,20 @@ def _spoof_card(out: Path, kitchen: Kitchen) -> Made:
     return Made(version=str(_card()["version"]))
 
 
+def _speaker_twin(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.twins import build_speaker_twin
+
+    return build_speaker_twin(kitchen.shelf["speaker"], out, kitchen.tick)
+
+
+def _spoof_twin(out: Path, kitchen: Kitchen) -> Made:
+    from device.models.spoof import SpoofCard
+    from quantize.twins import build_spoof_twin
+
+    card = SpoofCard.from_bytes(kitchen.shelf["spoof-card"].read_bytes())
+    return build_spoof_twin(kitchen.shelf["spoof"], card, out, kitchen.tick)
+
+
 def _copy(given: Path, out: Path) -> None:
     if not given.is_file():
         raise QuantizeError(f"{given.name} is not in quantize/train/weights; restore it from version control")
@@ -126,6 +148,10 @@ def ports(values: Any) -> tuple[Port, ...]:
     )
 
 
+LOWERING = ("quantize.twins", "quantize.parity", "quantize.tflite.lower", "quantize.tflite.layout",
+            "quantize.tflite.writer")  # fmt: skip
+TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         role="speaker",
@@ -135,8 +161,8 @@ RECIPES: tuple[Recipe, ...] = (
         licence=source("campplus").licence,
         make=_speaker,
         sources=("campplus",),
-        code=("quantize.speaker", "quantize.int8", "quantize.graphs.campplus", "quantize.graphs.builder",
-              "device.models.features"),
+        code=("quantize.speaker", "quantize.int8", "quantize.parity", "quantize.graphs.campplus",
+              "quantize.graphs.builder", "device.models.features"),
         tools=("onnx", "onnxruntime", "numpy", "kaldi-native-fbank"),
         needs_speech=True,
     ),
@@ -168,5 +194,28 @@ RECIPES: tuple[Recipe, ...] = (
         licence="Apache-2.0",
         make=_spoof_card,
         data=(WEIGHTS / "spoof.json",),
+    ),
+    Recipe(
+        role="spoof-tflite",
+        file="spoof.int8.tflite",
+        network="spoof-tflite",
+        task="presentation attack detection, the same network for TFLite",
+        licence="Apache-2.0",
+        make=_spoof_twin,
+        code=(*LOWERING, "device.models._spoof_features"),
+        tools=TFLITE_TOOLS,
+        after=("spoof", "spoof-card"),
+    ),
+    Recipe(
+        role="speaker-tflite",
+        file="speaker.int8.tflite",
+        network="campplus-int8-tflite",
+        task="speaker verification, the same network for TFLite",
+        licence=source("campplus").licence,
+        make=_speaker_twin,
+        code=(*LOWERING, "quantize.speaker", "device.models.features"),
+        tools=TFLITE_TOOLS,
+        after=("speaker",),
+        optional=True,
     ),
 )  # fmt: skip

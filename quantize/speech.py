@@ -22,6 +22,7 @@ _SPHINX = Path("/usr/share/pocketsphinx/test/data")
 _ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 _SHORTEST_BYTES = 48_000  # three seconds of an 8 kHz prompt
 _ASTERISK_CLIPS = 24
+_PARITY_PROMPTS = 40
 
 
 class SpeechError(QuantizeError):
@@ -69,6 +70,15 @@ def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> Speec
     step = max(1, len(long_enough) // _ASTERISK_CLIPS)
     files += [("asterisk", path) for path in long_enough[::step][:_ASTERISK_CLIPS]]
     return SpeechSet(tuple(files))
+
+
+def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
+    """Speech that no range is chosen on: every second recording of `packaged_speech`, and further prompts."""
+    known = packaged_speech(sphinx, asterisk).files
+    others = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _SHORTEST_BYTES]
+    taken = {path for _, path in known}
+    more = [("asterisk", path) for path in others if path not in taken]
+    return SpeechSet((*known[1::2], *more[:_PARITY_PROMPTS]))
 
 
 def _bytes(path: Path) -> bytes:

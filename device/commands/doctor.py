@@ -95,12 +95,19 @@ def _disk(settings: Settings) -> str:
 
 def _models(settings: Settings) -> str:
     from device.models import shelf
+    from device.models.pick import read
+    from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
     bundle = shelf.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
-    return f"bundle {bundle.manifest.version}, " + ", ".join(e.version for e in bundle.manifest.files)
+    pick = read(models_dir(), bundle)
+    named = [
+        f"{entry.version} in {pick.runtime(entry.role)}" if entry.role in RUNTIME_ROLES else entry.version
+        for entry in bundle.manifest.files
+    ]
+    return f"bundle {bundle.manifest.version}, " + ", ".join(named)
 
 
 def _store(settings: Settings) -> str:

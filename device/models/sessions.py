@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
+import threading
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +27,15 @@ class Session(Protocol):
     """One opened network: arrays by input name in, outputs in the network's own order out."""
 
     def run(self, inputs: dict[str, Array]) -> list[Array]: ...
+
+
+class Runtime(StrEnum):
+    """What runs a network. The first is always there."""
+
+    ONNX = "onnxruntime"
+    TFLITE = "tflite"
+    XNNPACK = "tflite-xnnpack"
+    """TFLite with its delegate, which packs the weights again whenever the length changes."""
 
 
 @cache
@@ -62,6 +74,16 @@ class OnnxSession:
             raise SessionError(f"{name} cannot be opened ({_first_line(err)})") from err
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says about itself beside the network."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """Of every input by name; a dimension that may vary has a name instead of a number."""
+        return {value.name: tuple(value.shape) for value in self._session.get_inputs()}
+
     def run(self, inputs: dict[str, Array]) -> list[Array]:
         """Every output, in the network's order; raises SessionError when it fails."""
         try:
@@ -69,6 +91,78 @@ class OnnxSession:
         except Exception as err:  # the runtime raises its own undocumented types
             raise SessionError(f"a model failed ({_first_line(err)})") from err
         return [np.asarray(result) for result in results]
+
+
+TFLITE_PACKAGES = ("tflite_runtime", "ai_edge_litert")
+"""The same interpreter under its two names: the first ends with Python 3.11, the second goes on."""
+
+
+@cache
+def tflite_interpreter() -> Any:
+    """The module with TFLite's interpreter; raises SessionError where none is installed."""
+    for package in TFLITE_PACKAGES:
+        try:
+            return importlib.import_module(f"{package}.interpreter")
+        except ImportError:
+            continue
+    raise SessionError("no TFLite runtime is installed; ONNX Runtime serves")
+
+
+class TfliteSession:
+    """A network in TFLite on the CPU. One input of varying length is resized to what it is given."""
+
+    def __init__(self, network: Path | bytes, threads: int = 1, xnnpack: bool = False) -> None:
+        """`network` is a file or its bytes; raises SessionError when this runtime cannot open it.
+
+        TFLite believes its file: one that was cut or altered may end the process. Give it verified ones only.
+        """
+        module = tflite_interpreter()
+        kinds = module.OpResolverType
+        kind = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        name = "the network" if isinstance(network, bytes) else network.name
+        try:
+            content = network if isinstance(network, bytes) else network.read_bytes()
+            self._interpreter = module.Interpreter(
+                model_content=content, num_threads=threads, experimental_op_resolver_type=kind
+            )
+            self._interpreter.allocate_tensors()
+            self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
+            self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
+        except Exception as err:  # the runtime raises its own undocumented types
+            raise SessionError(f"{name} cannot be opened ({_first_line(err)})") from err
+        self._shapes = {name: tuple(item["shape"]) for name, item in self._inputs.items()}
+        # Unlike ONNX Runtime's, an interpreter holds the tensors of one run.
+        self._alone = threading.Lock()
+
+    def run(self, inputs: dict[str, Array]) -> list[Array]:
+        """Every output, in the network's order; raises SessionError when it fails."""
+        if inputs.keys() != self._inputs.keys():
+            raise SessionError(f"a model failed (it takes {sorted(self._inputs)}, not {sorted(inputs)})")
+        with self._alone:
+            try:
+                self._resize(inputs)
+                for name, value in inputs.items():
+                    self._interpreter.set_tensor(self._inputs[name]["index"], value)
+                self._interpreter.invoke()
+                return [np.array(self._interpreter.get_tensor(index)) for index in self._outputs]
+            except Exception as err:  # the runtime raises its own undocumented types
+                self._shapes = {}  # what it was resized to is not known any more
+                raise SessionError(f"a model failed ({_first_line(err)})") from err
+
+    def _resize(self, inputs: dict[str, Array]) -> None:
+        shapes = {name: value.shape for name, value in inputs.items()}
+        if shapes != self._shapes:
+            for name, shape in shapes.items():
+                self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._shapes = shapes
+
+
+def open_session(network: Path | bytes, runtime: Runtime, threads: int = 1) -> Session:
+    """`network`, a file of the form `runtime` reads, opened in it; raises SessionError."""
+    if runtime is Runtime.ONNX:
+        return OnnxSession(network, threads)
+    return TfliteSession(network, threads, xnnpack=runtime is Runtime.XNNPACK)
 
 
 def _first_line(err: Exception) -> str:

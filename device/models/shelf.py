@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from device.errors import DeviceError
 from device.models.bundle import (
     MANIFEST_NAME,
     SIGNATURE_BYTES,
@@ -36,6 +38,11 @@ from device.models.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError,
 SHELF_NAME = "shelf.json"
 BUNDLES_NAME = "bundles"
 MAX_SHELF_BYTES = 4096
+
+MAX_REPLACEMENTS = 20
+"""How often in a row a bundle may be replaced while it is opened."""
+
+T = TypeVar("T")
 
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
@@ -82,6 +89,37 @@ def active(models: Path, notify: Callable[[str], None] = lambda text: None) -> B
         bundle = _open_named(models, shelf.previous, shelf)
         notify(f"models: {err}; working with the last good bundle, version {bundle.manifest.version}")
         return bundle
+
+
+def steadily(
+    models: Path, open_with: Callable[[Bundle], T], notify: Callable[[str], None] = lambda text: None
+) -> T:
+    """What `open_with` makes of the active bundle; begins again when the bundle is replaced meanwhile.
+
+    Raises what `open_with` raised when nothing was replaced, BundleError instead of OSError.
+    """
+    for left in reversed(range(MAX_REPLACEMENTS)):
+        before = _state(models)
+        try:
+            return open_with(active(models, notify))
+        except (DeviceError, OSError) as err:
+            if left and _state(models) != before:
+                continue
+            if isinstance(err, DeviceError):
+                raise
+            raise BundleError(f"a model cannot be opened ({err}); run `ostiary doctor`") from err
+    raise BundleError("the bundle keeps being replaced; start again when that is done")
+
+
+def _state(models: Path) -> list[bytes]:
+    """What changes whenever another bundle takes effect."""
+    found = []
+    for name in (SHELF_NAME, MANIFEST_NAME):
+        try:
+            found.append(read_limited(models / name, MAX_MANIFEST_BYTES))
+        except BundleError:
+            found.append(b"")
+    return found
 
 
 def use(models: Path, candidate: Path, key: Ed25519PublicKey | None = None) -> Bundle:

@@ -12,7 +12,8 @@ from device.errors import DeviceError
 from device.models.bundle import Bundle
 from device.models.calibration import Calibration
 from device.models.features import Wave, kaldi_fbank
-from device.models.sessions import OnnxSession, Session
+from device.models.pick import Notify, open_role
+from device.models.sessions import Runtime, Session
 
 Embedding = npt.NDArray[np.float32]
 
@@ -38,9 +39,18 @@ class SpeakerModel:
         self.version = version
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 1) -> SpeakerModel:
-        """From a verified bundle; raises BundleError or SessionError."""
-        session = OnnxSession(bundle.path(ROLE), threads)
+    def open(
+        cls,
+        bundle: Bundle,
+        threads: int = 1,
+        runtime: Runtime = Runtime.ONNX,
+        notify: Notify = lambda text: None,
+    ) -> SpeakerModel:
+        """From a verified bundle; raises BundleError or SessionError.
+
+        The version is the network's, whatever runs it: a voiceprint stays good when the runtime changes.
+        """
+        session = open_role(bundle, ROLE, threads, runtime, notify)
         return cls(session, bundle.calibration(ROLE), bundle.version(ROLE))
 
     def embed(self, wave: Wave) -> Embedding:

@@ -16,7 +16,8 @@ from device.errors import DeviceError
 from device.models._spoof_features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration
-from device.models.sessions import OnnxSession, Session
+from device.models.pick import Notify, open_role
+from device.models.sessions import Runtime, Session
 
 ROLE, CARD_ROLE = "spoof", "spoof-card"
 INPUT = "features"
@@ -97,7 +98,13 @@ class SpoofDetector:
         self.version = card.version
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 1) -> SpoofDetector:
+    def open(
+        cls,
+        bundle: Bundle,
+        threads: int = 1,
+        runtime: Runtime = Runtime.ONNX,
+        notify: Notify = lambda text: None,
+    ) -> SpoofDetector:
         """From a verified bundle; raises BundleError, SessionError or SpoofError."""
         path = bundle.path(CARD_ROLE)
         try:
@@ -105,11 +112,17 @@ class SpoofDetector:
                 card = SpoofCard.from_bytes(stream.read(MAX_CARD_BYTES + 1))
         except OSError as err:
             raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
-        return cls(OnnxSession(checked_network(bundle.path(ROLE), card), threads), card)
+        checked_network(bundle.path(ROLE), card)
+        return cls(open_role(bundle, ROLE, threads, runtime, notify), card)
 
     @property
     def card(self) -> SpoofCard:
         return self._card
+
+    @property
+    def operating_points(self) -> dict[str, float]:
+        """LLR thresholds by name; rules may name one (`live = "bpcer_3"`)."""
+        return self._card.operating_points
 
     def llr(self, wave: npt.NDArray[np.float32]) -> float:
         """Natural-log LLR of a live human against an attack, for speech (n,) at 16 kHz; positive is live.

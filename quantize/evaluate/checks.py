@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.judge import Wave
-from device.models.bundle import Bundle
+from device.models import shelf
 from device.models.calibration import LLR_LIMIT, Calibration
 from device.models.sessions import OnnxSession
 from device.models.speaker import ROLE, SpeakerModel
@@ -56,7 +56,7 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
 
     The references are built from their pinned sources when `reference_dir` does not have them yet.
     """
-    bundle = Bundle.open(models)
+    bundle = shelf.active(models)
     calibration = bundle.calibration(ROLE)
     if name == PRODUCT_MODEL:
         model = SpeakerModel.open(bundle, threads=THREADS)
@@ -75,9 +75,9 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
 
 def open_spoof(models: Path) -> SpoofDetector:
     """The door's liveness check."""
-    return SpoofDetector.open(Bundle.open(models), threads=THREADS)
+    return SpoofDetector.open(shelf.active(models), threads=THREADS)
 
 
 def open_words(models: Path) -> Transcriber:
     """The door's words check."""
-    return Transcriber.open(Bundle.open(models), threads=THREADS)
+    return Transcriber.open(shelf.active(models), threads=THREADS)

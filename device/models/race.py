@@ -1,0 +1,119 @@
+"""Times every network of a bundle in every runtime it can run in here, side by side, and picks the faster.
+
+The lanes take turns within each round, so that whatever else the machine does falls on all of them. Lengths
+vary as they do at a door: a runtime that plans anew for each length pays for it here too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.models.bundle import Bundle
+from device.models.manifest import Entry
+from device.models.pick import Notify, Pick, Timing, has_twin, identity, machine, twin
+from device.models.sessions import Runtime, Session, SessionError, open_session
+
+FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
+"""The networks that may run in either runtime, and how many frames their front ends give for a second."""
+SECONDS = (3.5, 4.5)
+ROUNDS = 15
+THREADS = (1, 2)
+DOOR_THREADS = 1
+"""At the door these networks run beside the transcriber: what counts is how fast they are on one core."""
+MAX_STRAY = 0.1
+"""Relative distance between two runtimes' outputs on noise, where they differ most; beyond, one is broken."""
+
+Array = npt.NDArray[Any]
+Lane = tuple[Runtime, int]
+
+
+def race(
+    bundle: Bundle,
+    notify: Notify = lambda text: None,
+    tick: Callable[[float], None] = lambda done: None,
+    rounds: int = ROUNDS,
+) -> Pick:
+    """The faster runtime of each role on this machine, with the timings; `notify` hears what cannot run.
+
+    Raises BundleError or SessionError when not even ONNX Runtime opens a network.
+    """
+    roles = [role for role in FRAMES_PER_S if has_twin(bundle, role)]
+    runtimes: dict[str, Runtime] = {}
+    timings: dict[str, dict[str, Timing]] = {}
+    for number, role in enumerate(roles):
+        lanes = _lanes(bundle, role, notify)
+        inputs = _inputs(bundle.manifest.entry(role), FRAMES_PER_S[role], rounds + 1)
+        found = _timed(lanes, inputs, notify)
+        tick((number + 1) / len(roles))
+        timings[role] = {f"{runtime}/{threads}": t for (runtime, threads), t in found.items()}
+        at_door = {runtime: t.median_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
+        runtimes[role] = min(at_door, key=lambda runtime: at_door[runtime])
+    return Pick(machine(), identity(bundle), runtimes, timings)
+
+
+def _lanes(bundle: Bundle, role: str, notify: Notify) -> dict[Lane, Session]:
+    lanes: dict[Lane, Session] = {}
+    for runtime in Runtime:
+        path = bundle.path(role) if runtime is Runtime.ONNX else twin(bundle, role)
+        try:
+            for threads in THREADS:
+                lanes[runtime, threads] = open_session(path, runtime, threads)
+        except SessionError as err:
+            if runtime is Runtime.ONNX:
+                raise
+            notify(f"{role} cannot run in {runtime}: {err}")
+    return lanes
+
+
+def _inputs(entry: Entry, frames_per_s: float, count: int) -> Iterator[dict[str, Array]]:
+    """Noise in the shape of speech of varying length: what a network computes does not change its time."""
+    rng = np.random.default_rng(4)
+    for seconds in rng.uniform(*SECONDS, count):
+        lengths = {"batch": 1, "frames": round(seconds * frames_per_s)}
+        yield {
+            port.name: rng.standard_normal([lengths.get(str(n), n) for n in port.shape]).astype(np.float32)
+            for port in entry.inputs
+        }
+
+
+def _timed(
+    lanes: dict[Lane, Session],
+    inputs: Iterator[dict[str, Array]],
+    notify: Notify,
+) -> dict[Lane, Timing]:
+    spent: dict[Lane, list[float]] = {lane: [] for lane in lanes}
+    for number, one in enumerate(inputs):
+        first = number % len(lanes)
+        order = [*lanes][first:] + [*lanes][:first]
+        answers: dict[Lane, Array] = {}
+        for lane in order:
+            started = time.perf_counter()
+            answers[lane] = lanes[lane].run(one)[0]
+            spent[lane].append((time.perf_counter() - started) * 1e3)
+        for lane in _strays(answers):
+            notify(f"{lane[0]} answers differently on this machine and is left out")
+            for broken in [other for other in lanes if other[0] is lane[0]]:
+                del lanes[broken], spent[broken]
+    # The first round warms up.
+    return {lane: Timing(*_quartiles(times[1:])) for lane, times in spent.items()}
+
+
+def _strays(answers: dict[Lane, Array]) -> list[Lane]:
+    """The lanes whose answer is not ONNX Runtime's, one for each runtime."""
+    exact = answers[Runtime.ONNX, DOOR_THREADS]
+    limit = MAX_STRAY * float(np.linalg.norm(exact))
+    return [
+        lane
+        for lane, answer in answers.items()
+        if lane[1] == DOOR_THREADS and not float(np.linalg.norm(answer - exact)) <= limit
+    ]
+
+
+def _quartiles(times: list[float]) -> tuple[float, float, float]:
+    low, median, high = np.percentile(times, [25.0, 50.0, 75.0])
+    return round(float(median), 2), round(float(low), 2), round(float(high), 2)
