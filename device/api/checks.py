@@ -25,6 +25,7 @@ from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
+from device.notes import note_person
 from device.policy import Decision, Thresholds
 from device.rules import Rules
 from device.rules.access import refusal
@@ -134,6 +135,17 @@ class Checks:
             return self._registered("refused", scores, code="CONSENT", detail=str(err))
         finally:
             template.wipe()
+        note_person(
+            self.store,
+            self.settings,
+            self.state,
+            self.clock,
+            "ENROLLED",
+            "on_request",
+            uid=request.uid,
+            record=record,
+            count=len(request.audio),
+        )
         return self._registered("registered", scores, record=str(record))
 
     def _registered(

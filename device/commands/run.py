@@ -36,6 +36,7 @@ from device.orders import ORDERS_FOLDER
 from device.phrase import normalise
 from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
+from device.upkeep import Upkeep
 from device.watch import FireInput, Watch
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def run(
             if not claims:
                 claims = _typed(lambda: unit.keeper.rules, feedback.ready, settings.feedback.rest_s, stop)
             fire = settings.door.fire_input
-            with Watch(
+            watch = Watch(
                 unit,
                 settings.door.name,
                 door,
@@ -93,7 +94,8 @@ def run(
                 orders_folder=state / ORDERS_FOLDER,
                 rules=lambda: rules_of(state, settings.door.name),
                 fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
-            ):
+            )
+            with Upkeep(unit, settings.door.name), watch:
                 feedback.ready()
                 ears = _ears(settings, source)
                 for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):

@@ -185,10 +185,20 @@ def purge(state: Path | None, config: Path | None, as_json: bool) -> None:
     """
     with _open(state, config) as opened:
         receipts = opened.vault.purge_expired()
+        if receipts:
+            _note_purge(opened, _folder(state), config, len(receipts))
     if as_json:
         click.echo(json.dumps([r.to_bytes().hex() for r in receipts]))
     else:
         click.echo(f"{len(receipts)} people forgotten because their consent ran out")
+
+
+def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> None:
+    from device.clock import system_clock
+    from device.notes import note_person
+    from device.settings import load
+
+    note_person(opened, load(config), state, system_clock, "CONSENT_EXPIRED", "consent_expired", count=count)
 
 
 @store.command()
