@@ -60,8 +60,8 @@ class OnnxSession:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         # Between attempts the unit must be idle: no worker spins while it waits for work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # x86 without VNNI adds INT8 products in 16 bits and saturates; this costs a little and stays exact.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if saturates():  # exact sums cost two thirds more, so they are for processors that need them
+            options.add_session_config_entry("session.x64quantprecision", "1")
         # Utterances differ in length: planning memory by shape would keep a plan and an arena for each.
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
