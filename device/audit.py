@@ -46,6 +46,7 @@ class Witness:
             timings=None if evidence is None else _timings(evidence),
             keystore=self.keystore,
             silent_alarm=decision.silent_alarm,
+            more_scores=() if evidence is None else _more(evidence),
         )
 
     def note(self, kind: str, reason: str, door: str, now: Now) -> AuditEvent:
@@ -61,6 +62,17 @@ class Witness:
             policy=self.policy,
             keystore=self.keystore,
         )
+
+
+def _more(evidence: Evidence) -> tuple[tuple[str, float], ...]:
+    """What else was found, by the names of the event's vocabulary: scores and measures, nothing personal."""
+    found = {
+        **evidence.side.scores(),
+        "snr_db": evidence.quality.snr_db,
+        "speech_s": evidence.quality.speech_s,
+    }
+    finite = {name: _finite(value) for name, value in found.items()}
+    return tuple(sorted((name, round(value, 3)) for name, value in finite.items() if value is not None))
 
 
 def _finite(llr: float | None) -> float | None:

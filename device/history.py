@@ -112,6 +112,8 @@ class _State:
     phrases: tuple[str, ...] = ()
     positions: Mapping[str, Position] = field(default_factory=dict)
     locked_down: frozenset[str] = frozenset()
+    memory: int = 0
+    """The version that the memory of utterances has reached (`device/liveness/memory_file.py`)."""
 
     def to_bytes(self) -> bytes:
         table = {
@@ -121,6 +123,7 @@ class _State:
             "phrases": list(self.phrases),
             "positions": {uid: [p.zone, p.since.isoformat()] for uid, p in self.positions.items()},
             "locked_down": sorted(self.locked_down),
+            "memory": self.memory,
         }
         return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
 
@@ -135,6 +138,7 @@ class _State:
             phrases=tuple(table["phrases"]),
             positions={u: Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()},
             locked_down=frozenset(table["locked_down"]),
+            memory=int(table.get("memory", 0)),  # histories of earlier versions know of no memory
         )
 
 
@@ -265,6 +269,15 @@ class History:
     def remember(self, digest: bytes) -> None:
         phrases = (*self._state.phrases, digest.hex())[-self._horizon :]
         self._write(replace(self._state, phrases=phrases))
+
+    @property
+    def memory_version(self) -> int:
+        """What the memory of utterances must have reached: less is an old copy."""
+        return self._state.memory
+
+    def memory_reached(self, version: int) -> None:
+        """Vouch for the memory's version with the next write, which every charge is."""
+        self._state = replace(self._state, memory=version)
 
     def close(self) -> None:
         """Let another process have the file."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.gallery import Gallery, Identification
+from device.liveness import NO_SIDE_EVIDENCE, SideEvidence
+from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 
 T = TypeVar("T")
 
@@ -60,6 +63,14 @@ class SpoofCheck(Protocol):
     def llr(self, wave: Wave) -> float: ...
 
 
+class SideCheck(Protocol):
+    """Looks beside the models (`device/liveness/side.py`)."""
+
+    def look(self, utterance: Utterance, wave: Wave) -> SideEvidence: ...
+
+    def consistency_llr(self, speaker: Embedder, utterance: Utterance, wave: Wave) -> float | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Wall-clock milliseconds of each check, and of all of them together (they overlap)."""
@@ -68,6 +79,8 @@ class Timings:
     speaker_ms: float
     spoof_ms: float
     total_ms: float
+    side_ms: float = 0.0
+    """Memory and surroundings; the voice's constancy is part of `speaker_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +99,29 @@ class Evidence:
     model_versions: tuple[str, ...] = field(default=())
     identified: Identification | None = None
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
+    side: SideEvidence = NO_SIDE_EVIDENCE
+    """What speaks for a live person beside the network, each for itself."""
+    operating_points: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds for `spoof_llr` by name, as the detector that scored knows them."""
 
 
 class Judge:
     """Three checks, three threads. ONNX Runtime and whisper.cpp release the interpreter while they work."""
 
-    def __init__(self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck) -> None:
+    def __init__(
+        self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck, side: SideCheck | None = None
+    ) -> None:
         self._words = words
         self.speaker = speaker
         self.spoof = spoof
-        self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="judge")
+        self._side = side
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+
+    def looking_beside(self, side: SideCheck) -> Judge:
+        """The same judge, models and threads, with other eyes beside them: a door's have a memory."""
+        other = copy.copy(self)
+        other._side = side
+        return other
 
     def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
         """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
@@ -122,34 +148,49 @@ class Judge:
         started = time.perf_counter()
         wave = utterance.wave()
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
-        embedding = self._pool.submit(_timed, lambda: self.speaker.embed(wave))
+        voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = self._pool.submit(_timed, lambda: self.spoof.llr(wave))
+        side = self._pool.submit(_timed, lambda: self._beside(utterance, wave))
         try:
-            (phrase_score, words_ms), (probe, speaker_ms), (spoof_llr, spoof_ms) = (
-                words.result(),
-                embedding.result(),
-                spoof.result(),
-            )
+            phrase_score, words_ms = words.result()
+            (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
+            spoof_llr, spoof_ms = spoof.result()
+            found, side_ms = side.result()
         except Exception as err:  # whatever a check raised, the answer is: no evidence
-            _settle((words, embedding, spoof))
+            _settle((words, voice, spoof, side))
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
-        identified = template.identify(probe, self.speaker.llr) if isinstance(template, Gallery) else None
-        speaker_llr = None if identified is None else identified.llr
-        if template is not None and not isinstance(template, Gallery):
-            speaker_llr = self.speaker.llr(probe, template)
-        probe[:] = 0.0
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
             spoof_llr=spoof_llr,
             transcript=phrase_score.transcript,
             quality=utterance.quality,
-            timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3),
+            timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, side_ms),
             model_versions=self.model_versions,
             identified=identified,
+            side=replace(found, consistency_llr=consistency_llr),
+            operating_points=getattr(self.spoof, "operating_points", {}),
         )
+
+    def _voice(
+        self, utterance: Utterance, wave: Wave, template: Reference
+    ) -> tuple[float | None, Identification | None, float | None]:
+        """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
+        probe = self.speaker.embed(wave)
+        identified = template.identify(probe, self.speaker.llr) if isinstance(template, Gallery) else None
+        llr = None if identified is None else identified.llr
+        if template is not None and not isinstance(template, Gallery):
+            llr = self.speaker.llr(probe, template)
+        probe[:] = 0.0
+        consistency_llr = None
+        if self._side is not None and llr is not None and llr < ASKED_BELOW_LLR:
+            consistency_llr = self._side.consistency_llr(self.speaker, utterance, wave)
+        return llr, identified, consistency_llr
+
+    def _beside(self, utterance: Utterance, wave: Wave) -> SideEvidence:
+        return NO_SIDE_EVIDENCE if self._side is None else self._side.look(utterance, wave)
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""

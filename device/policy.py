@@ -18,6 +18,7 @@ from device.audio.errors import QualityError
 from device.audio.utterance import Quality
 from device.errors import DeviceError
 from device.judge import Evidence
+from device.liveness.condition import Blindness, Conditions, blindness
 
 
 class Outcome(StrEnum):
@@ -66,6 +67,11 @@ class Reason(StrEnum):
 
     ALL_FACTORS_PASSED = "all_factors_passed"
     NOT_LIVE = "not_live"
+    HEARD_BEFORE = "heard_before"
+    VOICE_CHANGES = "voice_changes"
+    OTHER_SURROUNDINGS = "other_surroundings"
+    UNUSUAL_TIMING = "unusual_timing"
+    UNKNOWN_CONDITION = "unknown_condition"
     OTHER_VOICE = "other_voice"
     WRONG_WORDS = "wrong_words"
     WEAK_SCORE = "weak_score"
@@ -144,9 +150,18 @@ class Thresholds:
     live_llr: float = 0.0
     step_up_margin_llr: float = 0.0
     """Scores that miss by less than this ask for one more phrase; 0 never does."""
+    live_point: str = ""
+    """An operating point of the detector, such as `bpcer_3`, in place of `live_llr`."""
+    reuse_llr: float | None = 0.0
+    """Below this it was heard before. Beside the network: None records the score and does not ask."""
+    consistency_llr: float | None = None
+    surroundings_llr: float | None = None
+    timing_llr: float | None = None
 
     def __post_init__(self) -> None:
-        values = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
+        asked = (self.reuse_llr, self.consistency_llr, self.surroundings_llr, self.timing_llr)
+        always = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
+        values = (*always, *(value for value in asked if value is not None))
         if not all(math.isfinite(value) for value in values) or self.step_up_margin_llr < 0:
             raise ValueError("thresholds must be finite numbers, and the step-up margin not below zero")
 
@@ -168,6 +183,12 @@ class Finding:
     factor: Factor
     llr: float
     threshold_llr: float
+    part: str = ""
+    """Which evidence beside the network, for the factor `live`; empty for the factor's own score."""
+
+    @property
+    def name(self) -> str:
+        return self.part or str(self.factor)
 
     @property
     def passed(self) -> bool:
@@ -197,8 +218,11 @@ class Decision:
     @property
     def counts_as_failure(self) -> bool:
         """Whether an attempt limit counts it: speech was judged, and a factor the person controls failed."""
-        return self.outcome in _FAILURES
+        return self.outcome in _FAILURES or self.code in _COUNTED
 
+
+_COUNTED = frozenset({Reason.HEARD_BEFORE, Reason.UNKNOWN_CONDITION})
+"""A playback is an attack; and asking again without counting would let somebody search for a blind spot."""
 
 _FAILURES = frozenset(
     {
@@ -219,13 +243,14 @@ def decide(
     claimed: bool = True,
     stepped_up: bool = False,
     quality: QualityLimits | None = None,
+    known: Conditions | None = None,
 ) -> Decision:
     """Whether the evidence satisfies every required factor. Pure; never raises on bad evidence, refuses
     instead.
 
     `claimed` says that a person was named by badge, number or name; `stepped_up` that this is already the
     second phrase, which must pass on its own. Order: missing or invalid evidence, usable speech, claim and
-    enrolment, then live, voice, phrase.
+    enrolment, heard before, conditions that the detector knows, then live, voice, phrase.
     """
     limits = thresholds or Thresholds()
     if not required or required == {Factor.CLAIM}:
@@ -242,11 +267,28 @@ def decide(
         return _refuse(
             Outcome.DENIED_UNKNOWN, Reason.NOT_ENROLLED, "no voiceprint of this person on this unit"
         )
+    if limits.live_point and limits.live_point not in evidence.operating_points:
+        return fault(
+            Reason.CHECK_FAILED, f"the detector has no operating point {limits.live_point}; mend the rules"
+        )
     findings = _findings(evidence, limits, required)
     scores = (evidence.phrase_llr, evidence.spoof_llr, *(finding.llr for finding in findings))
     if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
         return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
     failed = [finding for finding in findings if not finding.passed]
+    reused = bool(failed) and failed[0].part == "reuse_llr"
+    if (
+        Factor.LIVE in required
+        and not reused
+        and (blind := blindness(evidence.quality, known or Conditions()))
+    ):
+        return Decision(
+            Outcome.DENIED_QUALITY,
+            Reason.UNKNOWN_CONDITION,
+            f"nobody could tell whether this was live: {blind[1]}",
+            _BLIND[blind[0]],
+            findings,
+        )
     if not failed:
         return Decision(
             Outcome.GRANTED,
@@ -256,26 +298,42 @@ def decide(
             findings,
         )
     margin = limits.step_up_margin_llr
-    if margin and not stepped_up and all(f.llr >= f.threshold_llr - margin for f in failed):
-        names = " and ".join(_NAMES[finding.factor] for finding in failed)
+    if margin and not stepped_up and not reused and all(f.llr >= f.threshold_llr - margin for f in failed):
+        names = " and ".join(dict.fromkeys(_NAMES[finding.factor] for finding in failed))
         reason = f"{names} just short of the threshold; one more phrase is asked"
         return Decision(Outcome.STEP_UP, Reason.WEAK_SCORE, reason, Notice.ONE_MORE, findings)
     gravest = failed[0]
-    outcome, code = _DENIALS[gravest.factor]
-    reason = f"{_COMPLAINTS[gravest.factor]} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
+    outcome, code, complaint = _DENIALS[gravest.name]
+    reason = f"{complaint} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
     wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
     return Decision(outcome, code, reason, Notice.ALL_WORDS if wrong_words else Notice.REFUSED, findings)
 
 
 _DENIALS = {
-    Factor.LIVE: (Outcome.DENIED_SPOOF, Reason.NOT_LIVE),
-    Factor.VOICE: (Outcome.DENIED_VOICE, Reason.OTHER_VOICE),
-    Factor.PHRASE: (Outcome.DENIED_PHRASE, Reason.WRONG_WORDS),
+    "reuse_llr": (
+        Outcome.DENIED_REPLAY,
+        Reason.HEARD_BEFORE,
+        "this very recording was heard here before",
+    ),
+    "live": (Outcome.DENIED_SPOOF, Reason.NOT_LIVE, "this did not sound like a live human"),
+    "consistency_llr": (Outcome.DENIED_SPOOF, Reason.VOICE_CHANGES, "the voice changed on the way"),
+    "surroundings_llr": (
+        Outcome.DENIED_SPOOF,
+        Reason.OTHER_SURROUNDINGS,
+        "the sound brought surroundings of its own",
+    ),
+    "timing_llr": (
+        Outcome.DENIED_SPOOF,
+        Reason.UNUSUAL_TIMING,
+        "pause and pace are not those of the person claimed",
+    ),
+    "voice": (Outcome.DENIED_VOICE, Reason.OTHER_VOICE, "the voice is not that of the person claimed"),
+    "phrase": (Outcome.DENIED_PHRASE, Reason.WRONG_WORDS, "the words were not those on the display"),
 }
-_COMPLAINTS = {
-    Factor.LIVE: "this did not sound like a live human",
-    Factor.VOICE: "the voice is not that of the person claimed",
-    Factor.PHRASE: "the words were not those on the display",
+_BLIND = {
+    Blindness.TOO_SHORT: Notice.ALL_WORDS,
+    Blindness.TOO_NOISY: Notice.COME_CLOSER,
+    Blindness.NARROW_BAND: Notice.COME_CLOSER,
 }
 _NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "the phrase"}
 
@@ -283,8 +341,18 @@ _NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "th
 def _findings(evidence: Evidence, limits: Thresholds, required: frozenset[Factor]) -> tuple[Finding, ...]:
     """Gravest first: this order is the log's precedence."""
     voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
+    live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
+    beside = evidence.side.scores()
+    asked = {name: getattr(limits, name) for name in beside}
+    parts = [
+        Finding(Factor.LIVE, llr, asked[name], name)
+        for name, llr in beside.items()
+        if llr is not None and asked[name] is not None
+    ]
     every = (
-        Finding(Factor.LIVE, evidence.spoof_llr, limits.live_llr),
+        *(part for part in parts if part.part == "reuse_llr"),
+        Finding(Factor.LIVE, evidence.spoof_llr, live_llr),
+        *(part for part in parts if part.part != "reuse_llr"),
         Finding(Factor.VOICE, voice_llr, limits.voice_llr),
         Finding(Factor.PHRASE, evidence.phrase_llr, limits.phrase_llr),
     )

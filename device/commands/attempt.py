@@ -114,7 +114,7 @@ def report(decision: Decision, evidence: Evidence | None) -> dict[str, Any]:
         "door": decision.door,
         "claim": decision.person,
         "identified": None if evidence is None else _identified(evidence),
-        "thresholds": {str(f.factor): _number(f.threshold_llr) for f in decision.findings},
+        "thresholds": {f.name: _number(f.threshold_llr) for f in decision.findings},
         "evidence": None if evidence is None else evidence_report(evidence),
     }
 
@@ -129,6 +129,7 @@ def evidence_report(evidence: Evidence) -> dict[str, Any]:
         "quality": {name: _number(value) for name, value in asdict(evidence.quality).items()},
         "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
         "model_versions": list(evidence.model_versions),
+        "beside": {name: _number(llr) for name, llr in evidence.side.scores().items()},
     }
 
 
@@ -154,7 +155,7 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
     table = Table(box=None)
     for heading in ("check", "LLR", "needed", "ms"):
         table.add_column(heading, justify="left" if heading == "check" else "right")
-    needed = {str(f.factor): f.threshold_llr for f in decision.findings}
+    needed = {f.name: f.threshold_llr for f in decision.findings}
     rows = (
         ("phrase", evidence.phrase_llr, evidence.timings.words_ms),
         ("voice", evidence.speaker_llr, evidence.timings.speaker_ms),
@@ -163,6 +164,10 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
     for factor, llr, spent_ms in rows:
         wanted = f"{needed[factor]:+.1f}" if factor in needed else "-"
         table.add_row(factor, "-" if llr is None else f"{llr:+.1f}", wanted, f"{spent_ms:.0f}")
+    for name, llr in evidence.side.scores().items():
+        if llr is not None:
+            wanted = f"{needed[name]:+.1f}" if name in needed else "-"
+            table.add_row(f"  {name.removesuffix('_llr')}", f"{llr:+.1f}", wanted, "")
     console.print(table)
     console.print(f"heard: {evidence.transcript or '-'}   judged in {evidence.timings.total_ms:.0f} ms")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from device.history import AttemptLimits
+from device.liveness.evidence import NAMES as BESIDE
 from device.policy import OPENING, Factor, Outcome, Reason
 from device.rules.model import Door, RiskClass, Rules
 from sync.events import AuditEvent
@@ -13,6 +14,11 @@ from sync.events import AuditEvent
 _SAID = {
     Reason.ALL_FACTORS_PASSED: "because every factor that the rules ask for here passed",
     Reason.NOT_LIVE: "because the speech did not sound like a live human: a recording or a synthetic voice",
+    Reason.HEARD_BEFORE: "because the unit had heard this very recording before: a playback",
+    Reason.VOICE_CHANGES: "because the voice changed on the way, as where recordings are joined",
+    Reason.OTHER_SURROUNDINGS: "because noise and bandwidth were not those of the second before",
+    Reason.UNUSUAL_TIMING: "because pause and pace were not those of the person claimed",
+    Reason.UNKNOWN_CONDITION: "because the sound was such that no detector could tell whether it was live",
     Reason.OTHER_VOICE: "because the voice did not match the person claimed",
     Reason.WRONG_WORDS: "because the words were not those on the display",
     Reason.WEAK_SCORE: "because a score fell just short; one more phrase was asked instead of guessing",
@@ -108,9 +114,21 @@ def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
         _Score("phrase", Factor.PHRASE, event.phrase_llr),
     )
     told = [_told(event, score, risk) for score in scores if score.llr is not None]
+    told += [_beside(name, llr, risk) for name, llr in event.more_scores if name in BESIDE]
     if not told:
         return "No speech was judged."
     return f"Log-likelihood ratios: {', '.join(told)}."
+
+
+def _beside(name: str, llr: float, risk: RiskClass | None) -> str:
+    """One piece of evidence beside the network."""
+    told = f"{name.removesuffix('_llr')} {llr:+.1f}"
+    if risk is None:
+        return told
+    needed = getattr(risk.thresholds, name)
+    if needed is None or Factor.LIVE not in risk.factors:
+        return f"{told} (not asked here)"
+    return f"{told} ({'passed' if llr >= needed else 'failed'}, {needed:+.1f} needed)"
 
 
 def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
@@ -119,6 +137,8 @@ def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
         return f"{score.name} {llr:+.1f}"
     if score.factor not in risk.factors:
         return f"{score.name} {llr:+.1f} (not asked here)"
+    if score.factor is Factor.LIVE and risk.thresholds.live_point:
+        return f"{score.name} {llr:+.1f} (the detector's operating point {risk.thresholds.live_point} needed)"
     needed = {
         Factor.LIVE: risk.thresholds.live_llr,
         Factor.VOICE: risk.thresholds.voice_llr,

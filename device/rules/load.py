@@ -28,6 +28,8 @@ from device.rules.reader import Reader
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DURESS_BYTES = 16
+OPERATING_POINTS = ("bpcer_1", "bpcer_3", "bpcer_5")
+"""Of the spoof detector: this many live people in a hundred refused, on its calibration part."""
 _DOOR_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")  # as audit events want it
 
 
@@ -160,11 +162,20 @@ def _risk(name: str, reader: Reader) -> RiskClass:
 
 def _thresholds(reader: Reader) -> Thresholds:
     base = Thresholds()
+    beside = {
+        name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
+        for name in ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+    }
+    live = reader.text("live", "", OPERATING_POINTS)
+    if live and reader.has("live_llr"):
+        reader.wrong("live", "and `live_llr` say the same thing twice; keep one")
     found = Thresholds(
         phrase_llr=reader.number("phrase_llr", base.phrase_llr, -12.0, 12.0),
         voice_llr=reader.number("voice_llr", base.voice_llr, -12.0, 12.0),
         live_llr=reader.number("live_llr", base.live_llr, -12.0, 12.0),
         step_up_margin_llr=reader.number("step_up_margin_llr", 0.0, 0.0, 6.0),
+        live_point=live,
+        **beside,
     )
     reader.finish()
     return found

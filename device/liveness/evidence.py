@@ -1,0 +1,36 @@
+"""The noun: what was found beside the network about one utterance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from device.liveness.fingerprint import Fingerprint
+
+NAMES = ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+"""In the order in which the policy looks at them; rules, events and reports use these very names."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideEvidence:
+    """Each LLR is natural-log; positive speaks for the person; None means that it was not looked at."""
+
+    reuse_llr: float | None = None
+    """That this was not heard before, against a playback of what the unit remembers."""
+    reused_share: float = 0.0
+    """Of the utterance, that fits something remembered."""
+    reuse_sources: int = 0
+    """How many remembered utterances it fits; two or more is a splice."""
+    timing_llr: float | None = None
+    """That prompt-to-speech time and speaking rate are this person's, against anybody's."""
+    surroundings_llr: float | None = None
+    """That noise and bandwidth are those of the second before, against a playback that brings its own."""
+    consistency_llr: float | None = None
+    """That one voice speaks from the first half to the second, against a splice of two."""
+    fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
+
+    def scores(self) -> dict[str, float | None]:
+        """LLR by name, in the order of `NAMES`."""
+        return {name: getattr(self, name) for name in NAMES}
+
+
+NO_SIDE_EVIDENCE = SideEvidence()

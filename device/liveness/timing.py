@@ -1,0 +1,99 @@
+"""Does this person take their usual time to start, and speak at their usual pace?
+
+Whoever fits words together, waits for a converter or searches a recording takes longer and speaks at
+another's pace. Two numbers, both as logarithms: seconds from the phrase on the display to the voice, and
+letters of the phrase per second of speech. Kept are a person's latest values from attempts that opened a
+door.
+
+Development speech cannot say how people at doors behave, so the weight is neutral until a person has
+`MIN_SEEN` values, is small afterwards, and no rule asks for it unless a site says so (`timing_llr`).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+MIN_SEEN = 8
+MAX_SEEN = 32
+LIMIT_LLR = 3.0
+"""However unusual: people are late, tired and hurried."""
+_FORMAT = 1
+_VALUE = struct.Struct(">ff")
+# What anybody does: medians and spreads of the logarithms. Pace: 110 people reading (AN4, speechocean762);
+# time to speech: an assumption, wide on purpose.
+ANYBODY_START = (math.log(1.2), 0.7)
+ANYBODY_PACE = (math.log(12.0), 0.35)
+_LEAST_SPREAD = 0.12
+_TAIL = 4.0
+"""Degrees of freedom: Student's t forgives a cough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One attempt's two times."""
+
+    to_speech_s: float
+    letters_per_s: float
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.to_speech_s < 300.0 and 0.0 < self.letters_per_s < 200.0):
+            raise ValueError("timings are positive and human")
+
+    @property
+    def logs(self) -> tuple[float, float]:
+        return math.log(self.to_speech_s), math.log(self.letters_per_s)
+
+
+def timing(to_speech_s: float, phrase: str, speech_s: float) -> Timing | None:
+    """The timing of one attempt, or None when it is no human's."""
+    letters = sum(character.isalnum() for character in phrase)
+    try:
+        return Timing(max(0.02, to_speech_s), letters / speech_s)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """A person's latest timings, oldest first."""
+
+    seen: tuple[Timing, ...] = ()
+
+    def with_(self, timing: Timing) -> Habit:
+        return Habit((*self.seen, timing)[-MAX_SEEN:])
+
+    def llr(self, timing: Timing) -> float:
+        """LLR that `timing` is this person's and not anybody's; 0 until enough was seen."""
+        if len(self.seen) < MIN_SEEN:
+            return 0.0
+        llr = 0.0
+        for which, anybody in ((0, ANYBODY_START), (1, ANYBODY_PACE)):
+            values = [one.logs[which] for one in self.seen]
+            centre = statistics.median(values)
+            deviation = 1.4826 * statistics.median(abs(value - centre) for value in values)
+            spread = max(_LEAST_SPREAD, deviation)
+            llr += _density(timing.logs[which], centre, spread) - _density(timing.logs[which], *anybody)
+        return max(-LIMIT_LLR, min(LIMIT_LLR, llr))
+
+    def to_bytes(self) -> bytes:
+        return bytes([_FORMAT]) + b"".join(_VALUE.pack(t.to_speech_s, t.letters_per_s) for t in self.seen)
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Self:
+        """Raises ValueError for any other form."""
+        if body[:1] != bytes([_FORMAT]) or (len(body) - 1) % _VALUE.size or len(body) > 1 + 32 * _VALUE.size:
+            raise ValueError("a habit has another form")
+        return cls(tuple(Timing(*pair) for pair in _VALUE.iter_unpack(body[1:])))
+
+
+NO_HABIT = Habit()
+
+
+def _density(value: float, centre: float, spread: float) -> float:
+    """Log density of Student's t, up to a constant that is the same for everybody."""
+    away = (value - centre) / spread
+    return -math.log(spread) - 0.5 * (_TAIL + 1.0) * math.log1p(away * away / _TAIL)

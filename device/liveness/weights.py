@@ -1,0 +1,38 @@
+"""How much each piece of evidence weighs: fitted values that ship with the code."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Self
+
+from device.models.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Affine maps from a score to an LLR. Scores are turned so that higher speaks for the person."""
+
+    version: str
+    reuse: Calibration
+    consistency: Calibration
+    surroundings: Calibration
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Raises ValueError or KeyError for anything but a whole table."""
+        table: dict[str, Any] = tomllib.loads(text)
+        return cls(
+            str(table["version"]),
+            *(_calibration(table[name]) for name in ("reuse", "consistency", "surroundings")),
+        )
+
+
+def _calibration(fields: dict[str, Any]) -> Calibration:
+    return Calibration(scale=float(fields["scale"]), offset=float(fields["offset"]))
+
+
+def shipped() -> Weights:
+    """The weights of this version."""
+    return Weights.from_text((files("device.liveness") / "weights.toml").read_text("utf-8"))
