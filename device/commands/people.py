@@ -14,8 +14,11 @@ import numpy.typing as npt
 
 from device.app import open_judge
 from device.audio import QualityError, load_utterance
+from device.clock import system_clock
 from device.judge import Judge
+from device.liveness.recollection import forget_habit
 from device.models.speaker import MIN_ENROLMENT
+from device.notes import note_person
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
 from device.settings import Settings, load, models_dir, state_dir
 
@@ -49,6 +52,7 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
     ):
         consent = None if consent_to is None else consent_now(settings.store, consent_to)
         record, doubtful = enrol_recordings(judge, store, settings, uid, recordings, consent)
+        _note(store, settings, "ENROLLED", "operator", uid, record, len(recordings))
         version = judge.speaker.version
     if as_json:
         click.echo(
@@ -123,6 +127,8 @@ def forget(uid: str, as_json: bool) -> None:
     settings = load()
     with open_store(state_dir(), settings.store) as store:
         receipt = store.vault.forget(uid)
+        forget_habit(state_dir(), store.mac, uid)
+        _note(store, settings, "FORGOTTEN", "on_request", uid, receipt.record_id, receipt.counter)
     if as_json:
         click.echo(
             json.dumps(
@@ -135,3 +141,9 @@ def forget(uid: str, as_json: bool) -> None:
         )
     else:
         click.echo(f"Forgotten: record {receipt.record_id} at {receipt.forgotten_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _note(
+    store: Store, settings: Settings, kind: str, reason: str, uid: str, record: UUID, count: int
+) -> None:
+    note_person(store, settings, state_dir(), system_clock, kind, reason, uid=uid, record=record, count=count)
