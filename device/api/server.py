@@ -20,6 +20,7 @@ from device.api.codes import CodeDesk
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
+from device.api.token_book import TOKENS_FILE, TokenBook
 from device.app import open_judge
 from device.clock import Clock, system_clock
 from device.judge import Judge
@@ -54,12 +55,15 @@ def service_with(
             lifetime_s=settings.api.result_lifetime_s,
             most=settings.api.max_results,
         ) as results,
+        TokenBook(state / TOKENS_FILE) as tokens,
     ):
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
         desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
         checks = Checks(judge, store, results, settings, state, clock)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
-        service = Service(settings.api, checks, results, desk, store.mac, clock, stuck_after_s=stuck_after_s)
+        service = Service(
+            settings.api, checks, results, desk, store.mac, clock, tokens, stuck_after_s=stuck_after_s
+        )
         try:
             yield service
         finally:

@@ -19,11 +19,12 @@ from typing import Any
 from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
 from device.api.checks import Checks, Job
 from device.api.codes import CodeDesk
-from device.api.errors import FAULT, NO_RESULT, OTHER_BODY, ProblemError
+from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, OTHER_BODY, ProblemError
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
 from device.api.settings import ApiSettings
+from device.api.token_book import TokenBook
 from device.api.tokens import Token, authenticate
 from device.clock import Clock
 from device.policy import Mac
@@ -51,6 +52,7 @@ class Service:
         desk: CodeDesk,
         mac: Mac,
         clock: Clock,
+        tokens: TokenBook,
         *,
         stuck_after_s: float,
     ) -> None:
@@ -61,6 +63,7 @@ class Service:
         self._results = results
         self._desk = desk
         self._mac = mac
+        self._tokens = tokens
         self._clock = clock
         self._stuck_after_s = stuck_after_s
         self._callers = Rate(settings.requests_per_s, settings.burst, "this caller asks too often")
@@ -82,6 +85,8 @@ class Service:
             certificate=certificate,
             max_life_s=self.settings.max_token_min * 60.0,
         )
+        if not self._tokens.holds(token):
+            raise ProblemError(BAD_TOKEN, "this token was recalled; ask for a new one")
         self._callers.take(token.client, now.monotonic_s)
         return token
 

@@ -8,7 +8,8 @@ import json
 import logging
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from device.api.errors import ApiError
 from device.api.openapi import document
+from device.api.token_book import TOKENS_FILE, TokenBook
 from device.api.tokens import SCOPES, Token, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
@@ -75,7 +77,9 @@ def token(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Issue a short-lived token. Nothing of it is kept here; it ends by itself.
+    r"""Issue a short-lived token. It ends by itself, or when `ostiary api recall` takes it back.
+
+    The unit keeps its number, never the token.
 
     \b
     Example: ostiary api token --client pharmacy --scope otp --scope verify --minutes 15
@@ -91,9 +95,54 @@ def token(
         now_s + max(1, round(minutes * 60)),
         "" if certificate is None else _thumbprint(certificate),
     )
-    with open_store(state_dir(), settings.store) as store:
+    with open_store(state_dir(), settings.store) as store, TokenBook(state_dir() / TOKENS_FILE) as book:
         text = issue(made, store.mac)
-    click.echo(json.dumps({"token": text, "expires_s": made.expires_s}) if as_json else text)
+        book.add(made)
+    facts = {"token": text, "token_id": made.token_id, "expires_s": made.expires_s}
+    click.echo(json.dumps(facts) if as_json else text)
+
+
+@api.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def tokens(as_json: bool) -> None:
+    r"""List the tokens that have not expired, and which of them were recalled.
+
+    \b
+    Example: ostiary api tokens
+    """
+    with TokenBook(state_dir() / TOKENS_FILE) as book:
+        found = book.listed(time.time())
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in found]))
+        return
+    for item in found:
+        ends = datetime.fromtimestamp(item.expires_s, UTC)
+        state = "recalled" if item.recalled else f"until {ends:%H:%M:%S}Z"
+        bound = "  one certificate" if item.bound else ""
+        click.echo(f"{item.token_id}  {item.client}  {' '.join(item.scopes)}  {state}{bound}")
+    if not found:
+        click.echo("No token is open.")
+
+
+@api.command()
+@click.argument("token_id", default="")
+@click.option("--client", default="", metavar="NAME", help="All of this caller's.")
+@click.option("--all", "everything", is_flag=True, help="Every token there is.")
+def recall(token_id: str, client: str, everything: bool) -> None:
+    r"""Take tokens back before they end: one by its number, or all of a caller's. It counts at once.
+
+    Exit code 1 when there was none to take back.
+
+    \b
+    Example: ostiary api recall --client pharmacy
+    """
+    if sum(map(bool, (token_id, client, everything))) != 1:
+        raise click.UsageError("name one TOKEN_ID (`ostiary api tokens` lists them), --client or --all")
+    with TokenBook(state_dir() / TOKENS_FILE) as book:
+        count = book.recall(token_id=token_id, client=client, everything=everything)
+    click.echo(f"{count} recalled.")
+    if not count:
+        raise click.exceptions.Exit(1)
 
 
 def _thumbprint(path: Path) -> str:

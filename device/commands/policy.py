@@ -7,7 +7,9 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -16,6 +18,8 @@ from device.clock import system_clock
 from device.doorkeeper import duress_digest
 from device.errors import DeviceError
 from device.history import History, HistoryBusyError
+from device.liveness.memory import FILE_NAME as MEMORY_FILE
+from device.liveness.memory_file import remove as remove_memory
 from device.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from device.rules import Rules, RulesError, load_rules
 from device.rules.explain import explain as explain_event
@@ -79,7 +83,8 @@ def _summary(file: Path, rules: Rules) -> str:
 def explain(event_id: uuid.UUID, rules_file: Path | None, as_json: bool) -> None:
     """Tell in one paragraph why the decision with EVENT_ID fell as it did.
 
-    The unit's own log is read, which holds what the registry has not yet acknowledged.
+    The unit's own log is read, which holds what the registry has not yet acknowledged; `ostiary policy
+    recent` lists the ids.
 
     \b
     Example: ostiary policy explain 5f1c9f0e-6f4b-4a53-9a6c-0e5d0d1f2a3b
@@ -95,24 +100,62 @@ def explain(event_id: uuid.UUID, rules_file: Path | None, as_json: bool) -> None
         click.echo(text)
 
 
+@policy.command()
+@click.option("--count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def recent(count: int, as_json: bool) -> None:
+    """List the latest events of this unit's log, newest first, with the ids that `explain` takes.
+
+    \b
+    Example: ostiary policy recent --count 3
+    """
+    events = list(islice(_logged(state_dir() / OUTBOX_FILE), count))
+    if as_json:
+        facts = [
+            {
+                "event_id": str(e.event_id),
+                "time_ms": e.time_ms,
+                "door": e.door,
+                "kind": e.kind,
+                "reason": e.reason,
+            }
+            for e in events
+        ]
+        click.echo(json.dumps(facts))
+        return
+    for event in events:
+        when = datetime.fromtimestamp(event.time_ms / 1000, UTC)
+        click.echo(
+            f"{when:%Y-%m-%d %H:%M:%S}Z  {event.event_id}  {event.door}  {event.kind} ({event.reason})"
+        )
+    if not events:
+        click.echo("Nothing waits in this unit's log; what was sent is on the registry's dashboard.")
+
+
 def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
     """The event in a unit's log. Raises DeviceError when it is not there any more, or never was."""
+    for event in _logged(outbox, event_id.bytes):
+        if event.event_id == event_id:
+            return event
+    raise DeviceError(
+        f"no event {event_id} in this unit's log; if it was sent, the registry's dashboard explains it"
+    )
+
+
+def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
+    """Events whose record holds these bytes, newest first. Raises DeviceError when they cannot be read."""
     if not outbox.exists():
         raise DeviceError("this unit has no audit log yet; no decision was made here")
     try:
         with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:
             rows = log.execute(
-                "SELECT body FROM events WHERE instr(body, ?) ORDER BY sequence DESC", (event_id.bytes,)
+                "SELECT body FROM events WHERE ? = x'' OR instr(body, ?) ORDER BY sequence DESC",
+                (holding, holding),
             )
             for (body,) in rows:
-                event = Record.from_bytes(body).event
-                if event.event_id == event_id:
-                    return event
+                yield Record.from_bytes(body).event
     except sqlite3.Error as err:
         raise DeviceError(f"the audit log cannot be read ({err}); run `ostiary doctor`") from err
-    raise DeviceError(
-        f"no event {event_id} in this unit's log; if it was sent, the registry's dashboard explains it"
-    )
 
 
 @policy.command()
@@ -252,7 +295,8 @@ def start_over() -> None:
         counter = store.keystore.counter("attempts")
         opened_s = system_clock().monotonic_s
         History.start_over(state_dir() / HISTORY_FILE, counter, store.mac, opened_s=opened_s).close()
-    click.echo("The unit starts with an empty memory of attempts.")
+        remove_memory(state_dir() / MEMORY_FILE)
+    click.echo("The unit starts with an empty memory of attempts and of what it heard.")
 
 
 @contextmanager

@@ -71,6 +71,11 @@ def test_a_decision_in_the_log_is_explained(state):
         state / OUTBOX_FILE, unit="site-1/unit-1", doors={"pharmacy"}, now_ms=lambda: event.time_ms
     ) as log:
         log.append(event)
+        listed = run("recent").stdout
+        assert str(event.event_id) in listed
+        assert "DENIED_SPOOF (not_live)" in listed
+        (fact,) = json.loads(run("recent", "--json").stdout)
+        assert fact["event_id"] == str(event.event_id)
         text = run("explain", str(event.event_id)).stdout
         facts = json.loads(run("explain", "--json", str(event.event_id)).stdout)
     assert "stayed locked (DENIED_SPOOF)" in text

@@ -53,6 +53,7 @@ class Facade:
     def token(self, *scopes: str, client: str = "pharmacy", life_s: int = 900, certificate: str = "") -> str:
         now_s = int(self.clock.wall.timestamp())
         token = Token(client, frozenset(scopes or SCOPES), now_s, now_s + life_s, certificate)
+        self.service._tokens.add(token)
         return issue(token, self.service._mac)
 
     def bearer(self, *scopes: str, client: str = "pharmacy") -> dict[str, str]:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from device.api.app import _body
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
+from device.api.token_book import TOKENS_FILE, TokenBook
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -83,6 +84,39 @@ def test_a_token_of_another_unit_is_refused(facade: Facade, tmp_path: Any) -> No
 def test_a_token_tied_to_a_certificate_is_useless_without_it(facade: Facade) -> None:
     headers = {"Authorization": f"Bearer {facade.token(certificate='ab' * 32)}"}
     assert slug(facade.client.post("/otp", json={}, headers=headers)) == "wrong-certificate"
+
+
+def test_a_recalled_token_is_refused_at_once_and_the_others_still_work(facade: Facade) -> None:
+    tokens = [facade.token(client=name) for name in ("pharmacy", "pharmacy", "laundry")]
+
+    def admitted() -> list[int]:
+        headers = [{"Authorization": f"Bearer {token}"} for token in tokens]
+        return [facade.client.get("/results/x", headers=found).status_code for found in headers]
+
+    assert admitted() == [404, 404, 404]
+    with TokenBook(facade.state / TOKENS_FILE) as beside:  # as another process does it
+        (first, *_) = [item.token_id for item in beside.listed(0.0) if item.client == "pharmacy"]
+        assert beside.recall(token_id=first) == 1
+        assert sorted(admitted()) == [401, 404, 404]
+        assert beside.recall(client="pharmacy") == 1
+        assert admitted() == [401, 401, 404]
+        assert beside.recall(everything=True) == 1
+        assert admitted() == [401, 401, 401]
+        assert beside.recall(everything=True) == 0
+
+
+def test_a_genuine_token_that_is_in_no_book_is_refused(facade: Facade) -> None:
+    text = facade.token()
+    facade.service._tokens._db.execute("DELETE FROM tokens")
+    response = facade.client.get("/results/x", headers={"Authorization": f"Bearer {text}"})
+    assert (response.status_code, slug(response)) == (401, "bad-token")
+
+
+def test_a_book_that_cannot_be_read_admits_nobody(facade: Facade) -> None:
+    text = facade.token()
+    facade.service._tokens._db.execute("DROP TABLE tokens")
+    response = facade.client.get("/results/x", headers={"Authorization": f"Bearer {text}"})
+    assert response.status_code == 500
 
 
 def test_a_token_that_lives_too_long_is_refused(facade: Facade) -> None:

@@ -35,6 +35,33 @@ def test_a_token_that_may_not_be_is_a_usage_error(ostiary: Ostiary, arguments: t
     assert ostiary("api", "token", *arguments).code == 2
 
 
+def test_tokens_are_listed_by_number_and_recalled(ostiary: Ostiary) -> None:
+    issued = [
+        json.loads(ostiary("api", "token", "--client", name, "--scope", "verify", "--json").out)
+        for name in ("pharmacy", "laundry")
+    ]
+    listed = ostiary("api", "tokens").out
+    assert all(item["token_id"] in listed and item["token"] not in listed for item in issued)
+    assert ostiary("api", "recall", issued[0]["token_id"]).code == 0
+    assert ostiary("api", "recall", issued[0]["token_id"]).code == 1
+    states = {item["client"]: item["recalled"] for item in json.loads(ostiary("api", "tokens", "--json").out)}
+    assert states == {"pharmacy": True, "laundry": False}
+    assert ostiary("api", "recall", "--client", "laundry").code == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("abc", "--all"), ("--client", "x", "--all")])
+def test_a_recall_names_one_thing(ostiary: Ostiary, arguments: tuple[str, ...]) -> None:
+    assert ostiary("api", "recall", *arguments).code == 2
+
+
+def test_a_book_of_tokens_that_is_no_database_is_one_line(ostiary: Ostiary, tmp_path: Path) -> None:
+    (tmp_path / "state" / "api").mkdir(parents=True)
+    (tmp_path / "state" / "api" / "tokens.db").write_bytes(b"no database" * 100)
+    ran = ostiary("api", "tokens")
+    assert ran.code == 3
+    assert ran.err.count("\n") == 1
+
+
 def test_a_client_with_an_odd_name_gets_no_token(ostiary: Ostiary) -> None:
     assert ostiary("api", "token", "--client", "../x", "--scope", "verify").code == 3
 
