@@ -166,7 +166,7 @@ class World:
         authority = Authority.open(folder / "pki", NOW)
         self.broker = Mosquitto(folder, authority, default=True)
         self.broker.start()
-        self.cable = Cable(self.broker.port)
+        self.cable, self.far_cable = Cable(self.broker.port), Cable(self.broker.port)
         self.signers: dict[UnitId, FileSigner] = {}
         receipts_key = folder / "receipts.key"
         receipts = FileSigner.load_or_create(receipts_key)
@@ -199,7 +199,7 @@ class World:
         files = authority.issue("registry", NOW)
         for number in range(workers):
             command = [*ostiary, "registry", "worker", "--database", self.url, "--name", f"worker-{number}"]
-            command += ["--broker", f"127.0.0.1:{self.broker.port}", "--ca", str(files.ca)]
+            command += ["--broker", f"127.0.0.1:{self.far_cable.port}", "--ca", str(files.ca)]
             command += ["--cert", str(files.certificate), "--key", str(files.key)]
             command += ["--signing-key", str(receipts_key)]
             self.workers.append(Process("worker", command, folder / "log"))
@@ -217,6 +217,7 @@ class World:
         for process in (*self.doors, *self.agents, *self.workers):
             process.kill()
         self.cable.close()
+        self.far_cable.close()
         self.broker.remove()
 
     def strike(self, dice: random.Random, targets: list[str]) -> None:
@@ -231,10 +232,15 @@ class World:
             "worker": lambda: _again(dice.choice(self.workers), rest_s),
             "broker": lambda: _again(self.broker, rest_s),
             "database": lambda: _again(self.database, rest_s),
-            "network": lambda: _cut(self.cable, rest_s),
+            "network": lambda: _cut(dice.choice([self.cable, self.far_cable]), rest_s),
         }
         strike[target]()
         self.kills[target] += 1
+
+    def lose_a_worker(self) -> None:
+        """One that has been at work dies, and nobody brings it back."""
+        self.workers.pop().kill()
+        self.kills["worker for good"] += 1
 
     def mend(self) -> None:
         """Whatever was dead or has ended early runs again."""
@@ -303,15 +309,27 @@ def _cut(cable: Cable, rest_s: float) -> None:
     cable.mend()
 
 
-def run(world: World, *, kills: int, targets: list[str], seed: int, limit_s: float, every_s: float) -> Tally:
-    """Let it live, kill `kills` times, let it finish, count."""
+def run(
+    world: World,
+    *,
+    kills: int,
+    targets: list[str],
+    seed: int,
+    limit_s: float,
+    every_s: float,
+    lose_a_worker: bool = False,
+) -> Tally:
+    """Let it live, kill `kills` times (a worker for good half-way, if asked), let it finish, count."""
     dice = random.Random(seed)
     started = time.monotonic()
     world.start()
     try:
-        for _ in range(kills):
+        for number in range(kills):
             time.sleep(dice.uniform(0.0, 2 * every_s))
-            world.strike(dice, targets)
+            if lose_a_worker and number == kills // 2:
+                world.lose_a_worker()
+            else:
+                world.strike(dice, targets)
             world.mend()
         while world.arrived() < world.total and time.monotonic() - started < limit_s:
             world.mend()

@@ -17,8 +17,10 @@ LIMIT_S = size("OSTIARY_KILL_LIMIT_S", 90)
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 60)]
 
 
-def judge(world: World, targets: list[str], capsys: pytest.CaptureFixture[str], name: str) -> None:
-    tally = run(world, kills=KILLS, targets=targets, seed=7, limit_s=LIMIT_S, every_s=0.8)
+def judge(
+    world: World, targets: list[str], capsys: pytest.CaptureFixture[str], name: str, **more: bool
+) -> None:
+    tally = run(world, kills=KILLS, targets=targets, seed=7, limit_s=LIMIT_S, every_s=0.8, **more)
     with capsys.disabled():
         print(f"\n{name}: {tally}")
     assert tally.events == world.total
@@ -41,14 +43,6 @@ def test_killing_anything_with_postgresql_and_two_workers_loses_nothing(
         world = World(
             tmp_path, units=UNITS, workers=2, events_per_unit=EVENTS // UNITS, pause_s=0.01, database=cluster
         )
-        world.start = _one_worker_dies_for_good(world, world.start)  # type: ignore[method-assign]
         targets = ["unit", "agent", "broker", "worker", "database", "network"]
-        judge(world, targets, capsys, "PostgreSQL, two workers, one dies for good")
-
-
-def _one_worker_dies_for_good(world: World, start):  # type: ignore[no-untyped-def]
-    def started() -> None:
-        start()
-        world.workers.pop().kill()
-
-    return started
+        name = "PostgreSQL, two workers, one dies for good half-way"
+        judge(world, targets, capsys, name, lose_a_worker=True)
