@@ -197,5 +197,5 @@ def _reason(error: QualityError) -> dict[str, str]:
 def _decision_report(decision: Decision) -> dict[str, Any]:
     """Without the evidence, which stands beside it."""
     shown = report(decision, None)
-    del shown["evidence"]
+    del shown["evidence"], shown["identified"]  # a caller always names the person
     return shown
