@@ -263,7 +263,7 @@ def retain_command(database: str, from_month: int) -> None:
 @DATABASE
 @click.option("--rules", type=FILE, help="Other rules than ours (TOML).")
 @click.option("--sinks", "sink_file", type=FILE, help="Where alarms go (TOML).")
-@click.option("--every", default=15.0, show_default=True, type=float, help="Seconds between looks.")
+@click.option("--every", default=10.0, show_default=True, type=float, help="Seconds between looks.")
 @click.option(
     "--keep-months",
     type=click.IntRange(1, 1200),
