@@ -22,6 +22,9 @@ FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
 """The networks that may run in either runtime, and how many frames their front ends give for a second."""
 SECONDS = (3.5, 4.5)
 ROUNDS = 15
+HEATS = 3
+HOPELESS = 4.0
+"""After so many rounds, whoever takes so many times as long as the fastest is out: it costs everybody time."""
 THREADS = (1, 2)
 DOOR_THREADS = 1
 """At the door these networks run beside the transcriber: what counts is how fast they are on one core."""
@@ -99,8 +102,19 @@ def _timed(
             notify(f"{lane[0]} answers differently on this machine and is left out")
             for broken in [other for other in lanes if other[0] is lane[0]]:
                 del lanes[broken], spent[broken]
+        if number == HEATS:
+            _drop_hopeless(lanes, spent)
     # The first round warms up.
     return {lane: Timing(*_quartiles(times[1:])) for lane, times in spent.items()}
+
+
+def _drop_hopeless(lanes: dict[Lane, Session], spent: dict[Lane, list[float]]) -> None:
+    """Whoever is far behind keeps the times it has and runs no more; the reference stays."""
+    medians = {lane: float(np.median(times[1:])) for lane, times in spent.items()}
+    fastest = min(medians.values())
+    for lane, median in medians.items():
+        if median > HOPELESS * fastest and lane != (Runtime.ONNX, DOOR_THREADS):
+            del lanes[lane]
 
 
 def _strays(answers: dict[Lane, Array]) -> list[Lane]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -35,7 +38,7 @@ class Runtime(StrEnum):
     ONNX = "onnxruntime"
     TFLITE = "tflite"
     XNNPACK = "tflite-xnnpack"
-    """TFLite with its delegate, which packs the weights again whenever the length changes."""
+    """TFLite with its delegate: other kernels, which pack the weights once more in memory."""
 
 
 @cache
@@ -93,14 +96,14 @@ class OnnxSession:
         return [np.asarray(result) for result in results]
 
 
-TFLITE_PACKAGES = ("tflite_runtime", "ai_edge_litert")
-"""The same interpreter under its two names: the first ends with Python 3.11, the second goes on."""
+TFLITE_PACKAGES = ("ai_edge_litert", "tflite_runtime")
+"""One interpreter under two names. The second ends with Python 3.11 and is slower; it serves without the first."""
 
 
 @cache
-def tflite_interpreter() -> Any:
+def tflite_interpreter(packages: tuple[str, ...] = TFLITE_PACKAGES) -> Any:
     """The module with TFLite's interpreter; raises SessionError where none is installed."""
-    for package in TFLITE_PACKAGES:
+    for package in packages:
         try:
             return importlib.import_module(f"{package}.interpreter")
         except ImportError:
@@ -111,21 +114,28 @@ def tflite_interpreter() -> Any:
 class TfliteSession:
     """A network in TFLite on the CPU. One input of varying length is resized to what it is given."""
 
-    def __init__(self, network: Path | bytes, threads: int = 1, xnnpack: bool = False) -> None:
+    def __init__(
+        self,
+        network: Path | bytes,
+        threads: int = 1,
+        xnnpack: bool = False,
+        packages: tuple[str, ...] = TFLITE_PACKAGES,
+    ) -> None:
         """`network` is a file or its bytes; raises SessionError when this runtime cannot open it.
 
         TFLite believes its file: one that was cut or altered may end the process. Give it verified ones only.
         """
-        module = tflite_interpreter()
+        module = tflite_interpreter(packages)
         kinds = module.OpResolverType
         kind = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         name = "the network" if isinstance(network, bytes) else network.name
         try:
             content = network if isinstance(network, bytes) else network.read_bytes()
-            self._interpreter = module.Interpreter(
-                model_content=content, num_threads=threads, experimental_op_resolver_type=kind
-            )
-            self._interpreter.allocate_tensors()
+            with _stderr_closed():
+                self._interpreter = module.Interpreter(
+                    model_content=content, num_threads=threads, experimental_op_resolver_type=kind
+                )
+                self._interpreter.allocate_tensors()
             self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
             self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
         except Exception as err:  # the runtime raises its own undocumented types
@@ -156,6 +166,19 @@ class TfliteSession:
                 self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape, strict=True)
             self._interpreter.allocate_tensors()
             self._shapes = shapes
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """TFLite announces its delegate to whoever reads stderr, and has no switch for it."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def open_session(network: Path | bytes, runtime: Runtime, threads: int = 1) -> Session:

@@ -76,6 +76,22 @@ def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
             np.testing.assert_allclose(answer, answers[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("package", sessions.TFLITE_PACKAGES)
+def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) -> None:
+    bundle = twins(tmp_path / "models")
+    given = noise(33)
+    exact = OnnxSession(bundle.path("spoof")).run(given)[0]
+    for xnnpack in (False, True):
+        session = TfliteSession(pick.twin(bundle, "spoof"), 1, xnnpack, (package,))
+        np.testing.assert_allclose(session.run(given)[0], exact, rtol=1e-5, atol=1e-6)
+
+
+def test_opening_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    TfliteSession(pick.twin(twins(tmp_path / "models"), "spoof"), xnnpack=True)
+    os.write(2, b"and stderr works again")
+    assert capfd.readouterr().err == "and stderr works again"
+
+
 def test_what_was_picked_comes_back_and_nothing_picked_means_onnx(tmp_path: Path) -> None:
     bundle = twins(tmp_path / "models")
     assert pick.read(bundle.directory, bundle).runtime("spoof") is Runtime.ONNX
@@ -109,7 +125,9 @@ def test_a_damaged_pick_is_told_and_costs_only_speed(tmp_path: Path, content: by
 
 def test_without_a_tflite_runtime_onnx_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = twins(tmp_path / "models")
-    monkeypatch.setattr(sessions, "TFLITE_PACKAGES", ("no_such_runtime",))
+    # None in sys.modules is how Python is told that a package cannot be imported.
+    for package in sessions.TFLITE_PACKAGES:
+        monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
     sessions.tflite_interpreter.cache_clear()
     told: list[str] = []
     try:
