@@ -184,12 +184,12 @@ def pick(directory: Path | None, as_json: bool) -> None:
         click.echo("no network has a TFLite twin: ostiary models build --only spoof-tflite")
     for role, timings in found.timings.items():
         table = Table(title=f"{role}: {found.runtime(role)}")
-        for column in ("runtime", "threads", "median ms", "half of them between"):
+        for column in ("runtime", "threads", "median ms", "half of them between", "processor ms"):
             table.add_column(column, justify="left" if column == "runtime" else "right")
         for name, timing in timings.items():
             runtime, _, threads = name.partition("/")
             spread = f"{timing.low_ms:.1f} and {timing.high_ms:.1f}"
-            table.add_row(runtime, threads, f"{timing.median_ms:.1f}", spread)
+            table.add_row(runtime, threads, f"{timing.median_ms:.1f}", spread, f"{timing.cpu_ms:.1f}")
         Console().print(table)
 
 

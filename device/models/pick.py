@@ -33,11 +33,13 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one network in one runtime: the median, and between which values half of them lay."""
+    """One network in one runtime: how long it took, between which values half of the rounds lay, and how much
+    processor time that was."""
 
     median_ms: float
     low_ms: float
     high_ms: float
+    cpu_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Pick:
 
     def to_bytes(self) -> bytes:
         timings = {
-            role: {name: [t.median_ms, t.low_ms, t.high_ms] for name, t in found.items()}
+            role: {name: [t.median_ms, t.low_ms, t.high_ms, t.cpu_ms] for name, t in found.items()}
             for role, found in self.timings.items()
         }
         document = {

@@ -24,10 +24,10 @@ SECONDS = (3.5, 4.5)
 ROUNDS = 15
 HEATS = 3
 HOPELESS = 4.0
-"""After so many rounds, whoever takes so many times as long as the fastest is out: it costs everybody time."""
+"""After so many rounds, whoever takes so many times as long as the fastest is out: it only costs time."""
 THREADS = (1, 2)
 DOOR_THREADS = 1
-"""At the door these networks run beside the transcriber: what counts is how fast they are on one core."""
+"""At the door these networks run beside the transcriber: what counts is how much of one core they take."""
 MAX_STRAY = 0.1
 """Relative distance between two runtimes' outputs on noise, where they differ most; beyond, one is broken."""
 
@@ -54,7 +54,8 @@ def race(
         found = _timed(lanes, inputs, notify)
         tick((number + 1) / len(roles))
         timings[role] = {f"{runtime}/{threads}": t for (runtime, threads), t in found.items()}
-        at_door = {runtime: t.median_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
+        # Processor time: what else the machine does right now must not choose.
+        at_door = {runtime: t.cpu_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
         runtimes[role] = min(at_door, key=lambda runtime: at_door[runtime])
     return Pick(machine(), identity(bundle), runtimes, timings)
 
@@ -90,14 +91,16 @@ def _timed(
     notify: Notify,
 ) -> dict[Lane, Timing]:
     spent: dict[Lane, list[float]] = {lane: [] for lane in lanes}
+    worked: dict[Lane, list[float]] = {lane: [] for lane in lanes}
     for number, one in enumerate(inputs):
         first = number % len(lanes)
         order = [*lanes][first:] + [*lanes][:first]
         answers: dict[Lane, Array] = {}
         for lane in order:
-            started = time.perf_counter()
+            started, worked_s = time.perf_counter(), time.process_time()
             answers[lane] = lanes[lane].run(one)[0]
             spent[lane].append((time.perf_counter() - started) * 1e3)
+            worked[lane].append((time.process_time() - worked_s) * 1e3)
         for lane in _strays(answers):
             notify(f"{lane[0]} answers differently on this machine and is left out")
             for broken in [other for other in lanes if other[0] is lane[0]]:
@@ -105,7 +108,7 @@ def _timed(
         if number == HEATS:
             _drop_hopeless(lanes, spent)
     # The first round warms up.
-    return {lane: Timing(*_quartiles(times[1:])) for lane, times in spent.items()}
+    return {lane: _timing(times[1:], worked[lane][1:]) for lane, times in spent.items()}
 
 
 def _drop_hopeless(lanes: dict[Lane, Session], spent: dict[Lane, list[float]]) -> None:
@@ -128,6 +131,7 @@ def _strays(answers: dict[Lane, Array]) -> list[Lane]:
     ]
 
 
-def _quartiles(times: list[float]) -> tuple[float, float, float]:
-    low, median, high = np.percentile(times, [25.0, 50.0, 75.0])
-    return round(float(median), 2), round(float(low), 2), round(float(high), 2)
+def _timing(spent: list[float], worked: list[float]) -> Timing:
+    low, median, high = np.percentile(spent, [25.0, 50.0, 75.0])
+    figures = (median, low, high, float(np.median(worked)))
+    return Timing(*(round(float(figure), 2) for figure in figures))

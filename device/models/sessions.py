@@ -97,7 +97,7 @@ class OnnxSession:
 
 
 TFLITE_PACKAGES = ("ai_edge_litert", "tflite_runtime")
-"""One interpreter under two names. The second ends with Python 3.11 and is slower; it serves without the first."""
+"""One interpreter under two names. The second ends with Python 3.11 and is slower; to fall back on."""
 
 
 @cache
@@ -173,7 +173,7 @@ def _stderr_closed() -> Iterator[None]:
     """TFLite announces its delegate to whoever reads stderr, and has no switch for it."""
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
