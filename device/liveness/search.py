@@ -79,11 +79,12 @@ class Index:
             table[kept : self._used] = 0
         self._used = kept
 
-    def search(self, heard: Fingerprint) -> Match:
-        """How well `heard` fits what is remembered."""
+    def search(self, heard: Fingerprint, *, without: int | None = None) -> Match:
+        """How well `heard` fits what is remembered, leaving out the utterance `without`."""
         if not self._used:
             return NO_MATCH
-        lines = [best_line(self._packed[rows], heard.asked) for rows in self._candidates(heard.asked)]
+        near = [rows for rows in self._candidates(heard.asked) if self._owner[rows.start] != without]
+        lines = [best_line(self._packed[rows], heard.asked) for rows in near]
         covered = np.zeros(len(heard.asked), dtype=bool)
         sources = 0
         for line in sorted(lines, key=lambda found: -found.score):

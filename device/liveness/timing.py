@@ -52,7 +52,7 @@ def timing(to_speech_s: float, phrase: str, speech_s: float) -> Timing | None:
     """The timing of one attempt, or None when it is no human's."""
     letters = sum(character.isalnum() for character in phrase)
     try:
-        return Timing(max(0.02, to_speech_s), letters / speech_s)
+        return Timing(max(to_speech_s, 0.02), letters / speech_s)
     except (ValueError, ZeroDivisionError):
         return None
 
