@@ -46,8 +46,8 @@ from device.wordlists import duress_words
 from tests.device.door_world import evidence, mac
 from tests.device.unit_process import At, KilledError, UnitProcess
 
-HISTORIES = int(os.environ.get("OSTIARY_HISTORIES", "600"))
 DURESS_WORD = duress_words()[0]
+HISTORIES = int(os.environ.get("OSTIARY_HISTORIES", "300"))
 MEMORY = Path("/dev/shm")  # histories are about order, not about the speed of this machine's disk
 
 RULES = parse_rules(f"""
@@ -84,8 +84,8 @@ roles = ["nurse"]
 """)
 WITNESS = Witness(1, 0.0, b"k" * 32, "software", f"rules-{RULES.version}")
 DOORS = st.sampled_from(sorted(RULES.doors))
-PEOPLE = st.sampled_from(["anna", "bruno", "badge-1", ""])
-SCORES = st.sampled_from([-8.0, 2.5, 6.0, float("nan")])
+PEOPLE = st.sampled_from(["anna", "anna", "bruno", "bruno", "badge-1", ""])
+SCORES = st.sampled_from([-8.0, 2.5, 6.0, 6.0, 6.0, 6.0])
 PAUSES = st.sampled_from([0.0, 0.0, 1.0, 19.0, 31.0, 61.0, 121.0])
 SAID = st.sampled_from(["", DURESS_WORD, f"PHRASE {DURESS_WORD}"])
 """What else was heard; PHRASE stands for the phrase that was shown."""
@@ -99,8 +99,10 @@ FOUND = st.none() | st.builds(
 HEARD = st.one_of(
     st.just(evidence()),
     st.just(evidence(voice=-8.0)),
-    st.builds(evidence, SCORES, st.none() | SCORES, SCORES, SAID),
-    st.just(JudgeError("a model is gone")),
+    st.just(evidence(phrase=-8.0, transcript=f"PHRASE {DURESS_WORD}")),
+    st.builds(evidence, SCORES, SCORES, SCORES, SAID),
+    st.builds(evidence, SCORES, SCORES, SCORES, SAID),
+    st.sampled_from([evidence(voice=None), evidence(live=float("nan")), JudgeError("a model is gone")]),
 )
 Draw = Callable[[Any], Any]
 JUDGED = {
@@ -156,6 +158,13 @@ class UnitHistory(RuleBasedStateMachine):
                 self.answer(challenge, heard, door, uid)
             self.world.later(pause_s)
 
+    @rule(door=DOORS, uid=PEOPLE, times=st.integers(2, 9), heard=HEARD, pause_s=PAUSES)
+    def try_the_same_again_and_again(
+        self, door: str, uid: str, times: int, heard: Evidence, pause_s: float
+    ) -> None:
+        """Somebody who does not give up."""
+        self.try_often(door, uid, [(heard, pause_s)] * times)
+
     @rule(first=PEOPLE, second=PEOPLE, pause_s=PAUSES)
     def come_as_two(self, first: str, second: str, pause_s: float) -> None:
         """The door for two: whoever they are, and whether the second comes in time or not."""
@@ -173,6 +182,7 @@ class UnitHistory(RuleBasedStateMachine):
             self.it_was_killed()
             return None
         if isinstance(greeting, Decision):
+            TALLY[f"greeted with {greeting.outcome}"] += 1
             assert not greeting.opens
             return None
         assert greeting.phrase not in self.phrases[-60:], "a phrase was shown again within the horizon"

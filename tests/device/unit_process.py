@@ -7,6 +7,7 @@ it is what survives a kill: the files, and a counter in shared memory that stand
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import signal
@@ -113,6 +114,7 @@ class UnitProcess:
     def start(self) -> None:
         """Raises HistoryRollbackError when the unit refuses to start on this file."""
         ours, theirs = Pipe()
+        gc.freeze()  # a collection in the child would touch, and so copy, every page of the parent
         self._pid = os.fork()
         if not self._pid:
             ours.close()
@@ -160,6 +162,7 @@ def _live(
     folder: Path, rules: Rules, counter: SharedCounter, pipe: Connection, monotonic_s: float
 ) -> NoReturn:
     """The child: serve until killed."""
+    gc.disable()
     death: list[tuple[int, At]] = []
 
     def reached(at: At) -> None:
