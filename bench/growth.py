@@ -46,7 +46,7 @@ def measured(
     dice: random.Random,
     rounds: int = ROUNDS,
 ) -> dict[str, float]:
-    """CPU and wall microseconds per event: the median of `rounds` rounds of one batch per unit, and the least.
+    """CPU and wall microseconds per event: the median of `rounds` rounds of a batch per unit, and the least.
 
     On a machine that others use too the least is nearest to what the work itself costs.
     """
