@@ -1,21 +1,23 @@
 """Measures how reliably the unit's transcriber hears each candidate word, and writes hearing.tsv.
 
-    python -m quantize.vocabulary.hearing_test --model words.bin [--manifest M.tsv --root DIR]
+    python -m quantize.vocabulary.hearing_test [--manifest M.tsv --root DIR]
 
-Every word is spoken once by each synthetic voice (nine of Debian's flite and espeak-ng, unless others are
+Every word is spoken once by each synthetic voice (Debian's flite, espeak-ng and festival, unless others are
 named), inside phrases of five like those of a door, with other neighbours each time. With a manifest, real
-utterances that contain candidates are counted too. The order is fixed by a seed, so the same model gives the
-same table.
+utterances that contain candidates are counted too. The table has a column for each voice, and voices that are
+not named keep theirs, so a long test may be run in parts. The order is fixed by the voice's name: the same
+model gives the same table.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import random
 import subprocess
+import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,39 +27,39 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from device.models import shelf
 from device.models.transcriber import Transcriber
 from device.phrase import normalise
+from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.vocabulary.select_words import HERE, candidates
+from quantize.vocabulary.select_words import HERE, NOT_VOICES, candidates
 
 RATE_HZ = 16_000
 PHRASE_WORDS = 5
 FLITE = ("slt", "rms", "awb", "kal16")
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb-x-rp+m3")
+FESTIVAL = ("ked_diphone",)
 Wave = npt.NDArray[np.float32]
 
 
 def speak(voice: str, text: str) -> Wave:
     """`text` by one of the voices, 16 kHz. Raises QuantizeError when the synthesiser is missing."""
-    if voice in FLITE:
-        command = ["flite", "-voice", voice, "-o", "/dev/stdout", "-t", text]
-    else:
-        command = ["espeak-ng", "-v", voice, "-s", "140", "--stdout", text]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as err:
-        raise QuantizeError(f"{command[0]} is needed; apt-get install flite espeak-ng ({err})") from err
-    return _read(io.BytesIO(_with_true_length(done.stdout)))
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        command = ["espeak-ng", "-v", voice, "-s", "140", "-w", file.name, text]
+        if voice in FLITE:
+            command = ["flite", "-voice", voice, "-o", file.name, "-t", text]
+        elif voice in FESTIVAL:
+            command = ["text2wave", "-eval", f"(voice_{voice})", "-o", file.name]
+        try:
+            subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as err:
+            raise QuantizeError(
+                f"{command[0]} is needed; apt-get install flite espeak-ng festival festvox-kdlpc16k ({err})"
+            ) from err
+        return _read(Path(file.name))
 
 
-def _with_true_length(wav: bytes) -> bytes:
-    """A WAV written to a pipe states no length; put the real ones into its header."""
-    data_at = wav.index(b"data") + 8
-    sizes = (len(wav) - 8).to_bytes(4, "little"), (len(wav) - data_at).to_bytes(4, "little")
-    return wav[:4] + sizes[0] + wav[8 : data_at - 4] + sizes[1] + wav[data_at:]
-
-
-def _read(source: io.BytesIO | Path) -> Wave:
+def _read(source: Path) -> Wave:
     samples, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
     mono: Wave = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ).astype(np.float32)
     return mono
@@ -80,46 +82,76 @@ def heard_words(transcript: str) -> set[str]:
 
 @click.command()
 @click.option(
-    "--model", type=click.Path(exists=True, path_type=Path), required=True, help="whisper.cpp file."
+    "--models", type=click.Path(exists=True, path_type=Path), default=models_dir(), help="The built bundle."
 )
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), help="Real speech with texts.")
 @click.option(
     "--root", type=click.Path(exists=True, path_type=Path), help="Where the manifest's paths begin."
 )
-@click.option("--voices", default=",".join(FLITE + ESPEAK), show_default=True, help="Separated by commas.")
+@click.option(
+    "--voices", default=",".join(FLITE + ESPEAK + FESTIVAL), show_default=True, help="Separated by commas."
+)
 @click.option("--threads", default=2, show_default=True)
-def main(model: Path, manifest: Path | None, root: Path | None, voices: str, threads: int) -> None:
+def main(models: Path, manifest: Path | None, root: Path | None, voices: str, threads: int) -> None:
     """Write hearing.tsv beside this script."""
     words = candidates()
-    spoken: Counter[str] = Counter()
-    heard: Counter[str] = Counter()
-    real_spoken: Counter[str] = Counter()
-    real_heard: Counter[str] = Counter()
-    transcriber = Transcriber(model, threads=threads)
-    rounds = [(voice, said) for seed, voice in enumerate(voices.split(",")) for said in phrases(words, seed)]
+    transcriber = Transcriber.open(shelf.active(models), threads=threads)
+    table = load_table(HERE / "hearing.tsv", words)
+    chosen = [voice for voice in voices.split(",") if voice]
+    rounds = [(voice, said) for voice in chosen for said in phrases(words, zlib.crc32(voice.encode()))]
+    for voice in chosen:
+        for word in words:
+            table[word][voice] = 0
     with click.progressbar(rounds, label="listening", item_show_func=_shown) as bar:
         for voice, said in bar:
-            text = " ".join(said)
-            _, transcript = transcriber.clues(speak(voice, ", ".join(said)), text)
-            spoken.update(said)
-            heard.update(set(said) & heard_words(transcript))
+            _, transcript = transcriber.clues(speak(voice, ", ".join(said)), " ".join(said))
+            for word in set(said) & heard_words(transcript):
+                table[word][voice] = 1
     if manifest is not None and root is not None:
-        for path, text in _real(manifest):
-            said_here = set(normalise(text)) & set(words)
-            if said_here:
-                _, transcript = transcriber.clues(_read(root / path), text)
-                real_spoken.update(said_here)
-                real_heard.update(said_here & heard_words(transcript))
-    with (HERE / "hearing.tsv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(["word", "spoken", "heard", "real_spoken", "real_heard"])
-        for word in words:
-            table.writerow([word, spoken[word], heard[word], real_spoken[word], real_heard[word]])
-    click.echo(f"heard {heard.total() / spoken.total():.1%} of {spoken.total()} synthetic words")
-    if real_spoken:
+        _listen_to_people(transcriber, manifest, root, table)
+    _write_table(HERE / "hearing.tsv", table)
+    for voice in chosen:
         click.echo(
-            f"heard {real_heard.total() / real_spoken.total():.1%} of {real_spoken.total()} real words"
+            f"{voice}: heard {sum(table[word][voice] for word in words) / len(words):.1%} of {len(words)}"
         )
+
+
+Table = dict[str, dict[str, int]]
+"""A row for each word: 1 or 0 for each voice, and how often people said it and were heard."""
+
+
+def load_table(path: Path, words: list[str]) -> Table:
+    """What was measured before about `words`; a row of zeros for real speech where nothing was."""
+    table: Table = {word: {"real_spoken": 0, "real_heard": 0} for word in words}
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                if row["word"] in table:
+                    table[row["word"]] = {name: int(row[name]) for name in row if name != "word"}
+    return table
+
+
+def _write_table(path: Path, table: Mapping[str, Mapping[str, int]]) -> None:
+    voices = sorted({name for row in table.values() for name in row} - set(NOT_VOICES))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["word", "real_spoken", "real_heard", *voices])
+        for word, row in table.items():
+            writer.writerow([word, row["real_spoken"], row["real_heard"], *(row[voice] for voice in voices)])
+
+
+def _listen_to_people(transcriber: Transcriber, manifest: Path, root: Path, table: Table) -> None:
+    spoken: Counter[str] = Counter()
+    heard: Counter[str] = Counter()
+    for path, text in _real(manifest):
+        if said := set(normalise(text)) & set(table):
+            _, transcript = transcriber.clues(_read(root / path), text)
+            spoken.update(said)
+            heard.update(said & heard_words(transcript))
+    for word, row in table.items():
+        row["real_spoken"], row["real_heard"] = spoken[word], heard[word]
+    if spoken:
+        click.echo(f"people: heard {heard.total() / spoken.total():.1%} of {spoken.total()}")
 
 
 def _shown(item: tuple[str, tuple[str, ...]] | None) -> str:
