@@ -37,7 +37,7 @@ def api() -> None:
 @click.option("--plain-http", is_flag=True, help="Without TLS: on a laptop's loopback address alone.")
 @click.option("--config", type=CONFIG, help="Settings file.")
 def serve(host: str | None, port: int | None, plain_http: bool, config: Path | None) -> None:
-    r"""Serve the facade beside the door process until SIGTERM or Ctrl-C.
+    """Serve the facade beside the door process until SIGTERM or Ctrl-C.
 
     `[api] certificate`, `key` and `client_ca` set up mutual TLS.
 
@@ -77,7 +77,7 @@ def token(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Issue a short-lived token. It ends by itself, or when `ostiary api recall` takes it back.
+    """Issue a short-lived token. It ends by itself, or when `ostiary api recall` takes it back.
 
     The unit keeps its number, never the token.
 
@@ -105,7 +105,7 @@ def token(
 @api.command()
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def tokens(as_json: bool) -> None:
-    r"""List the tokens that have not expired, and which of them were recalled.
+    """List the tokens that have not expired, and which of them were recalled.
 
     \b
     Example: ostiary api tokens
@@ -129,7 +129,7 @@ def tokens(as_json: bool) -> None:
 @click.option("--client", default="", metavar="NAME", help="All of this caller's.")
 @click.option("--all", "everything", is_flag=True, help="Every token there is.")
 def recall(token_id: str, client: str, everything: bool) -> None:
-    r"""Take tokens back before they end: one by its number, or all of a caller's. It counts at once.
+    """Take tokens back before they end: one by its number, or all of a caller's. It counts at once.
 
     Exit code 1 when there was none to take back.
 
@@ -155,7 +155,7 @@ def _thumbprint(path: Path) -> str:
 
 @api.command()
 def openapi() -> None:
-    r"""Print the OpenAPI 3.1 document.
+    """Print the OpenAPI 3.1 document.
 
     \b
     Example: ostiary api openapi > openapi.json
