@@ -6,35 +6,22 @@ simulation. Killing it at any instruction loses nothing: everything that matters
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.backoff import Backoff
-from sync.errors import MalformedError, SyncError
-from sync.events import Signer, UnitId, version_text
+from sync.errors import SyncError
+from sync.events import Signer, UnitId
 from sync.heads import Head
+from sync.health import Facts, check_facts, write_health
 from sync.messages import BatchMessage, open_receipt
 from sync.metrics import Figures
 from sync.mqtt import Link, Message
 from sync.outbox import Batch, OutboxStatus
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
-from sync.vocabulary import KEYSTORES
-
-FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
-FACT_WORDS = KEYSTORES | {"production", "laptop"}
-
-
-def check_facts(facts: Mapping[str, str | int | bool]) -> None:
-    """A health message has no free text either. Raises MalformedError."""
-    for name, value in facts.items():
-        if name not in FACTS:
-            raise MalformedError("a health message has a fact that is not on the list")
-        if isinstance(value, str) and value not in FACT_WORDS:
-            version_text(value)
 
 
 class Log(Protocol):
@@ -95,7 +82,7 @@ class Agent:
     now_s: Callable[[], float]
     time_ms: Callable[[], int]
     settings: AgentSettings = field(default_factory=AgentSettings)
-    facts: Callable[[], Mapping[str, str | int | bool]] = dict
+    facts: Callable[[], Facts] = dict
     """Versions and the like as they are now, for the health message."""
     desk: Desk | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
@@ -158,10 +145,7 @@ class Agent:
     def health(self, state: str) -> bytes:
         """What the dashboard shows of this unit between events: numbers, versions, no people."""
         status = self.log.status()
-        facts = dict(self.facts())
-        check_facts(facts)
-        report = {
-            "state": state,
+        numbers = {
             "time_ms": self.time_ms(),
             "sequence": status.sequence,
             "pending": status.pending,
@@ -171,9 +155,8 @@ class Agent:
             "refused": self.counts.refused,
             "messages_refused": self.counts.messages_refused,
             "commands": self.counts.commands,
-            "facts": facts,
         }
-        return json.dumps(report, sort_keys=True).encode()
+        return write_health(state, numbers, self.facts())
 
     def figures(self) -> Figures:
         """Metrics: what was counted since the start, and how the log stands."""

@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sync.agent import FACTS, check_facts
 from sync.command_line import AS_JSON, DATABASE, FILE, wall_ms
 from sync.commands import ACTIONS, MAX_LIFE_MS
 from sync.errors import SyncError
 from sync.events import unit_id
+from sync.health import FACTS, check_facts
 from sync.keys import FileSigner
 from sync.registry import commands
 from sync.registry.store import Store

@@ -113,25 +113,32 @@ class Ingest:
 
     def results(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
         """Keep what units answered to commands. Raises StoreError: call again, an answer counts once."""
-        refused = _Round()
+        refused: Counter[tuple[str, str]] = Counter()
         for unit, payload in messages:
             key = self._key(unit)
             try:
                 if key is None:
                     raise ProofError("unknown unit")
                 result = open_result(payload, key, unit)
-                if not commands.answered(self._store, result, payload, self._now_ms()) and not commands.known(
-                    self._store, result
-                ):
+                fresh = commands.answered(self._store, result, payload, self._now_ms())
+                if not fresh and not commands.known(self._store, result):
                     raise ProofError("answers no command")
             except MalformedError:
-                refused.refusals["malformed result", unit if key else ""] += 1
+                refused["malformed result", unit if key else ""] += 1
             except ProofError:
-                refused.refusals["foreign result", unit if key else ""] += 1
-        if refused.refusals:
-            with self._store.transaction() as db:
-                self._store.count_refusals(db, dict(refused.refusals), self._now_ms())
-            self._count((), refused)
+                refused["foreign result", unit if key else ""] += 1
+        if refused:
+            self.refuse(refused)
+
+    def refuse(self, counted: Counter[tuple[str, str]]) -> None:
+        """Count and show what was refused: (reason, unit or '') -> how often. Raises StoreError."""
+        known = {(reason, unit if self._key(UnitId(unit)) else ""): 0 for reason, unit in counted}
+        for (reason, unit), times in counted.items():
+            known[reason, unit if (reason, unit) in known else ""] += times
+        with self._store.transaction() as db:
+            self._store.count_refusals(db, known, self._now_ms())
+        for (reason, _), times in known.items():
+            self.counts.refused[reason] += times
 
     def _check(self, topic: str, payload: bytes, done: _Round) -> CheckedBatch | None:
         claimed = ""

@@ -10,13 +10,14 @@ import json
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
+from sync.health import read_health
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
@@ -27,7 +28,6 @@ from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, 
 log = logging.getLogger(__name__)
 
 SHARE = "registry"
-MAX_HEALTH_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +133,20 @@ class Worker:
         batches: list[tuple[str, bytes]] = []
         health: dict[UnitId, str] = {}
         results: list[tuple[UnitId, bytes]] = []
+        refused: Counter[tuple[str, str]] = Counter()
         for message in self._held:
             try:
                 unit, channel = unit_of(message.topic)
             except MalformedError:
+                refused["malformed topic", ""] += 1
                 continue
             if channel == EVENTS:
                 batches.append((message.topic, message.payload))
             elif channel == HEALTH:
-                self._note_health(unit, message.payload, health)
+                try:
+                    health[unit] = json.dumps(read_health(message.payload), sort_keys=True)
+                except MalformedError:
+                    refused["malformed health", unit] += 1
             elif channel == RESULTS:
                 results.append((unit, message.payload))
         if results:
@@ -151,20 +156,12 @@ class Worker:
         receipts = self._ingest.process(batches)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
+        if refused:
+            self._ingest.refuse(refused)
         for message in self._held:
             self._link.done(message)
         self._held.clear()
         self._backoff.reset()
-
-    def _note_health(self, unit: UnitId, payload: bytes, health: dict[UnitId, str]) -> None:
-        try:
-            report = json.loads(payload) if len(payload) <= MAX_HEALTH_BYTES else None
-        except (ValueError, RecursionError):
-            report = None
-        if isinstance(report, dict):
-            health[unit] = json.dumps(report, sort_keys=True)
-        else:
-            self._ingest.counts.refused["malformed health"] += 1
 
     def _pause(self, stop: threading.Event) -> None:
         """Wait, but keep the connection alive."""

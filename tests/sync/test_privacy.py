@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import random
 import uuid
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from sync.agent import Agent, AgentSettings, check_facts
+from sync.agent import Agent, AgentSettings
 from sync.errors import MalformedError, SyncError
 from sync.events import AuditEvent, pseudonym
+from sync.health import check_facts, read_health
 from sync.outbox import Outbox, OutboxLimits
 from tests.sync.parts import DOORS, TENANT_KEY, UNIT, Clock, SoftwareSigner, event
 from tests.sync.test_agent import REGISTRY, FakeLink
@@ -95,6 +97,18 @@ def test_a_health_message_takes_no_name_either(name: str) -> None:
     for facts in ({"software": name}, {name: "1.0"}, {"models": f"{name} 1"}):
         with pytest.raises(MalformedError):
             check_facts(facts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_registry_keeps_no_name_of_a_unit_that_says_one(name: str) -> None:
+    told = {"state": "online", "note": name, name: 1, "facts": {name: name, "policy": "rules-1"}}
+    assert read_health(json.dumps(told).encode()) == {"state": "online", "facts": {"policy": "rules-1"}}
+    for wrong in ({"state": name}, {"state": "online", "pending": name}, {"state": "online", "facts": name}):
+        with pytest.raises(MalformedError):
+            read_health(json.dumps(wrong).encode())
+    if name != name.lower() or " " in name:
+        with pytest.raises(MalformedError):
+            read_health(json.dumps({"state": "online", "facts": {"software": name}}).encode())
 
 
 @pytest.mark.parametrize("name", ["Maria Rossi", "李雷", "../..", "a/b/c", "#", "+/+", ""])

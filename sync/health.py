@@ -1,0 +1,75 @@
+"""The health message: numbers and versions that a unit tells of itself, checked at both ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sync.errors import MalformedError
+from sync.events import MAX_TIME_MS, version_text
+from sync.vocabulary import KEYSTORES
+
+MAX_HEALTH_BYTES = 4096
+STATES = frozenset({"online", "stopped", "offline"})
+NUMBERS = (
+    "time_ms",
+    "sequence",
+    "pending",
+    "oldest_ms",
+    "overflow",
+    "resends",
+    "refused",
+    "messages_refused",
+    "commands",
+)
+FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
+FACT_WORDS = KEYSTORES | {"production", "laptop"}
+
+Facts = Mapping[str, str | int | bool]
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """A health message has no free text either. Raises MalformedError."""
+    for name, value in facts.items():
+        if name not in FACTS:
+            raise MalformedError("a health message has a fact that is not on the list")
+        if isinstance(value, str):
+            if value not in FACT_WORDS:
+                version_text(value)
+        elif type(value) not in (bool, int) or abs(value) > MAX_TIME_MS:
+            raise MalformedError("a fact is a version, a number, or true or false")
+
+
+def write_health(state: str, numbers: Mapping[str, int | None], facts: Facts) -> bytes:
+    """The message. Raises MalformedError for facts that must not leave the unit."""
+    check_facts(facts)
+    return json.dumps({"state": state, **numbers, "facts": dict(facts)}, sort_keys=True).encode()
+
+
+def read_health(payload: bytes) -> dict[str, Any]:
+    """What a unit said, and nothing else: unknown entries of a newer unit are left out.
+
+    Raises MalformedError.
+    """
+    if len(payload) > MAX_HEALTH_BYTES:
+        raise MalformedError("an oversized health message")
+    try:
+        report = json.loads(payload)
+    except (ValueError, RecursionError) as err:
+        raise MalformedError("a health message is not JSON") from err
+    if not isinstance(report, dict) or report.get("state") not in STATES:
+        raise MalformedError("a health message of an unknown form")
+    told: dict[str, Any] = {"state": report["state"]}
+    for name in NUMBERS:
+        value = report.get(name)
+        if value is not None and (type(value) is not int or not 0 <= value <= MAX_TIME_MS):
+            raise MalformedError("a health message has a mistyped number")
+        if name in report:
+            told[name] = value
+    facts = report.get("facts", {})
+    if not isinstance(facts, dict):
+        raise MalformedError("a health message has mistyped facts")
+    told["facts"] = {name: value for name, value in facts.items() if name in FACTS}
+    check_facts(told["facts"])
+    return told
