@@ -35,7 +35,7 @@ from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import Rules, default_rules, load_rules
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
-from device.voices import alike, gallery, is_enrolled, voiceprint
+from device.voices import GalleryCache, alike, is_enrolled, voiceprint
 from sync.outbox import Outbox
 
 RULES_FILE = "rules.toml"
@@ -65,6 +65,7 @@ class Unit:
     witness: Witness
     clock: Clock
     recollection: Recollection
+    voices: GalleryCache
 
     def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
         """Write the event of a decision; it is on the disk when this returns."""
@@ -109,14 +110,14 @@ def run(
     stop: threading.Event,
 ) -> Iterator[Decision]:
     """Serve one door until the claims end or `stop` is set; yields each decision once it is carried out."""
+    if not unit.asks_for_claim(door_name):
+        unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)  # before anybody waits for it
     for claim in claims:
         uid = named(unit, claim, source, door_name, display, stop)
         more = True
         while more and not stop.is_set():
             decision, evidence = attempt(unit, uid, source, door_name, display, stop)
-            unit.log.append(
-                unit.witness.of(decision, evidence, unit.clock())
-            )  # durable before the strike moves
+            unit.record(decision, evidence)  # durable before the strike moves
             door.obey(decision)
             display.tell(decision)
             yield decision
@@ -181,8 +182,7 @@ def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
         with voiceprint(vault, uid, model) as vector:
             yield vector
     else:
-        with gallery(vault, unit.keeper.rules, door_name, model) as voices:
-            yield voices
+        yield unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)
 
 
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
@@ -238,7 +238,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
         witness = witness_of(store, rules, log.next_boot(), clock)
-        yield Unit(store, judge, ear, keeper, log, witness, clock, recollection)
+        voices = GalleryCache(store.vault, judge.speaker.version)
+        parts.callback(voices.close)
+        yield Unit(store, judge, ear, keeper, log, witness, clock, recollection, voices)
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""Who is it, out of N, when nobody was claimed: how long the search takes, and how often it is wrong.
+
+`python bench/identify.py time` searches among 100 to 10,000 voiceprints and opens 1,000 from a vault.
+`python bench/identify.py rates --data DIR` enrols half of the speakers of DIR/manifest.tsv (three recordings
+each) and lets everybody speak: the enrolled, who should be found, and the others, who should be nobody. The
+threshold is the door's own, raised by ln N; nothing is fitted here. Both print one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from device.audio import QualityError, load_utterance
+from device.gallery import Gallery
+from device.models import shelf
+from device.models.speaker import MIN_ENROLMENT, SpeakerModel
+from device.policy import Thresholds
+from device.rules import default_rules
+from device.rules.model import RiskClass
+from device.secure_store import StoreSettings, Template, open_store
+from device.settings import models_dir
+from device.voices import gallery
+from quantize.evaluate.manifest import read_manifest
+
+Vector = npt.NDArray[np.float32]
+SEARCHES = 200
+
+
+def units(count: int, seed: int) -> npt.NDArray[np.float32]:
+    rows = np.random.default_rng(seed).standard_normal((count, 192)).astype(np.float32)
+    normed: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normed
+
+
+def times(model: SpeakerModel) -> dict[str, object]:
+    """Milliseconds of one search, embedding not included, and of opening a gallery."""
+    found: dict[str, object] = {}
+    for count in (100, 1_000, 10_000):
+        voices = Gallery({str(n): row for n, row in enumerate(units(count, 1))})
+        spent_ms = []
+        for probe in units(SEARCHES, 2):
+            began = time.perf_counter()
+            voices.identify(probe, model.llr)
+            spent_ms.append((time.perf_counter() - began) * 1e3)
+        p50, p95, most = np.percentile(spent_ms, [50, 95, 100])
+        found[f"search among {count}, ms (p50, p95, most)"] = [round(float(x), 3) for x in (p50, p95, most)]
+    with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
+        settings = StoreSettings(profile="laptop", keystore="software")
+        with open_store(Path(folder) / "unit", settings, warn=lambda _: None) as store:
+            for number, row in enumerate(track(units(1_000, 3), "enrol", disable=not sys.stderr.isatty())):
+                store.vault.enrol(f"badge {number}", Template(model.version, row, 3))
+            began = time.perf_counter()
+            with gallery(store.vault, default_rules("door-1"), "door-1", model.version) as voices:
+                found[f"open {len(voices)} voiceprints, once a start, s"] = round(
+                    time.perf_counter() - began, 2
+                )
+    return found
+
+
+def rates(model: SpeakerModel, data: Path, most: int) -> dict[str, object]:
+    """Open-set identification on real voices. Half of the speakers are enrolled, the others are strangers."""
+    heard: dict[str, list[Vector]] = {}
+    recordings = [
+        r for r in read_manifest(data / "manifest.tsv", data) if r.label == "bonafide" and r.speaker
+    ]
+    for recording in track(recordings, "listen", disable=not sys.stderr.isatty()):
+        vectors = heard.setdefault(recording.speaker, [])
+        if recording.folder in ("an4", "so762") and len(vectors) < most:
+            try:
+                vectors.append(model.embed(load_utterance(data / recording.path).wave()))
+            except QualityError:
+                continue
+    speakers = sorted(name for name, vectors in heard.items() if len(vectors) > MIN_ENROLMENT)
+    order = np.random.default_rng(1).permutation(len(speakers))
+    enrolled = {speakers[n] for n in order[: len(speakers) // 2]}
+    voices = Gallery({name: model.template(heard[name][:MIN_ENROLMENT]) for name in sorted(enrolled)})
+    needed_llr, margin_llr = (
+        Thresholds().voice_llr + math.log(len(voices)),
+        RiskClass("x").identify_margin_llr,
+    )
+    refused, mistaken, accepted = [], [], []
+    for name in speakers:
+        missed = wrong = strange = 0
+        probes = heard[name][MIN_ENROLMENT:]
+        for probe in probes:
+            found = voices.identify(probe, model.llr)
+            if found is None:
+                continue
+            opens = found.llr >= needed_llr and found.llr - found.runner_up_llr >= margin_llr
+            missed += not (opens and found.uid == name)
+            wrong += opens and found.uid != name
+            strange += opens
+        if name in enrolled:
+            refused.append((missed, len(probes)))
+            mistaken.append((wrong, len(probes)))
+        else:
+            accepted.append((strange, len(probes)))
+    return {
+        "enrolled": len(voices),
+        "strangers": len(speakers) - len(voices),
+        "threshold, LLR": round(needed_llr, 2),
+        "margin, LLR": margin_llr,
+        "enrolled people refused or not found, %": share(refused),
+        "enrolled people taken for another, %": share(mistaken),
+        "strangers let in, %": share(accepted),
+    }
+
+
+def share(counts: list[tuple[int, int]]) -> list[object]:
+    """Percent, trials, and the 95 % interval over speakers (a bootstrap of 2,000)."""
+    table = np.array(counts)
+    dice = np.random.default_rng(1)
+    draws = table[dice.integers(0, len(table), (2_000, len(table)))].sum(axis=1)
+    low, high = np.percentile(100 * draws[:, 0] / draws[:, 1], [2.5, 97.5])
+    rate = 100 * table[:, 0].sum() / table[:, 1].sum()
+    return [round(float(rate), 2), int(table[:, 1].sum()), [round(float(low), 2), round(float(high), 2)]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("time", "rates"))
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--most", type=int, default=8, help="recordings of one speaker")
+    options = parser.parse_args()
+    model = SpeakerModel.open(shelf.active(models_dir(), print))
+    found = times(model) if options.what == "time" else rates(model, options.data, options.most)
+    machine = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
+    print(
+        json.dumps({**machine, "command": " ".join(["bench/identify.py", options.what]), **found}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()
