@@ -51,6 +51,27 @@ def decision_flips(before: npt.NDArray[Any], after: npt.NDArray[Any], at: float)
     return float(((before > at) != (after > at)).mean())
 
 
+def embedding_parity(
+    network: str, exact: npt.NDArray[Any], small: npt.NDArray[Any], at: float, least_cosine: float
+) -> dict[str, float]:
+    """Metrics of two sets of unit embeddings (pieces, size) of the same speech; raises ParityError.
+
+    Every pair of different pieces is a decision: the same voice when their cosine is above `at`.
+    """
+    cosines = (exact * small).sum(axis=1)
+    pairs = np.triu_indices(len(exact), 1)
+    before, after = (exact @ exact.T)[pairs], (small @ small.T)[pairs]
+    metrics = {
+        "parity_pieces": float(len(exact)),
+        "parity_cosine_min": float(cosines.min()),
+        "parity_cosine_mean": float(cosines.mean()),
+        "parity_pairs": float(len(before)),
+        "parity_score_drift_max": float(np.abs(before - after).max()),
+        FLIPS: decision_flips(before, after, at),
+    }
+    return demand(network, metrics, at_least={"parity_cosine_min": least_cosine})
+
+
 def pieces(clip: Clip) -> list[Wave]:
     """`clip` cut into pieces of PIECE_S; a shorter one is one piece."""
     size = PIECE_S * RATE_HZ

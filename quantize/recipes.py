@@ -122,6 +122,18 @@ def _spoof_twin(out: Path, kitchen: Kitchen) -> Made:
     return build_spoof_twin(kitchen.shelf["spoof"], card, out, kitchen.tick)
 
 
+def _resemblyzer(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.recurrent import build_resemblyzer
+
+    return build_resemblyzer(kitchen.source("resemblyzer"), out, kitchen.tick)
+
+
+def _segmentation(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.recurrent import build_segmentation
+
+    return build_segmentation(kitchen.source("pyannote-segmentation"), out, kitchen.tick)
+
+
 def _copy(given: Path, out: Path) -> None:
     if not given.is_file():
         raise QuantizeError(f"{given.name} is not in quantize/train/weights; restore it from version control")
@@ -150,6 +162,7 @@ def ports(values: Any) -> tuple[Port, ...]:
 
 LOWERING = ("quantize.twins", "quantize.parity", "quantize.tflite.lower", "quantize.tflite.layout",
             "quantize.tflite.writer")  # fmt: skip
+RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "quantize.graphs.builder")
 TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
 
 RECIPES: tuple[Recipe, ...] = (
@@ -216,6 +229,30 @@ RECIPES: tuple[Recipe, ...] = (
         code=(*LOWERING, "quantize.speaker", "device.models.features"),
         tools=TFLITE_TOOLS,
         after=("speaker",),
+        optional=True,
+    ),
+    Recipe(
+        role="resemblyzer",
+        file="resemblyzer.int8.onnx",
+        network="resemblyzer-int8",
+        task="speaker verification, 256-dimensional embeddings, a second opinion",
+        licence=source("resemblyzer").licence,
+        make=_resemblyzer,
+        sources=("resemblyzer",),
+        code=(*RECURRENT, "quantize.graphs.resemblyzer", "device.models.resemblyzer"),
+        tools=("onnx", "onnxruntime", "numpy"),
+        optional=True,
+    ),
+    Recipe(
+        role="segmentation",
+        file="segmentation.int8.onnx",
+        network="pyannote-segmentation-3.0-int8",
+        task="who speaks when, at most two of three at once",
+        licence=source("pyannote-segmentation").licence,
+        make=_segmentation,
+        sources=("pyannote-segmentation",),
+        code=(*RECURRENT, "quantize.graphs.pyannote"),
+        tools=("onnx", "onnxruntime", "numpy"),
         optional=True,
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from device.models.speaker import unit
 from quantize.checkpoint import read_tensors
 from quantize.graphs import campplus
 from quantize.int8 import quantise
-from quantize.parity import FLIPS, decision_flips, demand, pieces
+from quantize.parity import embedding_parity, pieces
 from quantize.recipes import Made, Tick, ports
 from quantize.speech import Clip, SpeechSet, parity_speech
 
@@ -54,24 +54,3 @@ def compare(
             found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
         embedded.append(np.stack(found))
     return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)
-
-
-def embedding_parity(
-    network: str, exact: Array, small: Array, at: float, least_cosine: float
-) -> dict[str, float]:
-    """Metrics of two sets of unit embeddings (pieces, size) of the same speech; raises ParityError.
-
-    Every pair of different pieces is a decision: the same voice when their cosine is above `at`.
-    """
-    cosines = (exact * small).sum(axis=1)
-    pairs = np.triu_indices(len(exact), 1)
-    before, after = (exact @ exact.T)[pairs], (small @ small.T)[pairs]
-    metrics = {
-        "parity_pieces": float(len(exact)),
-        "parity_cosine_min": float(cosines.min()),
-        "parity_cosine_mean": float(cosines.mean()),
-        "parity_pairs": float(len(before)),
-        "parity_score_drift_max": float(np.abs(before - after).max()),
-        FLIPS: decision_flips(before, after, at),
-    }
-    return demand(network, metrics, at_least={"parity_cosine_min": least_cosine})

@@ -7,13 +7,14 @@ from html import escape
 
 from quantize.evaluate.detection import Detection
 from quantize.evaluate.intervals import Estimate
-from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL
+from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TWIN_MODEL
 from quantize.evaluate.speaker import POOLED
 
 FEW_TRIALS = 20
 
 _NAMES = {
     PRODUCT_MODEL: "CAM++ INT8 (ours)",
+    TWIN_MODEL: "CAM++ INT8 in TFLite (ours)",
     FLOAT_MODEL: "CAM++ float",
     PEER_MODEL: "Resemblyzer",
     POOLED: "everyone",

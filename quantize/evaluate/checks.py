@@ -12,13 +12,15 @@ import numpy.typing as npt
 from device.judge import Wave
 from device.models import shelf
 from device.models.calibration import LLR_LIMIT, Calibration
-from device.models.sessions import OnnxSession
+from device.models.pick import twin
+from device.models.resemblyzer import ROLE as PEER_ROLE
+from device.models.resemblyzer import Resemblyzer
+from device.models.sessions import OnnxSession, TfliteSession
 from device.models.speaker import ROLE, SpeakerModel
 from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
 from quantize.evaluate.metrics import Array
-from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL
-from quantize.evaluate.resemblyzer import Resemblyzer
+from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TWIN_MODEL
 from quantize.evaluate.scoring import Embedder
 
 THREADS = 2
@@ -52,15 +54,23 @@ class SpeakerUnderTest:
 
 
 def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTest:
-    """The door's own model ("int8"), the float network it was made from, or Resemblyzer.
+    """The door's own model ("int8"), its TFLite twin, the float network both come from, or Resemblyzer.
 
-    The references are built from their pinned sources when `reference_dir` does not have them yet.
+    Resemblyzer is the bundle's, in INT8, where it has one, and the float network elsewhere. References are
+    built from their pinned sources when `reference_dir` does not have them yet.
     """
     bundle = shelf.active(models)
     calibration = bundle.calibration(ROLE)
     if name == PRODUCT_MODEL:
         model = SpeakerModel.open(bundle, threads=THREADS)
         return SpeakerUnderTest(model.version, model, calibration)
+    if name == TWIN_MODEL:
+        network = TfliteSession(twin(bundle, ROLE), THREADS, xnnpack=True)
+        model = SpeakerModel(network, calibration, f"{bundle.version(ROLE)} in TFLite")
+        return SpeakerUnderTest(model.version, model, calibration)
+    if name == PEER_MODEL and any(entry.role == PEER_ROLE for entry in bundle.manifest.files):
+        small = Resemblyzer.open(bundle, THREADS)
+        return SpeakerUnderTest(small.version, small, None)
     # Float networks are large and only auditors want them: nothing of theirs is loaded before.
     from quantize import reference
 
@@ -68,8 +78,7 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
     if name == FLOAT_MODEL:
         session = OnnxSession(built.campplus, THREADS)
         return SpeakerUnderTest("campplus-float", SpeakerModel(session, calibration, "float"), calibration)
-    network = OnnxSession(built.resemblyzer, THREADS)
-    peer = Resemblyzer(lambda mel: np.asarray(network.run({"mel": mel})[0], dtype=np.float32))
+    peer = Resemblyzer.of(OnnxSession(built.resemblyzer, THREADS), "resemblyzer-0.1.4-float")
     return SpeakerUnderTest(peer.version, peer, None)
 
 

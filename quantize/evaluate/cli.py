@@ -16,12 +16,19 @@ from quantize.errors import QuantizeError
 from quantize.evaluate import page
 from quantize.evaluate.machine import describe_machine
 from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, Provenance, Report
+from quantize.evaluate.report import (
+    FLOAT_MODEL,
+    PEER_MODEL,
+    PRODUCT_MODEL,
+    TWIN_MODEL,
+    Provenance,
+    Report,
+)
 from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 
 PARTS = ("speaker", "spoof", "phrase")
-SPEAKER_MODELS = (PRODUCT_MODEL, FLOAT_MODEL, PEER_MODEL)
+SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 
 
 @click.command(
@@ -85,7 +92,9 @@ def evaluate(
     """
     recordings = read_manifest(manifest, root)
     folder = models or models_dir()
-    chosen = set(SPEAKER_MODELS if "all" in speaker_model else speaker_model) | {PRODUCT_MODEL}
+    # The twin is an optional part of a bundle, so it is measured only when it is named.
+    every = {PRODUCT_MODEL, FLOAT_MODEL, PEER_MODEL} if "all" in speaker_model else set()
+    chosen = every | set(speaker_model) | {PRODUCT_MODEL}
     plan = Plan(
         parts=frozenset(only or PARTS),
         speaker_models=tuple(model for model in SPEAKER_MODELS if model in chosen),

@@ -14,6 +14,7 @@ from quantize.evaluate.spoof import SpoofResult, TandemResult
 
 SCHEMA = "ostiary.evaluation/1"
 PRODUCT_MODEL = "int8"
+TWIN_MODEL = "tflite"
 FLOAT_MODEL = "float"
 PEER_MODEL = "resemblyzer"
 

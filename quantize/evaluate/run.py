@@ -13,7 +13,7 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.phrase import PhraseResult, evaluate_phrase
-from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, Comparison, Provenance, Report
+from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, TWIN_MODEL, Comparison, Provenance, Report
 from quantize.evaluate.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
 from quantize.evaluate.speaker import (
     Matrix,
@@ -135,9 +135,9 @@ def _comparisons(
             if other.model == PRODUCT_MODEL or view not in other.views:
                 continue
             flips = None
-            if other.model == FLOAT_MODEL:
+            if other.model in (FLOAT_MODEL, TWIN_MODEL):
                 flips = decision_flips(
-                    matrices[PRODUCT_MODEL], matrices[FLOAT_MODEL], voice.score_at(threshold_llr), members
+                    matrices[PRODUCT_MODEL], matrices[other.model], voice.score_at(threshold_llr), members
                 )
             found.append(
                 Comparison(

@@ -1,4 +1,4 @@
-"""Resemblyzer's front end and slicing in numpy, so that its network can be compared without torch or librosa.
+"""Resemblyzer: a second opinion on whose voice it is, without torch or librosa.
 
 Follows the authors' 0.1.4 release (Apache-2.0): volume raised to -30 dBFS, long silences cut by WebRTC VAD,
 40 mel power bands of 25 ms every 10 ms, windows of 160 frames, their embeddings averaged.
@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import webrtcvad
 
+from device.models.bundle import Bundle
+from device.models.sessions import OnnxSession, Session
+
 Wave = npt.NDArray[np.float32]
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """Mel windows (windows, 160, 40) to unit embeddings (windows, 256)."""
 
+ROLE = "resemblyzer"
 RATE_HZ = 16_000
 FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS = 400, 160, 40
 WINDOW_FRAMES, WINDOWS_PER_S, LEAST_COVERAGE = 160, 1.3, 0.75
@@ -25,21 +29,33 @@ VAD_WINDOW_SAMPLES, VAD_AVERAGE, VAD_LONGEST_SILENCE = 480, 8, 6
 
 
 class Resemblyzer:
-    """A peer for comparison: 16 kHz speech to one unit vector of shape (256,)."""
+    """16 kHz speech to one unit vector of shape (256,)."""
 
-    version = "resemblyzer-0.1.4"
-
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, version: str = "resemblyzer-0.1.4") -> None:
         self._network = network
+        self.version = version
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int = 1) -> Resemblyzer:
+        """The INT8 network of a verified bundle that has one; raises BundleError or SessionError."""
+        return cls.of(OnnxSession(bundle.path(ROLE), threads), bundle.version(ROLE))
+
+    @classmethod
+    def of(cls, session: Session, version: str) -> Resemblyzer:
+        """Over an opened network, INT8 or float."""
+        return cls(lambda mel: np.asarray(session.run({"mel": mel})[0], dtype=np.float32), version)
 
     def embed(self, wave: Wave) -> npt.NDArray[np.float32]:
         """The voice in `wave` (float32, shape (n,), in [-1, 1]) as float32 of shape (256,), unit norm."""
-        prepared = prepare(wave)
-        windows, samples = mel_windows(len(prepared))
-        mel = mel_power(np.pad(prepared, (0, max(0, samples - len(prepared)))))
-        batch = np.stack([mel[start : start + WINDOW_FRAMES] for start in windows])
-        mean = self._network(batch).mean(axis=0)
+        mean = self._network(mel_batch(prepare(wave))).mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+
+
+def mel_batch(prepared: Wave) -> npt.NDArray[np.float32]:
+    """The windows of 160 frames that the network sees of a prepared wave: (windows, 160, 40)."""
+    windows, samples = mel_windows(len(prepared))
+    mel = mel_power(np.pad(prepared, (0, max(0, samples - len(prepared)))))
+    return np.stack([mel[start : start + WINDOW_FRAMES] for start in windows])
 
 
 def prepare(wave: Wave) -> Wave:

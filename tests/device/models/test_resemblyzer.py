@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from quantize.evaluate.resemblyzer import Resemblyzer, _mel_filters, mel_power, mel_windows, prepare
+from device.models.resemblyzer import Resemblyzer, _mel_filters, mel_power, mel_windows, prepare
 
 
 def tone(hz: float, seconds: float, level: float = 0.3) -> np.ndarray:
