@@ -33,6 +33,7 @@ body {{ display: grid; place-content: center; gap: 4vh; padding: 0 5vw; text-ali
   background: {ground}; color: {letters}; font-family: system-ui, "DejaVu Sans", sans-serif; }}
 .sign {{ font-size: 12vh; line-height: 1; }}
 .told {{ font-size: 6vh; margin: 0; }}
+.alone {{ font-size: 9vh; line-height: 1.2; }}
 .phrase {{ font-size: 13vh; line-height: 1.15; font-weight: 700; margin: 0; }}
 </style>
 </head>
@@ -64,7 +65,7 @@ def render(cue: Cue, language: str) -> str:
     told, phrase = cue.text, ""
     if cue.phrase and cue.text.endswith(cue.phrase):
         told, phrase = cue.text.removesuffix(cue.phrase), cue.phrase
-    lines = f'<p class="told">{html.escape(told)}</p>'
+    lines = f'<p class="told{"" if phrase else " alone"}">{html.escape(told)}</p>'
     if phrase:
         # Phrases are English whatever the door speaks.
         lines += f'\n<p class="phrase" lang="en">{html.escape(phrase)}</p>'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from starlette.routing import Route
 from device.api.app import make_app
 from device.api.errors import KINDS
 from device.api.openapi import document
+from device.api.settings import ApiSettings
 from tests.device.api.conftest import Facade, encoded, enrolment
 from tests.speech import Reading
 
@@ -62,3 +65,9 @@ def test_answers_have_exactly_the_published_members(facade: Facade, reader: list
     registered = facade.post("/register", {"tid": "2", "uid": "4711", "audio": enrolment(reader)}).json()
     same(registered, "RegisterResult")
     same(facade.client.get("/healthz").json(), "Health")
+
+
+def test_the_document_in_the_docs_is_the_one_that_is_served() -> None:
+    published = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text("utf-8"))
+    served = document(ApiSettings().max_body_bytes)
+    assert published == served, "run: ostiary api openapi > docs/openapi.json"
