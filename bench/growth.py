@@ -90,10 +90,11 @@ def fill(store: Store, dice: random.Random, start: int, count: int) -> None:
         rows = []
         for _ in range(min(FILL, count)):
             place = start % 300
-            rows.append((Record(names[start % 700], start // 700 + 1, made[place]), bodies[place]))
+            record = Record(names[start % 700], start // 700 + 1, made[place])
+            rows.append((record, bodies[place], now_ms()))
             start += 1
         with store.transaction() as db:
-            store.add_events(db, rows, now_ms())
+            store.add_events(db, rows)
         count -= len(rows)
 
 

@@ -108,16 +108,17 @@ def parse(data: bytes) -> Bundle:
 
 
 def prove_event(log: LogBundle, sequence: int) -> EventProof:
-    """The proof for one event of a complete log (one that starts at event 1)."""
-    leaves, size = _leaves(log)
-    path = inclusion_proof(leaves[:size], sequence - 1)
-    return EventProof(log.unit, log.key, log.events[sequence - 1], sequence, tuple(path), log.heads[-1])
+    """The proof for one event of a log; older ones may have passed their retention. Raises ProofError."""
+    leaves, before = _leaves(log)
+    path = inclusion_proof(leaves, sequence - 1, before)
+    event = log.events[sequence - log.first]
+    return EventProof(log.unit, log.key, event, sequence, tuple(path), log.heads[-1])
 
 
 def prove_growth(log: LogBundle, old_head: bytes) -> GrowthProof:
-    """The proof that a complete log still begins as it was when `old_head` was signed."""
-    leaves, size = _leaves(log)
-    path = consistency_proof(leaves[:size], Head.from_bytes(peek1(old_head)).size)
+    """The proof that a log still begins as it was when `old_head` was signed. Raises ProofError."""
+    leaves, before = _leaves(log)
+    path = consistency_proof(leaves, Head.from_bytes(peek1(old_head)).size, before)
     return GrowthProof(log.unit, log.key, old_head, log.heads[-1], tuple(path))
 
 
@@ -142,10 +143,15 @@ def key_from_bytes(data: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def _leaves(log: LogBundle) -> tuple[list[bytes], int]:
-    if log.first != 1 or not log.heads:
-        raise MalformedError("proofs need a log that starts at event 1 and has a head")
-    return [chain.leaf_hash(body) for body in log.events], Head.from_bytes(peek1(log.heads[-1])).size
+def _leaves(log: LogBundle) -> tuple[list[bytes], Frontier]:
+    """The leaves up to the last head, and the sum of those before the log's first event."""
+    if not log.heads:
+        raise MalformedError("proofs need a log that has a head")
+    size = Head.from_bytes(peek1(log.heads[-1])).size
+    before = Frontier.from_bytes(log.frontier)
+    if before.size != log.first - 1:
+        raise MalformedError("this log does not start where it says; verify it")
+    return [chain.leaf_hash(body) for body in log.events[: size - before.size]], before
 
 
 def _dump(kind: str, values: list[Any]) -> bytes:

@@ -48,6 +48,17 @@ class Frontier:
             root = node_hash(node, root)
         return root
 
+    def without_first(self, count: int) -> Frontier:
+        """The frontier of the leaves behind the first `count`; ProofError unless those are whole subtrees."""
+        nodes, size = list(self.nodes), self.size
+        while count > 0 and nodes:
+            largest = 1 << size.bit_length() - 1
+            count, size = count - largest, size - largest
+            nodes.pop(0)
+        if count:
+            raise ProofError("the proof would need events that are not here any more")
+        return Frontier(size, tuple(nodes))
+
     def to_bytes(self) -> bytes:
         return self.size.to_bytes(8, "big") + b"".join(self.nodes)
 
@@ -64,40 +75,74 @@ def tree_root(leaves: Sequence[bytes]) -> bytes:
     return Frontier().extended(leaves).root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """RFC 9162 2.1.3.1: the path of leaf `index` (from 0) in the tree over all `leaves`."""
-    if not 0 <= index < len(leaves):
+def inclusion_proof(leaves: Sequence[bytes], index: int, before: Frontier | None = None) -> list[bytes]:
+    """RFC 9162 2.1.3.1: the path of leaf `index` (from 0) in the tree that ends with `leaves`.
+
+    `before` sums up the leaves in front of them, which need not be here any more. Raises ProofError.
+    """
+    tree = _Tree(leaves, before or Frontier())
+    if not tree.before.size <= index < tree.size:
         raise ProofError("that event is not in this log")
     proof: list[bytes] = []
-    low, high = 0, len(leaves)
+    low, high = 0, tree.size
     while high - low > 1:
         split = low + _largest_power_below(high - low)
         if index < split:
-            proof.append(tree_root(leaves[split:high]))
+            proof.append(tree.root(split, high))
             high = split
         else:
-            proof.append(tree_root(leaves[low:split]))
+            proof.append(tree.root(low, split))
             low = split
     return proof[::-1]
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """RFC 9162 2.1.4.1: that the tree over `leaves` begins with the tree of its first `old_size` leaves."""
-    if not 0 < old_size <= len(leaves):
-        raise ProofError("the older head must cover between one event and the whole log")
+def consistency_proof(leaves: Sequence[bytes], old_size: int, before: Frontier | None = None) -> list[bytes]:
+    """RFC 9162 2.1.4.1: that the tree that ends with `leaves` begins with that of `old_size` leaves.
+
+    `before` sums up the leaves in front of them; the old tree must hold all those. Raises ProofError.
+    """
+    tree = _Tree(leaves, before or Frontier())
+    if not max(1, tree.before.size) <= old_size <= tree.size:
+        raise ProofError("the older head must cover between the first event here and the whole log")
     proof: list[bytes] = []
-    low, high, complete = 0, len(leaves), True
+    low, high, complete = 0, tree.size, True
     while old_size != high:
         split = low + _largest_power_below(high - low)
         if old_size <= split:
-            proof.append(tree_root(leaves[split:high]))
+            proof.append(tree.root(split, high))
             high = split
         else:
-            proof.append(tree_root(leaves[low:split]))
+            proof.append(tree.root(low, split))
             low, complete = split, False
     if not complete:
-        proof.append(tree_root(leaves[low:high]))
+        proof.append(tree.root(low, high))
     return proof[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Leaves, and the sum of those in front of them."""
+
+    leaves: Sequence[bytes]
+    before: Frontier
+
+    @property
+    def size(self) -> int:
+        return self.before.size + len(self.leaves)
+
+    def root(self, low: int, high: int) -> bytes:
+        """The root over leaves `low` to `high` (not included), a subtree that a proof asks for."""
+        gone = self.before.size
+        if low >= gone:
+            return tree_root(self.leaves[low - gone : high - gone])
+        known = self.before.without_first(low)
+        if high >= gone:
+            return known.extended(self.leaves[: high - gone]).root()
+        # A subtree to the left of everything here is itself one of those that were summed up.
+        largest = 1 << known.size.bit_length() - 1
+        if high - low != largest:
+            raise ProofError("the proof would need events that are not here any more")
+        return known.nodes[0]
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:

@@ -25,6 +25,7 @@ EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03
 KEYS_EVERY_S = 2.0
 MAX_EARLY = 1000
+WORKER_CLOCK_TOLERANCE_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -46,9 +47,9 @@ class _Round:
     alarms: list[Alarm] = field(default_factory=list)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
-    events: list[tuple[Record, bytes]] = field(default_factory=list)
+    events: list[tuple[Record, bytes, int]] = field(default_factory=list)
     heads: dict[tuple[UnitId, int], bytes] = field(default_factory=dict)
-    moved: dict[UnitId, tuple[Position, int]] = field(default_factory=dict)
+    moved: dict[UnitId, tuple[Position, int, int]] = field(default_factory=dict)
     stored_batches: int = 0
     duplicates: int = 0
 
@@ -174,9 +175,10 @@ class Ingest:
         kept: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
         if not by_unit and not done.alarms and not done.refusals:
             return kept
-        now_ms = self._now_ms()
         with self._store.transaction() as db:
             rows = self._store.lock_units(db, sorted(by_unit)) if by_unit else {}
+            # After the locks: whatever another worker stored of these units before us has an earlier time.
+            now_ms = self._now_ms()
             for unit, batches in by_unit.items():
                 row = rows.get(unit)
                 if row is None or row.revoked:
@@ -202,9 +204,9 @@ class Ingest:
                         done.receipts[unit] = (row.position, "resend")
                 if not kept[unit]:
                     del kept[unit]
-            self._store.add_events(db, done.events, now_ms)
+            self._store.add_events(db, done.events)
             self._store.add_heads(db, done.heads, now_ms)
-            self._store.save_positions(db, list(done.moved.values()), now_ms)
+            self._store.save_positions(db, list(done.moved.values()))
             self._store.raise_alarms(db, done.alarms, now_ms)
             self._store.count_refusals(db, dict(done.refusals), now_ms)
         return kept
@@ -217,8 +219,16 @@ class Ingest:
         done.alarms += verdict.alarms
         if verdict.outcome == "store":
             before = done.moved[unit][1] if unit in done.moved else row.position.size
-            done.moved[unit] = (verdict.position, before)
-            done.events += zip(batch.records, batch.message.bodies, strict=True)
+            # Workers' clocks differ; a unit's arrival times must not go back, or its months would overlap
+            # and retention could not end one at a signed head.
+            received_ms = max(now_ms, row.seen_ms)
+            if received_ms - now_ms > WORKER_CLOCK_TOLERANCE_MS:
+                evidence = {"behind_ms": received_ms - now_ms}
+                key = f"WORKER_CLOCK {now_ms // 3_600_000}"
+                done.alarms.append(Alarm("WORKER_CLOCK", "warning", None, key, evidence))
+            done.moved[unit] = (verdict.position, before, received_ms)
+            pairs = zip(batch.records, batch.message.bodies, strict=True)
+            done.events += [(record, body, received_ms) for record, body in pairs]
             done.heads[unit, batch.head.size] = batch.message.head
             done.stored_batches += 1
             done.receipts[unit] = (verdict.position, "stored")
@@ -252,4 +262,4 @@ class Ingest:
 
 def _moved(row: UnitRow, done: _Round) -> UnitRow:
     position = done.moved.get(row.position.unit)
-    return UnitRow(position[0], row.public_key, row.revoked) if position else row
+    return UnitRow(position[0], row.public_key, row.revoked, row.seen_ms) if position else row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ class UnitRow:
     position: Position
     public_key: bytes
     revoked: bool
+    seen_ms: int = 0
+    """When its last batch was stored."""
 
 
+@functools.lru_cache(maxsize=1024)
 def month_of(time_ms: int) -> int:
     """yyyymm, UTC."""
     day = datetime.fromtimestamp(time_ms / 1000, UTC)
@@ -171,11 +175,16 @@ class Store:
                 row.event_ms,
                 row.monotonic_ms,
             )
-            found[position.unit] = UnitRow(position, bytes(row.public_key), row.revoked_ms is not None)
+            found[position.unit] = UnitRow(
+                position, bytes(row.public_key), row.revoked_ms is not None, row.seen_ms or 0
+            )
         return found
 
-    def save_positions(self, db: Connection, positions: Sequence[tuple[Position, int]], now_ms: int) -> None:
-        """Move units on from the size they had (guarded: a second writer would be an error, not a merge)."""
+    def save_positions(self, db: Connection, positions: Sequence[tuple[Position, int, int]]) -> None:
+        """Move units on from the size they had (guarded: a second writer would be an error, not a merge).
+
+        `positions` are the new one, the size before, and when its events were received.
+        """
         if not positions:
             return
         statement = (
@@ -205,9 +214,9 @@ class Store:
                 "boot": p.boot,
                 "event_ms": p.event_ms,
                 "monotonic_ms": p.monotonic_ms,
-                "seen_ms": now_ms,
+                "seen_ms": received_ms,
             }
-            for p, before in positions
+            for p, before, received_ms in positions
         ]
         if db.execute(statement, rows).rowcount not in (len(rows), -1):
             raise StoreError("another worker moved a unit at the same time; trying again")
@@ -235,16 +244,17 @@ class Store:
 
     # -- events and heads
 
-    def add_events(self, db: Connection, records: Sequence[tuple[Record, bytes]], now_ms: int) -> None:
+    def add_events(self, db: Connection, records: Sequence[tuple[Record, bytes, int]]) -> None:
+        """`records` are an event, its bytes, and when it was received."""
         if not records:
             return
-        month = month_of(now_ms)
-        rows = [_event_row(record, body, now_ms, month) for record, body in records]
+        rows = [_event_row(record, body, received_ms) for record, body, received_ms in records]
         if not self._postgresql:
             marks = ", ".join("?" * len(EVENT_COLUMNS))
             db.exec_driver_sql(f"INSERT INTO events VALUES ({marks})", rows)  # noqa: S608 - constant text
             return
-        self._ensure_partition(db, month)
+        for month in sorted({row[EVENT_COLUMNS.index("month")] for row in rows}):
+            self._ensure_partition(db, month)
         raw = db.connection.driver_connection
         if raw is None:
             raise StoreError("the database connection is gone")
@@ -256,6 +266,7 @@ class Store:
             raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
 
     def add_heads(self, db: Connection, rows: Mapping[tuple[UnitId, int], bytes], now_ms: int) -> None:
+        """(unit, size) -> the signed head over that many events."""
         if rows:
             values = [
                 {"unit": unit, "size": size, "cose": cose, "received_ms": now_ms}
@@ -352,13 +363,13 @@ def raw_errors() -> tuple[type[BaseException], ...]:
     return (psycopg.Error,)
 
 
-def _event_row(record: Record, body: bytes, now_ms: int, month: int) -> tuple[Any, ...]:
+def _event_row(record: Record, body: bytes, received_ms: int) -> tuple[Any, ...]:
     event = record.event
     return (
         record.unit,
         record.sequence,
-        month,
-        now_ms,
+        month_of(received_ms),
+        received_ms,
         str(event.event_id),
         event.time_ms,
         event.door,

@@ -124,3 +124,20 @@ def test_malformed_proofs_and_frontiers_are_refused() -> None:
         consistency_proof(tree, 0)
     with pytest.raises(ProofError):
         verify_consistency(3, tree_root(tree[:3]), 2, tree_root(tree[:2]), [])
+
+
+def test_proofs_are_the_same_when_the_first_leaves_are_gone_and_only_their_sum_is_left() -> None:
+    for size in range(1, 36):
+        whole = leaves(size)
+        for gone in range(size):
+            before, rest = Frontier().extended(whole[:gone]), whole[gone:]
+            for index in range(gone, size):
+                assert inclusion_proof(rest, index, before) == inclusion_proof(whole, index)
+            for old in range(max(1, gone), size + 1):
+                assert consistency_proof(rest, old, before) == consistency_proof(whole, old)
+            for index in range(gone):
+                with pytest.raises(ProofError):
+                    inclusion_proof(rest, index, before)
+            for old in range(gone):
+                with pytest.raises(ProofError):
+                    consistency_proof(rest, old, before)

@@ -242,11 +242,26 @@ def test_event_and_growth_proofs_verify_and_any_flipped_bit_is_refused() -> None
             assert not verify(bytes(flipped), KEY, unit=unit_id(UNIT)).sound
 
 
-def test_proofs_need_a_whole_log_and_an_event_that_exists() -> None:
+def test_what_is_left_after_retention_still_proves_its_events_and_its_growth() -> None:
+    part = tail_of(LOG, 1)
+    for sequence in range(part.first, part.first + len(part.events)):
+        proof = prove_event(part, sequence)
+        assert proof == prove_event(LOG, sequence)
+        assert verify(proof.to_bytes(), KEY, unit=unit_id(UNIT)).findings == []
+    for head in LOG.heads[1:]:
+        assert verify(prove_growth(part, head).to_bytes(), KEY).findings == []
+    for proof_of_what_is_gone in (lambda: prove_event(part, 2), lambda: prove_growth(part, LOG.heads[0])):
+        with pytest.raises(ProofError):
+            proof_of_what_is_gone()
+
+
+def test_proofs_need_an_event_that_exists_and_a_log_that_starts_where_it_says() -> None:
     with pytest.raises(ProofError):
         prove_event(LOG, 99)
     with pytest.raises(MalformedError):
-        prove_event(tail_of(LOG, 0), 5)
+        prove_event(dataclasses.replace(LOG, first=3), 5)
+    with pytest.raises(MalformedError):
+        prove_event(dataclasses.replace(LOG, heads=()), 5)
 
 
 def test_the_command_answers_zero_one_and_says_where(tmp_path: Path) -> None:

@@ -162,6 +162,45 @@ def test_two_workers_that_get_batches_crosswise_keep_the_order(registry: Registr
     assert registry.stored(unit) == unit.bodies
 
 
+def test_workers_whose_clocks_differ_leave_arrival_times_that_never_go_back(
+    registry: Registry, unit: Unit
+) -> None:
+    registry.clock.now_ms = 1_793_491_200_500  # November, half a second old, says one worker
+    registry.take(unit.batch(some(1, 3)))
+    behind = registry.another_worker()
+    registry.clock.now_ms -= 30_000  # the other believes in October
+    registry.take(unit.batch(some(4, 6)), worker=behind)
+    with registry.store.reading() as db:
+        rows = db.execute(sa.select(events.c.received_ms, events.c.month).order_by(events.c.sequence)).all()
+    assert rows == sorted(rows)
+    assert {row.month for row in rows} == {202611}
+    assert registry.alarms()["WORKER_CLOCK"]["evidence"] == {"behind_ms": 30_000}
+    assert forget_before(registry.store, 202612) == 6, "a month still ends at a signed head"
+
+
+def test_a_worker_that_waits_for_another_stores_later_than_that_one(registry: Registry, unit: Unit) -> None:
+    """The time is taken once the unit's row is ours, not when the round began."""
+    first, second = unit.batch(some(1, 2)), unit.batch(some(3, 4))
+    other = registry.another_worker()
+    locked, clock = registry.store.lock_units, registry.clock
+
+    def slow(db: Any, names: Any) -> Any:
+        registry.store.lock_units = locked  # type: ignore[method-assign]
+        if registry.store._postgresql:
+            registry.take(first, worker=other)
+        clock.now_ms += 5000
+        return locked(db, names)
+
+    if not registry.store._postgresql:
+        registry.take(first, worker=other)
+    registry.store.lock_units = slow  # type: ignore[method-assign]
+    registry.take(second)
+    with registry.store.reading() as db:
+        rows = db.execute(sa.select(events.c.received_ms).order_by(events.c.sequence)).scalars().all()
+    assert [time - START_MS for time in rows] == [0, 0, 5000, 5000]
+    assert registry.alarms() == {}
+
+
 def test_a_batch_whose_predecessor_does_not_come_is_asked_for_again(registry: Registry, unit: Unit) -> None:
     first, second = unit.batch(some(1, 2)), unit.batch(some(3, 4))
     assert registry.take(second) == []
