@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device.models.manifest import Port
 from quantize.errors import QuantizeError
 from quantize.fetch import fetch, fetch_from_origin
 from quantize.sources import source
 from quantize.speech import packaged_speech
+
+if TYPE_CHECKING:
+    from quantize.words import Upstream
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
@@ -82,12 +85,30 @@ def _speaker(out: Path, kitchen: Kitchen) -> Made:
     return build_speaker(kitchen.source("campplus"), out, packaged_speech(), kitchen.tick)
 
 
+def _words_encoder(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.words import build_encoder
+
+    return build_encoder(_tiny(kitchen), out, kitchen.tick)
+
+
 def _words(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.graphs import whisper
+    from quantize.words import build_decoder
+
+    return build_decoder(_tiny(kitchen), kitchen.shelf["words-encoder"], out, kitchen.tick)
+
+
+def _tiny(kitchen: Kitchen) -> Upstream:
+    from quantize.words import Upstream
+
+    return Upstream.read(kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer"))
+
+
+def _words_ggml(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.graphs import whisper_ggml
 
     model, tokenizer = kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer")
-    kitchen.tick("quantising Whisper tiny.en", 0.3)
-    whisper.build(model, tokenizer, out, weights="q8_0")
+    kitchen.tick("quantising Whisper for whisper.cpp", 0.3)
+    whisper_ggml.build(model, tokenizer, out, weights="q8_0")
     return Made()
 
 
@@ -165,6 +186,11 @@ LOWERING = ("quantize.twins", "quantize.parity", "quantize.tflite.lower", "quant
 RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "quantize.graphs.builder")
 TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
 
+WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
+WHISPER_CODE = ("quantize.words", "quantize.tokenizer", "quantize.graphs.whisper", "quantize.graphs.products",
+                "quantize.graphs.builder", "device.models._log_mel", "device.models._tokens")  # fmt: skip
+WHISPER_TOOLS = ("onnx", "onnxruntime", "numpy")
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         role="speaker",
@@ -180,15 +206,29 @@ RECIPES: tuple[Recipe, ...] = (
         needs_speech=True,
     ),
     Recipe(
+        role="words-encoder",
+        file="words-encoder.int8.onnx",
+        network="whisper-tiny.en-encoder-int8",
+        task="speech recognition, English: what was heard",
+        licence=source("whisper-tiny-en").licence,
+        make=_words_encoder,
+        sources=WHISPER,
+        code=WHISPER_CODE,
+        tools=WHISPER_TOOLS,
+        needs_speech=True,
+    ),
+    Recipe(
         role="words",
-        file="words.q8_0.bin",
-        network="whisper-tiny.en-q8_0",
-        task="speech recognition, English",
+        file="words.int8.onnx",
+        network="whisper-tiny.en-int8",
+        task="speech recognition, English: how well a sentence fits what was heard",
         licence=source("whisper-tiny-en").licence,
         make=_words,
-        sources=("whisper-tiny-en", "whisper-tiny-en-tokenizer"),
-        code=("quantize.graphs.whisper",),
-        tools=("numpy",),
+        sources=WHISPER,
+        code=WHISPER_CODE,
+        tools=WHISPER_TOOLS,
+        needs_speech=True,
+        after=("words-encoder",),
     ),
     Recipe(
         role="spoof",

@@ -273,7 +273,7 @@ def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
     """The peers' models, made from the project's own pinned sources beside the door's models."""
     from quantize import reference
     from quantize.fetch import fetch
-    from quantize.graphs import whisper
+    from quantize.graphs import whisper_ggml
 
     folder = models.parent / "reference"
     say("Preparing the peers' models")
@@ -282,7 +282,7 @@ def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
     half = folder / "whisper-tiny.en-f16.bin"
     if not half.is_file():
         part = half.with_suffix(".part")
-        whisper.build(model, tokenizer, part, weights="f16")
+        whisper_ggml.build(model, tokenizer, part, weights="f16")
         part.replace(half)
     return Files(
         models=models,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
 from device.judge import PhraseScore
-from device.models._whisper import Sentence, Spoken, Whisper
+from device.models._hearing import Ears, Heard, Sentence, Spoken
+from device.models._whisper_onnx import OnnxWhisper
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration
 from device.phrase import (
@@ -26,7 +26,7 @@ from device.phrase import (
     redact,
 )
 
-ROLE = "words"
+ROLE, ENCODER_ROLE = "words", "words-encoder"
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
@@ -106,34 +106,26 @@ class _Script:
 
 
 class Transcriber:
-    """Scores an expected phrase with whisper.cpp: all its written forms in one pass, word by word."""
+    """Scores an expected phrase: all its written forms in one pass over the encoded sound, word by word."""
 
     def __init__(
-        self,
-        model: Path,
-        *,
-        version: str = "whisper-tiny.en",
-        calibration: Calibration | None = None,
-        threads: int = 2,
+        self, ears: Ears, *, version: str = "whisper", calibration: Calibration | None = None
     ) -> None:
         self.version = version
-        self._whisper = Whisper(model, threads=threads)
+        self._ears = ears
         self._fusion = Fusion()
         self._calibration = calibration or Calibration(1.0, 0.0)
         self._first: dict[str, int] = {}
         # The first call allocates; better now than at the first attempt.
-        one = Sentence(self._whisper.tokens(" one"))
-        self._whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [one] * MAX_FORMS)
+        self._ears.listen(
+            np.zeros(RATE_HZ, dtype=np.float32), [Sentence(self._ears.tokens(" one"))] * MAX_FORMS
+        )
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int = 2) -> Transcriber:
         """From a verified bundle; raises BundleError or WhisperError."""
-        return cls(
-            bundle.path(ROLE),
-            version=bundle.version(ROLE),
-            calibration=bundle.calibration(ROLE),
-            threads=threads,
-        )
+        ears = OnnxWhisper(bundle.path(ENCODER_ROLE), bundle.path(ROLE), threads=threads)
+        return cls(ears, version=bundle.version(ROLE), calibration=bundle.calibration(ROLE))
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
@@ -142,8 +134,11 @@ class Transcriber:
         or a phrase that cannot be judged, WhisperError when the model fails.
         """
         clues, transcript = self.clues(wave, phrase)
-        llr = self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
-        return PhraseScore(llr, redact(transcript, phrase))
+        return PhraseScore(self.llr(clues), redact(transcript, phrase))
+
+    def llr(self, clues: Clues) -> float:
+        """The calibrated LLR of what was found."""
+        return self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
 
     def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
         """What was said freely, with words outside `vocabulary`, digits and letters redacted.
@@ -155,29 +150,27 @@ class Transcriber:
 
     def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
         """The evidence behind a score, and the free transcript, not redacted."""
-        _check(wave, phrase)
-        scripts = [self._script(form) for form in forms(phrase)]
-        heard = self._whisper.listen(wave, [script.sentence for script in scripts])
-        transcript = self._whisper.text(heard.free.tokens)
-        said, script = max(zip(heard.sentences, scripts, strict=True), key=lambda pair: pair[0].total)
-        agreed = agreement(transcript, phrase)
-        # Heard freely, in a written form of the model's own: nothing it would rather have heard.
-        exact = agreed == 1.0
-        return Clues(
-            deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
-            worst_token_nats=0.0 if exact else _worst_token(said),
-            worst_word_nats=WORD_LIMIT_NATS if exact else script.worst_word(said),
-            agreement=agreed,
-            looped=heard.looped,
-            invented=is_invented(transcript),
-        ), transcript
+        return self.clues_of_many(wave, [phrase])[0]
+
+    def clues_of_many(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[tuple[Clues, str]]:
+        """`clues` of each phrase; the sound is encoded once."""
+        for phrase in phrases:
+            _check(wave, phrase)
+        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        heard = self._ears.listen(wave, [script.sentence for one in scripts for script in one])
+        transcript = self._ears.text(heard.free.tokens)
+        spoken = iter(heard.sentences)
+        return [
+            (_clues(phrase, transcript, heard, [(next(spoken), script) for script in one]), transcript)
+            for phrase, one in zip(phrases, scripts, strict=True)
+        ]
 
     def _script(self, form: str) -> _Script:
         tokens: list[int] = []
         starts: list[int] = []
         rivals: dict[int, npt.NDArray[np.intp]] = {}
         for piece in pieces(form):
-            own = self._whisper.tokens(piece)
+            own = self._ears.tokens(piece)
             others = {self._first_token(other) for other in alternatives(piece)} - set(own[:1])
             if others:
                 rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
@@ -187,12 +180,27 @@ class Transcriber:
 
     def _first_token(self, piece: str) -> int:
         if piece not in self._first:
-            self._first[piece] = self._whisper.tokens(piece)[0]
+            self._first[piece] = self._ears.tokens(piece)[0]
         return self._first[piece]
 
     def close(self) -> None:
         """Release the model."""
-        self._whisper.close()
+        self._ears.close()
+
+
+def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]) -> Clues:
+    said, script = max(written, key=lambda pair: pair[0].total)
+    agreed = agreement(transcript, phrase)
+    # Heard freely, in a written form of the model's own: nothing it would rather have heard.
+    exact = agreed == 1.0
+    return Clues(
+        deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
+        worst_token_nats=0.0 if exact else _worst_token(said),
+        worst_word_nats=WORD_LIMIT_NATS if exact else script.worst_word(said),
+        agreement=agreed,
+        looped=heard.looped,
+        invented=is_invented(transcript),
+    )
 
 
 def _worst_token(spoken: Spoken) -> float:

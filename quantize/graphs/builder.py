@@ -26,13 +26,15 @@ class GraphBuilder:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, shape: Sequence[str | int]) -> str:
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+    def input(self, name: str, shape: Sequence[str | int], kind: int = TensorProto.FLOAT) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
-    def output(self, value: str, name: str, shape: Sequence[str | int]) -> None:
+    def output(
+        self, value: str, name: str, shape: Sequence[str | int], kind: int = TensorProto.FLOAT
+    ) -> None:
         self._nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/out"))
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def const(self, name: str, value: npt.NDArray[Any]) -> str:
         """A named constant; the same name twice must be the same constant."""
@@ -50,6 +52,10 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(op, list(inputs), names, name=f"{label}/{op}", **attributes))
         return names[0]
 
+    def _domains(self) -> list[tuple[str, int]]:
+        """The standard's operators, and the runtime's own where they are used."""
+        return [("", OPSET), *((name, 1) for name in sorted({n.domain for n in self._nodes} - {""}))]
+
     def model(self) -> onnx.ModelProto:
         """The finished model; raises onnx.checker.ValidationError when a builder made a mistake."""
         graph = helper.make_graph(
@@ -57,7 +63,7 @@ class GraphBuilder:
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid(domain, version) for domain, version in self._domains()],
             producer_name="ostiary",
             ir_version=IR_VERSION,
         )

@@ -1,237 +1,195 @@
-"""Whisper: from CTranslate2's flat weight file to whisper.cpp's quantised one, with numpy alone.
+"""Whisper as two ONNX graphs: one hears an utterance once, one weighs any number of sentences against it.
 
-The layout written is whisper.cpp's legacy ggml file: hyper-parameters, mel filters, vocabulary, tensors.
-Matrices are quantised in blocks of 32 to Q8_0 or Q5_1; convolutions stay float16; biases, norms and positions
-stay float32.
+The encoder ends in the keys and values that every decoder layer attends to, so that they are computed once
+for all sentences. The decoder is fed whole sentences (teacher forcing) or some tokens on top of what it has
+said; only at the places asked for does it look at its vocabulary, by far its largest matrix.
+
+Names of the weights are CTranslate2's. Sizes are read from their shapes. Dimensions: l layers, h heads, d
+width of a head, t audio frames of 20 ms, b sentences, n tokens each, p tokens already said, m places.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import struct
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+import onnx
 
-from quantize.ctranslate2 import read_ctranslate2
-from quantize.errors import QuantizeError
+from quantize.graphs.builder import GraphBuilder, Weights
+from quantize.graphs.products import Products
 
-Floats = npt.NDArray[np.float32]
-Tensors = Mapping[str, npt.NDArray[Any]]
-
-MAX_SOURCE_BYTES = 1 << 30
-MAGIC = 0x67676D6C
-N_MELS, N_FFT, RATE_HZ = 80, 400, 16_000
-BLOCK = 32
-GGML_F32, GGML_F16 = 0, 1
-QUANTISATION_VERSION = 2
+MEL_BINS = 80
+FAVOURITES = 2
+EMBEDDING = "embedding"
+"""The decoder's vocabulary matrix: looked up at one end, multiplied with at the other."""
 
 
-class WhisperSourceError(QuantizeError):
-    """The downloaded Whisper files are not what this builder reads; fetch them again."""
+def encoder(weights: Weights, products: Products) -> onnx.ModelProto:
+    """`mel` (1, 80, 2t) -> `keys` (l, h, d, t) and `values` (l, h, t, d) of the decoder's layers."""
+    g = GraphBuilder("whisper-encoder")
+    w = _Weights(g, weights, products)
+    x = g.input("mel", (1, MEL_BINS, "frames"))
+    for name, stride in (("conv1", 1), ("conv2", 2)):
+        kernel, bias = (w.const(f"encoder/{name}/{part}") for part in ("weight", "bias"))
+        x = w.gelu(g.add("Conv", x, kernel, bias, kernel_shape=[3], pads=[1, 1], strides=[stride]))
+    x = g.add("Transpose", x, perm=[0, 2, 1])
+    x = g.add("Reshape", x, g.ints(-1, w.width))
+    length = g.add("Slice", g.add("Shape", x), g.ints(0), g.ints(1))
+    places = g.add("Slice", w.const("encoder/position_encodings/encodings"), g.ints(0), length, g.ints(0))
+    x = g.add("Add", x, places)
+    for layer in range(w.layers("encoder")):
+        prefix = f"encoder/layer_{layer}"
+        q, k, v = w.heads(w.norm(x, f"{prefix}/self_attention"), f"{prefix}/self_attention/linear_0", 3)
+        scores = g.add("MatMul", w.scaled(q), g.add("Transpose", k, perm=[0, 2, 1]))
+        mixed = g.add("MatMul", g.add("Softmax", scores, axis=-1), v)
+        x = g.add("Add", x, w.linear(w.merged(mixed), f"{prefix}/self_attention/linear_1"))
+        x = w.feed_forward(x, prefix)
+    x = w.norm(x, "encoder")
+    keys, values = [], []
+    for layer in range(w.layers("decoder")):
+        k, v = w.heads(x, f"decoder/layer_{layer}/attention/linear_1", 2)
+        keys.append(g.add("Unsqueeze", g.add("Transpose", k, perm=[0, 2, 1]), g.ints(0)))
+        values.append(g.add("Unsqueeze", v, g.ints(0)))
+    shape = (len(keys), w.head_count)
+    g.output(g.add("Concat", *keys, axis=0), "keys", (*shape, w.head_width, "t"))
+    g.output(g.add("Concat", *values, axis=0), "values", (*shape, "t", w.head_width))
+    return g.model()
 
 
-def q8_0(blocks: Floats) -> bytes:
-    """Blocks (n, 32) as ggml's Q8_0: a float16 scale and 32 signed bytes each."""
-    scale = (np.abs(blocks).max(axis=1) / 127.0).astype(np.float32)
-    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
-    packed = np.empty(len(blocks), dtype=[("d", "<f2"), ("q", "i1", (BLOCK,))])
-    packed["d"] = scale
-    packed["q"] = np.rint(blocks * inverse[:, None])
-    return packed.tobytes()
+def decoder(weights: Weights, vocabulary: Sequence[int], products: Products) -> onnx.ModelProto:
+    """Tokens in, natural-log probabilities out. `vocabulary`: upstream numbers of our tokens, in our order.
 
-
-def q5_1(blocks: Floats) -> bytes:
-    """Blocks (n, 32) as ggml's Q5_1: float16 step and minimum, fifth bits, then nibbles (low half first)."""
-    low = blocks.min(axis=1)
-    step = ((blocks.max(axis=1) - low) / 31.0).astype(np.float32)
-    inverse = np.divide(1.0, step, out=np.zeros_like(step), where=step > 0)
-    levels = np.clip((blocks - low[:, None]) * inverse[:, None] + 0.5, 0, 31).astype(np.uint8)
-    packed = np.empty(
-        len(blocks), dtype=[("d", "<f2"), ("m", "<f2"), ("qh", "<u4"), ("qs", "u1", (BLOCK // 2,))]
-    )
-    packed["d"], packed["m"] = step, low
-    packed["qh"] = ((levels >> 4).astype(np.uint32) << np.arange(BLOCK, dtype=np.uint32)).sum(
-        axis=1, dtype=np.uint32
-    )
-    half = BLOCK // 2
-    packed["qs"] = (levels[:, :half] & 0xF) | ((levels[:, half:] & 0xF) << 4)
-    return packed.tobytes()
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    tensor_type: int
-    file_type: int
-    pack: Callable[[Floats], bytes]
-
-
-FORMATS = {
-    "q8_0": _Format(tensor_type=8, file_type=7, pack=q8_0),
-    "q5_1": _Format(tensor_type=7, file_type=9, pack=q5_1),
-}
-_HALF = _Format(tensor_type=GGML_F16, file_type=1, pack=lambda blocks: blocks.astype("<f2").tobytes())
-
-
-def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weights: str = "q8_0") -> None:
-    """Write a whisper.cpp model to `out_path`; `weights` is q8_0, q5_1 or f16. Same input, same bytes.
-
-    Raises WhisperSourceError when a source file is not a CTranslate2 Whisper model or its tokenizer.
+    Inputs: `tokens` (b, n) int64; `mask` (n, p + n) added to attention scores; `keys` and `values` of the
+    encoder; `said_keys` and `said_values` (l, b, h, p, d); `places` (m,) int64 into the flattened (b, n);
+    `choices` (m, c) int64 tokens. Outputs: `chosen` (m, c) the log-probabilities of the choices after each
+    place's token, `favourite` (m, FAVOURITES) those of the likeliest tokens, `favourites` these tokens, and
+    `new_keys` and `new_values` (l, b, h, n, d).
     """
-    chosen = _HALF if weights == "f16" else FORMATS.get(weights)
-    if chosen is None:
-        raise QuantizeError(f"unknown weight format {weights!r}; choose f16 or one of {', '.join(FORMATS)}")
-    if source_model_bin.stat().st_size > MAX_SOURCE_BYTES:
-        raise WhisperSourceError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
-    tensors = read_ctranslate2(source_model_bin.read_bytes())
-    vocabulary = read_vocabulary(tokenizer_json)
-    partial = out_path.with_name(out_path.name + ".part")
-    try:
-        shape = _shape(tensors)
-        with partial.open("wb") as out:
-            file_type = chosen.file_type + (0 if weights == "f16" else 1000 * QUANTISATION_VERSION)
-            out.write(struct.pack("<12i", MAGIC, *shape, file_type))
-            out.write(struct.pack("<2i", N_MELS, N_FFT // 2 + 1))
-            out.write(mel_filters().tobytes())
-            out.write(struct.pack("<i", len(vocabulary)))
-            for token in vocabulary:
-                out.write(struct.pack("<I", len(token)) + token)
-            for name, tensor in _ggml_tensors(tensors):
-                _write_tensor(out, name, tensor, chosen)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(out_path)
-    except KeyError as err:
-        raise WhisperSourceError(f"{source_model_bin.name} lacks the tensor {err}") from err
-    finally:
-        partial.unlink(missing_ok=True)
+    g = GraphBuilder("whisper-decoder")
+    w = _Weights(g, weights, products)
+    layers = w.layers("decoder")
+    past = (layers, "b", w.head_count, "p", w.head_width)
+    tokens = g.input("tokens", ("b", "n"), onnx.TensorProto.INT64)
+    mask = g.input("mask", ("n", "p+n"))
+    keys = g.input("keys", (layers, w.head_count, w.head_width, "t"))
+    values = g.input("values", (layers, w.head_count, "t", w.head_width))
+    said_keys, said_values = (g.input(name, past) for name in ("said_keys", "said_values"))
+    places = g.input("places", ("m",), onnx.TensorProto.INT64)
+    choices = g.input("choices", ("m", "c"), onnx.TensorProto.INT64)
+
+    table = weights["decoder/embeddings/weight"][np.asarray(vocabulary)]
+    x = products.lookup(g, tokens, EMBEDDING, table)
+    n, p = (
+        g.add("Slice", g.add("Shape", value), g.ints(axis), g.ints(axis + 1))
+        for value, axis in ((tokens, 1), (said_keys, 3))
+    )
+    end = g.add("Add", p, n)
+    x = g.add("Add", x, g.add("Slice", w.const("decoder/position_encodings/encodings"), p, end, g.ints(0)))
+    flat = g.add("Reshape", x, g.ints(-1, w.width))
+    batch = g.add("Slice", g.add("Shape", tokens), g.ints(0), g.ints(1))
+    split_shape = g.add("Concat", batch, n, g.ints(w.head_count), g.ints(w.head_width), axis=0)
+
+    def of_layer(stack: str, layer: int) -> str:
+        return g.add("Squeeze", g.add("Gather", stack, g.ints(layer), axis=0), g.ints(0))
+
+    new_keys, new_values = [], []
+    for layer in range(layers):
+        prefix = f"decoder/layer_{layer}"
+        q, k, v = (
+            g.add("Transpose", g.add("Reshape", part, split_shape), perm=[0, 2, 1, 3])
+            for part in w.parts(
+                w.norm(flat, f"{prefix}/self_attention"), f"{prefix}/self_attention/linear_0", 3
+            )
+        )
+        new_keys.append(g.add("Unsqueeze", k, g.ints(0)))
+        new_values.append(g.add("Unsqueeze", v, g.ints(0)))
+        k = g.add("Concat", of_layer(said_keys, layer), k, axis=2)
+        v = g.add("Concat", of_layer(said_values, layer), v, axis=2)
+        scores = g.add("Add", g.add("MatMul", w.scaled(q), g.add("Transpose", k, perm=[0, 1, 3, 2])), mask)
+        mixed = g.add("MatMul", g.add("Softmax", scores, axis=-1), v)
+        mixed = g.add("Reshape", g.add("Transpose", mixed, perm=[0, 2, 1, 3]), g.ints(-1, w.width))
+        flat = g.add("Add", flat, w.linear(mixed, f"{prefix}/self_attention/linear_1"))
+        # Every sentence attends to the same sound: one product a head serves them all.
+        (q,) = w.heads(w.norm(flat, f"{prefix}/attention"), f"{prefix}/attention/linear_0", 1)
+        scores = g.add("MatMul", w.scaled(q), of_layer(keys, layer))
+        mixed = g.add("MatMul", g.add("Softmax", scores, axis=-1), of_layer(values, layer))
+        flat = g.add("Add", flat, w.linear(w.merged(mixed), f"{prefix}/attention/linear_2"))
+        flat = w.feed_forward(flat, prefix)
+    flat = w.norm(g.add("Gather", flat, places, axis=0), "decoder")
+    logprobs = g.add("LogSoftmax", products.product(g, flat, EMBEDDING, table, None), axis=-1)
+    favourite = g.add("TopK", logprobs, g.ints(FAVOURITES), name="favourites_of", outputs=2, axis=-1)
+    g.output(g.add("GatherElements", logprobs, choices, axis=1), "chosen", ("m", "c"))
+    g.output(favourite, "favourite", ("m", FAVOURITES))
+    g.output("favourites_of.1", "favourites", ("m", FAVOURITES), onnx.TensorProto.INT64)
+    new = (layers, "b", w.head_count, "n", w.head_width)
+    g.output(g.add("Concat", *new_keys, axis=0), "new_keys", new)
+    g.output(g.add("Concat", *new_values, axis=0), "new_values", new)
+    return g.model()
 
 
-def read_vocabulary(path: Path) -> list[bytes]:
-    """The byte string of every ordinary token, in id order, from a Hugging Face `tokenizer.json`."""
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
-        byte_of = {symbol: byte for byte, symbol in enumerate(_byte_symbols())}
-        by_id = sorted((index, token) for token, index in table.items())
-        if [index for index, _ in by_id] != list(range(len(by_id))):
-            raise ValueError("token ids have gaps")
+class _Weights:
+    """The pieces that both graphs are made of."""
+
+    def __init__(self, g: GraphBuilder, weights: Weights, products: Products) -> None:
+        self._g = g
+        self._weights = weights
+        self._products = products
+        self.width = int(weights["encoder/conv2/bias"].shape[0])
+        self.head_count = int(weights["decoder/num_heads"].item())
+        self.head_width = self.width // self.head_count
+
+    def layers(self, side: str) -> int:
+        return len(
+            {n.split("/")[1] for n in self._weights if n.startswith(f"{side}/layer_") and "/ffn/" in n}
+        )
+
+    def const(self, name: str) -> str:
+        return self._g.const(name, self._weights[name].astype(np.float32))
+
+    def norm(self, x: str, prefix: str) -> str:
+        gamma, beta = (self.const(f"{prefix}/layer_norm/{part}") for part in ("gamma", "beta"))
+        return self._g.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=1e-5)
+
+    def linear(self, x: str, prefix: str) -> str:
+        weight, bias = (self._weights[f"{prefix}/{part}"] for part in ("weight", "bias"))
+        return self._products.product(self._g, x, prefix, weight, bias)
+
+    def parts(self, x: str, prefix: str, count: int) -> list[str]:
+        """One product for what CTranslate2 fused by rows (queries, keys, values), and its parts."""
+        whole = self.linear(x, prefix)
+        if count == 1:
+            return [whole]
+        sizes = self._g.ints(*[self.width] * count)
+        first = self._g.add("Split", whole, sizes, name=f"{prefix}/split", outputs=count, axis=-1)
+        return [first.removesuffix(".0") + f".{at}" for at in range(count)]
+
+    def heads(self, x: str, prefix: str, count: int) -> list[str]:
+        """`parts`, each as (h, rows, d)."""
+        g = self._g
+        shape = g.ints(-1, self.head_count, self.head_width)
         return [
-            token.encode() if token.startswith("<|") else bytes(byte_of[symbol] for symbol in token)
-            for _, token in by_id
+            g.add("Transpose", g.add("Reshape", part, shape), perm=[1, 0, 2])
+            for part in self.parts(x, prefix, count)
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise WhisperSourceError(f"{path.name} is not a byte-level BPE tokenizer ({err})") from err
 
+    def merged(self, x: str) -> str:
+        """(h, rows, d) -> (rows, h * d)."""
+        return self._g.add(
+            "Reshape", self._g.add("Transpose", x, perm=[1, 0, 2]), self._g.ints(-1, self.width)
+        )
 
-def mel_filters() -> Floats:
-    """Slaney's mel filterbank as Whisper uses it: shape (80, 201), area-normalised, 0 to 8 kHz."""
-    break_hz, linear_step = 1000.0, 200.0 / 3.0
-    break_mel, log_step = break_hz / linear_step, np.log(6.4) / 27.0
-    top_mel = break_mel + np.log(RATE_HZ / 2 / break_hz) / log_step
-    mels = np.linspace(0.0, top_mel, N_MELS + 2)
-    edges_hz = np.where(
-        mels < break_mel, mels * linear_step, break_hz * np.exp(log_step * (mels - break_mel))
-    )
-    bins_hz = np.linspace(0.0, RATE_HZ / 2, N_FFT // 2 + 1)
-    widths = np.diff(edges_hz)
-    slopes = edges_hz[:, None] - bins_hz[None, :]
-    rising = -slopes[:-2] / widths[:-1, None]
-    falling = slopes[2:] / widths[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
-    return np.ascontiguousarray(triangles * area[:, None] + 0.0, dtype="<f4")  # no negative zeros
+    def scaled(self, q: str) -> str:
+        return self._g.add("Mul", q, self._g.const("scale", np.array(self.head_width**-0.5, np.float32)))
 
+    def feed_forward(self, x: str, prefix: str) -> str:
+        hidden = self.gelu(self.linear(self.norm(x, f"{prefix}/ffn"), f"{prefix}/ffn/linear_0"))
+        return self._g.add("Add", x, self.linear(hidden, f"{prefix}/ffn/linear_1"))
 
-def _byte_symbols() -> list[str]:
-    """GPT-2's printable stand-in for each byte value, in byte order."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    symbols = {byte: chr(byte) for byte in plain}
-    for byte in range(256):
-        symbols.setdefault(byte, chr(256 + len(symbols) - len(plain)))
-    return [symbols[byte] for byte in range(256)]
-
-
-def _shape(tensors: Tensors) -> tuple[int, ...]:
-    vocabulary, text_state = tensors["decoder/embeddings/weight"].shape
-    audio_ctx, audio_state = tensors["encoder/position_encodings/encodings"].shape
-    text_ctx = tensors["decoder/position_encodings/encodings"].shape[0]
-    audio_heads, text_heads = (int(tensors[f"{side}/num_heads"].item()) for side in ("encoder", "decoder"))
-    audio_layers, text_layers = (_layers(tensors, side) for side in ("encoder", "decoder"))
-    return (
-        vocabulary, audio_ctx, audio_state, audio_heads, audio_layers,
-        text_ctx, text_state, text_heads, text_layers, N_MELS,
-    )  # fmt: skip
-
-
-def _layers(tensors: Tensors, side: str) -> int:
-    return len(
-        {name.split("/")[1] for name in tensors if name.startswith(f"{side}/layer_") and "/ffn/" in name}
-    )
-
-
-def _ggml_tensors(tensors: Tensors) -> Iterator[tuple[str, Floats]]:
-    """Every tensor under whisper.cpp's name. CTranslate2 fuses q, k, v by rows; k has no bias in Whisper."""
-
-    def get(name: str) -> Floats:
-        return tensors[name].astype(np.float32)
-
-    def pair(
-        ours: str, theirs: str, weight: str = "weight", bias: str = "bias"
-    ) -> Iterator[tuple[str, Floats]]:
-        yield f"{ours}.weight", get(f"{theirs}/{weight}")
-        yield f"{ours}.bias", get(f"{theirs}/{bias}")
-
-    def norm(ours: str, theirs: str) -> Iterator[tuple[str, Floats]]:
-        return pair(ours, f"{theirs}/layer_norm", "gamma", "beta")
-
-    def fused(ours: str, theirs: str, parts: tuple[str, ...]) -> Iterator[tuple[str, Floats]]:
-        weights = np.split(get(f"{theirs}/weight"), len(parts))
-        biases = np.split(get(f"{theirs}/bias"), len(parts))
-        for part, weight, bias in zip(parts, weights, biases, strict=True):
-            yield f"{ours}.{part}.weight", weight
-            if part != "key":
-                yield f"{ours}.{part}.bias", bias
-
-    for side in ("encoder", "decoder"):
-        yield f"{side}.positional_embedding", get(f"{side}/position_encodings/encodings")
-    for conv in ("conv1", "conv2"):
-        yield f"encoder.{conv}.weight", get(f"encoder/{conv}/weight")
-        yield f"encoder.{conv}.bias", get(f"encoder/{conv}/bias")[:, None]
-    yield "decoder.token_embedding.weight", get("decoder/embeddings/weight")
-    yield from norm("encoder.ln_post", "encoder")
-    yield from norm("decoder.ln", "decoder")
-    for side in ("encoder", "decoder"):
-        for layer in range(_layers(tensors, side)):
-            ours, theirs = f"{side}.blocks.{layer}", f"{side}/layer_{layer}"
-            yield from norm(f"{ours}.attn_ln", f"{theirs}/self_attention")
-            yield from fused(f"{ours}.attn", f"{theirs}/self_attention/linear_0", ("query", "key", "value"))
-            yield from pair(f"{ours}.attn.out", f"{theirs}/self_attention/linear_1")
-            if side == "decoder":
-                yield from norm(f"{ours}.cross_attn_ln", f"{theirs}/attention")
-                yield from fused(f"{ours}.cross_attn", f"{theirs}/attention/linear_0", ("query",))
-                yield from fused(f"{ours}.cross_attn", f"{theirs}/attention/linear_1", ("key", "value"))
-                yield from pair(f"{ours}.cross_attn.out", f"{theirs}/attention/linear_2")
-            yield from norm(f"{ours}.mlp_ln", f"{theirs}/ffn")
-            yield from pair(f"{ours}.mlp.0", f"{theirs}/ffn/linear_0")
-            yield from pair(f"{ours}.mlp.2", f"{theirs}/ffn/linear_1")
-
-
-def _write_tensor(out: BinaryIO, name: str, tensor: Floats, chosen: _Format) -> None:
-    """Header, then data; ggml lists the dimensions fastest first."""
-    matrix = tensor.ndim == 2 and name.endswith(".weight")
-    if matrix and tensor.shape[1] % BLOCK == 0:
-        kind, payload = chosen.tensor_type, chosen.pack(tensor.reshape(-1, BLOCK))
-    elif tensor.ndim == 3:
-        kind, payload = GGML_F16, tensor.astype("<f2").tobytes()
-    else:
-        kind, payload = GGML_F32, tensor.astype("<f4").tobytes()
-    encoded = name.encode()
-    out.write(struct.pack("<3i", tensor.ndim, len(encoded), kind))
-    out.write(struct.pack(f"<{tensor.ndim}i", *reversed(tensor.shape)))
-    out.write(encoded)
-    out.write(payload)
+    def gelu(self, x: str) -> str:
+        """The exact one. The runtime knows this pattern and computes it in one step."""
+        g = self._g
+        half, one, root = (
+            g.const(n, np.array(v, np.float32)) for n, v in (("half", 0.5), ("one", 1), ("root", 2**0.5))
+        )
+        risen = g.add("Add", g.add("Erf", g.add("Div", x, root)), one)
+        return g.add("Mul", g.add("Mul", x, risen), half)

@@ -13,7 +13,8 @@ import soundfile
 
 from device.errors import DeviceError
 from device.judge import WordsCheck
-from device.models._whisper import MAX_SENTENCES, Sentence, Whisper, WhisperError
+from device.models._hearing import WhisperError
+from device.models._whisper_onnx import BATCH, OnnxWhisper
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT
 from device.models.transcriber import Transcriber, WordsError
@@ -26,8 +27,7 @@ RATE_HZ = 16_000
 
 @pytest.fixture(scope="module")
 def words(models: Path) -> Iterator[Transcriber]:
-    bundle = Bundle.open(models)
-    opened = Transcriber(bundle.path("words"), version=bundle.version("words"))
+    opened = Transcriber.open(Bundle.open(models))
     yield opened
     opened.close()
 
@@ -144,38 +144,58 @@ def test_an_unusable_phrase_is_refused(words: Transcriber, phrase: str) -> None:
 
 def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="ostiary models build"):
-        Transcriber(tmp_path / "none.bin")
+        OnnxWhisper(tmp_path / "none.onnx", tmp_path / "none.onnx")
 
 
-def test_a_truncated_model_is_refused(models: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cut.bin"
-    with Bundle.open(models).path("words").open("rb") as whole:
-        path.write_bytes(whole.read(5_000_000))
-    with pytest.raises(WhisperError):
-        Transcriber(path)
+@pytest.mark.parametrize("role", ["words", "words-encoder"])
+def test_a_truncated_model_is_refused(models: Path, tmp_path: Path, role: str) -> None:
+    bundle = Bundle.open(models)
+    files = {name: bundle.path(name) for name in ("words-encoder", "words")}
+    cut = tmp_path / "cut.onnx"
+    with files[role].open("rb") as whole:
+        cut.write_bytes(whole.read(5_000_000))
+    files[role] = cut
+    with pytest.raises(WhisperError, match="ostiary models build"):
+        OnnxWhisper(*files.values())
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"lmgg" + b"\xff" * 100])
-def test_a_damaged_model_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.bin"
-    path.write_bytes(content)
-    with pytest.raises(WhisperError):
-        Transcriber(path)
+def test_two_files_that_are_no_pair_are_refused(models: Path) -> None:
+    bundle = Bundle.open(models)
+    with pytest.raises(WhisperError, match="ostiary models build"):
+        OnnxWhisper(bundle.path("words"), bundle.path("words-encoder"))
 
 
 def test_a_closed_transcriber_says_so(models: Path) -> None:
-    opened = Transcriber(Bundle.open(models).path("words"))
+    opened = Transcriber.open(Bundle.open(models))
     opened.close()
     opened.close()
     with pytest.raises(DeviceError):
         opened.score(np.zeros(RATE_HZ, dtype=np.float32), "two six eight")
 
 
-def test_more_sentences_than_decoders_are_refused(models: Path) -> None:
-    whisper = Whisper(Bundle.open(models).path("words"))
-    with pytest.raises(WhisperError, match="at most"):
-        whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [Sentence((1,))] * (MAX_SENTENCES + 1))
-    whisper.close()
+def test_a_phrase_scores_among_many_as_it_does_alone(words: Transcriber, other_reader: list[Reading]) -> None:
+    said = other_reader[0]
+    phrases = [one.text for one in other_reader] + [f"{word} of clubs" for word in ("one", "two", "ten")] * 5
+    assert len(phrases) > BATCH
+    together = words.clues_of_many(wave(said), phrases)
+    for at in (0, 1, len(phrases) - 1):
+        (alone, transcript) = words.clues(wave(said), phrases[at])
+        assert together[at][1] == transcript
+        assert words.llr(together[at][0]) == pytest.approx(words.llr(alone), abs=0.05)
+
+
+def test_what_is_heard_does_not_depend_on_the_phrase_that_was_asked_for(
+    words: Transcriber, reader: list[Reading]
+) -> None:
+    said = short(reader)[0]
+    phrases = (said.text, "one", "entirely different words altogether")
+    assert len({words.clues(wave(said), phrase)[1] for phrase in phrases}) == 1
+
+
+def test_words_after_the_phrase_are_heard_too(words: Transcriber, other_reader: list[Reading]) -> None:
+    said = np.concatenate([wave(other_reader[0]), wave(other_reader[1])])
+    heard = words.clues(said, other_reader[0].text)[1]
+    assert len(heard.split()) > len(words.clues(wave(other_reader[0]), other_reader[0].text)[1].split())
 
 
 def test_scores_stay_within_what_the_fit_supports(words: Transcriber, other_reader: list[Reading]) -> None:

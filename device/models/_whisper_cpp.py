@@ -19,7 +19,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device.errors import DeviceError
+from device.models._hearing import (
+    Heard,
+    Sentence,
+    Spoken,
+    Wave,
+    WhisperError,
+    audio_frames,
+    token_cap,
+)
 from device.models._whisper_params import (
     LIBRARY_VERSION,
     ContextParams,
@@ -29,55 +37,12 @@ from device.models._whisper_params import (
 )
 from device.phrase import before_loop
 
-Wave = npt.NDArray[np.float32]
-
-RATE_HZ = 16_000
 MAGIC = 0x67676D6C
-FRAMES_PER_S = 50
-MARGIN_FRAMES = 64
-"""Of silence after the speech. 200 loop less often but take a quarter longer and judge no better."""
 MAX_DECODERS = 8
 MAX_SENTENCES = MAX_DECODERS - 1
 TEMPERATURE = 0.25
 """Above zero, or whisper.cpp runs a single decoder; a power of two, so that dividing by it is exact."""
-MAX_TOKENS = 100
 _LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-
-
-class WhisperError(DeviceError):
-    """The transcriber could not be loaded or gave no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """One decoded sentence: token ids, their natural-log probabilities, and the model's favourites'."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    best_logprobs: tuple[float, ...]
-    rival_logprobs: tuple[float | None, ...]
-    """Where rivals were named: the natural log of their mean probability at that place."""
-
-    @property
-    def total(self) -> float:
-        return math.fsum(self.logprobs)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """`free`: what the model hears by itself; when it `looped`, only up to the end of the first round."""
-
-    free: Spoken
-    sentences: tuple[Spoken, ...]
-    looped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """Token ids to be weighed, and at some places the tokens that could stand there instead."""
-
-    tokens: tuple[int, ...]
-    rivals: Mapping[int, npt.NDArray[np.intp]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -103,7 +68,7 @@ class _Slot:
         )
 
 
-class Whisper:
+class WhisperCpp:
     """One loaded model. Calls are serialised; the interpreter is free while native code works.
 
     Raises WhisperError when the library is not the pinned one or the file is not a model it reads.
@@ -153,7 +118,7 @@ class Whisper:
         if len(sentences) > MAX_SENTENCES:
             raise WhisperError(f"at most {MAX_SENTENCES} sentences can be weighed at once")
         slots = [_Slot(None), *(_Slot((*one.tokens, self._end), one.rivals) for one in sentences)]
-        cap = min(MAX_TOKENS, 12 + int(10 * len(wave) / RATE_HZ))
+        cap = token_cap(len(wave))
         longest = max((len(one.tokens) + 1 for one in sentences), default=0)
         with self._lock:
             self._run(wave, slots, free_cap=cap, cap=max(cap, longest))
@@ -193,7 +158,7 @@ class Whisper:
         params.single_segment = True
         params.print_progress = params.print_timestamps = False
         params.max_tokens = cap + 1
-        params.audio_ctx = min(1500, math.ceil(len(wave) / RATE_HZ * FRAMES_PER_S) + MARGIN_FRAMES)
+        params.audio_ctx = audio_frames(len(wave))
         params.temperature, params.temperature_inc = TEMPERATURE, 0.0
         params.greedy_best_of = len(slots)
         callback = LogitsFilter(steer)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from quantize.errors import QuantizeError
-from quantize.graphs import whisper
+from quantize.graphs import whisper_ggml as whisper
 
 STATE, VOCABULARY, TEXT_TOKENS = 64, 300, 280
 KINDS = {np.dtype("float32"): 0, np.dtype("int8"): 1, np.dtype("int16"): 2, np.dtype("float16"): 4}

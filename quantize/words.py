@@ -1,0 +1,148 @@
+"""Whisper in INT8 as two ONNX files, proven against its own float graphs before either is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from device.models._hearing import Ears, audio_frames
+from device.models._log_mel import log_mel
+from device.models._tokens import vocabulary_text
+from device.models._whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
+from device.models.sessions import Array, OnnxSession
+from device.models.transcriber import Transcriber
+from device.phrase import competitors, normalise
+from quantize.ctranslate2 import read_ctranslate2
+from quantize.graphs import whisper
+from quantize.graphs.builder import Weights
+from quantize.graphs.products import EightBits, Exact, Products
+from quantize.parity import FLIPS, decision_flips, demand
+from quantize.recipes import Made, Tick, ports
+from quantize.speech import RATE_HZ, Clip, parity_speech
+from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
+
+DRIFT = "parity_llr_drift_mean"
+MIN_COSINE = 0.99
+"""Of the encoder's keys and values over one recording, INT8 against float."""
+MAX_DRIFT_LLR = 0.5
+"""How far a score may stray, on average over the pairs."""
+DECISION_LLR = 2.0
+"""The default threshold of the words check."""
+LONGEST_S, MOST_WORDS = 6, 8
+NEAR_PHRASES, WRONG_PHRASES = 3, 12
+"""For each recording: those with a word replaced or every word, and what others say."""
+END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
+LANGUAGE = ("<|en|>", "<|transcribe|>")
+"""What a model of many languages is told in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What CTranslate2's files of one Whisper hold, as far as a door needs it."""
+
+    weights: Weights
+    ordinary: list[bytes]
+    prompt: list[int]
+    """Upstream numbers of the tokens that begin every text."""
+
+    @classmethod
+    def read(cls, model: Path, tokenizer: Path, multilingual: bool = False) -> Upstream:
+        """Raises QuantizeError when the files are not what they should be."""
+        numbers, words = read_specials(tokenizer), read_vocabulary(tokenizer)
+        try:
+            prompt = [numbers[name] for name in (START, *(LANGUAGE if multilingual else ()), NO_TIMES)]
+            ordinary = words[: numbers[END]]
+        except KeyError as err:
+            raise WhisperSourceError(f"{tokenizer.name} has no token {err}") from err
+        return cls(read_ctranslate2(model.read_bytes()), ordinary, prompt)
+
+    def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, and the prompt's."""
+        end = len(self.ordinary)
+        decoder = whisper.decoder(self.weights, [*range(end + 1), *self.prompt], products)
+        prompt = range(end + 1, end + 1 + len(self.prompt))
+        facts = {VOCABULARY: vocabulary_text(self.ordinary), PROMPT: " ".join(map(str, prompt))}
+        onnx.helper.set_model_props(decoder, facts)
+        return whisper.encoder(self.weights, products), decoder
+
+
+def build_encoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
+    """Write the INT8 encoder to `out`; raises ParityError, and writes nothing, when it strays from float."""
+    tick("quantising Whisper's encoder", 0.05)
+    exact, decoder = (model.SerializeToString() for model in upstream.graphs(Exact()))
+    small, _ = upstream.graphs(EightBits())
+    clips = _clips()
+    made = small.SerializeToString()
+    metrics = _likeness(OnnxSession(exact), OnnxSession(made), clips)
+    # The decoder's entry tells of all recordings; here a third says whether the encoder alone would stray.
+    metrics |= compare(OnnxWhisper(exact, decoder), OnnxWhisper(made, decoder), clips[::3], tick)
+    return _kept("Whisper's encoder in INT8", small, metrics, out)
+
+
+def build_decoder(upstream: Upstream, encoder: Path, out: Path, tick: Tick) -> Made:
+    """Write the INT8 decoder to `out`, proven together with the bundle's `encoder`.
+
+    Raises ParityError, and writes nothing, when the two do not judge as float does.
+    """
+    tick("quantising Whisper's decoder", 0.05)
+    exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
+    _, small = upstream.graphs(EightBits())
+    metrics = compare(exact, OnnxWhisper(encoder, small.SerializeToString()), _clips(), tick)
+    return _kept("Whisper in INT8", small, metrics, out)
+
+
+def _kept(what: str, small: onnx.ModelProto, metrics: dict[str, float], out: Path) -> Made:
+    cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
+    stated = demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
+    onnx.save(small, out)
+    return Made(ports(small.graph.input), ports(small.graph.output), stated)
+
+
+def _clips() -> list[Clip]:
+    return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * RATE_HZ]
+
+
+def _likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> dict[str, float]:
+    """The lowest cosine of keys and of values over one recording."""
+    lowest = np.ones(2)
+    for clip in clips:
+        mel = {"mel": log_mel(clip.wave, audio_frames(len(clip.wave)))}
+        pairs = zip(exact.run(mel), small.run(mel), strict=True)
+        lowest = np.minimum(lowest, [_cosine(*pair) for pair in pairs])
+    return {"parity_keys_cosine_min": float(lowest[0]), "parity_values_cosine_min": float(lowest[1])}
+
+
+def compare(exact: Ears, small: Ears, clips: Sequence[Clip], tick: Tick) -> dict[str, float]:
+    """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
+    and what it heard in others. A decision is that of the words check at its default threshold.
+    """
+    judges = [Transcriber(ears) for ears in (exact, small)]
+    heard = []
+    for done, clip in enumerate(clips):
+        tick("hearing in float", 0.1 + 0.3 * done / len(clips))
+        heard.append(" ".join(normalise(judges[0].clues(clip.wave, "one")[1])[:MOST_WORDS]))
+    said = [(clip, text) for clip, text in zip(clips, heard, strict=True) if text]
+    llrs: list[list[float]] = [[], []]
+    for done, (clip, own) in enumerate(said):
+        tick("comparing with float", 0.4 + 0.5 * done / len(said))
+        others = sorted({text for _, text in said} - {own})
+        wrong = (others[(done + at) % len(others)] for at in range(min(len(others), WRONG_PHRASES)))
+        phrases = [own, *competitors(own, NEAR_PHRASES), *wrong]
+        for judge, found in zip(judges, llrs, strict=True):
+            found.extend(judge.llr(clues) for clues, _ in judge.clues_of_many(clip.wave, phrases))
+    before, after = (np.asarray(found) for found in llrs)
+    return {
+        "parity_recordings": float(len(said)),
+        "parity_pairs": float(len(before)),
+        DRIFT: float(np.abs(before - after).mean()),
+        FLIPS: decision_flips(before, after, DECISION_LLR),
+    }
+
+
+def _cosine(left: Array, right: Array) -> float:
+    a, b = left.ravel().astype(np.float64), right.ravel().astype(np.float64)
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
