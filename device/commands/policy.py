@@ -23,6 +23,7 @@ from device.liveness.memory_file import remove as remove_memory
 from device.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from device.rules import Rules, RulesError, load_rules
 from device.rules.explain import explain as explain_event
+from device.rules.summary import remarks, summary
 from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.wordlists import duress_words
@@ -47,7 +48,7 @@ def policy() -> None:
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Mistakes as a JSON object.")
 def check(file: Path, as_json: bool) -> None:
-    """Check a rules FILE and list every mistake; exit code 1 if there is any.
+    """Check a rules FILE: list every mistake (exit code 1), or tell what it means, door by door.
 
     \b
     Example: ostiary policy check rules.toml
@@ -61,19 +62,14 @@ def check(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"valid": rules is not None, "mistakes": list(mistakes)}))
     elif rules is not None:
-        click.echo(_summary(file, rules))
+        click.echo("\n".join(summary(rules)))
+        for remark in remarks(rules, system_clock().wall):
+            click.echo(f"note: {remark}")
     else:
         for mistake in mistakes:
             click.echo(f"{file}: {mistake}")
     if rules is None:
         raise click.exceptions.Exit(1)
-
-
-def _summary(file: Path, rules: Rules) -> str:
-    return (
-        f"{file}: rules {rules.version} are in order: {len(rules.doors)} doors, "
-        f"{len(rules.risks)} risk classes, {len(rules.permissions)} permissions, {len(rules.people)} people."
-    )
 
 
 @policy.command()

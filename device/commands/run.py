@@ -21,6 +21,7 @@ from device.audio import AudioSource, FifoSource, FileSource
 from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
 from device.door import SimulatedDoor
+from device.errors import DeviceError
 from device.feedback import (
     EarconSink,
     Feedback,
@@ -80,6 +81,11 @@ def run(
     state = state_dir()
     try:
         with open_unit(settings, state, models_dir()) as unit:
+            if settings.door.name not in unit.keeper.rules.doors:
+                raise DeviceError(
+                    f"the rules have no door {settings.door.name!r}, which the settings name; "
+                    f"they have {', '.join(sorted(unit.keeper.rules.doors))}"
+                )
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
