@@ -98,17 +98,18 @@ def steadily(
 
     Raises what `open_with` raised when nothing was replaced, BundleError instead of OSError.
     """
-    for left in reversed(range(MAX_REPLACEMENTS)):
+    left = MAX_REPLACEMENTS
+    while True:
         before = _state(models)
         try:
             return open_with(active(models, notify))
         except (DeviceError, OSError) as err:
+            left -= 1
             if left and _state(models) != before:
                 continue
             if isinstance(err, DeviceError):
                 raise
             raise BundleError(f"a model cannot be opened ({err}); run `ostiary doctor`") from err
-    raise BundleError("the bundle keeps being replaced; start again when that is done")
 
 
 def _state(models: Path) -> list[bytes]:

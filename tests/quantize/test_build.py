@@ -112,6 +112,44 @@ def test_a_new_calibration_needs_no_new_network(shop: Workshop) -> None:
     assert shop.made == ["speaker", "words"]
 
 
+class Twins(Workshop):
+    """The toy roles and an optional one that is made from the speaker's file."""
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        def make(out: Path, kitchen: Kitchen) -> Made:
+            self.made.append("twin")
+            out.write_bytes(kitchen.shelf["speaker"].read_bytes()[::-1])
+            return Made(source={"onnx": kitchen.shelf["speaker"].name})
+
+        twin = Recipe("twin", "twin.tflite", "toy", "a test", "MIT", make, after=("speaker",), optional=True)
+        return [*super().recipes, twin]
+
+
+def test_an_optional_model_is_built_when_asked_for_and_kept_up_to_date_since(tmp_path: Path) -> None:
+    shop = Twins(tmp_path)
+    assert [entry.role for entry in shop.build().manifest.files] == ["speaker", "words"]
+    bundle = shop.build("twin")
+    assert bundle.path("twin").read_bytes() == (b"speaker one" * 10)[::-1]
+    assert bundle.manifest.entry("twin").source == {"onnx": bundle.path("speaker").name}
+    shop.inputs["speaker"].write_text("speaker two")
+    assert not up_to_date(shop.directory, shop.recipes, shop.calibration)
+    assert shop.build().path("twin").read_bytes() == (b"speaker two" * 10)[::-1]
+    assert shop.made == ["speaker", "words", "twin", "speaker", "twin"]
+
+
+def test_what_a_model_is_made_from_is_built_first(tmp_path: Path) -> None:
+    shop = Twins(tmp_path)
+    assert [entry.role for entry in shop.build("twin").manifest.files] == ["speaker", "twin"]
+    assert shop.made == ["speaker", "twin"]
+
+
+def test_every_model_is_built_when_all_are_asked_for(tmp_path: Path) -> None:
+    shop = Twins(tmp_path)
+    build(shop.directory, every=True, recipes=shop.recipes, calibration_file=shop.calibration)
+    assert sorted(shop.made) == ["speaker", "twin", "words"]
+
+
 @pytest.mark.parametrize(
     "damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"y" * 110)]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device.models import shelf
-from device.models.bundle import MANIFEST_NAME
+from device.models.bundle import MANIFEST_NAME, Bundle
 from device.models.manifest import BundleError
 from tests.device.models.bundles import edit_manifest, make_bundle, sign
 
@@ -144,6 +145,61 @@ def test_a_damaged_shelf_is_refused_and_never_taken_for_a_new_unit(
         shelf.active(models)
     with pytest.raises(BundleError, match=shelf.SHELF_NAME):
         shelf.use(models, candidate(tmp_path, 1), PUBLIC)
+
+
+def test_a_bundle_replaced_while_it_opens_is_opened_again(tmp_path: Path, models: Path) -> None:
+    """Every opening but the last finds its files gone, as when bundles come faster than they load."""
+    shelf.use(models, candidate(tmp_path, 1), PUBLIC)
+    later = [candidate(tmp_path, version) for version in range(2, 8)]
+
+    def read(bundle: Bundle) -> bytes:
+        # Two new bundles clear the one that is being opened: the shelf keeps the current and the one before.
+        for _ in range(min(2, len(later))):
+            shelf.use(models, later.pop(0))
+        return bundle.path("speaker").read_bytes()
+
+    assert shelf.steadily(models, read).endswith(b"7")
+
+
+def test_a_built_bundle_replaced_while_it_opens_is_opened_again(tmp_path: Path) -> None:
+    models = make_bundle(tmp_path / "models")
+    newer = make_bundle(tmp_path / "newer", version=2)
+    calls: list[int] = []
+
+    def read(bundle: Bundle) -> int:
+        calls.append(bundle.manifest.version)
+        if len(calls) == 1:
+            shutil.copytree(newer, models, dirs_exist_ok=True)
+            raise FileNotFoundError("pruned")
+        return bundle.manifest.version
+
+    assert shelf.steadily(models, read) == 2
+    assert calls == [1, 2]
+
+
+def test_what_fails_without_a_replacement_fails_at_once_and_in_one_line(models: Path, tmp_path: Path) -> None:
+    shelf.use(models, candidate(tmp_path, 1), PUBLIC)
+    calls: list[int] = []
+
+    def read(bundle: Bundle) -> bytes:
+        calls.append(bundle.manifest.version)
+        return (bundle.directory / "missing").read_bytes()
+
+    with pytest.raises(BundleError, match="cannot be opened"):
+        shelf.steadily(models, read)
+    assert calls == [1]
+
+
+def test_a_bundle_that_never_holds_still_is_given_up(tmp_path: Path, models: Path) -> None:
+    shelf.use(models, candidate(tmp_path, 1), PUBLIC)
+    versions = iter(range(2, 100))
+
+    def read(bundle: Bundle) -> bytes:
+        shelf.use(models, candidate(tmp_path, next(versions)))
+        raise BundleError("gone")
+
+    with pytest.raises(BundleError, match="gone"):
+        shelf.steadily(models, read)
 
 
 # Dies, as a power cut would, at the n-th call that changes the disk.

@@ -1,0 +1,96 @@
+"""The TFLite twins answer like the ONNX networks on real speech, and one that does not is not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from device.models import shelf
+from device.models.pick import TWIN_SOURCE
+from device.models.sessions import OnnxSession, TfliteSession
+from device.models.spoof import SpoofCard
+from device.settings import models_dir
+from quantize import twins
+from quantize.errors import ParityError
+from quantize.fetch import sha256_of
+from quantize.parity import FLIPS, pieces
+from quantize.recipes import WEIGHTS
+from quantize.speaker import compare
+from quantize.speech import SpeechSet, parity_speech
+from quantize.tflite.lower import lower
+from quantize.twins import MAX_LLR_DRIFT, MIN_COSINE, build_spoof_twin, spoof_llrs
+
+SPOOF = WEIGHTS / "spoof.int8.onnx"
+PACKAGES = ("ai_edge_litert", "tflite_runtime")
+
+
+def quiet(text: str, done: float) -> None:
+    pass
+
+
+@pytest.fixture
+def card() -> SpoofCard:
+    return SpoofCard.from_bytes((WEIGHTS / "spoof.json").read_bytes())
+
+
+@pytest.fixture(autouse=True)
+def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six recordings of three readers: enough to see that the proof works."""
+    some = SpeechSet(parity_speech().files[:12:2])
+    monkeypatch.setattr(twins, "parity_speech", lambda: some)
+
+
+def test_the_spoof_twin_is_proven_and_says_what_it_was_made_from(tmp_path: Path, card: SpoofCard) -> None:
+    made = build_spoof_twin(SPOOF, card, tmp_path / "spoof.tflite", quiet)
+    assert made.metrics["parity_llr_drift_max"] <= MAX_LLR_DRIFT
+    assert made.metrics[FLIPS] == 0.0
+    assert made.source == {TWIN_SOURCE: sha256_of(SPOOF)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("xnnpack", [False, True])
+def test_the_spoof_twin_scores_alike_in_every_interpreter(
+    card: SpoofCard, package: str, xnnpack: bool
+) -> None:
+    waves = [piece for clip in twins.parity_speech().clips() for piece in pieces(clip)]
+    session = TfliteSession(lower(onnx.load(SPOOF)), 1, xnnpack, (package,))
+    drift = spoof_llrs(session, waves, card) - spoof_llrs(OnnxSession(SPOOF), waves, card)
+    assert np.abs(drift).max() <= MAX_LLR_DRIFT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_speaker_twin_scores_alike_in_every_interpreter(package: str) -> None:
+    network = shelf.active(models_dir()).path("speaker")
+    data = lower(onnx.load(network))
+    clips = twins.parity_speech().clips()
+    for xnnpack in (False, True):
+        session = TfliteSession(data, 1, xnnpack, (package,))
+        metrics = compare("CAM++ in TFLite", OnnxSession(network), session, clips, MIN_COSINE, quiet)
+        assert metrics[FLIPS] == 0.0
+
+
+def test_a_twin_that_strays_is_not_kept(
+    tmp_path: Path, card: SpoofCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clumsy(model: onnx.ModelProto) -> bytes:
+        """As a wrong lowering would be: a bias forgotten."""
+        for tensor in model.graph.initializer:
+            if tensor.name == "out.b":
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1.0, tensor.name))
+        return lower(model)
+
+    monkeypatch.setattr(twins, "lower", clumsy)
+    with pytest.raises(ParityError, match="spoof detector in TFLite strays"):
+        build_spoof_twin(SPOOF, card, tmp_path / "spoof.tflite", quiet)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_network_gives_the_same_twin(tmp_path: Path, card: SpoofCard) -> None:
+    for name in ("one", "two"):
+        build_spoof_twin(SPOOF, card, tmp_path / name, quiet)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
