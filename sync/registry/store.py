@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sync.errors import SyncError
 from sync.events import Record, UnitId
-from sync.registry.migrations import migrate
+from sync.registry.engine import StoreError, first_line, open_engine, raw_errors
 from sync.registry.schema import (
     access,
     alarms,
@@ -29,11 +29,9 @@ from sync.registry.schema import (
 )
 from sync.registry.verification import Alarm, Position
 
+__all__ = ["Store", "StoreError", "UnitRow", "month_of"]
+
 EVENT_COLUMNS = [column.name for column in events.columns]
-
-
-class StoreError(SyncError):
-    """The database does not answer. Nothing was stored; wait and try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +56,6 @@ def day_of(time_ms: int) -> int:
     """yyyymmdd, UTC."""
     day = datetime.fromtimestamp(time_ms / 1000, UTC)
     return (day.year * 100 + day.month) * 100 + day.day
-
-
-def open_engine(url: str) -> Engine:
-    """`sqlite:///registry.db` or `postgresql://...`. The schema is brought up to date."""
-    try:
-        address = sa.make_url(url)
-        if address.get_backend_name() == "postgresql":
-            engine = sa.create_engine(
-                address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4
-            )
-        elif address.get_backend_name() == "sqlite":
-            engine = sa.create_engine(address, connect_args={"timeout": 30.0})
-            sa.event.listen(engine, "connect", _sqlite_settings)
-            sa.event.listen(engine, "begin", _sqlite_begin)
-        else:
-            raise StoreError("the registry runs on sqlite:///FILE or postgresql://...")
-        with engine.begin() as connection:
-            migrate(connection)
-    except (SQLAlchemyError, OSError) as err:
-        raise StoreError(f"the registry's database cannot be opened: {_first_line(err)}") from err
-    return engine
 
 
 class Store:
@@ -106,7 +83,7 @@ class Store:
         except SQLAlchemyError as err:
             # A partition made in a transaction that failed does not exist.
             self._partitions.clear()
-            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
         except BaseException:
             self._partitions.clear()
             raise
@@ -118,7 +95,7 @@ class Store:
             with self._reader.begin() as connection:
                 yield connection
         except SQLAlchemyError as err:
-            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
 
     # -- units
 
@@ -263,7 +240,7 @@ class Store:
                 for row in rows:
                     copy.write_row(row)
         except raw_errors() as err:
-            raise StoreError(f"the registry's database failed: {_first_line(err)}") from err
+            raise StoreError(f"the registry's database failed: {first_line(err)}") from err
 
     def add_heads(self, db: Connection, rows: Mapping[tuple[UnitId, int], bytes], now_ms: int) -> None:
         """(unit, size) -> the signed head over that many events."""
@@ -356,13 +333,6 @@ class Store:
         self._partitions.add(month)
 
 
-def raw_errors() -> tuple[type[BaseException], ...]:
-    """What psycopg raises below SQLAlchemy, without needing it for SQLite."""
-    import psycopg
-
-    return (psycopg.Error,)
-
-
 def _event_row(record: Record, body: bytes, received_ms: int) -> tuple[Any, ...]:
     event = record.event
     return (
@@ -384,21 +354,3 @@ def _event_row(record: Record, body: bytes, received_ms: int) -> tuple[Any, ...]
         body,
         1 if event.silent_alarm else None,
     )
-
-
-def _sqlite_settings(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves, see below
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    # A read that becomes a write fails in WAL mode if another writer came between: take the lock at once.
-    reading = connection.get_execution_options().get("reading")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _first_line(err: BaseException) -> str:
-    return str(getattr(err, "orig", None) or err).splitlines()[0]

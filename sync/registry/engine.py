@@ -1,0 +1,62 @@
+"""Opening the registry's database: SQLite or PostgreSQL, with the schema brought up to date."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from sync.errors import SyncError
+from sync.registry.migrations import migrate
+
+
+class StoreError(SyncError):
+    """The database does not answer. Nothing was stored; wait and try again."""
+
+
+def open_engine(url: str) -> Engine:
+    """`sqlite:///registry.db` or `postgresql://...`. The schema is brought up to date."""
+    try:
+        address = sa.make_url(url)
+        if address.get_backend_name() == "postgresql":
+            engine = sa.create_engine(
+                address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4
+            )
+        elif address.get_backend_name() == "sqlite":
+            engine = sa.create_engine(address, connect_args={"timeout": 30.0})
+            sa.event.listen(engine, "connect", _sqlite_settings)
+            sa.event.listen(engine, "begin", _sqlite_begin)
+        else:
+            raise StoreError("the registry runs on sqlite:///FILE or postgresql://...")
+        with engine.begin() as connection:
+            migrate(connection)
+    except (SQLAlchemyError, OSError) as err:
+        raise StoreError(f"the registry's database cannot be opened: {first_line(err)}") from err
+    return engine
+
+
+def raw_errors() -> tuple[type[BaseException], ...]:
+    """What psycopg raises below SQLAlchemy, without needing it for SQLite."""
+    import psycopg
+
+    return (psycopg.Error,)
+
+
+def _sqlite_settings(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see below
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A read that becomes a write fails in WAL mode if another writer came between: take the lock at once.
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def first_line(err: BaseException) -> str:
+    return str(getattr(err, "orig", None) or err).splitlines()[0]
