@@ -74,3 +74,9 @@ def main() -> None:
     except (DeviceError, QuantizeError, SyncError) as err:
         click.echo(f"ostiary: {err}", err=True)
         sys.exit(EXIT_FAULT)
+    except BrokenPipeError:
+        sys.exit(EXIT_FAULT)  # whoever read our output has gone
+    except OSError as err:  # a folder that cannot be made, a disk that is full
+        named = f"{err.filename}: " if err.filename else ""
+        click.echo(f"ostiary: {named}{err.strerror or err}", err=True)
+        sys.exit(EXIT_FAULT)

@@ -1,0 +1,75 @@
+"""What a person sees who types something wrong: one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from device.cli import COMMANDS, main
+
+
+def typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["ostiary", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    code = stopped.value.code
+    return code if isinstance(code, int) else 0, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    code, out, _ = typed(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert "Usage: " in out
+    assert "\\b" not in out
+
+
+@pytest.mark.parametrize(
+    ("state", "arguments"),
+    [
+        ("file", ("policy", "failures")),
+        ("file", ("forget", "4711")),
+        ("file", ("api", "tokens")),
+        ("ok", ("forget", "4711")),
+        ("ok", ("policy", "explain", "5f1c9f0e-6f4b-4a53-9a6c-0e5d0d1f2a3b")),
+        ("ok", ("policy", "recent")),
+        ("ok", ("policy", "adopt", "{folder}/broken.toml")),
+        ("ok", ("run", "--config", "{folder}/broken.toml")),
+        ("ok", ("api", "token", "--client", "x", "--scope", "otp", "--certificate", "{folder}/broken.toml")),
+    ],
+)
+def test_each_kind_of_bad_input_is_one_line_and_exit_code_3(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    state: str,
+    arguments: tuple[str, ...],
+) -> None:
+    (tmp_path / "broken.toml").write_text("nonsense")
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / state))
+    monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
+    code, _, err = typed(monkeypatch, capsys, *(a.format(folder=tmp_path) for a in arguments))
+    assert code == 3
+    told = [line for line in err.splitlines() if "SOFTWARE KEYSTORE" not in line]
+    assert len(told) == 1
+    assert told[0].startswith("ostiary: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nosuch",), ("policy", "explain", "x"), ("decide",), ("run", "--moon")]
+)
+def test_what_cannot_be_meant_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    code, _, err = typed(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "Usage" in err
