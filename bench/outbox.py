@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import multiprocessing.synchronize
 import os
 import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -32,14 +33,12 @@ def now_ms() -> int:
 
 def measured(folder: Path, events: int, pause_s: float, sealing: bool) -> dict[str, object]:
     """Milliseconds per append; `pause_s` lets the door rest between attempts, as a door does."""
-    path, signer, dice = folder / "audit.db", FileSigner.generate(), random.Random(5)
-    stop = threading.Event()
-    with (
-        Outbox(path, unit="a/b", doors={"door-1"}, now_ms=now_ms) as log,
-        Outbox(path, unit="a/b", doors={"door-1"}, now_ms=now_ms) as other,
-    ):
+    path, dice = folder / "audit.db", random.Random(5)
+    processes = multiprocessing.get_context("spawn")
+    stop = processes.Event()
+    with Outbox(path, unit="a/b", doors={"door-1"}, now_ms=now_ms) as log:
         log.next_boot()
-        sender = threading.Thread(target=send, args=(other, signer, stop))
+        sender = processes.Process(target=send, args=(path, stop))
         if sealing:
             sender.start()
         took, cpu = [], time.thread_time()
@@ -66,14 +65,16 @@ def measured(folder: Path, events: int, pause_s: float, sealing: bool) -> dict[s
     }
 
 
-def send(log: Outbox, signer: FileSigner, stop: threading.Event) -> None:
+def send(path: Path, stop: multiprocessing.synchronize.Event) -> None:
     """What the sync process does with the same file: seal, read a batch, forget it."""
-    while not stop.wait(0.02):
-        log.seal(signer)
-        done = log.status().acknowledged
-        batch = log.batch_after(done)
-        if batch is not None:
-            log.acknowledge(batch.size, chain.extend(batch.previous_chain, batch.bodies))
+    signer = FileSigner.generate()
+    with Outbox(path, unit="a/b", doors={"door-1"}, now_ms=now_ms) as log:
+        while not stop.wait(0.02):
+            log.seal(signer)
+            done = log.status().acknowledged
+            batch = log.batch_after(done)
+            if batch is not None:
+                log.acknowledge(batch.size, chain.extend(batch.previous_chain, batch.bodies))
 
 
 def main() -> None:
