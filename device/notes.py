@@ -33,7 +33,7 @@ def note_person(
     counts as overflow. Raises OutboxError.
     """
     time_ms = int(clock().wall.timestamp() * 1000)
-    person = pseudonym(store.mac("pseudonym", b"person"), uid) if uid else None
+    person = pseudonym(store.pseudonym_key(), uid) if uid else None
     door, keystore = settings.door.name, store.keystore.kind
     event = unit_event(
         kind,

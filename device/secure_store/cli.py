@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from device.secure_store.errors import SealPolicyError, StoreError
 from device.secure_store.policy import SignedPolicy, sign_policy
 from device.secure_store.settings import StoreSettings
 from device.secure_store.store import FOLDER, Store, open_store
+from device.secure_store.tenant import KEY_BYTES
 from device.secure_store.vault_file import write_durably
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -199,6 +201,38 @@ def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> 
     from device.settings import load
 
     note_person(opened, load(config), state, system_clock, "CONSENT_EXPIRED", "consent_expired", count=count)
+
+
+@store.command("new-tenant-key")
+@_OUT
+def new_tenant_key(out: Path) -> None:
+    """At the operator's desk, once: make the key under which people are pseudonyms at all its doors.
+
+    Whoever has it and a list of badge numbers can tell whom an event is about; destroying every copy unlinks
+    every event from every person.
+
+    Example: ostiary store new-tenant-key --out tenant.key
+    """
+    try:
+        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(KEY_BYTES))
+    except OSError as err:
+        raise StoreError(f"{out} cannot be made: {err.strerror}") from err
+    click.echo(f"{out} goes to every unit by `ostiary store tenant-key`; keep no copy in the clear")
+
+
+@store.command("tenant-key")
+@_options
+@click.argument("key", type=_EXISTING)
+def tenant_key_command(state: Path | None, config: Path | None, key: Path) -> None:
+    """Take the operator's pseudonym key into this unit's store, enciphered under its sealed key.
+
+    Example: ostiary store tenant-key tenant.key
+    """
+    with _open(state, config) as opened:
+        opened.keep_tenant_key(key.read_bytes()[: KEY_BYTES + 1])
+    click.echo("the tenant's key counts from the unit's next start; delete the file that it came in")
 
 
 @store.command()

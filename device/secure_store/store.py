@@ -18,6 +18,7 @@ from device.secure_store.memory import SecretBytes, forbid_dumps
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
+from device.secure_store.tenant import keep_tenant_key, tenant_key
 from device.secure_store.vault import Clock, Vault, VaultStatus
 
 FOLDER = "store"
@@ -52,6 +53,18 @@ class Store:
         """HMAC-SHA256, 32 bytes, under a sealed key of its own for every `purpose`."""
         with self.vault.derive(f"mac {purpose}") as secret, secret.view() as key:
             return hmac.digest(key, message, "sha256")
+
+    def pseudonym_key(self) -> bytes:
+        """What turns a person's id into a pseudonym: the tenant's key, or this unit's own without one.
+
+        Raises StoreError when the tenant's key is there and cannot be read: another key would split everybody
+        in two.
+        """
+        return tenant_key(self.folder, self.vault.derive) or self.mac("pseudonym", b"person")
+
+    def keep_tenant_key(self, key: bytes) -> None:
+        """Take the tenant's pseudonym key; it counts from the next start."""
+        keep_tenant_key(self.folder, self.vault.derive, key)
 
     def counter(self, name: str) -> Counter:
         """`challenge`, `attempts` or `audit`: rises for the life of the unit, whatever is put back."""

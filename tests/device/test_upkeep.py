@@ -176,7 +176,7 @@ def test_an_enrolment_beside_the_door_leaves_a_pseudonym_and_a_record_and_no_bad
     with door.upkeep():
         note_person(door.store, settings, tmp_path, door.clock, "ENROLLED", "operator", **more)  # type: ignore[arg-type]
     (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
-    key = door.store.mac("pseudonym", b"person")
+    key = door.store.pseudonym_key()
     assert (event.person, event.attempt, event.count) == (pseudonym(key, "badge-4711"), record, 3)
     assert event.boot == 1
     assert b"4711" not in (tmp_path / AUDIT_FILE).read_bytes()
