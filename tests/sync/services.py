@@ -111,7 +111,8 @@ class Postgres:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        # Recovery after a kill -9 replays its log; beside other busy processes that takes its time.
+        deadline = time.monotonic() + 180
         while self._ready() != 0:
             if self._process.poll() is not None:
                 # The old one's shared memory is not gone yet.
