@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -14,32 +15,44 @@ from sync import chain
 from sync.bundle import LogBundle
 from sync.cose import peek1
 from sync.errors import SyncError
-from sync.events import UnitId
+from sync.events import Record, UnitId
 from sync.heads import Head
 from sync.merkle import Frontier
 from sync.registry.schema import events, heads, retained, units
 from sync.registry.store import Store
 
 COLUMNS = [column for column in events.columns if column.name not in ("body", "month")]
+MORE = ("boot", "monotonic_ms", "policy", "models", "timings", "count", "more_scores")
+"""What only the body of an event holds. In a table cell, models are separated by blanks, timings and scores
+are JSON."""
 PAGE = 5000
 
 
 def rows(store: Store, unit: UnitId | None = None, since_ms: int = 0) -> Iterator[dict[str, Any]]:
-    """Events in order of arrival at the registry (all units), or in sequence (one unit)."""
+    """Events in order of arrival at the registry (all units), or in sequence (one unit): every field."""
     after: tuple[Any, ...] = (since_ms, "", 0)
     key = (events.c.received_ms, events.c.unit, events.c.sequence)
     while True:
-        query = sa.select(*COLUMNS).order_by(*key).limit(PAGE)
+        query = sa.select(*COLUMNS, events.c.body).order_by(*key).limit(PAGE)
         query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
         if unit is not None:
             query = query.where(events.c.unit == unit)
         with store.reading() as db:
-            page = [dict(row._mapping) for row in db.execute(query)]
+            page = [_whole(dict(row._mapping)) for row in db.execute(query)]
         yield from page
         if len(page) < PAGE:
             return
         last = page[-1]
         after = (last["received_ms"], last["unit"], last["sequence"])
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what its body holds besides, in place of the body."""
+    event = Record.from_bytes(bytes(row.pop("body"))).event
+    timings = dataclasses.asdict(event.timings) if event.timings else None
+    nested = {"models": list(event.models), "timings": timings, "more_scores": dict(event.more_scores)}
+    plain = {"boot": event.boot, "monotonic_ms": event.monotonic_ms, "policy": event.policy}
+    return {**row, **plain, **nested, "count": event.count, "silent_alarm": event.silent_alarm}
 
 
 def count(store: Store, unit: UnitId | None = None) -> int:
@@ -57,10 +70,11 @@ def as_jsonl(page: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def as_csv(page: Iterator[dict[str, Any]]) -> Iterator[str]:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [column.name for column in COLUMNS])
+    writer = csv.DictWriter(buffer, [*(column.name for column in COLUMNS), *MORE])
     writer.writeheader()
     for row in page:
-        writer.writerow(row)
+        nested = {name: json.dumps(row[name]) if row[name] else None for name in ("timings", "more_scores")}
+        writer.writerow({**row, "models": " ".join(row["models"]), **nested})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

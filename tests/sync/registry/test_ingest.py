@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -359,11 +361,22 @@ def test_retention_forgets_whole_months_and_the_rest_still_verifies(registry: Re
 
 
 def test_csv_and_json_lines_hold_every_event_once(registry: Registry, unit: Unit) -> None:
-    registry.take(unit.batch(some(1, 7)))
+    last = event(7, silent_alarm=True, more_scores=(("replay_llr", 1.5),))
+    registry.take(unit.batch([*some(1, 6), last]))
     lines = [json.loads(line) for line in export.as_jsonl(export.rows(registry.store))]
     assert [line["sequence"] for line in lines] == list(range(1, 8))
     assert lines[0]["event_id"] == str(uuid.UUID(int=2, version=4))
-    assert len("".join(export.as_csv(export.rows(registry.store, unit.unit))).splitlines()) == 8
+    told = ("policy", "models", "more_scores", "silent_alarm", "boot")
+    assert [lines[6][name] for name in told] == [
+        "policy-7", ["campplus-1.2.0", "tiny.en-q8@3"], {"replay_llr": 1.5}, True, 3,
+    ]  # fmt: skip
+    text = "".join(export.as_csv(export.rows(registry.store, unit.unit)))
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert [int(row["sequence"]) for row in table] == list(range(1, 8))
+    assert [table[6][name] for name in told] == [
+        "policy-7", "campplus-1.2.0 tiny.en-q8@3", '{"replay_llr": 1.5}', "True", "3",
+    ]  # fmt: skip
+    assert json.loads(table[0]["timings"])["total_ms"] == 190
 
 
 def test_health_makes_a_status_and_silence_is_computed(registry: Registry, unit: Unit) -> None:
