@@ -51,23 +51,27 @@ def times(model: SpeakerModel) -> dict[str, object]:
     found: dict[str, object] = {}
     for count in (100, 1_000, 10_000):
         voices = Gallery({str(n): row for n, row in enumerate(units(count, 1))})
-        spent_ms = []
+        wall_ms, processor_ms = [], []  # others may use the machine
         for probe in units(SEARCHES, 2):
-            began = time.perf_counter()
+            began, began_processor = time.perf_counter(), time.process_time()
             voices.identify(probe, model.llr)
-            spent_ms.append((time.perf_counter() - began) * 1e3)
-        p50, p95, most = np.percentile(spent_ms, [50, 95, 100])
-        found[f"search among {count}, ms (p50, p95, most)"] = [round(float(x), 3) for x in (p50, p95, most)]
+            wall_ms.append((time.perf_counter() - began) * 1e3)
+            processor_ms.append((time.process_time() - began_processor) * 1e3)
+        found[f"search among {count}, ms (p50, p95)"] = {
+            "wall": [round(float(x), 3) for x in np.percentile(wall_ms, [50, 95])],
+            "processor": [round(float(x), 3) for x in np.percentile(processor_ms, [50, 95])],
+        }
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
         settings = StoreSettings(profile="laptop", keystore="software")
         with open_store(Path(folder) / "unit", settings, warn=lambda _: None) as store:
             for number, row in enumerate(track(units(1_000, 3), "enrol", disable=not sys.stderr.isatty())):
                 store.vault.enrol(f"badge {number}", Template(model.version, row, 3))
-            began = time.perf_counter()
+            began, began_processor = time.perf_counter(), time.process_time()
             with gallery(store.vault, default_rules("door-1"), "door-1", model.version) as voices:
-                found[f"open {len(voices)} voiceprints, once a start, s"] = round(
-                    time.perf_counter() - began, 2
-                )
+                found[f"open {len(voices)} voiceprints, once a start, s (wall, processor)"] = [
+                    round(time.perf_counter() - began, 2),
+                    round(time.process_time() - began_processor, 2),
+                ]
     return found
 
 

@@ -15,12 +15,18 @@ import numpy.typing as npt
 from device.app import open_judge
 from device.audio import QualityError, load_utterance
 from device.clock import system_clock
+from device.errors import DeviceError
 from device.judge import Judge
 from device.liveness.recollection import forget_habit
 from device.models.speaker import MIN_ENROLMENT
 from device.notes import note_person
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
 from device.settings import Settings, load, models_dir, state_dir
+
+
+class EnrolmentError(DeviceError):
+    """A recording cannot be judged, so nobody was enrolled."""
+
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -98,14 +104,15 @@ def embeddings_of(
 ) -> tuple[list[npt.NDArray[np.float32]], list[str]]:
     """One unit embedding a recording, and the names of those that do not sound live.
 
-    Raises ClickException for a recording that cannot be judged.
+    Raises EnrolmentError for a recording that cannot be judged.
     """
     embeddings, doubtful = [], []
     for path in recordings:
         try:
             utterance = load_utterance(path, settings.audio)
         except QualityError as err:
-            raise click.ClickException(f"{path.name}: {err}") from err
+            named = str(err) if path.name in str(err) else f"{path.name}: {err}"
+            raise EnrolmentError(named) from err
         wave = utterance.wave()
         utterance.wipe()
         embeddings.append(judge.speaker.embed(wave))
