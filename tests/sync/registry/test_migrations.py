@@ -1,0 +1,55 @@
+"""A database of an earlier version: brought up to date with everything that is in it."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from sync.errors import SyncError
+from sync.events import Record, unit_id
+from sync.registry import export, migrations
+from sync.registry.store import EVENT_COLUMNS, Store, _event_row
+from tests.sync.parts import START_MS, event
+from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
+
+__all__ = ["cluster", "registry"]
+
+
+def test_rows_of_the_first_versions_stay_and_new_ones_join_them(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = registry.store._engine.url.render_as_string(hide_password=False)
+    with registry.store.transaction() as db:
+        names = sa.inspect(db).get_table_names()
+        for name in ["events", *(n for n in names if not n.startswith("events"))]:
+            db.execute(sa.text(f"DROP TABLE {name}"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
+        old = Store.open(url)
+        record = Record(unit_id("old/unit"), 1, event(1))
+        row = dict(zip(EVENT_COLUMNS, _event_row(record, record.to_bytes(), START_MS), strict=True))
+        del row["silent_alarm"]
+        with old.transaction() as db:
+            if old._postgresql:
+                old._ensure_partition(db, row["month"])
+            marks = ", ".join(f":{name}" for name in row)
+            insert = f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names of columns
+            db.execute(sa.text(insert), row)
+        old.close()
+    made = Registry(url)
+    unit = made.register(Unit())
+    assert made.take(unit.batch(some(1, 3)))[0].size == 3
+    exported = list(export.rows(made.store))
+    assert [(line["unit"], line["silent_alarm"]) for line in exported] == [
+        ("old/unit", False),
+        *[(unit.unit, False)] * 3,
+    ]
+    made.store.close()
+
+
+def test_a_database_of_a_later_version_is_left_alone(registry: Registry) -> None:
+    url = registry.store._engine.url.render_as_string(hide_password=False)
+    with registry.store.transaction() as db:
+        db.execute(sa.text("INSERT INTO schema_version VALUES (999)"))
+    with pytest.raises(SyncError, match="newer version"):
+        Store.open(url)
