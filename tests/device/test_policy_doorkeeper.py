@@ -413,6 +413,27 @@ def test_a_disabled_claim_is_not_opened_by_being_recognised_without_one(world):
     assert decision.outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
 
 
+def test_three_hundred_attempts_cost_the_tpm_one_write(world):
+    before = world.counter.value()
+    for number in range(300):
+        world.attempt(heard=evidence(voice=-5.0 if number % 3 else 8.0))
+        world.later(5.0)
+    assert world.counter.value() == before + 1
+
+
+def test_a_person_recognised_but_not_allowed_does_not_use_up_the_doors_attempts(world):
+    found = Identification("bruno", llr=11.0, runner_up_llr=-4.0, among=40)
+    world.later(12 * 3600)  # outside bruno's hours
+    for _ in range(12):
+        decision = world.attempt("", "gate", heard=evidence(voice=None), identified=found)
+        assert decision.outcome is Outcome.DENIED_SCHEDULE
+    assert world.history.failing() == {}
+
+
+def test_evidence_of_a_voice_nobody_was_found_for_speaks_for_nobody(world):
+    assert not world.attempt("", "gate", heard=evidence(voice=12.0)).opens
+
+
 def test_a_full_disk_keeps_the_door_locked_and_says_so(world, monkeypatch):
     challenge = world.greet()
 
