@@ -284,7 +284,7 @@ def witness_of(store: Store, rules: Rules, boot: int, clock: Clock) -> Witness:
     return Witness(
         boot=boot,
         started_s=clock().monotonic_s,
-        pseudonym_key=store.mac("pseudonym", b"person"),
+        pseudonym_key=store.pseudonym_key(),
         keystore=store.keystore.kind,
         policy=policy_name(rules),
     )
