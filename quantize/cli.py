@@ -155,8 +155,9 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
 @models.command()
 @_directory
+@click.option("--if-needed", is_flag=True, help="Do nothing where the last choice still holds.")
 @_as_json
-def pick(directory: Path | None, as_json: bool) -> None:
+def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
     """Time every network in every runtime on this machine and remember the faster ones.
 
     Void as soon as the bundle, the processor or a runtime changes; then the unit works with ONNX Runtime.
@@ -168,6 +169,9 @@ def pick(directory: Path | None, as_json: bool) -> None:
 
     target = directory or models_dir()
     bundle = _opened(target, None)
+    if if_needed and remembered.remembered(target, bundle, lambda text: None) != remembered.Pick():
+        click.echo("the choice of runtimes still holds")
+        return
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Timing", total=1.0)

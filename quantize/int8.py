@@ -26,6 +26,8 @@ Feed = Mapping[str, Array]
 PERCENTILE = 99.999
 OPERATORS = ("Conv", "Gemm", "MatMul")
 WEIGHT_LIMIT = 127
+WORTH_HALVING = 1024
+_FLOAT = onnx.TensorProto.FLOAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,29 @@ def quantise(
     ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, tick)
     inputs = list(dict.fromkeys(node.input[0] for node in chosen if node.op_type == "Conv"))
     means = channel_means(model, inputs, feeds, ranges)
-    return _Rewriter(model, constants, chosen, settled, ranges, means).model()
+    return halved(_Rewriter(model, constants, chosen, settled, ranges, means).model())
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the large weights that stayed float kept in 16 bits: half the bytes, and the same speed.
+
+    A Cast makes them 32 bits again when a runtime opens the file. Arithmetic stays in 32 bits.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    kernels = {node.input[1] for node in made.graph.node if node.op_type in OPERATORS}
+    casts = []
+    for tensor in made.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if tensor.name in kernels and value.dtype == np.float32 and value.size >= WORTH_HALVING:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}.f16"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}/Cast", to=_FLOAT))
+    nodes = [*casts, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
 def activation_ranges(

@@ -202,7 +202,7 @@ RECIPES: tuple[Recipe, ...] = (
         sources=("campplus",),
         code=("quantize.speaker", "quantize.int8", "quantize.parity", "quantize.graphs.campplus",
               "quantize.graphs.builder", "device.models.features"),
-        tools=("onnx", "onnxruntime", "numpy", "kaldi-native-fbank"),
+        tools=("onnx", "onnxruntime", "numpy"),
         needs_speech=True,
     ),
     Recipe(
@@ -269,7 +269,6 @@ RECIPES: tuple[Recipe, ...] = (
         code=(*LOWERING, "quantize.speaker", "device.models.features"),
         tools=TFLITE_TOOLS,
         after=("speaker",),
-        optional=True,
     ),
     Recipe(
         role="resemblyzer",

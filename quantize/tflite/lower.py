@@ -57,6 +57,8 @@ class _Lowering:
         self._values: dict[str, Value] = {}
         self._weights: dict[str, tuple[Array, Array, int]] = {}
         """Dequantised constants: steps, scale and axis."""
+        self._halves: set[str] = set()
+        """Constants that the file keeps in 16 bits."""
         self._rounded: dict[str, str] = {}
         """Dequantised activations by the name of what holds their integers."""
         self._coverage: dict[tuple[Any, ...], Value] = {}
@@ -244,7 +246,7 @@ class _Lowering:
     ) -> tuple[int, int]:  # fmt: skip
         name = f"{node.output[0]}/kernel"
         if scale is None:
-            return self._w.constant(name, kernel.astype(np.float32)), self._w.constant(f"{name}/bias", bias)
+            return self._real(name, weights, kernel), self._w.constant(f"{name}/bias", bias)
         if x.grid is None or kernel.dtype != np.int8:
             raise LoweringError(f"{node.name}: weights must be int8 where activations are")
         channels = np.broadcast_to(scale.reshape(-1), (len(bias),)).astype(np.float64)
@@ -256,6 +258,15 @@ class _Lowering:
             self._w.constant(name, kernel, grid),
             self._w.constant(f"{name}/bias", steps, Grid(sum_scale.astype(np.float32))),
         )
+
+    def _real(self, name: str, weights: str, kernel: Array) -> int:
+        """A float kernel. From 16 bits the runtimes make 32 once, when they open the file."""
+        if weights not in self._halves:
+            return self._w.constant(name, kernel.astype(np.float32))
+        out = self._w.tensor(name, kernel.shape, np.float32)
+        half = self._w.constant(f"{name}/f16", kernel.astype(np.float16))
+        self._w.operator("DEQUANTIZE", [half], out, "Dequantize")
+        return out
 
     def _padding(
         self, node: onnx.NodeProto, pads: list[int], strides: list[int], dilations: list[int],
@@ -522,7 +533,11 @@ class _Lowering:
         attributes = {a.name: helper.get_attribute_value(a) for a in found.attribute}
         return found.input[0], int(attributes.get("start", 0))
 
-    def _cast(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value:
+    def _cast(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value | None:
+        if node.input[0] in self._constants and self._constants[node.input[0]].dtype == np.float16:
+            self._constants[node.output[0]] = self._constants[node.input[0]].astype(np.float32)
+            self._halves.add(node.output[0])
+            return None
         x = self._value(node.input[0])
         if given["to"] not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             raise LoweringError(f"{node.name}: only casts between float and int have a TFLite form here")

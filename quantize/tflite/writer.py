@@ -24,11 +24,12 @@ BUFFER_ALIGNMENT_BYTES = 16
 
 _TYPES = {
     np.dtype(np.float32): tflite.TensorType.FLOAT32,
+    np.dtype(np.float16): tflite.TensorType.FLOAT16,
     np.dtype(np.int32): tflite.TensorType.INT32,
     np.dtype(np.int8): tflite.TensorType.INT8,
 }
 # The first version of each operator that takes eight-bit integers; every other is version 1.
-_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "PAD": 2, "QUANTIZE": 1, "DEQUANTIZE": 2, "TRANSPOSE": 2}
+_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "PAD": 2, "QUANTIZE": 1, "DEQUANTIZE": 3, "TRANSPOSE": 2}
 # The schema's own capitals are not Python's.
 _OPTIONS_SUFFIX = "Options"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import kaldi_native_fbank as knf
 import numpy as np
 import pytest
 
 from device.models.features import FBANK_BINS, WaveError, kaldi_fbank
+from quantize.speech import packaged_speech
 
 RNG = np.random.default_rng(5)
 
@@ -19,6 +21,27 @@ def test_features_have_eighty_bins_every_ten_milliseconds_and_no_mean() -> None:
     assert features.shape == (198, FBANK_BINS)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-4)
+
+
+def kaldi(wave: np.ndarray) -> np.ndarray:
+    """The same features from Kaldi's own code."""
+    options = knf.FbankOptions()
+    options.frame_opts.samp_freq = 16_000
+    options.frame_opts.dither = 0.0
+    options.frame_opts.window_type = "povey"
+    options.mel_opts.num_bins = FBANK_BINS
+    bank = knf.OnlineFbank(options)
+    bank.accept_waveform(16_000, wave)
+    bank.input_finished()
+    features = np.stack([bank.get_frame(frame) for frame in range(bank.num_frames_ready)])
+    return features - features.mean(axis=0)
+
+
+@pytest.mark.parametrize("samples", [8_000, 16_001, 40_079, 64_000])
+def test_they_are_those_of_kaldi(samples: int) -> None:
+    speech = packaged_speech().clips()[0].wave
+    for wave in (noise(4.0)[:samples], speech[:samples]):
+        np.testing.assert_allclose(kaldi_fbank(wave), kaldi(wave), atol=2e-3)
 
 
 def test_loudness_does_not_change_them() -> None:
