@@ -34,7 +34,7 @@ from device.phrase import normalise
 from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import Rules, default_rules, load_rules
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings
+from device.settings import Settings, WordsEngine
 from device.voices import GalleryCache, alike, is_enrolled, voiceprint
 from sync.outbox import Outbox
 
@@ -223,6 +223,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             at_least=history.memory_version,
             now=clock().wall,
             noted=history.memory_reached,
+            people=store.vault.uids,
         )
         parts.callback(recollection.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
@@ -256,7 +257,11 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
     """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
     pick = remembered(models, bundle, _LOG.warning)
     with ExitStack() as parts:
-        words = Transcriber.open(bundle, threads=settings.judge.threads)
+        words = Transcriber.open(
+            bundle,
+            threads=settings.judge.threads,
+            whisper_cpp=settings.judge.words is WordsEngine.WHISPER_CPP,
+        )
         parts.callback(words.close)
         # They run beside the transcriber: a second thread of theirs would only take its core away.
         speaker = SpeakerModel.open(bundle, 1, pick.runtime("speaker"), _LOG.warning)

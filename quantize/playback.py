@@ -57,9 +57,9 @@ class Playback:
         if self.clock != 1.0:
             played = soxr.resample(played, RATE_HZ * self.clock, RATE_HZ).astype(np.float32)
         heard = _in(self.room, played, rng)
-        heard *= self.gain * _rms(wave) / max(_rms(heard), 1e-9)
-        noise = _pink(len(heard), rng)
-        heard = heard + noise * np.float32(_rms(heard) * 10.0 ** (-self.snr_db / 20.0))
+        heard *= self.gain * rms(wave) / max(rms(heard), 1e-9)
+        noise = pink(len(heard), rng)
+        heard = heard + noise * np.float32(rms(heard) * 10.0 ** (-self.snr_db / 20.0))
         return np.clip(heard, -1.0, 32767 / 32768).astype(np.float32)
 
 
@@ -127,14 +127,16 @@ def _in(room: Room, wave: Wave, rng: np.random.Generator) -> Wave:
     return heard
 
 
-def _pink(length: int, rng: np.random.Generator) -> Wave:
+def pink(length: int, rng: np.random.Generator) -> Wave:
+    """Pink noise (length,) of power one."""
     size = max(2, length)
     spectrum = np.fft.rfft(rng.standard_normal(size))
     spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 8.0))
     noise = np.fft.irfft(spectrum, size)[:length].astype(np.float32)
-    pink: Wave = noise / np.float32(max(_rms(noise), 1e-9))
+    pink: Wave = noise / np.float32(max(rms(noise), 1e-9))
     return pink
 
 
-def _rms(wave: Wave) -> float:
+def rms(wave: Wave) -> float:
+    """Root mean square."""
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if len(wave) else 0.0

@@ -20,10 +20,13 @@ from device.audio.voice_activity import VoiceActivity
 from device.commands._bench_speech import Sentence
 from device.errors import DeviceError
 from device.judge import Evidence
+from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter
+from device.liveness.memory import MemoryLimits
+from device.liveness.search import Index, Match
 from device.policy import decide
 
 PROBE_TIMEOUT_S = 120.0
-STAGES = ("endpointer", "words", "speaker", "spoof", "judge", "policy")
+STAGES = ("endpointer", "words", "speaker", "spoof", "beside", "judge", "policy")
 
 Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]
 
@@ -45,7 +48,7 @@ class Spread:
 class Latency:
     """From the frame that ends speech to the decision; the endpoint's wait for silence is not in it.
 
-    words, speaker and spoof overlap: `judge` is the three together, `total` adds endpointer and policy.
+    words, speaker, spoof and beside overlap: `judge` is all of them, `total` adds endpointer and policy.
     """
 
     seconds: float
@@ -84,6 +87,7 @@ def latency(
                 timings.words_ms,
                 timings.speaker_ms,
                 timings.spoof_ms,
+                timings.side_ms,
                 (judged - began) * 1e3,
                 (decided - judged) * 1e3,
             ),
@@ -95,6 +99,21 @@ def latency(
     seconds = float(np.mean([sentence.utterance.duration_s for sentence in sentences]))
     stages = {stage: spread(values) for stage, values in columns.items()}
     return Latency(seconds, rounds, spread(totals), stages)
+
+
+class FullMemory:
+    """A memory at its limits, of utterances as long as a phrase: the most that looking one up can cost."""
+
+    def __init__(self, limits: MemoryLimits) -> None:
+        self.fingerprinter = Fingerprinter(bytes(SECRET_BYTES))
+        self._index = Index(limits.marks)
+        each = limits.marks // limits.utterances
+        marks = np.random.default_rng(1).integers(0, 256, (limits.marks, BITS // 8), dtype=np.uint8)
+        for number in range(limits.utterances):
+            self._index.add(number, marks[number * each : (number + 1) * each])
+
+    def find(self, heard: Fingerprint) -> Match:
+        return self._index.search(heard)
 
 
 def spread(values_ms: Sequence[float]) -> Spread:

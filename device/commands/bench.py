@@ -16,6 +16,7 @@ from rich.table import Table
 from device.app import open_judge
 from device.commands._bench_measure import (
     FreshProcess,
+    FullMemory,
     Latency,
     fresh_process,
     idle_share,
@@ -23,6 +24,8 @@ from device.commands._bench_measure import (
     model_sizes,
 )
 from device.commands._bench_speech import Sentence, own_sentence, packaged_sentences
+from device.liveness.memory import MemoryLimits
+from device.liveness.side import SideChecks
 from device.settings import Settings, load, models_dir
 
 GOAL_P95_MS = 300.0
@@ -141,7 +144,9 @@ def measure(
         Progress(console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("Judging", total=rounds)
-        timed = latency(judge, sentences, template, settings.audio, rounds, lambda: bar.advance(task))
+        beside = dataclasses.replace(SideChecks.open(), memory=FullMemory(MemoryLimits()))
+        remembering = judge.looking_beside(beside)
+        timed = latency(remembering, sentences, template, settings.audio, rounds, lambda: bar.advance(task))
     return BenchResult(
         latency=timed,
         fresh=fresh_process(models, seconds) if fresh else None,
@@ -162,9 +167,10 @@ def show(result: BenchResult, console: Console) -> None:
         "words": "  words",
         "speaker": "  speaker",
         "spoof": "  spoof",
-        "judge": "judge (the three overlap)",
+        "beside": "  beside, full memory",
+        "judge": "judge (they overlap)",
     }
-    for stage in ("endpointer", "judge", "words", "speaker", "spoof", "policy"):
+    for stage in ("endpointer", "judge", "words", "speaker", "spoof", "beside", "policy"):
         _add(table, notes.get(stage, stage), timed.stages[stage])
     table.add_section()
     _add(table, "total", timed.total)

@@ -65,6 +65,7 @@ def examine() -> list[Finding]:
         ("models", _models, "ostiary models build"),
         ("store", _store, "ostiary store status"),
         ("rules", _rules, "ostiary policy check"),
+        ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
@@ -118,6 +119,22 @@ def _store(settings: Settings) -> str:
     if status.vault.damaged:
         raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
+
+
+def _memory(settings: Settings) -> str:
+    """Whether it is whole; whether it is the latest, the unit itself checks when it starts."""
+    from device.liveness.memory import FILE_NAME
+    from device.liveness.memory_file import MemoryFile
+    from device.secure_store import open_store
+
+    path = state_dir() / FILE_NAME
+    if not path.exists():
+        return "empty"
+    with (
+        open_store(state_dir(), settings.store, warn=lambda _: None) as store,
+        closing(MemoryFile(path, store.mac)) as file,
+    ):
+        return f"{len(file.load(at_least=0))} utterances"
 
 
 def _rules(settings: Settings) -> str:

@@ -24,7 +24,7 @@ class Blindness(StrEnum):
 class Conditions:
     """Within these the detector's error rates hold (docs/adr/0012)."""
 
-    min_speech_s: float = 0.7
+    min_speech_s: float = 0.6
     min_snr_db: float = 8.0
     min_bandwidth_hz: float = 3_600.0
 

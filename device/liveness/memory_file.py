@@ -144,6 +144,13 @@ class MemoryFile:
         except sqlite3.Error as err:
             raise LivenessError(f"habits cannot be written ({err})") from err
 
+    def habits(self) -> tuple[bytes, ...]:
+        """Under whom there is a habit."""
+        try:
+            return tuple(row[0] for row in self._db.execute("SELECT person FROM habits"))
+        except sqlite3.Error:
+            return ()
+
     def forget_habit(self, person: bytes) -> None:
         """Erase a person's row, also from the write-ahead log as far as nobody else reads it."""
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +33,18 @@ class Recollection:
         at_least: int,
         now: datetime,
         noted: Callable[[int], None],
+        people: Callable[[], Iterable[str]] | None = None,
         limits: MemoryLimits | None = None,
     ) -> None:
-        """Raises MemoryRollbackError or LivenessError: then the unit must not serve."""
+        """`people` are those enrolled: habits of others are erased.
+
+        Raises MemoryRollbackError or LivenessError: then the unit must not serve.
+        """
         path = folder / FILE_NAME
         self.memory = UtteranceMemory(path, mac, at_least=at_least, now=now, noted=noted, limits=limits)
         self._habits = Habits(path, mac, record_of)
+        if people is not None:
+            self._habits.keep_only(people)
         self._number: int | None = None
         self._timing: Timing | None = None
 
@@ -100,6 +106,14 @@ class Habits:
     def forget(self, uid: str) -> None:
         """Erase what is known of `uid`. Raises LivenessError."""
         self._file.forget_habit(self._tag(uid))
+
+    def keep_only(self, people: Callable[[], Iterable[str]]) -> None:
+        """Erase the habits of everybody else: deletions by other ways than `forget` reach them here."""
+        found = self._file.habits()
+        kept = {self._tag(uid) for uid in people()} if found else set()
+        for tag in found:
+            if tag not in kept:
+                self._file.forget_habit(tag)
 
     def close(self) -> None:
         self._file.close()

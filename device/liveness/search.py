@@ -17,7 +17,7 @@ from device.liveness.fingerprint import ASKED_EVERY_FRAMES, BITS, STORED_EVERY_F
 
 Floats = npt.NDArray[np.float32]
 
-EXCESS_OVER = 0.2
+EXCESS_OVER = 0.25
 CLOCK_ERRORS = (-0.012, -0.006, 0.0, 0.006, 0.012)
 """Two sound cards, or a player that runs a little fast."""
 COARSE_BITS = 128

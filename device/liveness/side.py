@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,19 @@ import numpy.typing as npt
 from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
 from device.liveness import consistency, surroundings
 from device.liveness.evidence import SideEvidence
-from device.liveness.memory import UtteranceMemory
+from device.liveness.fingerprint import Fingerprint, Fingerprinter
+from device.liveness.search import Match
 from device.liveness.weights import Weights, shipped
 
 Floats = npt.NDArray[np.float32]
+
+
+class Remembering(Protocol):
+    """What was heard lately (`device/liveness/memory.py`)."""
+
+    fingerprinter: Fingerprinter
+
+    def find(self, heard: Fingerprint) -> Match: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,7 @@ class SideChecks:
     """What needs no model of its own. Without a memory nothing is said about reuse."""
 
     weights: Weights
-    memory: UtteranceMemory | None = None
+    memory: Remembering | None = None
 
     @classmethod
     def open(cls) -> SideChecks:

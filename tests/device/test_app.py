@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from device.judge import Evidence, Timings
 from device.policy import Decision, Notice, Outcome, Reason
 from device.secure_store.swtpm import SwTpm
 from device.settings import Settings
+from sync.events import Record
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
 
@@ -131,8 +134,21 @@ def test_a_unit_with_a_tpm_serves_across_power_cuts(
                     enrolment = [reader[n].path for n in (0, 2, 3)]
                     enrol_recordings(unit.judge, unit.store, settings, UID, enrolment)
                 decision, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
-                assert decision.outcome is Outcome.GRANTED
+                # The first time it is somebody speaking; from then on it is a recording of them.
+                assert decision.outcome is (Outcome.GRANTED if start == 0 else Outcome.DENIED_REPLAY)
             tpm.reboot()
+
+
+def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: app.Unit, reader: list[Reading]) -> None:
+    serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+    again, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
+    assert (again.outcome, again.code) == (Outcome.DENIED_REPLAY, Reason.HEARD_BEFORE)
+    assert again.counts_as_failure
+    with closing(sqlite3.connect(unit.store.folder.parent / app.AUDIT_FILE)) as log:
+        (body,) = log.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+    scores = dict(Record.from_bytes(body).event.more_scores)
+    assert scores["reuse_llr"] < 0.0
+    assert {"timing_llr", "snr_db", "speech_s"} <= set(scores)
 
 
 def test_a_score_that_is_no_number_is_refused_and_logged(unit: app.Unit) -> None:

@@ -157,6 +157,15 @@ def test_a_habit_of_somebody_forgotten_elsewhere_is_not_used(habits: Habits, peo
     habits.learn("anna", USUAL)
 
 
+def test_habits_of_people_who_are_gone_are_erased_at_the_next_start(habits: Habits, people: People) -> None:
+    for _ in range(MIN_SEEN):
+        habits.learn("anna", USUAL)
+        habits.learn("bruno", USUAL)
+    habits.keep_only(lambda: ["bruno"])
+    assert len(habits._file.habits()) == 1
+    assert habits.llr("bruno", USUAL) > 0.5
+
+
 def test_a_damaged_habit_is_no_habit(habits: Habits) -> None:
     for _ in range(MIN_SEEN):
         habits.learn("anna", USUAL)
