@@ -139,6 +139,9 @@ class UnitHistory(RuleBasedStateMachine):
         self.started_s = self.world.monotonic_s
         self.copies: list[bytes] = []
         self.first_of_two: tuple[str, float] | None = None
+        self.some_time = False
+        """Whether the next request dies at a moment that nobody chose."""
+        self.ended = False
 
     def teardown(self) -> None:
         self.world.stop()
@@ -152,6 +155,8 @@ class UnitHistory(RuleBasedStateMachine):
         self.try_often(door, uid, tries)
 
     def try_often(self, door: str, uid: str, tries: list[tuple[Evidence, float]]) -> None:
+        if self.ended:
+            return
         for heard, pause_s in tries:
             if (challenge := self.step_up_to(door, uid)) is not None:
                 self.world.later(2.0)
@@ -173,7 +178,8 @@ class UnitHistory(RuleBasedStateMachine):
 
     @rule(door=DOORS, uid=PEOPLE)
     def look_at_the_phrase(self, door: str, uid: str) -> None:
-        self.step_up_to(door, uid)
+        if not self.ended:
+            self.step_up_to(door, uid)
 
     def step_up_to(self, door: str, uid: str) -> Challenge | None:
         try:
@@ -202,7 +208,7 @@ class UnitHistory(RuleBasedStateMachine):
         heard = replace(heard, identified=found, speaker_llr=None if found is None else found.llr)
         self.try_often("gate", "", [(heard, 0.0)] * times)
 
-    @precondition(lambda self: self.shown)
+    @precondition(lambda self: self.shown and not self.ended)
     @rule(data=st.data(), heard=HEARD, door=st.none() | DOORS, uid=st.none() | PEOPLE)
     def answer_some_challenge(
         self, data: st.DataObject, heard: Evidence, door: str | None, uid: str | None
@@ -212,7 +218,7 @@ class UnitHistory(RuleBasedStateMachine):
             challenge, heard, door or challenge.binding.door, challenge.binding.person if uid is None else uid
         )
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: self.open and not self.ended)
     @rule(data=st.data(), heard=HEARD)
     def answer_what_is_shown(self, data: st.DataObject, heard: Evidence) -> None:
         door = data.draw(st.sampled_from(sorted(self.open)))
@@ -307,6 +313,8 @@ class UnitHistory(RuleBasedStateMachine):
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
         """One rule for all of it, so that people come more often than mishaps do."""
+        if self.ended:
+            return
         happening = data.draw(
             st.sampled_from(
                 [
@@ -339,22 +347,41 @@ class UnitHistory(RuleBasedStateMachine):
         self.first_of_two = None
 
     def it_was_killed(self) -> None:
-        TALLY["killed in the middle"] += 1
+        if not self.some_time:
+            TALLY["killed at a chosen write"] += 1
+            self.power_returns()
+            return
+        # What is on the disk now is chance. So the history ends here, with what must hold whatever it is:
+        # Hypothesis would not find its way back through choices that hang on chance.
+        TALLY["killed at any moment"] += 1
+        self.some_time = False
         self.power_returns()
+        for challenge in self.shown[-3:]:
+            self.answer(challenge, evidence(), challenge.binding.door, challenge.binding.person)
+        for door, uid in (("ward", "anna"), ("airlock", "bruno"), ("pharmacy", "anna"), ("ward", "badge-1")):
+            self.try_often(door, uid, [(evidence(voice=-8.0), 1.0)] * 7)
+            self.world.later(121.0)
+            self.try_often(door, uid, [(evidence(), 1.0)])
+        self.no_failure_that_was_told_is_forgotten()
+        self.ended = True
 
     def it_will_be_killed_at_a_write(self, draw: Draw) -> None:
-        self.world.die_in = draw(st.integers(0, 4)), draw(st.sampled_from(At))
+        if not self.some_time:
+            self.world.die_in = draw(st.integers(0, 4)), draw(st.sampled_from(At))
 
     def it_will_be_killed_some_time(self, draw: Draw) -> None:
+        self.world.die_in = None
         self.world.die_after_us = draw(st.integers(0, 1500))
+        self.some_time = True
 
     def an_admin_pardons(self, draw: Draw) -> None:
         uid = draw(st.sampled_from(["anna", "bruno"]))
+        subject = f"person:{uid}"
+        self.book[subject] = Seen(0, self.book.get(subject, Seen()).last_s)
         try:
             self.world.pardon(uid)
         except KilledError:
             self.it_was_killed()
-        self.book[f"person:{uid}"] = Seen(0, self.book.get(f"person:{uid}", Seen()).last_s)
 
     def a_thief_copies_the_disk(self, draw: Draw) -> None:
         self.power_returns()
@@ -381,6 +408,8 @@ class UnitHistory(RuleBasedStateMachine):
 
     @invariant()
     def no_failure_that_was_told_is_forgotten(self) -> None:
+        if self.ended:
+            return
         try:
             on_disk = self.world.failing()
         except KilledError:

@@ -145,8 +145,10 @@ class UnitProcess:
         after_us, self.die_after_us = self.die_after_us, None
         try:
             self._pipe.send((what, arguments, sent_death))
-            if after_us is not None and not self._pipe.poll(after_us / 1e6):
+            if after_us is not None:
+                time.sleep(after_us / 1e6)
                 os.kill(self._pid, signal.SIGKILL)
+                raise KilledError  # even if it had answered: nobody was there to hear it
         except BrokenPipeError as err:
             raise KilledError from err
         return self._receive()
