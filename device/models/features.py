@@ -49,8 +49,9 @@ def kaldi_fbank(wave: Wave) -> Features:
     frames[:, 0] *= 1 - PREEMPHASIS
     spectrum = np.fft.rfft(frames * _WINDOW, FFT_SIZE, axis=1)[:, :-1]
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    features = np.log(np.maximum(power @ _MEL_TRIANGLES, np.finfo(np.float32).eps))
-    return np.asarray(features - features.mean(axis=0))
+    features: Features = np.log(np.maximum(power @ _MEL_TRIANGLES, np.finfo(np.float32).eps))
+    features -= features.mean(axis=0)
+    return features
 
 
 def _povey_window() -> npt.NDArray[np.float32]:
