@@ -181,8 +181,8 @@ def ports(values: Any) -> tuple[Port, ...]:
     )
 
 
-LOWERING = ("quantize.twins", "quantize.parity", "quantize.tflite.lower", "quantize.tflite.layout",
-            "quantize.tflite.writer")  # fmt: skip
+LOWERING = ("quantize.twins", "quantize.parity", *(f"quantize.tflite.{name}" for name in (
+    "elements", "graph", "layout", "lower", "products", "shapes", "windows", "writer")))  # fmt: skip
 RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "quantize.graphs.builder")
 TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
 
@@ -229,6 +229,18 @@ RECIPES: tuple[Recipe, ...] = (
         tools=WHISPER_TOOLS,
         needs_speech=True,
         after=("words-encoder",),
+    ),
+    Recipe(
+        role="words-ggml",
+        file="words.q8_0.bin",
+        network="whisper-tiny.en-q8_0",
+        task="speech recognition, English, for whisper.cpp",
+        licence=source("whisper-tiny-en").licence,
+        make=_words_ggml,
+        sources=WHISPER,
+        code=("quantize.graphs.whisper_ggml", "quantize.tokenizer"),
+        tools=("numpy",),
+        optional=True,
     ),
     Recipe(
         role="spoof",

@@ -56,7 +56,7 @@ def kaldi_fbank(wave: Wave) -> Features:
 
 def _povey_window() -> npt.NDArray[np.float32]:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_SAMPLES) / (WINDOW_SAMPLES - 1))
-    return (hann**0.85).astype(np.float32)
+    return np.asarray(hann**0.85, dtype=np.float32)
 
 
 def _mel_triangles() -> npt.NDArray[np.float32]:
