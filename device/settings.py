@@ -67,11 +67,20 @@ class FeedbackSettings:
     """How long an answer stays before the door asks for the next badge."""
 
 
+class WordsEngine(StrEnum):
+    """What runs the words model."""
+
+    ONNX = "onnxruntime"
+    WHISPER_CPP = "whisper.cpp"
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """How much of the machine one judgement may use."""
 
     threads: int = field(default=2, metadata={"low": 1, "high": 16})
+    words: WordsEngine = WordsEngine.ONNX
+    """`whisper.cpp` needs the bundle's optional model: `ostiary models build --only words-ggml`."""
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 
 

@@ -26,13 +26,14 @@ from device.phrase import (
     redact,
 )
 
-ROLE, ENCODER_ROLE = "words", "words-encoder"
+ROLE, ENCODER_ROLE, GGML_ROLE = "words", "words-encoder", "words-ggml"
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
 MAX_PHRASE_CHARACTERS = 400
 WORD_LIMIT_NATS = 8.0
 MAX_FORMS = 3
+ENOUGH_AGREEMENT = 0.5
 LOOP_AGREEMENT = 0.3
 LOOP_TOKEN_NATS = -4.0
 
@@ -51,6 +52,8 @@ class Clues:
     """The same for the single worst token."""
     worst_word_nats: float
     """Expected word over others of its class in its place, for the word where that is least."""
+    mean_word_nats: float
+    """The same, for the average word; each counts up to WORD_LIMIT_NATS either way."""
     agreement: float
     """Of the free transcript with the phrase, in [0, 1]."""
     looped: bool
@@ -71,11 +74,12 @@ class Clues:
 class Fusion:
     """Weighs the clues into one score, an LLR where it was fitted (docs/adr/0002-phrase-evidence.md)."""
 
-    offset: float = 2.859
-    deficit: float = 0.1475
-    worst_token: float = 0.2381
-    worst_word: float = 0.5264
-    agreement: float = 2.2783
+    offset: float = -0.7392
+    deficit: float = 0.1075
+    worst_token: float = 0.2655
+    worst_word: float = 0.2181
+    mean_word: float = 0.8623
+    agreement: float = 2.8030
 
     def score(self, clues: Clues) -> float:
         """The weighted sum; each clue is bounded first, for beyond these ends more of it proves no more."""
@@ -83,8 +87,9 @@ class Fusion:
             self.offset
             + self.deficit * max(-40.0, clues.deficit_nats)
             + self.worst_token * max(-12.0, clues.worst_token_nats)
-            + self.worst_word * max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, clues.worst_word_nats))
-            + self.agreement * clues.agreement
+            + self.worst_word * clues.worst_word_nats
+            + self.mean_word * clues.mean_word_nats
+            + self.agreement * min(0.0, clues.agreement - ENOUGH_AGREEMENT)
         )
 
 
@@ -95,14 +100,14 @@ class _Script:
     sentence: Sentence
     starts: tuple[int, ...]
 
-    def worst_word(self, spoken: Spoken) -> float:
-        """The least advantage of a word over the mean of its class; the limit when none has a class."""
-        least = WORD_LIMIT_NATS
+    def advantages(self, spoken: Spoken) -> list[float]:
+        """Of each word that has a class over that class's mean, within WORD_LIMIT_NATS."""
+        found = []
         for start, stop in zip(self.starts, (*self.starts[1:], len(self.sentence.tokens)), strict=True):
             rival = spoken.rival_logprobs[start]
             if rival is not None:
-                least = min(least, math.fsum(spoken.logprobs[start:stop]) - rival)
-        return least
+                found.append(_within(math.fsum(spoken.logprobs[start:stop]) - rival))
+        return found
 
 
 class Transcriber:
@@ -122,10 +127,20 @@ class Transcriber:
         )
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 2) -> Transcriber:
-        """From a verified bundle; raises BundleError or WhisperError."""
+    def open(cls, bundle: Bundle, threads: int = 2, *, whisper_cpp: bool = False) -> Transcriber:
+        """From a verified bundle; raises BundleError or WhisperError.
+
+        `whisper_cpp` asks for the other runtime, whose model is an optional part of a bundle. The clues are
+        weighed alike: scores differ by that runtime's rounding (docs/adr/0002-phrase-evidence.md).
+        """
+        calibration = bundle.calibration(ROLE)
+        if whisper_cpp:
+            from device.models._whisper_cpp import WhisperCpp  # loads a library that is not needed otherwise
+
+            other = WhisperCpp(bundle.path(GGML_ROLE), threads=threads)
+            return cls(other, version=bundle.version(GGML_ROLE), calibration=calibration)
         ears = OnnxWhisper(bundle.path(ENCODER_ROLE), bundle.path(ROLE), threads=threads)
-        return cls(ears, version=bundle.version(ROLE), calibration=bundle.calibration(ROLE))
+        return cls(ears, version=bundle.version(ROLE), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
@@ -133,8 +148,14 @@ class Transcriber:
         A loop, an empty or an invented transcript scores the lowest LLR there is. Raises WordsError on audio
         or a phrase that cannot be judged, WhisperError when the model fails.
         """
-        clues, transcript = self.clues(wave, phrase)
-        return PhraseScore(self.llr(clues), redact(transcript, phrase))
+        return self.scores(wave, [phrase])[0]
+
+    def scores(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[PhraseScore]:
+        """`score` of each phrase; the sound is encoded once."""
+        return [
+            PhraseScore(self.llr(clues), redact(transcript, phrase))
+            for phrase, (clues, transcript) in zip(phrases, self.clues_of_many(wave, phrases), strict=True)
+        ]
 
     def llr(self, clues: Clues) -> float:
         """The calibrated LLR of what was found."""
@@ -165,6 +186,35 @@ class Transcriber:
             for phrase, one in zip(phrases, scripts, strict=True)
         ]
 
+    def ruled_out(self, wave: npt.NDArray[np.float32], phrases: Sequence[str], llr: float) -> list[bool]:
+        """Which phrases cannot reach `llr`: a bound by each form's first token, far cheaper than a score.
+
+        For counting over very many phrases. The rest of a phrase counts as if it were said perfectly.
+        """
+        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        first = {
+            (one.sentence.tokens[0], phrase_at): one
+            for phrase_at, written in enumerate(scripts)
+            for one in written
+        }
+        kinds = {
+            (token, tuple(one.sentence.rivals.get(0, ()))): Sentence(
+                (token,), {0: one.sentence.rivals[0]} if 0 in one.sentence.rivals else {}
+            )
+            for (token, _), one in first.items()
+        }
+        heard = self._ears.listen(wave, list(kinds.values()))
+        begun = dict(zip(kinds, heard.sentences, strict=True))
+        transcript = self._ears.text(heard.free.tokens)
+        return [
+            max(
+                self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
+                                    heard, agreement(transcript, phrase)))
+                for one in written
+            ) < llr
+            for phrase, written in zip(phrases, scripts, strict=True)
+        ]  # fmt: skip
+
     def _script(self, form: str) -> _Script:
         tokens: list[int] = []
         starts: list[int] = []
@@ -193,14 +243,38 @@ def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[S
     agreed = agreement(transcript, phrase)
     # Heard freely, in a written form of the model's own: nothing it would rather have heard.
     exact = agreed == 1.0
+    advantages = [] if exact else script.advantages(said)
     return Clues(
         deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
         worst_token_nats=0.0 if exact else _worst_token(said),
-        worst_word_nats=WORD_LIMIT_NATS if exact else script.worst_word(said),
+        worst_word_nats=min(advantages, default=WORD_LIMIT_NATS),
+        mean_word_nats=math.fsum(advantages) / len(advantages) if advantages else WORD_LIMIT_NATS,
         agreement=agreed,
         looped=heard.looped,
         invented=is_invented(transcript),
     )
+
+
+def _best_case(begun: Spoken, script: _Script, heard: Heard, agreed: float) -> Clues:
+    """What a phrase could come to at best after this first token."""
+    rival, words = begun.rival_logprobs[0], len(script.sentence.rivals)
+    worst = WORD_LIMIT_NATS if rival is None else _within(begun.logprobs[0] - rival)
+    exact = agreed == 1.0
+    return Clues(
+        deficit_nats=0.0 if exact else min(0.0, begun.logprobs[0] - heard.free.total),
+        worst_token_nats=0.0 if exact else begun.logprobs[0] - begun.best_logprobs[0],
+        worst_word_nats=WORD_LIMIT_NATS if exact else worst,
+        mean_word_nats=WORD_LIMIT_NATS
+        if exact
+        else WORD_LIMIT_NATS - (WORD_LIMIT_NATS - worst) / max(1, words),
+        agreement=agreed,
+        looped=False,
+        invented=False,
+    )
+
+
+def _within(advantage: float) -> float:
+    return max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, advantage))
 
 
 def _worst_token(spoken: Spoken) -> float:

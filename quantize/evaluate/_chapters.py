@@ -252,6 +252,7 @@ def phrase_chapter(result: PhraseResult) -> str:
             f"At the deployed threshold of {result.threshold_llr:g}. Wrong phrases have a prior of "
             f"{1 - PHRASE_COSTS.target_prior:.2f}.",
         )
+        + _wrongly_accepted(result)
         + '<div class="pair">'
         + figure(
             plots.det_plot(
@@ -272,4 +273,20 @@ def phrase_chapter(result: PhraseResult) -> str:
             "Scores of the words check.",
         )
         + "</div>"
+    )
+
+
+def _wrongly_accepted(result: PhraseResult) -> str:
+    rows = [
+        f"<tr><td>{title}</td><td>{label(name)}</td><td>{rate.accepted:,} of {rate.trials:,}</td>"
+        f"<td>{percent(rate.value, 4)} [{percent(rate.low, 4)}, {percent(rate.high, 4)}]</td></tr>"
+        for title, counted in result.counts().items()
+        for name, rate in counted.items()
+    ]
+    return table(
+        ("what was tried", "where", "accepted", "rate"),
+        rows,
+        "One word wrong: replaced by another of its class. Another phrase: texts of other recordings. No "
+        "phrase at all: noise, babble, music, tones and silence. Intervals by speaker; when nothing was "
+        "accepted, the rule of three.",
     )

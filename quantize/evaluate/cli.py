@@ -72,6 +72,20 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     type=click.IntRange(0, 10_000),
     help="Bootstrap replicates behind every interval.",
 )
+@click.option(
+    "--pairings",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 10_000),
+    help="Further wrong phrases for every recording with a text.",
+)
+@click.option(
+    "--clips",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 1_000_000),
+    help="Clips of noise, babble, music and silence that no phrase may pass for.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def evaluate(
     manifest: Path,
@@ -82,6 +96,8 @@ def evaluate(
     models: Path | None,
     reference: Path | None,
     replicates: int,
+    pairings: int,
+    clips: int,
     as_json: bool,
 ) -> None:
     """Error rates of the door's own checks over a manifest of recordings.
@@ -102,6 +118,8 @@ def evaluate(
         reference_dir=reference or folder.parent / "reference",
         thresholds=Thresholds(),
         replicates=replicates,
+        pairings=pairings,
+        clips=clips,
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)
@@ -161,10 +179,9 @@ def _tell(report: Report, out: Path) -> None:
                 f"phrase {name:<10} right accepted {_percent(rate)}, wrong accepted "
                 f"{_percent(report.phrase.wrong_phrase_accepted[name])}"
             )
-    if report.unreadable:
-        click.echo(
-            f"{len(report.unreadable)} recordings could not be scored; the report lists them", err=True
-        )
+        for title, counted in report.phrase.counts().items():
+            for name, found in counted.items():
+                click.echo(f"phrase {name:<10} {title} accepted {found.accepted} of {found.trials:,}")
     click.echo(f"Written: {out / 'report.html'} and {out / 'report.json'}")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,22 @@ class PhraseScores:
     right_llr: float
     wrong_llr: float
     transcript: str
+    near_llrs: tuple[float, ...] = ()
+    other_llrs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many of so many were accepted; the interval is a bootstrap over speakers, or the rule of three."""
+
+    accepted: int
+    trials: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.accepted / self.trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,20 @@ class PhraseResult:
     views: dict[str, Detection]
     right_phrase_accepted: dict[str, float]
     wrong_phrase_accepted: dict[str, float]
+    near_misses: dict[str, Rate] = field(default_factory=dict)
+    """By view: one word of the phrase replaced, and accepted."""
+    pairings: dict[str, Rate] = field(default_factory=dict)
+    """By view: every wrong phrase that was tried, and accepted."""
+    clips: dict[str, Rate] = field(default_factory=dict)
+    """By kind: clips in which nobody says the phrase, and accepted; with and without the audio gate."""
+
+    def counts(self) -> dict[str, dict[str, Rate]]:
+        """Every kind of trial that must fail, by its title."""
+        return {
+            "one word wrong": self.near_misses,
+            "another phrase": self.pairings,
+            "no phrase at all": self.clips,
+        }
 
 
 def evaluate_phrase(
@@ -62,7 +92,37 @@ def evaluate_phrase(
         views=views,
         right_phrase_accepted={name: 1 - view.figures["frr"].value for name, view in views.items()},
         wrong_phrase_accepted={name: view.figures["far"].value for name, view in views.items()},
+        near_misses=_rates(chosen, scores, threshold_llr, lambda found: found.near_llrs),
+        pairings=_rates(chosen, scores, threshold_llr, lambda found: (found.wrong_llr, *found.other_llrs)),
     )
+
+
+def _rates(
+    views: Mapping[str, Sequence[PhraseTrial]], scores: Mapping[str, PhraseScores], threshold_llr: float,
+    llrs: Callable[[PhraseScores], Sequence[float]],
+) -> dict[str, Rate]:  # fmt: skip
+    found: dict[str, Rate] = {}
+    for name, members in views.items():
+        units = [trial.recording.unit for trial in members]
+        accepted = [[llr >= threshold_llr for llr in llrs(scores[t.recording.path])] for t in members]
+        if any(accepted):
+            found[name] = rate(units, accepted)
+    return found
+
+
+def rate(units: Sequence[Hashable], accepted: Sequence[Sequence[bool]], replicates: int = 1000) -> Rate:
+    """The share of accepted trials, grouped by the unit (usually a speaker) that each group depends on."""
+    names = {name: at for at, name in enumerate(dict.fromkeys(units))}
+    sums, sizes = np.zeros(len(names)), np.zeros(len(names))
+    for unit, group in zip(units, accepted, strict=True):
+        sums[names[unit]] += sum(group)
+        sizes[names[unit]] += len(group)
+    total, count = int(sums.sum()), int(sizes.sum())
+    if total == 0:
+        return Rate(0, count, 0.0, min(1.0, 3.0 / count))
+    drawn = np.random.default_rng(1).integers(len(names), size=(replicates, len(names)))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / np.maximum(sizes[drawn].sum(axis=1), 1), [2.5, 97.5])
+    return Rate(total, count, float(low), float(high))
 
 
 def _detection(members: Sequence[PhraseTrial], scores: Mapping[str, PhraseScores]) -> Trials:

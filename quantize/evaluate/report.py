@@ -91,6 +91,10 @@ class Report:
         if self.phrase:
             summary["right_phrase_accepted"] = self.phrase.right_phrase_accepted
             summary["wrong_phrase_accepted"] = self.phrase.wrong_phrase_accepted
+            summary["phrase_accepted_in_error"] = {
+                title: {name: [rate.accepted, rate.trials] for name, rate in counted.items()}
+                for title, counted in self.phrase.counts().items()
+            }
             summary["phrase_eer"] = {n: view.figures["eer"].value for n, view in self.phrase.views.items()}
         return summary
 

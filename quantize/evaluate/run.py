@@ -12,6 +12,7 @@ from device.policy import Thresholds
 from quantize.errors import QuantizeError
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
 from quantize.evaluate.manifest import Recording
+from quantize.evaluate.nonspeech import clips, judge_clips
 from quantize.evaluate.phrase import PhraseResult, evaluate_phrase
 from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, TWIN_MODEL, Comparison, Provenance, Report
 from quantize.evaluate.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
@@ -46,6 +47,10 @@ class Plan:
     reference_dir: Path
     thresholds: Thresholds
     replicates: int = 300
+    pairings: int = 0
+    """Further wrong phrases for every recording with a text."""
+    clips: int = 0
+    """Clips of noise, babble, music and silence that meet phrases of the manifest."""
 
 
 def evaluate_all(
@@ -93,12 +98,19 @@ def evaluate_all(
         if matrix is not None and voice is not None:
             tandem = _tandem(matrix, voice, recordings, live, plan.thresholds)
 
-    trials = phrase_trials(recordings) if "phrase" in plan.parts else []
+    trials = phrase_trials(recordings, pairings=plan.pairings) if "phrase" in plan.parts else []
     if trials:
         words = open_words(plan.models_dir)
         versions["words"] = words.version
-        scores = phrase_scores(words, trials, reader, bars.bar("phrases", len(trials)))
-        phrase = evaluate_phrase(words.version, trials, scores, plan.thresholds.phrase_llr, plan.replicates)
+        threshold_llr = plan.thresholds.phrase_llr
+        bar = bars.bar("phrases", len(trials))
+        scores = phrase_scores(words, trials, reader, bar, threshold_llr)
+        phrase = evaluate_phrase(words.version, trials, scores, threshold_llr, plan.replicates)
+        if plan.clips:
+            phrases = sorted({trial.right for trial in trials})
+            made = clips(recordings, root, plan.clips)
+            tick = bars.bar("clips without the phrase", plan.clips)
+            phrase = replace(phrase, clips=judge_clips(words, made, phrases, threshold_llr, tick))
     if not (speaker or spoof or phrase):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"

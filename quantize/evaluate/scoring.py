@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from device.audio import AudioSettings, Samples, load_utterance
 from device.audio.recording import read_recording
 from device.errors import DeviceError
-from device.judge import SpoofCheck, Wave, WordsCheck
+from device.judge import PhraseScore, SpoofCheck, Wave
+from device.models.calibration import LLR_LIMIT
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.phrase import PhraseScores
 from quantize.evaluate.speaker import Embedding
@@ -94,18 +95,39 @@ def spoof_llrs(
     return found
 
 
+class PhraseCheck(Protocol):
+    """The words check, asked about many phrases at once."""
+
+    def scores(self, wave: Wave, phrases: Sequence[str]) -> list[PhraseScore]: ...
+
+    def ruled_out(self, wave: Wave, phrases: Sequence[str], llr: float) -> list[bool]: ...
+
+
 def phrase_scores(
-    check: WordsCheck, trials: Sequence[PhraseTrial], reader: Reader, tick: Callable[[], None]
+    check: PhraseCheck,
+    trials: Sequence[PhraseTrial],
+    reader: Reader,
+    tick: Callable[[], None],
+    threshold_llr: float,
 ) -> dict[str, PhraseScores]:
-    """Each recording against its right and its wrong phrase."""
+    """Each recording against its right and its wrong phrases.
+
+    Of the further wrong phrases, those that cannot reach the threshold are not scored but count as refused.
+    """
     found: dict[str, PhraseScores] = {}
     for trial in trials:
 
-        def both(wave: Wave, trial: PhraseTrial = trial) -> PhraseScores:
-            right, wrong = check.score(wave, trial.right), check.score(wave, trial.wrong)
-            return PhraseScores(right.llr, wrong.llr, right.transcript)
+        def all_of(wave: Wave, trial: PhraseTrial = trial) -> PhraseScores:
+            hopeless = check.ruled_out(wave, trial.others, threshold_llr) if trial.others else []
+            open_ones = [text for text, out in zip(trial.others, hopeless, strict=True) if not out]
+            phrases = [trial.right, trial.wrong, *trial.near, *open_ones]
+            right, wrong, *rest = check.scores(wave, phrases)
+            llrs = [score.llr for score in rest]
+            near = len(trial.near)
+            others = (*llrs[near:], *[-LLR_LIMIT] * sum(hopeless))
+            return PhraseScores(right.llr, wrong.llr, right.transcript, tuple(llrs[:near]), others)
 
-        scores = reader.attempt(trial.recording, both)
+        scores = reader.attempt(trial.recording, all_of)
         if scores is not None:
             found[trial.recording.path] = scores
         tick()

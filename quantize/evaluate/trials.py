@@ -6,11 +6,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from device.phrase import competitors, normalise
 from quantize.evaluate.manifest import Recording
 
 ENROLMENT_FILES = 3
 LEAST_FILES = 5
+NEAR_MISSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +46,26 @@ def speaker_plan(recordings: Sequence[Recording]) -> SpeakerPlan:
 
 @dataclass(frozen=True, slots=True)
 class PhraseTrial:
-    """One recording, the phrase it says, and a phrase it does not say."""
+    """One recording, the phrase it says, and phrases it does not say."""
 
     recording: Recording
     right: str
     wrong: str
+    near: tuple[str, ...] = ()
+    """The right phrase with one word replaced by another of its class."""
+    others: tuple[str, ...] = ()
+    """Further texts of the manifest."""
 
 
-def phrase_trials(recordings: Sequence[Recording]) -> list[PhraseTrial]:
+def phrase_trials(
+    recordings: Sequence[Recording], near: int = NEAR_MISSES, pairings: int = 0
+) -> list[PhraseTrial]:
     """Every bona fide file with a text, beside the text of another file of its folder.
 
     The wrong phrase is the one nearest in number of words, so that length alone gives nothing away; among
     equals a hash of path and text picks, so that the list never changes between runs. Files whose folder
-    has a single text are left out: there is nothing they could be mistaken for.
+    has a single text are left out: there is nothing they could be mistaken for. `pairings` further wrong
+    phrases come by hash too, those of the folder first.
     """
     texts: dict[str, set[str]] = defaultdict(set)
     spoken = [r for r in recordings if r.label == "bonafide" and r.text]
@@ -65,8 +75,28 @@ def phrase_trials(recordings: Sequence[Recording]) -> list[PhraseTrial]:
     for recording in spoken:
         others = texts[recording.folder] - {recording.text}
         if others:
-            trials.append(PhraseTrial(recording, recording.text, _nearest(recording, others)))
+            wrong = _nearest(recording, others)
+            trials.append(
+                PhraseTrial(
+                    recording,
+                    recording.text,
+                    wrong,
+                    competitors(recording.text, 2 * near)[::2],
+                    _others(recording, others - {wrong}, set().union(*texts.values()) - others, pairings),
+                )
+            )
     return trials
+
+
+def _others(recording: Recording, near: set[str], far: set[str], count: int) -> tuple[str, ...]:
+    """`count` texts that say something else, `near` ones first."""
+
+    def order(text: str) -> str:
+        return hashlib.sha256(f"{recording.path}\0other\0{text}".encode()).hexdigest()
+
+    said = normalise(recording.text)
+    candidates = (text for group in (near, far) for text in sorted(group, key=order))
+    return tuple(islice((text for text in candidates if normalise(text) != said), count))
 
 
 def _nearest(recording: Recording, others: set[str]) -> str:

@@ -52,10 +52,6 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(op, list(inputs), names, name=f"{label}/{op}", **attributes))
         return names[0]
 
-    def _domains(self) -> list[tuple[str, int]]:
-        """The standard's operators, and the runtime's own where they are used."""
-        return [("", OPSET), *((name, 1) for name in sorted({n.domain for n in self._nodes} - {""}))]
-
     def model(self) -> onnx.ModelProto:
         """The finished model; raises onnx.checker.ValidationError when a builder made a mistake."""
         graph = helper.make_graph(
@@ -63,7 +59,7 @@ class GraphBuilder:
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid(domain, version) for domain, version in self._domains()],
+            opset_imports=[helper.make_opsetid("", OPSET)],
             producer_name="ostiary",
             ir_version=IR_VERSION,
         )
