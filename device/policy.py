@@ -277,18 +277,17 @@ def decide(
         return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
     failed = [finding for finding in findings if not finding.passed]
     reused = bool(failed) and failed[0].part == "reuse_llr"
-    if (
-        Factor.LIVE in required
-        and not reused
-        and (blind := blindness(evidence.quality, known or Conditions()))
-    ):
-        return Decision(
-            Outcome.DENIED_QUALITY,
-            Reason.UNKNOWN_CONDITION,
-            f"nobody could tell whether this was live: {blind[1]}",
-            _BLIND[blind[0]],
-            findings,
-        )
+    blind = blindness(evidence.quality, known or Conditions()) if Factor.LIVE in required else None
+    if blind is not None:  # then what the detector says is a guess, for and against
+        failed = [f for f in failed if f.factor is not Factor.LIVE or f.part == "reuse_llr"]
+        if not failed:
+            return Decision(
+                Outcome.DENIED_QUALITY,
+                Reason.UNKNOWN_CONDITION,
+                f"nobody could tell whether this was live: {blind[1]}",
+                _BLIND[blind[0]],
+                findings,
+            )
     if not failed:
         return Decision(
             Outcome.GRANTED,
@@ -298,7 +297,13 @@ def decide(
             findings,
         )
     margin = limits.step_up_margin_llr
-    if margin and not stepped_up and not reused and all(f.llr >= f.threshold_llr - margin for f in failed):
+    if (
+        margin
+        and not stepped_up
+        and blind is None
+        and not reused
+        and all(f.llr >= f.threshold_llr - margin for f in failed)
+    ):
         names = " and ".join(dict.fromkeys(_NAMES[finding.factor] for finding in failed))
         reason = f"{names} just short of the threshold; one more phrase is asked"
         return Decision(Outcome.STEP_UP, Reason.WEAK_SCORE, reason, Notice.ONE_MORE, findings)

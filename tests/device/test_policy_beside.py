@@ -93,6 +93,14 @@ def test_where_the_detector_cannot_know_the_door_asks_again_and_counts(
     assert decision.counts_as_failure
 
 
+def test_what_the_detector_guesses_is_no_reason_to_accuse_anybody() -> None:
+    noisy = replace(GOOD, snr_db=5.0)
+    assert decide(evidence(live=-9.0, quality=noisy)).code is Reason.UNKNOWN_CONDITION
+    assert decide(evidence(live=-9.0, voice=-9.0, quality=noisy)).code is Reason.OTHER_VOICE
+    margin = Thresholds(step_up_margin_llr=6.0)
+    assert decide(evidence(phrase=1.0, quality=noisy), margin).code is Reason.WRONG_WORDS
+
+
 def test_a_playback_in_noise_is_still_called_a_playback() -> None:
     noisy = replace(beside(reuse_llr=-5.0), quality=replace(GOOD, snr_db=4.0))
     assert decide(noisy).code is Reason.HEARD_BEFORE
