@@ -194,6 +194,9 @@ class Ingest:
                         head = done.heads.get((unit, batch.head.size))
                         head = head or self._store.head_at(db, unit, batch.head.size)
                         stored = Head.from_bytes(peek1(head)).chain if head else None
+                        if head is None and self._store.forgotten(db, unit, batch.head.size):
+                            # Past its retention: there is nothing left to hold it against.
+                            stored = batch.head.chain
                     if self._place(row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
                     elif any(other.message.head == batch.message.head for _, other in kept[unit]):

@@ -22,7 +22,7 @@ def first_month_kept(now_ms: int, months: int) -> int:
 
 
 def forget_before(store: Store, month: int) -> int:
-    """Delete every event received before `month` (yyyymm); returns how many went.
+    """Delete events received before `month` (yyyymm) and the heads over them; returns how many events went.
 
     A batch is stored in one transaction, in one month, so a month always ends at a signed head, and what is
     left still verifies from there.
@@ -70,3 +70,5 @@ def _sum_up(db: sa.Connection, unit: UnitId, size: int) -> None:
         raise SyncError(f"the stored log of {unit} does not match its signed head; export it, do not delete")
     db.execute(sa.delete(retained).where(retained.c.unit == unit))
     db.execute(sa.insert(retained).values(unit=unit, size=size, chain=signed.chain, frontier=tree.to_bytes()))
+    # The head at the cut sums up the others.
+    db.execute(sa.delete(heads).where(heads.c.unit == unit, heads.c.size < size))

@@ -25,6 +25,7 @@ from sync.registry.schema import (
     events,
     heads,
     refusals,
+    retained,
     units,
 )
 from sync.registry.verification import Alarm, Position
@@ -254,6 +255,11 @@ class Store:
     def head_at(self, db: Connection, unit: UnitId, size: int) -> bytes | None:
         found = db.execute(sa.select(heads.c.cose).where(heads.c.unit == unit, heads.c.size == size)).scalar()
         return bytes(found) if found is not None else None
+
+    def forgotten(self, db: Connection, unit: UnitId, size: int) -> bool:
+        """Whether retention has taken everything up to there."""
+        found = db.execute(sa.select(retained.c.size).where(retained.c.unit == unit)).scalar()
+        return found is not None and size < found
 
     # -- what people must look at
 

@@ -347,15 +347,21 @@ def test_an_export_verifies_and_an_edited_row_is_found(registry: Registry, unit:
 
 def test_retention_forgets_whole_months_and_the_rest_still_verifies(registry: Registry, unit: Unit) -> None:
     registry.clock.now_ms = 1_793_000_000_000  # 2026-10-26
-    registry.take(unit.batch(some(1, 5)))
+    old = unit.batch(some(1, 5))
+    registry.take(old)
     registry.take(unit.batch(some(6, 8)))
     registry.clock.now_ms += 10 * 86_400_000  # November
     registry.take(unit.batch(some(9, 12)))
     assert forget_before(registry.store, 202611) == 8
     made = export.bundle(registry.store, unit.unit)
+    assert len(made.heads) == 2, "the one at the cut, and the one that is kept"
     assert (made.first, len(made.events)) == (9, 4)
     assert verify(made.to_bytes(), unit.signer.public_key(), unit=unit.unit).findings == []
+    unit.oldest = 13
     assert registry.take(unit.batch(some(13, 14)))[0].size == 14
+    registry.clock.now_ms += 86_400_000
+    assert registry.take(old)[0].status == "stored"
+    assert set(registry.alarms()) == {"REPLAY"}, "what was forgotten and comes back is no second history"
     made = export.bundle(registry.store, unit.unit)
     assert verify(made.to_bytes(), unit.signer.public_key()).findings == []
 
