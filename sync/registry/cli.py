@@ -283,6 +283,21 @@ def watch_command(
     \b
     Example:
       ostiary registry watch --sinks sinks.toml --keep-months 36 --database sqlite:///registry.db
+
+    \b
+    In sinks.toml, any number of:
+      [[sink]]
+      type = "webhook"
+      url = "https://desk.example/hooks/ostiary"
+      token_file = "/etc/ostiary/desk.token"
+      [[sink]]
+      type = "email"
+      host = "mail.example"
+      port = 587
+      sender = "registry@example.org"
+      to = ["desk@example.org"]
+      user = "registry"
+      password_file = "/etc/ostiary/mail.password"
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     store = Store.open(database)
