@@ -15,7 +15,7 @@ from device.settings import models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page
 from quantize.evaluate.machine import describe_machine
-from quantize.evaluate.manifest import Recording, read_manifest
+from quantize.evaluate.manifest import NOISE, Recording, read_manifest
 from quantize.evaluate.report import (
     FLOAT_MODEL,
     PEER_MODEL,
@@ -120,6 +120,7 @@ def evaluate(
         replicates=replicates,
         pairings=pairings,
         clips=clips,
+        noises=read_manifest(manifest, root, (NOISE,)) if clips else (),
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,8 +45,12 @@ class Recording:
 _GROUPS = {"an4": "native", "libri": "native", "so762": "accented"}
 
 
-def read_manifest(manifest: Path, root: Path) -> list[Recording]:
-    """Every bona fide and spoof line, in path order; other labels (noise, ...) are left out.
+JUDGED = ("bonafide", "spoof")
+NOISE = "noise"
+
+
+def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) -> list[Recording]:
+    """Every line with one of `labels`, in path order.
 
     Raises ManifestError naming the first problems when the file is unreadable, a column is missing, a path
     leaves `root`, is listed twice or is not there.
@@ -61,9 +66,9 @@ def read_manifest(manifest: Path, root: Path) -> list[Recording]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise ManifestError(f"cannot read {manifest}: {err}") from err
-    recordings = [_recording(row) for row in rows if row["label"] in ("bonafide", "spoof")]
+    recordings = [_recording(row) for row in rows if row["label"] in labels]
     if not recordings:
-        raise ManifestError(f"{manifest} lists no bonafide or spoof file")
+        raise ManifestError(f"{manifest} lists no {' or '.join(labels)} file")
     problems = _problems(recordings, root)
     if problems:
         more = f" and {len(problems) - MANY_PROBLEMS} more" if len(problems) > MANY_PROBLEMS else ""

@@ -20,7 +20,7 @@ from device.audio import AudioSettings, load_utterance
 from device.audio.recording import read_recording
 from device.errors import DeviceError
 from device.judge import Wave
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.manifest import NOISE, Recording
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.scoring import PhraseCheck
 
@@ -41,7 +41,7 @@ def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[t
     Babble is made of voices whose texts are unknown, and so are no phrase of the manifest.
     """
     dice = np.random.default_rng(3)
-    noises = [r for r in recordings if r.label == "noise"]
+    noises = [r for r in recordings if r.label == NOISE]
     voices = [r for r in recordings if r.label == "bonafide" and not r.text]
     kept: dict[str, Wave] = {}
 

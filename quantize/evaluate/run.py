@@ -51,6 +51,8 @@ class Plan:
     """Further wrong phrases for every recording with a text."""
     clips: int = 0
     """Clips of noise, babble, music and silence that meet phrases of the manifest."""
+    noises: Sequence[Recording] = ()
+    """What some of the clips are cut from."""
 
 
 def evaluate_all(
@@ -108,7 +110,7 @@ def evaluate_all(
         phrase = evaluate_phrase(words.version, trials, scores, threshold_llr, plan.replicates)
         if plan.clips:
             phrases = sorted({trial.right for trial in trials})
-            made = clips(recordings, root, plan.clips)
+            made = clips([*recordings, *plan.noises], root, plan.clips)
             tick = bars.bar("clips without the phrase", plan.clips)
             phrase = replace(phrase, clips=judge_clips(words, made, phrases, threshold_llr, tick))
     if not (speaker or spoof or phrase):

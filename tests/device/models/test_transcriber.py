@@ -192,6 +192,17 @@ def test_what_is_heard_does_not_depend_on_the_phrase_that_was_asked_for(
     assert len({words.clues(wave(said), phrase)[1] for phrase in phrases}) == 1
 
 
+def test_a_phrase_that_is_ruled_out_would_not_have_passed(
+    words: Transcriber, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    phrases = [one.text for one in (*reader, *other_reader) if len(one.text.split()) <= 40]
+    said = other_reader[0]
+    out = words.ruled_out(wave(said), phrases, 2.0)
+    scores = words.scores(wave(said), phrases)
+    assert any(out)
+    assert not any(hopeless and score.llr >= 2.0 for hopeless, score in zip(out, scores, strict=True))
+
+
 def test_words_after_the_phrase_are_heard_too(words: Transcriber, other_reader: list[Reading]) -> None:
     said = np.concatenate([wave(other_reader[0]), wave(other_reader[1])])
     heard = words.clues(said, other_reader[0].text)[1]

@@ -79,3 +79,15 @@ def test_right_and_wrong_phrases_are_counted_at_the_deployed_threshold() -> None
     assert result.right_phrase_accepted == {"all": 0.75, "a": 0.75}
     assert result.wrong_phrase_accepted == {"all": 0.25, "a": 0.25}
     assert result.views["a"] is result.views["all"]
+
+
+def test_near_misses_and_further_pairings_are_counted_one_by_one() -> None:
+    spoken = [recording(f"a/{i}.flac", "bonafide", speaker=f"s{i}", text=f"WORD {i}") for i in range(4)]
+    trials = phrase_trials(spoken)
+    scores = {
+        trial.recording.path: PhraseScores(9.0, -9.0, "", (2.0, 1.9), (-9.0, 3.0 if at == 0 else 1.0))
+        for at, trial in enumerate(trials)
+    }
+    result = evaluate_phrase("words", trials, scores, 2.0, replicates=10)
+    assert (result.near_misses["a"].accepted, result.near_misses["a"].trials) == (4, 8)
+    assert (result.pairings["all"].accepted, result.pairings["all"].trials) == (1, 12)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from quantize.evaluate.manifest import Recording
-from quantize.evaluate.trials import phrase_trials, speaker_plan
+from quantize.evaluate.trials import NEAR_MISSES, phrase_trials, speaker_plan
 
 
 def recording(path: str, speaker: str = "", label: str = "bonafide", text: str = "") -> Recording:
@@ -69,3 +69,23 @@ def test_phrase_trials_do_not_depend_on_the_order_of_the_manifest() -> None:
     recordings = [recording(f"a/{i}.flac", text=f"WORD{i} WORD") for i in range(9)]
     forward = {t.recording.path: t.wrong for t in phrase_trials(recordings)}
     assert {t.recording.path: t.wrong for t in phrase_trials(recordings[::-1])} == forward
+
+
+def test_a_near_miss_differs_in_one_word() -> None:
+    trials = phrase_trials([recording(f"a/{i}.flac", text=t) for i, t in enumerate(["ONE TWO SIX", "GO ON"])])
+    for trial in trials:
+        assert len(trial.near) == NEAR_MISSES
+        for near in trial.near:
+            words = zip(near.lower().split(), trial.right.lower().split(), strict=True)
+            assert sum(a != b for a, b in words) == 1
+
+
+def test_further_wrong_phrases_come_from_the_folder_first_and_never_say_the_same() -> None:
+    texts = {"a": ["FIVE", "5", "SIX", "SEVEN", "EIGHT"], "b": ["GO", "STOP"]}
+    recordings = [recording(f"{f}/{i}.flac", text=t) for f, them in texts.items() for i, t in enumerate(them)]
+    trial = next(t for t in phrase_trials(recordings, pairings=4) if t.right == "FIVE")
+    said = {trial.wrong, *trial.others}
+    assert "5" not in trial.others
+    assert len(trial.others) == 4
+    assert {"SIX", "SEVEN", "EIGHT"} - {trial.wrong} <= said
+    assert said & {"GO", "STOP"}
