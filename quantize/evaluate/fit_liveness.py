@@ -228,16 +228,14 @@ def _report(name: str, good: Pool, bad: Pool, what_good: str, what_bad: str) -> 
 
 
 def _fit(good: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> Linear:
-    """Logistic regression; scores that do not overlap would make it as steep as one likes.
+    """Logistic regression; where the scores do not overlap it would be as steep as one likes.
 
-    Then zero lies in the middle of the gap, and its edges are worth what that many trials without an error
-    support: ln(n + 1) (rule of succession).
+    So each side is given the error that it may be about to make: one trial at the other's edge (in the
+    spirit of Platt 1999, 2.2).
     """
-    gap = float(good.min() - bad.max())
-    if gap <= 0.0:
-        return fit(good, bad, FIT_PRIOR)
-    slope = math.log(min(len(good), len(bad)) + 1) / (0.5 * gap)
-    return Linear(np.array([slope]), -slope * float(good.min() + bad.max()) / 2)
+    if good.min() > bad.max():
+        good, bad = np.append(good, bad.max()), np.append(bad, good.min())
+    return fit(good, bad, FIT_PRIOR)
 
 
 def _repeats(heard: Sequence[Heard], retakes: Path | None, fitted: Linear | None) -> None:
