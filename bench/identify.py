@@ -27,7 +27,7 @@ from rich.progress import track
 from device.audio import QualityError, load_utterance
 from device.gallery import Gallery
 from device.models import shelf
-from device.models.speaker import MIN_ENROLMENT, SpeakerModel
+from device.models.speaker import MIN_ENROLMENT, InconsistentEnrolmentError, SpeakerModel
 from device.policy import Thresholds
 from device.rules import default_rules
 from device.rules.model import RiskClass
@@ -91,7 +91,14 @@ def rates(model: SpeakerModel, data: Path, most: int) -> dict[str, object]:
     speakers = sorted(name for name, vectors in heard.items() if len(vectors) > MIN_ENROLMENT)
     order = np.random.default_rng(1).permutation(len(speakers))
     enrolled = {speakers[n] for n in order[: len(speakers) // 2]}
-    voices = Gallery({name: model.template(heard[name][:MIN_ENROLMENT]) for name in sorted(enrolled)})
+    templates, refused_enrolments = {}, 0
+    for name in sorted(enrolled):
+        try:
+            templates[name] = model.template(heard[name][:MIN_ENROLMENT])
+        except InconsistentEnrolmentError:  # a real unit would ask to record again
+            refused_enrolments += 1
+    speakers = [name for name in speakers if name in templates or name not in enrolled]
+    voices = Gallery(templates)
     needed_llr, margin_llr = (
         Thresholds().voice_llr + math.log(len(voices)),
         RiskClass("x").identify_margin_llr,
@@ -115,6 +122,7 @@ def rates(model: SpeakerModel, data: Path, most: int) -> dict[str, object]:
             accepted.append((strange, len(probes)))
     return {
         "enrolled": len(voices),
+        "enrolments refused as inconsistent": refused_enrolments,
         "strangers": len(speakers) - len(voices),
         "threshold, LLR": round(needed_llr, 2),
         "margin, LLR": margin_llr,

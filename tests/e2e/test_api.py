@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import itertools
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -70,6 +71,12 @@ class Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def peak_mib(self) -> int:
+        """The most memory that the process has had."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) >> 10  # type: ignore[index]
 
     def token(self, *more: str) -> dict[str, str]:
         scopes = [part for scope in SCOPES for part in ("--scope", scope)]
@@ -148,6 +155,7 @@ def test_a_token_can_be_tied_to_one_client_certificate(server: Server) -> None:
 def test_many_callers_at_once_are_all_served(
     server: Server, other_reader: list[Reading], callers: int
 ) -> None:
+    idle_mib = server.peak_mib()
     with server.caller(headers=server.token(), limits=httpx.Limits(max_connections=callers)) as http:
 
         def ask(number: int) -> httpx.Response:
@@ -171,6 +179,8 @@ def test_many_callers_at_once_are_all_served(
         slack = dt.timedelta(milliseconds=2)
         assert all(later >= earlier - slack for earlier, later in itertools.pairwise(arrived))
         assert "ostiary_api_waiting 0" in http.get("/metrics").text
+    # One judgement needs working memory; what waits is small, and has a ceiling (`max_waiting_bytes`).
+    assert server.peak_mib() - idle_mib < 200
 
 
 def test_after_kill_9_each_transaction_is_answered_or_clearly_absent(
