@@ -1,0 +1,103 @@
+"""What a keyboard wedge types at `ostiary run`, and what a button does."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+
+import pytest
+
+from device.claims import Claim, ClaimKind
+from device.commands import run
+from device.rules import Rules, parse_rules
+
+RULES = parse_rules("""
+version = 1
+[risks.r]
+[zones.z]
+[doors.d]
+zone = "z"
+risk = "r"
+[[allow]]
+roles = ["nurse"]
+[people.anna]
+roles = ["nurse"]
+badges = ["111"]
+""")
+
+
+def claims(monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0) -> tuple[list[Claim], int]:
+    """The claims in these bursts, and how often the door came to rest between them."""
+    reading, writing = os.pipe()
+    rests: list[None] = []
+
+    def write() -> None:
+        for burst in bursts:
+            os.write(writing, burst)
+            time.sleep(0.15)
+        os.close(writing)
+
+    threading.Thread(target=write).start()
+    with os.fdopen(reading, "rb") as stream:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
+        stop = threading.Event()
+        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop))
+    return found, len(rests)
+
+
+ANNA, BUTTON = Claim(ClaimKind.BADGE, "anna"), Claim(ClaimKind.BUTTON)
+
+
+@pytest.mark.parametrize(
+    ("bursts", "expected"),
+    [
+        ((b"111\n",), [ANNA]),
+        ((b"111\r\n",), [ANNA]),
+        ((b"111\r",), [ANNA]),
+        ((b"111\n\n",), [ANNA]),  # a reader that ends its line twice
+        ((b"\x02111\r\n\x03",), [ANNA]),
+        ((b"\n",), [BUTTON]),
+        ((b"\n", b"111\n", b"\n"), [BUTTON, ANNA, BUTTON]),
+        ((b"1", b"11\n"), [ANNA]),
+        ((b"222\n",), [Claim(ClaimKind.BADGE, "222")]),
+        ((b"\xff\xfe\x00\n",), []),
+        ((b"",), []),
+    ],
+)
+def test_lines_are_badges_and_an_empty_one_is_somebody_without(
+    monkeypatch: pytest.MonkeyPatch, bursts: tuple[bytes, ...], expected: list[Claim]
+) -> None:
+    assert claims(monkeypatch, *bursts)[0] == expected
+
+
+def test_the_door_asks_for_the_next_badge_when_nobody_has_come_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, rests = claims(monkeypatch, b"111\n", b"111\n", rest_s=0.03)
+    assert found == [ANNA, ANNA]
+    assert rests == 2
+
+
+def test_noise_without_an_end_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = claims(monkeypatch, b"9" * 40_000, b"9" * 40_000, b"\n", b"111\n")
+    assert found[-1] == ANNA
+    assert all(len(claim.uid) <= 32 for claim in found)
+
+
+def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.MonkeyPatch) -> None:
+    present: list[Rules] = [RULES]
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
+        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event())
+        os.write(writing, b"111\n")
+        assert next(typed) == ANNA
+        present[0] = parse_rules(
+            'version = 2\n[risks.r]\n[zones.z]\n[doors.d]\nzone = "z"\nrisk = "r"\n'
+            '[[allow]]\nroles = ["nurse"]\n[people.bruno]\nroles = ["nurse"]\nbadges = ["111"]\n'
+        )
+        os.write(writing, b"111\n")
+        assert next(typed) == Claim(ClaimKind.BADGE, "bruno")
+        os.close(writing)
