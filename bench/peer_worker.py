@@ -62,9 +62,13 @@ def _peak_rss_mib() -> float:
 
 def ours_speaker(job: dict[str, Any]) -> Work:
     from device.models import shelf
+    from device.models.pick import remembered
     from device.models.speaker import SpeakerModel
 
-    model = SpeakerModel.open(shelf.active(Path(job["models"])), threads=job["threads"])
+    models = Path(job["models"])
+    bundle = shelf.active(models)
+    runtime = remembered(models, bundle, lambda text: None).runtime("speaker")
+    model = SpeakerModel.open(bundle, job["threads"], runtime)
     return lambda wave, phrase: model.embed(wave)
 
 

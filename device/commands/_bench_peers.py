@@ -17,6 +17,8 @@ import numpy as np
 
 from device.commands._bench_measure import BenchError, Spread, spread
 from device.commands._bench_speech import Sentence
+from device.models import shelf
+from device.models.pick import remembered, served_by
 
 REPOSITORY = Path(__file__).parents[2]
 WORKER = REPOSITORY / "bench" / "peer_worker.py"
@@ -232,13 +234,16 @@ def _size(key: str, files: Files) -> int:
     def one(path: Path) -> int:
         return path.stat().st_size
 
-    def ours(*prefixes: str) -> int:
-        return sum(one(p) for p in files.models.iterdir() if p.name.startswith(prefixes))
+    def ours(*roles: str) -> int:
+        """What is opened: of a network that is there for two runtimes, only the file of the one in use."""
+        bundle = shelf.active(files.models)
+        pick = remembered(files.models, bundle, lambda text: None)
+        return sum(one(served_by(bundle, role, pick.runtime(role))) for role in roles)
 
     return {
-        "ours-speaker": lambda: ours("speaker-"),
-        "ours-words": lambda: ours("words-"),
-        "ours-judge": lambda: ours("speaker-", "words-", "spoof-"),
+        "ours-speaker": lambda: ours("speaker"),
+        "ours-words": lambda: ours("words", "words-encoder"),
+        "ours-judge": lambda: ours("speaker", "words", "words-encoder", "spoof", "spoof-card"),
         "campplus-float": lambda: one(files.campplus),
         "resemblyzer-torch": lambda: one(files.resemblyzer),
         "whisper-cpp-default": lambda: one(files.whisper),

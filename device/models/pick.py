@@ -153,6 +153,11 @@ def has_twin(bundle: Bundle, role: str) -> bool:
     return any(entry.role == f"{role}{TWIN_SUFFIX}" for entry in bundle.manifest.files)
 
 
+def served_by(bundle: Bundle, role: str, runtime: Runtime) -> Path:
+    """The file of `role` that `runtime` opens; raises BundleError when it has none."""
+    return bundle.path(role) if runtime is Runtime.ONNX else twin(bundle, role)
+
+
 def open_role(
     bundle: Bundle, role: str, threads: int, runtime: Runtime, notify: Notify = lambda _: None
 ) -> Session:
@@ -162,7 +167,7 @@ def open_role(
     """
     if runtime is not Runtime.ONNX:
         try:
-            return open_session(twin(bundle, role), runtime, threads)
+            return open_session(served_by(bundle, role, runtime), runtime, threads)
         except (SessionError, BundleError) as err:
             notify(f"models: {err}; {role} runs in ONNX Runtime")
     return OnnxSession(bundle.path(role), threads)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from device.models.bundle import Bundle
 from device.models.manifest import Entry
-from device.models.pick import Notify, Pick, Timing, has_twin, identity, machine, twin
+from device.models.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
 from device.models.sessions import Runtime, Session, SessionError, open_session
 
 FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
@@ -63,7 +63,7 @@ def race(
 def _lanes(bundle: Bundle, role: str, notify: Notify) -> dict[Lane, Session]:
     lanes: dict[Lane, Session] = {}
     for runtime in Runtime:
-        path = bundle.path(role) if runtime is Runtime.ONNX else twin(bundle, role)
+        path = served_by(bundle, role, runtime)
         try:
             for threads in THREADS:
                 lanes[runtime, threads] = open_session(path, runtime, threads)
