@@ -19,6 +19,8 @@ from device.rules import Rules
 from sync.errors import SyncError
 
 POLL_S = 0.1
+PAUSE_S = 1.0
+"""After something went wrong, so that a full disk does not fill the log as well."""
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,8 @@ class Watch:
     def look(self) -> None:
         """One look at everything."""
         if self._fire is not None and (alarm := self._fire()) != self._alarm:
-            self._alarm = alarm
-            self._fire_changed()
+            self._fire_changed(alarm)
+            self._alarm = alarm  # only now: what failed is tried again
         for path, order in orders.waiting(self._folder):
             refusal = ""
             try:
@@ -108,9 +110,10 @@ class Watch:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("the watch stumbled and goes on")
+                self._stop.wait(PAUSE_S)
 
-    def _fire_changed(self) -> None:
-        if not self._alarm:
+    def _fire_changed(self, alarm: bool) -> None:
+        if not alarm:
             self._door.lock()
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
