@@ -152,8 +152,11 @@ class Thresholds:
     """Scores that miss by less than this ask for one more phrase; 0 never does."""
     live_point: str = ""
     """An operating point of the detector, such as `bpcer_3`, in place of `live_llr`."""
-    reuse_llr: float | None = 0.0
-    """Below this it was heard before. Beside the network: None records the score and does not ask."""
+    reuse_llr: float | None = 0.5
+    """Below this it was heard before: a needless second phrase costs less than an opening.
+
+    For this and the following, None records the score and does not ask.
+    """
     consistency_llr: float | None = None
     surroundings_llr: float | None = None
     timing_llr: float | None = None

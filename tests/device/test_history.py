@@ -24,6 +24,7 @@ from device.history import (
     HistoryError,
     HistoryRollbackError,
     Position,
+    _State,
 )
 
 WHO = "person:uid-7"
@@ -395,3 +396,18 @@ def test_kill_9_at_any_moment_loses_no_charge_that_was_acknowledged(tmp_path):
             acknowledged = max(acknowledged, int(line)) if line.endswith("\n") else acknowledged
         unit.wait()
     assert acknowledged > 8 * 3
+
+
+def test_the_version_of_the_memory_is_kept_with_the_next_charge(path, counter):
+    history = History(path, counter, mac, opened_s=0.0)
+    history.memory_reached(7)
+    history.charge(WHO, 1.0)
+    history.close()
+    again = History(path, counter, mac, opened_s=0.0)
+    assert again.memory_version == 7
+    again.close()
+
+
+def test_a_history_written_before_there_was_a_memory_knows_of_none() -> None:
+    body = b'{"version":1,"epoch":3,"failures":{},"phrases":[],"positions":{},"locked_down":[]}'
+    assert _State.from_bytes(body).memory == 0

@@ -10,6 +10,7 @@ import pytest
 
 from device.audio import Quality, Utterance, load_utterance
 from device.judge import Judge, JudgeError, PhraseScore
+from device.liveness import LivenessError, SideEvidence
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
 
@@ -114,6 +115,47 @@ def test_one_failing_check_means_no_evidence_at_all(broken: int) -> None:
     judge = Judge(checks[0], checks[1], checks[2])
     with pytest.raises(JudgeError, match="out of memory"):
         judge(utterance(), "one two", None)
+    judge.close()
+
+
+class Beside:
+    """Looks beside the models and remembers being asked."""
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self._failing = failing
+        self.asked = 0
+
+    def look(self, utterance: Utterance, wave: Vector) -> SideEvidence:
+        if self._failing is not None:
+            raise self._failing
+        return SideEvidence(reuse_llr=3.0)
+
+    def consistency_llr(self, speaker: object, utterance: Utterance, wave: Vector) -> float:
+        self.asked += 1
+        return 2.0
+
+
+def test_a_failing_look_beside_means_no_evidence_either() -> None:
+    judge = Judge(Steady(), Steady(), Steady(), Beside(LivenessError("no memory")))
+    with pytest.raises(JudgeError, match="no memory"):
+        judge(utterance(), "one two", None)
+    judge.close()
+
+
+def test_constancy_is_asked_only_of_a_voice_that_is_not_clearly_the_person() -> None:
+    beside = Beside()
+    judge = Judge(Steady(), Steady(), Steady(), beside)
+    assert judge(utterance(), "one two", None).side.consistency_llr is None
+    weak = judge(utterance(), "one two", np.ones(192, np.float32))
+    assert (weak.side.consistency_llr, weak.side.reuse_llr, beside.asked) == (2.0, 3.0, 1)
+    judge.close()
+
+
+def test_a_door_looks_with_other_eyes_and_the_same_models() -> None:
+    judge = Judge(Steady(), Steady(), Steady())
+    door = judge.looking_beside(Beside())
+    assert judge(utterance(), "one two", None).side.reuse_llr is None
+    assert door(utterance(), "one two", None).side.reuse_llr == 3.0
     judge.close()
 
 

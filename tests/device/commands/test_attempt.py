@@ -147,3 +147,17 @@ def test_every_decision_is_in_the_audit_log(enrolled: Ostiary, reader: list[Read
     log = next(finding for finding in after if finding["what"] == "audit log")
     assert log["detail"].startswith("1 events")
     assert next(finding for finding in before if finding["what"] == "audit log")["detail"] == "empty"
+
+
+def test_the_same_file_twice_gets_the_same_answer(enrolled: Ostiary, reader: list[Reading]) -> None:
+    """Files are no attempts at a door: nothing is remembered of them, and nothing compared."""
+    wanted = (*DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)
+    first, second = (json.loads(enrolled("decide", *wanted).out) for _ in range(2))
+    assert first["decision"] == second["decision"] == "GRANTED"
+    assert first["evidence"]["beside"]["reuse_llr"] is None
+    assert set(first["evidence"]["beside"]) == {
+        "reuse_llr",
+        "consistency_llr",
+        "surroundings_llr",
+        "timing_llr",
+    }

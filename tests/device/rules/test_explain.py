@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from device.policy import OPENING, Factor, Outcome, Reason
+from device.policy import OPENING, Factor, Outcome, Reason, Thresholds
 from device.rules import parse_rules
 from device.rules.explain import explain
 from sync.events import AuditEvent
@@ -121,3 +121,26 @@ def test_an_event_that_is_no_decision_is_named_as_what_it_is():
 def test_what_the_policy_can_say_is_what_an_audit_event_can_hold():
     assert {str(reason) for reason in Reason} == DECISION_REASONS
     assert {str(outcome) for outcome in Outcome} <= KINDS
+
+
+def test_evidence_beside_the_network_is_told_by_name_with_its_threshold() -> None:
+    event = replace(
+        EVENT,
+        kind="DENIED_REPLAY",
+        reason="heard_before",
+        more_scores=(("reuse_llr", -7.5), ("snr_db", 20.0), ("timing_llr", 0.5)),
+    )
+    text = explain(event, RULES)
+    assert "stayed locked (DENIED_REPLAY) because the unit had heard this very recording before" in text
+    assert f"reuse -7.5 (failed, {Thresholds().reuse_llr:+.1f} needed)" in text
+    assert "timing +0.5 (not asked here)" in text
+    assert "snr" not in text
+
+
+def test_an_operating_point_is_named_instead_of_a_number() -> None:
+    risks = {
+        name: replace(risk, thresholds=replace(risk.thresholds, live_point="bpcer_3"))
+        for name, risk in RULES.risks.items()
+    }
+    text = explain(EVENT, replace(RULES, risks=risks))
+    assert "live +2.5 (the detector's operating point bpcer_3 needed)" in text
