@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import platform
@@ -20,6 +21,26 @@ import onnxruntime as ort
 from device.errors import DeviceError
 
 Array = npt.NDArray[Any]
+
+
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""mallopt(3), the GNU C library's numbers."""
+LARGE_BYTES = 4 << 20
+
+
+def _give_large_blocks_back() -> None:
+    """Have every large temporary returned to the system when it is freed, and one heap for all threads.
+
+    Left alone, the library's allocator keeps a heap for each thread and grows it to the largest tensors it
+    has seen: a third more resident memory, for nothing that could be measured in time.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None and platform.libc_ver()[0] == "glibc":
+        tune(M_ARENA_MAX, 1)
+        tune(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+_give_large_blocks_back()
 
 
 class SessionError(DeviceError):
