@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -32,6 +33,8 @@ Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
 
 _TICK_S = 0.02
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Ear:
             stop=stop,
             moments=moments,
         )
+        if isinstance(heard, Exception):
+            log.info("no name or number: %s", heard)
         return heard if isinstance(heard, str) else ""
 
     def close(self) -> None:
