@@ -64,7 +64,7 @@ def examine() -> list[Finding]:
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
         ("models", _models, "ostiary models build"),
         ("store", _store, "ostiary store status"),
-        ("rules", _rules, "ostiary policy check"),
+        ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
