@@ -18,7 +18,7 @@ from device.liveness.memory import MemoryLimits, UtteranceMemory
 from tests.device.liveness.sounds import NOON, mac, noise, speech
 from tests.speech import Reading
 
-KNOWN = 5.0
+KNOWN = 4.0
 
 
 @dataclass
