@@ -247,10 +247,11 @@ class Ingest:
 
     def _key(self, unit: UnitId) -> ec.EllipticCurvePublicKey | None:
         if unit not in self._keys and self._now_s() - self._keys_at > KEYS_EVERY_S:
-            self._keys_at = self._now_s()
             for name, der in self._store.public_keys().items():
                 if name not in self._keys:
                     self._keys[name] = key_from_bytes(der)
+            # Only now: a database that did not answer has not said that a unit is unknown.
+            self._keys_at = self._now_s()
         return self._keys.get(unit)
 
     def _count(self, messages: Sequence[tuple[str, bytes]], done: _Round) -> None:

@@ -409,6 +409,20 @@ def test_a_database_that_goes_away_is_one_error_and_nothing_is_half_stored(tmp_p
     assert registry.take(batch)[0].size == 3
 
 
+def test_a_database_that_is_away_when_a_worker_starts_makes_no_unit_a_stranger(
+    registry: Registry, unit: Unit
+) -> None:
+    fresh, batch = registry.another_worker(), unit.batch(some(1, 3))
+    with registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE units RENAME TO elsewhere"))
+    with pytest.raises(StoreError):
+        registry.take(batch, worker=fresh)
+    with registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE elsewhere RENAME TO units"))
+    assert registry.take(batch, worker=fresh)[0].size == 3
+    assert registry.alarms() == {}
+
+
 @pytest.mark.parametrize("url", ["mysql://x", "sqlite:////no/such/folder/registry.db", "nonsense"])
 def test_a_database_that_cannot_be_opened_is_one_line(url: str) -> None:
     with pytest.raises(StoreError) as refused:
