@@ -1,0 +1,34 @@
+"""What set-up built: small enough, complete, and everything in it proven."""
+
+from __future__ import annotations
+
+import pytest
+
+from device.models import pick, shelf
+from device.models.bundle import Bundle
+from device.settings import models_dir
+from quantize.parity import FLIPS, MAX_DECISION_FLIPS
+from quantize.recipes import RECIPES
+
+MAX_DEFAULT_BYTES = 60_000_000
+DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return shelf.active(models_dir())
+
+
+def test_the_default_models_are_there_and_together_small(bundle: Bundle) -> None:
+    assert sum(bundle.manifest.entry(role).size_bytes for role in DEFAULT) <= MAX_DEFAULT_BYTES
+
+
+def test_every_network_that_is_proven_here_states_its_flips(bundle: Bundle) -> None:
+    for entry in bundle.manifest.files:
+        if entry.role not in ("spoof", "spoof-card", "words-ggml"):  # the first is proven where it is trained
+            assert entry.metrics[FLIPS] <= MAX_DECISION_FLIPS, entry.role
+
+
+def test_both_networks_that_may_run_in_tflite_have_their_own_twin(bundle: Bundle) -> None:
+    for role in ("speaker", "spoof"):
+        assert pick.twin(bundle, role).is_file()

@@ -1,0 +1,62 @@
+"""Resemblyzer and the segmentation in INT8 pass their own proof, and a bundle's Resemblyzer embeds speech."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device.models.resemblyzer import Resemblyzer
+from device.models.sessions import OnnxSession
+from quantize import recurrent
+from quantize.errors import ParityError
+from quantize.fetch import fetch
+from quantize.parity import FLIPS
+from quantize.speech import SpeechSet, parity_speech
+
+
+@pytest.fixture(autouse=True)
+def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = SpeechSet(parity_speech().files[:10:2])
+    monkeypatch.setattr(recurrent, "parity_speech", lambda: some)
+
+
+def quiet(text: str, done: float) -> None:
+    pass
+
+
+@pytest.mark.slow
+def test_resemblyzer_in_int8_is_small_proven_and_knows_a_voice_again(tmp_path: Path) -> None:
+    out = tmp_path / "resemblyzer.onnx"
+    made = recurrent.build_resemblyzer(fetch("resemblyzer"), out, quiet)
+    assert made.metrics["parity_cosine_min"] >= recurrent.RESEMBLYZER_MIN_COSINE
+    assert made.metrics[FLIPS] == 0.0
+    assert out.stat().st_size < 3e6
+    voice = Resemblyzer.of(OnnxSession(out), "resemblyzer-int8")
+    clips = recurrent.parity_speech().clips()
+    embedded = {clip.name: voice.embed(clip.wave) for clip in clips}
+    assert {vector.shape for vector in embedded.values()} == {(256,)}
+    same = [(a, b) for a in clips for b in clips if a.name < b.name and a.speaker == b.speaker]
+    other = [(a, b) for a in clips for b in clips if a.name < b.name and a.speaker != b.speaker]
+    likeness = [[float(embedded[a.name] @ embedded[b.name]) for a, b in pairs] for pairs in (same, other)]
+    assert np.mean(likeness[0]) > np.mean(likeness[1])
+
+
+@pytest.mark.slow
+def test_an_lstm_whose_input_is_power_would_fail_its_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrent, "RESEMBLYZER_FLOAT", ())
+    with pytest.raises(ParityError, match="Resemblyzer in INT8 strays"):
+        recurrent.build_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_segmentation_in_int8_is_small_and_proven(tmp_path: Path) -> None:
+    out = tmp_path / "segmentation.onnx"
+    made = recurrent.build_segmentation(fetch("pyannote-segmentation"), out, quiet)
+    assert made.metrics["parity_probability_drift_max"] <= recurrent.MAX_PROBABILITY_DRIFT
+    assert out.stat().st_size < 2.5e6
+    assert made.outputs[0].shape[-1] == 7
