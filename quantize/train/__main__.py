@@ -5,19 +5,31 @@ python -m quantize.train bank --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train folds --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train final --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
+python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
 python -m quantize.train report --work WORK [--baseline SCORES.tsv]
+
+and, for a new attack in the field, from its samples to a signed bundle:
+
+python -m quantize.train update --samples NEW --data SPEECH --attacks ATTACKS --work WORK \\
+    --bundle BUNDLE --key RELEASE.pem --out CANDIDATE
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from quantize.errors import QuantizeError
+
+WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {
     "bank": "render every file several times and pool its patches (the long step; it can be interrupted)",
     "folds": "train on part, judge on pages, systems and corpora never heard",
     "final": "train on everything but the calibration part, calibrate, quantise, export",
     "probe": "how far length, level, silence and bandwidth alone would get",
+    "baselines": "how far pooled LFCC, and a pooled Whisper encoder, get on the same splits",
+    "update": "train again with samples of a new attack, compare, and sign a bundle",
 }
 
 
@@ -33,13 +45,21 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
         one.add_argument("--attacks", type=Path, required=True, help="folder with attacks.tsv")
         one.add_argument("--work", type=Path, required=True, help="caches, weights and scores")
-        if name == "bank":
+        if name in ("bank", "update"):
             one.add_argument("--passes", type=int, default=5, help="renderings of each file to train on")
         if name in ("folds", "final"):
             one.add_argument("--seed", type=int, default=1)
         if name == "final":
             one.add_argument("--keep", action="store_true", help="calibrate and export WORK/final.pt again")
-            one.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
+            one.add_argument("--out", type=Path, default=WEIGHTS)
+        if name == "baselines":
+            one.add_argument("--encoder", type=Path, help="a Whisper encoder in ONNX")
+        if name == "update":
+            one.add_argument("--samples", type=Path, required=True, help="a folder of sound files per attack")
+            one.add_argument("--current", type=Path, default=WEIGHTS, help="the detector to compare with")
+            one.add_argument("--bundle", type=Path, required=True, help="the bundle to replace it in")
+            one.add_argument("--key", type=Path, required=True, help="Ed25519 private key, PEM")
+            one.add_argument("--out", type=Path, required=True)
     report = commands.add_parser("report", help="tables from the folds' scores")
     report.add_argument("--work", type=Path, required=True)
     report.add_argument(
@@ -48,8 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    args = _parser().parse_args()
+def _run(args: argparse.Namespace) -> None:
     if args.command == "report":
         from quantize.train.report import report
 
@@ -63,6 +82,14 @@ def main() -> None:
         from quantize.train.probe import probe
 
         probe(args)
+    elif args.command == "baselines":
+        from quantize.train.baselines import baselines
+
+        baselines(args)
+    elif args.command == "update":
+        from quantize.train.update import update
+
+        update(args)
     else:
         from quantize.train import corpus, folds, release
         from quantize.train.fit import FitSettings
@@ -74,5 +101,14 @@ def main() -> None:
             folds.run(corpus.load(args.data, args.attacks, args.work), args.work, settings)
 
 
+def main() -> int:
+    try:
+        _run(_parser().parse_args())
+    except QuantizeError as err:
+        sys.stderr.write(f"error: {err}\n")
+        return 3
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,7 +24,7 @@ import soxr
 from rich.console import Console
 from rich.progress import track
 
-from quantize.train.copysynthesis import VOCODERS
+from quantize.train.copysynthesis import VOCODERS, splice
 
 RATE_HZ = 16_000
 COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence", "voice")
@@ -203,6 +203,20 @@ def write(out, system, voice, name, wave, rate, text, speaker, licence):
     return dict(zip(COLUMNS, (*row, voice), strict=True))
 
 
+def _spliced(args, sources, number, rng):
+    """One spliced attack of one speaker's recordings."""
+    by_speaker = {}
+    for row in sources:
+        by_speaker.setdefault((row["path"].split("/")[0], row["speaker"]), []).append(row)
+    several = sorted(key for key, rows in by_speaker.items() if key[1] and len(rows) >= 3)
+    page, speaker = several[int(rng.integers(len(several)))]
+    rows = by_speaker[page, speaker]
+    chosen = [rows[k] for k in rng.permutation(len(rows))[:3]]
+    waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in chosen]
+    licence = chosen[0]["licence"]
+    return write(args.out, "splice", page, f"{number:04d}", splice(waves, rng), RATE_HZ, "", speaker, licence)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m quantize.train.attacks", description=__doc__.splitlines()[0]
@@ -219,15 +233,13 @@ def main() -> None:
     console = Console(stderr=True)
     rows = list(csv.DictReader((args.data / "manifest.tsv").open(), delimiter="\t"))
     texts = sorted({r["text"].lower() for r in rows if 12 < len(r["text"]) < 70})
-    sources = [
-        r for r in rows if r["path"].split("/")[0] in ("libri", "so762", "an4") and float(r["seconds"]) > 1.5
-    ]
+    sources = [r for r in rows if r["label"] == "bonafide" and float(r["seconds"]) > 1.5]
     found, absent = synthesisers()
     if absent:
         console.print(f"not installed, left out: {', '.join(absent)}")
     args.out.mkdir(parents=True, exist_ok=True)
     index = args.out / "attacks.tsv"
-    wanted = [s for s in (*found, *VOCODERS) if not args.only or s in args.only]
+    wanted = [s for s in (*found, *VOCODERS, "splice") if not args.only or s in args.only]
     kept = []
     if index.exists():
         kept = [r for r in csv.DictReader(index.open(), delimiter="\t") if r["system"] not in wanted]
@@ -244,6 +256,9 @@ def main() -> None:
                 made.append(
                     write(args.out, system, voice, f"{i:04d}", wave, rate, text, f"{system}-{voice}", licence)
                 )
+        elif system == "splice":
+            for i in track(range(args.per_vocoder), description=f"{system:12s}", console=console):
+                made.append(_spliced(args, sources, i, rng))
         else:
             chosen = rng.permutation(len(sources))[: args.per_vocoder]
             for i in track(chosen, description=f"{system:12s}", console=console):

@@ -64,6 +64,8 @@ class Augmenter:
     rooms: list
     recordings: list
     strength: float = 1.0
+    replay_odds: float = 0.22
+    room_odds: float = 0.2
 
     def __call__(self, item, samples, rng, replay=None):
         s = self.strength
@@ -81,10 +83,10 @@ class Augmenter:
         wave = wave[:samples]
         if rng.random() < 0.35 * s:
             wave = colour(wave, rng)
-        replayed = rng.random() < 0.22 if replay is None else replay
+        replayed = rng.random() < self.replay_odds if replay is None else replay
         if replayed:
             wave = loudspeaker(wave, rng)
-        if replayed or rng.random() < 0.2 * s:
+        if replayed or rng.random() < self.room_odds * s:
             wave = convolve(wave, self.rooms[int(rng.integers(len(self.rooms)))])
         if rng.random() < 0.25 * s:
             wave = band_limit(wave, rng)

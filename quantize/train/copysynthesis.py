@@ -6,8 +6,14 @@ two apart (Wang and Yamagishi, ICASSP 2023, train on such pairs).
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import soundfile
 from scipy import signal
+from scipy.ndimage import uniform_filter1d
 
 RATE_HZ = 16_000
 
@@ -95,4 +101,147 @@ def lpc(wave, rng):
     return out[: len(wave)]
 
 
-VOCODERS = {"world": world, "griffinlim": griffin_lim, "lpc": lpc}
+def mel_copy(wave, rng):
+    """The source's phase under a magnitude that went through a mel spectrogram and was smoothed in time.
+
+    What an acoustic model and a good vocoder leave: right phases, too smooth an envelope.
+    """
+    fft_size = int(rng.choice([512, 1024]))
+    hop = fft_size // 4
+    spectrum = signal.stft(wave, nperseg=fft_size, noverlap=fft_size - hop)[2]
+    matrix = mel_matrix(int(rng.choice([64, 80, 100])), fft_size)
+    mel = matrix @ np.abs(spectrum)
+    if rng.random() < 0.6:
+        mel = np.exp(uniform_filter1d(np.log(mel + 1e-7), int(rng.choice([2, 3])), axis=1))
+    envelope = np.maximum(1e-7, np.linalg.pinv(matrix) @ mel)
+    harmonic = np.abs(spectrum) ** rng.uniform(0.0, 0.5)
+    smooth = uniform_filter1d(harmonic, 9, axis=0) + 1e-7
+    phase = np.angle(spectrum) + rng.normal(0, rng.uniform(0.0, 0.6), spectrum.shape)
+    return signal.istft(
+        envelope * harmonic / smooth * np.exp(1j * phase), nperseg=fft_size, noverlap=fft_size - hop
+    )[1][: len(wave)]
+
+
+def phase_copy(wave, rng):
+    """The source's magnitude under nearly right phases: the fault of vocoders that predict a spectrum."""
+    fft_size = int(rng.choice([400, 512, 800, 1024]))
+    hop = fft_size // 4
+    spectrum = signal.stft(wave, nperseg=fft_size, noverlap=fft_size - hop)[2]
+    high = np.linspace(0, 1, spectrum.shape[0])[:, None] ** rng.uniform(0.0, 1.5)
+    noise = rng.normal(0, rng.uniform(0.5, 2.0), spectrum.shape) * high
+    return signal.istft(spectrum * np.exp(1j * noise), nperseg=fft_size, noverlap=fft_size - hop)[1][
+        : len(wave)
+    ]
+
+
+def upsampler(wave, rng):
+    """The source through a leaky upsampler: images of the low band and a ripple at the frame rate.
+
+    Transposed convolutions leave both (Pons 2021), whatever network they stand in.
+    """
+    factor = int(rng.choice([2, 3, 4, 5, 8]))
+    low = signal.resample_poly(wave, 1, factor)
+    raised = np.zeros(len(low) * factor)
+    raised[::factor] = low * factor
+    taps = int(rng.integers(1, 4)) * factor + 1
+    kernel = np.hanning(taps + 2)[1:-1] * (1 + 0.2 * rng.standard_normal(taps))
+    leaky = signal.fftconvolve(raised, kernel / kernel.sum(), mode="same")
+    exact = signal.resample_poly(low, factor, 1)
+    shared = min(len(leaky), len(exact), len(wave))
+    wrong = leaky[:shared] - exact[:shared]
+    copy = wave[:shared] + wrong * rng.uniform(0.03, 0.3) * wave.std() / (wrong.std() + 1e-9)
+    period = RATE_HZ / rng.choice([50.0, 62.5, 80.0, 86.13, 93.75, 100.0])
+    phase = np.arange(shared) % period / period
+    ripple = np.interp(phase, np.linspace(0, 1, 9), np.append(rng.standard_normal(8), 0.0))
+    return copy * (1 + rng.uniform(0.0, 0.06) * ripple) + ripple * wave.std() * 10 ** rng.uniform(-3.5, -2)
+
+
+def _through(commands_of):
+    def copy(wave, rng):
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = str(Path(folder, "in.wav")), str(Path(folder, "out.wav"))
+            soundfile.write(source, wave, RATE_HZ, subtype="PCM_16")
+            for command in commands_of(source, target, folder, rng):
+                subprocess.run(command, check=True, capture_output=True, timeout=60)
+            found, rate = soundfile.read(target, dtype="float32", always_2d=True)
+        return found[:, 0] if rate == RATE_HZ else signal.resample_poly(found[:, 0], RATE_HZ, rate)
+
+    return copy
+
+
+@_through
+def codec2(source, target, folder, rng):
+    """Codec 2 at 1.2 to 3.2 kbit/s: a sinusoidal vocoder, 8 kHz."""
+    mode = str(rng.choice(["3200", "2400", "1600", "1200"]))
+    raw, bits, back = (str(Path(folder, name)) for name in ("in.raw", "bits", "back.raw"))
+    pcm = ["-t", "raw", "-r", "8000", "-e", "signed", "-b", "16", "-c", "1"]
+    yield ["sox", source, *pcm, raw]
+    yield ["c2enc", mode, raw, bits]
+    yield ["c2dec", mode, bits, back]
+    yield ["sox", *pcm, back, target]
+
+
+@_through
+def timescale(source, target, folder, rng):
+    """Faster or slower at the same pitch: overlap-add (sox, soundstretch) or a phase vocoder (rubberband)."""
+    rate = rng.choice([rng.uniform(0.75, 0.92), rng.uniform(1.08, 1.3)])
+    tool = int(rng.integers(3))
+    if tool == 0:
+        yield ["sox", source, target, "tempo", "-s", f"{rate:.3f}"]
+    elif tool == 1:
+        yield ["soundstretch", source, target, f"-tempo={(rate - 1) * 100:.1f}"]
+    else:
+        yield ["rubberband", "-q", "-T", f"{rate:.3f}", source, target]
+
+
+@_through
+def pitchshift(source, target, folder, rng):
+    """Another pitch at the same speed, formants moved or (rubberband -F) kept: cheap voice conversion."""
+    semitones = rng.choice([-1, 1]) * rng.uniform(1.5, 5)
+    tool = int(rng.integers(3))
+    if tool == 0:
+        yield ["sox", source, target, "pitch", f"{semitones * 100:.0f}"]
+    elif tool == 1:
+        yield ["soundstretch", source, target, f"-pitch={semitones:.2f}"]
+    else:
+        yield ["rubberband", "-q", "-F", "-p", f"{semitones:.2f}", source, target]
+
+
+def pieces(wave, least_s=0.25):
+    """Cuts speech where it is quietest, into stretches of about a word, each at least `least_s` seconds."""
+    step = RATE_HZ // 100
+    level = np.sqrt(np.convolve(wave**2, np.full(2 * step, 0.5 / step), "same"))[::step]
+    quiet = np.flatnonzero(level < 0.25 * np.median(level[level > level.max() * 0.05])) * step
+    cuts = [0]
+    for at in quiet:
+        if at - cuts[-1] >= least_s * RATE_HZ:
+            cuts.append(int(at))
+    return [
+        wave[a:b] for a, b in zip(cuts, [*cuts[1:], len(wave)], strict=True) if b - a >= least_s * RATE_HZ
+    ]
+
+
+def splice(waves, rng, words=6):
+    """Words of several recordings of one person, joined with 5 ms cross-fades: a phrase they never said."""
+    cut = [piece for wave in waves for piece in pieces(wave / (np.abs(wave).max() + 1e-9))]
+    fade = RATE_HZ // 200
+    ramp = np.linspace(0, 1, fade)
+    joined = np.zeros(fade)
+    for index in rng.permutation(len(cut))[:words]:
+        piece = cut[index].copy()
+        joined[-fade:] = joined[-fade:] * (1 - ramp) + piece[:fade] * ramp
+        joined = np.concatenate([joined, piece[fade:]])
+    return joined.astype(np.float32)
+
+
+VOCODERS = {
+    "world": world,
+    "griffinlim": griffin_lim,
+    "lpc": lpc,
+    "melcopy": mel_copy,
+    "phasecopy": phase_copy,
+    "upsampler": upsampler,
+    "codec2": codec2,
+    "timescale": timescale,
+    "pitchshift": pitchshift,
+}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 from rich.progress import track
 
 RATE_HZ = 16_000
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 FAMILIES = {
     "autovc": "autovc",
@@ -37,8 +38,11 @@ FAMILIES = {
     "freevc-sr": "freevc",
     "flite": "diphone-and-hts",
     "festival": "diphone-and-hts",
+    "timescale": "stretched",
+    "pitchshift": "stretched",
 }
-"""Names under which one system appears on several pages. Flite and Festival share voices and methods."""
+"""Names under which one system appears on several pages. Flite and Festival share voices and methods, and the
+two ways to stretch speech share tools."""
 
 CODECS = {
     "mp3-32": (["-c:a", "libmp3lame", "-b:a", "32k"], "mp3"),
@@ -114,32 +118,43 @@ def _rows(data: Path, attacks: Path | None):
             yield attacks / row["path"], {**row, "page": "made"}
 
 
-def prompts(per_voice: int = 70):
-    """Asterisk's French and Italian prompts (16 kHz G.722), when installed: two more real channels."""
-    for voice in ("fr_CA_f_June", "it_IT_m_Carlo"):
-        files = sorted(
-            Path("/usr/share/asterisk/sounds", voice).glob("*.g722"), key=lambda p: -p.stat().st_size
-        )
-        for path in files[10 : 10 + per_voice]:
+PACKAGED = (
+    ("asterisk", "fr_CA_f_June", "/usr/share/asterisk/sounds/fr_CA_f_June", "*.g722", 70),
+    ("asterisk", "it_IT_m_Carlo", "/usr/share/asterisk/sounds/it_IT_m_Carlo", "*.g722", 70),
+    ("asterisk", "ru_RU_f_IvrvoiceRU", "/usr/share/asterisk/sounds/ru_RU_f_IvrvoiceRU", "*.g722", 70),
+    ("fillets", "fillets-cs", "/usr/share/games/fillets-ng/sound", "*/cs/*.ogg", 150),
+    ("fillets", "fillets-nl", "/usr/share/games/fillets-ng/sound", "*/nl/*.ogg", 150),
+    *(
+        ("hedgewars", voice, f"/usr/share/games/hedgewars/Data/Sounds/voices/{voice}", "*.ogg", 25)
+        for voice in ("British", "Default_es", "HillBilly", "Mobster", "Pirate", "Russian_pl", "Surfer")
+    ),
+)
+"""Recorded people in Debian's packages, used when installed: (corpus, voice, folder, pattern, files at most).
+The largest ten of a voice are left out: they hold music, or many sentences."""
+
+
+def prompts():
+    """Rows of `PACKAGED`: more channels, languages and rooms for the bona fide side."""
+    for name, voice, folder, pattern, most in PACKAGED:
+        files = sorted(Path(folder).glob(pattern), key=lambda p: (-p.stat().st_size, str(p)))
+        for path in files[10 : 10 + most]:
             row = {
-                "path": f"asterisk/{voice}/{path.name}",
+                "path": f"{name}/{voice}/{path.parent.parent.name}-{path.name}",
                 "label": "bonafide",
                 "speaker": voice,
                 "system": "-",
             }
-            yield path, {**row, "voice": "", "page": "asterisk"}
+            yield path, {**row, "voice": "", "page": name}
 
 
 def read_wave(path: Path):
-    """Mono float samples at 16 kHz; G.722 through ffmpeg."""
+    """Mono float samples, brought to 16 kHz; G.722 through ffmpeg."""
     if path.suffix == ".g722":
         command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), "-f", "s16le", "-ar", "16000", "-"]
         raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         return np.frombuffer(raw, np.int16).astype(np.float32) / 32768
     wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    if rate != RATE_HZ:
-        raise SystemExit(f"{path} is at {rate} Hz: convert it to {RATE_HZ} Hz first")
-    return wave[:, 0]
+    return wave[:, 0] if rate == RATE_HZ else soxr.resample(wave[:, 0], rate, RATE_HZ)
 
 
 def through_codec(waves, options, suffix):

@@ -20,13 +20,13 @@ FOLDS = (
     Fold(
         "A",
         pages=frozenset({"styletts2_demo", "freevc_demo"}),
-        made=frozenset({"piper", "diphone-and-hts", "world"}),
+        made=frozenset({"piper", "diphone-and-hts", "world", "stretched"}),
         corpus="so762",
     ),
     Fold(
         "B",
         pages=frozenset({"hierspeech_demo", "dddmvc_demo", "tortoise", "speecht5"}),
-        made=frozenset({"espeak", "kokoro", "griffinlim", "lpc"}),
+        made=frozenset({"espeak", "kokoro", "griffinlim", "lpc", "codec2"}),
         corpus="libri",
     ),
 )
@@ -50,7 +50,7 @@ def _barred(fold: Fold, items):
     families = {i.family for i in items if i.spoof and i.page in fold.pages} | fold.made
     pages = fold.pages | {fold.corpus}
     return lambda i: (
-        i.page in pages or (i.spoof and i.family in families) or (i.page == "made" and i.voice == fold.corpus)
+        i.page in pages or (i.spoof and i.family in families) or (i.page == "made" and i.voice in pages)
     )
 
 

@@ -85,7 +85,7 @@ def test_each_class_is_drawn_half_the_time_and_a_large_family_is_held_back() -> 
     assert odds[:100].sum() / odds[100:104].sum() == pytest.approx(5.0)
 
 
-@pytest.mark.parametrize("name", ["world", "griffinlim", "lpc"])
+@pytest.mark.parametrize("name", ["world", "griffinlim", "lpc", "melcopy", "phasecopy", "upsampler"])
 def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> None:
     if name in ("world", "lpc"):
         pytest.importorskip("pyworld", reason="the training extra is not installed")
@@ -97,6 +97,16 @@ def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> N
     assert abs(len(copy) - len(wave)) < 0.05 * len(wave)
     shared = min(len(copy), len(wave))
     assert np.abs(copy[:shared] - wave[:shared]).max() > 1e-3
+
+
+def test_a_splice_is_made_of_some_of_the_words_that_were_said() -> None:
+    from quantize.train.copysynthesis import pieces, splice
+
+    said = [np.concatenate([voice(0.6, n), np.zeros(3200, np.float32), voice(0.5, n + 9)]) for n in range(3)]
+    assert all(len(pieces(wave)) >= 2 for wave in said)
+    joined = splice(said, np.random.default_rng(0), words=4)
+    assert RATE_HZ < len(joined) < sum(len(wave) for wave in said)
+    assert np.isfinite(joined).all()
 
 
 def test_a_loudspeaker_keeps_the_level_and_changes_the_spectrum() -> None:

@@ -1,0 +1,194 @@
+"""A new attack in the field: in one command from a folder of samples to a signed bundle and what it changes.
+
+    python -m quantize.train update --samples NEW --data SPEECH --attacks ATTACKS --work WORK \\
+        --bundle BUNDLE --key RELEASE.pem --out CANDIDATE
+
+`NEW/<system>/*.wav` holds recordings of one attack each. A tenth of them, by content, is never trained on and
+judges the candidate beside the network in use. CANDIDATE gets the weights, `comparison.json` and a copy of
+BUNDLE with the new detector in it, signed, for `ostiary models use CANDIDATE/bundle` or a fleet to roll out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import soundfile
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.table import Table
+
+from device.models._spoof_features import spoof_features
+from quantize.errors import QuantizeError
+from quantize.signing import private_key, sign_bundle
+from quantize.train import corpus, export, splits
+from quantize.train.attacks import COLUMNS, write
+from quantize.train.calibrate import either
+from quantize.train.scoring import eer, render
+
+LEAST_SAMPLES = 20
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+SOUNDS = {".wav", ".flac", ".ogg"}
+WORSE_FOR_PEOPLE = 0.01
+"""The candidate is refused when it turns away this much more of the people kept out of training."""
+
+
+def take(samples: Path, attacks: Path) -> list[str]:
+    """Add the samples to ATTACKS, named for their folders; returns the systems. Raises QuantizeError."""
+    index = attacks / "attacks.tsv"
+    rows = list(csv.DictReader(index.open(), delimiter="\t")) if index.exists() else []
+    systems = sorted(p.name for p in samples.iterdir() if p.is_dir())
+    if not systems:
+        raise QuantizeError(f"{samples} holds no folder; put each attack's samples in a folder named for it")
+    for system in systems:
+        if not NAME.fullmatch(system):
+            raise QuantizeError(f"{system!r} is no name for an attack; use small letters, digits and dashes")
+        files = sorted(p for p in (samples / system).iterdir() if p.suffix.lower() in SOUNDS)
+        made = [_row(attacks, system, path) for path in files]
+        usable = [r for r in made if r is not None]
+        if len(usable) < LEAST_SAMPLES:
+            raise QuantizeError(
+                f"{system} has {len(usable)} usable samples; at least {LEAST_SAMPLES} are needed"
+            )
+        fresh = {r["path"] for r in usable}
+        rows = [r for r in rows if r["path"] not in fresh] + usable
+    attacks.mkdir(parents=True, exist_ok=True)
+    temporary = index.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(index)
+    return systems
+
+
+def _row(attacks: Path, system: str, path: Path):
+    """One sample, stored; None when it is too short or silent. Raises QuantizeError when it is no sound."""
+    try:
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as err:
+        raise QuantizeError(f"{path.name} cannot be read as sound ({err}); remove it") from err
+    name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return write(attacks, system, "field", name, wave[:, 0], rate, "", "", "the operator's own")
+
+
+def llrs(folder: Path, items) -> dict[str, float]:
+    """By path: what a door with the detector in `folder` would have said of each item."""
+    card = json.loads((folder / "spoof.json").read_bytes())
+    session, found = export.session(folder / card["file"]), {}
+    heads = [card["calibration"][name] for name in ("synthetic", "loudspeaker")]
+    for item in items:
+        scores = export.session_scores(session, [spoof_features(render(item, "plain", (), ()))])[0]
+        both = [h["scale"] * float(s) + h["offset"] for h, s in zip(heads, scores, strict=True)]
+        found[item.path] = float(either(*both))
+    return found
+
+
+def compare(current: Path, candidate: Path, items, systems):
+    """Figures of both networks on what neither trained on: people, known attacks and each new one."""
+    kept = splits.calibration(None, items)
+    groups = {"people": [i for i in kept if not i.spoof]}
+    groups["known attacks"] = [i for i in kept if i.spoof and i.system not in systems]
+    groups |= {s: [i for i in kept if i.system == s] for s in systems}
+    found = {}
+    for name, folder in (("current", current), ("candidate", candidate)):
+        card = json.loads((folder / "spoof.json").read_bytes())
+        scored = llrs(folder, kept)
+        sides = {g: np.array([scored[i.path] for i in members]) for g, members in groups.items()}
+        found[name] = {
+            "version": card["version"],
+            "people refused": float((sides["people"] <= 0).mean()),
+            "accepted": {g: float((s > 0).mean()) for g, s in sides.items() if g != "people" and len(s)},
+            "eer": {g: eer(sides["people"], s) for g, s in sides.items() if g != "people" and len(s)},
+            "files": {g: len(s) for g, s in sides.items()},
+        }
+    return found
+
+
+def show(console: Console, found) -> None:
+    table = Table("kept out of training", "files", "current", "candidate", "EER current", "EER candidate")
+    old, new = found["current"], found["candidate"]
+    refused = (f"{one['people refused']:.1%}" for one in (old, new))
+    table.add_row("people refused", str(old["files"]["people"]), *refused, "", "")
+    for group, share in old["accepted"].items():
+        cells = (f"{share:.1%}", f"{new['accepted'][group]:.1%}")
+        rates = (f"{old['eer'][group]:.1%}", f"{new['eer'][group]:.1%}")
+        table.add_row(f"{group} accepted", str(old["files"][group]), *cells, *rates)
+    console.print(table)
+
+
+def update(args) -> None:
+    """The whole command. Raises QuantizeError, and makes no bundle, if the candidate is worse for people."""
+    from quantize.train.bank import fill
+    from quantize.train.fit import FitSettings
+    from quantize.train.release import release
+
+    release_key = private_key(args.key)
+    systems = take(args.samples, args.attacks)
+    work = args.work / ("with-" + "-".join(systems))
+    work.mkdir(parents=True, exist_ok=True)
+    if (args.work / "patches.pt").exists():
+        shutil.copyfile(args.work / "patches.pt", work / "patches.pt")
+    fill(args.data, args.attacks, work, args.passes)
+    weights = args.out / "weights"
+    settings = argparse.Namespace(data=args.data, attacks=args.attacks, work=work, out=weights, keep=False)
+    release(settings, FitSettings())
+    items = corpus.load(args.data, args.attacks, work)
+    found = compare(args.current, weights, items, systems)
+    (args.out / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
+    show(Console(width=110), found)
+    if found["candidate"]["people refused"] > found["current"]["people refused"] + WORSE_FOR_PEOPLE:
+        raise QuantizeError("the candidate refuses more people than the network in use; no bundle was made")
+    bundle(args.bundle, weights, args.out / "bundle", release_key)
+
+
+def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> None:
+    """A copy of the bundle `current` with the detector of `weights`, of the next version, signed."""
+    from device.models.bundle import Bundle
+    from quantize.build import CALIBRATION_FILE, build
+    from quantize.recipes import RECIPES
+
+    if out.exists():
+        raise QuantizeError(f"{out} is there already; name another folder")
+    shutil.copytree(current, out)
+    version = Bundle.open(current).manifest.version + 1
+    settings = out.with_suffix(".toml")
+    text = CALIBRATION_FILE.read_text(encoding="utf-8")
+    settings.write_text(re.sub(r"(?m)^version = \d+$", f"version = {version}", text, count=1))
+    there = {entry.role for entry in Bundle.open(current).manifest.files}
+    recipes = [_from(weights, recipe) for recipe in RECIPES if recipe.role in there]
+    roles = tuple(r.role for r in recipes if r.role.startswith("spoof"))
+    build(out, only=roles, recipes=recipes, calibration_file=settings)
+    settings.unlink()
+    sign_bundle(out, key)
+
+
+def _from(weights: Path, recipe):
+    """The recipe with the detector's two files taken from `weights`; every other one as it is."""
+    from quantize.recipes import Made, ports
+
+    card = json.loads((weights / "spoof.json").read_bytes())
+
+    def network(out: Path, kitchen) -> Made:
+        shutil.copyfile(weights / card["file"], out)
+        graph = onnx.load(out).graph
+        figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
+        return Made(ports(graph.input), ports(graph.output), figures, card["version"])
+
+    def beside(out: Path, kitchen) -> Made:
+        shutil.copyfile(weights / "spoof.json", out)
+        return Made(version=card["version"])
+
+    files = {"spoof": (network, card["file"]), "spoof-card": (beside, "spoof.json")}
+    if recipe.role not in files:
+        return recipe
+    make, name = files[recipe.role]
+    return replace(recipe, make=make, data=(weights / name,))
