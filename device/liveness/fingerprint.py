@@ -119,10 +119,12 @@ def _ripple(wave: Floats) -> Floats:
 
 
 def _late_echo(power: Floats) -> Floats:
-    keep = np.float32(np.exp(-1.0 / _ECHO_FRAMES))
+    """A decaying mean of what was heard `_ECHO_LAG_FRAMES` ago and earlier, (frames, bins)."""
+    keep = np.exp(-1.0 / _ECHO_FRAMES)
+    growth = keep ** -np.arange(len(power), dtype=np.float64)[:, None]  # at most 1e55: MAX_STORED is 15 s
+    mean = np.cumsum((1.0 - keep) * power * growth, axis=0) / growth
     echo = np.zeros_like(power)
-    for frame in range(_ECHO_LAG_FRAMES, len(power)):
-        echo[frame] = keep * echo[frame - 1] + (1 - keep) * power[frame - _ECHO_LAG_FRAMES]
+    echo[_ECHO_LAG_FRAMES:] = mean[:-_ECHO_LAG_FRAMES]
     return echo
 
 

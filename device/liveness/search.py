@@ -139,25 +139,16 @@ def best_line(stored: npt.NDArray[np.uint8], asked: Floats) -> Line:
     at = np.concatenate(starts)
     inside = (at >= 0) & (at < length)
     gains = np.where(inside, similar[np.arange(count)[None, :], np.clip(at, 0, length - 1)], _OUTSIDE)
-    running = np.zeros(len(at), dtype=np.float32)
-    since = np.zeros(len(at), dtype=np.int64)
-    best = np.zeros(len(at), dtype=np.float32)
-    span = np.zeros((len(at), 2), dtype=np.int64)
-    for mark in range(count):
-        grown = running + gains[:, mark]
-        restart = grown <= 0.0
-        running = np.where(restart, np.float32(0.0), grown)
-        since = np.where(restart, mark + 1, since)
-        better = running > best
-        best[better] = running[better]
-        span[better, 0] = since[better]
-        span[better, 1] = mark
-    winner = int(best.argmax())
-    if best[winner] <= 0.0:
+    # The best stretch of a row is the largest rise of its running sum (Kadane), for all rows at once.
+    total = np.zeros((len(at), count + 1), dtype=np.float32)
+    np.cumsum(gains, axis=1, out=total[:, 1:])
+    rises = total[:, 1:] - np.minimum.accumulate(total[:, :-1], axis=1)
+    row, last = np.unravel_index(int(rises.argmax()), rises.shape)
+    if rises[row, last] <= 0.0:
         return Line(0.0)
-    first, last = span[winner]
-    begin, end = int(at[winner, first]), int(at[winner, last]) + _STEP
-    return Line(float(best[winner]), max(0, begin), min(length, end))
+    first = int(total[row, : last + 1].argmin())
+    begin, end = int(at[row, first]), int(at[row, last]) + _STEP
+    return Line(float(rises[row, last]), max(0, begin), min(length, end))
 
 
 def _signs(packed: npt.NDArray[np.uint8]) -> Floats:
