@@ -46,6 +46,14 @@ FESTIVAL_VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 KOKORO_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 
 
+VOCODER_TOOLS = {
+    "codec2": ("sox", "c2enc", "c2dec"),
+    "timescale": ("sox", "soundstretch", "rubberband"),
+    "pitchshift": ("sox", "soundstretch", "rubberband"),
+}
+"""Programs that some copies need, from Debian's sox, codec2, soundstretch and rubberband-cli."""
+
+
 def challenge(rng) -> str:
     """A phrase such as the door shows."""
     kind = int(rng.integers(3))
@@ -239,7 +247,12 @@ def main() -> None:
         console.print(f"not installed, left out: {', '.join(absent)}")
     args.out.mkdir(parents=True, exist_ok=True)
     index = args.out / "attacks.tsv"
-    wanted = [s for s in (*found, *VOCODERS, "splice") if not args.only or s in args.only]
+    lacking = {name: [t for t in tools if not shutil.which(t)] for name, tools in VOCODER_TOOLS.items()}
+    for name, tools in lacking.items():
+        if tools:
+            console.print(f"{name} is left out; it needs {', '.join(tools)}")
+    made_here = [name for name in VOCODERS if not lacking.get(name)]
+    wanted = [s for s in (*found, *made_here, "splice") if not args.only or s in args.only]
     kept = []
     if index.exists():
         kept = [r for r in csv.DictReader(index.open(), delimiter="\t") if r["system"] not in wanted]
