@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -62,6 +63,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
+    # Before NumPy is loaded: its own threads would spin on the cores that the words check works on.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = cli(standalone_mode=False)  # click hands back what a command gave to Exit
         sys.exit(code if isinstance(code, int) else 0)

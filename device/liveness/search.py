@@ -21,7 +21,7 @@ EXCESS_OVER = 0.25
 CLOCK_ERRORS = (-0.012, -0.006, 0.0, 0.006, 0.012)
 """Two sound cards, or a player that runs a little fast."""
 COARSE_BITS = 128
-CANDIDATES = 32
+CANDIDATES = 16
 PART_SCORE = 0.45
 """A stretch of at least this score was heard before: about half a second and more."""
 _BLOCK_ROWS = 8_192
