@@ -195,18 +195,14 @@ class Unit:
             self.type("")
             self.shows("Please say your number or name")
             self.speak(voice, number)
-            if "number" in self.shows(r"Please say: |press again and say your number")[0]:
+            phrase = self.shows(r"Please say: (.+?)\s*│|press again and say your number")[1]
+            if phrase is None:
                 continue
-            self.speak(voice, ", ".join(self._phrase().split()))
+            self.speak(voice, ", ".join(phrase.split()))
             outcome, self.reason = self.shows(r"commands\.run: ([A-Z_]+): (.*)").groups()
             if outcome != "DENIED_QUALITY":
                 return str(outcome)
         raise AssertionError(self.reason or "the number was never understood")
-
-    def _phrase(self) -> str:
-        """The phrase on the page, for the line that told it has been read already."""
-        page = (self.folder / "door.html").read_text()
-        return re.search(r'class="phrase" lang="en">(.+?)<', page)[1]  # type: ignore[index]
 
 
 PEOPLE = """
