@@ -152,7 +152,8 @@ def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
         if passed:
             verdict = _VOICE_VERDICTS.get(event.reason, verdict)
     if score.factor is Factor.PHRASE and not passed and event.silent_alarm:
-        if event.reason in _EVERY_FACTOR_PASSED:
+        alike = event.reason == Reason.NO_CLAIM and Factor.CLAIM not in risk.factors  # two voices fitted
+        if alike or event.reason in _EVERY_FACTOR_PASSED:
             more = "; passed, as the words of the phrase stood in the transcript beside the duress word"
         elif event.reason != Reason.WRONG_WORDS:
             more = "; not held against the person if the duress word beside it was all that was wrong"

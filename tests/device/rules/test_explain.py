@@ -107,6 +107,13 @@ def test_words_forgiven_for_the_duress_word_are_not_called_failed():
     assert "silent alarm was raised" in text
 
 
+def test_forgiven_words_of_two_voices_that_fit_alike_are_not_called_failed():
+    open_door = replace(RULES.risks["drugs"], factors=frozenset(Factor) - {Factor.CLAIM})
+    event = replace(EVENT, kind="DENIED_UNKNOWN", reason="no_claim", speaker_llr=9.0, phrase_llr=-8.0)
+    text = explain(replace(event, silent_alarm=True), replace(RULES, risks={"drugs": open_door}))
+    assert "phrase -8.0 (+2.0 needed; passed, as the words" in text
+
+
 def test_without_a_claim_the_higher_threshold_is_spoken_of():
     open_door = replace(RULES.risks["drugs"], factors=frozenset(Factor) - {Factor.CLAIM})
     rules = replace(RULES, risks={"drugs": open_door})
