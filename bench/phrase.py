@@ -7,8 +7,8 @@
     ostiary evaluate --manifest test.tsv --root DIR --out DIR --only phrase --pairings 230 --clips 10000
 
 Speakers are split by the parity of SHA-256(speaker): even ones fit, odd ones test. Trials: each recording
-with its own text (right), with one word replaced (near), with other texts of its corpus, those of about its
-length first (wrong).
+with its own text (right), with one word replaced (near), with another text of its corpus and the three that
+are nearest in length (wrong).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import csv
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ import soundfile
 
 from device.models import shelf
 from device.models.transcriber import Clues, Fusion, Transcriber
-from device.phrase import competitors, normalise
+from device.phrase import another, competitors, normalise
 from device.settings import models_dir
 
 RATE_HZ = 16_000
@@ -66,19 +67,30 @@ def split(options: argparse.Namespace) -> None:
 
 
 def trials(row: dict[str, str], texts: list[str]) -> Iterator[tuple[str, str]]:
-    """Kind and expected phrase, of one recording."""
-    said = row["text"]
+    """Kind and expected phrase, of one recording: the same ones each time."""
+    said, dice = row["text"], random.Random(row["path"])
     yield "right", said
-    for near in competitors(said, 2 * NEAR)[::2]:
-        yield "near", near
+    yield "near", competitors(said, 6)[-2]
+    for _ in range(NEAR - 1):
+        yield "near", near_miss(said.lower().split(), dice)
 
     def order(text: str) -> tuple[int, bytes]:
-        pick = hashlib.sha256(f"{row['path']}\0{text}".encode()).digest()
+        pick = hashlib.sha256((row["path"] + text).encode()).digest()
         return abs(len(text.split()) - len(said.split())), pick
 
     others = [text for text in texts if normalise(text) != normalise(said)]
-    for wrong in sorted(others, key=order)[:WRONG]:
+    yield "wrong", dice.choice(others)
+    for wrong in sorted(others, key=order)[: WRONG - 1]:
         yield "wrong", wrong
+
+
+def near_miss(words: list[str], dice: random.Random) -> str:
+    """`words` with one of them replaced by another of its class that does not mean the same."""
+    while True:
+        at = dice.randrange(len(words))
+        changed = " ".join([*words[:at], another(words[at], dice), *words[at + 1 :]])
+        if normalise(changed) != normalise(" ".join(words)):
+            return changed
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -170,7 +182,7 @@ def main() -> None:
     command = commands.add_parser("fit")
     command.set_defaults(work=fit)
     command.add_argument("files", type=Path, nargs="+")
-    command.add_argument("--ridge", type=float, default=0.0005)
+    command.add_argument("--ridge", type=float, default=0.001)
     command.add_argument("--threshold", type=float, default=2.0)
     options = parser.parse_args()
     options.work(options)

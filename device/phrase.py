@@ -89,7 +89,7 @@ def competitors(phrase: str, count: int) -> tuple[str, ...]:
         rival = list(words)
         places = [dice.randrange(len(words))] if len(chosen) % 2 == 0 else range(len(words))
         for place in places:
-            rival[place] = _rival(words[place], dice)
+            rival[place] = another(words[place], dice)
         text = " ".join(rival)
         if normalise(text) not in taken:
             taken.add(normalise(text))
@@ -236,7 +236,7 @@ def _class_of(word: str) -> Sequence[str]:
     return [other for other in WORDS if abs(len(other) - len(word)) <= 2] or WORDS
 
 
-def _rival(word: str, dice: random.Random) -> str:
+def another(word: str, dice: random.Random) -> str:
     """Another word of the same class."""
     if word.isdigit():
         return "".join(dice.choice("0123456789") for _ in word)
