@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--keep", action="store_true", help="calibrate and export WORK/final.pt again")
             one.add_argument("--out", type=Path, default=WEIGHTS)
         if name == "baselines":
-            one.add_argument("--encoder", type=Path, help="a Whisper encoder in ONNX")
+            one.add_argument("--encoder", type=Path, help="the bundle's words-encoder")
         if name == "update":
             one.add_argument("--samples", type=Path, required=True, help="a folder of sound files per attack")
             one.add_argument("--current", type=Path, default=WEIGHTS, help="the detector to compare with")

@@ -1,7 +1,7 @@
 """What simpler detectors do in the same rig: pooled LFCC, and pooled output of a Whisper encoder, each with a
 logistic regression over it.
 
-    python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
+    python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder WORDS-ENCODER.onnx]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from quantize.train.scoring import eer, interval
 RATE_HZ = 16_000
 FILTERS, KEPT = 40, 20
 SECONDS = 6
+FRAME_SAMPLES = 320
 
 
 def lfcc(wave: np.ndarray) -> np.ndarray:
@@ -59,7 +60,10 @@ def logistic(x: np.ndarray, spoof: np.ndarray, penalty: float = 1e-2):
 
 
 def encoder_statistics(path: Path):
-    """Mean and spread over time of what a Whisper encoder in ONNX makes of 6 s of speech."""
+    """Mean and spread over time of the last state of a Whisper encoder, as the bundle's `words-encoder` gives it.
+
+    That network hands out what its decoder attends to; the values of the first layer are the state, turned.
+    """
     import onnxruntime
 
     from device.models._log_mel import log_mel
@@ -70,7 +74,9 @@ def encoder_statistics(path: Path):
     name = session.get_inputs()[0].name
 
     def statistics(wave):
-        states = session.run(None, {name: log_mel(wave)[None]})[0][0]
+        mel = log_mel(wave, len(wave) // FRAME_SAMPLES)
+        values = session.run(["values"], {name: mel})[0][0]
+        states = values.transpose(1, 0, 2).reshape(values.shape[1], -1)
         return np.concatenate([states.mean(axis=0), states.std(axis=0)])
 
     return statistics
