@@ -68,6 +68,7 @@ def _more(evidence: Evidence) -> tuple[tuple[str, float], ...]:
     """What else was found, by the names of the event's vocabulary: scores and measures, nothing personal."""
     found = {
         **evidence.side.scores(),
+        **(evidence.side.reuse() if evidence.side.reuse_llr is not None else {}),
         "snr_db": evidence.quality.snr_db,
         "speech_s": evidence.quality.speech_s,
     }

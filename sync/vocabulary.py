@@ -157,6 +157,8 @@ SCORES = frozenset(
         "timing_llr",
         "consistency_llr",
         "surroundings_llr",
+        "reused_share",
+        "reuse_sources",
         "snr_db",
         "speech_s",
     }

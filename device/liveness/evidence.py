@@ -32,5 +32,9 @@ class SideEvidence:
         """LLR by name, in the order of `NAMES`."""
         return {name: getattr(self, name) for name in NAMES}
 
+    def reuse(self) -> dict[str, float]:
+        """What was reused: a share near 1 from one source is a playback, from several a splice."""
+        return {"reused_share": self.reused_share, "reuse_sources": float(self.reuse_sources)}
+
 
 NO_SIDE_EVIDENCE = SideEvidence()

@@ -115,6 +115,9 @@ def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
     )
     told = [_told(event, score, risk) for score in scores if score.llr is not None]
     told += [_beside(name, llr, risk) for name, llr in event.more_scores if name in BESIDE]
+    more = dict(event.more_scores)
+    if more.get("reused_share", 0.0) > 0.0 and more.get("reuse_sources", 0.0) >= 1.0:
+        told.append(f"{more['reused_share']:.0%} of it from {more['reuse_sources']:.0f} earlier attempt(s)")
     if not told:
         return "No speech was judged."
     return f"Log-likelihood ratios: {', '.join(told)}."

@@ -149,6 +149,7 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: app.Unit, r
     scores = dict(Record.from_bytes(body).event.more_scores)
     assert scores["reuse_llr"] < 0.0
     assert {"timing_llr", "snr_db", "speech_s"} <= set(scores)
+    assert (scores["reused_share"], scores["reuse_sources"]) == (pytest.approx(1.0, abs=0.2), 1.0)
 
 
 def test_a_score_that_is_no_number_is_refused_and_logged(unit: app.Unit) -> None:
