@@ -1,7 +1,7 @@
 """What simpler detectors do in the same rig: pooled LFCC, and pooled output of a Whisper encoder, each with a
 logistic regression over it.
 
-    python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder WORDS-ENCODER.onnx]
+    python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder FILE.onnx]
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def logistic(x: np.ndarray, spoof: np.ndarray, penalty: float = 1e-2):
 
 
 def encoder_statistics(path: Path):
-    """Mean and spread over time of the last state of a Whisper encoder, as the bundle's `words-encoder` gives it.
+    """Mean and spread over time of a Whisper encoder's last state, as the bundle's `words-encoder` gives it.
 
     That network hands out what its decoder attends to; the values of the first layer are the state, turned.
     """
