@@ -40,10 +40,10 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("ours-speaker", "speaker", "ours: CAM++ INT8, ONNX Runtime", "ours-speaker"),
+    Contender("ours-speaker", "speaker", "ours: CAM++ INT8", "ours-speaker"),
     Contender("campplus-float", "speaker", "CAM++ float, ONNX Runtime", "ours-speaker"),
     Contender("resemblyzer-torch", "speaker", "Resemblyzer, torch", "ours-speaker"),
-    Contender("ours-words", "words", "ours: phrase test, tiny.en q8_0", "ours-words"),
+    Contender("ours-words", "words", "ours: phrase test, tiny.en INT8", "ours-words"),
     Contender("whisper-cpp-default", "words", "whisper.cpp defaults, tiny.en F16", "ours-words"),
     Contender("faster-whisper", "words", "faster-whisper tiny.en INT8", "ours-words"),
     Contender("ours-judge", "whole", "ours: all three checks", "ours-judge"),
