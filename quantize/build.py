@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Container, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -48,24 +49,36 @@ def build(
     report = tick or (lambda text, done: None)
     settings = _calibrations(calibration_file)
     directory.mkdir(parents=True, exist_ok=True)
-    kept = {entry.role: entry for entry in _previous(directory)}
-    chosen = _chosen(only, kept, recipes, every)
-    digests = _digests(recipes)
-    manifest: Manifest | None = None
-    for recipe in chosen:
-        digest = digests[recipe.role]
-        entry = kept.get(recipe.role)
-        if entry is None or entry.recipe != digest or not _intact(directory, entry):
-            made = {role: directory / kept[role].name for role in recipe.after}
-            entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
-        kept[recipe.role] = _stated(entry, settings)
-        manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
-        _publish(directory, manifest)
-        report(f"{recipe.role} is ready", 1.0)
-    if manifest is None:
-        raise QuantizeError("there is nothing to build")
-    _prune(directory, manifest)
-    return manifest
+    with _alone(directory):
+        kept = {entry.role: entry for entry in _previous(directory)}
+        chosen = _chosen(only, kept, recipes, every)
+        digests = _digests(recipes)
+        manifest: Manifest | None = None
+        for recipe in chosen:
+            digest = digests[recipe.role]
+            entry = kept.get(recipe.role)
+            if entry is None or entry.recipe != digest or not _intact(directory, entry):
+                made = {role: directory / kept[role].name for role in recipe.after}
+                entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
+            kept[recipe.role] = _stated(entry, settings)
+            manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
+            _publish(directory, manifest)
+            report(f"{recipe.role} is ready", 1.0)
+        if manifest is None:
+            raise QuantizeError("there is nothing to build")
+        _prune(directory, manifest)
+        return manifest
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait for another build of the same bundle: each would throw away what only the other one names."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def up_to_date(

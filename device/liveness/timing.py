@@ -23,9 +23,9 @@ LIMIT_LLR = 3.0
 """However unusual: people are late, tired and hurried."""
 _FORMAT = 1
 _VALUE = struct.Struct(">ff")
-# What anybody does: medians and spreads of the logarithms. Pace: 819 phrases of three words and more, by 110
-# people (AN4, spelled: 6.5 letters a second; speechocean762, read: 9.1). Time to speech: an assumption, wide on
-# purpose.
+# What anybody does: medians and spreads of the logarithms. Pace: 819 phrases of three words and more by
+# 110 people (AN4 spells, 6.5 letters a second; speechocean762 reads, 9.1). Time to speech: an assumption,
+# wide on purpose.
 ANYBODY_START = (math.log(1.2), 0.7)
 ANYBODY_PACE = (math.log(8.1), 0.48)
 _LEAST_SPREAD = 0.12

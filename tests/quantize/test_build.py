@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def test_a_second_build_makes_nothing(shop: Workshop) -> None:
     shop.build()
     assert shop.made == ["speaker", "words"]
     assert (shop.directory / MANIFEST_NAME).read_bytes() == before
+
+
+def test_two_builds_at_once_take_turns_and_make_everything_once(shop: Workshop) -> None:
+    with ThreadPoolExecutor() as pool:
+        bundles = list(pool.map(lambda _: shop.build(), range(4)))
+    assert sorted(shop.made) == ["speaker", "words"]
+    assert all(bundle.path("words").exists() for bundle in bundles)
 
 
 def test_two_builds_of_the_same_are_byte_identical(tmp_path: Path) -> None:
