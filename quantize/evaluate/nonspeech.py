@@ -1,8 +1,9 @@
 """Clips in which nobody says the phrase: noise, babble, music, tones, silence. None may be accepted.
 
 Made while the evaluation runs, from the manifest's noises and voices and from nothing, in a fixed order.
-Every clip meets several phrases. Most would be stopped by the audio gate of the door before any model hears
-them, so they are counted twice: as the door would take them, and a share given to the words check anyway.
+Every clip meets two fresh phrases as doors show them, five listed words and six digits. Most clips would be
+stopped by the audio gate of the door before any model hears them, so they are counted twice: as the door would
+take them, and a share given to the words check anyway.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import soundfile
 
 from device.audio import AudioSettings, load_utterance
 from device.audio.recording import read_recording
+from device.challenge import ChallengeSettings
 from device.errors import DeviceError
 from device.judge import Wave
+from device.vocabulary import DIGITS
+from device.wordlists import challenge_words
 from quantize.evaluate.manifest import NOISE, Recording
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.scoring import PhraseCheck
@@ -28,7 +32,6 @@ Sound = npt.NDArray[np.floating[Any]]
 
 RATE_HZ = 16_000
 SHORTEST_S, LONGEST_S = 1.5, 4.0
-PHRASES = 6
 UNGATED_SHARE = 10
 """Every so manieth clip that the gate stopped is given to the words check all the same."""
 KINDS = ("noise", "babble", "music", "tones", "bursts", "hiss", "silence")
@@ -69,14 +72,13 @@ def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[t
 
 
 def judge_clips(
-    check: PhraseCheck, made: Iterator[tuple[str, Wave]], phrases: Sequence[str], threshold_llr: float,
-    tick: Callable[[], None],
-) -> dict[str, Rate]:  # fmt: skip
+    check: PhraseCheck, made: Iterator[tuple[str, Wave]], threshold_llr: float, tick: Callable[[], None]
+) -> dict[str, Rate]:
     """How many were accepted with and without the gate, by kind and together."""
     dice = np.random.default_rng(7)
     verdicts: dict[str, list[bool]] = {}
     for at, (kind, clip) in enumerate(made):
-        asked = [phrases[one] for one in dice.integers(len(phrases), size=PHRASES)]
+        asked = _challenge(dice)
         heard = _through_gate(clip)
         passed = heard is not None and _accepted(check, heard, asked, threshold_llr)
         for name in (GATED, f"{GATED}, {kind}"):
@@ -90,6 +92,16 @@ def judge_clips(
         name: rate(range(len(found)), [[verdict] for verdict in found])
         for name, found in sorted(verdicts.items())
     }
+
+
+def _challenge(dice: np.random.Generator) -> tuple[str, str]:
+    """What a door could show, drawn as `device/challenge.py` draws: (listed words, digits)."""
+    settings, figures = ChallengeSettings(), tuple(word for word in DIGITS if word != "oh")
+    digits = [int(dice.integers(10))]
+    while len(digits) < settings.digits:  # no digit twice in a row
+        digits.append((digits[-1] + int(dice.integers(1, 10))) % 10)
+    words = dice.choice(challenge_words(), settings.words, replace=False)
+    return " ".join(words), " ".join(figures[digit] for digit in digits)
 
 
 def _accepted(check: PhraseCheck, clip: Wave, phrases: Sequence[str], threshold_llr: float) -> bool:

@@ -109,10 +109,9 @@ def evaluate_all(
         scores = phrase_scores(words, trials, reader, bar, threshold_llr)
         phrase = evaluate_phrase(words.version, trials, scores, threshold_llr, plan.replicates)
         if plan.clips:
-            phrases = sorted({trial.right for trial in trials})
             made = clips([*recordings, *plan.noises], root, plan.clips)
             tick = bars.bar("clips without the phrase", plan.clips)
-            phrase = replace(phrase, clips=judge_clips(words, made, phrases, threshold_llr, tick))
+            phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, tick))
     if not (speaker or spoof or phrase):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"

@@ -36,7 +36,7 @@ class Deaf(Believer):
 
 def judged(check: Believer, count: int = 2 * len(KINDS)) -> dict[str, tuple[int, int]]:
     made = clips([], Path(), count)
-    found = judge_clips(check, made, ["one two three"], 2.0, lambda: None)
+    found = judge_clips(check, made, 2.0, lambda: None)
     return {name: (one.accepted, one.trials) for name, one in found.items()}
 
 
