@@ -2,8 +2,8 @@
 
 Made while the evaluation runs, from the manifest's noises and voices and from nothing, in a fixed order.
 Every clip meets two fresh phrases as doors show them, five listed words and six digits. Most clips would be
-stopped by the audio gate of the door before any model hears them, so they are counted twice: as the door would
-take them, and a share given to the words check anyway.
+stopped by the audio gate of the door before any model hears them, so they are counted twice: as the
+door would take them, and a share given to the words check anyway.
 """
 
 from __future__ import annotations
