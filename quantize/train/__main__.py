@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--seed", type=int, default=1)
         if name == "final":
             one.add_argument("--keep", action="store_true", help="calibrate and export WORK/final.pt again")
+            one.add_argument("--requantise", action="store_true", help="only make the eight bits anew")
             one.add_argument("--out", type=Path, default=WEIGHTS)
         if name == "baselines":
             one.add_argument("--encoder", type=Path, help="the bundle's words-encoder")
