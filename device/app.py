@@ -34,7 +34,7 @@ from device.phrase import normalise
 from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import Rules, default_rules, load_rules
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings, WordsEngine
+from device.settings import Settings
 from device.voices import GalleryCache, alike, is_enrolled, voiceprint
 from sync.outbox import Outbox
 
@@ -260,7 +260,7 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
         words = Transcriber.open(
             bundle,
             threads=settings.judge.threads,
-            whisper_cpp=settings.judge.words is WordsEngine.WHISPER_CPP,
+            engine=settings.judge.words,
         )
         parts.callback(words.close)
         # They run beside the transcriber: a second thread of theirs would only take its core away.

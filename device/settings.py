@@ -68,9 +68,10 @@ class FeedbackSettings:
 
 
 class WordsEngine(StrEnum):
-    """What runs the words model."""
+    """Which words model judges, and what runs it."""
 
     ONNX = "onnxruntime"
+    WHISPER_BASE = "whisper-base"
     WHISPER_CPP = "whisper.cpp"
 
 
@@ -80,7 +81,9 @@ class JudgeSettings:
 
     threads: int = field(default=2, metadata={"low": 1, "high": 16})
     words: WordsEngine = WordsEngine.ONNX
-    """`whisper.cpp` needs the bundle's optional model: `ostiary models build --only words-ggml`."""
+    """The others need optional models of the bundle: `ostiary models build --only words-base` for the larger
+    `whisper-base`, `--only words-ggml` for `whisper.cpp`.
+    """
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 
 

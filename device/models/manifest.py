@@ -96,7 +96,7 @@ class Manifest:
         for entry in self.files:
             if entry.role == role:
                 return entry
-        raise BundleError(f"the bundle has no {role} model; run `ostiary models build`")
+        raise BundleError(f"the bundle has no {role} model; run `ostiary models build --only {role}`")
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same manifest is always the same bytes."""

@@ -25,8 +25,10 @@ from device.phrase import (
     pieces,
     redact,
 )
+from device.settings import WordsEngine
 
 ROLE, ENCODER_ROLE, GGML_ROLE = "words", "words-encoder", "words-ggml"
+BASE_ROLE, BASE_ENCODER_ROLE = "words-base", "words-base-encoder"
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
@@ -127,20 +129,24 @@ class Transcriber:
         )
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 2, *, whisper_cpp: bool = False) -> Transcriber:
+    def open(cls, bundle: Bundle, threads: int = 2, *, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
         """From a verified bundle; raises BundleError or WhisperError.
 
-        `whisper_cpp` asks for the other runtime, whose model is an optional part of a bundle. The clues are
-        weighed alike: scores differ by that runtime's rounding (docs/adr/0002-phrase-evidence.md).
+        Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
+        were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
+        (docs/adr/0002-phrase-evidence.md).
         """
-        calibration = bundle.calibration(ROLE)
-        if whisper_cpp:
+        role, encoder = ROLE, ENCODER_ROLE
+        if engine is WordsEngine.WHISPER_BASE:
+            role, encoder = BASE_ROLE, BASE_ENCODER_ROLE
+        calibration = bundle.calibration(role)
+        if engine is WordsEngine.WHISPER_CPP:
             from device.models._whisper_cpp import WhisperCpp  # loads a library that is not needed otherwise
 
             other = WhisperCpp(bundle.path(GGML_ROLE), threads=threads)
             return cls(other, version=bundle.version(GGML_ROLE), calibration=calibration)
-        ears = OnnxWhisper(bundle.path(ENCODER_ROLE), bundle.path(ROLE), threads=threads)
-        return cls(ears, version=bundle.version(ROLE), calibration=calibration)
+        ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
+        return cls(ears, version=bundle.version(role), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device.settings import MAX_SETTINGS_BYTES, Settings, SettingsError, load
+from device.settings import MAX_SETTINGS_BYTES, Settings, SettingsError, WordsEngine, load
 
 
 def written(folder: Path, text: str) -> Path:
@@ -64,6 +64,16 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     assert "`audio.quality` must be a table" in message
     assert "did you mean `store`" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("engine", WordsEngine)
+def test_every_words_engine_has_a_name_in_the_settings(tmp_path: Path, engine: WordsEngine) -> None:
+    assert load(written(tmp_path, f'[judge]\nwords = "{engine}"')).judge.words is engine
+
+
+def test_a_words_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="whisper-base"):
+        load(written(tmp_path, '[judge]\nwords = "whisper-large"'))
 
 
 @pytest.mark.parametrize("text", ["not toml [", "\x00"])

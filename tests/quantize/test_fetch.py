@@ -50,12 +50,24 @@ def cached(item: Source, tmp_path: Path) -> Path:
 
 def test_every_pinned_source_names_its_licence_its_hashes_and_its_origin() -> None:
     known = load_sources()
-    assert {"campplus", "resemblyzer", "pyannote-segmentation", "whisper-tiny-en"} <= set(known)
+    assert {"campplus", "resemblyzer", "pyannote-segmentation", "whisper-tiny-en", "whisper-base"} <= set(
+        known
+    )
     for one in known.values():
         assert one.licence
         assert one.origin.repository
         assert one.origin.revision
         assert one.tensors or one.file.endswith(".json")
+
+
+def test_a_file_in_parts_has_the_size_of_its_parts_and_no_package_of_its_own(item: Source) -> None:
+    assert [part.name for part in source("whisper-base").parts] == [
+        "whisper-base-part1",
+        "whisper-base-part2",
+    ]
+    for wrong in ({"size_bytes": len(FILE) + 1}, {"package": "another"}):
+        with pytest.raises(SourceError, match="source toy"):
+            replace(in_parts(item), **wrong)
 
 
 def test_an_unknown_source_is_named(item: Source) -> None:
@@ -106,6 +118,82 @@ def test_a_folder_with_anything_else_is_refused(item: Source, tmp_path: Path, co
 def test_a_folder_without_the_file_says_which_file(item: Source, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no weights\.pt for toy"):
         fetch(item, folder=tmp_path)
+
+
+FIRST, SECOND = FILE[:100], FILE[100:]
+REFUSED = r"not the pinned toy-part|no weights\.pt\.part2|cannot download"
+
+
+def in_parts(item: Source) -> Source:
+    """The toy as a carrier that cut it in two would have it."""
+    parts = tuple(
+        replace(
+            item, name=f"toy-part{at}", file=f"toy/weights.pt.part{at}", size_bytes=len(content), tensors="",
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        for at, content in enumerate((FIRST, SECOND), 1)
+    )  # fmt: skip
+    return replace(item, package="", version="", wheel_sha256="", parts=parts)
+
+
+def in_cache(cache: Path, whole: Source, first: bytes, second: bytes) -> Path:
+    for part, content in zip(whole.parts, (first, second), strict=True):
+        kept = cache / part.sha256 / Path(part.file).name
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+    return cache
+
+
+def test_a_file_in_parts_is_joined_from_the_cache_and_kept_whole(item: Source, tmp_path: Path) -> None:
+    whole = in_parts(item)
+    cache = in_cache(tmp_path, whole, FIRST, SECOND)
+    joined = fetch(whole, cache=cache)
+    assert joined.read_bytes() == FILE
+    for part in whole.parts:
+        (cache / part.sha256 / Path(part.file).name).unlink()
+    assert fetch(whole, cache=cache) == joined
+    assert not list(cache.glob("partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(FIRST, b""), (FIRST, SECOND[:-1]), (SECOND, FIRST), (FIRST, FIRST)],
+    ids=["missing", "truncated", "swapped", "twice the same"],
+)
+def test_a_part_that_is_not_the_pinned_one_is_refused_in_one_line(
+    item: Source, tmp_path: Path, first: bytes, second: bytes
+) -> None:
+    whole = in_parts(item)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for part, content in zip(whole.parts, (first, second), strict=True):
+        if content:
+            (folder / Path(part.file).name).write_bytes(content)
+    cache = in_cache(tmp_path / "cache", whole, first, second)
+    for route in (folder, None):
+        with pytest.raises(SourceError, match=REFUSED) as caught:
+            fetch(whole, cache=cache, folder=route)
+        assert "\n" not in str(caught.value)
+        assert not (cache / item.sha256).exists()
+
+
+def test_parts_listed_in_the_wrong_order_are_not_kept(item: Source, tmp_path: Path) -> None:
+    whole = in_parts(item)
+    cache = in_cache(tmp_path, whole, FIRST, SECOND)
+    with pytest.raises(SourceError, match="order"):
+        fetch(replace(whole, parts=whole.parts[::-1]), cache=cache)
+    assert not (cache / item.sha256).exists()
+    assert not list(cache.glob("partial-*"))
+
+
+def test_a_folder_may_hold_the_parts_or_the_whole(item: Source, tmp_path: Path) -> None:
+    whole, folder, cache = in_parts(item), tmp_path / "folder", tmp_path / "cache"
+    folder.mkdir()
+    for part, content in zip(whole.parts, (FIRST, SECOND), strict=True):
+        (folder / Path(part.file).name).write_bytes(content)
+    assert fetch(whole, folder=folder, cache=cache).read_bytes() == FILE
+    (folder / "weights.pt").write_bytes(FILE)
+    assert fetch(whole, folder=folder, cache=cache) == folder / "weights.pt"
 
 
 @pytest.fixture

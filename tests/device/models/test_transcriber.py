@@ -17,8 +17,11 @@ from device.models._hearing import WhisperError
 from device.models._whisper_onnx import BATCH, OnnxWhisper
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT
-from device.models.transcriber import Transcriber, WordsError
+from device.models.manifest import BundleError
+from device.models.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, Transcriber, WordsError
 from device.phrase import REDACTED
+from device.settings import WordsEngine
+from tests.device.models.bundles import make_bundle
 from tests.speech import Reading
 
 Wave = npt.NDArray[np.float32]
@@ -145,6 +148,28 @@ def test_an_unusable_phrase_is_refused(words: Transcriber, phrase: str) -> None:
 def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="ostiary models build"):
         OnnxWhisper(tmp_path / "none.onnx", tmp_path / "none.onnx")
+
+
+def test_an_engine_whose_model_was_not_built_says_how_to_build_it(tmp_path: Path) -> None:
+    bundle = Bundle.open(make_bundle(tmp_path / "bundle"))
+    with pytest.raises(BundleError, match="models build --only words-base`"):
+        Transcriber.open(bundle, engine=WordsEngine.WHISPER_BASE)
+
+
+@pytest.mark.slow
+def test_the_larger_model_judges_the_same_voices_where_it_was_built(
+    models: Path, reader: list[Reading], other_reader: list[Reading]
+) -> None:
+    built = {entry.role for entry in Bundle.open(models).manifest.files}
+    if not {BASE_ROLE, BASE_ENCODER_ROLE} <= built:
+        pytest.skip("the larger model is optional; run `ostiary models build --only words-base`")
+    larger = Transcriber.open(Bundle.open(models), engine=WordsEngine.WHISPER_BASE)
+    assert larger.version.startswith("whisper-base")
+    for said in [*short(reader)[:2], *other_reader[:2]]:
+        assert larger.score(wave(said), said.text).llr > 0
+    assert larger.score(wave(other_reader[0]), reader[1].text).llr < 0
+    assert larger.score(np.zeros(2 * RATE_HZ, dtype=np.float32), "two six eight").llr < 0
+    larger.close()
 
 
 @pytest.mark.parametrize("role", ["words", "words-encoder"])
