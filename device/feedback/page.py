@@ -11,7 +11,7 @@ from device.feedback.sinks import LIGHTS, Cue
 _COLOURS = {
     "white": ("#f4f5f7", "#1b1f24"),
     "blue": ("#0b4f9e", "#ffffff"),
-    "green": ("#12703a", "#ffffff"),
+    "green": ("#0f6131", "#ffffff"),
     "amber": ("#ffb81c", "#1b1f24"),
     "red": ("#a51c24", "#ffffff"),
 }

@@ -111,7 +111,9 @@ def test_a_person_sees_the_door_listen_and_think():
 
 def test_a_screen_shows_one_thing_at_a_time():
     screen = io.StringIO()
-    sink = TerminalSink(Console(file=screen, width=60, height=20, force_terminal=True))
+    sink = TerminalSink(
+        Console(file=screen, width=60, height=20, force_terminal=True, _environ={"TERM": "xterm"})
+    )
     sink.show(Cue(Stage.SPEAK, "Please say: acorn river", "acorn river"))
     sink.show(Cue(Stage.OPEN, "Welcome."))
     *_, shown = screen.getvalue().split("\x1b[2J")
