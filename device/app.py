@@ -17,6 +17,7 @@ from device.audit import Witness
 from device.challenge import Challenge
 from device.claims import Claim, ClaimKind, Directory
 from device.clock import Clock, system_clock
+from device.decision import Decision, Factor, Notice, Outcome, Reason
 from device.door import Door
 from device.doorkeeper import Doorkeeper
 from device.feedback.earcons import TONE_S
@@ -31,7 +32,6 @@ from device.models.speaker import SpeakerModel
 from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
 from device.phrase import normalise
-from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import Rules, default_rules, load_rules
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings

@@ -7,8 +7,8 @@ import uuid
 from dataclasses import dataclass
 
 from device.clock import Now
+from device.decision import Decision
 from device.judge import Evidence
-from device.policy import Decision
 from sync.events import AuditEvent, EventTimings, pseudonym
 
 

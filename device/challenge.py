@@ -19,8 +19,9 @@ from typing import Protocol
 import cbor2
 
 from device.clock import Now
+from device.decision import Decision, Notice, Outcome, Reason, RefusalError
 from device.errors import DeviceError
-from device.policy import Decision, Mac, Notice, Outcome, Reason, RefusalError
+from device.secure_store.signing import Mac
 from device.wordlists import challenge_words
 
 NONCE_BYTES = 16

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from device.policy import Decision, Outcome
+from device.decision import Decision, Outcome
 
 log = logging.getLogger(__name__)
 

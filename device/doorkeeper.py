@@ -16,24 +16,15 @@ from difflib import SequenceMatcher
 
 from device.challenge import Binding, Challenge, ChallengeBook, ChallengeError
 from device.clock import Now
+from device.decision import Decision, Notice, Outcome, Reason, RefusalError, fault, refusal_for
 from device.errors import DeviceError
 from device.history import History, HistoryError, Position
 from device.judge import Evidence
 from device.phrase import normalise
-from device.policy import (
-    Decision,
-    Mac,
-    Notice,
-    Outcome,
-    Reason,
-    RefusalError,
-    Thresholds,
-    decide,
-    fault,
-    refusal_for,
-)
+from device.policy import Thresholds, decide
 from device.rules import Door, RiskClass, Rules
 from device.rules.access import refusal, roles_of
+from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from device.errors import DeviceError
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_AHEAD = 64

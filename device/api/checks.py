@@ -21,12 +21,13 @@ from device.challenge import Challenge, code_sentence
 from device.clock import Clock
 from device.commands.attempt import evidence_report, report
 from device.commands.people import consent_now
+from device.decision import Decision
 from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.notes import note_person
-from device.policy import Decision, Thresholds
+from device.policy import Thresholds
 from device.rules import Rules
 from device.rules.access import refusal
 from device.secure_store import ConsentError, Store, Template

@@ -16,7 +16,8 @@ from device.api.errors import CODE_REFUSED, GONE, NO_CODE, OTHER_BODY, ProblemEr
 from device.api.results import Transaction
 from device.challenge import Binding, Challenge, ChallengeBook, ChallengeSettings, PhraseMemory, Style
 from device.clock import Now
-from device.policy import Mac, Outcome, RefusalError
+from device.decision import Outcome, RefusalError
+from device.secure_store.signing import Mac
 
 MAX_OPEN = 256
 

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.api.errors import GONE, OTHER_BODY, ApiError, ProblemError
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 PHRASE_HORIZON = 512
 _NONCE_BYTES = 12

@@ -27,7 +27,7 @@ from device.api.settings import ApiSettings
 from device.api.token_book import TokenBook
 from device.api.tokens import Token, authenticate
 from device.clock import Clock
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 log = logging.getLogger("ostiary.api")
 

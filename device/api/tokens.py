@@ -23,7 +23,7 @@ from device.api.errors import (
     ApiError,
     ProblemError,
 )
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 SCOPES = ("otp", "register", "verify", "results")
 MAX_TOKEN_CHARS = 2048

@@ -17,10 +17,10 @@ from device.attempt import judge_file
 from device.audio import load_utterance
 from device.clock import system_clock
 from device.commands.people import AUDIO, embeddings_of
+from device.decision import Decision, Factor, Outcome
 from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.speaker import MIN_ENROLMENT
-from device.policy import Decision, Factor, Outcome
 from device.rules.access import refusal
 from device.secure_store import Store, open_store
 from device.settings import Settings, load, models_dir, state_dir

@@ -17,9 +17,9 @@ from rich.table import Table
 from device.app import open_judge
 from device.commands.attempt import decide_recording
 from device.commands.people import enrol_recordings
+from device.decision import Decision, Outcome
 from device.errors import DeviceError
 from device.judge import Evidence
-from device.policy import Decision, Outcome
 from device.secure_store import open_store
 from device.secure_store.swtpm import SwTpm
 from device.settings import load, models_dir

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from string import Formatter
 
+from device.decision import Notice
 from device.errors import DeviceError
-from device.policy import Notice
 
 FALLBACK = "en"
 PROMPTS = ("ready", "name", "prompt", "listening", "thinking")

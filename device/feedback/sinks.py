@@ -15,9 +15,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from device.challenge import Challenge
+from device.decision import OPENING, Decision, Notice, Outcome
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
-from device.policy import OPENING, Decision, Notice, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from device.liveness.errors import LivenessError, MemoryRollbackError
 from device.liveness.fingerprint import BITS, MAX_STORED, SECRET_BYTES, Fingerprint, Fingerprinter
 from device.liveness.memory_file import MemoryFile
 from device.liveness.search import Index, Match
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 FILE_NAME = "memory.db"
 _ROW = struct.Struct(">BBQ")  # format, opened a door, seconds since 1970

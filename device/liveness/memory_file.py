@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.liveness.errors import LivenessError, MemoryRollbackError
-from device.policy import Mac
+from device.secure_store.signing import Mac
 
 MAX_ROW_BYTES = 4_096
 MAX_ROWS = 65_536

@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import UUID
 
 from device.clock import Now
+from device.decision import Decision, Outcome
 from device.errors import DeviceError
 from device.judge import Evidence
 from device.liveness.errors import LivenessError
 from device.liveness.memory import FILE_NAME, MemoryLimits, UtteranceMemory
 from device.liveness.memory_file import MemoryFile
 from device.liveness.timing import NO_HABIT, Habit, Timing, timing
-from device.policy import Decision, Mac, Outcome
+from device.secure_store.signing import Mac
 
 RecordOf = Callable[[str], UUID]
 """The vault's record id of an enrolled person; raises when there is none."""

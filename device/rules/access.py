@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from device.policy import Decision, Notice, Outcome, Reason
+from device.decision import Decision, Notice, Outcome, Reason
 from device.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from device.decision import OPENING, Factor, Outcome, Reason
 from device.history import AttemptLimits
 from device.liveness.evidence import NAMES as BESIDE
-from device.policy import OPENING, Factor, Outcome, Reason
 from device.rules.model import Door, RiskClass, Rules
 from sync.events import AuditEvent
 

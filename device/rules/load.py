@@ -10,9 +10,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from device.challenge import ChallengeSettings, Style
+from device.decision import DEFAULT_FACTORS, Factor
 from device.errors import DeviceError
 from device.history import LIMITS_WITH_LIVENESS, AttemptLimits
-from device.policy import DEFAULT_FACTORS, Factor, QualityLimits, Thresholds
+from device.policy import QualityLimits, Thresholds
 from device.rules.model import (
     ENROLLED,
     EVERY_DAY,

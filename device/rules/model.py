@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
 
 from device.challenge import ChallengeSettings
+from device.decision import DEFAULT_FACTORS, Factor
 from device.history import LIMITS_WITH_LIVENESS, AttemptLimits
-from device.policy import DEFAULT_FACTORS, Factor, QualityLimits, Thresholds
+from device.policy import QualityLimits, Thresholds
 
 EVERY_DAY = frozenset(range(7))
 ENROLLED = "enrolled"

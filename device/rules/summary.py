@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from device.policy import Factor
+from device.decision import Factor
 from device.rules.access import covers, roles_of
 from device.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -30,6 +31,10 @@ class Counter(Protocol):
     def value(self) -> int: ...
 
     def advance(self) -> int: ...
+
+
+Mac = Callable[[str, bytes], bytes]
+"""`mac(purpose, message)`: HMAC-SHA-256 under a secret that the key store holds and never hands out."""
 
 
 def raw_signature(der: bytes) -> bytes:

@@ -11,11 +11,11 @@ from pathlib import Path
 from device.audio.utterance import Quality
 from device.challenge import Challenge
 from device.clock import Now
+from device.decision import Decision
 from device.doorkeeper import Doorkeeper
 from device.gallery import Identification
 from device.history import History
 from device.judge import Evidence, Timings
-from device.policy import Decision
 from device.rules import Rules
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)

@@ -20,9 +20,9 @@ from device.audio.errors import AudioDeviceLostError
 from device.challenge import Challenge
 from device.claims import Claim, ClaimKind
 from device.commands.people import enrol_recordings
+from device.decision import Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
 from device.judge import Evidence, Timings
-from device.policy import Decision, Notice, Outcome, Reason
 from device.secure_store.swtpm import SwTpm
 from device.settings import Settings
 from sync.events import Record

@@ -15,8 +15,8 @@ from device.audio import FileSource, Frame
 from device.challenge import Challenge
 from device.claims import Claim, ClaimKind
 from device.commands.people import enrol_recordings
+from device.decision import Decision, Factor, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.policy import Decision, Factor, Notice, Outcome, Reason
 from device.rules import RiskClass, Rules, default_rules
 from device.settings import Settings
 from tests.device.test_app import Recorder, saying

@@ -20,7 +20,7 @@ from device.challenge import (
     entropy_bits,
 )
 from device.clock import Now
-from device.policy import Outcome, Reason, RefusalError
+from device.decision import Outcome, Reason, RefusalError
 from device.vocabulary import DIGITS, NATO
 from device.wordlists import challenge_words, duress_words
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from device.decision import OPENING, Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.policy import OPENING, Decision, Notice, Outcome, Reason
 
 
 def decision(outcome: Outcome) -> Decision:

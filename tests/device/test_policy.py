@@ -11,19 +11,18 @@ from hypothesis import strategies as st
 
 from device.audio.errors import ClippedError, GapError, SilenceError, TooNoisyError, TooShortError
 from device.audio.utterance import Quality
-from device.judge import Evidence, JudgeError, Timings
-from device.policy import (
+from device.decision import (
     DEFAULT_FACTORS,
     Factor,
     Notice,
     Outcome,
     Reason,
     RefusalError,
-    Thresholds,
-    decide,
     poor_audio,
     refusal_for,
 )
+from device.judge import Evidence, JudgeError, Timings
+from device.policy import Thresholds, decide
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
 

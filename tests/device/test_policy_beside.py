@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from device.decision import Factor, Notice, Outcome, Reason
 from device.judge import Evidence
 from device.liveness import SideEvidence
-from device.policy import Factor, Notice, Outcome, Reason, Thresholds, decide
+from device.policy import Thresholds, decide
 from device.rules.load import RulesError, parse_rules
 from tests.device.door_world import GOOD, evidence
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from device.challenge import Challenge
+from device.decision import Decision, Notice, Outcome, Reason
 from device.doorkeeper import duress_digest
 from device.gallery import Identification
 from device.history import HistoryError
 from device.judge import JudgeError
-from device.policy import Decision, Notice, Outcome, Reason, Thresholds
+from device.policy import Thresholds
 from device.rules import Rules, parse_rules
 from device.wordlists import duress_words
 from tests.device.door_world import GOOD, World, evidence, mac, with_door

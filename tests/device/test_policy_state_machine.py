@@ -35,11 +35,11 @@ from hypothesis.stateful import (
 
 from device.audit import Witness
 from device.challenge import Challenge
+from device.decision import Decision, Factor, Finding, Outcome
 from device.doorkeeper import duress_digest
 from device.gallery import Identification
 from device.history import HistoryRollbackError
 from device.judge import Evidence, JudgeError
-from device.policy import Decision, Factor, Finding, Outcome
 from device.rules import parse_rules
 from device.rules.explain import explain
 from device.wordlists import duress_words

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from device.decision import Decision, Outcome
 from device.door import SimulatedDoor
 from device.history import HistoryError
 from device.orders import Action, Order, OrderError, await_done, post
-from device.policy import Decision, Outcome
 from device.rules import Rules, parse_rules
 from device.watch import FireInput, Watch
 from tests.device.door_world import World, evidence

@@ -25,10 +25,10 @@ from typing import Any, NoReturn
 import device.history
 from device.challenge import Challenge
 from device.clock import Now
+from device.decision import Decision
 from device.doorkeeper import Doorkeeper
 from device.history import History, HistoryRollbackError
 from device.judge import Evidence
-from device.policy import Decision
 from device.rules import Rules
 from tests.device.door_world import MORNING, mac
 

@@ -1,6 +1,6 @@
 """The audit vocabulary covers what the door can decide."""
 
-from device.policy import Outcome, Reason
+from device.decision import Outcome, Reason
 from sync.vocabulary import KINDS, REASONS
 
 

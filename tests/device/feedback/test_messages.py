@@ -6,9 +6,9 @@ from importlib.resources import files
 
 import pytest
 
+from device.decision import Notice
 from device.feedback import LanguageError, language, languages
 from device.feedback.messages import parse_language
-from device.policy import Notice
 
 ENGLISH = (files("device") / "feedback" / "languages" / "en.toml").read_text("utf-8")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from device.decision import Decision, Notice, Outcome, Reason
 from device.feedback import Cue, Feedback, PageSink, Stage, language
 from device.feedback.page import _COLOURS, render
-from device.policy import Decision, Notice, Outcome, Reason
 
 
 def test_the_phrase_stands_by_itself_and_the_page_reads_itself_again() -> None:

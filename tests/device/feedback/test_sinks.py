@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from device.decision import Decision, Notice, Outcome, Reason, fault
 from device.feedback import (
     Cue,
     Earcon,
@@ -21,7 +22,6 @@ from device.feedback import (
     waveform,
 )
 from device.feedback.sinks import LIGHTS, stage_of
-from device.policy import Decision, Notice, Outcome, Reason, fault
 
 GRANTED = Decision(Outcome.GRANTED, Reason.ALL_FACTORS_PASSED, "every factor passed", Notice.WELCOME)
 DURESS = replace(GRANTED, outcome=Outcome.DURESS, code=Reason.DURESS_WORD, reason="duress", silent_alarm=True)

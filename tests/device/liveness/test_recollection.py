@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from device.clock import Now
+from device.decision import Decision, Notice, Outcome, Reason
 from device.judge import Evidence
 from device.liveness import LivenessError, SideEvidence
 from device.liveness.recollection import Habits, Recollection, forget_habit
 from device.liveness.timing import MIN_SEEN, Timing
-from device.policy import Decision, Notice, Outcome, Reason
 from device.secure_store import NotEnrolledError
 from tests.device.door_world import evidence
 from tests.device.liveness.sounds import NOON, mac, noise

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from device.policy import Outcome, Reason
+from device.decision import Outcome, Reason
 from device.rules import parse_rules
 from device.rules.access import refusal
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from device.policy import OPENING, Factor, Outcome, Reason, Thresholds
+from device.decision import OPENING, Factor, Outcome, Reason
+from device.policy import Thresholds
 from device.rules import parse_rules
 from device.rules.explain import explain
 from sync.events import AuditEvent

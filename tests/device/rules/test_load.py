@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.challenge import Style
-from device.policy import Factor
+from device.decision import Factor
 from device.rules import RulesError, default_rules, load_rules, parse_rules
 
 EXAMPLE = (files("device") / "rules" / "example.toml").read_text("utf-8")
