@@ -30,7 +30,7 @@ import soundfile
 from device.models import shelf
 from device.models.transcriber import Clues, Fusion, Transcriber
 from device.phrase import another, competitors, normalise
-from device.settings import models_dir
+from device.settings import WordsEngine, models_dir
 
 RATE_HZ = 16_000
 CORPORA = ("an4", "so762")
@@ -94,12 +94,14 @@ def near_miss(words: list[str], dice: random.Random) -> str:
 
 
 def collect(options: argparse.Namespace) -> None:
-    transcriber = Transcriber.open(shelf.active(models_dir()), threads=options.threads)
+    bundle = shelf.active(models_dir())
+    transcriber = Transcriber.open(bundle, threads=options.threads, engine=options.words)
     spoken = [r for r in rows(options.data) if folder(r) in CORPORA and r["text"].strip()]
     spoken = [row for row in spoken if in_half(row, options.half)]
     texts = {name: sorted({r["text"] for r in spoken if folder(r) == name}) for name in CORPORA}
     with options.out.open("w", encoding="utf-8") as out:
-        for row in sorted(spoken, key=lambda r: hashlib.sha256(r["path"].encode()).digest()):
+        drawn = sorted(spoken, key=lambda r: hashlib.sha256(r["path"].encode()).digest())
+        for row in drawn[: options.limit]:
             wave, rate_hz = soundfile.read(options.data / row["path"], dtype="float32")
             if rate_hz != RATE_HZ or wave.ndim != 1:
                 raise SystemExit(f"{row['path']} is not 16 kHz mono")
@@ -159,6 +161,9 @@ def fit(options: argparse.Namespace) -> None:
     speakers = len({one["speaker"] for one in records})
     print(f"# {len(records)} trials of {speakers} speakers; ridge {options.ridge}")
     print(f"Fusion({', '.join(f'{value:.4f}' for value in (b[-1], *b[:-1]))})")
+    in_use = np.array([[Fusion().score(clues_of(one))] for one in records])
+    scale, offset = logistic(in_use, y, weights(records), 0.0)
+    print(f"The weights in use, calibrated for these trials: scale = {scale:.4f}, offset = {offset:.4f}")
     scores = np.c_[x, np.ones(len(x))] @ b
     for corpus in CORPORA:
         for kind in ("right", "near", "wrong"):
@@ -179,6 +184,8 @@ def main() -> None:
         command.add_argument("--out", type=Path, required=True)
         command.add_argument("--half", choices=("fit", "test"), required=True)
         command.add_argument("--threads", type=int, default=2)
+        command.add_argument("--limit", type=int, help="so many recordings, drawn by hash; all by default")
+        command.add_argument("--words", type=WordsEngine, choices=[*WordsEngine], default=WordsEngine.ONNX)
     command = commands.add_parser("fit")
     command.set_defaults(work=fit)
     command.add_argument("files", type=Path, nargs="+")

@@ -73,6 +73,9 @@ class WordsEngine(StrEnum):
     ONNX = "onnxruntime"
     WHISPER_BASE = "whisper-base"
     WHISPER_CPP = "whisper.cpp"
+    WHISPER_CPP_Q5_1 = "whisper.cpp-q5_1"
+    WHISPER_CPP_BASE = "whisper.cpp-base"
+    WHISPER_CPP_BASE_Q5_1 = "whisper.cpp-base-q5_1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class JudgeSettings:
     threads: int = field(default=2, metadata={"low": 1, "high": 16})
     words: WordsEngine = WordsEngine.ONNX
     """The others need optional models of the bundle: `ostiary models build --only words-base` for the larger
-    `whisper-base`, `--only words-ggml` for `whisper.cpp`.
+    `whisper-base`, `--only words-ggml` for `whisper.cpp`, and so on (docs/models.md).
     """
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,13 +121,16 @@ def _base(kitchen: Kitchen) -> Upstream:
     return Base.of(*(kitchen.source(name) for name in WHISPER_BASE))
 
 
-def _words_ggml(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.graphs import whisper_ggml
+def _words_ggml(
+    sources: Sequence[str], read: Callable[[Kitchen], Upstream], weights: str
+) -> Callable[[Path, Kitchen], Made]:
+    def make(out: Path, kitchen: Kitchen) -> Made:
+        from quantize.words_ggml import build_ggml
 
-    model, tokenizer = kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer")
-    kitchen.tick("quantising Whisper for whisper.cpp", 0.3)
-    whisper_ggml.build(model, tokenizer, out, weights="q8_0")
-    return Made()
+        model, tokenizer = (kitchen.source(name) for name in sources)
+        return build_ggml(read(kitchen), model, tokenizer, out, weights, kitchen.tick)
+
+    return make
 
 
 def _spoof(out: Path, kitchen: Kitchen) -> Made:
@@ -211,6 +214,28 @@ WHISPER_CODE = ("quantize.words", "quantize.tokenizer", "quantize.graphs.whisper
 WHISPER_BASE_CODE = (*WHISPER_CODE, "quantize.words_base")
 WHISPER_TOOLS = ("onnx", "onnxruntime", "numpy")
 
+WHISPER_CPP_CODE = ("quantize.words_ggml", "quantize.graphs.whisper_ggml", "device.models._whisper_cpp",
+                    *WHISPER_BASE_CODE)  # fmt: skip
+
+
+def _for_whisper_cpp(role: str, stem: str, weights: str) -> Recipe:
+    base = stem == "words-base"
+    sources = WHISPER_BASE if base else WHISPER
+    return Recipe(
+        role=role,
+        file=f"{stem}.{weights}.bin",
+        network=f"whisper-{'base' if base else 'tiny.en'}-{weights}",
+        task=f"speech recognition, {'the larger model' if base else 'English'}, for whisper.cpp",
+        licence=source(sources[0]).licence,
+        make=_words_ggml(sources, _base if base else _tiny, weights),
+        sources=sources,
+        code=WHISPER_CPP_CODE,
+        tools=(*WHISPER_TOOLS, "pywhispercpp"),
+        needs_speech=True,
+        optional=True,
+    )
+
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         role="speaker",
@@ -277,18 +302,10 @@ RECIPES: tuple[Recipe, ...] = (
         after=("words-base-encoder",),
         optional=True,
     ),
-    Recipe(
-        role="words-ggml",
-        file="words.q8_0.bin",
-        network="whisper-tiny.en-q8_0",
-        task="speech recognition, English, for whisper.cpp",
-        licence=source("whisper-tiny-en").licence,
-        make=_words_ggml,
-        sources=WHISPER,
-        code=("quantize.graphs.whisper_ggml", "quantize.tokenizer"),
-        tools=("numpy",),
-        optional=True,
-    ),
+    _for_whisper_cpp("words-ggml", "words", "q8_0"),
+    _for_whisper_cpp("words-ggml-q5_1", "words", "q5_1"),
+    _for_whisper_cpp("words-ggml-base", "words-base", "q8_0"),
+    _for_whisper_cpp("words-ggml-base-q5_1", "words-base", "q5_1"),
     Recipe(
         role="spoof",
         file="spoof.int8.onnx",

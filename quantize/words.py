@@ -75,9 +75,9 @@ def build_encoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
     tick("quantising Whisper's encoder", 0.05)
     exact, decoder = (model.SerializeToString() for model in upstream.graphs(Exact()))
     small, _ = upstream.graphs(EightBits())
-    clips = _clips()
+    clips = parity_clips()
     made = small.SerializeToString()
-    metrics = _likeness(OnnxSession(exact), OnnxSession(made), clips)
+    metrics = likeness(OnnxSession(exact), OnnxSession(made), clips)
     # The decoder's entry tells of all recordings; here a third says whether the encoder alone would stray.
     metrics |= compare(OnnxWhisper(exact, decoder), OnnxWhisper(made, decoder), clips[::3], tick)
     return _kept("Whisper's encoder in INT8", small, metrics, out)
@@ -91,22 +91,28 @@ def build_decoder(upstream: Upstream, encoder: Path, out: Path, tick: Tick) -> M
     tick("quantising Whisper's decoder", 0.05)
     exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
     _, small = upstream.graphs(EightBits())
-    metrics = compare(exact, OnnxWhisper(encoder, small.SerializeToString()), _clips(), tick)
+    metrics = compare(exact, OnnxWhisper(encoder, small.SerializeToString()), parity_clips(), tick)
     return _kept("Whisper in INT8", small, metrics, out)
 
 
 def _kept(what: str, small: onnx.ModelProto, metrics: dict[str, float], out: Path) -> Made:
-    cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
-    stated = demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
+    stated = bounded(what, metrics)
     onnx.save(small, out)
     return Made(ports(small.graph.input), ports(small.graph.output), stated)
 
 
-def _clips() -> list[Clip]:
+def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
+    """`metrics` as the manifest states them; raises ParityError when one is out of its bounds."""
+    cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
+    return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
+
+
+def parity_clips() -> list[Clip]:
+    """The recordings that words models are proven on."""
     return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * RATE_HZ]
 
 
-def _likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> dict[str, float]:
+def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> dict[str, float]:
     """The lowest cosine of keys and of values over one recording."""
     lowest = np.ones(2)
     for clip in clips:

@@ -111,12 +111,19 @@ class WhisperCpp:
         return b"".join(pieces).decode("utf-8", errors="replace").strip()
 
     def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
-        """What the model hears by itself in `wave`, and how each of at most seven `sentences` would fare.
+        """What the model hears by itself in `wave`, and how each of `sentences` would fare.
 
-        Every returned path ends with the end-of-text token, unless it ran into the token cap.
+        Every returned path ends with the end-of-text token, unless it ran into the token cap. More sentences
+        than MAX_SENTENCES take a further pass for as many, each over the sound anew.
         """
-        if len(sentences) > MAX_SENTENCES:
-            raise WhisperError(f"at most {MAX_SENTENCES} sentences can be weighed at once")
+        first = self._weigh(wave, sentences[:MAX_SENTENCES])
+        weighed = [*first.sentences]
+        while len(weighed) < len(sentences):
+            more = sentences[len(weighed) : len(weighed) + MAX_SENTENCES]
+            weighed.extend(self._weigh(wave, more).sentences)
+        return Heard(first.free, tuple(weighed), first.looped)
+
+    def _weigh(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
         slots = [_Slot(None), *(_Slot((*one.tokens, self._end), one.rivals) for one in sentences)]
         cap = token_cap(len(wave))
         longest = max((len(one.tokens) + 1 for one in sentences), default=0)

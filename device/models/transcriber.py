@@ -27,8 +27,15 @@ from device.phrase import (
 )
 from device.settings import WordsEngine
 
-ROLE, ENCODER_ROLE, GGML_ROLE = "words", "words-encoder", "words-ggml"
+ROLE, ENCODER_ROLE = "words", "words-encoder"
 BASE_ROLE, BASE_ENCODER_ROLE = "words-base", "words-base-encoder"
+GGML_ROLES = {
+    WordsEngine.WHISPER_CPP: "words-ggml",
+    WordsEngine.WHISPER_CPP_Q5_1: "words-ggml-q5_1",
+    WordsEngine.WHISPER_CPP_BASE: "words-ggml-base",
+    WordsEngine.WHISPER_CPP_BASE_Q5_1: "words-ggml-base-q5_1",
+}
+"""What whisper.cpp opens, by the name under which a unit chooses it."""
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
@@ -139,13 +146,15 @@ class Transcriber:
         role, encoder = ROLE, ENCODER_ROLE
         if engine is WordsEngine.WHISPER_BASE:
             role, encoder = BASE_ROLE, BASE_ENCODER_ROLE
+        role = GGML_ROLES.get(engine, role)
         calibration = bundle.calibration(role)
-        if engine is WordsEngine.WHISPER_CPP:
+        ears: Ears
+        if engine in GGML_ROLES:
             from device.models._whisper_cpp import WhisperCpp  # loads a library that is not needed otherwise
 
-            other = WhisperCpp(bundle.path(GGML_ROLE), threads=threads)
-            return cls(other, version=bundle.version(GGML_ROLE), calibration=calibration)
-        ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
+            ears = WhisperCpp(bundle.path(role), threads=threads)
+        else:
+            ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
         return cls(ears, version=bundle.version(role), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:

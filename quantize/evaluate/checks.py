@@ -19,6 +19,7 @@ from device.models.sessions import OnnxSession, TfliteSession
 from device.models.speaker import ROLE, SpeakerModel
 from device.models.spoof import SpoofDetector
 from device.models.transcriber import Transcriber
+from device.settings import WordsEngine
 from quantize.evaluate.metrics import Array
 from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TWIN_MODEL
 from quantize.evaluate.scoring import Embedder
@@ -87,6 +88,6 @@ def open_spoof(models: Path) -> SpoofDetector:
     return SpoofDetector.open(shelf.active(models), threads=THREADS)
 
 
-def open_words(models: Path) -> Transcriber:
-    """The door's words check."""
-    return Transcriber.open(shelf.active(models), threads=THREADS)
+def open_words(models: Path, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
+    """The door's words check, by the model that a unit may choose in its settings."""
+    return Transcriber.open(shelf.active(models), threads=THREADS, engine=engine)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from device.policy import Thresholds
-from device.settings import models_dir
+from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page
 from quantize.evaluate.machine import describe_machine
@@ -59,6 +59,13 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     type=click.Choice((*SPEAKER_MODELS, "all")),
     help="Which speaker models to compare; the door's own is always measured.",
 )
+@click.option(
+    "--words-model",
+    type=click.Choice([*WordsEngine]),
+    default=WordsEngine.ONNX,
+    show_default=True,
+    help="Which words model to measure, by its name under [judge] words.",
+)
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="The model directory.")
 @click.option(
     "--reference",
@@ -93,6 +100,7 @@ def evaluate(
     out: Path,
     only: tuple[str, ...],
     speaker_model: tuple[str, ...],
+    words_model: str,
     models: Path | None,
     reference: Path | None,
     replicates: int,
@@ -121,6 +129,7 @@ def evaluate(
         pairings=pairings,
         clips=clips,
         noises=read_manifest(manifest, root, (NOISE,)) if clips else (),
+        words=WordsEngine(words_model),
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from device.policy import Thresholds
+from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
 from quantize.evaluate.manifest import Recording
@@ -53,6 +54,7 @@ class Plan:
     """Clips of noise, babble, music and silence that meet phrases of the manifest."""
     noises: Sequence[Recording] = ()
     """What some of the clips are cut from."""
+    words: WordsEngine = WordsEngine.ONNX
 
 
 def evaluate_all(
@@ -102,7 +104,7 @@ def evaluate_all(
 
     trials = phrase_trials(recordings, pairings=plan.pairings) if "phrase" in plan.parts else []
     if trials:
-        words = open_words(plan.models_dir)
+        words = open_words(plan.models_dir, plan.words)
         versions["words"] = words.version
         threshold_llr = plan.thresholds.phrase_llr
         bar = bars.bar("phrases", len(trials))

@@ -60,18 +60,43 @@ def q5_1(blocks: Floats) -> bytes:
     return packed.tobytes()
 
 
+def from_q8_0(packed: bytes) -> Floats:
+    """What Q8_0 bytes stand for: blocks (n, 32)."""
+    read = np.frombuffer(packed, dtype=[("d", "<f2"), ("q", "i1", (BLOCK,))])
+    found: Floats = read["d"].astype(np.float32)[:, None] * read["q"].astype(np.float32)
+    return found
+
+
+def from_q5_1(packed: bytes) -> Floats:
+    """What Q5_1 bytes stand for: blocks (n, 32)."""
+    read = np.frombuffer(
+        packed, dtype=[("d", "<f2"), ("m", "<f2"), ("qh", "<u4"), ("qs", "u1", (BLOCK // 2,))]
+    )
+    fifth = (read["qh"][:, None] >> np.arange(BLOCK, dtype=np.uint32)) & 1
+    levels = np.concatenate([read["qs"] & 0xF, read["qs"] >> 4], axis=1) + 16 * fifth
+    step, low = (read[name].astype(np.float32)[:, None] for name in ("d", "m"))
+    found: Floats = step * levels.astype(np.float32) + low
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Format:
     tensor_type: int
     file_type: int
     pack: Callable[[Floats], bytes]
+    unpack: Callable[[bytes], Floats]
 
 
 FORMATS = {
-    "q8_0": _Format(tensor_type=8, file_type=7, pack=q8_0),
-    "q5_1": _Format(tensor_type=7, file_type=9, pack=q5_1),
+    "q8_0": _Format(tensor_type=8, file_type=7, pack=q8_0, unpack=from_q8_0),
+    "q5_1": _Format(tensor_type=7, file_type=9, pack=q5_1, unpack=from_q5_1),
 }
-_HALF = _Format(tensor_type=GGML_F16, file_type=1, pack=lambda blocks: blocks.astype("<f2").tobytes())
+_HALF = _Format(
+    tensor_type=GGML_F16,
+    file_type=1,
+    pack=lambda blocks: blocks.astype("<f2").tobytes(),
+    unpack=lambda packed: np.frombuffer(packed, "<f2").astype(np.float32).reshape(-1, BLOCK),
+)
 
 
 def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weights: str = "q8_0") -> None:
@@ -106,6 +131,19 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
         raise WhisperSourceError(f"{source_model_bin.name} lacks the tensor {err}") from err
     finally:
         partial.unlink(missing_ok=True)
+
+
+def rounded(tensors: Tensors, weights: str) -> dict[str, npt.NDArray[Any]]:
+    """`tensors` with every matrix as a file of that form holds it; names are CTranslate2's."""
+    kept = FORMATS[weights]
+
+    def one(name: str, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if not (name.endswith("/weight") and tensor.ndim == 2 and tensor.shape[1] % BLOCK == 0):
+            return tensor
+        blocks = tensor.astype(np.float32).reshape(-1, BLOCK)
+        return kept.unpack(kept.pack(blocks)).reshape(tensor.shape)
+
+    return {name: one(name, tensor) for name, tensor in tensors.items()}
 
 
 def _shape(tensors: Tensors) -> tuple[int, ...]:

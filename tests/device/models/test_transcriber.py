@@ -18,7 +18,13 @@ from device.models._whisper_onnx import BATCH, OnnxWhisper
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT
 from device.models.manifest import BundleError
-from device.models.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, Transcriber, WordsError
+from device.models.transcriber import (
+    BASE_ENCODER_ROLE,
+    BASE_ROLE,
+    GGML_ROLES,
+    Transcriber,
+    WordsError,
+)
 from device.phrase import REDACTED
 from device.settings import WordsEngine
 from tests.device.models.bundles import make_bundle
@@ -150,10 +156,13 @@ def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> Non
         OnnxWhisper(tmp_path / "none.onnx", tmp_path / "none.onnx")
 
 
-def test_an_engine_whose_model_was_not_built_says_how_to_build_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "role"), [(WordsEngine.WHISPER_BASE, "words-base"), *GGML_ROLES.items()])
+def test_an_engine_whose_model_was_not_built_says_how_to_build_it(
+    tmp_path: Path, engine: WordsEngine, role: str
+) -> None:
     bundle = Bundle.open(make_bundle(tmp_path / "bundle"))
-    with pytest.raises(BundleError, match="models build --only words-base`"):
-        Transcriber.open(bundle, engine=WordsEngine.WHISPER_BASE)
+    with pytest.raises(BundleError, match=f"models build --only {role}`"):
+        Transcriber.open(bundle, engine=engine)
 
 
 @pytest.mark.slow

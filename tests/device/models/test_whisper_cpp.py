@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from device.models._hearing import Sentence, WhisperError
@@ -85,10 +84,26 @@ def test_a_truncated_model_is_refused(ggml: Path, tmp_path: Path) -> None:
         WhisperCpp(path)
 
 
-def test_more_sentences_than_decoders_are_refused(ggml: Path) -> None:
+def test_more_sentences_than_decoders_weigh_what_they_weigh_in_one_pass(
+    ggml: Path, other_reader: list[Reading]
+) -> None:
     whisper = WhisperCpp(ggml)
-    with pytest.raises(WhisperError, match="at most"):
-        whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [Sentence((1,))] * (MAX_SENTENCES + 1))
+    sentences = [
+        Sentence(whisper.tokens(f" {word}")) for word in ["one", "two", "three", "four", "five", "six"]
+    ]
+    sound = wave(other_reader[0])[: 2 * RATE_HZ]
+    alone = whisper.listen(sound, sentences)
+    many = whisper.listen(sound, [*sentences, *sentences])
+    assert len(sentences) <= MAX_SENTENCES < len(many.sentences)
+    assert many.free == alone.free
+    for found, expected in zip(many.sentences, (*alone.sentences, *alone.sentences), strict=True):
+        assert found.tokens == expected.tokens
+        assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-3)
+    whisper.close()
+
+
+def test_a_closed_model_says_so(ggml: Path) -> None:
+    whisper = WhisperCpp(ggml)
     whisper.close()
     with pytest.raises(WhisperError, match="closed"):
         whisper.tokens("one")
