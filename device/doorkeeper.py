@@ -21,9 +21,10 @@ from device.errors import DeviceError
 from device.history import History, HistoryError, Position
 from device.judge import Evidence
 from device.phrase import normalise
-from device.policy import Thresholds, decide
+from device.policy import Thresholds
 from device.rules import Door, RiskClass, Rules
 from device.rules.access import refusal, roles_of
+from device.rules.weigh import weigh
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
@@ -363,42 +364,6 @@ class Doorkeeper:
             Notice.WAIT,
             wait_s=standing.wait_s,
         )
-
-
-def weigh(
-    heard: Evidence | BaseException, risk: RiskClass, *, claimed: bool, stepped_up: bool = False
-) -> Decision:
-    """What the factors of a risk class make of the evidence, or of what kept the judge from any. Pure.
-
-    A person who was found and not claimed must clear a higher threshold, and lead the second by a margin.
-    """
-    if isinstance(heard, BaseException):
-        return refusal_for(heard)
-    limits, found = risk.thresholds, None if claimed else heard.identified
-    if not claimed and found is None:
-        heard = replace(heard, speaker_llr=None)  # nobody was found, so no voice speaks for anybody
-    if found is not None:
-        higher = found.threshold_llr(limits.voice_llr)
-        limits = replace(limits, voice_llr=higher, step_up_margin_llr=0.0)
-    decision = decide(
-        heard,
-        limits,
-        required=risk.factors,
-        claimed=claimed,
-        stepped_up=stepped_up,
-        quality=risk.quality,
-    )
-    if found is None or not decision.opens:
-        return decision
-    if not found.llr - found.runner_up_llr >= risk.identify_margin_llr:
-        return Decision(
-            Outcome.DENIED_UNKNOWN,
-            Reason.NO_CLAIM,
-            "two enrolled voices fit about equally; show a badge",
-            Notice.REFUSED,
-            decision.findings,
-        )
-    return decision
 
 
 def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:

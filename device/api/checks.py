@@ -22,7 +22,6 @@ from device.clock import Clock
 from device.commands.attempt import evidence_report, report
 from device.commands.people import consent_now
 from device.decision import Decision
-from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
@@ -30,6 +29,7 @@ from device.notes import note_person
 from device.policy import Thresholds
 from device.rules import Rules
 from device.rules.access import refusal
+from device.rules.weigh import weigh
 from device.secure_store import ConsentError, Store, Template
 from device.settings import Settings
 from device.voices import is_enrolled, voiceprint

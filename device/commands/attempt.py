@@ -18,10 +18,10 @@ from device.audio import load_utterance
 from device.clock import system_clock
 from device.commands.people import AUDIO, embeddings_of
 from device.decision import Decision, Factor, Outcome
-from device.doorkeeper import weigh
 from device.judge import Evidence, Judge
 from device.models.speaker import MIN_ENROLMENT
 from device.rules.access import refusal
+from device.rules.weigh import weigh
 from device.secure_store import Store, open_store
 from device.settings import Settings, load, models_dir, state_dir
 from device.voices import gallery, voiceprint
