@@ -28,6 +28,7 @@ from device.models._hearing import (
     audio_frames,
     token_cap,
 )
+from device.models._tokens import Vocabulary
 from device.models._whisper_params import (
     LIBRARY_VERSION,
     ContextParams,
@@ -38,6 +39,7 @@ from device.models._whisper_params import (
 from device.phrase import before_loop
 
 MAGIC = 0x67676D6C
+MAX_VOCABULARY, MAX_FILTERS, MAX_WORD_BYTES = 52_000, 1 << 16, 256
 MAX_DECODERS = 8
 MAX_SENTENCES = MAX_DECODERS - 1
 TEMPERATURE = 0.25
@@ -78,7 +80,7 @@ class WhisperCpp:
         self._library = _load_library()
         self._lock = threading.Lock()
         self._threads = threads
-        _check_header(model)
+        words = _read_vocabulary(model)
         options = self._library.whisper_context_default_params()
         options.use_gpu = False
         # Flash attention pads the audio context to 256 frames with whatever the last utterance left there,
@@ -90,25 +92,17 @@ class WhisperCpp:
         self._vocabulary = self._library.whisper_n_vocab(self._context)
         self._end = self._library.whisper_token_eot(self._context)
         self._no_timestamps = self._library.whisper_token_not(self._context)
+        # The library's own speller takes the longest piece that fits and not the ones that training merged
+        # (" spa|des" for " sp|ades"), which a model finds thousands of times less likely.
+        self._words = Vocabulary(words[: self._end])
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """`text` as token ids."""
-        room = len(text.encode()) + 8
-        buffer = (ctypes.c_int32 * room)()
-        with self._lock:
-            count = self._library.whisper_tokenize(self._opened(), text.encode(), buffer, room)
-        if count < 0:
-            raise WhisperError("the phrase cannot be spelled in the model's vocabulary")
-        return tuple(buffer[:count])
+        return self._words.tokens(text)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words behind token ids; special tokens say nothing."""
-        with self._lock:
-            context = self._opened()
-            pieces = [
-                self._library.whisper_token_to_str(context, token) for token in tokens if token < self._end
-            ]
-        return b"".join(pieces).decode("utf-8", errors="replace").strip()
+        return self._words.text(tokens)
 
     def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
         """What the model hears by itself in `wave`, and how each of `sentences` would fare.
@@ -222,17 +216,30 @@ def _only(logits: npt.NDArray[np.float32], token: int) -> None:
     logits[token] = 0.0
 
 
-def _check_header(model: Path) -> None:
-    """whisper.cpp ends the whole process on some damaged files, so the sizes are looked at first."""
+def _read_vocabulary(model: Path) -> list[bytes]:
+    """The words of a model file, in order.
+
+    whisper.cpp ends the whole process on some damaged files, so the sizes are looked at first.
+    """
     try:
         with model.open("rb") as stream:
             found = struct.unpack("<12i", stream.read(48))
+            magic, vocabulary, audio_ctx, _, _, _, text_ctx, _, _, _, mels, _ = found
+            small = all(0 < size <= 2048 for size in found[2:11])
+            known = (magic, audio_ctx, text_ctx, mels) == (MAGIC, 1500, 448, 80)
+            if not known or not small or vocabulary > MAX_VOCABULARY:
+                raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
+            rows, columns = struct.unpack("<2i", stream.read(8))
+            if not 0 < rows * columns <= MAX_FILTERS:
+                raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
+            stream.seek(4 * rows * columns, os.SEEK_CUR)
+            (count,) = struct.unpack("<i", stream.read(4))
+            if not 0 < count <= vocabulary:
+                raise WhisperError(f"{model.name} lists no vocabulary; run `ostiary models build`")
+            lengths = (struct.unpack("<I", stream.read(4))[0] for _ in range(count))
+            return [stream.read(min(length, MAX_WORD_BYTES)) for length in lengths]
     except (OSError, struct.error) as err:
         raise WhisperError(f"cannot read {model.name}; run `ostiary models build`") from err
-    magic, vocabulary, audio_ctx, _, _, _, text_ctx, _, _, _, mels, _ = found
-    small = all(0 < size <= 2048 for size in found[2:11])
-    if (magic, audio_ctx, text_ctx, mels) != (MAGIC, 1500, 448, 80) or not small or vocabulary > 52_000:
-        raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
 
 
 def _load_library() -> ctypes.CDLL:
@@ -261,11 +268,6 @@ def _load_library() -> ctypes.CDLL:
     library.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParams]
     for name in ("whisper_n_vocab", "whisper_token_eot", "whisper_token_not", "whisper_free"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
-    library.whisper_token_to_str.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    library.whisper_token_to_str.restype = ctypes.c_char_p
-    library.whisper_tokenize.argtypes = [
-        ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int32), ctypes.c_int,
-    ]  # fmt: skip
     library.whisper_full.argtypes = [
         ctypes.c_void_p, FullParams, ctypes.POINTER(ctypes.c_float), ctypes.c_int,
     ]  # fmt: skip
