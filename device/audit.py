@@ -46,7 +46,7 @@ class Witness:
             timings=None if evidence is None else _timings(evidence),
             keystore=self.keystore,
             silent_alarm=decision.silent_alarm,
-            more_scores=() if evidence is None else _more(evidence),
+            more_scores=() if evidence is None else _more(evidence, decision),
         )
 
     def note(self, kind: str, reason: str, door: str, now: Now) -> AuditEvent:
@@ -64,9 +64,11 @@ class Witness:
         )
 
 
-def _more(evidence: Evidence) -> tuple[tuple[str, float], ...]:
+def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ...]:
     """What else was found, by the names of the event's vocabulary: scores and measures, nothing personal."""
+    before_llr = sum(finding.before_llr for finding in decision.findings)
     found = {
+        **({"phrase_before_llr": before_llr} if before_llr else {}),
         **evidence.side.scores(),
         **(evidence.side.reuse() if evidence.side.reuse_llr is not None else {}),
         "snr_db": evidence.quality.snr_db,

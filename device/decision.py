@@ -136,6 +136,8 @@ class Finding:
     threshold_llr: float
     part: str = ""
     """Which evidence beside the network, for the factor `live`; empty for the factor's own score."""
+    before_llr: float = 0.0
+    """How much of `llr` the phrase before brought, which fell short by its words alone."""
 
     @property
     def name(self) -> str:

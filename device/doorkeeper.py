@@ -21,13 +21,21 @@ from device.errors import DeviceError
 from device.history import History, HistoryError, Position
 from device.judge import Evidence
 from device.phrase import normalise
-from device.policy import Thresholds
+from device.policy import Thresholds, counts_on
 from device.rules import Door, RiskClass, Rules
 from device.rules.access import refusal, roles_of
 from device.rules.weigh import weigh
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One more phrase was asked for; what the first counts beside it."""
+
+    until_s: float
+    before_llr: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Doorkeeper:
         self._enrolled = enrolled
         self._same_voice_llr = same_voice_llr
         self._book: ChallengeBook | None = None
-        self._stepped_up_until_s: dict[tuple[str, str], float] = {}
+        self._asked_again: dict[tuple[str, str], _Asked] = {}
         self._first: dict[str, _First] = {}
         # Attempts come from one thread, the fire input and orders from another.
         self._one_at_a_time = threading.Lock()
@@ -164,6 +172,7 @@ class Doorkeeper:
             )
         self.rules = rules
         self._first.clear()
+        self._asked_again.clear()
 
     def _greet(self, binding: Binding, now: Now) -> Challenge | Decision:
         door, risk = self._rule(binding.door)
@@ -231,12 +240,12 @@ class Doorkeeper:
         self, heard: Evidence | BaseException, risk: RiskClass, door: str, uid: str, now: Now
     ) -> Decision:
         """The factors alone."""
-        step = -math.inf
-        if isinstance(heard, Evidence):
-            step = self._stepped_up_until_s.pop((door, uid), -math.inf)
-        decision = weigh(heard, risk, claimed=bool(uid), stepped_up=now.monotonic_s <= step)
+        asked = self._asked_again.pop((door, uid), None) if isinstance(heard, Evidence) else None
+        before_llr = asked.before_llr if asked is not None and now.monotonic_s <= asked.until_s else None
+        decision = weigh(heard, risk, claimed=bool(uid), before_llr=before_llr)
         if decision.outcome is Outcome.STEP_UP:
-            self._stepped_up_until_s[(door, uid)] = now.monotonic_s + STEP_UP_WINDOW_S
+            asked = _Asked(now.monotonic_s + STEP_UP_WINDOW_S, counts_on(decision))
+            self._asked_again[(door, uid)] = asked
         return decision
 
     def _permitted(self, door: Door, uid: str, now: Now, duress: bool, passed: Decision) -> Decision:
@@ -375,7 +384,8 @@ def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Ev
     blocks = SequenceMatcher(None, wanted, said, autojunk=False).get_matching_blocks()
     if sum(block.size for block in blocks) < 0.8 * len(wanted) or not math.isfinite(heard.phrase_llr):
         return heard
-    return replace(heard, phrase_llr=max(heard.phrase_llr, limits.phrase_llr))
+    # The margin is the most that a phrase before can have left missing.
+    return replace(heard, phrase_llr=max(heard.phrase_llr, limits.phrase_llr, limits.step_up_margin_llr))
 
 
 def _locked_down() -> Decision:

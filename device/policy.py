@@ -42,7 +42,7 @@ class Thresholds:
     voice_llr: float = 3.0
     live_llr: float = 0.0
     step_up_margin_llr: float = 0.0
-    """Scores that miss by less than this ask for one more phrase; 0 never does."""
+    """Scores that miss by no more than this ask for one more phrase; 0 never does."""
     live_point: str = ""
     """An operating point of the detector, such as `bpcer_3`, in place of `live_llr`."""
     reuse_llr: float | None = 0.5
@@ -78,15 +78,16 @@ def decide(
     *,
     required: frozenset[Factor] = DEFAULT_FACTORS,
     claimed: bool = True,
-    stepped_up: bool = False,
+    before_llr: float | None = None,
     quality: QualityLimits | None = None,
     known: Conditions | None = None,
 ) -> Decision:
     """Whether the evidence satisfies every required factor. Pure; never raises on bad evidence, refuses
     instead.
 
-    `claimed` says that a person was named by badge, number or name; `stepped_up` that this is already the
-    second phrase, which must pass on its own. Order: missing or invalid evidence, usable speech, claim and
+    `claimed` says that a person was named by badge, number or name. `before_llr` is None for a first phrase;
+    for the second it is what the first counts beside it (`counts_on`): voice and liveness must pass on their
+    own, the words of two fresh phrases add up. Order: missing or invalid evidence, usable speech, claim and
     enrolment, heard before, conditions that the detector knows, then live, voice, phrase.
     """
     limits = thresholds or Thresholds()
@@ -108,7 +109,7 @@ def decide(
         return fault(
             Reason.CHECK_FAILED, f"the detector has no operating point {limits.live_point}; mend the rules"
         )
-    findings = _findings(evidence, limits, required)
+    findings = _findings(evidence, limits, required, before_llr or 0.0)
     scores = (evidence.phrase_llr, evidence.spoof_llr, *(finding.llr for finding in findings))
     if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
         return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
@@ -136,7 +137,7 @@ def decide(
     margin = limits.step_up_margin_llr
     if (
         margin
-        and not stepped_up
+        and before_llr is None
         and blind is None
         and not reused
         and all(f.llr >= f.threshold_llr - margin for f in failed)
@@ -180,7 +181,21 @@ _BLIND = {
 _NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "the phrase"}
 
 
-def _findings(evidence: Evidence, limits: Thresholds, required: frozenset[Factor]) -> tuple[Finding, ...]:
+def counts_on(asked: Decision) -> float:
+    """What a phrase that led to one more counts beside it: the LLR of its words if nothing else fell short.
+
+    Each phrase is fresh, so its LLR is evidence of its own, and the sum is Wald's sequential test: with
+    calibrated LLRs, whoever does not say the phrases passes at T with at most the chance exp(-T) over both
+    together, as over one alone. A phrase whose voice or liveness fell short counts nothing: nobody knows
+    whose words they were.
+    """
+    short = [finding for finding in asked.findings if not finding.passed]
+    return short[0].llr if [finding.factor for finding in short] == [Factor.PHRASE] else 0.0
+
+
+def _findings(
+    evidence: Evidence, limits: Thresholds, required: frozenset[Factor], before_llr: float
+) -> tuple[Finding, ...]:
     """Gravest first: this order is the log's precedence."""
     voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
     live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
@@ -196,7 +211,7 @@ def _findings(evidence: Evidence, limits: Thresholds, required: frozenset[Factor
         Finding(Factor.LIVE, evidence.spoof_llr, live_llr),
         *(part for part in parts if part.part != "reuse_llr"),
         Finding(Factor.VOICE, voice_llr, limits.voice_llr),
-        Finding(Factor.PHRASE, evidence.phrase_llr, limits.phrase_llr),
+        Finding(Factor.PHRASE, evidence.phrase_llr + before_llr, limits.phrase_llr, before_llr=before_llr),
     )
     return tuple(finding for finding in every if finding.factor in required)
 

@@ -152,6 +152,7 @@ REASONS = DECISION_REASONS | UNIT_REASONS
 SCORES = frozenset(
     {
         "second_speaker_llr",
+        "phrase_before_llr",
         "replay_llr",
         "reuse_llr",
         "timing_llr",

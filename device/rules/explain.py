@@ -147,8 +147,13 @@ def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
         Factor.VOICE: risk.thresholds.voice_llr,
         Factor.PHRASE: risk.thresholds.phrase_llr,
     }[score.factor]
-    passed, more = llr >= needed, ""
-    verdict = "passed, " if passed else "failed, "
+    before_llr, aside = 0.0, ""
+    if score.factor is Factor.PHRASE and (
+        before_llr := dict(event.more_scores).get("phrase_before_llr", 0.0)
+    ):
+        aside = f" with {before_llr:+.1f} of the phrase before"  # the words of two fresh phrases add up
+    passed, more = llr + before_llr >= needed, ""
+    verdict = f"passed{aside}, " if passed else f"failed{aside}, "
     if score.factor is Factor.VOICE and Factor.CLAIM not in risk.factors:
         # Without a claim the threshold rises with the number of people searched, which no event holds.
         more = ", and ln N more without a claim among N people,"

@@ -11,10 +11,11 @@ from device.rules.model import RiskClass
 
 
 def weigh(
-    heard: Evidence | BaseException, risk: RiskClass, *, claimed: bool, stepped_up: bool = False
+    heard: Evidence | BaseException, risk: RiskClass, *, claimed: bool, before_llr: float | None = None
 ) -> Decision:
     """What the factors of a risk class make of the evidence, or of what kept the judge from any. Pure.
 
+    `before_llr`: as for `decide`.
     A person who was found and not claimed must clear a higher threshold, and lead the second by a margin.
     """
     if isinstance(heard, BaseException):
@@ -30,7 +31,7 @@ def weigh(
         limits,
         required=risk.factors,
         claimed=claimed,
-        stepped_up=stepped_up,
+        before_llr=before_llr,
         quality=risk.quality,
     )
     if found is None or not decision.opens:

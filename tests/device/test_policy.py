@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,7 @@ from device.decision import (
     refusal_for,
 )
 from device.judge import Evidence, JudgeError, Timings
-from device.policy import Thresholds, decide
+from device.policy import Thresholds, counts_on, decide
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
 
@@ -112,9 +113,64 @@ def test_a_weak_score_asks_for_one_more_phrase_and_only_once():
     limits = Thresholds(step_up_margin_llr=1.5)
     weak = evidence(voice=2.0)
     assert decide(weak, limits).outcome is Outcome.STEP_UP
-    assert decide(weak, limits, stepped_up=True).outcome is Outcome.DENIED_VOICE
+    assert decide(weak, limits, before_llr=0.0).outcome is Outcome.DENIED_VOICE
     assert decide(evidence(voice=1.0), limits).outcome is Outcome.DENIED_VOICE
     assert decide(weak).outcome is Outcome.DENIED_VOICE
+
+
+def test_the_words_of_two_fresh_phrases_add_up_when_only_the_words_of_the_first_fell_short():
+    limits = Thresholds(step_up_margin_llr=2.0)
+    first = decide(evidence(phrase=1.25), limits)
+    assert (first.outcome, counts_on(first)) == (Outcome.STEP_UP, 1.25)
+    passed = decide(evidence(phrase=0.75), limits, before_llr=counts_on(first))
+    assert passed.opens
+    words = next(finding for finding in passed.findings if finding.factor is Factor.PHRASE)
+    assert (words.llr, words.before_llr) == (2.0, 1.25)
+    assert decide(evidence(phrase=0.5), limits, before_llr=1.25).outcome is Outcome.DENIED_PHRASE
+    assert decide(evidence(phrase=1.9), limits).outcome is Outcome.STEP_UP  # alone it is still too little
+
+
+def test_a_second_phrase_must_be_of_the_right_voice_and_live_by_itself():
+    limits = Thresholds(step_up_margin_llr=2.0)
+    for second in (evidence(phrase=1.9, voice=2.9), evidence(phrase=1.9, live=-0.1)):
+        assert not decide(second, limits, before_llr=1.9).opens
+
+
+@pytest.mark.parametrize(
+    "first",
+    [evidence(phrase=1.0, voice=2.0), evidence(phrase=1.0, live=-0.5), evidence(phrase=9.0, voice=2.0)],
+)
+def test_words_of_a_voice_or_a_source_in_doubt_count_nothing_later(first):
+    asked = decide(first, Thresholds(step_up_margin_llr=2.0))
+    assert (asked.outcome, counts_on(asked)) == (Outcome.STEP_UP, 0.0)
+
+
+def test_evidence_against_the_words_of_the_first_phrase_is_not_forgotten():
+    limits = Thresholds(step_up_margin_llr=4.0)
+    asked = decide(evidence(phrase=-1.5), limits)
+    assert asked.outcome is Outcome.STEP_UP
+    assert not decide(evidence(phrase=3.4), limits, before_llr=counts_on(asked)).opens
+    assert decide(evidence(phrase=3.5), limits, before_llr=counts_on(asked)).opens
+
+
+def test_no_sum_makes_a_number_of_what_is_none():
+    for broken in (math.nan, math.inf, -math.inf):
+        decision = decide(evidence(phrase=broken), before_llr=1.9)
+        assert decision.code is Reason.INVALID_EVIDENCE
+
+
+def test_whoever_does_not_say_the_phrases_gains_no_more_from_two_than_one_could_give():
+    """Calibrated LLRs of wrong phrases, drawn at random: Wald's bound holds for the whole of an attempt."""
+    dice, limits = random.Random(5), Thresholds(step_up_margin_llr=6.0)
+    # Gaussian scores with mean -d/2 and variance d are calibrated LLRs of what is not so.
+    opened, tries = 0, 20_000
+    for _ in range(tries):
+        first = decide(evidence(phrase=dice.gauss(-2.0, 2.0)), limits)
+        if first.outcome is Outcome.STEP_UP:
+            second = evidence(phrase=dice.gauss(-2.0, 2.0))
+            opened += decide(second, limits, before_llr=counts_on(first)).opens
+        opened += first.opens
+    assert opened / tries < math.exp(-limits.phrase_llr)
 
 
 def test_whatever_goes_wrong_in_the_judge_is_a_denial_with_a_reason():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from device.audio.errors import SilenceError
 from device.challenge import Challenge
 from device.decision import Decision, Notice, Outcome, Reason
 from device.doorkeeper import duress_digest
@@ -228,6 +229,45 @@ def test_a_weak_score_asks_for_one_more_phrase_which_must_pass_on_its_own(world)
     assert world.attempt(door="office").opens
     assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
     assert world.attempt(door="office", heard=weak).outcome is Outcome.DENIED_VOICE
+
+
+def test_two_phrases_with_weak_words_open_together_what_neither_opens_alone(world):
+    weak = evidence(phrase=1.25)
+    assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
+    assert world.attempt(door="office", heard=weak).outcome is Outcome.GRANTED
+    assert world.history.failing() == {}
+    assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP  # it starts anew
+
+
+@pytest.mark.parametrize("between", ["another person", "another door", "a minute", "new rules", "a restart"])
+def test_weak_words_count_only_for_the_same_person_at_the_same_door_at_once(world, between):
+    weak, second = evidence(phrase=1.25), {"uid": "anna", "door": "office"}
+    assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
+    if between == "another person":
+        second["uid"] = "bruno"
+    elif between == "another door":
+        second["door"] = "ward"
+    elif between == "a minute":
+        world.later(61.0)
+    elif between == "new rules":
+        world.keeper.adopt(replace(RULES, version=RULES.version + 1))
+    else:
+        world.reboot()
+    assert not world.attempt(**second, heard=weak).opens
+
+
+def test_speech_that_cannot_be_judged_leaves_the_second_phrase_open(world):
+    weak = evidence(phrase=1.25)
+    assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
+    assert world.attempt(door="office", heard=SilenceError("nothing")).outcome is Outcome.DENIED_QUALITY
+    assert world.attempt(door="office", heard=weak).opens
+
+
+def test_the_duress_word_in_the_second_phrase_opens_as_usual(world):
+    assert world.attempt(door="office", heard=evidence(phrase=0.75)).outcome is Outcome.STEP_UP
+    challenge = world.greet(door="office")
+    said = evidence(phrase=-6.0, transcript=f"{challenge.phrase} {DURESS_WORD}")
+    assert world.answer(challenge, said, door="office").outcome is Outcome.DURESS
 
 
 def test_asking_for_one_more_phrase_is_counted_like_a_failure_until_it_passes(world):

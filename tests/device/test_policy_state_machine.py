@@ -104,6 +104,7 @@ HEARD = st.one_of(
     st.just(evidence(phrase=-8.0, transcript=f"PHRASE {DURESS_WORD}")),
     st.builds(evidence, SCORES, SCORES, SCORES, SAID),
     st.builds(evidence, SCORES, SCORES, SCORES, SAID),
+    st.sampled_from([evidence(phrase=1.25), evidence(phrase=1.25), evidence(phrase=1.25, voice=2.5)]),
     st.sampled_from([evidence(voice=None), evidence(live=float("nan")), JudgeError("a model is gone")]),
 )
 Draw = Callable[[Any], Any]
@@ -141,6 +142,8 @@ class UnitHistory(RuleBasedStateMachine):
         self.started_s = self.world.monotonic_s
         self.copies: list[bytes] = []
         self.first_of_two: tuple[str, float] | None = None
+        self.weak_words: dict[tuple[str, str], tuple[float, float]] = {}
+        """By door and person: what a phrase with weak words was worth, and until when."""
         self.some_time = False
         """Whether the next request dies at a moment that nobody chose."""
         self.ended = False
@@ -255,16 +258,29 @@ class UnitHistory(RuleBasedStateMachine):
             seen.last_s = now_s
         elif decision.findings:
             seen.failures = 0
+        before_llr = self.words_before(decision, heard, door, uid)
         if decision.outcome is Outcome.AWAITING_SECOND_PERSON:
             self.first_of_two = (uid, now_s)
         if decision.opens:
+            assert isinstance(heard, Evidence)
+            if before_llr and not passes(heard, challenge, door, uid):
+                TALLY["opened by two weak phrases"] += 1
+                heard = replace(heard, phrase_llr=heard.phrase_llr + before_llr)
             self.check_opening(decision, heard, challenge, door, uid, now_s)
+
+    def words_before(self, decision: Decision, heard: object, door: str, uid: str) -> float:
+        """What an earlier phrase may add to this one's words; notes what this one may add to the next."""
+        if not isinstance(heard, Evidence) or not (decision.findings or decision.outcome in JUDGED):
+            return 0.0
+        before_llr, until_s = self.weak_words.pop((door, uid), (0.0, 0.0))
+        if decision.outcome is Outcome.STEP_UP and heard.phrase_llr == 1.25 and heard.speaker_llr == 8.0:
+            self.weak_words[door, uid] = (heard.phrase_llr, self.world.monotonic_s + 60.0)
+        return before_llr if self.world.monotonic_s <= until_s else 0.0
 
     def check_opening(
         self, decision: Decision, heard: Evidence, challenge: Challenge, door: str, uid: str, now_s: float
     ) -> None:
         TALLY["openings"] += 1
-        assert isinstance(heard, Evidence)
         assert passes(heard, challenge, door, uid), "a door opened without every factor"
         assert decision.person in RULES.people
         assert decision.person == (uid or heard.identified.uid if heard.identified else uid)

@@ -65,6 +65,15 @@ def test_under_other_rules_no_threshold_is_claimed():
     assert "needed" not in text
 
 
+@pytest.mark.parametrize(
+    ("before_llr", "verdict"), [(1.25, "passed"), (0.5, "failed")], ids=["enough", "not enough"]
+)
+def test_words_that_count_together_with_the_phrase_before_are_told_so(before_llr, verdict):
+    event = replace(EVENT, phrase_llr=1.0, more_scores=(("phrase_before_llr", before_llr),))
+    told = f"phrase +1.0 ({verdict} with {before_llr:+.1f} of the phrase before, +2.0 needed)"
+    assert told in explain(event, RULES)
+
+
 def test_without_rules_the_scores_still_stand():
     text = explain(EVENT, None)
     assert "voice +1.2" in text
