@@ -27,6 +27,7 @@ from device.liveness.recollection import Recollection
 from device.liveness.side import SideChecks
 from device.models import shelf
 from device.models.bundle import Bundle
+from device.models.floor import Floor, pinned_floor, raise_floor
 from device.models.pick import remembered
 from device.models.speaker import SpeakerModel
 from device.models.spoof import SpoofDetector
@@ -202,8 +203,9 @@ def rules_of(state: Path, door: str) -> Rules:
 def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = system_clock) -> Iterator[Unit]:
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
     with ExitStack() as parts:
-        judge = parts.enter_context(open_judge(models, settings))
         store = parts.enter_context(open_store(state, settings.store))
+        judge = parts.enter_context(open_judge(models, settings, pinned_floor(store.vault)))
+        raise_floor(store.vault, shelf.reached(models))
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
@@ -245,10 +247,13 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
 
 
 @contextmanager
-def open_judge(models: Path, settings: Settings) -> Iterator[Judge]:
-    """The three checks on the verified bundle in `models`. Raises ModelError when it must not be used."""
+def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> Iterator[Judge]:
+    """The three checks on the verified bundle in `models`, none below `floor`.
+
+    Raises ModelError when it must not be used.
+    """
     with ExitStack() as parts:
-        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning)
+        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning, floor)
         parts.push(opened)
         yield judge
 

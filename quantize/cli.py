@@ -14,7 +14,7 @@ from rich.table import Table
 
 from device.models import shelf
 from device.models.bundle import Bundle, Trust
-from device.settings import models_dir
+from device.settings import load, models_dir, state_dir
 from quantize.recipes import RECIPES
 
 _directory = click.option(
@@ -146,10 +146,20 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use bundle-7 --key release.pub.pem
     """
+    from device.models.floor import pinned_floor, raise_floor
+    from device.secure_store import open_store
+    from device.secure_store.store import FOLDER as STORE_FOLDER
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
-    bundle = shelf.use(directory or models_dir(), candidate, key)
+    target = directory or models_dir()
+    if directory is None and (state_dir() / STORE_FOLDER).is_dir():
+        # The unit's own store remembers how far it has come.
+        with open_store(state_dir(), load().store, warn=lambda _: None) as store:
+            bundle = shelf.use(target, candidate, key, pinned_floor(store.vault))
+            raise_floor(store.vault, shelf.reached(target))
+    else:
+        bundle = shelf.use(target, candidate, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
 
 

@@ -24,6 +24,7 @@ from device.api.token_book import TOKENS_FILE, TokenBook
 from device.app import open_judge
 from device.clock import Clock, system_clock
 from device.judge import Judge
+from device.models.floor import pinned_floor
 from device.secure_store import open_store
 from device.settings import Settings
 
@@ -37,7 +38,9 @@ def open_service(
     settings: Settings, state: Path, models: Path, clock: Clock = system_clock
 ) -> Iterator[Service]:
     """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
-    with open_judge(models, settings) as judge, service_with(judge, settings, state, clock) as service:
+    with open_store(state, settings.store) as store:
+        floor = pinned_floor(store.vault)
+    with open_judge(models, settings, floor) as judge, service_with(judge, settings, state, clock) as service:
         yield service
 
 

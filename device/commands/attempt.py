@@ -19,6 +19,7 @@ from device.clock import system_clock
 from device.commands.people import AUDIO, embeddings_of
 from device.decision import Decision, Factor, Outcome
 from device.judge import Evidence, Judge
+from device.models.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.rules.access import refusal
 from device.rules.weigh import weigh
@@ -49,8 +50,8 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
     """
     settings = load()
     with (
-        open_judge(models_dir(), settings) as judge,
         open_store(state_dir(), settings.store) as store,
+        open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
     ):
         decision, evidence = decide_recording(
             judge, store, settings, state_dir(), door=door, uid=uid, phrase=phrase, probe=probe

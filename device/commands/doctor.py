@@ -64,6 +64,7 @@ def examine() -> list[Finding]:
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
         ("models", _models, "ostiary models build"),
         ("store", _store, "ostiary store status"),
+        ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
@@ -119,6 +120,21 @@ def _store(settings: Settings) -> str:
     if status.vault.damaged:
         raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
+
+
+def _oldest_models(settings: Settings) -> str:
+    """What the store would refuse, and that it would not refuse what is there."""
+    from device.models import shelf
+    from device.models.floor import pinned_floor
+    from device.secure_store import open_store
+
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        floor, kind = pinned_floor(store.vault), store.keystore.kind
+    if floor is None:
+        return "any that this machine built: no signed bundle was accepted yet"
+    shelf.active(models_dir(), floor=floor)
+    held = "the TPM's counter holds it" if kind == "tpm" else "no TPM holds it: an older disk brings it back"
+    return f"bundle {floor.version}, and {floor.fallback} to fall back on; {held}"
 
 
 def _memory(settings: Settings) -> str:

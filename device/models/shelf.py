@@ -33,6 +33,7 @@ from device.models.bundle import (
     open_plain,
     read_limited,
 )
+from device.models.floor import Floor
 from device.models.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
 
 SHELF_NAME = "shelf.json"
@@ -73,26 +74,57 @@ class Shelf:
             raise BundleError(f"{SHELF_NAME} holds no usable key; use a signed bundle again") from err
 
 
-def active(models: Path, notify: Callable[[str], None] = lambda text: None) -> Bundle:
+def active(
+    models: Path, notify: Callable[[str], None] = lambda text: None, floor: Floor | None = None
+) -> Bundle:
     """The verified bundle this unit works with; raises BundleError when there is none.
 
-    When the current one does not pass, the last good one is opened and `notify` is told why.
+    When the current one does not pass, the last good one is opened and `notify` is told why. Nothing below
+    `floor` is opened, whatever the shelf says.
     """
     shelf = read_shelf(models)
     if shelf is None:
+        if floor is not None:
+            raise BundleError(f"{SHELF_NAME} is gone, and this unit accepted bundles; use the newest again")
         return Bundle.open(models)
+    if floor is not None and shelf.key != floor.key:
+        raise BundleError(f"{SHELF_NAME} names another key than this unit's store remembers; refused")
     try:
-        return _open_named(models, shelf.current, shelf)
+        current = _open_named(models, shelf.current, shelf)
     except BundleError as err:
         if not shelf.previous:
             raise
         bundle = _open_named(models, shelf.previous, shelf)
+        if floor is not None:
+            _not_below(bundle, floor.fallback)
         notify(f"models: {err}; working with the last good bundle, version {bundle.manifest.version}")
         return bundle
+    if floor is not None:
+        _not_below(current, floor.version)
+    return current
+
+
+def reached(models: Path) -> Floor | None:
+    """How far this unit's shelf has come, by the signed manifests it names; None without a shelf.
+
+    Raises BundleError when the bundle in use has no manifest that was signed.
+    """
+    shelf = read_shelf(models)
+    if shelf is None:
+        return None
+    version = _signed_version(models, shelf.current, shelf)
+    try:
+        fallback = _signed_version(models, shelf.previous, shelf) if shelf.previous else version
+    except BundleError:
+        fallback = version
+    return Floor(shelf.key, version, min(version, fallback))
 
 
 def steadily(
-    models: Path, open_with: Callable[[Bundle], T], notify: Callable[[str], None] = lambda text: None
+    models: Path,
+    open_with: Callable[[Bundle], T],
+    notify: Callable[[str], None] = lambda text: None,
+    floor: Floor | None = None,
 ) -> T:
     """What `open_with` makes of the active bundle; begins again when the bundle is replaced meanwhile.
 
@@ -102,7 +134,7 @@ def steadily(
     while True:
         before = _state(models)
         try:
-            return open_with(active(models, notify))
+            return open_with(active(models, notify, floor))
         except (DeviceError, OSError) as err:
             left -= 1
             if left and _state(models) != before:
@@ -123,16 +155,23 @@ def _state(models: Path) -> list[bytes]:
     return found
 
 
-def use(models: Path, candidate: Path, key: Ed25519PublicKey | None = None) -> Bundle:
+def use(
+    models: Path, candidate: Path, key: Ed25519PublicKey | None = None, floor: Floor | None = None
+) -> Bundle:
     """Accept the signed bundle in `candidate`; raises BundleError, and changes nothing, when it must not be.
 
     `key` is needed the first time and is remembered; later it must be the same. The candidate is copied first
-    and the copy is what gets checked, so nobody can change it in between.
+    and the copy is what gets checked, so nobody can change it in between. A bundle below `floor` is refused;
+    raising it to what was `reached` is for the caller, once this has returned.
     """
     with _alone(models):
-        shelf = read_shelf(models)
+        shelf = _mine(models, floor)
         trusted = _trusted(shelf, key)
+        if floor is not None and trusted.public_bytes_raw().hex() != floor.key:
+            raise BundleError("this unit already trusts another key; refused")
         lowest = shelf.accepted_version if shelf is not None else 1
+        if floor is not None:
+            lowest = max(lowest, floor.version)
         shelves = models / BUNDLES_NAME
         _clear(shelves, set())
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=shelves) as work:
@@ -159,6 +198,33 @@ def read_shelf(models: Path) -> Shelf | None:
         return Shelf(**json.loads(read_limited(models / SHELF_NAME, MAX_SHELF_BYTES)))
     except (ValueError, TypeError, RecursionError) as err:
         raise BundleError(f"{SHELF_NAME} is damaged; use a signed bundle again") from err
+
+
+def _mine(models: Path, floor: Floor | None) -> Shelf | None:
+    """The shelf to build on; none where it is not this unit's, and its store says what is to be trusted."""
+    if floor is None:
+        return read_shelf(models)
+    try:
+        shelf = read_shelf(models)
+    except BundleError:
+        return None
+    return shelf if shelf is not None and shelf.key == floor.key else None
+
+
+def _not_below(bundle: Bundle, lowest: int) -> None:
+    if bundle.manifest.version < lowest:
+        raise BundleError(
+            f"bundle version {bundle.manifest.version} is below {lowest}, which this unit's store remembers: "
+            "an older one was put back; use the newest bundle again"
+        )
+
+
+def _signed_version(models: Path, identity: str, shelf: Shelf) -> int:
+    """By its manifest alone, which the key has signed; what the files are worth is not looked at."""
+    home = models / BUNDLES_NAME / identity
+    raw = read_limited(home / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    check_signature(home, raw, shelf.public_key)
+    return Manifest.from_bytes(raw).version
 
 
 def _open_named(models: Path, identity: str, shelf: Shelf) -> Bundle:

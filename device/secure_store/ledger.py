@@ -85,6 +85,7 @@ class Ledger:
         put: Iterable[Row] = (),
         drop: Iterable[uuid.UUID] = (),
         rekeyed: tuple[Secrets, RowKeys] | None = None,
+        pinned: bytes | None = None,
     ) -> None:
         """The three steps of the module's docstring. When the TPM goes away between 1 and 2 this raises
         TpmBusyError, what was committed holds, and the next change finishes the steps first."""
@@ -93,7 +94,7 @@ class Ledger:
         roster = {i: d for i, d in old.roster.items() if i not in set(drop)}
         roster.update({row.record_id: row.digest() for row in put})
         epoch = old.epoch if rekeyed is None else rekeyed[0].epoch
-        head = Head(old.unit, old.counter + 1, epoch, roster)
+        head = Head(old.unit, old.counter + 1, epoch, roster, old.pinned if pinned is None else pinned)
         body = head.to_bytes(self._head_key)
         edition, self._edition = self._edition, None  # a failed write: look again before anything else
         self._files[0].commit(body, put, drop)  # 1

@@ -15,6 +15,7 @@ from device.secure_store.errors import (
     NotEnrolledError,
     StoreError,
 )
+from device.secure_store.head import MAX_PINNED_BYTES
 from device.secure_store.keystore import Keystore
 from device.secure_store.ledger import Ledger
 from device.secure_store.memory import SecretBytes
@@ -186,6 +187,24 @@ class Vault:
                 found.damaged,
                 found.notes,
             )
+
+    def pinned(self) -> bytes:
+        """What `pin` kept last; empty when nothing was."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return self._ledger.head.pinned
+
+    def pin(self, data: bytes) -> None:
+        """Keep up to MAX_PINNED_BYTES that nobody can put back without putting back the keystore's counter.
+
+        After a power cut it is the old content or the new, as with every change of the vault.
+        """
+        if not 0 < len(data) <= MAX_PINNED_BYTES:
+            raise StoreError(f"1 to {MAX_PINNED_BYTES} bytes can be pinned")
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            if data != self._ledger.head.pinned:
+                self._ledger.commit(pinned=data)
 
     def derive(self, label: str) -> SecretBytes:
         """A key that stays with the unit for life, for one purpose outside the vault."""
