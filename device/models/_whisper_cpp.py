@@ -138,6 +138,7 @@ class WhisperCpp:
         context = self._opened()
         assigned: dict[int, tuple[_Slot, npt.NDArray[np.float32]]] = {}
         failures: list[Exception] = []
+        turn = threading.Lock()  # the library asks for its decoders from several threads at once
 
         def steer(_ctx: int, _state: int, _tokens: int, spoken: int, address: int, _data: int) -> None:
             # An exception must not cross the C frames; it is raised again once they have returned.
@@ -146,9 +147,10 @@ class WhisperCpp:
                     # All decoders share the first step, so it says what they have in common.
                     _only(self._logits(address), self._no_timestamps)
                     return
-                if address not in assigned:
-                    assigned[address] = (slots[len(assigned)], self._logits(address))
-                slot, logits = assigned[address]
+                with turn:
+                    if address not in assigned:
+                        assigned[address] = (slots[len(assigned)], self._logits(address))
+                    slot, logits = assigned[address]
                 _note_and_force(slot, logits, spoken - 1, self._end, free_cap)
             except Exception as err:  # noqa: BLE001 - see above
                 failures.append(err)

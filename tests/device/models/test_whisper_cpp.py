@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def test_it_judges_as_the_usual_runtime_does(
             assert theirs.credible == usual.credible
             assert (other.llr(theirs) >= 2.0) == (words.llr(usual) >= 2.0)
             assert theirs.agreement == pytest.approx(usual.agreement, abs=0.1)
+
+
+def test_decoders_that_ask_at_the_same_time_each_say_their_own_sentence(ggml: Path) -> None:
+    whisper = WhisperCpp(ggml)
+    counting = ("one", "two", "three", "four", "five", "six", "seven")
+    sentences = [Sentence(whisper.tokens(f" {word}")) for word in counting]
+    sound = np.random.default_rng(1).normal(0, 0.05, RATE_HZ).astype(np.float32)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(12):
+            said = whisper.listen(sound, sentences).sentences
+            assert [one.tokens[:-1] for one in said] == [one.tokens for one in sentences]
+    finally:
+        sys.setswitchinterval(usual)
+    whisper.close()
 
 
 def test_it_spells_with_the_same_tokens(words: Transcriber, ggml: Path) -> None:
