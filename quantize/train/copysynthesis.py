@@ -40,11 +40,11 @@ def _warp(envelope, factor):
     return np.ascontiguousarray(np.stack([np.interp(source, bins, row) for row in envelope]))
 
 
-def mel_matrix(mels, fft_size, top_hz=8000.0):
+def mel_matrix(mels, fft_size, top_hz=8000.0, rate_hz=RATE_HZ):
     """Triangular mel filters, shape (mels, fft_size // 2 + 1)."""
     mel = np.linspace(0.0, 2595 * np.log10(1 + top_hz / 700), mels + 2)
     hz = 700 * (10 ** (mel / 2595) - 1)
-    freqs = np.linspace(0, RATE_HZ / 2, fft_size // 2 + 1)
+    freqs = np.linspace(0, rate_hz / 2, fft_size // 2 + 1)
     up = (freqs - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
     down = (hz[2:, None] - freqs) / (hz[2:] - hz[1:-1])[:, None]
     return np.maximum(0.0, np.minimum(up, down))

@@ -40,9 +40,10 @@ FAMILIES = {
     "festival": "diphone-and-hts",
     "timescale": "stretched",
     "pitchshift": "stretched",
+    "neuralcopy": "piper",
 }
-"""Names under which one system appears on several pages. Flite and Festival share voices and methods, and the
-two ways to stretch speech share tools."""
+"""Names under which one system appears on several pages. Flite and Festival share voices and methods, the two
+ways to stretch speech share tools, and neural copies are made with piper's decoder."""
 
 CODECS = {
     "mp3-32": (["-c:a", "libmp3lame", "-b:a", "32k"], "mp3"),
