@@ -45,6 +45,7 @@ UNIT_EVENTS = frozenset(
         "SHUTDOWN",
         "CLOCK_SET",
         "OUTBOX_OVERFLOW",
+        "ENROLMENT_BEGUN",
         "ENROLLED",
         "FORGOTTEN",
         "CONSENT_EXPIRED",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,23 +131,24 @@ class Checks:
         consent = consent_now(settings, request.consent_to) if request.consent_to else None
         template = Template(self.judge.speaker.version, vector, len(request.audio))
         self.results.begin_enrolment(asked)
+        note = partial(
+            note_person,
+            self.store,
+            self.settings,
+            self.state,
+            self.clock,
+            reason="on_request",
+            uid=request.uid,
+            count=len(request.audio),
+        )
         try:
+            note("ENROLMENT_BEGUN")  # a power cut enrols nobody of whom the log knows nothing
             record = self.store.vault.enrol(request.uid, template, consent)
         except ConsentError as err:
             return self._registered("refused", scores, code="CONSENT", detail=str(err))
         finally:
             template.wipe()
-        note_person(
-            self.store,
-            self.settings,
-            self.state,
-            self.clock,
-            "ENROLLED",
-            "on_request",
-            uid=request.uid,
-            record=record,
-            count=len(request.audio),
-        )
+        note("ENROLLED", record=record)
         return self._registered("registered", scores, record=str(record))
 
     def _registered(

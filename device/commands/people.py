@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from device.clock import system_clock
 from device.errors import DeviceError
 from device.judge import Judge
 from device.liveness.recollection import forget_habit
+from device.models.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.notes import note_person
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
@@ -53,12 +55,11 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
         raise click.UsageError(f"an enrolment takes at least {MIN_ENROLMENT} recordings of the person")
     settings = load()
     with (
-        open_judge(models_dir(), settings) as judge,
         open_store(state_dir(), settings.store) as store,
+        open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
     ):
         consent = None if consent_to is None else consent_now(settings.store, consent_to)
-        record, doubtful = enrol_recordings(judge, store, settings, uid, recordings, consent)
-        _note(store, settings, "ENROLLED", "operator", uid, record, len(recordings))
+        record, doubtful = enrol_noted(judge, store, settings, uid, recordings, consent)
         version = judge.speaker.version
     if as_json:
         click.echo(
@@ -72,7 +73,7 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
         click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
 
 
-def enrol_recordings(
+def enrol_noted(
     judge: Judge,
     store: Store,
     settings: Settings,
@@ -80,15 +81,38 @@ def enrol_recordings(
     recordings: Sequence[Path],
     consent: Consent | None = None,
 ) -> tuple[UUID, list[str]]:
+    """`enrol_recordings` by an operator: the log hears of it before the vault changes, and when it has."""
+    note = partial(_note, store, settings, reason="operator", uid=uid, count=len(recordings))
+    record, doubtful = enrol_recordings(
+        judge, store, settings, uid, recordings, consent, lambda: note("ENROLMENT_BEGUN")
+    )
+    note("ENROLLED", record=record)
+    return record, doubtful
+
+
+def enrol_recordings(
+    judge: Judge,
+    store: Store,
+    settings: Settings,
+    uid: str,
+    recordings: Sequence[Path],
+    consent: Consent | None = None,
+    begins: Callable[[], None] = lambda: None,
+) -> tuple[UUID, list[str]]:
     """Enrol `uid`; returns the record's id and the recordings that do not sound like a live human.
 
-    Those are enrolled all the same: whoever enrols stands beside the person. Self-service must refuse them.
+    These are enrolled all the same: whoever enrols stands beside the person. Self-service must refuse them.
+    `begins` is called when all have been heard and nothing has changed yet: what it writes is on the disk
+    before the voiceprint is, so that no power cut enrols somebody of whom the log knows nothing.
     """
     embeddings, doubtful = embeddings_of(judge, settings, recordings)
     vector = judge.speaker.template(embeddings)
     template = Template(judge.speaker.version, vector, len(recordings))
-    record = store.vault.enrol(uid, template, consent)
-    template.wipe()
+    try:
+        begins()
+        record = store.vault.enrol(uid, template, consent)
+    finally:
+        template.wipe()
     return record, doubtful
 
 
@@ -135,7 +159,9 @@ def forget(uid: str, as_json: bool) -> None:
     with open_store(state_dir(), settings.store) as store:
         receipt = store.vault.forget(uid)
         forget_habit(state_dir(), store.mac, uid)
-        _note(store, settings, "FORGOTTEN", "on_request", uid, receipt.record_id, receipt.counter)
+        _note(
+            store, settings, "FORGOTTEN", "on_request", uid, count=receipt.counter, record=receipt.record_id
+        )
     if as_json:
         click.echo(
             json.dumps(
@@ -151,6 +177,12 @@ def forget(uid: str, as_json: bool) -> None:
 
 
 def _note(
-    store: Store, settings: Settings, kind: str, reason: str, uid: str, record: UUID, count: int
+    store: Store,
+    settings: Settings,
+    kind: str,
+    reason: str,
+    uid: str,
+    count: int,
+    record: UUID | None = None,
 ) -> None:
     note_person(store, settings, state_dir(), system_clock, kind, reason, uid=uid, record=record, count=count)
