@@ -7,10 +7,11 @@ from html import escape
 
 from quantize.evaluate import plots
 from quantize.evaluate._markup import FEW_TRIALS, figure, label, percent, row, table
+from quantize.evaluate.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.detection import Detection
 from quantize.evaluate.intervals import Estimate
 from quantize.evaluate.phrase import COSTS as PHRASE_COSTS
-from quantize.evaluate.phrase import PhraseResult
+from quantize.evaluate.phrase import PhraseResult, Rate
 from quantize.evaluate.report import Comparison
 from quantize.evaluate.speaker import COSTS as SPEAKER_COSTS
 from quantize.evaluate.speaker import POOLED, SpeakerResult
@@ -252,7 +253,19 @@ def phrase_chapter(result: PhraseResult) -> str:
             f"At the deployed threshold of {result.threshold_llr:g}. Wrong phrases have a prior of "
             f"{1 - PHRASE_COSTS.target_prior:.2f}.",
         )
-        + _wrongly_accepted(result)
+        + _counted(
+            result.counts(),
+            "accepted",
+            "One word wrong: replaced by another of its class. Another phrase: texts of other recordings. No "
+            "phrase at all: noise, babble, music, tones and silence. Intervals by speaker; when nothing was "
+            "accepted, the rule of three.",
+        )
+        + _counted(
+            result.attempts,
+            "attempts",
+            "Pairs of recordings of one speaker, at a door that asks for one more phrase when the words are "
+            f"weak (margin {STEP_UP_MARGIN_LLR:g}); voice and liveness are taken as passed.",
+        )
         + '<div class="pair">'
         + figure(
             plots.det_plot(
@@ -276,17 +289,11 @@ def phrase_chapter(result: PhraseResult) -> str:
     )
 
 
-def _wrongly_accepted(result: PhraseResult) -> str:
+def _counted(counts: Mapping[str, Mapping[str, Rate]], what: str, note: str) -> str:
     rows = [
         f"<tr><td>{title}</td><td>{label(name)}</td><td>{rate.accepted:,} of {rate.trials:,}</td>"
         f"<td>{percent(rate.value, 4)} [{percent(rate.low, 4)}, {percent(rate.high, 4)}]</td></tr>"
-        for title, counted in result.counts().items()
+        for title, counted in counts.items()
         for name, rate in counted.items()
     ]
-    return table(
-        ("what was tried", "where", "accepted", "rate"),
-        rows,
-        "One word wrong: replaced by another of its class. Another phrase: texts of other recordings. No "
-        "phrase at all: noise, babble, music, tones and silence. Intervals by speaker; when nothing was "
-        "accepted, the rule of three.",
-    )
+    return table(("what was tried", "where", what, "rate"), rows, note) if rows else ""

@@ -192,6 +192,9 @@ def _tell(report: Report, out: Path) -> None:
         for title, counted in report.phrase.counts().items():
             for name, found in counted.items():
                 click.echo(f"phrase {name:<10} {title} accepted {found.accepted} of {found.trials:,}")
+        for title, counted in report.phrase.attempts.items():
+            for name, found in counted.items():
+                click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
     click.echo(f"Written: {out / 'report.html'} and {out / 'report.json'}")
 
 

@@ -55,6 +55,8 @@ class PhraseResult:
     """By view: every wrong phrase that was tried, and accepted."""
     clips: dict[str, Rate] = field(default_factory=dict)
     """By kind: clips in which nobody says the phrase, and accepted; with and without the audio gate."""
+    attempts: dict[str, dict[str, Rate]] = field(default_factory=dict)
+    """By what was counted, by view: what becomes of attempts of at most two phrases (`attempts.py`)."""
 
     def counts(self) -> dict[str, dict[str, Rate]]:
         """Every kind of trial that must fail, by its title."""
@@ -73,11 +75,7 @@ def evaluate_phrase(
     replicates: int = 300,
 ) -> PhraseResult:
     """Figures of the words check at its deployed threshold and over all thresholds."""
-    scored = [trial for trial in trials if trial.recording.path in scores]
-    chosen: dict[str, list[PhraseTrial]] = {"all": list(scored)}
-    for trial in scored:
-        for name in {trial.recording.folder, trial.recording.group} - {""}:
-            chosen.setdefault(name, []).append(trial)
+    chosen = views_of(trials, scores)
     views: dict[str, Detection] = {}
     for name, members in chosen.items():
         twin = next((seen for seen in views if chosen[seen] == members), None)
@@ -95,6 +93,18 @@ def evaluate_phrase(
         near_misses=_rates(chosen, scores, threshold_llr, lambda found: found.near_llrs),
         pairings=_rates(chosen, scores, threshold_llr, lambda found: (found.wrong_llr, *found.other_llrs)),
     )
+
+
+def views_of(
+    trials: Sequence[PhraseTrial], scores: Mapping[str, PhraseScores]
+) -> dict[str, list[PhraseTrial]]:
+    """The trials that have scores: all of them, and by folder and group."""
+    scored = [trial for trial in trials if trial.recording.path in scores]
+    chosen: dict[str, list[PhraseTrial]] = {"all": list(scored)}
+    for trial in scored:
+        for name in {trial.recording.folder, trial.recording.group} - {""}:
+            chosen.setdefault(name, []).append(trial)
+    return chosen
 
 
 def _rates(

@@ -95,6 +95,10 @@ class Report:
                 title: {name: [rate.accepted, rate.trials] for name, rate in counted.items()}
                 for title, counted in self.phrase.counts().items()
             }
+            summary["phrase_attempts"] = {
+                title: {name: [rate.accepted, rate.trials] for name, rate in counted.items()}
+                for title, counted in self.phrase.attempts.items()
+            }
             summary["phrase_eer"] = {n: view.figures["eer"].value for n, view in self.phrase.views.items()}
         return summary
 

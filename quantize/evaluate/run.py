@@ -11,10 +11,11 @@ import numpy as np
 from device.policy import Thresholds
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
+from quantize.evaluate.attempts import attempts
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.nonspeech import clips, judge_clips
-from quantize.evaluate.phrase import PhraseResult, evaluate_phrase
+from quantize.evaluate.phrase import PhraseResult, evaluate_phrase, views_of
 from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, TWIN_MODEL, Comparison, Provenance, Report
 from quantize.evaluate.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
 from quantize.evaluate.speaker import (
@@ -110,6 +111,7 @@ def evaluate_all(
         bar = bars.bar("phrases", len(trials))
         scores = phrase_scores(words, trials, reader, bar, threshold_llr)
         phrase = evaluate_phrase(words.version, trials, scores, threshold_llr, plan.replicates)
+        phrase = replace(phrase, attempts=attempts(views_of(trials, scores), scores, threshold_llr))
         if plan.clips:
             made = clips([*recordings, *plan.noises], root, plan.clips)
             tick = bars.bar("clips without the phrase", plan.clips)

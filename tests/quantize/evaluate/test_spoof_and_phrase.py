@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import device.rules
+from device.rules import load_rules
+from quantize.evaluate.attempts import OPENED, OPENED_AT_ONCE, STEP_UP_MARGIN_LLR, WRONG_OPENED, attempts
 from quantize.evaluate.manifest import Recording
-from quantize.evaluate.phrase import PhraseScores, evaluate_phrase
+from quantize.evaluate.phrase import PhraseScores, evaluate_phrase, views_of
 from quantize.evaluate.spoof import TandemScores, evaluate_spoof, evaluate_tandem
 from quantize.evaluate.trials import phrase_trials
 
@@ -91,3 +96,36 @@ def test_near_misses_and_further_pairings_are_counted_one_by_one() -> None:
     result = evaluate_phrase("words", trials, scores, 2.0, replicates=10)
     assert (result.near_misses["a"].accepted, result.near_misses["a"].trials) == (4, 8)
     assert (result.pairings["all"].accepted, result.pairings["all"].trials) == (1, 12)
+
+
+def two_each(*said: tuple[float, float]) -> tuple[list[Recording], dict[str, PhraseScores]]:
+    """Two recordings of each speaker: of each its LLR for the right phrase and for a near miss."""
+    spoken = [
+        recording(f"a/{i}.flac", "bonafide", speaker=f"s{i // 2}", text=f"WORD {i}") for i in range(len(said))
+    ]
+    scores = {
+        one.path: PhraseScores(right, -9.0, "", (near,))
+        for one, (right, near) in zip(spoken, said, strict=True)
+    }
+    return spoken, scores
+
+
+def test_a_weak_phrase_and_one_more_make_an_attempt_and_their_words_add_up() -> None:
+    # s0 opens with one order only when both count; s1's first speaks against him, so nothing is asked again
+    spoken, scores = two_each((1.25, -9.0), (0.75, 1.0), (-0.5, 0.5), (2.0, 1.5))
+    trials = phrase_trials(spoken)
+    found = attempts(views_of(trials, scores), scores, 2.0)
+    assert (found[OPENED_AT_ONCE]["a"].accepted, found[OPENED_AT_ONCE]["a"].trials) == (1, 4)
+    assert (found[OPENED]["a"].accepted, found[OPENED]["a"].trials) == (3, 4)
+    assert (found[WRONG_OPENED]["all"].accepted, found[WRONG_OPENED]["all"].trials) == (2, 4)
+
+
+def test_somebody_with_one_recording_makes_no_attempt_of_two() -> None:
+    spoken = [recording(f"a/{i}.flac", "bonafide", speaker=f"s{i}", text=f"WORD {i}") for i in range(3)]
+    scores = {one.path: PhraseScores(9.0, -9.0, "", (0.0,)) for one in spoken}
+    assert attempts(views_of(phrase_trials(spoken), scores), scores, 2.0) == {}
+
+
+def test_attempts_are_counted_with_the_margin_of_the_example_rules() -> None:
+    example = load_rules(Path(device.rules.__file__).with_name("example.toml"))
+    assert example.risks["standard"].thresholds.step_up_margin_llr == STEP_UP_MARGIN_LLR
