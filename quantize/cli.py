@@ -175,7 +175,7 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
     Example: ostiary models pick
     """
     from device.models import pick as remembered
-    from device.models.race import race
+    from device.models.race import WORDS_ROLE, race
 
     target = directory or models_dir()
     bundle = _opened(target, None)
@@ -197,7 +197,8 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
     if not found.runtimes:
         click.echo("no network has a TFLite twin: ostiary models build --only spoof-tflite")
     for role, timings in found.timings.items():
-        table = Table(title=f"{role}: {found.runtime(role)}")
+        choice = "as [judge] words says" if role == WORDS_ROLE else found.runtime(role)
+        table = Table(title=f"{role}: {choice}")
         for column in ("runtime", "threads", "median ms", "half of them between", "processor ms"):
             table.add_column(column, justify="left" if column == "runtime" else "right")
         for name, timing in timings.items():

@@ -125,10 +125,11 @@ def _words_ggml(
     sources: Sequence[str], read: Callable[[Kitchen], Upstream], weights: str
 ) -> Callable[[Path, Kitchen], Made]:
     def make(out: Path, kitchen: Kitchen) -> Made:
+        from quantize.words import parity_clips
         from quantize.words_ggml import build_ggml
 
         model, tokenizer = (kitchen.source(name) for name in sources)
-        return build_ggml(read(kitchen), model, tokenizer, out, weights, kitchen.tick)
+        return build_ggml(read(kitchen), model, tokenizer, out, weights, parity_clips(), kitchen.tick)
 
     return make
 
@@ -303,9 +304,9 @@ RECIPES: tuple[Recipe, ...] = (
         optional=True,
     ),
     _for_whisper_cpp("words-ggml", "words", "q8_0"),
-    _for_whisper_cpp("words-ggml-q5_1", "words", "q5_1"),
+    _for_whisper_cpp("words-ggml-q5-1", "words", "q5_1"),
     _for_whisper_cpp("words-ggml-base", "words-base", "q8_0"),
-    _for_whisper_cpp("words-ggml-base-q5_1", "words-base", "q5_1"),
+    _for_whisper_cpp("words-ggml-base-q5-1", "words-base", "q5_1"),
     Recipe(
         role="spoof",
         file="spoof.int8.onnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +12,29 @@ from device.models.sessions import OnnxSession
 from quantize.graphs import whisper_ggml
 from quantize.graphs.products import Exact
 from quantize.recipes import Made, Tick
-from quantize.words import Upstream, bounded, compare, likeness, parity_clips
+from quantize.speech import Clip
+from quantize.words import Upstream, bounded, compare, likeness
 
 
-def build_ggml(upstream: Upstream, model: Path, tokenizer: Path, out: Path, weights: str, tick: Tick) -> Made:
+def build_ggml(
+    upstream: Upstream,
+    model: Path,
+    tokenizer: Path,
+    out: Path,
+    weights: str,
+    clips: Sequence[Clip],
+    tick: Tick,
+) -> Made:
     """Write `model` to `out` in blocks of `weights`; raises ParityError, and keeps nothing, when it strays.
 
     whisper.cpp shows no keys and values, so the tensors compared are those that the float graph makes of the
-    file's own weights. The decisions are whisper.cpp's.
+    file's own weights. The decisions are whisper.cpp's, on `clips`.
     """
     tick(f"quantising Whisper to {weights}", 0.05)
     whisper_ggml.build(model, tokenizer, out, weights=weights)
     kept = replace(upstream, weights=whisper_ggml.rounded(upstream.weights, weights))
     exact, decoder = (graph.SerializeToString() for graph in upstream.graphs(Exact()))
     small = kept.graphs(Exact())[0].SerializeToString()
-    clips = parity_clips()
     metrics = likeness(OnnxSession(exact), OnnxSession(small), clips)
     ears = WhisperCpp(out)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from device.models.bundle import Bundle
 from device.models.manifest import Entry
 from device.models.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
 from device.models.sessions import Runtime, Session, SessionError, open_session
+from device.settings import WordsEngine
 
 FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
 """The networks that may run in either runtime, and how many frames their front ends give for a second."""
@@ -28,6 +30,10 @@ HOPELESS = 4.0
 THREADS = (1, 2)
 DOOR_THREADS = 1
 """At the door these networks run beside the transcriber: what counts is how much of one core they take."""
+WORDS_ROLE = "words"
+WORDS_THREADS = 2
+"""The words check is what a judgement waits for, and has both cores."""
+WORDS_PHRASE = "seven two nine amber cloud"
 MAX_STRAY = 0.1
 """Relative distance between two runtimes' outputs on noise, where they differ most; beyond, one is broken."""
 
@@ -57,7 +63,40 @@ def race(
         # Processor time: what else the machine does right now must not choose.
         at_door = {runtime: t.cpu_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
         runtimes[role] = min(at_door, key=lambda runtime: at_door[runtime])
+    words = race_words(bundle, rounds)
+    if words:
+        timings[WORDS_ROLE] = {f"{engine}/{WORDS_THREADS}": timing for engine, timing in words.items()}
     return Pick(machine(), identity(bundle), runtimes, timings)
+
+
+def race_words(bundle: Bundle, rounds: int = ROUNDS) -> dict[WordsEngine, Timing]:
+    """Every words model of the bundle on the same sounds, in turns; nothing with only the usual one.
+
+    Nothing is picked: these are not one network in two runtimes, and which of them judges is a setting.
+    """
+    # They load libraries that are not needed otherwise.
+    from device.models.transcriber import ENGINE_ROLES, Transcriber
+
+    there = {entry.role for entry in bundle.manifest.files}
+    engines = [engine for engine, role in ENGINE_ROLES.items() if role in there]
+    if len(engines) < 2:
+        return {}
+    with ExitStack() as parts:
+        opened = {engine: Transcriber.open(bundle, WORDS_THREADS, engine=engine) for engine in engines}
+        for one in opened.values():
+            parts.callback(one.close)
+        spent: dict[WordsEngine, list[float]] = {engine: [] for engine in engines}
+        worked: dict[WordsEngine, list[float]] = {engine: [] for engine in engines}
+        rng = np.random.default_rng(4)
+        for number, seconds in enumerate(rng.uniform(*SECONDS, rounds + 1)):
+            wave = rng.normal(0.0, 0.05, round(seconds * 16_000)).astype(np.float32)
+            first = number % len(engines)
+            for engine in engines[first:] + engines[:first]:
+                started, worked_s = time.perf_counter(), time.process_time()
+                opened[engine].clues(wave, WORDS_PHRASE)
+                spent[engine].append((time.perf_counter() - started) * 1e3)
+                worked[engine].append((time.process_time() - worked_s) * 1e3)
+        return {engine: _timing(spent[engine][1:], worked[engine][1:]) for engine in engines}
 
 
 def _lanes(bundle: Bundle, role: str, notify: Notify) -> dict[Lane, Session]:

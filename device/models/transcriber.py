@@ -31,11 +31,12 @@ ROLE, ENCODER_ROLE = "words", "words-encoder"
 BASE_ROLE, BASE_ENCODER_ROLE = "words-base", "words-base-encoder"
 GGML_ROLES = {
     WordsEngine.WHISPER_CPP: "words-ggml",
-    WordsEngine.WHISPER_CPP_Q5_1: "words-ggml-q5_1",
+    WordsEngine.WHISPER_CPP_Q5_1: "words-ggml-q5-1",
     WordsEngine.WHISPER_CPP_BASE: "words-ggml-base",
-    WordsEngine.WHISPER_CPP_BASE_Q5_1: "words-ggml-base-q5_1",
+    WordsEngine.WHISPER_CPP_BASE_Q5_1: "words-ggml-base-q5-1",
 }
 """What whisper.cpp opens, by the name under which a unit chooses it."""
+ENGINE_ROLES = {WordsEngine.ONNX: ROLE, WordsEngine.WHISPER_BASE: BASE_ROLE, **GGML_ROLES}
 RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
@@ -143,10 +144,7 @@ class Transcriber:
         were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
         (docs/adr/0002-phrase-evidence.md).
         """
-        role, encoder = ROLE, ENCODER_ROLE
-        if engine is WordsEngine.WHISPER_BASE:
-            role, encoder = BASE_ROLE, BASE_ENCODER_ROLE
-        role = GGML_ROLES.get(engine, role)
+        role = ENGINE_ROLES[engine]
         calibration = bundle.calibration(role)
         ears: Ears
         if engine in GGML_ROLES:
@@ -154,6 +152,7 @@ class Transcriber:
 
             ears = WhisperCpp(bundle.path(role), threads=threads)
         else:
+            encoder = BASE_ENCODER_ROLE if engine is WordsEngine.WHISPER_BASE else ENCODER_ROLE
             ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
         return cls(ears, version=bundle.version(role), calibration=calibration)
 

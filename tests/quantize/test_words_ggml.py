@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from device.models.transcriber import GGML_ROLES
+from device.models.transcriber import ENGINE_ROLES, GGML_ROLES
+from quantize.build import CALIBRATION_FILE
 from quantize.errors import ParityError
 from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
+from quantize.parity import FLIPS
 from quantize.recipes import RECIPES
-from quantize.words import Upstream
+from quantize.words import Upstream, parity_clips
 from quantize.words_ggml import build_ggml
 from tests.quantize.test_whisper_ggml import (
     dequantise_q5,
@@ -52,11 +55,21 @@ def test_what_is_compared_with_float_is_what_the_file_holds(tmp_path: Path, form
 def test_a_file_that_judges_otherwise_is_not_kept(tmp_path: Path) -> None:
     model, tokenizer = fetch("whisper-tiny-en"), fetch("whisper-tiny-en-tokenizer")
     upstream = Upstream.read(model, tokenizer)
-    # What counts as float hears nothing of what the file hears: its first layer's bias is another.
+    # What counts as float is far less sure of every word than what the file holds.
     weights = dict(upstream.weights)
-    name = "encoder/layer_0/ffn/linear_1/bias"
-    weights[name] = -40 * weights[name]
+    weights["decoder/layer_norm/gamma"] = 0.5 * weights["decoder/layer_norm/gamma"]
     strange = Upstream(weights, upstream.ordinary, upstream.prompt)
+    clips, out = parity_clips()[:2], tmp_path / "out.bin"
     with pytest.raises(ParityError, match="not kept"):
-        build_ggml(strange, model, tokenizer, tmp_path / "out.bin", "q5_1", lambda text, done: None)
+        build_ggml(strange, model, tokenizer, out, "q5_1", clips, lambda text, done: None)
     assert list(tmp_path.iterdir()) == []
+    kept = build_ggml(upstream, model, tokenizer, out, "q8_0", clips, lambda text, done: None)
+    assert kept.metrics[FLIPS] == 0
+    assert out.is_file()
+
+
+def test_every_form_that_a_unit_may_choose_is_calibrated_with_an_origin() -> None:
+    stated = tomllib.loads(CALIBRATION_FILE.read_text("utf-8"))
+    for role in ENGINE_ROLES.values():
+        assert stated[role]["scale"] > 0
+        assert stated[role]["origin"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ import pytest
 
 from device.models import pick, sessions, shelf
 from device.models.bundle import Bundle
+from device.models.calibration import Calibration
 from device.models.manifest import BundleError, Manifest
 from device.models.pick import Pick, Timing
 from device.models.race import race
 from device.models.sessions import Array, OnnxSession, Runtime, SessionError, TfliteSession
+from quantize.fetch import fetch
+from quantize.graphs import whisper_ggml
 from quantize.graphs.builder import GraphBuilder
 from quantize.recipes import ports
 from quantize.tflite.lower import lower
@@ -63,6 +67,30 @@ def picked(on: Bundle, **changes: object) -> Pick:
 
 def noise(frames: int) -> dict[str, Array]:
     return {"features": RNG.standard_normal((1, 20, frames)).astype(np.float32)}
+
+
+@pytest.mark.slow
+def test_every_words_model_that_was_built_is_timed_and_none_is_picked(models: Path, tmp_path: Path) -> None:
+    given = Bundle.open(models)
+    here = tmp_path / "models"
+    here.mkdir()
+    entries = [given.manifest.entry(role) for role in ("words", "words-encoder")]
+    for one in entries:
+        shutil.copyfile(given.path(one.role), here / one.name)
+    alone = Manifest(1, "0.1.0", tuple(entries))
+    (here / "manifest.json").write_bytes(alone.to_bytes())
+    assert race(Bundle.open(here), rounds=1).timings == {}
+    made = here / "words-ggml.bin"
+    whisper_ggml.build(fetch("whisper-tiny-en"), fetch("whisper-tiny-en-tokenizer"), made, weights="q5_1")
+    other = replace(
+        entry("words-ggml-q5-1", made.read_bytes()), name=made.name, calibration=Calibration(1.0, 0.0)
+    )
+    (here / "manifest.json").write_bytes(Manifest(1, "0.1.0", (*entries, other)).to_bytes())
+    found = race(Bundle.open(here), rounds=2)
+    assert set(found.timings["words"]) == {"onnxruntime/2", "whisper.cpp-q5_1/2"}
+    assert all(timing.cpu_ms > 0 for timing in found.timings["words"].values())
+    assert not found.runtimes
+    assert Pick.from_bytes(found.to_bytes()) == found
 
 
 def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
