@@ -51,14 +51,20 @@ def in_half(row: dict[str, str], half: str) -> bool:
     return int(hashlib.sha256(row["speaker"].encode()).hexdigest(), 16) % 2 == parity
 
 
+def spoken(options: argparse.Namespace) -> list[dict[str, str]]:
+    """Recordings with a text of one half, in an order that says nothing; so many as were asked for."""
+    found = [r for r in rows(options.data) if folder(r) in CORPORA and r["text"].strip()]
+    found = [row for row in found if in_half(row, options.half)]
+    return sorted(found, key=lambda r: hashlib.sha256(r["path"].encode()).digest())[: options.limit]
+
+
 def split(options: argparse.Namespace) -> None:
     """Recordings with texts of one half, and what clips without a phrase are made of."""
+    chosen = {row["path"] for row in spoken(options)}
     kept = [
         row
         for row in rows(options.data)
-        if row["label"] == "noise"
-        or folder(row) == "libri"
-        or (folder(row) in CORPORA and row["text"].strip() and in_half(row, options.half))
+        if row["label"] == "noise" or folder(row) == "libri" or row["path"] in chosen
     ]
     with options.out.open("w", encoding="utf-8", newline="") as out:
         table = csv.DictWriter(out, kept[0].keys(), delimiter="\t", lineterminator="\n")
@@ -96,12 +102,10 @@ def near_miss(words: list[str], dice: random.Random) -> str:
 def collect(options: argparse.Namespace) -> None:
     bundle = shelf.active(models_dir())
     transcriber = Transcriber.open(bundle, threads=options.threads, engine=options.words)
-    spoken = [r for r in rows(options.data) if folder(r) in CORPORA and r["text"].strip()]
-    spoken = [row for row in spoken if in_half(row, options.half)]
-    texts = {name: sorted({r["text"] for r in spoken if folder(r) == name}) for name in CORPORA}
+    chosen = spoken(options)
+    texts = {name: sorted({r["text"] for r in chosen if folder(r) == name}) for name in CORPORA}
     with options.out.open("w", encoding="utf-8") as out:
-        drawn = sorted(spoken, key=lambda r: hashlib.sha256(r["path"].encode()).digest())
-        for row in drawn[: options.limit]:
+        for row in chosen:
             wave, rate_hz = soundfile.read(options.data / row["path"], dtype="float32")
             if rate_hz != RATE_HZ or wave.ndim != 1:
                 raise SystemExit(f"{row['path']} is not 16 kHz mono")
