@@ -20,7 +20,8 @@ STEP_UP_MARGIN_LLR = 2.0
 OPENED_AT_ONCE = "right phrase, opened at once"
 OPENED = "right phrases, opened after at most two"
 ASKED_AGAIN = "right phrase, asked for one more"
-WRONG_OPENED = "one word wrong in each, opened after at most two"
+NEAR_OPENED = "one word wrong in each, opened after at most two"
+WRONG_OPENED = "another phrase in each, opened after at most two"
 
 
 def attempts(
@@ -44,10 +45,12 @@ def attempts(
                 counted.setdefault(OPENED_AT_ONCE, {}).setdefault(speaker, []).append(at_once)
                 counted.setdefault(ASKED_AGAIN, {}).setdefault(speaker, []).append(asked)
                 counted.setdefault(OPENED, {}).setdefault(speaker, []).extend(opened)
+                wrong = _attempts(one.wrong_llr, [other.wrong_llr for other in others], limits)[1]
+                counted.setdefault(WRONG_OPENED, {}).setdefault(speaker, []).extend(wrong)
                 later = [llr for other in others for llr in other.near_llrs]
                 for llr in one.near_llrs:
                     opened = _attempts(llr, later, limits)[1]
-                    counted.setdefault(WRONG_OPENED, {}).setdefault(speaker, []).extend(opened)
+                    counted.setdefault(NEAR_OPENED, {}).setdefault(speaker, []).extend(opened)
         for title, by_speaker in counted.items():
             found.setdefault(title, {})[view] = rate(list(by_speaker), list(by_speaker.values()))
     return found

@@ -7,7 +7,7 @@ import pytest
 
 import device.rules
 from device.rules import load_rules
-from quantize.evaluate.attempts import OPENED, OPENED_AT_ONCE, STEP_UP_MARGIN_LLR, WRONG_OPENED, attempts
+from quantize.evaluate.attempts import NEAR_OPENED, OPENED, OPENED_AT_ONCE, STEP_UP_MARGIN_LLR, attempts
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.phrase import PhraseScores, evaluate_phrase, views_of
 from quantize.evaluate.spoof import TandemScores, evaluate_spoof, evaluate_tandem
@@ -117,7 +117,7 @@ def test_a_weak_phrase_and_one_more_make_an_attempt_and_their_words_add_up() -> 
     found = attempts(views_of(trials, scores), scores, 2.0)
     assert (found[OPENED_AT_ONCE]["a"].accepted, found[OPENED_AT_ONCE]["a"].trials) == (1, 4)
     assert (found[OPENED]["a"].accepted, found[OPENED]["a"].trials) == (3, 4)
-    assert (found[WRONG_OPENED]["all"].accepted, found[WRONG_OPENED]["all"].trials) == (2, 4)
+    assert (found[NEAR_OPENED]["all"].accepted, found[NEAR_OPENED]["all"].trials) == (2, 4)
 
 
 def test_somebody_with_one_recording_makes_no_attempt_of_two() -> None:
