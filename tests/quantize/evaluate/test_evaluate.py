@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from device.models.manifest import BundleError
 from device.settings import models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate.cli import evaluate
 from tests.conftest import SyntheticVoice
+from tests.device.models.bundles import make_bundle
 from tests.speech import Reading
 
 COLUMNS = ("path", "label", "speaker", "system", "text")
@@ -87,3 +89,14 @@ def test_a_manifest_without_trials_is_refused(tmp_path: Path, reader: list[Readi
     with pytest.raises(QuantizeError, match="no trial of that kind"):
         CliRunner().invoke(evaluate, where, catch_exceptions=False)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_words_model_that_was_not_built_is_refused_with_the_command_that_builds_it(
+    corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    models = make_bundle(tmp_path_factory.mktemp("bundle") / "models")
+    given = ["--manifest", str(corpus / "manifest.tsv"), "--root", str(corpus), "--out", str(corpus / "out")]
+    chosen = ["--only", "phrase", "--words-model", "whisper.cpp-base-q5_1", "--models", str(models)]
+    with pytest.raises(BundleError, match="models build --only words-ggml-base-q5-1`"):
+        CliRunner().invoke(evaluate, [*given, *chosen], catch_exceptions=False)
+    assert not (corpus / "out").exists()
