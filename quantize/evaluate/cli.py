@@ -61,8 +61,8 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 )
 @click.option(
     "--words-model",
-    type=click.Choice([*WordsEngine]),
-    default=WordsEngine.ONNX,
+    type=click.Choice([engine.value for engine in WordsEngine]),
+    default=WordsEngine.ONNX.value,
     show_default=True,
     help="Which words model to measure, by its name under [judge] words.",
 )
