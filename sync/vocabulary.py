@@ -47,6 +47,7 @@ UNIT_EVENTS = frozenset(
         "OUTBOX_OVERFLOW",
         "ENROLMENT_BEGUN",
         "ENROLLED",
+        "ERASURE_BEGUN",
         "FORGOTTEN",
         "CONSENT_EXPIRED",
         "POLICY_APPLIED",

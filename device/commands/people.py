@@ -22,7 +22,7 @@ from device.liveness.recollection import forget_habit
 from device.models.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.notes import note_person
-from device.secure_store import Consent, Store, StoreSettings, Template, open_store
+from device.secure_store import Consent, DeletionReceipt, Store, StoreSettings, Template, open_store
 from device.settings import Settings, load, models_dir, state_dir
 
 
@@ -157,11 +157,7 @@ def forget(uid: str, as_json: bool) -> None:
     """
     settings = load()
     with open_store(state_dir(), settings.store) as store:
-        receipt = store.vault.forget(uid)
-        forget_habit(state_dir(), store.mac, uid)
-        _note(
-            store, settings, "FORGOTTEN", "on_request", uid, count=receipt.counter, record=receipt.record_id
-        )
+        receipt = forget_noted(store, settings, uid)
     if as_json:
         click.echo(
             json.dumps(
@@ -174,6 +170,19 @@ def forget(uid: str, as_json: bool) -> None:
         )
     else:
         click.echo(f"Forgotten: record {receipt.record_id} at {receipt.forgotten_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def forget_noted(store: Store, settings: Settings, uid: str) -> DeletionReceipt:
+    """Erase a person, and say so in the log before and after.
+
+    Killed anywhere, it can be asked for again, or everything is gone and only the second event is missing.
+    """
+    note = partial(_note, store, settings, reason="on_request", uid=uid)
+    note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
+    forget_habit(state_dir(), store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
+    receipt = store.vault.forget(uid)
+    note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
+    return receipt
 
 
 def _note(

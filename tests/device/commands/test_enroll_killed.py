@@ -21,8 +21,12 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.commands.people import enrol_noted
+from device.commands.people import enrol_noted, forget_noted
 from device.judge import Judge, SpoofCheck, WordsCheck
+from device.liveness.memory import FILE_NAME
+from device.liveness.memory_file import MemoryFile
+from device.liveness.recollection import Habits
+from device.liveness.timing import Timing
 from device.notes import AUDIT_FILE
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
 from device.secure_store.swtpm import SwTpm
@@ -93,6 +97,10 @@ class Unit:
         with self.open() as store:
             enrol_noted(self.judge, store, Settings(store=self.settings), "anna", self.recordings)
 
+    def forget(self) -> None:
+        with self.open() as store:
+            forget_noted(store, Settings(store=self.settings), "anna")
+
     def anna(self, store: Store) -> Template | None:
         try:
             return store.vault.template("anna")
@@ -153,6 +161,20 @@ def _marks(recording: Path) -> list[bytes]:
     return [cut.astype("<i2").tobytes(), wave.tobytes(), wave.astype(np.float64).tobytes()]
 
 
+def remember_habit(unit: Unit, store: Store) -> None:
+    """As a door does that let anna in."""
+    habits = Habits(unit.folder / FILE_NAME, store.mac, store.vault.record_id)
+    habits.learn("anna", Timing(1.0, 3.0))
+    habits.close()
+
+
+def habit_is_kept(unit: Unit, store: Store) -> bool:
+    file = MemoryFile(unit.folder / FILE_NAME, store.mac)
+    kept = bool(file.habits())
+    file.close()
+    return kept
+
+
 @pytest.fixture
 def recordings(reader: list[Reading]) -> list[Path]:
     return [reader[n].path for n in (0, 2, 3)]
@@ -180,6 +202,41 @@ def test_an_enrolment_killed_at_any_write_is_whole_or_not_at_all(
         unit = Unit(tmp_path / "unit", LAPTOP, recordings, monkeypatch)
         passed = lives_until(die_at, unit.enrol)
         unit.check(before)
+        shutil.rmtree(unit.folder)
+        return passed
+
+    points = one(None) or 0
+    assert points > 20, "the marks no longer see the writes"
+    for die_at in range(1 + random.randrange(EVERY), points + 1, EVERY):
+        assert one(die_at) is None, f"point {die_at} of {points} was not reached"
+
+
+def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_killed(
+    tmp_path: Path, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Unit(tmp_path / "before", LAPTOP, recordings, monkeypatch).prepare(**OTHERS, anna=BEFORE)
+
+    def one(die_at: int | None) -> int | None:
+        shutil.copytree(tmp_path / "before", tmp_path / "unit")
+        unit = Unit(tmp_path / "unit", LAPTOP, recordings, monkeypatch)
+        with unit.open() as store:
+            remember_habit(unit, store)
+            assert habit_is_kept(unit, store)
+        passed = lives_until(die_at, unit.forget)
+        with unit.open() as store:
+            assert not store.vault.status().damaged
+            assert set(store.vault.uids()) - {"anna"} == set(OTHERS)
+            if (found := unit.anna(store)) is None:
+                assert "ERASURE_BEGUN" in unit.logged(store), "somebody was erased and nobody knows"
+                assert not habit_is_kept(unit, store)
+            else:
+                assert same_voice(found, BEFORE)
+        if found is not None:
+            unit.forget()
+            with unit.open() as store:
+                assert unit.anna(store) is None
+                assert not habit_is_kept(unit, store)
+                assert unit.logged(store)[-2:] == ["ERASURE_BEGUN", "FORGOTTEN"]
         shutil.rmtree(unit.folder)
         return passed
 
