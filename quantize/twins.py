@@ -59,7 +59,7 @@ def spoof_llrs(session: Session, waves: list[Wave], card: SpoofCard) -> Array:
     heads = (card.synthetic, card.loudspeaker)
     found = []
     for wave in waves:
-        logits = session.run({SPOOF_INPUT: spoof_features(wave)[None, None]})[0][0]
+        logits = session.run({SPOOF_INPUT: spoof_features(wave)[None]})[0][0]
         found.append([head.llr(-float(logit)) for head, logit in zip(heads, logits, strict=True)])
     return np.asarray(found)
 

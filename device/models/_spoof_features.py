@@ -1,4 +1,9 @@
-"""The spoof detector's front end. Training imports this very code, so both sides see the same numbers."""
+"""The spoof detector's front end. Training imports this very code, so both sides see the same numbers.
+
+Three pictures of the short-time spectrum and one of the whole utterance's: where the energy is, where in the
+window it falls (group delay), what frequency each bin really holds (reassignment; Auger and Flandrin 1995),
+and the fine lines of the long-term average. Vocoders get the last three wrong more often than the first.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +11,94 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 16_000
-FFT_SIZE = WINDOW_SAMPLES = 512
+WINDOW_SAMPLES = 512
 HOP_SAMPLES = 256
 FIRST_BIN = 3
 BINS = 224
 """94 Hz to 7.06 kHz: the top of the band says what a file's sample rate used to be, not who spoke."""
+PICTURES = 4
 FLOOR = 10.0**-4.5
 """Each bin's dynamic range below its own mean power: digital silence must not give a synthesiser away."""
 TRIM_DB = 38.0
 TRIM_PAD_FRAMES = 3
 MIN_FRAMES = 62
 """One second. Shorter speech is repeated up to here, so that pooling has something to average."""
-SCALE = 0.25
+LEVEL_SCALE, LINE_SCALE = 0.25, 0.5
+LINE_SMOOTHING_BINS = 17
+LIMIT = 127 / 32
 
 Floats = npt.NDArray[np.float32]
 
-_WINDOW = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
+_PHASE = 2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES
+_WINDOW = (0.5 - 0.5 * np.cos(_PHASE)).astype(np.float32)
+_TIMED = (_WINDOW * (np.arange(WINDOW_SAMPLES) - WINDOW_SAMPLES / 2) / (WINDOW_SAMPLES / 8)).astype(
+    np.float32
+)
+"""Gives group delay in eighths of a window."""
+_SLOPE = (0.5 * np.sin(_PHASE)).astype(np.float32)
+"""Gives the frequency's deviation in bins."""
 
 
-def frame_power(wave: Floats) -> Floats:
-    """Power spectrum of `wave` (n,) at 16 kHz, n >= 512: shape (frames, BINS)."""
-    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW_SAMPLES)[::HOP_SAMPLES]
-    spectrum = np.fft.rfft(frames * _WINDOW, FFT_SIZE, axis=1)[:, FIRST_BIN : FIRST_BIN + BINS]
-    power: Floats = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    return power
+def _spectrum(frames: Floats, window: Floats) -> npt.NDArray[np.complex64]:
+    bins = np.fft.rfft(frames * window, axis=1)[:, FIRST_BIN : FIRST_BIN + BINS]
+    return bins.astype(np.complex64)
 
 
-def trim_frames(power: Floats) -> Floats:
-    """Drop leading and trailing frames far below the loudest: their length tells of studios, not of life."""
+def speech_span(power: Floats) -> slice:
+    """Frames between the first and the last that are not far below the loudest, of `power` (frames, BINS).
+
+    The length of leading and trailing silence tells of studios, not of life.
+    """
     level = power.sum(axis=1)
     loud = np.flatnonzero(level > level.max() * 10.0 ** (-TRIM_DB / 10.0))
     if len(loud) == 0:
-        return power
-    return power[max(0, int(loud[0]) - TRIM_PAD_FRAMES) : int(loud[-1]) + 1 + TRIM_PAD_FRAMES]
+        return slice(0, len(power))
+    return slice(max(0, int(loud[0]) - TRIM_PAD_FRAMES), int(loud[-1]) + 1 + TRIM_PAD_FRAMES)
 
 
-def normalise(power: Floats) -> Floats:
-    """Log power of `power` (frames, BINS) with each bin's own mean removed: gain and fixed filters vanish.
+def pictures(wave: Floats) -> tuple[Floats, Floats]:
+    """Three pictures (frames, 3, BINS) and the lines (BINS,) of speech (n,) at 16 kHz, n >= 512.
 
-    Returns shape (BINS, frames), float32.
+    Level with each bin's own mean removed, so that gain and fixed filters vanish; group delay; frequency
+    deviation. All are bounded by `LIMIT`. At least MIN_FRAMES frames.
     """
-    mean_power = power.mean(axis=0, keepdims=True) + 1e-20
-    log_power = np.log(power / mean_power + FLOOR)
-    log_power -= log_power.mean(axis=0, keepdims=True)
-    features: Floats = np.ascontiguousarray(log_power.T * SCALE, dtype=np.float32)
-    return features
+    centred = wave - wave.mean(dtype=np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(centred, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    spectrum = _spectrum(frames, _WINDOW)
+    span = speech_span((spectrum.real**2 + spectrum.imag**2).astype(np.float32))
+    spectrum, frames = spectrum[span], frames[span]
+    timed, slope = _spectrum(frames, _TIMED), _spectrum(frames, _SLOPE)
+    if len(spectrum) < MIN_FRAMES:
+        again = np.arange(MIN_FRAMES) % len(spectrum)
+        spectrum, timed, slope = spectrum[again], timed[again], slope[again]
+    power = spectrum.real**2 + spectrum.imag**2
+    mean_power = power.mean(axis=0) + 1e-20
+    relative = np.log(power / mean_power + FLOOR)
+    level = (relative - relative.mean(axis=0)) * LEVEL_SCALE
+    floored = power + mean_power * FLOOR + 1e-20
+    delay = (timed.real * spectrum.real + timed.imag * spectrum.imag) / floored
+    deviation = (slope.real * spectrum.imag - slope.imag * spectrum.real) / floored
+    found = np.stack([level, delay, deviation], axis=1).clip(-LIMIT, LIMIT).astype(np.float32)
+    return found, _lines(np.log(power + mean_power * FLOOR).mean(axis=0))
+
+
+def _lines(average: Floats) -> Floats:
+    """What stands out of the smoothed long-term spectrum (BINS,): hum, combs of rooms, upsamplers."""
+    pad = LINE_SMOOTHING_BINS // 2
+    smooth = np.convolve(
+        np.pad(average, pad, mode="edge"), np.full(LINE_SMOOTHING_BINS, 1 / LINE_SMOOTHING_BINS), "valid"
+    )
+    lines: Floats = ((average - smooth) * LINE_SCALE).clip(-2.0, 2.0).astype(np.float32)
+    return lines
+
+
+def together(found: Floats, lines: Floats) -> Floats:
+    """What the network takes, (PICTURES, BINS, frames): level, level with lines, delay, deviation."""
+    level = found[:, :1]
+    whole = np.concatenate([level, level + lines, found[:, 1:]], axis=1)
+    return np.ascontiguousarray(whole.transpose(1, 2, 0), np.float32)
 
 
 def spoof_features(wave: Floats) -> Floats:
-    """Features of speech (n,) at 16 kHz, n >= 512: shape (BINS, frames), frames >= MIN_FRAMES, float32."""
-    centred = wave - wave.mean(dtype=np.float32)
-    power = trim_frames(frame_power(centred))
-    if len(power) < MIN_FRAMES:
-        power = np.tile(power, (-(-MIN_FRAMES // len(power)), 1))[:MIN_FRAMES]
-    return normalise(power)
+    """Features of speech (n,) at 16 kHz, n >= 512: shape (PICTURES, BINS, frames), 16 ms a frame, float32."""
+    return together(*pictures(wave))

@@ -140,7 +140,7 @@ class SpoofDetector:
 
     def _segment(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
         features = spoof_features(wave)
-        (logits,) = self._session.run({INPUT: features[None, None]})
+        (logits,) = self._session.run({INPUT: features[None]})
         if logits.shape != (1, 2) or not np.isfinite(logits).all():
             raise SpoofError("the spoof detector answered with something that is not a score")
         synthetic = self._card.synthetic.llr(-float(logits[0, 0]))

@@ -3,10 +3,11 @@
 python -m quantize.train.attacks --data SPEECH --out ATTACKS
 python -m quantize.train bank --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train folds --data SPEECH --attacks ATTACKS --work WORK
+python -m quantize.train leaveout --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train final --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
-python -m quantize.train report --work WORK [--baseline SCORES.tsv]
+python -m quantize.train report --work WORK [--baseline SCORES.tsv] [--plots DIR]
 
 and, for a new attack in the field, from its samples to a signed bundle:
 
@@ -24,8 +25,9 @@ from quantize.errors import QuantizeError
 
 WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {
-    "bank": "render every file several times and pool its patches (the long step; it can be interrupted)",
+    "bank": "render every file several times, for both networks (the long step; it can be interrupted)",
     "folds": "train on part, judge on pages, systems and corpora never heard",
+    "leaveout": "the same with every page, and every system, left out in turn (first network only)",
     "final": "train on everything but the calibration part, calibrate, quantise, export",
     "probe": "how far length, level, silence and bandwidth alone would get",
     "baselines": "how far pooled LFCC, and a pooled Whisper encoder, get on the same splits",
@@ -47,10 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--work", type=Path, required=True, help="caches, weights and scores")
         if name in ("bank", "update"):
             one.add_argument("--passes", type=int, default=5, help="renderings of each file to train on")
-        if name in ("folds", "final"):
+        if name in ("folds", "leaveout", "final"):
             one.add_argument("--seed", type=int, default=1)
         if name == "final":
-            one.add_argument("--keep", action="store_true", help="calibrate and export WORK/final.pt again")
+            one.add_argument(
+                "--keep", action="store_true", help="calibrate and export the weights in OUT again"
+            )
             one.add_argument("--requantise", action="store_true", help="only make the eight bits anew")
             one.add_argument("--out", type=Path, default=WEIGHTS)
         if name == "baselines":
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--baseline", type=Path, help="another detector's scores: path and score, tabs between"
     )
+    report.add_argument("--plots", type=Path, help="folder to draw trade-offs and systems into")
     return parser
 
 
@@ -73,7 +78,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.command == "report":
         from quantize.train.report import report
 
-        report(args.work, args.baseline)
+        report(args.work, args.baseline, args.plots)
     elif args.command == "bank":
         from quantize.train.bank import fill
 
@@ -92,14 +97,17 @@ def _run(args: argparse.Namespace) -> None:
 
         update(args)
     else:
-        from quantize.train import corpus, folds, release
+        from quantize.train import corpus, folds, leaveout, release
         from quantize.train.fit import FitSettings
 
         settings = FitSettings(seed=args.seed)
         if args.command == "final":
             release.release(args, settings)
+        elif args.command == "leaveout":
+            leaveout.run(args.data, args.attacks, args.work, settings)
         else:
-            folds.run(corpus.load(args.data, args.attacks, args.work), args.work, settings)
+            items = corpus.load(args.data, args.attacks, args.work)
+            folds.run(items, args.data, args.work, settings)
 
 
 def main() -> int:

@@ -1,7 +1,13 @@
-"""The bank: pooled patches of many renderings of every file, worked out once for all folds and heads."""
+"""The bank: many renderings of every file as both networks hear them, worked out once for all folds.
+
+Every rendering depends on its pass and its file alone, so new files (a new attack, `update`) are rendered and
+added while the others stay as they are.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,30 +15,103 @@ import torch
 from rich.progress import track
 
 from device.models._spoof_features import spoof_features
-from quantize.train import corpus, splits
+from quantize.errors import QuantizeError
+from quantize.train import corpus, pictures, splits
 from quantize.train.augment import Augmenter, noises
 from quantize.train.network import POOLED, Patches, learn_patches
 from quantize.train.replay import rooms
-from quantize.train.scoring import ALL_CONDITIONS, render
+from quantize.train.scoring import render
 
 RATE_HZ = 16_000
 CROPS_S = (1.2, 1.6, 2.4, 4.0)
 PATCH_PAGES = ("an4", "asterisk")
 """Heard by the patch layer: people whom no fold holds out."""
+JUDGED = ("plain", "replayed")
+"""Conditions pooled for `leaveout`; the folds are judged in more of them, by both networks, afresh."""
 
 
-def patch_layer(items, augment, path: Path) -> Patches:
-    """The patch layer, learned at the first call and kept in `path`."""
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Pooled patches of every file: `vectors` (passes, files, POOLED), and which renderings were replayed."""
+
+    place: dict[str, int]
+    vectors: np.ndarray
+    replayed: np.ndarray
+
+    @classmethod
+    def load(cls, work: Path) -> Bank:
+        """The training renderings in WORK; raises QuantizeError when there are none."""
+        numbers = sorted({int(p.name[6:].split(".")[0]) for p in work.glob("train-*.npz")})
+        if not numbers:
+            raise QuantizeError("the bank is empty; run `python -m quantize.train bank` first")
+        passes = [_stored(work, f"train-{number}") for number in numbers]
+        paths = [path for path in passes[0] if all(path in one for one in passes)]
+        vectors = np.stack([[one[path][0] for path in paths] for one in passes])
+        replayed = np.array([[one[path][1] for path in paths] for one in passes])
+        return cls({path: n for n, path in enumerate(paths)}, vectors, replayed)
+
+
+def judged_vectors(work: Path, condition: str, items) -> np.ndarray:
+    """Pooled patches of `items` in one condition of `JUDGED`, shape (n, POOLED)."""
+    held = _stored(work, f"judge-{condition}")
+    return np.array([held[i.path][0] for i in items], np.float32)
+
+
+def _files(work: Path, stem: str) -> list[Path]:
+    return [*work.glob(f"{stem}.npz"), *sorted(work.glob(f"{stem}.[0-9]*.npz"))]
+
+
+def _stored(work: Path, stem: str):
+    """Path -> (pooled patches, whether it was replayed)."""
+    found = {}
+    for file in _files(work, stem):
+        held = np.load(file)
+        found |= {
+            path: both
+            for path, *both in zip(held["paths"].tolist(), held["pooled"], held["replayed"], strict=True)
+        }
+    return found
+
+
+def _keep(work: Path, stem: str, items, layer, render_one) -> None:
+    """Render and pool what no file of this stem holds yet, into one more file."""
+    there = _files(work, stem)
+    known = {path for file in there for path in np.load(file)["paths"].tolist()}
+    missing = [i for i in items if i.path not in known]
+    if not missing:
+        return
+    vectors, replayed = [], []
+    for item in track(missing, description=stem):
+        wave, aloud = render_one(item)
+        vectors.append(pooled(layer, [wave])[0].astype(np.float16))
+        replayed.append(aloud)
+    partial = work / "partial.npz"
+    np.savez(
+        partial,
+        paths=np.array([i.path for i in missing]),
+        pooled=np.array(vectors),
+        replayed=np.array(replayed),
+    )
+    partial.replace(work / f"{stem}{f'.{len(there)}' if there else ''}.npz")
+
+
+def patch_layer(work: Path) -> Patches:
+    """What the bank was pooled with."""
     layer = Patches()
-    if path.exists():
-        layer.load_state_dict(torch.load(path, weights_only=True))
-        return layer.eval()
+    layer.load_state_dict(torch.load(work / "patches.pt", weights_only=True))
+    return layer.eval()
+
+
+def _learned(items, augment, work: Path) -> Patches:
+    """The patch layer, learned at the first call and kept in WORK."""
+    if (work / "patches.pt").exists():
+        return patch_layer(work)
     rng = np.random.default_rng(3)
     heard = [i for i in items if i.page in PATCH_PAGES and i.part == "train"]
     chosen = [heard[i] for i in rng.permutation(len(heard))[:250]]
-    features = [spoof_features(augment(i, 2 * RATE_HZ, rng)[0]) for i in chosen]
+    features = [spoof_features(augment(i, 2 * RATE_HZ, rng)[0])[0] for i in chosen]
     layer = learn_patches(features, rng)
-    torch.save(layer.state_dict(), path)
+    torch.save(layer.state_dict(), work / "patches.pt")
     return layer
 
 
@@ -41,48 +120,36 @@ def pooled(layer, waves) -> np.ndarray:
     found = np.zeros((len(waves), POOLED), np.float32)
     with torch.inference_mode():
         for row, wave in zip(found, waves, strict=True):
-            row[:] = layer(torch.from_numpy(spoof_features(wave))[None, None])[0].numpy()
+            row[:] = layer(torch.from_numpy(spoof_features(wave)[None, :1]))[0].numpy()
     return found
 
 
-def _keep(path: Path, make):
-    if not path.exists():
-        arrays = make()
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(path)
-    return np.load(path)
+def fill(data: Path, attacks: Path, work: Path, passes: int, second: bool = True) -> None:
+    """Work out what the bank lacks; an interrupted run goes on where it stopped.
 
-
-def fill(data: Path, attacks: Path, work: Path, passes: int) -> None:
-    """Work out the bank; what is there already is kept, so an interrupted run goes on where it stopped."""
+    `second` says whether the second network's pictures are wanted too.
+    """
     torch.set_num_threads(1)
     items = corpus.load(data, attacks, work)
     train_rooms, test_rooms = rooms(data)
     train_noise, test_noise = noises(data)
     augment = Augmenter(train_rooms, train_noise)
-    layer = patch_layer(items, augment, work / "patches.pt")
-    judged = judging(items)
+    layer = _learned(items, augment, work)
+    for number in range(passes):
 
-    def learn(number):
-        rng = np.random.default_rng([5, number])
-        vectors, labels = [], []
-        for item in track(items, description=f"rendering, pass {number + 1}"):
-            wave, replayed = augment(item, int(RATE_HZ * rng.choice(CROPS_S)), rng)
-            vectors.append(pooled(layer, [wave])[0])
-            labels.append(replayed)
-        return {"pooled": np.array(vectors, np.float16), "replayed": np.array(labels)}
+        def learn(item, number=number):
+            rng = np.random.default_rng([5, number, *hashlib.sha256(item.path.encode()).digest()[:8]])
+            return augment(item, int(RATE_HZ * rng.choice(CROPS_S)), rng)
 
-    def judge(condition):
-        waves = (render(i, condition, test_rooms, test_noise) for i in judged)
-        vectors = [pooled(layer, [w])[0] for w in track(waves, description=condition, total=len(judged))]
-        return {"pooled": np.array(vectors, np.float32)}
+        _keep(work, f"train-{number}", [i for i in items if i.part == "train"], layer, learn)
+    for condition in JUDGED:
 
-    _keep(work / "train-0.npz", lambda: learn(0))
-    for condition in ALL_CONDITIONS:
-        _keep(work / f"judge-{condition}.npz", lambda c=condition: judge(c))
-    for number in range(1, passes):
-        _keep(work / f"train-{number}.npz", lambda n=number: learn(n))
+        def judge(item, condition=condition):
+            return render(item, condition, test_rooms, test_noise), condition == "replayed"
+
+        _keep(work, f"judge-{condition}", judging(items), layer, judge)
+    if second:
+        pictures.fill(items, data, work)
 
 
 def judging(items):

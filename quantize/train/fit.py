@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from quantize.train.network import Heads, SpoofNet
+from quantize.train.bank import Bank
+from quantize.train.copysynthesis import VOCODERS
+from quantize.train.network import Heads, Texture
 
-BONAFIDE_WEIGHTS = {"libri": 0.26, "so762": 0.2, "an4": 0.14, "asterisk": 0.1}
-"""The rest is shared by the pages' own bona fide, file by file."""
-BONAFIDE_REST = 0.3
 FAMILY_CAP = 140
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How often what is drawn: half bona fide by corpus, half spoof by family, large families held back."""
+
+    corpora: dict[str, float]
+    rest: float
+    """Shared by the pages' own bona fide, file by file."""
+    copies: float = 1.0
+    """Copies of people who are heard as people too, against systems of the pages."""
+    synthesisers: float = 1.0
+    """Synthesisers made here, whose voice and channel are theirs alone."""
+
+
+MIXTURE = Mixture({"libri": 0.26, "so762": 0.2, "an4": 0.14, "asterisk": 0.1}, rest=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +42,41 @@ class FitSettings:
     seed: int = 1
 
 
-def weights(items) -> np.ndarray:
-    """How often each item is drawn: half bona fide by corpus, half spoof by family, large ones held back."""
-    count = Counter((i.spoof, _group(i)) for i in items)
-    families = {f: np.sqrt(min(FAMILY_CAP, n)) for (spoof, f), n in count.items() if spoof}
-    groups = {g: BONAFIDE_WEIGHTS.get(g, BONAFIDE_REST) for (spoof, g) in count if not spoof}
+def weights(items, mixture: Mixture = MIXTURE) -> np.ndarray:
+    """How often each item is drawn."""
+    named = [(i.spoof, _group(i, mixture)) for i in items]
+    count = Counter(named)
+    kinds = {group: _kind(item, mixture) for (spoof, group), item in zip(named, items, strict=True) if spoof}
+    families = {f: np.sqrt(min(FAMILY_CAP, n)) * kinds[f] for (spoof, f), n in count.items() if spoof}
+    groups = {g: mixture.corpora.get(g, mixture.rest) for (spoof, g) in count if not spoof}
     total = {True: sum(families.values()), False: sum(groups.values())}
-    drawn = []
-    for item in items:
-        name = _group(item)
-        mass = (families if item.spoof else groups)[name]
-        drawn.append(0.5 * mass / total[item.spoof] / count[item.spoof, name])
+    drawn = [
+        0.5 * (families if spoof else groups)[name] / total[spoof] / count[spoof, name]
+        for spoof, name in named
+    ]
     return np.array(drawn) / np.sum(drawn)
 
 
-def _group(item) -> str:
+def _group(item, mixture: Mixture) -> str:
     if item.spoof:
         return item.system if item.page == "made" else item.family
-    return item.page if item.page in BONAFIDE_WEIGHTS else "pages"
+    return item.page if item.page in mixture.corpora else "pages"
 
 
-def load_bank(work: Path):
-    """(vectors of shape (passes, items, POOLED), replayed flags of shape (passes, items))."""
-    passes = [np.load(p) for p in sorted(work.glob("train-*.npz")) if p.stem[6:].isdigit()]
-    return np.stack([p["pooled"] for p in passes]), np.stack([p["replayed"] for p in passes])
+def _kind(item, mixture: Mixture) -> float:
+    if item.page != "made":
+        return 1.0
+    return mixture.copies if item.system in VOCODERS else mixture.synthesisers
 
 
-def fit(items, chosen, bank, settings: FitSettings) -> Heads:
-    """Heads trained on the renderings of `chosen`, a subset of `items` in whose order the bank lies."""
+def fit(chosen, bank: Bank, settings: FitSettings) -> Heads:
+    """Heads trained on the bank's renderings of `chosen`."""
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(settings.seed)
-    place = {id(item): n for n, item in enumerate(items)}
-    rows = np.array([place[id(item)] for item in chosen])
-    vectors, replayed = bank
+    chosen = [i for i in chosen if i.path in bank.place]
+    rows = np.array([bank.place[i.path] for i in chosen])
+    vectors, replayed = bank.vectors, bank.replayed
     odds = weights(chosen)
     spoof = np.array([float(i.spoof) for i in chosen])
     heads = Heads()
@@ -90,8 +105,8 @@ def fit(items, chosen, bank, settings: FitSettings) -> Heads:
     return heads.eval()
 
 
-def assemble(layer, heads) -> SpoofNet:
+def assemble(layer, heads) -> Texture:
     """The whole network of a patch layer and heads."""
-    net = SpoofNet()
+    net = Texture()
     net.patches, net.heads = layer, heads
     return net.eval()

@@ -1,41 +1,70 @@
-"""The rig: for each fold, heads that never heard its pages, systems, corpus or voices, and their scores."""
+"""The rig: for each fold, networks that never heard its pages, systems, corpus or voices; their scores."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import track
 
+from device.models._spoof_features import spoof_features
 from quantize.train import splits
-from quantize.train.bank import judging
-from quantize.train.fit import FitSettings, fit, load_bank
-from quantize.train.scoring import ALL_CONDITIONS, score_rows, write_rows
+from quantize.train.augment import noises
+from quantize.train.bank import Bank, patch_layer
+from quantize.train.fit import FitSettings, assemble, fit
+from quantize.train.fit_moments import fit_moments
+from quantize.train.moments import Moments, loudspeaker_scores
+from quantize.train.network import Texture, texture_scores
+from quantize.train.pictures import Pictures
+from quantize.train.replay import rooms
+from quantize.train.scoring import ALL_CONDITIONS, render, score_rows, write_rows
 
 
-def judged_vectors(work: Path):
-    """Condition -> pooled patches of the judged files; conditions not worked out yet are left out."""
-    paths = {c: work / f"judge-{c}.npz" for c in ALL_CONDITIONS}
-    return {c: np.load(p)["pooled"] for c, p in paths.items() if p.exists()}
+@dataclass(frozen=True)
+class Judge:
+    """Scores files with both networks, in every condition, in rooms and noises that no training heard."""
+
+    rooms: list[np.ndarray]
+    noises: list[np.ndarray]
+
+    @classmethod
+    def open(cls, data: Path) -> Judge:
+        return cls(rooms(data)[1], noises(data)[1])
+
+    def rows(self, texture: Texture, moments: Moments, items, fold: str, part: str):
+        """Rows of a score file for `items`."""
+        rows = []
+        for condition in ALL_CONDITIONS:
+            found = np.zeros((len(items), 3))
+            for row, item in zip(
+                found, track(items, description=f"{fold}, {part}, {condition}"), strict=True
+            ):
+                features = spoof_features(render(item, condition, self.rooms, self.noises))
+                row[:] = *texture_scores(texture, [features])[0], *loudspeaker_scores(moments, [features])
+            rows += score_rows(items, found, condition, fold, part)
+        return rows
 
 
-def scores_of(heads, items, judged, vectors, fold, part):
-    """Rows of a score file for `items`, which are among `judged`, in every condition at hand."""
-    place = {item.path: n for n, item in enumerate(judged)}
-    rows = []
-    for condition, pooled in vectors.items():
-        chosen = torch.from_numpy(pooled[[place[i.path] for i in items]])
-        with torch.inference_mode():
-            found = -heads(chosen).numpy()
-        rows += score_rows(items, found, condition, fold, part)
-    return rows
+def second(work: Path, name: str, chosen) -> Moments:
+    """The second network of this fold, trained at the first call (minutes) and kept in WORK."""
+    path, moments = work / f"moments-{name}.pt", Moments()
+    if path.exists():
+        moments.load_state_dict(torch.load(path, weights_only=True))
+        return moments.eval()
+    moments = fit_moments(chosen, Pictures.training(work))
+    torch.save(moments.state_dict(), path)
+    return moments
 
 
-def run(items, work: Path, settings: FitSettings, names=None) -> None:
-    bank, vectors, judged = load_bank(work), judged_vectors(work), judging(items)
-    for fold in track([f for f in splits.FOLDS if not names or f.name in names], description="folds"):
-        heads = fit(items, splits.training(fold, items), bank, settings)
-        rows = scores_of(heads, splits.held_out(fold, items), judged, vectors, fold.name, "unseen")
-        rows += scores_of(heads, splits.calibration(fold, items), judged, vectors, fold.name, "seen")
+def run(items, data: Path, work: Path, settings: FitSettings) -> None:
+    bank, judge = Bank.load(work), Judge.open(data)
+    layer = patch_layer(work)
+    for fold in splits.FOLDS:
+        chosen = splits.training(fold, items)
+        texture = assemble(layer, fit(chosen, bank, settings))
+        moments = second(work, fold.name, chosen)
+        rows = judge.rows(texture, moments, splits.held_out(fold, items), fold.name, "unseen")
+        rows += judge.rows(texture, moments, splits.calibration(fold, items), fold.name, "seen")
         write_rows(work / f"scores-{fold.name}.tsv", rows)

@@ -1,11 +1,13 @@
-"""The spoof detector: a dictionary of spectral patches, pooled over time in bands, and a few small heads.
+"""The detector's first network: a dictionary of spectral patches, pooled in bands, and a few small heads.
 
 The patch layer is learned without labels (k-means on whitened patches, Coates and Ng 2012), the heads with
 labels. Pooled patches of a rendering are worked out once and then serve every fold and every head, so that
 the whole rig runs in minutes on two busy cores, where training a deeper network end to end did not get far
 enough (see docs/spoof-log.md).
 
-Input (batch, 1, 224, frames), output (batch, 2): logits of *synthetic* and of *through a loudspeaker*.
+It alone answers for synthesis; for loudspeakers it is heard beside `moments.py`.
+Input (batch, 1, 224, frames), the level picture;
+output (batch, 2): logits of *synthetic* and of *through a loudspeaker*.
 """
 
 from __future__ import annotations
@@ -62,13 +64,19 @@ class Heads(nn.Module):
         return self.each(pooled).mean(dim=0)
 
 
-class SpoofNet(nn.Module):
+class Texture(nn.Module):
     def __init__(self):
         super().__init__()
         self.patches, self.heads = Patches(), Heads()
 
     def forward(self, x):
         return self.heads(self.patches(x))
+
+
+def texture_scores(net: Texture, features) -> np.ndarray:
+    """Bona-fide-positive scores of both heads for `features`, (PICTURES, BINS, frames) each: shape (n, 2)."""
+    with torch.inference_mode():
+        return np.array([-net(torch.from_numpy(f[None, :1]))[0].numpy() for f in features])
 
 
 def learn_patches(features, rng, samples=30_000, rounds=12) -> Patches:

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from quantize.train.calibrate import LIVE, calibrate, either
+from quantize.train.calibrate import LIVE, calibrate, either, llrs
+from quantize.train.operating import POINTS, points_table
 from quantize.train.scoring import eer, interval, read_rows
 
 CORPORA = ("libri", "so762", "an4")
@@ -18,11 +19,12 @@ CORPORA = ("libri", "so762", "an4")
 
 def with_llrs(rows, heads):
     """Rows with what the door would have seen: `synthetic`, `loudspeaker` and `llr`, all calibrated."""
-    found = []
-    for row in rows:
-        llrs = {n: h["scale"] * float(row[n]) + h["offset"] for n, h in heads.items()}
-        found.append({**row, **llrs, "llr": float(either(llrs["synthetic"], llrs["loudspeaker"]))})
-    return found
+    both = {name: llrs(rows, name, head) for name, head in heads.items()}
+    door = either(both["synthetic"], both["loudspeaker"])
+    return [
+        {**row, **{name: float(both[name][n]) for name in both}, "llr": float(door[n])}
+        for n, row in enumerate(rows)
+    ]
 
 
 def load(work: Path):
@@ -70,8 +72,8 @@ def _show(console, title, lines):
     console.print(table)
 
 
-def report(work: Path, baseline: Path | None) -> None:
-    console = Console(width=110)
+def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None:
+    console = Console(width=130)
     unseen, seen = load(work)
     if not unseen:
         raise SystemExit("no scores found; run `python -m quantize.train folds` first")
@@ -140,8 +142,16 @@ def report(work: Path, baseline: Path | None) -> None:
             console.print(
                 f"bona fide of the unseen corpus {corpus}: {(llrs <= 0).mean():.1%} of {len(llrs)} refused"
             )
+    table = Table("", "files", *POINTS, title="operating points, everything unseen")
+    for row in points_table(unseen, seen):
+        table.add_row(*row)
+    console.print(table)
     if baseline is not None:
         compare(console, digital, baseline)
+    if plots is not None:
+        from quantize.train.plots import draw
+
+        draw(unseen, seen, plots)
 
 
 def compare(console, rows, baseline: Path) -> None:

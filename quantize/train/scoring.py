@@ -31,7 +31,7 @@ def render(item, condition, rooms, recordings):
 
 
 def score_rows(items, found, condition, fold, part):
-    """Rows of a score file; `found` (n, 2) are bona-fide-positive scores of both heads."""
+    """Rows of a score file; `found` (n, 3): bona-fide-positive, the first network's two and the second's."""
     return [
         {
             "fold": fold,
@@ -44,10 +44,11 @@ def score_rows(items, found, condition, fold, part):
             "family": item.family,
             "voice": item.voice,
             "seconds": f"{len(item.wave) / RATE_HZ:.2f}",
-            "synthetic": f"{both[0]:.4f}",
-            "loudspeaker": f"{both[1]:.4f}",
+            "synthetic": f"{three[0]:.4f}",
+            "loudspeaker": f"{three[1]:.4f}",
+            "moments": f"{three[2]:.4f}",
         }
-        for item, both in zip(items, found, strict=True)
+        for item, three in zip(items, found, strict=True)
     ]
 
 

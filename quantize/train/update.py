@@ -129,25 +129,39 @@ def update(args) -> None:
     """The whole command. Raises QuantizeError, and makes no bundle, if the candidate is worse for people."""
     from quantize.train.bank import fill
     from quantize.train.fit import FitSettings
-    from quantize.train.release import release
+    from quantize.train.release import MOMENTS, release
 
     release_key = private_key(args.key)
     systems = take(args.samples, args.attacks)
-    work = args.work / ("with-" + "-".join(systems))
-    work.mkdir(parents=True, exist_ok=True)
-    if (args.work / "patches.pt").exists():
-        shutil.copyfile(args.work / "patches.pt", work / "patches.pt")
-    fill(args.data, args.attacks, work, args.passes)
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not (args.work / "patches.pt").exists():
+        _patches_of(args.current, args.work)
+    fill(args.data, args.attacks, args.work, args.passes, second=False)
     weights = args.out / "weights"
-    settings = argparse.Namespace(data=args.data, attacks=args.attacks, work=work, out=weights, keep=False)
-    release(settings, FitSettings())
-    items = corpus.load(args.data, args.attacks, work)
+    kept = {"keep": False, "requantise": False, "moments": args.current / MOMENTS}
+    release(
+        argparse.Namespace(data=args.data, attacks=args.attacks, work=args.work, out=weights, **kept),
+        FitSettings(),
+    )
+    items = corpus.load(args.data, args.attacks, args.work)
     found = compare(args.current, weights, items, systems)
     (args.out / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
     show(Console(width=110), found)
     if found["candidate"]["people refused"] > found["current"]["people refused"] + WORSE_FOR_PEOPLE:
         raise QuantizeError("the candidate refuses more people than the network in use; no bundle was made")
     bundle(args.bundle, weights, args.out / "bundle", release_key)
+
+
+def _patches_of(current: Path, work: Path) -> None:
+    """The patch layer of the network in use: what it listens for stays, only the heads are learned anew."""
+    import torch
+
+    from quantize.train.network import Texture
+    from quantize.train.release import TEXTURE
+
+    texture = Texture()
+    texture.load_state_dict(torch.load(current / TEXTURE, weights_only=True))
+    torch.save(texture.patches.state_dict(), work / "patches.pt")
 
 
 def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> None:

@@ -228,10 +228,10 @@ def test_the_front_end_ignores_silence_around_the_speech_and_any_gain() -> None:
     speech = rng.standard_normal(2 * RATE_HZ).astype(np.float32) * np.float32(0.1)
     padded = np.concatenate([np.zeros(RATE_HZ, np.float32), speech, np.zeros(RATE_HZ, np.float32)])
     alone, among = front.spoof_features(speech), front.spoof_features(padded)
-    assert abs(alone.shape[1] - among.shape[1]) <= 2 * front.TRIM_PAD_FRAMES + 4
+    assert abs(alone.shape[2] - among.shape[2]) <= 2 * front.TRIM_PAD_FRAMES + 4
     np.testing.assert_allclose(front.spoof_features(speech * np.float32(0.25)), alone, atol=2e-3)
 
 
 def test_the_front_end_repeats_short_speech_to_one_second() -> None:
     short = np.random.default_rng(2).standard_normal(4000).astype(np.float32)
-    assert front.spoof_features(short).shape == (front.BINS, front.MIN_FRAMES)
+    assert front.spoof_features(short).shape == (front.PICTURES, front.BINS, front.MIN_FRAMES)

@@ -14,12 +14,17 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 import onnx
 import torch
 
+from device.models._spoof_features import BINS, PICTURES, pictures, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import export
 from quantize.train.augment import Augmenter
+from quantize.train.bank import Bank
 from quantize.train.calibrate import calibrate
-from quantize.train.fit import FitSettings, fit, weights
-from quantize.train.network import POOLED, SpoofNet, learn_patches
+from quantize.train.fit import FitSettings, Mixture, fit, weights
+from quantize.train.fit_moments import MomentsSettings, fit_moments
+from quantize.train.moments import Moments, cells, loudspeaker_scores
+from quantize.train.network import POOLED, Texture, learn_patches, texture_scores
+from quantize.train.pictures import STEP, Pictures
 from quantize.train.replay import convolve, loudspeaker
 from quantize.train.scoring import eer, interval
 
@@ -36,25 +41,28 @@ def voice(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
 
 
 def features_of(frames: int) -> np.ndarray:
-    return np.random.default_rng(frames).standard_normal((224, frames)).astype(np.float32) * 0.5
+    return np.random.default_rng(frames).standard_normal((PICTURES, BINS, frames)).astype(np.float32) * 0.5
 
 
 def test_the_exported_graph_computes_what_was_trained_and_eight_bits_stay_close(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    features = [features_of(frames) for frames in (62, 120, 250, 375)]
-    net = SpoofNet()
-    net.patches = learn_patches(features, np.random.default_rng(0), samples=800, rounds=2)
-    net.eval()
+    features = [features_of(frames) for frames in (62, 121, 250, 375)]
+    texture, moments = Texture(), Moments()
+    texture.patches = learn_patches([f[0] for f in features], np.random.default_rng(0), samples=800, rounds=2)
+    for _ in range(5):
+        moments(torch.from_numpy(cells(features[2])[None]))
+    texture.eval(), moments.eval()
     exact, small = tmp_path / "float.onnx", tmp_path / "int8.onnx"
-    onnx.save(export.build(net), str(exact))
+    onnx.save(export.build(texture, moments, {"loudspeaker": 0.7, "moments": 0.4}), str(exact))
     export.quantise(exact, small, features)
-    trained = np.array([-net(torch.from_numpy(f)[None, None])[0].detach().numpy() for f in features])
+    trained = texture_scores(texture, features)
+    trained[:, 1] = 0.7 * trained[:, 1] + 0.4 * loudspeaker_scores(moments, features)
     np.testing.assert_allclose(export.session_scores(export.session(exact), features), trained, atol=1e-4)
     np.testing.assert_allclose(export.session_scores(export.session(small), features), trained, atol=0.1)
 
 
 def test_every_atom_of_the_patch_layer_answers_to_some_patches_and_not_to_all() -> None:
-    features = [features_of(200) for _ in range(3)]
+    features = [features_of(frames)[0] for frames in (200, 201, 202)]
     layer = learn_patches(features, np.random.default_rng(0), samples=1500, rounds=2)
     with torch.inference_mode():
         active = (layer.conv(torch.from_numpy(features[0])[None, None]) > 0).float().mean(dim=(0, 2, 3))
@@ -66,14 +74,86 @@ def test_heads_learn_to_tell_two_classes_apart_from_a_bank() -> None:
     rng = np.random.default_rng(0)
     real = {"spoof": False, "family": "-", "system": "-", "page": "libri"}
     made = {"spoof": True, "family": "espeak", "system": "espeak", "page": "made"}
-    items = [SimpleNamespace(**(made if n % 2 else real)) for n in range(200)]
+    items = [SimpleNamespace(path=str(n), **(made if n % 2 else real)) for n in range(200)]
     vectors = rng.standard_normal((2, 200, POOLED)).astype(np.float32)
     vectors[:, 1::2, :40] += 1.5
     replayed = rng.random((2, 200)) < 0.5
-    heads = fit(items, items, (vectors, replayed), FitSettings(steps=150, batch=64))
+    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, replayed)
+    heads = fit(items, bank, FitSettings(steps=150, batch=64))
     with torch.inference_mode():
         scores = -heads(torch.from_numpy(vectors[0])).numpy()[:, 0]
     assert eer(scores[0::2], scores[1::2]) < 0.05
+
+
+def test_copies_and_synthesisers_are_drawn_as_often_as_the_mixture_says() -> None:
+    made = [
+        SimpleNamespace(spoof=True, family=s, system=s, page="made") for s in ["world"] * 4 + ["piper"] * 4
+    ]
+    people = [SimpleNamespace(spoof=False, family="-", system="-", page="libri")]
+    odds = weights([*made, *people], Mixture({"libri": 1.0}, rest=0.0, copies=1.5, synthesisers=0.5))
+    assert odds[:4].sum() / odds[4:8].sum() == pytest.approx(3.0)
+
+
+def bank_of(waves: list[np.ndarray], replayed: list[bool]) -> Pictures:
+    found = [pictures(wave) for wave in waves]
+    return Pictures(
+        np.array([f"f/{n}" for n in range(len(waves))]),
+        np.array([len(p) for p, _ in found]),
+        np.concatenate([np.round(p / STEP).astype(np.int8) for p, _ in found]),
+        np.array([line for _, line in found]),
+        np.array(replayed),
+    )
+
+
+def test_eight_bits_keep_the_pictures_that_the_unit_hears() -> None:
+    wave = voice(1.5)
+    bank = bank_of([wave], [False])
+    kept = bank.features(0, int(bank.lengths[0]), 0)
+    np.testing.assert_allclose(kept, spoof_features(wave), atol=STEP)
+
+
+def test_the_second_network_learns_what_goes_through_a_low_pass() -> None:
+    rng = np.random.default_rng(0)
+    clear = [0.1 * rng.standard_normal(RATE_HZ).astype(np.float32) for _ in range(16)]
+    dull = [np.convolve(w, np.full(6, 1 / 6), "same").astype(np.float32) for w in clear]
+    dull = [w + 1e-4 * rng.standard_normal(len(w)).astype(np.float32) for w in dull]
+    bank = bank_of([*clear, *dull], [False] * 16 + [True] * 16)
+    items = [
+        SimpleNamespace(path=f"f/{n}", spoof=bool(n % 2), family="x", system="x", page="libri")
+        for n in range(32)
+    ]
+    net = fit_moments(items, bank, MomentsSettings(steps=30, batch=16, rate=4e-3))
+    scores = loudspeaker_scores(net, [spoof_features(w) for w in [*clear, *dull]])
+    assert eer(scores[:16], scores[16:]) <= 0.125
+
+
+def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
+    from quantize.train.bank import _keep
+    from quantize.train.network import Patches
+
+    rendered: list[str] = []
+
+    def render_one(item: SimpleNamespace) -> tuple[np.ndarray, bool]:
+        rendered.append(item.path)
+        return voice(1.2, len(rendered)), item.path == "b"
+
+    a, b, c = (SimpleNamespace(path=name) for name in "abc")
+    layer = Patches().eval()
+    _keep(tmp_path, "train-0", [a, b], layer, render_one)
+    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    bank = Bank.load(tmp_path)
+    assert rendered == ["a", "b", "c"]
+    assert bank.place == {"a": 0, "b": 1, "c": 2}
+    assert bank.replayed.tolist() == [[False, True, False]]
+    assert bank.vectors.shape == (1, 3, POOLED)
+
+
+def test_an_empty_bank_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="train bank"):
+        Bank.load(tmp_path)
+    with pytest.raises(QuantizeError, match="train bank"):
+        Pictures.training(tmp_path)
 
 
 def test_each_class_is_drawn_half_the_time_and_a_large_family_is_held_back() -> None:
@@ -153,6 +233,7 @@ def rows(shift: float) -> list[dict[str, str]]:
                         "label": label,
                         "synthetic": str(rng.normal(mean, 1)),
                         "loudspeaker": str(rng.normal(far, 1)),
+                        "moments": str(rng.normal(far, 1)),
                     }
                 )
     return made
@@ -163,6 +244,7 @@ def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> N
     assert points["bpcer_3"] == pytest.approx(0.0, abs=1e-6)
     assert points["bpcer_1"] < 0.0 < points["bpcer_5"]
     assert all(head["scale"] > 0 for head in heads.values())
+    assert set(heads["loudspeaker"]["shares"]) == {"loudspeaker", "moments"}
 
 
 def test_scores_that_say_nothing_are_not_calibrated() -> None:

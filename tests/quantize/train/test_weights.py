@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from device.models._spoof_features import BINS
+from device.models._spoof_features import BINS, PICTURES
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 NETWORK = WEIGHTS / "spoof.int8.onnx"
@@ -30,13 +30,15 @@ def test_the_network_is_small_and_its_convolutions_are_eight_bits_wide() -> None
         w for w in model.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4
     ]
     convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
-    assert len(convolutions) - len(eight_bits) <= 1
+    assert len(convolutions) - len(eight_bits) <= 4  # a picture's choice, the patches, what each step answers
 
 
 def test_the_network_takes_any_length_and_answers_two_logits() -> None:
     session = onnxruntime.InferenceSession(str(NETWORK), providers=["CPUExecutionProvider"])
     for frames in (62, 125, 375):
-        features = np.random.default_rng(frames).standard_normal((1, 1, BINS, frames)).astype(np.float32)
+        features = (
+            np.random.default_rng(frames).standard_normal((1, PICTURES, BINS, frames)).astype(np.float32)
+        )
         (logits,) = session.run([CARD["output"]], {CARD["input"]: features})
         assert logits.shape == (1, 2)
         assert np.isfinite(logits).all()
@@ -49,4 +51,4 @@ def test_stricter_operating_points_refuse_more_people() -> None:
 
 def test_eight_bits_changed_few_decisions() -> None:
     assert CARD["parity"]["files"] >= 200
-    assert CARD["parity"]["decision_flips"] <= 0.02
+    assert CARD["parity"]["decision_flips"] <= 0.001
