@@ -175,6 +175,12 @@ class UnitHistory(RuleBasedStateMachine):
         """Somebody who does not give up."""
         self.try_often(door, uid, [(heard, pause_s)] * times)
 
+    @rule(door=DOORS, uid=PEOPLE, pause_s=PAUSES, after=HEARD)
+    def mumble_and_try_once_more(self, door: str, uid: str, pause_s: float, after: Evidence) -> None:
+        """Weak words, then whatever comes, at once or later: only weak words of a moment ago count."""
+        self.try_often(door, uid, [(evidence(phrase=1.25), pause_s), (after, 0.0)])
+        self.try_often(door, uid, [(evidence(phrase=1.25), pause_s), (evidence(phrase=1.25), 0.0)])
+
     @rule(first=PEOPLE, second=PEOPLE, pause_s=PAUSES)
     def come_as_two(self, first: str, second: str, pause_s: float) -> None:
         """The door for two: whoever they are, and whether the second comes in time or not."""
