@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version as installed_version
@@ -19,7 +19,7 @@ from typing import Any
 from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.models.calibration import Calibration
 from device.models.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
-from quantize.errors import QuantizeError
+from quantize.errors import ParityError, QuantizeError
 from quantize.fetch import sha256_of
 from quantize.recipes import RECIPES, Kitchen, Recipe, Tick
 from quantize.sources import source
@@ -36,6 +36,7 @@ def build(
     folder: Path | None = None,
     origin: bool = False,
     tick: Tick | None = None,
+    notify: Callable[[str], None] = lambda text: None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
 ) -> Manifest:
@@ -43,8 +44,8 @@ def build(
 
     Each finished file enters the manifest at once, so an interrupted build goes on where it stopped; the
     device never sees a manifest whose files are not all there. `only` names roles; without it every role is
-    made that the door needs or that is there already, and with `every` the optional ones too. Raises
-    QuantizeError.
+    made that the door needs or that is there already, and with `every` the optional ones too: of these, one
+    that fails its proof is left out and `notify` hears why. Raises QuantizeError.
     """
     report = tick or (lambda text, done: None)
     settings = _calibrations(calibration_file)
@@ -58,8 +59,16 @@ def build(
             digest = digests[recipe.role]
             entry = kept.get(recipe.role)
             if entry is None or entry.recipe != digest or not _intact(directory, entry):
-                made = {role: directory / kept[role].name for role in recipe.after}
-                entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
+                made = {role: directory / kept[role].name for role in recipe.after if role in kept}
+                if len(made) < len(recipe.after):
+                    continue  # what it is made from was left out
+                try:
+                    entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
+                except ParityError as err:
+                    if not (every and recipe.optional):
+                        raise
+                    notify(f"{recipe.role} is left out: {err}")
+                    continue
             kept[recipe.role] = _stated(entry, settings)
             manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
             _publish(directory, manifest)

@@ -76,6 +76,7 @@ def build(
             folder=folder,
             origin=origin,
             tick=lambda text, done: progress.update(bar, description=text, completed=done),
+            notify=lambda text: click.echo(text, err=True),
         )
     total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
     click.echo(f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}")

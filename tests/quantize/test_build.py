@@ -127,6 +127,8 @@ class Twins(Workshop):
     def recipes(self) -> list[Recipe]:
         def make(out: Path, kitchen: Kitchen) -> Made:
             self.made.append("twin")
+            if self.failing == "twin":
+                raise ParityError("it strays")
             out.write_bytes(kitchen.shelf["speaker"].read_bytes()[::-1])
             return Made(source={"onnx": kitchen.shelf["speaker"].name})
 
@@ -150,6 +152,23 @@ def test_what_a_model_is_made_from_is_built_first(tmp_path: Path) -> None:
     shop = Twins(tmp_path)
     assert [entry.role for entry in shop.build("twin").manifest.files] == ["speaker", "twin"]
     assert shop.made == ["speaker", "twin"]
+
+
+def test_an_optional_model_that_strays_is_left_out_of_all_and_refused_alone(tmp_path: Path) -> None:
+    shop = Twins(tmp_path)
+    shop.failing = "twin"
+    told: list[str] = []
+    build(
+        shop.directory,
+        every=True,
+        recipes=shop.recipes,
+        calibration_file=shop.calibration,
+        notify=told.append,
+    )
+    assert {entry.role for entry in Bundle.open(shop.directory).manifest.files} == {"speaker", "words"}
+    assert told == ["twin is left out: it strays"]
+    with pytest.raises(ParityError, match="it strays"):
+        shop.build("twin")
 
 
 def test_every_model_is_built_when_all_are_asked_for(tmp_path: Path) -> None:
