@@ -9,6 +9,7 @@ door would take them, and a share given to the words check anyway.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from device.errors import DeviceError
 from device.judge import Wave
 from device.vocabulary import DIGITS
 from device.wordlists import challenge_words
+from quantize.evaluate.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.manifest import NOISE, Recording
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.scoring import PhraseCheck
@@ -36,6 +38,8 @@ UNGATED_SHARE = 10
 """Every so manieth clip that the gate stopped is given to the words check all the same."""
 KINDS = ("noise", "babble", "music", "tones", "bursts", "hiss", "silence")
 GATED, UNGATED = "as the door hears it", "without the gate"
+ASKED_AGAIN = "asked for one more"
+"""Within the margin below the threshold: without such clips no second phrase can be accepted either."""
 
 
 def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[tuple[str, Wave]]:
@@ -80,13 +84,15 @@ def judge_clips(
     for at, (kind, clip) in enumerate(made):
         asked = _challenge(dice)
         heard = _through_gate(clip)
-        passed = heard is not None and _accepted(check, heard, asked, threshold_llr)
-        for name in (GATED, f"{GATED}, {kind}"):
-            verdicts.setdefault(name, []).append(passed)
+        best = {GATED: -math.inf if heard is None else _best_llr(check, heard, asked)}
         if heard is not None or at // len(KINDS) % UNGATED_SHARE == 0:
-            alone = _accepted(check, clip, asked, threshold_llr)
-            for name in (UNGATED, f"{UNGATED}, {kind}"):
-                verdicts.setdefault(name, []).append(alone)
+            best[UNGATED] = _best_llr(check, clip, asked)
+        for where, llr in best.items():
+            passed = llr >= threshold_llr
+            for name in (where, f"{where}, {kind}"):
+                verdicts.setdefault(name, []).append(passed)
+            weak = not passed and llr >= threshold_llr - STEP_UP_MARGIN_LLR
+            verdicts.setdefault(f"{where}, {ASKED_AGAIN}", []).append(weak)
         tick()
     return {
         name: rate(range(len(found)), [[verdict] for verdict in found])
@@ -104,11 +110,11 @@ def _challenge(dice: np.random.Generator) -> tuple[str, str]:
     return " ".join(words), " ".join(figures[digit] for digit in digits)
 
 
-def _accepted(check: PhraseCheck, clip: Wave, phrases: Sequence[str], threshold_llr: float) -> bool:
+def _best_llr(check: PhraseCheck, clip: Wave, phrases: Sequence[str]) -> float:
     try:
-        return any(score.llr >= threshold_llr for score in check.scores(clip, phrases))
+        return max(score.llr for score in check.scores(clip, phrases))
     except DeviceError:  # not usable, so the door stays locked
-        return False
+        return -math.inf
 
 
 def _through_gate(clip: Wave) -> Wave | None:

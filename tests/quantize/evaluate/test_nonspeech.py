@@ -10,7 +10,7 @@ import pytest
 
 from device.judge import PhraseScore, Wave
 from device.models.transcriber import WordsError
-from quantize.evaluate.nonspeech import GATED, KINDS, UNGATED, clips, judge_clips
+from quantize.evaluate.nonspeech import ASKED_AGAIN, GATED, KINDS, UNGATED, clips, judge_clips
 from quantize.evaluate.phrase import rate
 
 
@@ -64,6 +64,13 @@ def test_the_gate_stops_what_is_no_voice_and_a_share_is_judged_all_the_same() ->
 def test_what_a_check_refuses_is_not_accepted() -> None:
     assert judged(Believer(1.9))[UNGATED][0] == 0
     assert judged(Deaf(12.0))[UNGATED][0] == 0
+
+
+def test_clips_that_would_lead_to_one_more_phrase_are_counted_beside() -> None:
+    for llr, weak in ((12.0, False), (2.0, False), (1.9, True), (0.0, True), (-0.1, False)):
+        found = judged(Believer(llr))
+        assert (found[f"{UNGATED}, {ASKED_AGAIN}"][0] > 0) == weak
+        assert found[f"{UNGATED}, {ASKED_AGAIN}"][1] == found[UNGATED][1]
 
 
 def test_nothing_accepted_has_the_interval_of_the_rule_of_three() -> None:
