@@ -15,6 +15,7 @@ from device.vocabulary import (
     LETTERS,
     NATO,
     ORDINALS,
+    REPEATS,
     SCALES,
     TEENS,
     TENS,
@@ -36,8 +37,9 @@ _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 def normalise(text: str) -> Tokens:
     """`text` as lower-case words, single digits and single letters, whichever way it was written or spelled.
 
-    "Fifty-one", "51" and "five one" agree, as do "A.B.", "ab" in capitals, and "alpha bravo". Hesitations go,
-    and a stammered word counts once; repeated digits and letters stay, for codes need them.
+    "Fifty-one", "51" and "five one" agree, as do "A.B.", "ab" in capitals, and "alpha bravo", or "double two"
+    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay, for codes
+    need them.
     """
     words: list[str] = []
     for raw in _WORD.findall(_ORDINAL_END.sub("", text.replace("’", "'"))):
@@ -54,7 +56,7 @@ def normalise(text: str) -> Tokens:
             words.extend(word)
         elif word not in HESITATIONS:
             words.append(word)
-    return _without_stammer(_zero_among_digits(_numbers(words)))
+    return _without_stammer(_zero_among_digits(_repeated(_numbers(words))))
 
 
 def forms(phrase: str) -> tuple[str, ...]:
@@ -210,6 +212,20 @@ def _spoken_number(words: list[str]) -> tuple[str, int]:
         last = word
         used += 1
     return str(total + current), used
+
+
+def _repeated(words: list[str]) -> list[str]:
+    """ "Double two" as two digits, "triple x" as three letters; but "double u" is a letter of its own."""
+    said: list[str] = []
+    for word in reversed(words):
+        following = said[-1] if said else ""
+        if word == "double" and following in ("u", "you"):
+            said[-1] = "w"
+        elif word in REPEATS and len(following) == 1:
+            said.extend(following * (REPEATS[word] - 1))
+        else:
+            said.append(word)
+    return said[::-1]
 
 
 def _zero_among_digits(words: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ ORDINALS = {
     "sixteenth": "sixteen", "seventeenth": "seventeen", "eighteenth": "eighteen", "nineteenth": "nineteen",
     "twentieth": "twenty", "thirtieth": "thirty",
 }  # fmt: skip
+REPEATS = {"double": 2, "triple": 3}
 SCALES = {"hundred": 100, "thousand": 1000}
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 NATO = {
