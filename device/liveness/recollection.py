@@ -16,6 +16,7 @@ from device.liveness.errors import LivenessError
 from device.liveness.memory import FILE_NAME, MemoryLimits, UtteranceMemory
 from device.liveness.memory_file import MemoryFile
 from device.liveness.timing import NO_HABIT, Habit, Timing, timing
+from device.liveness.weights import shipped
 from device.secure_store.signing import Mac
 
 RecordOf = Callable[[str], UUID]
@@ -91,10 +92,11 @@ class Habits:
         self._mac = mac
         self._record_of = record_of
         self._file = MemoryFile(path, mac)
+        self._weights = shipped().timing
 
     def llr(self, uid: str, timing: Timing) -> float:
         """0 until enough is known of `uid`."""
-        return self._of(uid).llr(timing)
+        return self._of(uid).llr(timing, self._weights)
 
     def learn(self, uid: str, timing: Timing) -> None:
         """One more timing. A habit that cannot be written is no reason to hold anybody up."""

@@ -5,8 +5,11 @@ another's pace. Two numbers, both as logarithms: seconds from the phrase on the 
 letters of the phrase per second of speech. Kept are a person's latest values from attempts that opened a
 door.
 
-Development speech cannot say how people at doors behave, so the weight is neutral until a person has
-`MIN_SEEN` values, is small afterwards, and no rule asks for it unless a site says so (`timing_llr`).
+The pace has a weight fitted on people who read sentences (`weights.toml`). The pause has none: no development
+recording begins with a prompt. The whole is neutral until a person has `MIN_SEEN` values, small afterwards,
+and no rule asks for it unless a site says so (`timing_llr`). A spelled phrase, of single digits or letters, has
+no timing: people spell at another pace each time (AN4: its logarithm spreads by 0.56 within a speaker and by
+0.28 between speakers; read sentences, speechocean762: 0.16 and 0.25).
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
+from device.models.calibration import Calibration
+
 MIN_SEEN = 8
 MAX_SEEN = 32
+LEAST_LETTERS_A_WORD = 2.5
 LIMIT_LLR = 3.0
 """However unusual: people are late, tired and hurried."""
 _FORMAT = 1
@@ -50,12 +56,22 @@ class Timing:
 
 
 def timing(to_speech_s: float, phrase: str, speech_s: float) -> Timing | None:
-    """The timing of one attempt, or None when it is no human's."""
+    """The timing of one attempt, or None when it is no human's, or the phrase is spelled."""
     letters = sum(character.isalnum() for character in phrase)
+    if letters < LEAST_LETTERS_A_WORD * len(phrase.split()):
+        return None
     try:
         return Timing(max(to_speech_s, 0.02), letters / speech_s)
     except (ValueError, ZeroDivisionError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class TimingWeights:
+    """What a likeness weighs: the pace by an affine map, the pause by a factor."""
+
+    pace: Calibration
+    start: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +83,21 @@ class Habit:
     def with_(self, timing: Timing) -> Habit:
         return Habit((*self.seen, timing)[-MAX_SEEN:])
 
-    def llr(self, timing: Timing) -> float:
+    def llr(self, timing: Timing, weights: TimingWeights) -> float:
         """LLR that `timing` is this person's and not anybody's; 0 until enough was seen."""
         if len(self.seen) < MIN_SEEN:
             return 0.0
-        llr = 0.0
-        for which, anybody in ((0, ANYBODY_START), (1, ANYBODY_PACE)):
-            values = [one.logs[which] for one in self.seen]
-            centre = statistics.median(values)
-            deviation = 1.4826 * statistics.median(abs(value - centre) for value in values)
-            spread = max(_LEAST_SPREAD, deviation)
-            llr += _density(timing.logs[which], centre, spread) - _density(timing.logs[which], *anybody)
+        start = weights.start * self.likeness(timing, 0, ANYBODY_START)
+        llr = start + weights.pace.llr(self.likeness(timing, 1, ANYBODY_PACE))
         return max(-LIMIT_LLR, min(LIMIT_LLR, llr))
+
+    def likeness(self, timing: Timing, which: int, anybody: tuple[float, float]) -> float:
+        """How much better one of the two times fits what was seen of this person than what anybody does."""
+        values = [one.logs[which] for one in self.seen]
+        centre = statistics.median(values)
+        deviation = 1.4826 * statistics.median(abs(value - centre) for value in values)
+        spread = max(_LEAST_SPREAD, deviation)
+        return _density(timing.logs[which], centre, spread) - _density(timing.logs[which], *anybody)
 
     def to_bytes(self) -> bytes:
         return bytes([_FORMAT]) + b"".join(_VALUE.pack(t.to_speech_s, t.letters_per_s) for t in self.seen)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Self
 
+from device.liveness.timing import TimingWeights
 from device.models.calibration import Calibration
 
 
@@ -18,6 +19,7 @@ class Weights:
     reuse: Calibration
     consistency: Calibration
     surroundings: Calibration
+    timing: TimingWeights
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -26,6 +28,7 @@ class Weights:
         return cls(
             str(table["version"]),
             *(_calibration(table[name]) for name in ("reuse", "consistency", "surroundings")),
+            TimingWeights(_calibration(table["pace"]), float(table["start"]["scale"])),
         )
 
 

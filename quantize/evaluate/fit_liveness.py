@@ -5,7 +5,8 @@
 Reuse: every recording is looked up among all others, for the rate at which somebody new is taken for a
 playback, and played through random loudspeakers and rooms, for the rate at which a playback is missed.
 Consistency: the two halves of one recording, and of a splice of two people. Surroundings: recordings in a
-background that was there before, and playbacks of them, both simulated. `--write` puts the maps into
+background that was there before, and playbacks of them, both simulated. Pace: each sentence of a person
+against their others, and against those of everybody else in the same corpus. `--write` puts the maps into
 device/liveness/weights.toml.
 """
 
@@ -27,6 +28,7 @@ from device.audio import QualityError, Utterance, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness import Fingerprint, Fingerprinter, consistency, surroundings
 from device.liveness.search import Index, best_line
+from device.liveness.timing import ANYBODY_PACE, Habit, Timing, timing
 from device.settings import models_dir
 from quantize.evaluate.calibrate import Linear, fit, fits
 from quantize.evaluate.checks import open_speaker
@@ -39,6 +41,7 @@ WEIGHTS_FILE = Path(device.liveness.__file__).with_name("weights.toml")
 SHORTEST_S = 1.2
 PHRASE_S = 2.5
 """A phrase of five words takes about this long and longer."""
+LEAST_WORDS = 3
 FIT_PRIOR = 0.5
 SECRET = bytes(32)
 """Any secret: scores do not depend on it."""
@@ -98,6 +101,7 @@ def main(
         for r in read_manifest(manifest, root)
         if r.label == "bonafide" and r.folder in ("an4", "so762", "libri")
     ]
+    everybody = recordings
     if most is not None:
         recordings = recordings[:: max(1, len(recordings) // most)]
     rng = np.random.default_rng(7)
@@ -106,12 +110,19 @@ def main(
         new, played = reuse(heard, rng, playbacks, bars)
         whole, spliced = constancy(heard, models or models_dir(), rng, bars)
         lived, brought = backgrounds(heard, rng, bars)
+        own, others = paces(root, everybody, bars)
     reuse_map = _report("reuse", new, played, "new people", "playbacks")
     _repeats(heard, retakes, reuse_map)
     consistency_map = _report("consistency", whole, spliced, "one voice", "splices of two")
     surroundings_map = _report("surroundings", lived, brought, "simulated voices", "simulated playbacks")
+    pace_map = _report("pace", own, others, "sentences of one's own", "sentences of others")
     if write:
-        maps = {"reuse": reuse_map, "consistency": consistency_map, "surroundings": surroundings_map}
+        maps = {
+            "reuse": reuse_map,
+            "consistency": consistency_map,
+            "surroundings": surroundings_map,
+            "pace": pace_map,
+        }
         write_weights(WEIGHTS_FILE, maps, f"liveness-{datetime.now(UTC):%Y%m%d}")
 
 
@@ -204,6 +215,37 @@ def backgrounds(
     return lived, brought
 
 
+def paces(root: Path, recordings: Sequence[Recording], bars: Bars, least: int = 6) -> tuple[Pool, Pool]:
+    """(likeness of each sentence to its speaker's other ones, to those of another speaker of the corpus)."""
+    tick = bars.bar("pace", len(recordings))
+    said: dict[tuple[str, str], list[Timing]] = defaultdict(list)
+    for recording in recordings:
+        tick()
+        if len(recording.text.split()) < LEAST_WORDS:
+            continue
+        try:
+            utterance = load_utterance(root / recording.path)
+        except QualityError:
+            continue
+        one = timing(1.0, recording.text, utterance.speech_end_s - utterance.speech_start_s)
+        if one is not None:
+            said[recording.folder, recording.unit].append(one)
+    known = {who: times for who, times in said.items() if len(times) >= least}
+    own, others = Pool([], []), Pool([], [])
+    for (folder, unit), times in known.items():
+        for left, one in enumerate(times):
+            habit = Habit((*times[:left], *times[left + 1 :]))
+            own.scores.append(habit.likeness(one, 1, ANYBODY_PACE))
+            own.speakers.append(unit)
+        strangers = [
+            t for (where, who), heard in known.items() if where == folder and who != unit for t in heard
+        ]
+        for one in strangers:
+            others.scores.append(Habit(tuple(times)).likeness(one, 1, ANYBODY_PACE))
+            others.speakers.append(unit)
+    return own, others
+
+
 def _speech(one: Heard) -> Wave:
     first, last = (
         round(s * SAMPLE_RATE_HZ) for s in (one.utterance.speech_start_s, one.utterance.speech_end_s)
@@ -220,11 +262,17 @@ def _report(name: str, good: Pool, bad: Pool, what_good: str, what_bad: str) -> 
     person, attack = fitted.llr(good.half(False)), fitted.llr(bad.half(False))
     click.echo(
         f"{name}: llr = {float(fitted.weights[0]):.3f} * score + {fitted.offset:.3f}; speakers kept apart: "
+        f"Cllr {_cllr(person, attack):.2f} bit (1 says nothing), "
         f"{_rate(person < 0)} of {what_good} below 0, {_rate(attack >= 0)} of {what_bad} at 0 or above; "
         f"scores of {what_good} 50/1/0 %: {_quantiles(good.half(False), (50, 1, 0))}, "
         f"of {what_bad} 50/99/100 %: {_quantiles(bad.half(False), (50, 99, 100))}"
     )
     return fitted
+
+
+def _cllr(person: npt.NDArray[np.float64], attack: npt.NDArray[np.float64]) -> float:
+    """What these LLRs cost (Bruemmer 2010), in bits; knowing nothing costs 1."""
+    return float((np.logaddexp(0, -person).mean() + np.logaddexp(0, attack).mean()) / 2 / math.log(2))
 
 
 def _fit(good: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> Linear:
