@@ -7,9 +7,9 @@ door.
 
 The pace has a weight fitted on people who read sentences (`weights.toml`). The pause has none: no development
 recording begins with a prompt. The whole is neutral until a person has `MIN_SEEN` values, small afterwards,
-and no rule asks for it unless a site says so (`timing_llr`). A spelled phrase, of single digits or letters, has
-no timing: people spell at another pace each time (AN4: its logarithm spreads by 0.56 within a speaker and by
-0.28 between speakers; read sentences, speechocean762: 0.16 and 0.25).
+and no rule asks for it unless a site says so (`timing_llr`). A phrase of single digits or letters has no
+timing: people spell at another pace each time (AN4: its logarithm spreads by 0.56 within a speaker
+and by 0.28 between speakers; read sentences, speechocean762: 0.16 and 0.25).
 """
 
 from __future__ import annotations

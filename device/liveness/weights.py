@@ -27,7 +27,9 @@ class Weights:
         table: dict[str, Any] = tomllib.loads(text)
         return cls(
             str(table["version"]),
-            *(_calibration(table[name]) for name in ("reuse", "consistency", "surroundings")),
+            _calibration(table["reuse"]),
+            _calibration(table["consistency"]),
+            _calibration(table["surroundings"]),
             TimingWeights(_calibration(table["pace"]), float(table["start"]["scale"])),
         )
 
