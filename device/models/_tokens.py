@@ -30,7 +30,8 @@ class Vocabulary:
     def from_text(cls, text: str) -> Vocabulary:
         """From `to_text`'s form."""
         try:
-            return cls([base64.b64decode(word, validate=True) for word in text.split()])
+            # Not `split()`: a multilingual Whisper has an empty word, and every later number counts on it.
+            return cls([base64.b64decode(word, validate=True) for word in text.split(" ")])
         except binascii.Error as err:
             raise WhisperError(
                 f"the model's vocabulary is damaged ({err}); run `ostiary models build`"

@@ -186,6 +186,8 @@ class WhisperCpp:
 
 def _note_and_force(slot: _Slot, logits: npt.NDArray[np.float32], at: int, end: int, free_cap: int) -> None:
     """Note what the model thought of the next word, then leave it no choice but that word."""
+    # The library offers times although the text began by leaving them out; the other runtime has none.
+    logits[end + 1 :] = -np.inf
     if slot.script is None and at == 0:
         logits[end] = -np.inf  # as every Whisper decoder does: something was said, and we are to say what
     best = int(logits.argmax())

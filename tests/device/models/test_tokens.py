@@ -26,6 +26,13 @@ def test_the_lowest_pair_is_joined_first() -> None:
     assert vocabulary.tokens("bcab") == (257, 256)
 
 
+def test_an_empty_word_keeps_its_number_so_that_the_end_of_text_keeps_its_own() -> None:
+    words = [*BYTES, b"ab", b""]
+    again = Vocabulary.from_text(vocabulary_text(words))
+    assert len(again) == len(words)
+    assert again.tokens("abc") == (256, ord("c"))
+
+
 def test_known_texts_have_the_tokens_that_whisper_was_trained_with(vocabulary: Vocabulary) -> None:
     # From openai/whisper's own tokenizer for English (GPT-2's).
     assert vocabulary.tokens(" hello world") == (23748, 995)
