@@ -25,8 +25,8 @@ class Conditions:
     """Within these the detector's error rates hold (docs/adr/0012)."""
 
     min_speech_s: float = 0.6
-    min_snr_db: float = 8.0
-    min_bandwidth_hz: float = 3_600.0
+    min_snr_db: float = 12.0
+    min_bandwidth_hz: float = 4_400.0
 
 
 def blindness(quality: Quality, known: Conditions) -> tuple[Blindness, str] | None:
