@@ -134,9 +134,9 @@ PACKAGED = (
 The largest ten of a voice are left out: they hold music, or many sentences."""
 
 
-def prompts():
-    """Rows of `PACKAGED`: more channels, languages and rooms for the bona fide side."""
-    for name, voice, folder, pattern, most in PACKAGED:
+def prompts(packaged=PACKAGED):
+    """Rows of `packaged`: more channels, languages and rooms for the bona fide side."""
+    for name, voice, folder, pattern, most in packaged:
         files = sorted(Path(folder).glob(pattern), key=lambda p: (-p.stat().st_size, str(p)))
         for path in files[10 : 10 + most]:
             row = {
@@ -181,34 +181,65 @@ def through_codec(waves, options, suffix):
     return pieces
 
 
-def load(data: Path, attacks: Path | None, cache: Path) -> list[Item]:
-    """Every usable file, plain and through a codec drawn by its path. Kept in `cache` for the next run."""
-    rows = [*_rows(data, attacks), *prompts()]
-    known = [(r["path"], path.stat().st_size) for path, r in rows]
-    digest = hashlib.sha256(repr((CACHE_VERSION, known)).encode()).hexdigest()[:16]
+def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> list[Item]:
+    """Every usable file, plain and through a codec drawn by its path. Kept in `cache` for the next run.
+
+    A run with more files than the last one reads only those that are new.
+    """
+    rows = [*_rows(data, attacks), *prompts(packaged)]
+    keys = [f"{row['path']} {path.stat().st_size}" for path, row in rows]
+    digest = hashlib.sha256(repr((CACHE_VERSION, keys)).encode()).hexdigest()[:16]
     stored = cache / f"corpus-{digest}.npz"
-    fields = [
-        (r["path"], r["label"] == "spoof", r["system"], r["page"], r["speaker"] or "", r["voice"])
-        for _, r in rows
-    ]
     if not stored.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        plain = [_equalise(read_wave(path)) for path, _ in track(rows, description="reading")]
-        coded = list(plain)
-        names = list(CODECS)
-        which = np.array([hashlib.sha256(f[0].encode()).digest()[1] % len(names) for f in fields])
-        for number, name in enumerate(track(names, description="codecs")):
-            chosen = np.flatnonzero(which == number)
-            pieces = through_codec([plain[i] for i in chosen], *CODECS[name])
-            for i, piece in zip(chosen, pieces, strict=True):
-                coded[i] = piece
-        lengths = np.array([len(w) for w in plain])
-        np.savez(stored, lengths=lengths, plain=np.concatenate(plain), coded=np.concatenate(coded))
-    held = np.load(stored)
-    ends = np.cumsum(held["lengths"])
-    plain, coded = held["plain"], held["coded"]
+        known = _known(cache)
+        fresh = [n for n, key in enumerate(keys) if key not in known]
+        plain = [_equalise(read_wave(rows[n][0])) for n in track(fresh, description="reading")]
+        coded = _coded(plain, [rows[n][1]["path"] for n in fresh])
+        known |= {keys[n]: both for n, *both in zip(fresh, plain, coded, strict=True)}
+        waves = [known[key] for key in keys]
+        np.savez(
+            stored,
+            version=CACHE_VERSION,
+            keys=np.array(keys),
+            lengths=np.array([len(plain) for plain, _ in waves]),
+            plain=np.concatenate([plain for plain, _ in waves]),
+            coded=np.concatenate([coded for _, coded in waves]),
+        )
     items = []
-    for field, end, length in zip(fields, ends, held["lengths"], strict=True):
-        if length >= RATE_HZ // 2:
-            items.append(Item(*field, plain[end - length : end], coded[end - length : end]))
+    for (_, row), (plain, coded) in zip(rows, _waves(np.load(stored)), strict=True):
+        if len(plain) >= RATE_HZ // 2:
+            about = (row["system"], row["page"], row["speaker"] or "", row["voice"])
+            items.append(Item(row["path"], row["label"] == "spoof", *about, plain, coded))
     return items
+
+
+def _waves(held):
+    """(plain, coded) of every file of a stored corpus."""
+    plain, coded = held["plain"], held["coded"]
+    ends = np.cumsum(held["lengths"])
+    for end, length in zip(ends, held["lengths"], strict=True):
+        yield plain[end - length : end], coded[end - length : end]
+
+
+def _known(cache: Path):
+    """Path and size -> (plain, coded), of the last corpus stored in `cache`."""
+    for path in sorted(cache.glob("corpus-*.npz"), key=lambda p: -p.stat().st_mtime):
+        held = np.load(path)
+        if "keys" in held and int(held["version"]) == CACHE_VERSION:
+            return dict(zip(held["keys"].tolist(), _waves(held), strict=True))
+    return {}
+
+
+def _coded(plain, paths):
+    """Each wave through a codec drawn by its path."""
+    coded, names = list(plain), list(CODECS)
+    which = np.array([hashlib.sha256(path.encode()).digest()[1] % len(names) for path in paths])
+    for number, name in enumerate(track(names, description="codecs")):
+        chosen = np.flatnonzero(which == number)
+        if len(chosen):
+            for i, piece in zip(
+                chosen, through_codec([plain[i] for i in chosen], *CODECS[name]), strict=True
+            ):
+                coded[i] = piece
+    return coded
