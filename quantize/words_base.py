@@ -1,7 +1,7 @@
 """Whisper base for a door: a larger model of many languages, told to hear English, with eight-bit weights.
 
-Eight bits for its rows as well, as in the usual model, turned over two decisions of 640; one in a thousand
-is allowed. So its products stay float, and only the weights are rounded.
+Eight bits for its rows as well, as in the usual model, let its LLR drift ten times as far (docs/models.md).
+So its products stay float, and only the weights are rounded.
 """
 
 from __future__ import annotations
