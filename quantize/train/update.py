@@ -17,6 +17,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,7 @@ def update(args) -> None:
     from quantize.train.release import MOMENTS, release
 
     release_key = private_key(args.key)
+    ready(args.bundle, args.out)
     systems = take(args.samples, args.attacks)
     args.work.mkdir(parents=True, exist_ok=True)
     if not (args.work / "patches.pt").exists():
@@ -150,6 +152,27 @@ def update(args) -> None:
     if found["candidate"]["people refused"] > found["current"]["people refused"] + WORSE_FOR_PEOPLE:
         raise QuantizeError("the candidate refuses more people than the network in use; no bundle was made")
     bundle(args.bundle, weights, args.out / "bundle", release_key)
+
+
+def ready(bundle: Path, out: Path) -> None:
+    """Say what is missing before the long work, not after it. Raises QuantizeError."""
+    from device.models.bundle import Bundle
+    from quantize.recipes import RECIPES
+
+    if (out / "bundle").exists():
+        raise QuantizeError(f"{out / 'bundle'} is there already; name another folder")
+    roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
+    needed = {tool for r in RECIPES if r.role in roles and r.role.startswith("spoof") for tool in r.tools}
+    missing = sorted(tool for tool in needed if not _installed(tool))
+    if missing:
+        raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")
+
+
+def _installed(tool: str) -> bool:
+    try:
+        return bool(version(tool))
+    except PackageNotFoundError:
+        return False
 
 
 def _patches_of(current: Path, work: Path) -> None:
@@ -173,10 +196,10 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")
     shutil.copytree(current, out)
-    version = Bundle.open(current).manifest.version + 1
+    following = Bundle.open(current).manifest.version + 1
     settings = out.with_suffix(".toml")
     text = CALIBRATION_FILE.read_text(encoding="utf-8")
-    settings.write_text(re.sub(r"(?m)^version = \d+$", f"version = {version}", text, count=1))
+    settings.write_text(re.sub(r"(?m)^version = \d+$", f"version = {following}", text, count=1))
     there = {entry.role for entry in Bundle.open(current).manifest.files}
     recipes = [_from(weights, recipe) for recipe in RECIPES if recipe.role in there]
     roles = tuple(r.role for r in recipes if r.role.startswith("spoof"))

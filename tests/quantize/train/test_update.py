@@ -20,7 +20,7 @@ from quantize.build import build
 from quantize.errors import QuantizeError
 from quantize.recipes import RECIPES
 from quantize.train.corpus import Item
-from quantize.train.update import LEAST_SAMPLES, bundle, compare, take
+from quantize.train.update import LEAST_SAMPLES, bundle, compare, ready, take
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 RATE_HZ = 16_000
@@ -109,6 +109,14 @@ def test_the_bundle_holds_the_new_detector_under_the_next_version_and_is_signed(
     after = Bundle.open(tmp_path / "next", Trust(key=key.public_key())).manifest
     assert after.version == before.version + 1
     assert {e.version for e in after.files} == {"spoof-candidate"}
+
+
+def test_a_bundle_that_is_there_stops_the_update_before_its_long_work(tmp_path: Path) -> None:
+    build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in ("spoof", "spoof-card")])
+    ready(tmp_path / "current", tmp_path / "out")
+    (tmp_path / "out" / "bundle").mkdir(parents=True)
+    with pytest.raises(QuantizeError, match="there already"):
+        ready(tmp_path / "current", tmp_path / "out")
 
 
 def test_a_bundle_is_never_written_over(tmp_path: Path) -> None:
