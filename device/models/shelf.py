@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -105,19 +105,18 @@ def active(
 
 
 def reached(models: Path) -> Floor | None:
-    """How far this unit's shelf has come, by the signed manifests it names; None without a shelf.
+    """How far this unit's shelf has come, by the signed manifests it names; None when there is none.
 
-    Raises BundleError when the bundle in use has no manifest that was signed.
+    A manifest that is damaged says nothing: the unit may be working with the last good bundle.
     """
     shelf = read_shelf(models)
     if shelf is None:
         return None
-    version = _signed_version(models, shelf.current, shelf)
-    try:
-        fallback = _signed_version(models, shelf.previous, shelf) if shelf.previous else version
-    except BundleError:
-        fallback = version
-    return Floor(shelf.key, version, min(version, fallback))
+    versions = []
+    for identity in (shelf.current, shelf.previous):
+        with suppress(BundleError):
+            versions += [_signed_version(models, identity, shelf)] if identity else []
+    return Floor(shelf.key, versions[0], min(versions)) if versions else None
 
 
 def steadily(
@@ -224,6 +223,8 @@ def _signed_version(models: Path, identity: str, shelf: Shelf) -> int:
     home = models / BUNDLES_NAME / identity
     raw = read_limited(home / MANIFEST_NAME, MAX_MANIFEST_BYTES)
     check_signature(home, raw, shelf.public_key)
+    if hashlib.sha256(raw).hexdigest() != identity:
+        raise BundleError("the bundle is not the one that was accepted; refused")
     return Manifest.from_bytes(raw).version
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from device.app import open_judge
 from device.commands import doctor
 from device.models import shelf
-from device.models.bundle import MANIFEST_NAME, Bundle
+from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
 from device.models.floor import Floor, pinned_floor, raise_floor
 from device.models.manifest import BundleError
 from device.secure_store import Store, StoreSettings, open_store
@@ -330,5 +330,24 @@ def test_the_shelf_is_reached_by_what_was_signed_and_not_by_what_it_says(disk: D
     assert shelf.reached(disk.models) == Floor(KEY_HEX, 2, 2)
     current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
     (disk.models / shelf.BUNDLES_NAME / current / MANIFEST_NAME).write_bytes(b"{}")
-    with pytest.raises(BundleError, match="not signed by the key"):
-        shelf.reached(disk.models)
+    assert shelf.reached(disk.models) is None
+
+
+def test_a_newer_manifest_in_the_current_ones_place_raises_nothing(disk: Disk) -> None:
+    disk.use(1)
+    disk.use(2)
+    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
+    for name in (MANIFEST_NAME, SIGNATURE_NAME):
+        shutil.copyfile(disk.offered(9) / name, disk.models / shelf.BUNDLES_NAME / current / name)
+    assert disk.start().manifest.version == 1
+    assert disk.floor() == Floor(KEY_HEX, 2, 1)
+
+
+@pytest.mark.parametrize("name", [MANIFEST_NAME, SIGNATURE_NAME])
+def test_the_last_good_bundle_serves_when_the_current_one_has_lost_its_proof(disk: Disk, name: str) -> None:
+    disk.use(1)
+    disk.use(2)
+    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
+    (disk.models / shelf.BUNDLES_NAME / current / name).unlink()
+    assert disk.start().manifest.version == 1
+    assert disk.floor() == Floor(KEY_HEX, 2, 1)
