@@ -77,6 +77,8 @@ def table(found) -> Table:
     )
     for kind in ("page", "system"):
         rows = [one for one in found if one.kind == kind]
+        if not rows:
+            continue
         for one in rows:
             shown.add_row(f"{kind} {one.name}", *_cells(one.people, one.digital, one.replayed))
         people = tuple(np.concatenate([one.people[n] for one in rows]) for n in (0, 1))

@@ -149,6 +149,37 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
     assert bank.vectors.shape == (1, 3, POOLED)
 
 
+def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
+    from quantize.train import splits
+    from quantize.train.leaveout import groups, leave_out, table
+
+    def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
+        about = {"page": page, "family": family, "system": family, "voice": "", "part": part}
+        return [
+            SimpleNamespace(path=f"{page}/{family}/{part}/{n}", spoof=family != "-", **about)
+            for n in range(count)
+        ]
+
+    items = [*files(20, "one_demo", "-"), *files(12, "one_demo", "vits"), *files(12, "other_demo", "vits")]
+    items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(3, "made", "rare")]
+    items += files(12, "libri", "-", "calibration")
+    found = [(kind, name) for kind, name, _ in groups(items, items)]
+    assert found == [("page", "one_demo"), ("page", "other_demo"), ("system", "valle"), ("system", "vits")]
+    for _, name, fold in groups(items, items):
+        heard = splits.training(fold, items)
+        assert heard
+        assert not [i for i in heard if name in (i.page, i.family)]
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((1, len(items), POOLED)).astype(np.float32)
+    vectors[:, [i.spoof for i in items], :200] += 2.0
+    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, rng.random((1, len(items))) < 0.5)
+    judged = {"plain": vectors[0], "replayed": vectors[0]}
+    left = list(leave_out(items, items, judged, bank, FitSettings(steps=40, batch=32)))
+    assert [len(one.digital) for one in left] == [12, 24, 12, 24]
+    assert all(eer(one.people[0], one.digital) < 0.2 for one in left)
+    assert table(left).row_count == len(left) + 2
+
+
 def test_an_empty_bank_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(QuantizeError, match="train bank"):
         Bank.load(tmp_path)
