@@ -23,6 +23,8 @@ from quantize.train.fit import FitSettings, fit
 from quantize.train.scoring import eer, interval
 
 LEAST_ATTACKS, LEAST_PEOPLE = 8, 5
+NO_CORPUS = "none"
+"""Not the empty name, which is the voice of samples from the field: they would be left out with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ def groups(items, judged):
     pages = sorted({i.page for i in items if i.spoof and i.page != "made"})
     count = Counter(i.family for i in judged if i.spoof)
     for page in pages:
-        yield "page", page, splits.Fold(page, frozenset({page}), frozenset(), "")
+        yield "page", page, splits.Fold(page, frozenset({page}), frozenset(), NO_CORPUS)
     for family in sorted(f for f, n in count.items() if n >= LEAST_ATTACKS):
-        yield "system", family, splits.Fold(family, frozenset(), frozenset({family}), "")
+        yield "system", family, splits.Fold(family, frozenset(), frozenset({family}), NO_CORPUS)
 
 
 def leave_out(items, judged, vectors, bank, settings: FitSettings):

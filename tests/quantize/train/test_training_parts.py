@@ -161,7 +161,7 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
         ]
 
     items = [*files(20, "one_demo", "-"), *files(12, "one_demo", "vits"), *files(12, "other_demo", "vits")]
-    items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(3, "made", "rare")]
+    items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(7, "made", "rare")]
     items += files(12, "libri", "-", "calibration")
     found = [(kind, name) for kind, name, _ in groups(items, items)]
     assert found == [("page", "one_demo"), ("page", "other_demo"), ("system", "valle"), ("system", "vits")]
@@ -174,9 +174,9 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
     vectors[:, [i.spoof for i in items], :200] += 2.0
     bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, rng.random((1, len(items))) < 0.5)
     judged = {"plain": vectors[0], "replayed": vectors[0]}
-    left = list(leave_out(items, items, judged, bank, FitSettings(steps=40, batch=32)))
+    left = list(leave_out(items, items, judged, bank, FitSettings(steps=100, batch=64)))
     assert [len(one.digital) for one in left] == [12, 24, 12, 24]
-    assert all(eer(one.people[0], one.digital) < 0.2 for one in left)
+    assert max(eer(one.people[0], one.digital) for one in left) < 0.2
     assert table(left).row_count == len(left) + 2
 
 
