@@ -142,11 +142,15 @@ def whisper_cpp_default(job: dict[str, Any]) -> Work:
     return lambda wave, phrase: " ".join(segment.text for segment in model.transcribe(wave))
 
 
-def faster_whisper_default(job: dict[str, Any]) -> Work:
+def faster_whisper_default(job: dict[str, Any], folder: str = "ctranslate2") -> Work:
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(job["ctranslate2"], device="cpu", compute_type="int8", cpu_threads=job["threads"])
+    model = WhisperModel(job[folder], device="cpu", compute_type="int8", cpu_threads=job["threads"])
     return lambda wave, phrase: " ".join(s.text for s in model.transcribe(wave, language="en")[0])
+
+
+def faster_whisper_base(job: dict[str, Any]) -> Work:
+    return faster_whisper_default(job, "ctranslate2_base")
 
 
 def sequential_float(job: dict[str, Any]) -> Work:
@@ -168,6 +172,7 @@ CONTENDERS: dict[str, Callable[[dict[str, Any]], Work]] = {
     "resemblyzer-torch": resemblyzer_torch,
     "whisper-cpp-default": whisper_cpp_default,
     "faster-whisper": faster_whisper_default,
+    "faster-whisper-base": faster_whisper_base,
     "sequential-float": sequential_float,
 }
 

@@ -46,6 +46,7 @@ CONTENDERS = (
     Contender("ours-words", "words", "ours: phrase test, tiny.en INT8", "ours-words"),
     Contender("whisper-cpp-default", "words", "whisper.cpp defaults, tiny.en F16", "ours-words"),
     Contender("faster-whisper", "words", "faster-whisper tiny.en INT8", "ours-words"),
+    Contender("faster-whisper-base", "words", "faster-whisper base INT8", "ours-words"),
     Contender("ours-judge", "whole", "ours: all three checks", "ours-judge"),
     Contender("sequential-float", "whole", "original: Whisper, then Resemblyzer", "ours-judge"),
 )
@@ -102,6 +103,7 @@ class Files:
     resemblyzer: Path
     whisper: Path
     ctranslate2: Path
+    ctranslate2_base: Path
 
 
 def race(
@@ -248,6 +250,7 @@ def _size(key: str, files: Files) -> int:
         "resemblyzer-torch": lambda: one(files.resemblyzer),
         "whisper-cpp-default": lambda: one(files.whisper),
         "faster-whisper": lambda: one(files.ctranslate2 / "model.bin"),
+        "faster-whisper-base": lambda: one(files.ctranslate2_base / "model.bin"),
         "sequential-float": lambda: one(files.whisper) + one(files.resemblyzer),
     }[key]()
 
@@ -295,11 +298,17 @@ def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
         resemblyzer=fetch("resemblyzer"),
         whisper=half,
         ctranslate2=_ctranslate2_folder(folder / "ctranslate2-tiny.en", model, tokenizer),
+        ctranslate2_base=_ctranslate2_folder(
+            folder / "ctranslate2-base", fetch("whisper-base"), fetch("whisper-base-tokenizer")
+        ),
     )
 
 
 def _ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
-    """The layout that CTranslate2 asks for. The vocabulary follows from the tokenizer."""
+    """The layout that CTranslate2 asks for. The vocabulary follows from the tokenizer.
+
+    A first word is neither a space nor the end of the text, as in the authors' own settings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for source, name in ((model, "model.bin"), (tokenizer, "tokenizer.json")):
         if not (folder / name).is_file():
@@ -311,7 +320,13 @@ def _ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
     ordered += [f"<|{step / 50:.2f}|>" for step in range(1501)]
     (folder / "vocabulary.json").write_text(json.dumps(ordered), encoding="utf-8")
     (folder / "config.json").write_text(
-        json.dumps({"suppress_ids": [], "suppress_ids_begin": [220, 50256], "alignment_heads": [[1, 0]]}),
+        json.dumps(
+            {
+                "suppress_ids": [],
+                "suppress_ids_begin": [220, vocabulary["<|endoftext|>"]],
+                "alignment_heads": [[1, 0]],
+            }
+        ),
         encoding="utf-8",
     )
     return folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_people_see_ratios_and_that_a_prediction_was_not_measured(found: dict[st
     assert "Not measured" in text
 
 
+def test_no_figure_loses_its_end_in_a_narrow_terminal(found: dict[str, object]) -> None:
+    console = Console(record=True, width=72)
+    show(found, console)
+    table = console.export_text().split("Predicted")[0]
+    assert "…" not in table
+    assert all(f" {200 + place} " in table for place in range(len(CONTENDERS)))
+
+
 def test_the_plot_and_the_figures_are_written_where_asked(found: dict[str, object], tmp_path: Path) -> None:
     write(found, tmp_path / "new")
     assert json.loads((tmp_path / "new" / "peers.json").read_text()) == json.loads(json.dumps(found))
@@ -69,7 +78,7 @@ def test_the_plot_and_the_figures_are_written_where_asked(found: dict[str, objec
 
 def test_a_contender_that_fails_says_why_in_one_line(tmp_path: Path, reader: list[Reading]) -> None:
     sentences = packaged_sentences(3.0, AudioSettings(), reader[0].path.parent)[:1]
-    files = Files(*[tmp_path] * 5)
+    files = Files(*[tmp_path] * len(fields(Files)))
     with pytest.raises(BenchError, match="ours: CAM") as caught:
         race(files, sentences, 1, 1, lambda: None)
     assert "manifest.json is missing" in str(caught.value)
@@ -90,9 +99,10 @@ def test_every_peer_is_pinned_and_none_is_ours() -> None:
 
 def test_the_whisper_vocabulary_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"model")
-    tokens = {"model": {"vocab": {"b": 1, "a": 0}}, "added_tokens": [{"content": "<|end|>", "id": 2}]}
+    tokens = {"model": {"vocab": {"b": 1, "a": 0}}, "added_tokens": [{"content": "<|endoftext|>", "id": 2}]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
     folder = _ctranslate2_folder(tmp_path / "made", tmp_path / "model.bin", tmp_path / "tokenizer.json")
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
-    assert vocabulary[:4] == ["a", "b", "<|end|>", "<|0.00|>"]
+    assert vocabulary[:4] == ["a", "b", "<|endoftext|>", "<|0.00|>"]
     assert vocabulary[-1] == "<|30.00|>"
+    assert json.loads((folder / "config.json").read_text())["suppress_ids_begin"] == [220, 2]
