@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -187,6 +187,14 @@ def test_the_search_for_audio_finds_audio(tmp_path, recordings, monkeypatch):
     assert unit.audio_on_disk() == [unit.folder / "kept.bin"]
 
 
+def at_sampled_points(one: Callable[[int | None], int | None]) -> None:
+    """`one(None)` counts the points at which `one` may die; then it dies at every EVERYth of them."""
+    points = one(None) or 0
+    assert points > 20, "the marks no longer see the writes"
+    for die_at in range(1 + random.randrange(EVERY), points + 1, EVERY):
+        assert one(die_at) is None, f"point {die_at} of {points} was not reached"
+
+
 @pytest.mark.parametrize("before", [None, BEFORE], ids=["new", "again"])
 def test_an_enrolment_killed_at_any_write_is_whole_or_not_at_all(
     tmp_path: Path,
@@ -205,10 +213,7 @@ def test_an_enrolment_killed_at_any_write_is_whole_or_not_at_all(
         shutil.rmtree(unit.folder)
         return passed
 
-    points = one(None) or 0
-    assert points > 20, "the marks no longer see the writes"
-    for die_at in range(1 + random.randrange(EVERY), points + 1, EVERY):
-        assert one(die_at) is None, f"point {die_at} of {points} was not reached"
+    at_sampled_points(one)
 
 
 def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_killed(
@@ -240,10 +245,7 @@ def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_k
         shutil.rmtree(unit.folder)
         return passed
 
-    points = one(None) or 0
-    assert points > 20, "the marks no longer see the writes"
-    for die_at in range(1 + random.randrange(EVERY), points + 1, EVERY):
-        assert one(die_at) is None, f"point {die_at} of {points} was not reached"
+    at_sampled_points(one)
 
 
 def test_an_enrolment_on_a_tpm_killed_at_writes_is_whole_or_not_at_all(
