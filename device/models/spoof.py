@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
+from device.models._cadence import Null, beats
 from device.models._spoof_features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration
@@ -32,11 +33,16 @@ class SpoofError(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class SpoofEvidence:
-    """LLRs of a live human against each attack, and against both with equal weight."""
+    """LLRs of a live human against each attack, and against any of them with equal weight."""
 
     synthetic_llr: float
+    """Against synthesis that sounds like what the network was taught."""
+    cadence_llr: float
+    """Against synthesis that keeps the beat of its frames, taught or not."""
     loudspeaker_llr: float
     llr: float
+    frame_rate_hz: float
+    """The rate that stands out most, or one that shares multiples; it means something below LLR 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,9 @@ class SpoofCard:
     version: str
     sha256: str
     synthetic: Calibration
+    cadence: Calibration
     loudspeaker: Calibration
+    null: Null
     operating_points: dict[str, float]
     """LLR thresholds by name, `bpcer_1` for one bona fide in a hundred refused on the calibration part."""
 
@@ -65,7 +73,9 @@ class SpoofCard:
                 version=str(fields["version"]),
                 sha256=str(fields["sha256"]),
                 synthetic=_calibration(heads["synthetic"]),
+                cadence=_calibration(heads["cadence"]),
                 loudspeaker=_calibration(heads["loudspeaker"]),
+                null=_null(fields["null"]),
                 operating_points=points,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as err:
@@ -76,6 +86,10 @@ class SpoofCard:
 
 def _calibration(fields: dict[str, Any]) -> Calibration:
     return Calibration(scale=float(fields["scale"]), offset=float(fields["offset"]))
+
+
+def _null(fields: dict[str, Any]) -> Null:
+    return Null(**{part: np.array(fields[part], np.float64) for part in Null.__slots__})
 
 
 def checked_network(path: Path, card: SpoofCard) -> bytes:
@@ -90,7 +104,7 @@ def checked_network(path: Path, card: SpoofCard) -> bytes:
 
 
 class SpoofDetector:
-    """Scores speech against two attacks: made by a machine, and played through a loudspeaker."""
+    """Scores speech against two attacks: made by a machine (known in two ways), played by a loudspeaker."""
 
     def __init__(self, session: Session, card: SpoofCard) -> None:
         self._session = session
@@ -132,7 +146,7 @@ class SpoofDetector:
         return self.evidence(wave).llr
 
     def evidence(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
-        """Both attacks one by one. Speech longer than six seconds is as live as its least live stretch."""
+        """The attacks one by one. Speech longer than six seconds is as live as its least live stretch."""
         _check(wave)
         pieces = -(-len(wave) // SEGMENT_SAMPLES)
         found = [self._segment(piece) for piece in np.array_split(wave, pieces)]
@@ -145,12 +159,15 @@ class SpoofDetector:
             raise SpoofError("the spoof detector answered with something that is not a score")
         synthetic = self._card.synthetic.llr(-float(logits[0, 0]))
         loudspeaker = self._card.loudspeaker.llr(-float(logits[0, 1]))
-        return SpoofEvidence(synthetic, loudspeaker, against_either(synthetic, loudspeaker))
+        heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
+        beat = self._card.cadence.llr(heard.score)
+        found = (synthetic, beat, loudspeaker)
+        return SpoofEvidence(*found, against_any(*found), heard.rate_hz)
 
 
-def against_either(synthetic_llr: float, loudspeaker_llr: float) -> float:
-    """The LLR against an attack that is one or the other with equal prior: -log(mean(exp(-llr)))."""
-    mixed = -math.log(0.5 * math.exp(-synthetic_llr) + 0.5 * math.exp(-loudspeaker_llr))
+def against_any(*llrs: float) -> float:
+    """The LLR against an attack that is any one of these with equal prior: -log(mean(exp(-llr)))."""
+    mixed = -math.log(sum(math.exp(-llr) for llr in llrs) / len(llrs))
     return max(-LLR_LIMIT, min(LLR_LIMIT, mixed))
 
 

@@ -5,6 +5,7 @@ python -m quantize.train bank --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train folds --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train leaveout --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train final --data SPEECH --attacks ATTACKS --work WORK
+python -m quantize.train limits --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
 python -m quantize.train report --work WORK [--baseline SCORES.tsv] [--plots DIR]
@@ -29,6 +30,7 @@ STEPS = {
     "folds": "train on part, judge on pages, systems and corpora never heard",
     "leaveout": "the same with every page, and every system, left out in turn (first network only)",
     "final": "train on everything but the calibration part, calibrate, quantise, export",
+    "limits": "what hides the beat of frames, and what puts one into people",
     "probe": "how far length, level, silence and bandwidth alone would get",
     "baselines": "how far pooled LFCC, and a pooled Whisper encoder, get on the same splits",
     "update": "train again with samples of a new attack, compare, and sign a bundle",
@@ -88,6 +90,10 @@ def _run(args: argparse.Namespace) -> None:
         from quantize.train.probe import probe
 
         probe(args)
+    elif args.command == "limits":
+        from quantize.train import limits
+
+        limits.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json")
     elif args.command == "baselines":
         from quantize.train.baselines import baselines
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from device.models._cadence import Null
 from device.models._spoof_features import spoof_features
 from quantize.train import splits
 from quantize.train.augment import noises
@@ -17,14 +18,15 @@ from quantize.train.fit import FitSettings, assemble, fit
 from quantize.train.fit_moments import fit_moments
 from quantize.train.moments import Moments, loudspeaker_scores
 from quantize.train.network import Texture, texture_scores
+from quantize.train.null import cadence_of, null_of
 from quantize.train.pictures import Pictures
 from quantize.train.replay import rooms
-from quantize.train.scoring import ALL_CONDITIONS, render, score_rows, write_rows
+from quantize.train.scoring import ALL_CONDITIONS, COLUMNS, render, score_rows, write_rows
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores files with both networks, in every condition, in rooms and noises that no training heard."""
+    """Scores files in every condition, in rooms and noises that no training heard."""
 
     rooms: list[np.ndarray]
     noises: list[np.ndarray]
@@ -33,16 +35,18 @@ class Judge:
     def open(cls, data: Path) -> Judge:
         return cls(rooms(data)[1], noises(data)[1])
 
-    def rows(self, texture: Texture, moments: Moments, items, fold: str, part: str):
-        """Rows of a score file for `items`."""
+    def rows(self, texture: Texture, moments: Moments, null: Null, items, fold: str, part: str):
+        """Rows of a score file for `items`: both networks and the frame rates."""
         rows = []
         for condition in ALL_CONDITIONS:
-            found = np.zeros((len(items), 3))
+            found = np.zeros((len(items), len(COLUMNS)))
             for row, item in zip(
                 found, track(items, description=f"{fold}, {part}, {condition}"), strict=True
             ):
-                features = spoof_features(render(item, condition, self.rooms, self.noises))
-                row[:] = *texture_scores(texture, [features])[0], *loudspeaker_scores(moments, [features])
+                wave = render(item, condition, self.rooms, self.noises)
+                features = spoof_features(wave)
+                heard = *texture_scores(texture, [features])[0], *loudspeaker_scores(moments, [features])
+                row[:] = *heard, cadence_of(null, wave)
             rows += score_rows(items, found, condition, fold, part)
         return rows
 
@@ -65,6 +69,7 @@ def run(items, data: Path, work: Path, settings: FitSettings) -> None:
         chosen = splits.training(fold, items)
         texture = assemble(layer, fit(chosen, bank, settings))
         moments = second(work, fold.name, chosen)
-        rows = judge.rows(texture, moments, splits.held_out(fold, items), fold.name, "unseen")
-        rows += judge.rows(texture, moments, splits.calibration(fold, items), fold.name, "seen")
+        null = null_of(chosen)
+        rows = judge.rows(texture, moments, null, splits.held_out(fold, items), fold.name, "unseen")
+        rows += judge.rows(texture, moments, null, splits.calibration(fold, items), fold.name, "seen")
         write_rows(work / f"scores-{fold.name}.tsv", rows)

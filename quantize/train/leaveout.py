@@ -1,8 +1,8 @@
-"""Leave one page out, leave one system out: the first network, trained again, on what it left out.
+"""Leave one page out, leave one system out: the first network, trained again, and the frame rates.
 
-Cheap because pooled patches serve every training; the second network, which takes minutes, is judged in the
-two folds of `splits.py` only. A page takes its people and, under every name, its systems
-with it; copies of its people too. Attacks of a system are held against people whom nobody trained on.
+Cheap because pooled patches serve every training and frame rates need none; the second network, which takes
+minutes, is judged in the two folds of `splits.py` only. A page takes its people and, under every name, its
+systems with it; copies of its people too. Attacks of a system are held against people whom nobody trained on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from device.models._cadence import beats
 from quantize.train import corpus, splits
 from quantize.train.bank import JUDGED, Bank, judged_vectors, judging
+from quantize.train.calibrate import UNFRAMED, against_any, certain, logistic
 from quantize.train.fit import FitSettings, fit
-from quantize.train.scoring import eer, interval
+from quantize.train.null import fit_null, measure
+from quantize.train.scoring import RATE_HZ, eer, interval, render
 
+ASKED = ("digital, taught", "digital, frame rates", "digital, both", "replayed")
 LEAST_ATTACKS, LEAST_PEOPLE = 8, 5
 NO_CORPUS = "none"
 """Not the empty name, which is the voice of samples from the field: they would be left out with it."""
@@ -33,10 +37,10 @@ class Left:
 
     kind: str
     name: str
-    people: tuple[np.ndarray, np.ndarray]
-    """Scores of the two heads for people, clean."""
-    digital: np.ndarray
-    replayed: np.ndarray
+    people: tuple[np.ndarray, ...]
+    """Scores for people, clean: one array for each of `ASKED`."""
+    attacks: tuple[np.ndarray, ...]
+    """Scores of the attacks, digital but for the last."""
 
 
 def groups(items, judged):
@@ -49,57 +53,82 @@ def groups(items, judged):
         yield "system", family, splits.Fold(family, frozenset(), frozenset({family}), NO_CORPUS)
 
 
-def leave_out(items, judged, vectors, bank, settings: FitSettings):
-    """One `Left` for each group; scores are relative to people whom that model left out of training."""
+def leave_out(items, judged, vectors, heard, people, bank, settings: FitSettings):
+    """One `Left` for each group; digital scores are LLRs under the calibration that this model may know.
+
+    `heard` holds `beats` and seconds of the judged files as they are, `people` what `null.measure` gives.
+    """
     for kind, name, fold in track(list(groups(items, judged)), description="left out"):
-        heads = fit(splits.training(fold, items), bank, settings)
+        chosen = splits.training(fold, items)
+        heads, paths = fit(chosen, bank, settings), {i.path for i in chosen}
+        null = fit_null([[one for path, one in each if path in paths] for each in people])
         with torch.inference_mode():
             found = {c: -heads(torch.from_numpy(vectors[c])).numpy() for c in ("plain", "replayed")}
-        kept = np.array(
-            [i.part == "calibration" and not i.spoof and i.page not in fold.pages for i in judged]
-        )
-        centre, spread = found["plain"][kept].mean(axis=0), found["plain"][kept].std(axis=0)
-        scores = {c: (x - centre) / spread for c, x in found.items()}
+        beat = np.array([null.standing_out(one, seconds).score for one, seconds in heard])
+        known = {i.path for i in splits.calibration(fold, items)}
+        kept = np.array([i.path in known and not i.spoof for i in judged])
+        sure = kept & np.array([certain(i.page) for i in judged])
+        taught = np.array([i.path in known and i.spoof for i in judged])
+        framed = taught & np.array([i.family not in UNFRAMED for i in judged])
+        synthesis = _llr(found["plain"][:, 0], kept, taught)
+        frames = _llr(beat, sure, framed)
+        digital = (synthesis, frames, against_any(synthesis, frames))
         own = np.array([i.page == name and not i.spoof for i in judged])
-        people = own if own.sum() >= LEAST_PEOPLE else kept
+        asked = own if own.sum() >= LEAST_PEOPLE else kept
         away = np.array([i.spoof and name in (i.page, i.family) for i in judged])
+        # Loudspeaker scores of different models are only comparable relative to each one's people.
+        spread = [
+            (found[c][:, 1] - found["plain"][kept, 1].mean()) / found["plain"][kept, 1].std() for c in found
+        ]
         yield Left(
             kind,
             name,
-            (scores["plain"][people, 0], scores["plain"][people, 1]),
-            scores["plain"][away, 0],
-            scores["replayed"][away, 1],
+            tuple(one[asked] for one in (*digital, spread[0])),
+            tuple(one[away] for one in (*digital, spread[1])),
         )
 
 
+def _llr(scores, people, attacks):
+    scale, offset = logistic(scores[people], scores[attacks])
+    return scale * scores + offset
+
+
 def table(found) -> Table:
-    """EERs with intervals: digital by the synthesis head, replayed by the loudspeaker head, people clean."""
-    shown = Table(
-        "left out", "people", "attacks", "digital", "95 %", "replayed", "95 %", title="leave one out"
-    )
+    """EERs with intervals, people clean: digital by what is taught, by frame rates, by both; replayed."""
+    titles = [column for asked in ASKED for column in (asked, "95 %")]
+    shown = Table("left out", "people", "attacks", *titles, title="leave one out")
     for kind in ("page", "system"):
         rows = [one for one in found if one.kind == kind]
         if not rows:
             continue
         for one in rows:
-            shown.add_row(f"{kind} {one.name}", *_cells(one.people, one.digital, one.replayed))
-        people = tuple(np.concatenate([one.people[n] for one in rows]) for n in (0, 1))
-        attacks = [np.concatenate([getattr(one, side) for one in rows]) for side in ("digital", "replayed")]
-        shown.add_row(f"all {kind}s, pooled", *_cells(people, *attacks), end_section=True)
+            shown.add_row(f"{kind} {one.name}", *_cells(one.people, one.attacks))
+        people, attacks = (
+            [np.concatenate(parts) for parts in zip(*(getattr(one, side) for one in rows), strict=True)]
+            for side in ("people", "attacks")
+        )
+        shown.add_row(f"all {kind}s, pooled", *_cells(people, attacks), end_section=True)
     return shown
 
 
-def _cells(people, digital, replayed):
-    cells = [str(len(people[0])), str(len(digital))]
-    for head, attacks in ((people[0], digital), (people[1], replayed)):
-        low, high = interval(head, attacks)
-        cells += [f"{eer(head, attacks):.1%}", f"{low:.1%} - {high:.1%}"]
+def _cells(people, attacks):
+    cells = [str(len(people[0])), str(len(attacks[0]))]
+    for human, made in zip(people, attacks, strict=True):
+        low, high = interval(human, made)
+        cells += [f"{eer(human, made):.1%}", f"{low:.1%} - {high:.1%}"]
     return cells
+
+
+def beats_of(judged):
+    """`beats` and seconds of every file as it is."""
+    waves = (render(i, "plain", (), ()) for i in track(judged, description="frame rates"))
+    return [(beats(wave), len(wave) / RATE_HZ) for wave in waves]
 
 
 def run(data: Path, attacks: Path, work: Path, settings: FitSettings) -> None:
     items = corpus.load(data, attacks, work)
     judged = judging(items)
     vectors = {c: judged_vectors(work, c, judged) for c in JUDGED}
-    found = list(leave_out(items, judged, vectors, Bank.load(work), settings))
-    Console(width=110).print(table(found))
+    people = measure(splits.training(None, items))
+    found = list(leave_out(items, judged, vectors, beats_of(judged), people, Bank.load(work), settings))
+    Console(width=150).print(table(found))

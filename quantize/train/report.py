@@ -10,21 +10,21 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from quantize.train.calibrate import LIVE, calibrate, either, llrs
+from quantize.train.calibrate import LIVE, against_any, calibrate, llrs
 from quantize.train.operating import POINTS, points_table
 from quantize.train.scoring import eer, interval, read_rows
 
 CORPORA = ("libri", "so762", "an4")
+SYNTHESIS = ("synthetic", "cadence")
+"""The kinds of evidence that know a machine; together they are the synthesis score of the tables."""
 
 
 def with_llrs(rows, heads):
-    """Rows with what the door would have seen: `synthetic`, `loudspeaker` and `llr`, all calibrated."""
-    both = {name: llrs(rows, name, head) for name, head in heads.items()}
-    door = either(both["synthetic"], both["loudspeaker"])
-    return [
-        {**row, **{name: float(both[name][n]) for name in both}, "llr": float(door[n])}
-        for n, row in enumerate(rows)
-    ]
+    """Rows with what the door would have seen, calibrated: each head, `synthesis`, and `llr`."""
+    found = {name: llrs(rows, name, head) for name, head in heads.items()}
+    found["llr"] = against_any(*found.values())
+    found["synthesis"] = against_any(*(found[name] for name in SYNTHESIS))
+    return [{**row, **{name: float(found[name][n]) for name in found}} for n, row in enumerate(rows)]
 
 
 def load(work: Path):
@@ -78,7 +78,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
     if not unseen:
         raise SystemExit("no scores found; run `python -m quantize.train folds` first")
     pages = sorted({r["page"] for r in unseen} - {*CORPORA, "made"})
-    digital = by_head([r for r in unseen if r["condition"] == "plain"], "synthetic")
+    digital = by_head([r for r in unseen if r["condition"] == "plain"], "synthesis")
     lines = []
     for page in pages:
         fold = {r["fold"] for r in digital if r["page"] == page}
@@ -99,7 +99,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
     )
     lines = []
     for condition in ("coded", "noisy", "room"):
-        rows = by_head([r for r in unseen if r["condition"] == condition], "synthetic")
+        rows = by_head([r for r in unseen if r["condition"] == condition], "synthesis")
         lines.append(line(condition, pick(rows, label={"bonafide"}), pick(rows, label={"spoof"})))
     live = pick(unseen, condition={*LIVE}, label={"bonafide"})
     heard = by_head([r for r in unseen if r["condition"] in (*LIVE, "replayed")], "loudspeaker")
@@ -128,7 +128,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
         "per unseen system, digital, against all unseen bona fide",
         [line(f"{p}/{f}", people, pick(digital, page={p}, family={f}, label={"spoof"})) for p, f in families],
     )
-    known = by_head([r for r in seen if r["condition"] == "plain"], "synthetic")
+    known = by_head([r for r in seen if r["condition"] == "plain"], "synthesis")
     people = pick(known, label={"bonafide"})
     names = sorted({r["family"] for r in known if r["page"] == "made"})
     _show(

@@ -13,6 +13,8 @@ from quantize.train.replay import convolve, loudspeaker
 RATE_HZ = 16_000
 MAX_SAMPLES = 6 * RATE_HZ
 ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")
+COLUMNS = ("synthetic", "loudspeaker", "moments", "cadence")
+"""Scores of a file: the first network's two, the second network's, and of its frame rates."""
 
 
 def render(item, condition, rooms, recordings):
@@ -31,7 +33,7 @@ def render(item, condition, rooms, recordings):
 
 
 def score_rows(items, found, condition, fold, part):
-    """Rows of a score file; `found` (n, 3): bona-fide-positive, the first network's two and the second's."""
+    """Rows of a score file; `found` (n, COLUMNS), bona-fide-positive."""
     return [
         {
             "fold": fold,
@@ -44,11 +46,9 @@ def score_rows(items, found, condition, fold, part):
             "family": item.family,
             "voice": item.voice,
             "seconds": f"{len(item.wave) / RATE_HZ:.2f}",
-            "synthetic": f"{three[0]:.4f}",
-            "loudspeaker": f"{three[1]:.4f}",
-            "moments": f"{three[2]:.4f}",
+            **{name: f"{score:.4f}" for name, score in zip(COLUMNS, scores, strict=True)},
         }
-        for item, three in zip(items, found, strict=True)
+        for item, scores in zip(items, found, strict=True)
     ]
 
 

@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
-from device.models._spoof_features import spoof_features
+from device.models.sessions import OnnxSession
+from device.models.spoof import SpoofCard, SpoofDetector, checked_network
 from quantize.errors import QuantizeError
 from quantize.signing import private_key, sign_bundle
-from quantize.train import corpus, export, splits
+from quantize.train import corpus, splits
 from quantize.train.attacks import COLUMNS, write
-from quantize.train.calibrate import either
 from quantize.train.scoring import eer, render
 
 LEAST_SAMPLES = 20
@@ -83,14 +83,9 @@ def _row(attacks: Path, system: str, path: Path):
 
 def llrs(folder: Path, items) -> dict[str, float]:
     """By path: what a door with the detector in `folder` would have said of each item."""
-    card = json.loads((folder / "spoof.json").read_bytes())
-    session, found = export.session(folder / card["file"]), {}
-    heads = [card["calibration"][name] for name in ("synthetic", "loudspeaker")]
-    for item in items:
-        scores = export.session_scores(session, [spoof_features(render(item, "plain", (), ()))])[0]
-        both = [h["scale"] * float(s) + h["offset"] for h, s in zip(heads, scores, strict=True)]
-        found[item.path] = float(either(*both))
-    return found
+    card = SpoofCard.from_bytes((folder / "spoof.json").read_bytes())
+    detector = SpoofDetector(OnnxSession(checked_network(folder / "spoof.int8.onnx", card)), card)
+    return {item.path: detector.llr(render(item, "plain", (), ())) for item in items}
 
 
 def compare(current: Path, candidate: Path, items, systems):

@@ -15,10 +15,11 @@ import soundfile
 import soxr
 
 from device.models import _spoof_features as front
+from device.models._cadence import Null
 from device.models.bundle import Bundle, BundleError
 from device.models.manifest import Entry, Manifest
 from device.models.sessions import OnnxSession
-from device.models.spoof import SpoofCard, SpoofDetector, SpoofError, against_either, checked_network
+from device.models.spoof import SpoofCard, SpoofDetector, SpoofError, against_any, checked_network
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data")
@@ -146,10 +147,22 @@ def test_long_speech_is_as_live_as_its_least_live_stretch(card: SpoofCard) -> No
     assert mixed.llr(speech) == pytest.approx(spoofed.llr(speech[: 6 * RATE_HZ]))
 
 
-def test_either_attack_alone_is_enough_to_refuse() -> None:
-    assert against_either(8.0, 8.0) == pytest.approx(8.0)
-    assert against_either(-5.0, 8.0) < -4.0
-    assert against_either(8.0, -5.0) < -4.0
+def test_one_attack_alone_is_enough_to_refuse() -> None:
+    assert against_any(8.0, 8.0, 8.0) == pytest.approx(8.0)
+    for attack in ((-5.0, 8.0, 8.0), (8.0, -5.0, 8.0), (8.0, 8.0, -5.0)):
+        assert against_any(*attack) < -3.0
+
+
+def test_speech_that_a_network_likes_is_refused_for_the_beat_of_its_frames(card: SpoofCard) -> None:
+    wave = read(next(p for p in real_people() if p.parent.name == "librivox"))[: 5 * RATE_HZ]
+    high = np.diff(wave, n=2, prepend=0.0, append=0.0)[: len(wave)]
+    framed = wave + 0.5 * high * ((np.arange(len(wave)) * 93.75 / RATE_HZ) % 1.0 < 0.25)
+    human, made = (
+        SpoofDetector(FixedSession([-9.0, -9.0]), card).evidence(one.astype(np.float32))
+        for one in (wave, framed)
+    )
+    assert human.llr > 0.0 > made.llr
+    assert made.cadence_llr < 0.0 < made.synthetic_llr
 
 
 def bundle(folder: Path, files: dict[str, Path]) -> Path:
@@ -200,6 +213,9 @@ def test_a_missing_network_is_refused(tmp_path: Path, card: SpoofCard) -> None:
         {"calibration": {"synthetic": {"scale": -1, "offset": 0}, "loudspeaker": {"scale": 1, "offset": 0}}},
         {"calibration": {"synthetic": {"scale": 1, "offset": 0}}},
         {"calibration": []},
+        {"null": {name: [[1.0]] for name in Null.__slots__}},
+        {"null": {"mean": "many"}},
+        {"null": None},
         {"operating_points": {"bpcer_1": float("nan")}},
         {"operating_points": [1, 2]},
     ],
@@ -207,6 +223,9 @@ def test_a_missing_network_is_refused(tmp_path: Path, card: SpoofCard) -> None:
         "negative scale",
         "a head missing",
         "a list for a table",
+        "a null of the wrong shape",
+        "a null that is words",
+        "no null",
         "a threshold that is no number",
         "no names",
     ],

@@ -14,6 +14,7 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 import onnx
 import torch
 
+from device.models._cadence import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
 from device.models._spoof_features import BINS, PICTURES, pictures, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import export
@@ -150,6 +151,7 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
 
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
+    from device.models._cadence import NULL_SECONDS
     from quantize.train import splits
     from quantize.train.leaveout import groups, leave_out, table
 
@@ -162,9 +164,11 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
 
     items = [*files(20, "one_demo", "-"), *files(12, "one_demo", "vits"), *files(12, "other_demo", "vits")]
     items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(7, "made", "rare")]
-    items += files(12, "libri", "-", "calibration")
+    items += [*files(24, "libri", "-", "calibration"), *files(60, "libri", "-")]
+    items += [*files(24, "made", "kokoro", "calibration"), *files(24, "made", "piper", "calibration")]
     found = [(kind, name) for kind, name, _ in groups(items, items)]
-    assert found == [("page", "one_demo"), ("page", "other_demo"), ("system", "valle"), ("system", "vits")]
+    pages = [("page", "one_demo"), ("page", "other_demo")]
+    assert found == [*pages, *(("system", name) for name in ("kokoro", "piper", "valle", "vits"))]
     for _, name, fold in groups(items, items):
         heard = splits.training(fold, items)
         assert heard
@@ -174,9 +178,13 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
     vectors[:, [i.spoof for i in items], :200] += 2.0
     bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, rng.random((1, len(items))) < 0.5)
     judged = {"plain": vectors[0], "replayed": vectors[0]}
-    left = list(leave_out(items, items, judged, bank, FitSettings(steps=100, batch=64)))
-    assert [len(one.digital) for one in left] == [12, 24, 12, 24]
-    assert max(eer(one.people[0], one.digital) for one in left) < 0.2
+    heard = [noise_beats(rng, 1.0 + i.spoof) for i in items]
+    libri = [(i.path, one) for i, one in zip(items, heard, strict=True) if i.page == "libri"]
+    people = [libri for _ in NULL_SECONDS]
+    given = [(one, 2.0) for one in heard]
+    left = list(leave_out(items, items, judged, given, people, bank, FitSettings(steps=100, batch=64)))
+    assert [len(one.attacks[0]) for one in left] == [12, 24, 24, 24, 12, 24]
+    assert max(eer(one.people[k], one.attacks[k]) for one in left for k in range(3)) < 0.2
     assert table(left).row_count == len(left) + 2
 
 
@@ -262,7 +270,10 @@ def rows(shift: float) -> list[dict[str, str]]:
                     {
                         "condition": condition,
                         "label": label,
+                        "page": "libri" if label == "bonafide" else "made",
+                        "family": "-" if label == "bonafide" else "kokoro",
                         "synthetic": str(rng.normal(mean, 1)),
+                        "cadence": str(rng.normal(mean, 1)),
                         "loudspeaker": str(rng.normal(far, 1)),
                         "moments": str(rng.normal(far, 1)),
                     }
@@ -276,6 +287,37 @@ def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> N
     assert points["bpcer_1"] < 0.0 < points["bpcer_5"]
     assert all(head["scale"] > 0 for head in heads.values())
     assert set(heads["loudspeaker"]["shares"]) == {"loudspeaker", "moments"}
+
+
+def test_frame_rates_are_calibrated_on_attacks_with_frames_and_on_people_for_certain() -> None:
+    plain = rows(1.5)
+    robots = [{**r, "page": "game", "cadence": "-20"} for r in plain if r["label"] == "bonafide"][:50]
+    frameless = [{**r, "family": "lpc", "cadence": "5"} for r in plain if r["label"] == "spoof"][:50]
+    heads, points = calibrate(plain, target_bpcer=0.03)
+    others, again = calibrate([*plain, *robots, *frameless], target_bpcer=0.03)
+    assert others["cadence"]["scale"] == pytest.approx(heads["cadence"]["scale"], rel=1e-3)
+    assert again["bpcer_3"] == pytest.approx(points["bpcer_3"], abs=1e-6)
+
+
+def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
+    from device.models._cadence import NULL_SECONDS
+    from quantize.train.null import LEAST_PEOPLE, fit_null
+
+    rng = np.random.default_rng(3)
+    found = [[noise_beats(rng, 1.0 / seconds) for _ in range(LEAST_PEOPLE)] for seconds in NULL_SECONDS]
+    null = fit_null(found)
+    for people, seconds in zip(found, NULL_SECONDS, strict=True):
+        each = np.array([null.standing_out(one, seconds).deviations for one in people])
+        np.testing.assert_allclose(each.mean(axis=0), 0.0, atol=1e-2)
+        np.testing.assert_allclose(each.std(axis=0), 1.0, atol=1e-2)
+    with pytest.raises(QuantizeError, match="people"):
+        fit_null([*found[:3], found[3][1:]])
+
+
+def noise_beats(rng: np.random.Generator, mean: float) -> Beats:
+    """What `beats` may give for somebody: each statistic around `mean`."""
+    shapes = ((len(FRAME_RATES_HZ), len(STATISTICS)), (len(ANY_RATE_HZ), len(SEARCHED)))
+    return Beats(*(rng.normal(mean, 0.2, shape) for shape in shapes))
 
 
 def test_scores_that_say_nothing_are_not_calibrated() -> None:
