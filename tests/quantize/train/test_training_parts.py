@@ -342,3 +342,23 @@ def test_the_pooled_baseline_tells_a_buzz_from_noise_and_treats_small_classes_al
     assert rows.shape == (30, 120)
     scores = logistic(rows, np.arange(30) < 6)(rows)
     assert eer(scores[6:], scores[:6]) == 0.0
+
+
+def test_what_is_laid_beside_speech_lies_as_far_below_it_as_asked() -> None:
+    from quantize.train import limits
+
+    rng = np.random.default_rng(0)
+    wave = voice(2.0, 1).astype(np.float32)
+    for sound in (limits.comb(len(wave), rng, 50.0, 4_000.0, 1.0), limits.beeps(len(wave), 960.0, 0.2, 0.4)):
+        added = limits.beside(wave, sound, 20.0) - wave
+        assert 10 * np.log10((wave**2).mean() / (added**2).mean()) == pytest.approx(20.0, abs=0.1)
+
+
+def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length() -> None:
+    from quantize.train import limits
+
+    wave = voice(2.0, 2).astype(np.float32)
+    assert len(limits.faster(wave, 1.03)) == pytest.approx(len(wave) / 1.03, abs=2)
+    assert len(limits.wobbling(wave, 0.005, 2.0)) == len(wave)
+    assert len(limits.middle(wave, 0.6)) == int(0.6 * RATE_HZ)
+    assert all(np.isfinite(change(wave, np.random.default_rng(0))).all() for change in limits.PEOPLE.values())
