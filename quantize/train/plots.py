@@ -100,14 +100,14 @@ def draw(unseen, seen, out: Path) -> None:
         title = f"Unseen attacks, {name}, by the door's score, against people heard in each condition"
         (out / f"spoof-{name}.svg").write_text(det(title, curves))
     limits, rows = thresholds(seen), []
-    people = pick(by_head([r for r in unseen if r["condition"] == "plain"], "synthetic"), label={"bonafide"})
+    people = pick(by_head([r for r in unseen if r["condition"] == "plain"], "synthesis"), label={"bonafide"})
     attacks = [r for r in unseen if r["condition"] == "plain" and r["label"] == "spoof"]
     for page, family in sorted({(r["page"], r["family"]) for r in attacks}):
         own = [r for r in attacks if r["page"] == page and r["family"] == family]
-        heard = np.array([r["synthetic"] for r in own])
+        heard = np.array([r["synthesis"] for r in own])
         taken = float(np.mean([r["llr"] > limits[r["fold"], DEFAULT] for r in own]))
         name = f"{family}" if page == "made" else f"{page.removesuffix('_demo')}: {family}"
         rows.append((name, eer(people, heard), interval(people, heard), taken))
     rows.sort(key=lambda r: r[1])
-    title = "Unseen systems, digital: EER of the synthesis head; red: accepted at LLR 0"
+    title = "Unseen systems, digital: EER by the evidence for synthesis; red: accepted at LLR 0"
     (out / "spoof-systems.svg").write_text(bars(title, rows))

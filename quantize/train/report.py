@@ -94,7 +94,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
     lines.append(line("everything", pick(digital, label={"bonafide"}), pick(digital, label={"spoof"})))
     _show(
         console,
-        "unseen pages and systems, digital, synthesis head (* against the fold's other bona fide)",
+        "unseen pages and systems, digital, evidence for synthesis (* against the fold's other bona fide)",
         lines,
     )
     lines = []
