@@ -83,16 +83,8 @@ class _Multiples:
 
 def beats(wave: npt.NDArray[np.float32]) -> Beats:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
-    bands = _sub_bands(wave)
-    steps = bands.shape[1]
-    window = np.hanning(steps + 2)[1:-1]
-    power = bands.real**2 + bands.imag**2
-    power += FLOOR * power.mean(axis=1, keepdims=True) + 1e-20
-    level = _moving_average(_moving_average(power))
-    envelope = np.sqrt(power / level)
-    envelope -= envelope.mean(axis=1, keepdims=True)
-    levelled = bands / np.sqrt(level)
-    levelled *= np.minimum(1.0, LOUDEST / np.maximum(np.abs(levelled), 1e-12))
+    envelope, levelled = _levelled(_sub_bands(wave))
+    window = _window(levelled.shape[1])
     shared = levelled * np.sqrt(window)
     moving = [_curves(envelope * window, 0)]
     moving += [_curves(shared[step:] * shared[:-step].conj(), step) for step in BESIDE_STEPS]
@@ -100,6 +92,30 @@ def beats(wave: npt.NDArray[np.float32]) -> Beats:
     lines = _lines_standing_out(levelled * window)
     searched = np.concatenate(_at(moving, listed=False)).T
     return Beats(np.concatenate([envelopes, lines, products]).T, searched)
+
+
+def envelope_spectrum(wave: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """(hz, how far each stands out of its neighbourhood in the envelopes of the bands), for pictures."""
+    envelope, _ = _levelled(_sub_bands(wave))
+    curve = _curves(envelope * _window(envelope.shape[1]), 0)
+    hz = (np.arange(curve.values.shape[1]) + _bin(ENVELOPE_HZ[0], curve.bins)) * BAND_RATE_HZ / curve.bins
+    return hz, curve.values[1]
+
+
+def _window(steps: int) -> Floats:
+    inside: Floats = np.hanning(steps + 2)[1:-1]
+    return inside
+
+
+def _levelled(bands: Complexes) -> tuple[Floats, Complexes]:
+    """(envelopes around zero, sub-bands) with their loudness evened out."""
+    power = bands.real**2 + bands.imag**2
+    power += FLOOR * power.mean(axis=1, keepdims=True) + 1e-20
+    level = _moving_average(_moving_average(power))
+    envelope = np.sqrt(power / level)
+    even = bands / np.sqrt(level)
+    even *= np.minimum(1.0, LOUDEST / np.maximum(np.abs(even), 1e-12))
+    return envelope - envelope.mean(axis=1, keepdims=True), even
 
 
 def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:

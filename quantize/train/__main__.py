@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--out", type=Path, default=WEIGHTS)
         if name == "baselines":
             one.add_argument("--encoder", type=Path, help="the bundle's words-encoder")
+        if name == "limits":
+            one.add_argument("--plots", type=Path, help="folder to draw frame rates into")
         if name == "update":
             one.add_argument("--samples", type=Path, required=True, help="a folder of sound files per attack")
             one.add_argument("--current", type=Path, default=WEIGHTS, help="the detector to compare with")
@@ -93,7 +95,7 @@ def _run(args: argparse.Namespace) -> None:
     elif args.command == "limits":
         from quantize.train import limits
 
-        limits.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json")
+        limits.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json", args.plots)
     elif args.command == "baselines":
         from quantize.train.baselines import baselines
 

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models._cadence import beats
+from device.models._cadence import beats, envelope_spectrum
 from device.models.spoof import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.operating import Share
+from quantize.train.plots import combs
 from quantize.train.replay import convolve, loudspeaker, rooms
 from quantize.train.scoring import RATE_HZ, render
 
@@ -133,11 +134,36 @@ def refused(card: SpoofCard, waves, change: Change) -> Share:
     return Share(hits, len(waves))
 
 
-def run(data: Path, attacks: Path, work: Path, card: Path) -> None:
+SHOWN = (
+    ("people", "libri", "-"),
+    ("StyleTTS 2", "styletts2_demo", "styletts2"),
+    ("VALL-E", "styletts2_demo", "valle"),
+    ("DDDM-VC", "dddmvc_demo", "dddmvc"),
+    ("YourTTS", "freevc_demo", "yourtts"),
+    ("Tortoise", "tortoise", "tortoise"),
+)
+"""What the picture of ADR 15 shows: name, page, family."""
+SHOWN_SAMPLES = 4 * RATE_HZ
+"""Of one length, so that their frequencies can be averaged."""
+
+
+def picture(items) -> str:
+    """Envelopes of several files of each of SHOWN: machines have teeth where people have none."""
+    rows = []
+    for name, page, family in SHOWN:
+        waves = (render(i, "plain", (), ()) for i in items if i.page == page and i.family == family)
+        found = [envelope_spectrum(w[:SHOWN_SAMPLES]) for w in waves if len(w) >= SHOWN_SAMPLES]
+        rows.append((f"{name} ({len(found)})", found[0][0], np.mean([times for _, times in found], axis=0)))
+    return combs("How far each frequency stands out of the envelopes, mean of so many files", rows)
+
+
+def run(data: Path, attacks: Path, work: Path, card: Path, plots: Path | None = None) -> None:
     items = corpus.load(data, attacks, work)
     judged = {i.path: i for fold in splits.FOLDS for i in splits.held_out(fold, items)}
     people = [i for i in judged.values() if not i.spoof and i.page in CORPORA]
     made = [i for i in judged.values() if i.spoof and i.page != "made"][::ATTACKS_EACH]
+    if plots is not None:
+        (plots / "spoof-frames.svg").write_text(picture(judged.values()))
     known = SpoofCard.from_bytes(card.read_bytes())
     table = Table("", "files", "refused by frame rates alone", title="limits of the frame-rate evidence")
     for who, group, changes in (("people", people, PEOPLE), ("attacks", made, attacker(rooms(data)[1]))):

@@ -90,6 +90,28 @@ def bars(title: str, rows: list[tuple[str, float, tuple[float, float], float]]) 
     return _page(title, bottom + 28, body)
 
 
+def combs(title: str, rows: list[tuple[str, np.ndarray, np.ndarray]]) -> str:
+    """What stands out at which frequency, one line of (hz, times the neighbourhood) below the other."""
+    left, step, peak = 130, 56, 5.0
+    span, bottom = WIDTH - left - 20, TOP + step * len(rows)
+    low, high = (float(limit) for limit in (rows[0][1][0], rows[0][1][-1]))
+    body = []
+    for tick in range(50, int(high) + 1, 50):
+        x = left + (tick - low) / (high - low) * span
+        body.append(f'<path d="M{x:.0f} {TOP}V{bottom}" stroke="{GRID}"/>')
+        body.append(_text(x, bottom + 16, f"{tick} Hz"))
+    for number, (name, hz, times) in enumerate(rows):
+        base, colour = TOP + step * (number + 1) - 6, COLOURS[number % len(COLOURS)]
+        heights = np.clip((times - 1.0) / (peak - 1.0), 0.0, 1.0) * (step - 10)
+        line = " ".join(
+            f"{left + (x - low) / (high - low) * span:.1f},{base - y:.1f}"
+            for x, y in zip(hz, heights, strict=True)
+        )
+        body.append(_text(left - 8, base - 8, name, "end"))
+        body.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
+    return _page(title, bottom + 28, body)
+
+
 def draw(unseen, seen, out: Path) -> None:
     """Writes `spoof-digital.svg`, `spoof-replayed.svg` and `spoof-systems.svg` to `out`."""
     out.mkdir(parents=True, exist_ok=True)
