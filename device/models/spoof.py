@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
-from device.models._cadence import Null, beats
+from device.models._beats import beats
+from device.models._cadence import Null
 from device.models._spoof_features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration

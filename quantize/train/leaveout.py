@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models._cadence import beats
+from device.models._beats import beats
 from quantize.train import corpus, splits
 from quantize.train.bank import JUDGED, Bank, judged_vectors, judging
 from quantize.train.calibrate import UNFRAMED, against_any, certain, logistic

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models._cadence import beats, envelope_spectrum
+from device.models._beats import beats, envelope_spectrum
 from device.models.spoof import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.operating import Share

@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 from rich.progress import track
 
-from device.models._cadence import (
-    NULL_SECONDS,
-    Beats,
-    Null,
-    beats,
-    mean_deviation,
-    searched_deviation,
-    searched_lines,
-)
+from device.models._beats import Beats, beats, searched_lines
+from device.models._cadence import NULL_SECONDS, Null, mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.train.calibrate import certain
 from quantize.train.scoring import RATE_HZ, render

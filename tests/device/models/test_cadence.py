@@ -13,7 +13,8 @@ import pytest
 import soundfile
 import soxr
 
-from device.models import _cadence as beat
+from device.models import _beats as beat
+from device.models._cadence import Null
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")
@@ -23,9 +24,9 @@ Wave = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def null() -> beat.Null:
+def null() -> Null:
     fields = json.loads((WEIGHTS / "spoof.json").read_bytes())["null"]
-    return beat.Null(**{name: np.array(part) for name, part in fields.items()})
+    return Null(**{name: np.array(part) for name, part in fields.items()})
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def framed(wave: Wave, rate_hz: float, depth: float) -> Wave:
     return (wave + depth * high * (phase < 0.25)).astype(np.float32)
 
 
-def loudest_rate(null: beat.Null, wave: Wave) -> tuple[float, float]:
+def loudest_rate(null: Null, wave: Wave) -> tuple[float, float]:
     """The rate that stands out most, and by how many standard deviations of people."""
     found = null.standing_out(beat.beats(wave), len(wave) / RATE_HZ)
     return found.rate_hz, float(found.deviations.max())
@@ -55,20 +56,18 @@ def shares_multiples(one_hz: float, other_hz: float) -> bool:
     return float(Fraction(ratio).limit_denominator(5)) == pytest.approx(ratio, rel=1e-3)
 
 
-def test_no_rate_stands_out_of_people(null: beat.Null, people: list[Wave]) -> None:
+def test_no_rate_stands_out_of_people(null: Null, people: list[Wave]) -> None:
     assert all(loudest_rate(null, wave)[1] < 4.0 for wave in people)
 
 
 @pytest.mark.parametrize("rate_hz", beat.FRAME_RATES_HZ)
-def test_frames_of_every_rate_stand_out(null: beat.Null, people: list[Wave], rate_hz: float) -> None:
+def test_frames_of_every_rate_stand_out(null: Null, people: list[Wave], rate_hz: float) -> None:
     found, deviations = loudest_rate(null, framed(people[0], rate_hz, 0.5))
     assert deviations > 6.0
     assert shares_multiples(found, rate_hz)
 
 
-def test_frames_are_found_in_speech_that_was_played_faster_or_slower(
-    null: beat.Null, people: list[Wave]
-) -> None:
+def test_frames_are_found_in_speech_that_was_played_faster_or_slower(null: Null, people: list[Wave]) -> None:
     made = framed(people[0], 80.0, 0.5)
     for speed in (0.97, 0.99, 1.003, 1.03):
         played = soxr.resample(made, RATE_HZ * speed, RATE_HZ)
@@ -77,7 +76,7 @@ def test_frames_are_found_in_speech_that_was_played_faster_or_slower(
         assert shares_multiples(rate_hz, 80.0 * speed)
 
 
-def test_gain_filters_and_an_echo_leave_the_beat(null: beat.Null, people: list[Wave]) -> None:
+def test_gain_filters_and_an_echo_leave_the_beat(null: Null, people: list[Wave]) -> None:
     made = framed(people[1], 80.0, 0.5)
     echo = np.zeros(1_600, np.float32)
     echo[[0, 500, 1_599]] = 1.0, 0.5, 0.3
@@ -93,14 +92,14 @@ def test_loudness_does_not_matter(people: list[Wave]) -> None:
     np.testing.assert_allclose(loud.searched, quiet.searched, atol=1e-3)
 
 
-def test_mains_hum_is_no_beat(null: beat.Null, people: list[Wave]) -> None:
+def test_mains_hum_is_no_beat(null: Null, people: list[Wave]) -> None:
     seconds = np.arange(len(people[3])) / RATE_HZ
     hum = sum(np.sin(2 * np.pi * 50.0 * k * seconds) / k for k in range(1, 20))
     wave = people[3] + 0.03 * np.abs(people[3]).max() * hum
     assert loudest_rate(null, wave.astype(np.float32))[1] < 4.0
 
 
-def test_noise_of_any_length_stays_within_what_people_give(null: beat.Null) -> None:
+def test_noise_of_any_length_stays_within_what_people_give(null: Null) -> None:
     rng = np.random.default_rng(7)
     for samples in (8_000, 8_001, 23_456, 65_536, 96_000):
         wave = rng.standard_normal(samples).astype(np.float32)
@@ -112,7 +111,7 @@ def test_noise_of_any_length_stays_within_what_people_give(null: beat.Null) -> N
         assert loudest_rate(null, wave)[1] < 4.5
 
 
-def test_almost_silence_and_a_click_give_finite_answers(null: beat.Null) -> None:
+def test_almost_silence_and_a_click_give_finite_answers(null: Null) -> None:
     click = np.zeros(16_000, np.float32)
     click[8_000] = 1.0
     for wave in (
@@ -125,15 +124,15 @@ def test_almost_silence_and_a_click_give_finite_answers(null: beat.Null) -> None
         assert np.isfinite(found.score)
 
 
-@pytest.mark.parametrize("part", beat.Null.__slots__)
-def test_a_null_of_the_wrong_shape_or_without_numbers_is_refused(null: beat.Null, part: str) -> None:
+@pytest.mark.parametrize("part", Null.__slots__)
+def test_a_null_of_the_wrong_shape_or_without_numbers_is_refused(null: Null, part: str) -> None:
     right = getattr(null, part)
     for wrong, said in ((right[:, :-1], "shape"), (right * np.nan, "not a number")):
         with pytest.raises(ValueError, match=said):
             replace(null, **{part: wrong})
 
 
-@pytest.mark.parametrize("part", [name for name in beat.Null.__slots__ if "spread" in name])
-def test_a_null_with_a_spread_of_nothing_is_refused(null: beat.Null, part: str) -> None:
+@pytest.mark.parametrize("part", [name for name in Null.__slots__ if "spread" in name])
+def test_a_null_with_a_spread_of_nothing_is_refused(null: Null, part: str) -> None:
     with pytest.raises(ValueError, match="of nothing"):
         replace(null, **{part: 0.0 * getattr(null, part)})

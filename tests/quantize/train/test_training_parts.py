@@ -14,7 +14,7 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 import onnx
 import torch
 
-from device.models._cadence import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
+from device.models._beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
 from device.models._spoof_features import BINS, PICTURES, pictures, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import export
