@@ -183,7 +183,7 @@ def _curves(series: Floats | Complexes, step: int) -> _Curves:
     return _Curves(step, _bins(series.shape[1]), values)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=192)
 def _multiples(listed: bool, low_hz: float, high_hz: float, bins: int) -> _Multiples:
     rates = np.array(FRAME_RATES_HZ) if listed else ANY_RATE_HZ
     first = np.ceil(low_hz / rates).astype(np.intp)

@@ -19,7 +19,12 @@ CARD = json.loads((WEIGHTS / "spoof.json").read_bytes())
 
 def test_the_card_names_the_network_beside_it() -> None:
     assert hashlib.sha256(NETWORK.read_bytes()).hexdigest() == CARD["sha256"]
-    assert CARD["sha256"][:8] in CARD["version"]
+
+
+def test_the_version_names_all_that_decides() -> None:
+    decides = json.dumps([CARD["calibration"], CARD["null"]], sort_keys=True).encode()
+    digest = hashlib.sha256(NETWORK.read_bytes() + decides).hexdigest()
+    assert CARD["version"].endswith(digest[:8])
 
 
 def test_the_network_is_small_and_its_convolutions_are_eight_bits_wide() -> None:
