@@ -58,6 +58,13 @@ def faster(wave: Wave, speed: float) -> Wave:
     return soxr.resample(wave, RATE_HZ * speed, RATE_HZ).astype(np.float32)
 
 
+def resampled(wave: Wave, rate_hz: float) -> Wave:
+    """By way of another rate, and back by straight lines, as cheap sound drivers do."""
+    there = soxr.resample(wave, RATE_HZ, rate_hz)
+    moments = np.arange(int(len(there) * RATE_HZ / rate_hz)) * rate_hz / RATE_HZ
+    return np.interp(moments, np.arange(len(there)), there).astype(np.float32)
+
+
 def wobbling(wave: Wave, depth: float, hz: float) -> Wave:
     """Played faster and slower in turn, as a bad tape."""
     seconds = np.arange(len(wave)) / RATE_HZ
@@ -91,6 +98,10 @@ def beeping(tone_hz: float, on_s: float, every_s: float, below_db: float) -> Cha
 PEOPLE: dict[str, Change] = {
     "as recorded": lambda wave, rng: wave,
     **{f"only {s:g} s": lambda wave, rng, s=s: middle(wave, s) for s in (0.6, 1.0, 1.5, 2.0, 3.0)},
+    **{
+        f"by way of {r:g} Hz": lambda wave, rng, r=r: resampled(wave, r)
+        for r in (22_050.0, 44_100.0, 48_000.0)
+    },
     "hum of exactly 50 Hz, -30 dB": hum(50.0, 30.0),
     "hum of 50.02 Hz, -30 dB": hum(50.02, 30.0),
     "hum of 50.02 Hz, -30 dB, room noise at 25 dB": hum(50.02, 30.0, 25.0),
