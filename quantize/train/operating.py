@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantize.train.calibrate import LIVE
+from quantize.train.calibrate import LIVE, certain
 from quantize.train.copysynthesis import VOCODERS
 
 DEFAULT = "LLR 0"
@@ -55,7 +55,10 @@ def thresholds(seen) -> dict[tuple[str, str], float]:
         people = [
             r["llr"]
             for r in seen
-            if r["fold"] == fold and r["label"] == "bonafide" and r["condition"] in LIVE
+            if r["fold"] == fold
+            and r["label"] == "bonafide"
+            and r["condition"] in LIVE
+            and certain(r["page"])
         ]
         found[fold, DEFAULT] = 0.0
         for percent in (1, 3, 5):
