@@ -69,6 +69,7 @@ def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ..
     before_llr = sum(finding.before_llr for finding in decision.findings)
     found = {
         **({"phrase_before_llr": before_llr} if before_llr else {}),
+        **evidence.live_kinds,
         **evidence.side.scores(),
         **(evidence.side.reuse() if evidence.side.reuse_llr is not None else {}),
         "snr_db": evidence.quality.snr_db,

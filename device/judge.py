@@ -57,10 +57,19 @@ class SpeakerCheck(Protocol):
     def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
 
 
+class LiveFinding(Protocol):
+    @property
+    def llr(self) -> float: ...
+
+    def kinds(self) -> Mapping[str, float]:
+        """What led to `llr`, kind by kind, by the names of the event's vocabulary."""
+        ...
+
+
 class SpoofCheck(Protocol):
     version: str
 
-    def llr(self, wave: Wave) -> float: ...
+    def evidence(self, wave: Wave) -> LiveFinding: ...
 
 
 class SideCheck(Protocol):
@@ -101,6 +110,8 @@ class Evidence:
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
     side: SideEvidence = NO_SIDE_EVIDENCE
     """What speaks for a live person beside the network, each for itself."""
+    live_kinds: Mapping[str, float] = field(default_factory=dict)
+    """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
     """Thresholds for `spoof_llr` by name, as the detector that scored knows them."""
 
@@ -149,12 +160,12 @@ class Judge:
         wave = utterance.wave()
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = self._pool.submit(_timed, lambda: self.spoof.llr(wave))
+        spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
         side = self._pool.submit(_timed, lambda: self._beside(utterance, wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
-            spoof_llr, spoof_ms = spoof.result()
+            live, spoof_ms = spoof.result()
             found, side_ms = side.result()
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, side))
@@ -164,7 +175,8 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=spoof_llr,
+            spoof_llr=live.llr,
+            live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
             timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, side_ms),

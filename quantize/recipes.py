@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
+ENVELOPES = "spoof-envelopes.npz"
 
 Tick = Callable[[str, float], None]
 """Told what is being done and how far it is, 0 to 1."""
@@ -148,6 +149,11 @@ def _spoof(out: Path, kitchen: Kitchen) -> Made:
 
 def _spoof_card(out: Path, kitchen: Kitchen) -> Made:
     _copy(WEIGHTS / "spoof.json", out)
+    return Made(version=str(_card()["version"]))
+
+
+def _spoof_envelopes(out: Path, kitchen: Kitchen) -> Made:
+    _copy(WEIGHTS / ENVELOPES, out)
     return Made(version=str(_card()["version"]))
 
 
@@ -324,6 +330,15 @@ RECIPES: tuple[Recipe, ...] = (
         licence="Apache-2.0",
         make=_spoof_card,
         data=(WEIGHTS / "spoof.json",),
+    ),
+    Recipe(
+        role="spoof-envelopes",
+        file=ENVELOPES,
+        network="spoof",
+        task="the presentation attack detector's head on band envelopes",
+        licence="Apache-2.0",
+        make=_spoof_envelopes,
+        data=(WEIGHTS / ENVELOPES, WEIGHTS / "spoof.json"),
     ),
     Recipe(
         role="spoof-tflite",

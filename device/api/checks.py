@@ -100,7 +100,7 @@ class Checks:
                     wave = utterance.wave()
                     heard.callback(wave.fill, 0.0)
                     embeddings.append(self.judge.speaker.embed(wave))
-                    scores.append(self.judge.spoof.llr(wave))
+                    scores.append(self.judge.spoof.evidence(wave).llr)
                 except QualityError as err:
                     return self._registered("unusable", code=err.code, detail=f"recording {number}: {err}")
                 except WaveError as err:

@@ -245,7 +245,9 @@ def _size(key: str, files: Files) -> int:
     return {
         "ours-speaker": lambda: ours("speaker"),
         "ours-words": lambda: ours("words", "words-encoder"),
-        "ours-judge": lambda: ours("speaker", "words", "words-encoder", "spoof", "spoof-card"),
+        "ours-judge": lambda: ours(
+            "speaker", "words", "words-encoder", "spoof", "spoof-card", "spoof-envelopes"
+        ),
         "campplus-float": lambda: one(files.campplus),
         "resemblyzer-torch": lambda: one(files.resemblyzer),
         "whisper-cpp-default": lambda: one(files.whisper),

@@ -140,7 +140,7 @@ def embeddings_of(
         wave = utterance.wave()
         utterance.wipe()
         embeddings.append(judge.speaker.embed(wave))
-        if judge.spoof.llr(wave) < 0.0:
+        if judge.spoof.evidence(wave).llr < 0.0:
             doubtful.append(path.name)
         wave[:] = 0.0
     return embeddings, doubtful

@@ -1,8 +1,8 @@
 """The spoof detector's front end. Training imports this very code, so both sides see the same numbers.
 
-Three pictures of the short-time spectrum and one of the whole utterance's: where the energy is, where in the
+Four pictures of the short-time spectrum and one of the whole utterance's: where the energy is, where in the
 window it falls (group delay), what frequency each bin really holds (reassignment; Auger and Flandrin 1995),
-and the fine lines of the long-term average. Vocoders get the last three wrong more often than the first.
+where the energy is with shallow pauses, and the fine lines of the long-term average.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ HOP_SAMPLES = 256
 FIRST_BIN = 3
 BINS = 224
 """94 Hz to 7.06 kHz: the top of the band says what a file's sample rate used to be, not who spoke."""
-PICTURES = 4
+PICTURES = 5
+SHALLOW = 4
+"""Of the pictures, the one that answers for synthesis."""
 FLOOR = 10.0**-4.5
-"""Each bin's dynamic range below its own mean power: digital silence must not give a synthesiser away."""
+"""Each bin's dynamic range below its own mean power."""
+SHALLOW_FLOOR = 10.0**-3.0
+"""The same in the shallow picture: how deep pauses go tells studios, not synthesisers."""
 TRIM_DB = 38.0
 TRIM_PAD_FRAMES = 3
 MIN_FRAMES = 62
@@ -57,10 +61,10 @@ def speech_span(power: Floats) -> slice:
 
 
 def pictures(wave: Floats) -> tuple[Floats, Floats]:
-    """Three pictures (frames, 3, BINS) and the lines (BINS,) of speech (n,) at 16 kHz, n >= 512.
+    """Four pictures (frames, 4, BINS) and the lines (BINS,) of speech (n,) at 16 kHz, n >= 512.
 
     Level with each bin's own mean removed, so that gain and fixed filters vanish; group delay; frequency
-    deviation. All are bounded by `LIMIT`. At least MIN_FRAMES frames.
+    deviation; the shallow level. All are bounded by `LIMIT`. At least MIN_FRAMES frames.
     """
     centred = wave - wave.mean(dtype=np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(centred, WINDOW_SAMPLES)[::HOP_SAMPLES]
@@ -73,13 +77,20 @@ def pictures(wave: Floats) -> tuple[Floats, Floats]:
         spectrum, timed, slope = spectrum[again], timed[again], slope[again]
     power = spectrum.real**2 + spectrum.imag**2
     mean_power = power.mean(axis=0) + 1e-20
-    relative = np.log(power / mean_power + FLOOR)
-    level = (relative - relative.mean(axis=0)) * LEVEL_SCALE
+    share = power / mean_power
+    level, shallow = _level(share, FLOOR), _level(share, SHALLOW_FLOOR)
     floored = power + mean_power * FLOOR + 1e-20
     delay = (timed.real * spectrum.real + timed.imag * spectrum.imag) / floored
     deviation = (slope.real * spectrum.imag - slope.imag * spectrum.real) / floored
-    found = np.stack([level, delay, deviation], axis=1).clip(-LIMIT, LIMIT).astype(np.float32)
+    found = np.stack([level, delay, deviation, shallow], axis=1).clip(-LIMIT, LIMIT).astype(np.float32)
     return found, _lines(np.log(power + mean_power * FLOOR).mean(axis=0))
+
+
+def _level(share: Floats, floor: float) -> Floats:
+    """Log of each bin's share of its own mean power (frames, BINS), not below `floor`, its mean removed."""
+    relative = np.log(share + np.float32(floor))
+    level: Floats = (relative - relative.mean(axis=0)) * np.float32(LEVEL_SCALE)
+    return level
 
 
 def _lines(average: Floats) -> Floats:
@@ -93,7 +104,7 @@ def _lines(average: Floats) -> Floats:
 
 
 def together(found: Floats, lines: Floats) -> Floats:
-    """What the network takes, (PICTURES, BINS, frames): level, level with lines, delay, deviation."""
+    """What the network takes, (PICTURES, BINS, frames): level, with lines, delay, deviation, shallow."""
     level = found[:, :1]
     whole = np.concatenate([level, level + lines, found[:, 1:]], axis=1)
     return np.ascontiguousarray(whole.transpose(1, 2, 0), np.float32)

@@ -15,13 +15,14 @@ import numpy.typing as npt
 from device.errors import DeviceError
 from device.models._beats import beats
 from device.models._cadence import Null
+from device.models._envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
 from device.models._spoof_features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
 from device.models.bundle import Bundle
 from device.models.calibration import LLR_LIMIT, Calibration
 from device.models.pick import Notify, open_role
 from device.models.sessions import Runtime, Session
 
-ROLE, CARD_ROLE = "spoof", "spoof-card"
+ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
 SEGMENT_SAMPLES = 6 * SAMPLE_RATE_HZ
 MIN_SAMPLES = SAMPLE_RATE_HZ // 2
@@ -38,6 +39,8 @@ class SpoofEvidence:
 
     synthetic_llr: float
     """Against synthesis that sounds like what the network was taught."""
+    envelopes_llr: float
+    """Against classical synthesisers and vocoders, known by how bands move together within milliseconds."""
     cadence_llr: float
     """Against synthesis that keeps the beat of its frames, taught or not."""
     loudspeaker_llr: float
@@ -45,14 +48,20 @@ class SpoofEvidence:
     frame_rate_hz: float
     """The rate that stands out most, or one that shares multiples; it means something below LLR 0."""
 
+    def kinds(self) -> dict[str, float]:
+        """All but the mixture, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "llr"}
+
 
 @dataclass(frozen=True, slots=True)
 class SpoofCard:
-    """What stands beside the network in `spoof.json`: its identity and its calibration."""
+    """What stands beside the network in `spoof.json`: what it names, and the calibration of each kind."""
 
     version: str
     sha256: str
+    envelopes_sha256: str
     synthetic: Calibration
+    envelopes: Calibration
     cadence: Calibration
     loudspeaker: Calibration
     null: Null
@@ -73,7 +82,9 @@ class SpoofCard:
             return cls(
                 version=str(fields["version"]),
                 sha256=str(fields["sha256"]),
+                envelopes_sha256=str(fields["envelopes_sha256"]),
                 synthetic=_calibration(heads["synthetic"]),
+                envelopes=_calibration(heads["envelopes"]),
                 cadence=_calibration(heads["cadence"]),
                 loudspeaker=_calibration(heads["loudspeaker"]),
                 null=_null(fields["null"]),
@@ -95,21 +106,39 @@ def _null(fields: dict[str, Any]) -> Null:
 
 def checked_network(path: Path, card: SpoofCard) -> bytes:
     """The network's bytes, when they are those the card names; raises SpoofError otherwise."""
-    try:
-        network = path.read_bytes()
-    except OSError as err:
-        raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+    network = _read(path)
     if hashlib.sha256(network).hexdigest() != card.sha256:
         raise SpoofError(f"{path.name} is not the network its card names; run `ostiary models build`")
     return network
 
 
-class SpoofDetector:
-    """Scores speech against two attacks: made by a machine (known in two ways), played by a loudspeaker."""
+def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
+    """The envelopes' head, when it is the one the card names; raises SpoofError otherwise."""
+    head = _read(path, MAX_HEAD_BYTES)
+    if hashlib.sha256(head).hexdigest() != card.envelopes_sha256:
+        raise SpoofError(f"{path.name} is not the head its card names; run `ostiary models build`")
+    try:
+        return EnvelopeHead.from_bytes(head)
+    except ValueError as err:
+        raise SpoofError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
 
-    def __init__(self, session: Session, card: SpoofCard) -> None:
+
+def _read(path: Path, most: int = -1) -> bytes:
+    """A file's bytes, at most one more than `most`."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(most + 1 if most >= 0 else -1)
+    except OSError as err:
+        raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+
+
+class SpoofDetector:
+    """Scores speech against two attacks: made by a machine (known in three ways), played by a loudspeaker."""
+
+    def __init__(self, session: Session, card: SpoofCard, head: EnvelopeHead) -> None:
         self._session = session
         self._card = card
+        self._head = head
         self.version = card.version
 
     @classmethod
@@ -121,14 +150,10 @@ class SpoofDetector:
         notify: Notify = lambda text: None,
     ) -> SpoofDetector:
         """From a verified bundle; raises BundleError, SessionError or SpoofError."""
-        path = bundle.path(CARD_ROLE)
-        try:
-            with path.open("rb") as stream:
-                card = SpoofCard.from_bytes(stream.read(MAX_CARD_BYTES + 1))
-        except OSError as err:
-            raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+        card = SpoofCard.from_bytes(_read(bundle.path(CARD_ROLE), MAX_CARD_BYTES))
         checked_network(bundle.path(ROLE), card)
-        return cls(open_role(bundle, ROLE, threads, runtime, notify), card)
+        head = checked_head(bundle.path(ENVELOPES_ROLE), card)
+        return cls(open_role(bundle, ROLE, threads, runtime, notify), card, head)
 
     @property
     def card(self) -> SpoofCard:
@@ -160,9 +185,10 @@ class SpoofDetector:
             raise SpoofError("the spoof detector answered with something that is not a score")
         synthetic = self._card.synthetic.llr(-float(logits[0, 0]))
         loudspeaker = self._card.loudspeaker.llr(-float(logits[0, 1]))
+        moves = self._card.envelopes.llr(self._head.score(envelopes(wave)))
         heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
         beat = self._card.cadence.llr(heard.score)
-        found = (synthetic, beat, loudspeaker)
+        found = (synthetic, moves, beat, loudspeaker)
         return SpoofEvidence(*found, against_any(*found), heard.rate_hz)
 
 

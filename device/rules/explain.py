@@ -83,7 +83,7 @@ def explain(event: AuditEvent, rules: Rules | None) -> str:
     ]
     door = rules.doors.get(event.door) if rules is not None and same else None
     risk = rules.risks.get(door.risk) if rules is not None and door is not None else None
-    sentences.append(_scores(event, risk))
+    sentences += [_scores(event, risk), _sounded(event)]
     if door is not None and risk is not None:
         sentences.append(_rule(event, door, risk))
     elif rules is not None and not same:
@@ -121,6 +121,21 @@ def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
     if not told:
         return "No speech was judged."
     return f"Log-likelihood ratios: {', '.join(told)}."
+
+
+def _sounded(event: AuditEvent) -> str:
+    """What a voice that was not taken for live was taken for, when the event tells."""
+    more = dict(event.more_scores)
+    kinds = {name: more[name] for name in _SOUNDED if name in more}
+    if event.reason != Reason.NOT_LIVE or not kinds:
+        return ""
+    worst = min(kinds, key=lambda name: kinds[name])
+    rate = (
+        f", {more['frame_rate_hz']:.1f} a second"
+        if worst == "cadence_llr" and "frame_rate_hz" in more
+        else ""
+    )
+    return f"It sounded most {_SOUNDED[worst]}{rate} ({kinds[worst]:+.1f})."
 
 
 def _beside(name: str, llr: float, risk: RiskClass | None) -> str:
@@ -170,6 +185,12 @@ def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
     return f"{score.name} {llr:+.1f} ({verdict}{needed:+.1f}{more} needed)"
 
 
+_SOUNDED = {
+    "synthetic_llr": "like synthesis that the detector was taught",
+    "envelopes_llr": "like a classical synthesiser or vocoder",
+    "cadence_llr": "like a machine that makes speech in frames, or a beep beside the speaker",
+    "loudspeaker_llr": "like a loudspeaker",
+}
 _VOICE_VERDICTS: dict[str, str] = {Reason.OTHER_VOICE: "failed, ", Reason.NOT_LIVE: ""}
 _EVERY_FACTOR_PASSED = frozenset(
     {

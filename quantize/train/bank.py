@@ -1,4 +1,4 @@
-"""The bank: many renderings of every file as both networks hear them, worked out once for all folds.
+"""The bank: many renderings of every file, as what learns from attacks hears them, for all folds at once.
 
 Every rendering depends on its pass and its file alone, so new files (a new attack, `update`) are rendered and
 added while the others stay as they are.
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from device.models._spoof_features import spoof_features
+from device.models._envelopes import envelopes
+from device.models._spoof_features import SHALLOW, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import corpus, pictures, splits
 from quantize.train.augment import Augmenter, noises
@@ -27,15 +28,17 @@ CROPS_S = (1.2, 1.6, 2.4, 4.0)
 PATCH_PAGES = ("an4", "asterisk")
 """Heard by the patch layer: people whom no fold holds out."""
 JUDGED = ("plain", "replayed")
-"""Conditions pooled for `leaveout`; the folds are judged in more of them, by both networks, afresh."""
+"""Conditions kept, the first of every file; the folds are judged in more of them, afresh."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Pooled patches of every file: `vectors` (passes, files, POOLED), and which renderings were replayed."""
+    """Of every file pooled patches, `vectors` (passes, files, POOLED), and `envelopes` (passes, files,
+    STATISTICS); which renderings were replayed."""
 
     place: dict[str, int]
     vectors: np.ndarray
+    envelopes: np.ndarray
     replayed: np.ndarray
 
     @classmethod
@@ -46,15 +49,32 @@ class Bank:
             raise QuantizeError("the bank is empty; run `python -m quantize.train bank` first")
         passes = [_stored(work, f"train-{number}") for number in numbers]
         paths = [path for path in passes[0] if all(path in one for one in passes)]
-        vectors = np.stack([[one[path][0] for path in paths] for one in passes])
-        replayed = np.array([[one[path][1] for path in paths] for one in passes])
-        return cls({path: n for n, path in enumerate(paths)}, vectors, replayed)
+        parts = [np.array([[one[path][k] for path in paths] for one in passes]) for k in range(3)]
+        return cls({path: n for n, path in enumerate(paths)}, *parts)
 
 
-def judged_vectors(work: Path, condition: str, items) -> np.ndarray:
-    """Pooled patches of `items` in one condition of `JUDGED`, shape (n, POOLED)."""
-    held = _stored(work, f"judge-{condition}")
-    return np.array([held[i.path][0] for i in items], np.float32)
+@dataclass(frozen=True, slots=True)
+class Held:
+    """By path the pooled patches and the envelopes of a file in one condition of `JUDGED`."""
+
+    found: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def load(cls, work: Path, condition: str) -> Held:
+        return cls(
+            {
+                path: (pooled, moves)
+                for path, (pooled, moves, _) in _stored(work, f"judge-{condition}").items()
+            }
+        )
+
+    def pooled(self, items) -> np.ndarray:
+        """Shape (n, POOLED), float32."""
+        return np.array([self.found[i.path][0] for i in items], np.float32)
+
+    def envelopes(self, items) -> np.ndarray:
+        """Shape (n, STATISTICS), float32."""
+        return np.array([self.found[i.path][1] for i in items], np.float32)
 
 
 def _files(work: Path, stem: str) -> list[Path]:
@@ -62,14 +82,12 @@ def _files(work: Path, stem: str) -> list[Path]:
 
 
 def _stored(work: Path, stem: str):
-    """Path -> (pooled patches, whether it was replayed)."""
+    """Path -> (pooled patches, envelopes, whether it was replayed)."""
     found = {}
     for file in _files(work, stem):
         held = np.load(file)
-        found |= {
-            path: both
-            for path, *both in zip(held["paths"].tolist(), held["pooled"], held["replayed"], strict=True)
-        }
+        parts = (held[name] for name in ("paths", "pooled", "envelopes", "replayed"))
+        found |= {str(path): each for path, *each in zip(*parts, strict=True)}
     return found
 
 
@@ -80,16 +98,18 @@ def _keep(work: Path, stem: str, items, layer, render_one) -> None:
     missing = [i for i in items if i.path not in known]
     if not missing:
         return
-    vectors, replayed = [], []
+    vectors, moves, replayed = [], [], []
     for item in track(missing, description=stem):
         wave, aloud = render_one(item)
         vectors.append(pooled(layer, [wave])[0].astype(np.float16))
+        moves.append(envelopes(wave).astype(np.float16))
         replayed.append(aloud)
     partial = work / "partial.npz"
     np.savez(
         partial,
         paths=np.array([i.path for i in missing]),
         pooled=np.array(vectors),
+        envelopes=np.array(moves),
         replayed=np.array(replayed),
     )
     partial.replace(work / f"{stem}{f'.{len(there)}' if there else ''}.npz")
@@ -109,7 +129,7 @@ def _learned(items, augment, work: Path) -> Patches:
     rng = np.random.default_rng(3)
     heard = [i for i in items if i.page in PATCH_PAGES and i.part == "train"]
     chosen = [heard[i] for i in rng.permutation(len(heard))[:250]]
-    features = [spoof_features(augment(i, 2 * RATE_HZ, rng)[0])[0] for i in chosen]
+    features = [spoof_features(augment(i, 2 * RATE_HZ, rng)[0])[SHALLOW] for i in chosen]
     layer = learn_patches(features, rng)
     torch.save(layer.state_dict(), work / "patches.pt")
     return layer
@@ -120,7 +140,7 @@ def pooled(layer, waves) -> np.ndarray:
     found = np.zeros((len(waves), POOLED), np.float32)
     with torch.inference_mode():
         for row, wave in zip(found, waves, strict=True):
-            row[:] = layer(torch.from_numpy(spoof_features(wave)[None, :1]))[0].numpy()
+            row[:] = layer(torch.from_numpy(spoof_features(wave)[None, SHALLOW : SHALLOW + 1]))[0].numpy()
     return found
 
 
@@ -147,7 +167,8 @@ def fill(data: Path, attacks: Path, work: Path, passes: int, second: bool = True
         def judge(item, condition=condition):
             return render(item, condition, test_rooms, test_noise), condition == "replayed"
 
-        _keep(work, f"judge-{condition}", judging(items), layer, judge)
+        wanted = items if condition == "plain" else judging(items)
+        _keep(work, f"judge-{condition}", wanted, layer, judge)
     if second:
         pictures.fill(items, data, work)
 

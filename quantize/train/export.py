@@ -17,8 +17,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from device.models._spoof_features import BINS, PICTURES
-from quantize.train.moments import CELL_BINS, CELL_FRAMES
+from device.models._spoof_features import BINS, PICTURES, SHALLOW
+from quantize.train.moments import CELL_BINS, CELL_FRAMES, HEARD
 
 INPUT, OUTPUT = "features", "logits"
 OPSET = 17
@@ -77,9 +77,9 @@ def _conv(g, x, weight, bias, name, pads=(0, 0), strides=(1, 1)):
 
 
 def _texture(g, net):
-    """The level picture alone, then patches, bands, moments over time and the heads."""
+    """The shallow level picture alone, then patches, bands, moments over time and the heads."""
     only_level = torch.zeros(1, PICTURES, 1, 1)
-    only_level[0, 0] = 1.0
+    only_level[0, SHALLOW] = 1.0
     level = _conv(g, INPUT, only_level, torch.zeros(1), "level")
     conv, heads = net.patches.conv, net.heads
     x = g.add("Relu", [_conv(g, level, conv.weight, conv.bias, "patch", strides=conv.stride)], "patch.relu")
@@ -109,7 +109,8 @@ def _texture(g, net):
 def _moments(g, net):
     """Training has time before frequency, the pictures frequency before time: every kernel is turned.
 
-    Cells and the layer over them are one convolution whose stride is the cell.
+    Cells and the layer over them are one convolution whose stride is the cell; the picture that it does not
+    hear has no weight.
     """
 
     def layer(x, one, name, relu=True):
@@ -123,7 +124,8 @@ def _moments(g, net):
         return g.add("Relu", [g.add("Add", [x, inner], name + ".sum")], name + ".relu")
 
     weight, bias = net.squeeze.folded()
-    over = weight.reshape(-1, PICTURES, CELL_FRAMES, CELL_BINS).transpose(2, 3)
+    heard = weight.reshape(-1, HEARD, CELL_FRAMES, CELL_BINS).transpose(2, 3)
+    over = torch.nn.functional.pad(heard, (0, 0, 0, 0, 0, PICTURES - HEARD))
     x = g.add("Relu", [_conv(g, INPUT, over, bias, "squeeze", strides=(CELL_BINS, CELL_FRAMES))], "squeezed")
     x = residual(layer(x, net.stem, "stem"), net.fine, "fine")
     x = layer(residual(layer(x, net.down, "down"), net.coarse, "coarse"), net.reduce, "reduce")

@@ -40,6 +40,8 @@ class FitSettings:
     replay_weight: float = 0.7
     smoothing: float = 0.03
     seed: int = 1
+    envelope_steps: int = 6_000
+    """Of the envelopes' head, which trains by itself."""
 
 
 def weights(items, mixture: Mixture = MIXTURE) -> np.ndarray:

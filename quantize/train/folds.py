@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from rich.progress import track
 
 from device.models._cadence import Null
+from device.models._envelopes import EnvelopeHead, envelopes
 from device.models._spoof_features import spoof_features
 from quantize.train import splits
 from quantize.train.augment import noises
-from quantize.train.bank import Bank, patch_layer
+from quantize.train.bank import Bank, Held, patch_layer
+from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import FitSettings, assemble, fit
 from quantize.train.fit_moments import fit_moments
 from quantize.train.moments import Moments, loudspeaker_scores
@@ -22,6 +25,17 @@ from quantize.train.null import cadence_of, null_of
 from quantize.train.pictures import Pictures
 from quantize.train.replay import rooms
 from quantize.train.scoring import ALL_CONDITIONS, COLUMNS, render, score_rows, write_rows
+from quantize.train.unfamiliar import zeros
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """All that hears, in float: two networks, the envelopes' head, and the null of frame rates."""
+
+    texture: Texture
+    moments: Moments
+    envelopes: EnvelopeHead
+    null: Null
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,8 @@ class Judge:
     def open(cls, data: Path) -> Judge:
         return cls(rooms(data)[1], noises(data)[1])
 
-    def rows(self, texture: Texture, moments: Moments, null: Null, items, fold: str, part: str):
-        """Rows of a score file for `items`: both networks and the frame rates."""
+    def rows(self, ears: Ears, items, fold: str, part: str):
+        """Rows of a score file for `items`."""
         rows = []
         for condition in ALL_CONDITIONS:
             found = np.zeros((len(items), len(COLUMNS)))
@@ -45,8 +59,12 @@ class Judge:
             ):
                 wave = render(item, condition, self.rooms, self.noises)
                 features = spoof_features(wave)
-                heard = *texture_scores(texture, [features])[0], *loudspeaker_scores(moments, [features])
-                row[:] = *heard, cadence_of(null, wave)
+                row[:] = (
+                    *texture_scores(ears.texture, [features])[0],
+                    *loudspeaker_scores(ears.moments, [features]),
+                    ears.envelopes.score(envelopes(wave)),
+                    cadence_of(ears.null, wave),
+                )
             rows += score_rows(items, found, condition, fold, part)
         return rows
 
@@ -63,13 +81,16 @@ def second(work: Path, name: str, chosen) -> Moments:
 
 
 def run(items, data: Path, work: Path, settings: FitSettings) -> None:
-    bank, judge = Bank.load(work), Judge.open(data)
+    bank, plain, judge = Bank.load(work), Held.load(work, "plain"), Judge.open(data)
     layer = patch_layer(work)
     for fold in splits.FOLDS:
         chosen = splits.training(fold, items)
         texture = assemble(layer, fit(chosen, bank, settings))
-        moments = second(work, fold.name, chosen)
-        null = null_of(chosen)
-        rows = judge.rows(texture, moments, null, splits.held_out(fold, items), fold.name, "unseen")
-        rows += judge.rows(texture, moments, null, splits.calibration(fold, items), fold.name, "seen")
+        ears = Ears(
+            texture, second(work, fold.name, chosen), fit_envelopes(chosen, bank, settings), null_of(chosen)
+        )
+        rows = judge.rows(ears, splits.held_out(fold, items), fold.name, "unseen")
+        rows += judge.rows(ears, splits.calibration(fold, items), fold.name, "seen")
+        zero = zeros(chosen, bank, plain, settings)
+        (work / f"zeros-{fold.name}.json").write_text(json.dumps(zero) + "\n")
         write_rows(work / f"scores-{fold.name}.tsv", rows)

@@ -1,6 +1,6 @@
-"""Leave one page out, leave one system out: the first network, trained again, and the frame rates.
+"""Leave one page out, leave one system out: all that answers for synthesis, trained again.
 
-Cheap because pooled patches serve every training and frame rates need none; the second network, which takes
+Cheap because the bank serves every training and frame rates need none; the second network, which takes
 minutes, is judged in the two folds of `splits.py` only. A page takes its people and, under every name, its
 systems with it; copies of its people too. Attacks of a system are held against people whom nobody trained on.
 """
@@ -19,13 +19,15 @@ from rich.table import Table
 
 from device.models._beats import beats
 from quantize.train import corpus, splits
-from quantize.train.bank import JUDGED, Bank, judged_vectors, judging
-from quantize.train.calibrate import UNFRAMED, against_any, certain, logistic
+from quantize.train.bank import JUDGED, Bank, Held, judging
+from quantize.train.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity
+from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import FitSettings, fit
 from quantize.train.null import fit_null, measure
 from quantize.train.scoring import RATE_HZ, eer, interval, render
+from quantize.train.unfamiliar import zeros
 
-ASKED = ("digital, taught", "digital, frame rates", "digital, both", "replayed")
+ASKED = ("texture", "envelopes", "frame rates", "digital, any of them", "replayed")
 LEAST_ATTACKS, LEAST_PEOPLE = 8, 5
 NO_CORPUS = "none"
 """Not the empty name, which is the voice of samples from the field: they would be left out with it."""
@@ -53,26 +55,35 @@ def groups(items, judged):
         yield "system", family, splits.Fold(family, frozenset(), frozenset({family}), NO_CORPUS)
 
 
-def leave_out(items, judged, vectors, heard, people, bank, settings: FitSettings):
+def leave_out(items, judged, held, heard, people, bank, settings: FitSettings):
     """One `Left` for each group; digital scores are LLRs under the calibration that this model may know.
 
-    `heard` holds `beats` and seconds of the judged files as they are, `people` what `null.measure` gives.
+    `held` is what the bank keeps by condition, `heard` holds `beats` and seconds of the judged files as they
+    are, `people` what `null.measure` gives. Zeros, which people alone set, are worked out anew for a page.
     """
+    vectors = {condition: one.pooled(judged) for condition, one in held.items()}
+    moves = held["plain"].envelopes(judged)
+    usual = zeros(splits.training(None, items), bank, held["plain"], settings)
     for kind, name, fold in track(list(groups(items, judged)), description="left out"):
         chosen = splits.training(fold, items)
         heads, paths = fit(chosen, bank, settings), {i.path for i in chosen}
+        envelopes = fit_envelopes(chosen, bank, settings)
+        zero = zeros(chosen, bank, held["plain"], settings) if kind == "page" else usual
         null = fit_null([[one for path, one in each if path in paths] for each in people])
         with torch.inference_mode():
             found = {c: -heads(torch.from_numpy(vectors[c])).numpy() for c in ("plain", "replayed")}
+        moved = np.array([envelopes.score(one) for one in moves])
         beat = np.array([null.standing_out(one, seconds).score for one, seconds in heard])
         known = {i.path for i in splits.calibration(fold, items)}
         kept = np.array([i.path in known and not i.spoof for i in judged])
         sure = kept & np.array([certain(i.page) for i in judged])
         taught = np.array([i.path in known and i.spoof for i in judged])
-        framed = taught & np.array([i.family not in UNFRAMED for i in judged])
-        synthesis = _llr(found["plain"][:, 0], kept, taught)
-        frames = _llr(beat, sure, framed)
-        digital = (synthesis, frames, against_any(synthesis, frames))
+        old = taught & np.array([i.family in CLASSICAL_FAMILIES for i in judged])
+        texture = _llr(found["plain"][:, 0], kept, taught, zero["synthetic"])
+        vocoded = _llr(moved, sure, old, zero["envelopes"])
+        slope = rarity(beat[sure])
+        frames = slope * (beat - np.quantile(beat[sure], SHARE))
+        digital = (texture, vocoded, frames, against_any(texture, vocoded, frames))
         own = np.array([i.page == name and not i.spoof for i in judged])
         asked = own if own.sum() >= LEAST_PEOPLE else kept
         away = np.array([i.spoof and name in (i.page, i.family) for i in judged])
@@ -88,13 +99,13 @@ def leave_out(items, judged, vectors, heard, people, bank, settings: FitSettings
         )
 
 
-def _llr(scores, people, attacks):
-    scale, offset = logistic(scores[people], scores[attacks])
-    return scale * scores + offset
+def _llr(scores, people, attacks, zero):
+    scale, _ = logistic(scores[people], scores[attacks])
+    return scale * (scores - zero)
 
 
 def table(found) -> Table:
-    """EERs with intervals, people clean: digital by what is taught, by frame rates, by both; replayed."""
+    """EERs with intervals, people clean: digital by each kind of evidence and by any of them; replayed."""
     titles = [column for asked in ASKED for column in (asked, "95 %")]
     shown = Table("left out", "people", "attacks", *titles, title="leave one out")
     for kind in ("page", "system"):
@@ -128,7 +139,7 @@ def beats_of(judged):
 def run(data: Path, attacks: Path, work: Path, settings: FitSettings) -> None:
     items = corpus.load(data, attacks, work)
     judged = judging(items)
-    vectors = {c: judged_vectors(work, c, judged) for c in JUDGED}
+    held = {condition: Held.load(work, condition) for condition in JUDGED}
     people = measure(splits.training(None, items))
-    found = list(leave_out(items, judged, vectors, beats_of(judged), people, Bank.load(work), settings))
-    Console(width=150).print(table(found))
+    found = list(leave_out(items, judged, held, beats_of(judged), people, Bank.load(work), settings))
+    Console(width=170).print(table(found))

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from device.models._spoof_features import BINS, PICTURES
+from device.models._spoof_features import BINS
 
 CELL_FRAMES, CELL_BINS = 2, 8
-CELL = PICTURES * CELL_FRAMES * CELL_BINS
+HEARD = 4
+"""Of the pictures: the first, all but the shallow level."""
+CELL = HEARD * CELL_FRAMES * CELL_BINS
 COLUMNS = BINS // CELL_BINS
 """Cells of two frames by eight bins, their numbers stacked as channels."""
 WIDTHS = (32, 48, 64)
@@ -77,10 +79,10 @@ class Moments(nn.Module):
 
 
 def cells(pictures: np.ndarray) -> np.ndarray:
-    """Pictures (PICTURES, BINS, frames) as `Moments` takes them: (CELL, steps, COLUMNS)."""
+    """Pictures (HEARD or more, BINS, frames) as `Moments` takes them: (CELL, steps, COLUMNS)."""
     steps = pictures.shape[2] // CELL_FRAMES
-    shape = (PICTURES, COLUMNS, CELL_BINS, steps, CELL_FRAMES)
-    stacked = pictures[:, :, : steps * CELL_FRAMES].reshape(shape).transpose(0, 4, 2, 3, 1)
+    shape = (HEARD, COLUMNS, CELL_BINS, steps, CELL_FRAMES)
+    stacked = pictures[:HEARD, :, : steps * CELL_FRAMES].reshape(shape).transpose(0, 4, 2, 3, 1)
     return np.ascontiguousarray(stacked).reshape(CELL, steps, COLUMNS)
 
 

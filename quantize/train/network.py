@@ -6,7 +6,7 @@ the whole rig runs in minutes on two busy cores, where training a deeper network
 enough (see docs/spoof-log.md).
 
 It alone answers for synthesis; for loudspeakers it is heard beside `moments.py`.
-Input (batch, 1, 224, frames), the level picture;
+Input (batch, 1, 224, frames), the shallow level picture;
 output (batch, 2): logits of *synthetic* and of *through a loudspeaker*.
 """
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
+
+from device.models._spoof_features import SHALLOW
 
 PATCH = (16, 5)
 STRIDE = (8, 2)
@@ -76,7 +78,7 @@ class Texture(nn.Module):
 def texture_scores(net: Texture, features) -> np.ndarray:
     """Bona-fide-positive scores of both heads for `features`, (PICTURES, BINS, frames) each: shape (n, 2)."""
     with torch.inference_mode():
-        return np.array([-net(torch.from_numpy(f[None, :1]))[0].numpy() for f in features])
+        return np.array([-net(torch.from_numpy(f[None, SHALLOW : SHALLOW + 1]))[0].numpy() for f in features])
 
 
 def learn_patches(features, rng, samples=30_000, rounds=12) -> Patches:

@@ -44,8 +44,8 @@ def stored_cues(wave):
 
 
 def heard_cues(wave):
-    """The same questions asked of the features: length, quiet share, how much of the band moves at all."""
-    features = front.spoof_features(wave)[0]
+    """The same of the picture that answers for synthesis: length, quiet share, motion across the band."""
+    features = front.spoof_features(wave)[front.SHALLOW]
     level = features.mean(axis=0)
     motion = features.std(axis=1)
     return [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,19 +17,23 @@ from rich.console import Console
 from rich.progress import track
 
 from device.models._cadence import Null
+from device.models._envelopes import EnvelopeHead, envelopes
 from device.models._spoof_features import spoof_features
 from device.models.calibration import LLR_LIMIT
 from device.models.spoof import against_any
 from quantize.errors import QuantizeError
+from quantize.recipes import ENVELOPES
 from quantize.train import corpus, export, splits
-from quantize.train.bank import Bank, patch_layer
+from quantize.train.bank import Bank, Held, patch_layer
 from quantize.train.calibrate import LIVE, calibrate
+from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import assemble, fit
-from quantize.train.folds import Judge, second
+from quantize.train.folds import Ears, Judge, second
 from quantize.train.moments import Moments, loudspeaker_scores
 from quantize.train.network import Texture, texture_scores
 from quantize.train.null import cadence_of, null_of
 from quantize.train.scoring import render, write_rows
+from quantize.train.unfamiliar import zeros
 
 MAX_MEAN_DIFFERENCE = 0.05
 MAX_FLIPS = 0.001
@@ -42,18 +47,25 @@ def release(args, settings) -> None:
     """Train what is not to be kept, calibrate and export it; `args.moments` may name a second network."""
     items = corpus.load(args.data, args.attacks, args.work)
     heard = splits.training(None, items)
-    known = _sources(heard)
+    known, zero = _sources(heard), None
     if args.keep or args.requantise:
         texture, moments = _load(Texture(), args.out / TEXTURE), _load(Moments(), args.out / MOMENTS)
-        known = json.loads((args.out / "spoof.json").read_bytes())["trained_on"]
+        card = json.loads((args.out / "spoof.json").read_bytes())
+        known, zero = card["trained_on"], card["zeros"]
+        head = EnvelopeHead.from_bytes((args.out / ENVELOPES).read_bytes())
     else:
-        texture = assemble(patch_layer(args.work), fit(heard, Bank.load(args.work), settings))
-        given = getattr(args, "moments", None)
-        moments = _load(Moments(), given) if given else second(args.work, "final", heard)
+        bank = Bank.load(args.work)
+        texture, head = (
+            assemble(patch_layer(args.work), fit(heard, bank, settings)),
+            fit_envelopes(heard, bank, settings),
+        )
+        moments = _load(Moments(), args.moments) if args.moments else second(args.work, "final", heard)
+        zero = zeros(heard, bank, Held.load(args.work, "plain"), settings)
+    ears = Ears(texture, moments, head, null_of(heard))
     if args.requantise:
-        requantise(texture, moments, args, items, heard)
+        requantise(ears, args, items, heard)
     else:
-        publish(texture, moments, args, items, heard, known)
+        publish(ears, zero, args, items, heard, known)
 
 
 def _load(net, path: Path):
@@ -61,7 +73,7 @@ def _load(net, path: Path):
     return net.eval()
 
 
-def publish(texture, moments, args, items, heard, known) -> None:
+def publish(ears: Ears, zero, args, items, heard, known) -> None:
     """Calibrate, export, quantise, check parity on the calibration part, and write networks and card.
 
     Calibrated is on what *texture* knows (`known`, as the card lists it): sources that it never heard would
@@ -69,27 +81,33 @@ def publish(texture, moments, args, items, heard, known) -> None:
     """
     kept = splits.calibration(None, items)
     familiar = [i for i in kept if _source(i) in known]
-    null = null_of(heard)
-    rows = Judge.open(args.data).rows(texture, moments, null, familiar, "final", "calibration")
-    heads, points = calibrate(rows)
+    rows = Judge.open(args.data).rows(ears, familiar, "final", "calibration")
+    heads, points = calibrate(rows, zero)
     write_rows(args.work / "scores-final.tsv", rows)
-    network, parity = quantised(texture, moments, null, heard, rendered(kept, args.data), heads)
-    people = {name: getattr(null, name).tolist() for name in Null.__slots__}
+    network, parity = quantised(ears, heard, rendered(kept, args.data), heads)
+    people = {name: getattr(ears.null, name).tolist() for name in Null.__slots__}
+    head = ears.envelopes.to_bytes()
     card = {
-        **_identity(network, heads, people),
+        **_identity(network, head, heads, people),
         "input": export.INPUT,
         "output": export.OUTPUT,
         "scores": "the negated outputs: [0] against synthesis, [1] against a loudspeaker",
         "calibration": heads,
+        "zeros": zero,
         "null": people,
         "operating_points": points,
         "parity": parity,
-        "parameters": sum(p.numel() for net in (texture, moments) for p in net.parameters()),
+        "parameters": _parameters(ears),
         "trained_on": known,
     }
-    _write(args.out, network, card)
-    for net, name in ((texture, TEXTURE), (moments, MOMENTS)):
+    _write(args.out, network, head, card)
+    for net, name in ((ears.texture, TEXTURE), (ears.moments, MOMENTS)):
         torch.save(net.state_dict(), args.out / name)
+
+
+def _parameters(ears: Ears) -> int:
+    learned = sum(p.numel() for net in (ears.texture, ears.moments) for p in net.parameters())
+    return learned + sum(getattr(ears.envelopes, name).size for name in EnvelopeHead.__slots__)
 
 
 def _source(item) -> str:
@@ -101,14 +119,17 @@ def _sources(items) -> dict[str, int]:
     return dict(sorted(Counter(_source(i) for i in items).items()))
 
 
-def requantise(texture, moments, args, items, heard) -> None:
+def requantise(ears: Ears, args, items, heard) -> None:
     """Only the eight bits anew: the card keeps its calibration, which was fitted on float scores."""
     card = json.loads((args.out / "spoof.json").read_text())
     kept = splits.calibration(None, items)
     null = Null(**{name: np.array(part) for name, part in card["null"].items()})
-    network, parity = quantised(texture, moments, null, heard, rendered(kept, args.data), card["calibration"])
-    named = _identity(network, card["calibration"], card["null"])
-    _write(args.out, network, {**card, **named, "parity": parity})
+    network, parity = quantised(
+        replace(ears, null=null), heard, rendered(kept, args.data), card["calibration"]
+    )
+    head = ears.envelopes.to_bytes()
+    named = _identity(network, head, card["calibration"], card["null"])
+    _write(args.out, network, head, {**card, **named, "parity": parity})
 
 
 def rendered(kept, data: Path) -> list[np.ndarray]:
@@ -117,52 +138,60 @@ def rendered(kept, data: Path) -> list[np.ndarray]:
     return [render(item, condition, judge.rooms, judge.noises) for condition in LIVE for item in kept]
 
 
-def quantised(texture, moments, null, heard, kept, heads):
+def quantised(ears: Ears, heard, kept, heads):
     """(the INT8 network's bytes, its parity with float on the waves `kept`)."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     examples = [heard[i] for i in rng.permutation(len(heard))[:CALIBRATION_FILES]]
     features = [spoof_features(render(i, str(rng.choice(["plain", "coded"])), (), ())) for i in examples]
     with tempfile.TemporaryDirectory() as folder:
         float_path, int8_path = Path(folder, "float.onnx"), Path(folder, "spoof.int8.onnx")
-        onnx.save(export.build(texture, moments, heads["loudspeaker"]["shares"]), str(float_path))
+        onnx.save(export.build(ears.texture, ears.moments, heads["loudspeaker"]["shares"]), str(float_path))
         export.quantise(float_path, int8_path, features)
         opened = export.session(float_path), export.session(int8_path)
-        parity = check(texture, moments, null, *opened, kept, heads)
+        parity = check(ears, *opened, kept, heads)
         return int8_path.read_bytes(), parity
 
 
-def _identity(network: bytes, heads, people) -> dict[str, str]:
-    """The version names all that decides: the network, its calibration and the null of frame rates."""
-    decides = network + json.dumps([heads, people], sort_keys=True).encode()
-    version = f"spoof-{datetime.now(UTC):%Y.%m.%d}-{hashlib.sha256(decides).hexdigest()[:8]}"
-    return {"version": version, "file": "spoof.int8.onnx", "sha256": hashlib.sha256(network).hexdigest()}
+def _identity(network: bytes, head: bytes, heads, people) -> dict[str, str]:
+    """The version names all that decides: network, envelopes' head, calibration, and null of frame rates."""
+    decides = network + head + json.dumps([heads, people], sort_keys=True).encode()
+    return {
+        "version": f"spoof-{datetime.now(UTC):%Y.%m.%d}-{hashlib.sha256(decides).hexdigest()[:8]}",
+        "file": "spoof.int8.onnx",
+        "sha256": hashlib.sha256(network).hexdigest(),
+        "envelopes_sha256": hashlib.sha256(head).hexdigest(),
+    }
 
 
-def _write(out: Path, network: bytes, card: dict[str, object]) -> None:
+def _write(out: Path, network: bytes, head: bytes, card: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "spoof.int8.onnx", network)
+    _replace(out / ENVELOPES, head)
     _replace(out / "spoof.json", (json.dumps(card, indent=1) + "\n").encode())
     shown = {k: card[k] for k in ("version", "calibration", "operating_points", "parity")}
     Console().print_json(json.dumps(shown))
 
 
-def check(texture, moments, null, reference, opened, waves, heads):
+def check(ears: Ears, reference, opened, waves, heads):
     """INT8 against float, and float against torch; raises QuantizeError beyond the budget."""
-    shares, beat = heads["loudspeaker"]["shares"], heads["cadence"]
+    shares = heads["loudspeaker"]["shares"]
     found = []
     for wave in track(waves, description="parity"):
         features = [spoof_features(wave)]
-        synthesis, first = texture_scores(texture, features)[0]
-        mixed = shares["loudspeaker"] * first + shares["moments"] * loudspeaker_scores(moments, features)[0]
+        synthesis, first = texture_scores(ears.texture, features)[0]
+        second = loudspeaker_scores(ears.moments, features)[0]
+        mixed = shares["loudspeaker"] * first + shares["moments"] * second
         ours = export.session_scores(reference, features)[0], export.session_scores(opened, features)[0]
-        found.append(((synthesis, mixed), *ours, cadence_of(null, wave)))
-    trained, exact, small, beats = (np.array(one) for one in zip(*found, strict=True))
-    beats = beat["scale"] * beats + beat["offset"]
+        beside = ears.envelopes.score(envelopes(wave)), cadence_of(ears.null, wave)
+        found.append(((synthesis, mixed), *ours, beside))
+    trained, exact, small, measured = (np.array(one) for one in zip(*found, strict=True))
+    measured = _llrs(measured, heads, ("envelopes", "cadence"))
     if float(np.abs(trained - exact).max()) > 1e-2:
         raise QuantizeError("the exported graph does not compute what was trained")
-    before, after = (_llrs(scores, heads) for scores in (exact, small))
+    before, after = (_llrs(scores, heads, ("synthetic", "loudspeaker")) for scores in (exact, small))
     opens = [
-        [against_any(*one, beat) > 0.0 for one, beat in zip(x, beats, strict=True)] for x in (before, after)
+        [against_any(*one, *beside) > 0.0 for one, beside in zip(x, measured, strict=True)]
+        for x in (before, after)
     ]
     flips = float(np.mean(np.not_equal(*opens)))
     difference = float(np.abs(before - after).mean())
@@ -173,11 +202,9 @@ def check(texture, moments, null, reference, opened, waves, heads):
     return {"files": len(waves), "mean_llr_difference": difference, "decision_flips": flips}
 
 
-def _llrs(scores, heads):
-    """LLRs of both heads of the networks, shape (n, 2)."""
-    gain, offset = (
-        np.array([heads[head][part] for head in ("synthetic", "loudspeaker")]) for part in ("scale", "offset")
-    )
+def _llrs(scores, heads, names):
+    """LLRs of the heads `names`, of their scores (n, heads)."""
+    gain, offset = (np.array([heads[head][part] for head in names]) for part in ("scale", "offset"))
     return np.clip(scores * gain + offset, -LLR_LIMIT, LLR_LIMIT)
 
 

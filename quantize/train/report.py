@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from quantize.train.operating import POINTS, points_table
 from quantize.train.scoring import eer, interval, read_rows
 
 CORPORA = ("libri", "so762", "an4")
-SYNTHESIS = ("synthetic", "cadence")
+SYNTHESIS = ("synthetic", "envelopes", "cadence")
 """The kinds of evidence that know a machine; together they are the synthesis score of the tables."""
 
 
@@ -33,7 +34,8 @@ def load(work: Path):
     for path in sorted(work.glob("scores-[A-Z].tsv")):
         rows = read_rows(path)
         known = [r for r in rows if r["part"] == "seen"]
-        heads, _ = calibrate(known)
+        zeros = json.loads((work / f"zeros-{rows[0]['fold']}.json").read_text())
+        heads, _ = calibrate(known, zeros)
         seen += with_llrs(known, heads)
         unseen += with_llrs([r for r in rows if r["part"] == "unseen"], heads)
     return unseen, seen

@@ -13,8 +13,8 @@ from quantize.train.replay import convolve, loudspeaker
 RATE_HZ = 16_000
 MAX_SAMPLES = 6 * RATE_HZ
 ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")
-COLUMNS = ("synthetic", "loudspeaker", "moments", "cadence")
-"""Scores of a file: the first network's two, the second network's, and of its frame rates."""
+COLUMNS = ("synthetic", "loudspeaker", "moments", "envelopes", "cadence")
+"""Scores of a file: the first network's two, the second network's, of its envelopes, of its frame rates."""
 
 
 def render(item, condition, rooms, recordings):

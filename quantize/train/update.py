@@ -28,8 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from device.models.sessions import OnnxSession
-from device.models.spoof import SpoofCard, SpoofDetector, checked_network
+from device.models.spoof import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
+from quantize.recipes import ENVELOPES
 from quantize.signing import private_key, sign_bundle
 from quantize.train import corpus, splits
 from quantize.train.attacks import COLUMNS, write
@@ -84,7 +85,8 @@ def _row(attacks: Path, system: str, path: Path):
 def llrs(folder: Path, items) -> dict[str, float]:
     """By path: what a door with the detector in `folder` would have said of each item."""
     card = SpoofCard.from_bytes((folder / "spoof.json").read_bytes())
-    detector = SpoofDetector(OnnxSession(checked_network(folder / "spoof.int8.onnx", card)), card)
+    session = OnnxSession(checked_network(folder / "spoof.int8.onnx", card))
+    detector = SpoofDetector(session, card, checked_head(folder / ENVELOPES, card))
     return {item.path: detector.llr(render(item, "plain", (), ())) for item in items}
 
 
@@ -204,7 +206,7 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
 
 
 def _from(weights: Path, recipe):
-    """The recipe with the detector's two files taken from `weights`; every other one as it is."""
+    """The recipe with the detector's three files taken from `weights`; every other one as it is."""
     from quantize.recipes import Made, ports
 
     card = json.loads((weights / "spoof.json").read_bytes())
@@ -216,11 +218,10 @@ def _from(weights: Path, recipe):
         return Made(ports(graph.input), ports(graph.output), figures, card["version"])
 
     def beside(out: Path, kitchen) -> Made:
-        shutil.copyfile(weights / "spoof.json", out)
+        shutil.copyfile(weights / recipe.file, out)
         return Made(version=card["version"])
 
-    files = {"spoof": (network, card["file"]), "spoof-card": (beside, "spoof.json")}
-    if recipe.role not in files:
+    makers = {"spoof": network, "spoof-card": beside, "spoof-envelopes": beside}
+    if recipe.role not in makers:
         return recipe
-    make, name = files[recipe.role]
-    return replace(recipe, make=make, data=(weights / name,))
+    return replace(recipe, make=makers[recipe.role], data=(weights / recipe.file,))

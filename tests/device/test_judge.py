@@ -11,6 +11,8 @@ import pytest
 from device.audio import Quality, Utterance, load_utterance
 from device.judge import Judge, JudgeError, PhraseScore
 from device.liveness import LivenessError, SideEvidence
+from device.models.spoof import SpoofEvidence
+from sync.vocabulary import SCORES
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
 
@@ -104,6 +106,9 @@ class Steady:
             self._answer()
         return 1.0
 
+    def evidence(self, wave: Vector) -> SpoofEvidence:
+        return SpoofEvidence(2.0, 2.0, -1.5, 2.0, self.llr(wave), 93.75)
+
 
 def utterance() -> Utterance:
     return Utterance(np.ones(16_000, np.int16), 0.1, 0.9, Quality(0.8, 30.0, 0.0, -20.0, 7000.0))
@@ -116,6 +121,15 @@ def test_one_failing_check_means_no_evidence_at_all(broken: int) -> None:
     with pytest.raises(JudgeError, match="out of memory"):
         judge(utterance(), "one two", None)
     judge.close()
+
+
+def test_what_led_to_the_live_score_is_told_kind_by_kind() -> None:
+    judge = Judge(Steady(None), Steady(None), Steady(None))
+    found = judge(utterance(), "one two", None)
+    judge.close()
+    assert found.spoof_llr == 1.0
+    assert found.live_kinds["cadence_llr"] == -1.5
+    assert set(found.live_kinds) < SCORES
 
 
 class Beside:

@@ -25,7 +25,7 @@ def test_the_default_models_are_there_and_together_small(bundle: Bundle) -> None
 
 def test_every_network_that_is_proven_here_states_its_flips(bundle: Bundle) -> None:
     for entry in bundle.manifest.files:
-        if entry.role not in ("spoof", "spoof-card"):  # proven where it is trained
+        if entry.role not in ("spoof", "spoof-card", "spoof-envelopes"):  # proven where it is trained
             assert entry.metrics[FLIPS] <= MAX_DECISION_FLIPS, entry.role
 
 

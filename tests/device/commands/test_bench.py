@@ -14,6 +14,7 @@ from device.commands._bench_measure import BenchError, fresh_process, idle_share
 from device.commands._bench_speech import BenchSpeechError, Sentence, packaged_sentences
 from device.commands.bench import bench
 from device.judge import Evidence, Judge, PhraseScore
+from device.models.spoof import SpoofEvidence
 from device.settings import models_dir
 from tests.speech import Reading
 
@@ -44,9 +45,11 @@ class SlowChecks:
         return TEMPLATE.copy()
 
     def llr(self, wave: np.ndarray, template: np.ndarray | None = None) -> float:
-        if template is None:
-            self._work(wave)
         return 5.0
+
+    def evidence(self, wave: np.ndarray) -> SpoofEvidence:
+        self._work(wave)
+        return SpoofEvidence(5.0, 5.0, 5.0, 5.0, 5.0, 50.0)
 
 
 @pytest.fixture

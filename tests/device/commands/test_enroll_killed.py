@@ -27,6 +27,7 @@ from device.liveness.memory import FILE_NAME
 from device.liveness.memory_file import MemoryFile
 from device.liveness.recollection import Habits
 from device.liveness.timing import Timing
+from device.models.spoof import SpoofEvidence
 from device.notes import AUDIT_FILE
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
 from device.secure_store.swtpm import SwTpm
@@ -64,8 +65,8 @@ class OneVoice:
 class AlwaysLive:
     version = "live"
 
-    def llr(self, wave: npt.NDArray[np.float32]) -> float:
-        return 4.0
+    def evidence(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+        return SpoofEvidence(4.0, 4.0, 4.0, 4.0, 4.0, 50.0)
 
 
 NEW = Template(OneVoice.version, voiceprint(77).vector, 3)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +19,18 @@ import soxr
 
 from device.models import _spoof_features as front
 from device.models._cadence import Null
+from device.models._envelopes import MAX_HEAD_BYTES, STATISTICS, EnvelopeHead, envelopes
 from device.models.bundle import Bundle, BundleError
 from device.models.manifest import Entry, Manifest
-from device.models.sessions import OnnxSession
-from device.models.spoof import SpoofCard, SpoofDetector, SpoofError, against_any, checked_network
+from device.models.sessions import OnnxSession, Session
+from device.models.spoof import (
+    SpoofCard,
+    SpoofDetector,
+    SpoofError,
+    against_any,
+    checked_head,
+    checked_network,
+)
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data")
@@ -45,7 +56,11 @@ def card() -> SpoofCard:
 
 @pytest.fixture(scope="module")
 def detector(card: SpoofCard) -> SpoofDetector:
-    return SpoofDetector(OnnxSession(checked_network(WEIGHTS / "spoof.int8.onnx", card)), card)
+    return with_session(OnnxSession(checked_network(WEIGHTS / "spoof.int8.onnx", card)), card)
+
+
+def with_session(session: Session, card: SpoofCard) -> SpoofDetector:
+    return SpoofDetector(session, card, checked_head(WEIGHTS / "spoof-envelopes.npz", card))
 
 
 def real_people() -> list[Path]:
@@ -88,7 +103,14 @@ def test_two_seconds_of_a_recorded_reader_are_enough_to_pass(detector: SpoofDete
 
 
 @pytest.mark.parametrize(
-    ("tool", "voice"), [("espeak-ng", "en-us"), ("espeak-ng", "en-gb+f3"), ("flite", "slt"), ("flite", "rms")]
+    ("tool", "voice"),
+    [
+        ("espeak-ng", "en-us"),
+        ("espeak-ng", "en-gb+f3"),
+        ("flite", "slt"),
+        ("flite", "awb"),
+        ("flite", "kal16"),
+    ],
 )
 @pytest.mark.parametrize(
     "text", ["amber falcon river seven", "I approve the transaction 1 2 3 4 with the code 1 D 3 A"]
@@ -137,13 +159,13 @@ def test_half_a_second_is_judged(detector: SpoofDetector) -> None:
 def test_a_network_that_answers_nonsense_is_an_error(card: SpoofCard) -> None:
     speech = np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32)
     with pytest.raises(SpoofError):
-        SpoofDetector(FixedSession([float("nan"), 0.0]), card).llr(speech)
+        with_session(FixedSession([float("nan"), 0.0]), card).llr(speech)
 
 
 def test_long_speech_is_as_live_as_its_least_live_stretch(card: SpoofCard) -> None:
     speech = np.random.default_rng(0).standard_normal(12 * RATE_HZ).astype(np.float32)
-    mixed = SpoofDetector(FixedSession([-9.0, -9.0], [9.0, -9.0]), card)
-    spoofed = SpoofDetector(FixedSession([9.0, -9.0]), card)
+    mixed = with_session(FixedSession([-9.0, -9.0], [9.0, -9.0]), card)
+    spoofed = with_session(FixedSession([9.0, -9.0]), card)
     assert mixed.llr(speech) == pytest.approx(spoofed.llr(speech[: 6 * RATE_HZ]))
 
 
@@ -158,7 +180,7 @@ def test_speech_that_a_network_likes_is_refused_for_the_beat_of_its_frames(card:
     high = np.diff(wave, n=2, prepend=0.0, append=0.0)[: len(wave)]
     framed = wave + 0.5 * high * ((np.arange(len(wave)) * 93.75 / RATE_HZ) % 1.0 < 0.25)
     human, made = (
-        SpoofDetector(FixedSession([-9.0, -9.0]), card).evidence(one.astype(np.float32))
+        with_session(FixedSession([-9.0, -9.0]), card).evidence(one.astype(np.float32))
         for one in (wave, framed)
     )
     assert human.llr > 0.0 > made.llr
@@ -179,7 +201,11 @@ def bundle(folder: Path, files: dict[str, Path]) -> Path:
     return folder
 
 
-SHIPPED = {"spoof": WEIGHTS / "spoof.int8.onnx", "spoof-card": WEIGHTS / "spoof.json"}
+SHIPPED = {
+    "spoof": WEIGHTS / "spoof.int8.onnx",
+    "spoof-card": WEIGHTS / "spoof.json",
+    "spoof-envelopes": WEIGHTS / "spoof-envelopes.npz",
+}
 
 
 def test_a_bundle_opens_into_the_same_detector(tmp_path: Path, detector: SpoofDetector) -> None:
@@ -189,10 +215,11 @@ def test_a_bundle_opens_into_the_same_detector(tmp_path: Path, detector: SpoofDe
     assert opened.version == detector.version
 
 
-def test_a_bundle_without_the_card_is_refused(tmp_path: Path) -> None:
-    only = {"spoof": SHIPPED["spoof"]}
-    with pytest.raises(BundleError, match="spoof-card"):
-        SpoofDetector.open(Bundle.open(bundle(tmp_path, only)))
+@pytest.mark.parametrize("absent", ["spoof", "spoof-card", "spoof-envelopes"])
+def test_a_bundle_that_lacks_a_part_is_refused(tmp_path: Path, absent: str) -> None:
+    rest = {role: path for role, path in SHIPPED.items() if role != absent}
+    with pytest.raises(BundleError, match=absent):
+        SpoofDetector.open(Bundle.open(bundle(tmp_path, rest)))
 
 
 def test_a_network_other_than_the_card_names_is_refused(tmp_path: Path, card: SpoofCard) -> None:
@@ -205,6 +232,72 @@ def test_a_network_other_than_the_card_names_is_refused(tmp_path: Path, card: Sp
 def test_a_missing_network_is_refused(tmp_path: Path, card: SpoofCard) -> None:
     with pytest.raises(SpoofError, match="cannot read"):
         checked_network(tmp_path / "absent.onnx", card)
+
+
+def head_of(tmp_path: Path, data: bytes, card: SpoofCard) -> EnvelopeHead:
+    """`data` as the head that its card names."""
+    path = tmp_path / "spoof-envelopes.npz"
+    path.write_bytes(data)
+    return checked_head(path, replace(card, envelopes_sha256=hashlib.sha256(data).hexdigest()))
+
+
+def test_a_head_other_than_the_card_names_is_refused(tmp_path: Path, card: SpoofCard) -> None:
+    other = tmp_path / "spoof-envelopes.npz"
+    other.write_bytes(b"another head")
+    with pytest.raises(SpoofError, match="not the head"):
+        checked_head(other, card)
+    with pytest.raises(SpoofError, match="cannot read"):
+        checked_head(tmp_path / "absent.npz", card)
+
+
+def parts_of(head: EnvelopeHead) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: getattr(head, name) for name in EnvelopeHead.__slots__}
+
+
+def saved(parts: dict[str, npt.NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **parts)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PK", b"\x93NUMPY", b"\0" * (MAX_HEAD_BYTES + 9)], ids=["empty", "cut", "an array", "huge"]
+)
+def test_a_head_that_is_no_head_is_refused(tmp_path: Path, card: SpoofCard, data: bytes) -> None:
+    with pytest.raises(SpoofError):
+        head_of(tmp_path, data, card)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("mean", np.zeros(3, np.float32)),
+        ("mean", np.full(STATISTICS, np.nan, np.float32)),
+        ("scale", np.zeros(STATISTICS, np.float32)),
+        ("hidden", np.zeros((2, 2), np.float32)),
+        ("answers_bias", np.zeros(1, np.float32)),
+        ("answers_bias", np.zeros(3, np.float64)),
+        ("mean", np.array([{"a": 1}], object)),
+    ],
+    ids=["short", "NaN", "no scale", "wrong shape", "nothing to tell", "wrong type", "a pickle"],
+)
+def test_a_head_with_a_damaged_part_is_refused(
+    tmp_path: Path, card: SpoofCard, part: str, value: npt.NDArray[Any]
+) -> None:
+    shipped = EnvelopeHead.from_bytes(SHIPPED["spoof-envelopes"].read_bytes())
+    assert head_of(tmp_path, saved(parts_of(shipped)), card).score(np.zeros(STATISTICS, np.float32)) != 0.0
+    with pytest.raises(SpoofError, match="damaged"):
+        head_of(tmp_path, saved(parts_of(shipped) | {part: value}), card)
+
+
+def test_envelopes_ignore_gain_silence_around_the_speech_and_how_deep_pauses_go() -> None:
+    wave = read(next(p for p in real_people() if p.parent.name == "librivox"))[: 4 * RATE_HZ]
+    found = envelopes(wave)
+    padded = np.concatenate([np.zeros(RATE_HZ, np.float32), wave, np.zeros(RATE_HZ, np.float32)])
+    quiet = np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32) * wave.std() * 10**-3.0
+    for changed, most in ((wave * np.float32(0.1), 1e-2), (padded, 0.1), (wave + quiet, 0.1)):
+        assert np.abs(envelopes(changed) - found).mean() < most
+    assert found.shape == (STATISTICS,)
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,21 @@ def test_an_operating_point_is_named_instead_of_a_number() -> None:
     }
     text = explain(EVENT, replace(RULES, risks=risks))
     assert "live +2.5 (the detector's operating point bpcer_3 needed)" in text
+
+
+@pytest.mark.parametrize(
+    ("worst", "told"),
+    [
+        ("cadence_llr", "in frames, or a beep beside the speaker, 93.8 a second (-4.0)."),
+        ("envelopes_llr", "like a classical synthesiser or vocoder (-4.0)."),
+        ("loudspeaker_llr", "like a loudspeaker (-4.0)."),
+        ("synthetic_llr", "like synthesis that the detector was taught (-4.0)."),
+    ],
+)
+def test_what_a_voice_that_is_not_live_was_taken_for_is_told(worst, told):
+    kinds = dict.fromkeys(("cadence_llr", "envelopes_llr", "loudspeaker_llr", "synthetic_llr"), 3.0)
+    found = tuple(sorted({**kinds, worst: -4.0, "frame_rate_hz": 93.75}.items()))
+    event = replace(EVENT, kind="DENIED_SPOOF", reason="not_live", spoof_llr=-3.0, more_scores=found)
+    assert told in explain(event, RULES)
+    assert "sounded most" not in explain(replace(EVENT, more_scores=found), RULES)
+    assert "sounded most" not in explain(replace(event, more_scores=()), RULES)

@@ -14,13 +14,15 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 import onnx
 import torch
 
+from device.models import _envelopes
 from device.models._beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
-from device.models._spoof_features import BINS, PICTURES, pictures, spoof_features
+from device.models._spoof_features import BINS, PICTURES, SHALLOW, pictures, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import export
 from quantize.train.augment import Augmenter
-from quantize.train.bank import Bank
-from quantize.train.calibrate import calibrate
+from quantize.train.bank import Bank, Held
+from quantize.train.calibrate import calibrate, logistic, rarity
+from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import FitSettings, Mixture, fit, weights
 from quantize.train.fit_moments import MomentsSettings, fit_moments
 from quantize.train.moments import Moments, cells, loudspeaker_scores
@@ -49,7 +51,9 @@ def test_the_exported_graph_computes_what_was_trained_and_eight_bits_stay_close(
     torch.manual_seed(0)
     features = [features_of(frames) for frames in (62, 121, 250, 375)]
     texture, moments = Texture(), Moments()
-    texture.patches = learn_patches([f[0] for f in features], np.random.default_rng(0), samples=800, rounds=2)
+    texture.patches = learn_patches(
+        [f[SHALLOW] for f in features], np.random.default_rng(0), samples=800, rounds=2
+    )
     for _ in range(5):
         moments(torch.from_numpy(cells(features[2])[None]))
     texture.eval(), moments.eval()
@@ -79,7 +83,7 @@ def test_heads_learn_to_tell_two_classes_apart_from_a_bank() -> None:
     vectors = rng.standard_normal((2, 200, POOLED)).astype(np.float32)
     vectors[:, 1::2, :40] += 1.5
     replayed = rng.random((2, 200)) < 0.5
-    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, replayed)
+    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, np.zeros((2, 200, 0)), replayed)
     heads = fit(items, bank, FitSettings(steps=150, batch=64))
     with torch.inference_mode():
         scores = -heads(torch.from_numpy(vectors[0])).numpy()[:, 0]
@@ -148,12 +152,13 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
     assert bank.place == {"a": 0, "b": 1, "c": 2}
     assert bank.replayed.tolist() == [[False, True, False]]
     assert bank.vectors.shape == (1, 3, POOLED)
+    assert bank.envelopes.shape == (1, 3, _envelopes.STATISTICS)
 
 
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
     from device.models._cadence import NULL_SECONDS
     from quantize.train import splits
-    from quantize.train.leaveout import groups, leave_out, table
+    from quantize.train.leaveout import ASKED, groups, leave_out, table
 
     def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
         about = {"page": page, "family": family, "system": family, "voice": "", "part": part}
@@ -164,11 +169,16 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
 
     items = [*files(20, "one_demo", "-"), *files(12, "one_demo", "vits"), *files(12, "other_demo", "vits")]
     items += [*files(12, "other_demo", "-"), *files(12, "other_demo", "valle"), *files(7, "made", "rare")]
-    items += [*files(24, "libri", "-", "calibration"), *files(60, "libri", "-")]
+    items += [*files(24, "libri", "-", "calibration"), *files(60, "libri", "-"), *files(12, "an4", "-")]
     items += [*files(24, "made", "kokoro", "calibration"), *files(24, "made", "piper", "calibration")]
+    items += [*files(24, "made", "espeak", "calibration"), *files(24, "made", "espeak")]
+    items += [*files(24, "made", "lpc", "calibration"), *files(24, "made", "lpc")]
     found = [(kind, name) for kind, name, _ in groups(items, items)]
     pages = [("page", "one_demo"), ("page", "other_demo")]
-    assert found == [*pages, *(("system", name) for name in ("kokoro", "piper", "valle", "vits"))]
+    assert found == [
+        *pages,
+        *(("system", name) for name in ("espeak", "kokoro", "lpc", "piper", "valle", "vits")),
+    ]
     for _, name, fold in groups(items, items):
         heard = splits.training(fold, items)
         assert heard
@@ -176,15 +186,21 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((1, len(items), POOLED)).astype(np.float32)
     vectors[:, [i.spoof for i in items], :200] += 2.0
-    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, rng.random((1, len(items))) < 0.5)
-    judged = {"plain": vectors[0], "replayed": vectors[0]}
+    moves = rng.standard_normal((1, len(items), _envelopes.STATISTICS)).astype(np.float32)
+    moves[:, [i.system in ("espeak", "lpc") for i in items], :100] += 2.0
+    bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, moves, rng.random((1, len(items))) < 0.5)
+    held = Held({i.path: (vectors[0, n], moves[0, n]) for n, i in enumerate(items)})
+    judged = {"plain": held, "replayed": held}
     heard = [noise_beats(rng, 1.0 + i.spoof) for i in items]
     libri = [(i.path, one) for i, one in zip(items, heard, strict=True) if i.page == "libri"]
     people = [libri for _ in NULL_SECONDS]
     given = [(one, 2.0) for one in heard]
-    left = list(leave_out(items, items, judged, given, people, bank, FitSettings(steps=100, batch=64)))
-    assert [len(one.attacks[0]) for one in left] == [12, 24, 24, 24, 12, 24]
-    assert max(eer(one.people[k], one.attacks[k]) for one in left for k in range(3)) < 0.2
+    settings = FitSettings(steps=100, batch=64, envelope_steps=60)
+    left = list(leave_out(items, items, judged, given, people, bank, settings))
+    assert [len(one.attacks[0]) for one in left] == [12, 24, 48, 24, 48, 24, 12, 24]
+    for k, name in enumerate(ASKED[:4]):
+        able = [one for one in left if name != "envelopes" or one.name in ("espeak", "lpc")]
+        assert max(eer(one.people[k], one.attacks[k]) for one in able) < 0.2
     assert table(left).row_count == len(left) + 2
 
 
@@ -259,20 +275,24 @@ def test_the_equal_error_rate_of_known_scores() -> None:
     assert low < 0.1587 < high
 
 
+ZEROS = {"synthetic": -0.5, "envelopes": 0.25}
+
+
 def rows(shift: float) -> list[dict[str, str]]:
     rng = np.random.default_rng(1)
     made = []
     for condition in ("plain", "coded", "noisy", "room", "replayed"):
         for label, mean in (("bonafide", shift), ("spoof", -shift)):
-            for _ in range(200):
+            for n in range(200):
                 far = -shift if condition == "replayed" else shift
                 made.append(
                     {
                         "condition": condition,
                         "label": label,
                         "page": "libri" if label == "bonafide" else "made",
-                        "family": "-" if label == "bonafide" else "kokoro",
+                        "family": "-" if label == "bonafide" else ("kokoro", "espeak")[n % 2],
                         "synthetic": str(rng.normal(mean, 1)),
+                        "envelopes": str(rng.normal(mean, 1)),
                         "cadence": str(rng.normal(mean, 1)),
                         "loudspeaker": str(rng.normal(far, 1)),
                         "moments": str(rng.normal(far, 1)),
@@ -282,21 +302,28 @@ def rows(shift: float) -> list[dict[str, str]]:
 
 
 def test_the_default_threshold_refuses_the_share_of_people_it_was_set_for() -> None:
-    heads, points = calibrate(rows(1.5), target_bpcer=0.03)
+    heads, points = calibrate(rows(1.5), ZEROS, target_bpcer=0.03)
     assert points["bpcer_3"] == pytest.approx(0.0, abs=1e-6)
     assert points["bpcer_1"] < 0.0 < points["bpcer_5"]
     assert all(head["scale"] > 0 for head in heads.values())
     assert set(heads["loudspeaker"]["shares"]) == {"loudspeaker", "moments"}
 
 
-def test_frame_rates_are_calibrated_on_attacks_with_frames_and_on_people_for_certain() -> None:
+def test_frame_rates_are_calibrated_by_people_for_certain_and_by_no_attack() -> None:
     plain = rows(1.5)
     robots = [{**r, "page": "game", "cadence": "-20"} for r in plain if r["label"] == "bonafide"][:50]
-    frameless = [{**r, "family": "lpc", "cadence": "5"} for r in plain if r["label"] == "spoof"][:50]
-    heads, points = calibrate(plain, target_bpcer=0.03)
-    others, again = calibrate([*plain, *robots, *frameless], target_bpcer=0.03)
-    assert others["cadence"]["scale"] == pytest.approx(heads["cadence"]["scale"], rel=1e-3)
-    assert again["bpcer_3"] == pytest.approx(points["bpcer_3"], abs=1e-6)
+    others = [{**r, "cadence": "5"} if r["label"] == "spoof" else r for r in plain]
+    heads, points = calibrate(plain, ZEROS, target_bpcer=0.03)
+    for changed in ([*plain, *robots], others):
+        moved, again = calibrate(changed, ZEROS, target_bpcer=0.03)
+        assert moved["cadence"]["scale"] == pytest.approx(heads["cadence"]["scale"])
+        assert again["bpcer_3"] == pytest.approx(points["bpcer_3"], abs=1e-6)
+
+
+def test_people_become_rare_as_fast_as_their_lowest_say() -> None:
+    scores = -np.random.default_rng(5).exponential(1 / 2.5, 200_000)
+    assert rarity(scores) == pytest.approx(2.5, rel=0.05)
+    assert rarity(3.0 * scores + 7.0) == pytest.approx(2.5 / 3.0, rel=0.05)
 
 
 def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
@@ -320,9 +347,77 @@ def noise_beats(rng: np.random.Generator, mean: float) -> Beats:
     return Beats(*(rng.normal(mean, 0.2, shape) for shape in shapes))
 
 
+def test_what_learns_from_attacks_is_at_zero_where_people_of_unheard_sources_are() -> None:
+    heads, _ = calibrate(rows(1.5), ZEROS)
+    moved = {k: dict(ZEROS, **{k: ZEROS[k] + 1.0}) for k in ZEROS}
+    for kind, zeros in moved.items():
+        others, _ = calibrate(rows(1.5), zeros)
+        lower = {k: heads[k]["offset"] - others[k]["offset"] for k in (*ZEROS, "cadence")}
+        assert lower[kind] - lower["cadence"] == pytest.approx(heads[kind]["scale"])
+        assert others[kind]["scale"] == heads[kind]["scale"]
+
+
+def test_classes_that_do_not_overlap_get_a_slope_that_is_finite() -> None:
+    scale, offset = logistic(np.linspace(4, 6, 100), np.linspace(-6, -4, 100))
+    assert 0.0 < scale < 3.0
+    assert offset == pytest.approx(0.0, abs=0.05)
+
+
+def people_of(sources: tuple[str, ...], rng: np.random.Generator) -> tuple[list[SimpleNamespace], Bank]:
+    """Fifty people of each source, one a little below the other, and as many of two attacks."""
+    about = [(page, "-") for page in sources] + [("made", "espeak"), ("made", "lpc")]
+    items = [
+        SimpleNamespace(
+            path=f"{p}/{s}/{n}", page=p, system=s, family=s, voice="", spoof=s != "-", part="train"
+        )
+        for p, s in about
+        for n in range(50)
+    ]
+    vectors = rng.standard_normal((1, len(items), POOLED)).astype(np.float32)
+    moves = rng.standard_normal((1, len(items), _envelopes.STATISTICS)).astype(np.float32)
+    for n, item in enumerate(items):
+        shift = 1.0 if item.spoof else 0.1 * sources.index(item.page)
+        vectors[0, n, :60] += shift
+        moves[0, n, :60] += shift
+    return items, Bank(
+        {i.path: n for n, i in enumerate(items)}, vectors, moves, np.zeros((1, len(items)), bool)
+    )
+
+
+def test_zeros_are_those_of_the_lowest_people_of_sources_that_a_head_did_not_hear() -> None:
+    from quantize.train.unfamiliar import LEARNED, zeros
+
+    items, bank = people_of(("an4", "libri", "so762"), np.random.default_rng(2))
+    held = Held({i.path: (bank.vectors[0, n], bank.envelopes[0, n]) for n, i in enumerate(items)})
+    settings = FitSettings(steps=60, batch=64, envelope_steps=60)
+    found = zeros(items, bank, held, settings)
+    head = fit_envelopes(items, bank, settings)
+    heard = {
+        spoof: np.array([head.score(one) for one in held.envelopes([i for i in items if i.spoof == spoof])])
+        for spoof in (False, True)
+    }
+    assert set(found) == set(LEARNED)
+    assert np.median(heard[True]) < found["envelopes"] < np.median(heard[False])
+    with pytest.raises(QuantizeError, match="sources"):
+        zeros([i for i in items if i.page != "so762"], bank, held, settings)
+
+
+def test_the_head_on_envelopes_hears_classical_synthesis_alone_and_keeps_its_form_on_disk() -> None:
+    items, bank = people_of(("an4", "libri", "so762"), np.random.default_rng(4))
+    settings = FitSettings(envelope_steps=120)
+    head = fit_envelopes(items, bank, settings)
+    again = _envelopes.EnvelopeHead.from_bytes(head.to_bytes())
+    scores = np.array([again.score(one) for one in bank.envelopes[0]])
+    spoof = np.array([i.spoof for i in items])
+    assert eer(scores[~spoof], scores[spoof]) < 0.05
+    assert len(head.answers_bias) == 3
+    with pytest.raises(QuantizeError, match="classical"):
+        fit_envelopes([i for i in items if not i.spoof], bank, settings)
+
+
 def test_scores_that_say_nothing_are_not_calibrated() -> None:
     with pytest.raises(QuantizeError):
-        calibrate(rows(-1.5))
+        calibrate(rows(-1.5), ZEROS)
 
 
 def test_training_has_no_front_end_of_its_own() -> None:

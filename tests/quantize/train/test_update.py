@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from quantize.recipes import RECIPES
 from quantize.train.corpus import Item
 from quantize.train.update import LEAST_SAMPLES, bundle, compare, ready, take
 
+DETECTOR = ("spoof", "spoof-card", "spoof-envelopes")
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 RATE_HZ = 16_000
 
@@ -96,13 +98,14 @@ def test_a_detector_compared_with_itself_is_the_same() -> None:
 
 
 def test_the_bundle_holds_the_new_detector_under_the_next_version_and_is_signed(tmp_path: Path) -> None:
-    detector = [r for r in RECIPES if r.role in ("spoof", "spoof-card")]
+    detector = [r for r in RECIPES if r.role in DETECTOR]
     build(tmp_path / "current", recipes=detector)
     weights = tmp_path / "weights"
     weights.mkdir()
     card = json.loads((WEIGHTS / "spoof.json").read_bytes()) | {"version": "spoof-candidate"}
     (weights / card["file"]).write_bytes((WEIGHTS / card["file"]).read_bytes())
     (weights / "spoof.json").write_text(json.dumps(card))
+    shutil.copyfile(WEIGHTS / "spoof-envelopes.npz", weights / "spoof-envelopes.npz")
     key = Ed25519PrivateKey.generate()
     bundle(tmp_path / "current", weights, tmp_path / "next", key)
     before = Bundle.open(tmp_path / "current").manifest
@@ -112,7 +115,7 @@ def test_the_bundle_holds_the_new_detector_under_the_next_version_and_is_signed(
 
 
 def test_a_bundle_that_is_there_stops_the_update_before_its_long_work(tmp_path: Path) -> None:
-    build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in ("spoof", "spoof-card")])
+    build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in DETECTOR])
     ready(tmp_path / "current", tmp_path / "out")
     (tmp_path / "out" / "bundle").mkdir(parents=True)
     with pytest.raises(QuantizeError, match="there already"):

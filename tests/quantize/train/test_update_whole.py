@@ -24,16 +24,19 @@ from quantize.recipes import RECIPES
 from quantize.train.update import WORSE_FOR_PEOPLE, take, update
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
-PEOPLE = 320
+DETECTOR = ("spoof", "spoof-card", "spoof-envelopes")
+PEOPLE = {"an4": 320, "libri": 40, "so762": 40}
 SENTENCES = 60
 
 
 def small_corpus(whole: Path, folder: Path) -> Path:
-    """Some of AN4, with the noises and rooms of the whole."""
+    """Some people of three corpora, with the noises and rooms of the whole."""
     rows = list(csv.DictReader((whole / "manifest.tsv").open(), delimiter="\t"))
-    people = [r for r in rows if r["path"].startswith("an4/")][:PEOPLE]
+    people = []
+    for page, most in PEOPLE.items():
+        people += [r for r in rows if r["path"].startswith(f"{page}/")][:most]
     folder.mkdir()
-    for name in ("noise", "impulse_responses", "an4"):
+    for name in ("noise", "impulse_responses", *PEOPLE):
         (folder / name).symlink_to(whole / name)
     with (folder / "manifest.tsv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
@@ -67,7 +70,7 @@ def test_samples_of_an_attack_become_a_signed_bundle_unless_people_would_pay_for
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
-    build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in ("spoof", "spoof-card")])
+    build(tmp_path / "current", recipes=[r for r in RECIPES if r.role in DETECTOR])
     asked = argparse.Namespace(
         samples=spoken(tmp_path / "new", "klatt", "en-us+klatt2"), data=data, attacks=attacks,
         work=tmp_path / "work", current=WEIGHTS, bundle=tmp_path / "current", key=tmp_path / "key.pem",

@@ -13,17 +13,18 @@ import onnxruntime
 from device.models._spoof_features import BINS, PICTURES
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
-NETWORK = WEIGHTS / "spoof.int8.onnx"
+NETWORK, HEAD = WEIGHTS / "spoof.int8.onnx", WEIGHTS / "spoof-envelopes.npz"
 CARD = json.loads((WEIGHTS / "spoof.json").read_bytes())
 
 
-def test_the_card_names_the_network_beside_it() -> None:
+def test_the_card_names_the_network_and_the_head_beside_it() -> None:
     assert hashlib.sha256(NETWORK.read_bytes()).hexdigest() == CARD["sha256"]
+    assert hashlib.sha256(HEAD.read_bytes()).hexdigest() == CARD["envelopes_sha256"]
 
 
 def test_the_version_names_all_that_decides() -> None:
     decides = json.dumps([CARD["calibration"], CARD["null"]], sort_keys=True).encode()
-    digest = hashlib.sha256(NETWORK.read_bytes() + decides).hexdigest()
+    digest = hashlib.sha256(NETWORK.read_bytes() + HEAD.read_bytes() + decides).hexdigest()
     assert CARD["version"].endswith(digest[:8])
 
 

@@ -1,0 +1,53 @@
+"""Where the LLRs of what learns from attacks have their zero: at people of sources that it never heard.
+
+A head knows its own sources of people too well. So the sources are split in three, a head is trained without
+each third, and the zero lies where SHARE of the people of the sources left out, every source counted alike,
+would fall below it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from quantize.errors import QuantizeError
+from quantize.train.bank import Bank, Held
+from quantize.train.calibrate import SHARE
+from quantize.train.envelopes import fit_envelopes
+from quantize.train.fit import FitSettings, fit
+
+THIRDS = 3
+LEARNED = ("synthetic", "envelopes")
+"""Kinds of evidence that learn from attacks made and heard here; of both, higher is more bona fide."""
+
+
+def zeros(chosen, bank: Bank, plain: Held, settings: FitSettings) -> dict[str, float]:
+    """The score of each of LEARNED that is to be LLR 0, when `chosen` items are what may be heard.
+
+    `plain` holds their people as they are. Raises QuantizeError when these have fewer than THIRDS sources.
+    """
+    sources = sorted({i.page for i in chosen if not i.spoof})
+    if len(sources) < THIRDS:
+        raise QuantizeError(
+            f"people of at least {THIRDS} sources are needed, not of {', '.join(sources)} alone"
+        )
+    found: dict[str, list[np.ndarray]] = {kind: [] for kind in LEARNED}
+    for third in range(THIRDS):
+        away = set(sources[third::THIRDS])
+        heard = [i for i in chosen if i.page not in away and i.voice not in away]
+        texture, head = fit(heard, bank, settings), fit_envelopes(heard, bank, settings)
+        for source in sorted(away):
+            own = [i for i in chosen if i.page == source and not i.spoof]
+            with torch.inference_mode():
+                found["synthetic"].append(-texture(torch.from_numpy(plain.pooled(own)))[:, 0].numpy())
+            found["envelopes"].append(np.array([head.score(one) for one in plain.envelopes(own)]))
+    return {kind: _quantile(scores, SHARE) for kind, scores in found.items()}
+
+
+def _quantile(scores: list[np.ndarray], share: float) -> float:
+    """The quantile of all `scores` when every source weighs the same."""
+    values = np.concatenate(scores)
+    weight = np.concatenate([np.full(len(one), 1 / len(one)) for one in scores])
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) / weight.sum()
+    return float(values[order][np.searchsorted(reached, share)])
