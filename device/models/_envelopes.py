@@ -25,6 +25,7 @@ MIN_SAMPLES = SAMPLE_RATE_HZ
 """Shorter speech is repeated up to here."""
 LOUDNESS = 0.06
 TRIM_DB = 38.0
+LEAST_FRAMES = 80
 
 FAST_WINDOW, FAST_HOP = 64, 16
 FAST_EDGES = (1, 2, 4, 6, 9, 13, 18, 23, 29)
@@ -87,12 +88,13 @@ def _powers(wave: Floats, window: int, hop: int, matrix: Floats) -> Floats:
 
 
 def _speech(power: Floats, pad: int) -> Floats:
-    """Without what comes before the first and after the last frame of some loudness."""
+    """Without what lies before the first and after the last frame of some loudness; a click is repeated."""
     level = power.sum(axis=1)
     loud = np.flatnonzero(level > level.max() * 10.0 ** (-TRIM_DB / 10.0))
     if len(loud) == 0:
         return power
-    return power[max(0, int(loud[0]) - pad) : int(loud[-1]) + 1 + pad]
+    span = power[max(0, int(loud[0]) - pad) : int(loud[-1]) + 1 + pad]
+    return span if len(span) >= LEAST_FRAMES else np.tile(span, (-(-LEAST_FRAMES // len(span)), 1))
 
 
 def _fast(wave: Floats) -> Floats:

@@ -38,14 +38,18 @@ class Share:
     hits: int
     of: int
 
-    def __str__(self) -> str:
-        if not self.of:
-            return "-"
+    def interval(self) -> tuple[float, float]:
+        """Both ends; `of` must not be 0."""
         z, n, k = 1.96, self.of, self.hits
         centre = (k + z * z / 2) / (n + z * z)
         half = z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
-        low, high = max(0.0, centre - half), min(1.0, centre + half)
-        return f"{k / n:.1%} ({low:.0%} - {high:.0%})"
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        if not self.of:
+            return "-"
+        low, high = self.interval()
+        return f"{self.hits / self.of:.1%} ({low:.0%} - {high:.0%})"
 
 
 def thresholds(seen) -> dict[tuple[str, str], float]:

@@ -290,6 +290,15 @@ def test_a_head_with_a_damaged_part_is_refused(
         head_of(tmp_path, saved(parts_of(shipped) | {part: value}), card)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("samples", [1, 16, 80, 320])
+def test_a_click_in_silence_has_envelopes_and_a_score(detector: SpoofDetector, samples: int) -> None:
+    wave = np.zeros(RATE_HZ, np.float32)
+    wave[4000 : 4000 + samples] = 0.1 * np.random.default_rng(0).standard_normal(samples)
+    assert np.isfinite(envelopes(wave)).all()
+    assert np.isfinite(detector.llr(wave))
+
+
 def test_envelopes_ignore_gain_silence_around_the_speech_and_how_deep_pauses_go() -> None:
     wave = read(next(p for p in real_people() if p.parent.name == "librivox"))[: 4 * RATE_HZ]
     found = envelopes(wave)
