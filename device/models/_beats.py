@@ -11,6 +11,7 @@ Everything before the transforms shifts with the samples: frames of our own woul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,8 +33,9 @@ ANY_RATE_HZ = 38.0 * np.exp(np.arange(0.0, np.log(102.0 / 38.0), 2e-4))
 KINDS = ("envelope", "line", "product")
 SUMMARIES = ("log", "power")
 STATISTICS = tuple(f"{kind} {summary}" for kind in KINDS for summary in SUMMARIES)
-SEARCHED = tuple(name for name in STATISTICS if not name.startswith("line"))
-"""Lines want a rate to be exact to a hundred-thousandth; the other two are content with the grid."""
+MOVING = ("envelope", "product")
+"""Lines want a rate to be exact to a hundred-thousandth; these two are content with a grid of rates."""
+SEARCHED = tuple(f"{kind} {summary}" for kind in MOVING for summary in SUMMARIES)
 LEVEL_SAMPLES = 25
 """Length of the moving averages (25 ms) that level every band, applied twice."""
 FLOOR = 1e-6
@@ -48,6 +50,30 @@ GAP_HZ, NEIGHBOURS_HZ = 1.5, 5.5
 """A line is compared with what lies from 1.5 to 7 Hz beside it, on both sides."""
 STRONGEST = 15.0
 """A louder line counts as this: tones belong to rooms, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where multiples are looked for, and how many rows are added up there."""
+
+    low_hz: float
+    high_hz: float
+    rows: int
+
+
+SPANS = {
+    "envelope": (_Span(*ENVELOPE_HZ, len(CENTRES_HZ)),),
+    "line": tuple(_Span(hz - BAND_STEP_HZ / 2, hz + BAND_STEP_HZ / 2, 1) for hz in CENTRES_HZ),
+    "product": tuple(
+        _Span(
+            step * BAND_STEP_HZ - PRODUCT_REACH_HZ,
+            step * BAND_STEP_HZ + PRODUCT_REACH_HZ,
+            len(CENTRES_HZ) - step,
+        )
+        for step in BESIDE_STEPS
+    ),
+}
+"""A line is looked for in its own band's half, where no other band has it."""
 
 Floats = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
@@ -66,34 +92,34 @@ class Beats:
     """(any rates, SEARCHED), rows as `ANY_RATE_HZ`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Multiples:
-    """The bins at the multiples of every rate that lie in one span, from its first bin, rate after rate."""
-
-    bins: npt.NDArray[np.intp]
-    start: npt.NDArray[np.intp]
-    count: npt.NDArray[np.intp]
-
-
 def beats(wave: npt.NDArray[np.float32]) -> Beats:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
     envelope, levelled = _levelled(_sub_bands(wave))
-    window = _window(levelled.shape[1])
+    window, bins = _window(levelled.shape[1]), _bins(levelled.shape[1])
     shared = levelled * np.sqrt(window)
-    moving = [_curves(envelope * window, 0)]
-    moving += [_curves(shared[step:] * shared[:-step].conj(), step) for step in BESIDE_STEPS]
-    envelopes, products = _at(moving, listed=True)
-    lines = _lines_standing_out(levelled * window)
-    searched = np.concatenate(_at(moving, listed=False)).T
-    return Beats(np.concatenate([envelopes, lines, products]).T, searched)
+    products = [
+        _standing_out(shared[step:] * shared[:-step].conj(), (span,))
+        for step, span in zip(BESIDE_STEPS, SPANS["product"], strict=True)
+    ]
+    found = {
+        "envelope": _standing_out(envelope * window, SPANS["envelope"]),
+        "line": _standing_out(levelled * window, SPANS["line"]),
+        "product": np.concatenate(products, axis=1),
+    }
+    listed, searched = (
+        np.concatenate([_means(found[kind], _multiples(kind, here, bins)) for kind in kinds]).T
+        for here, kinds in ((True, KINDS), (False, MOVING))
+    )
+    return Beats(listed, searched)
 
 
 def envelope_spectrum(wave: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
     """(hz, how far each stands out of its neighbourhood in the envelopes of the bands), for pictures."""
     envelope, _ = _levelled(_sub_bands(wave))
-    curve = _curves(envelope * _window(envelope.shape[1]), 0)
-    hz = (np.arange(curve.values.shape[1]) + _bin(ENVELOPE_HZ[0], curve.bins)) * BAND_RATE_HZ / curve.bins
-    return hz, curve.values[1]
+    (span,), bins = SPANS["envelope"], _bins(envelope.shape[1])
+    found = _standing_out(envelope * _window(envelope.shape[1]), (span,))
+    hz = (np.arange(found.shape[1]) + _bin(span.low_hz, bins)) * BAND_RATE_HZ / bins
+    return hz, found[1] / span.rows
 
 
 def _window(steps: int) -> Floats:
@@ -106,26 +132,43 @@ def _levelled(bands: Complexes) -> tuple[Floats, Complexes]:
     power = bands.real**2 + bands.imag**2
     power += FLOOR * power.mean(axis=1, keepdims=True) + 1e-20
     level = _moving_average(_moving_average(power))
-    envelope = np.sqrt(power / level)
-    even = bands / np.sqrt(level)
-    even *= np.minimum(1.0, LOUDEST / np.maximum(np.abs(even), 1e-12))
+    power /= level
+    envelope = np.sqrt(power, out=power)
+    even = bands * (np.minimum(1.0, LOUDEST / envelope) / np.sqrt(level))
     return envelope - envelope.mean(axis=1, keepdims=True), even
 
 
 def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     """Complex sub-bands, Hann-shaped in frequency, at BAND_RATE_HZ: (bands, samples / DECIMATION)."""
-    centred = wave.astype(np.float64) - wave.mean(dtype=np.float64)
-    padded = np.pad(centred / (centred.std() + 1e-12), (0, -len(centred) % DECIMATION))
-    spectrum = np.fft.rfft(padded)
-    steps, step_hz = len(padded) // DECIMATION, SAMPLE_RATE_HZ / len(padded)
+    wanted = -(-len(wave) // DECIMATION)
+    steps = _fast_length(wanted)
+    padded = np.zeros(steps * DECIMATION)
+    padded[: len(wave)] = wave
+    padded[: len(wave)] -= padded.sum() / len(wave)
+    spectrum = np.fft.rfft(padded) / (np.sqrt(padded @ padded / len(wave)) + 1e-12)
+    step_hz = BAND_RATE_HZ / steps
     found = np.zeros((len(CENTRES_HZ), steps), np.complex128)
     for row, centre in zip(found, CENTRES_HZ, strict=True):
         sides = (centre - BAND_HALF_WIDTH_HZ, centre + BAND_HALF_WIDTH_HZ)
         first, last = (int(np.ceil(hz / step_hz)) for hz in sides)
-        bins = np.arange(first, last)
-        shape = np.cos(np.pi * (bins * step_hz - centre) / (2 * BAND_HALF_WIDTH_HZ)) ** 2
-        row[bins % steps] = spectrum[bins] * shape
-    return np.fft.ifft(found, axis=1)
+        offset = (np.arange(first, last) * step_hz - centre) * (np.pi / BAND_HALF_WIDTH_HZ)
+        shaped = spectrum[first:last] * (0.5 + 0.5 * np.cos(offset))
+        start = first % steps
+        row[start : start + len(shaped)] = shaped[: steps - start]
+        row[: max(0, start + len(shaped) - steps)] = shaped[steps - start :]
+    return np.fft.ifft(found, axis=1)[:, :wanted]
+
+
+def _fast_length(steps: int) -> int:
+    """The next number of no prime factor above five, for which transforms are fast."""
+    while True:
+        rest = steps
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return steps
+        steps += 1
 
 
 def _moving_average(power: Floats) -> Floats:
@@ -135,27 +178,39 @@ def _moving_average(power: Floats) -> Floats:
     return averaged
 
 
-def _ratios(series: Floats | Complexes, low_hz: float, high_hz: float) -> Floats:
-    """Power over its neighbourhood's of windowed `series` (rows, steps), bins from `low_hz` to `high_hz`."""
-    steps, rows = series.shape[1], np.arange(len(series))[:, None]
-    bins = _bins(steps)
-    near = round(max(GAP_HZ, 3.0 * BAND_RATE_HZ / steps) * bins / BAND_RATE_HZ)
+def _standing_out(series: Floats | Complexes, spans: Sequence[_Span]) -> Floats:
+    """SUMMARIES of how far each bin stands out, of windowed `series` (rows, steps): (SUMMARIES, bins).
+
+    With one span the rows are added up in it; with as many as rows each row has its own, one after the other.
+    """
+    bins = _bins(series.shape[1])
+    firsts = np.array([_bin(span.low_hz, bins) for span in spans])
+    ratios = _ratios(series, firsts, _count(spans[0], bins), bins)
+    both = np.stack([np.log(0.2 + ratios), np.minimum(ratios, STRONGEST)])
+    together: Floats = both.sum(axis=1) if len(spans) == 1 else both.reshape(len(both), -1)
+    return together
+
+
+def _ratios(series: Floats | Complexes, firsts: npt.NDArray[np.intp], count: int, bins: int) -> Floats:
+    """Power over its neighbourhood's of `series` (rows, steps), `count` bins of each row from `firsts`."""
+    near = round(max(GAP_HZ, 3.0 * BAND_RATE_HZ / series.shape[1]) * bins / BAND_RATE_HZ)
     far = near + round(NEIGHBOURS_HZ * bins / BAND_RATE_HZ)
-    first, last = _bin(low_hz, bins), _bin(high_hz, bins) + 1
-    wanted = np.arange(first - far - 1, last + far)
+    wanted = firsts[:, None] + np.arange(-far - 1, count + far)
     if np.iscomplexobj(series):
-        spectrum = np.fft.fft(series, bins, axis=1)[rows, wanted % bins]
+        spectrum, wanted = np.fft.fft(series, bins, axis=1), wanted % bins
     else:
-        spectrum = np.fft.rfft(series, bins, axis=1)[rows, np.abs(wanted)]
+        spectrum, wanted = np.fft.rfft(series, bins, axis=1), np.abs(wanted)
+    rows = np.arange(len(series))[:, None] * spectrum.shape[1]
+    spectrum = spectrum.ravel().take(rows + wanted)
     power = spectrum.real**2 + spectrum.imag**2
-    total, count = power.cumsum(axis=1), last - first
+    total = power.cumsum(axis=1)
 
     def upto(offset: int) -> Floats:
         part: Floats = total[:, far + 1 + offset : far + 1 + offset + count]
         return part
 
     beside = upto(far) - upto(near) + upto(-near - 1) - upto(-far - 1)
-    ratios: Floats = (upto(0) - upto(-1)) / (beside / (2 * (far - near)) + 1e-30)
+    ratios: Floats = power[:, far + 1 : far + 1 + count] / (beside / (2 * (far - near)) + 1e-30)
     return ratios
 
 
@@ -167,71 +222,45 @@ def _bin(hz: float, bins: int) -> int:
     return round(hz * bins / BAND_RATE_HZ)
 
 
+def _count(span: _Span, bins: int) -> int:
+    return _bin(span.high_hz, bins) - _bin(span.low_hz, bins) + 1
+
+
 @dataclass(frozen=True, slots=True)
-class _Curves:
-    """Both summaries of every bin of a span, averaged over the rows."""
+class _Multiples:
+    """Where the multiples of every rate lie in a kind's spans, rate after rate."""
 
-    step: int
-    bins: int
-    values: Floats
-    """(SUMMARIES, bins of the span)"""
-
-
-def _curves(series: Floats | Complexes, step: int) -> _Curves:
-    ratios = _ratios(series, *_span(step))
-    values = np.stack([np.log(0.2 + ratios).mean(axis=0), np.minimum(ratios, STRONGEST).mean(axis=0)])
-    return _Curves(step, _bins(series.shape[1]), values)
+    places: npt.NDArray[np.intp]
+    start: npt.NDArray[np.intp]
+    lines: Floats
+    """(rates,), how many lines that is in all rows."""
 
 
-@lru_cache(maxsize=192)
-def _multiples(listed: bool, low_hz: float, high_hz: float, bins: int) -> _Multiples:
+@lru_cache(maxsize=48)
+def _multiples(kind: str, listed: bool, bins: int) -> _Multiples:
     rates = np.array(FRAME_RATES_HZ) if listed else ANY_RATE_HZ
-    first = np.ceil(low_hz / rates).astype(np.intp)
-    count = np.floor(high_hz / rates).astype(np.intp) - first + 1
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    multiple = np.arange(count.sum()) - np.repeat(start - first, count)
-    at = np.round(multiple * np.repeat(rates, count) * bins / BAND_RATE_HZ).astype(np.intp)
-    return _Multiples(at - _bin(low_hz, bins), start, count)
+    found, lines, offset = [], np.zeros(len(rates)), 0
+    for span in SPANS[kind]:
+        first = np.ceil(span.low_hz / rates).astype(np.intp)
+        count = np.floor(span.high_hz / rates).astype(np.intp) - first + 1
+        rate = np.repeat(np.arange(len(rates)), count)
+        multiple = np.arange(len(rate)) - np.repeat(np.cumsum(count) - count - first, count)
+        at = np.round(multiple * rates[rate] * bins / BAND_RATE_HZ).astype(np.intp)
+        found.append(np.stack([rate, at - _bin(span.low_hz, bins) + offset]))
+        lines += span.rows * count
+        offset += _count(span, bins)
+    rate, places = np.concatenate(found, axis=1)
+    order = np.argsort(rate, kind="stable")
+    return _Multiples(places[order], np.searchsorted(rate[order], np.arange(len(rates))), lines)
 
 
-def _span(step: int) -> tuple[float, float]:
-    apart = step * BAND_STEP_HZ
-    return ENVELOPE_HZ if step == 0 else (apart - PRODUCT_REACH_HZ, apart + PRODUCT_REACH_HZ)
-
-
-def _at(moving: list[_Curves], listed: bool) -> list[Floats]:
-    """Means over the multiples of every rate: of envelopes and of products, (SUMMARIES, rates) each."""
-    sums = []
-    for one in moving:
-        found = _multiples(listed, *_span(one.step), one.bins)
-        total = np.add.reduceat(one.values[:, found.bins], found.start, axis=1)
-        sums.append((_rows(one.step) * total, _rows(one.step) * found.count))
-    groups = (sums[:1], sums[1:])
-    return [np.sum([a for a, _ in group], axis=0) / np.sum([n for _, n in group], axis=0) for group in groups]
-
-
-def _rows(step: int) -> int:
-    return len(CENTRES_HZ) - step
+def _means(found: Floats, at: _Multiples) -> Floats:
+    """Means over the multiples of every rate, of what `_standing_out` gives: (SUMMARIES, rates)."""
+    return np.stack([np.add.reduceat(row.take(at.places), at.start) / at.lines for row in found])
 
 
 @lru_cache(maxsize=1)
 def searched_lines() -> Floats:
     """How many lines stand behind each of `Beats.searched`: (any rates, SEARCHED)."""
-    counts = [_multiples(False, *_span(step), 1 << 12).count * _rows(step) for step in (0, *BESIDE_STEPS)]
-    envelope, product = counts[0], np.sum(counts[1:], axis=0)
-    lines: Floats = np.stack([envelope, envelope, product, product], axis=1).astype(np.float64)
-    return lines
-
-
-def _lines_standing_out(series: Complexes) -> Floats:
-    """Means over the multiples of every listed rate within each band's own half: (SUMMARIES, rates)."""
-    sums, bins = np.zeros((len(SUMMARIES) + 1, len(FRAME_RATES_HZ))), _bins(series.shape[1])
-    for centre, row in zip(CENTRES_HZ, series, strict=True):
-        span = (centre - BAND_STEP_HZ / 2, centre + BAND_STEP_HZ / 2)
-        found = _multiples(True, *span, bins)
-        here = _ratios(row[None], *span)[0, found.bins]
-        sums[0] += np.add.reduceat(np.log(0.2 + here), found.start)
-        sums[1] += np.add.reduceat(np.minimum(here, STRONGEST), found.start)
-        sums[2] += found.count
-    means: Floats = sums[:-1] / sums[-1]
-    return means
+    counts = [_multiples(kind, False, 1 << 12).lines for kind in MOVING]
+    return np.repeat(np.stack(counts, axis=1), len(SUMMARIES), axis=1)

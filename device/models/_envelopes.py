@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -63,8 +64,17 @@ def _dft(window: int, first: int, last: int) -> Floats:
     return np.ascontiguousarray(waves * _hann(window)[:, None], np.float32)
 
 
+def _bands(edges: Sequence[int]) -> Floats:
+    """Adds up bins between each two of `edges`, the first of which is bin 0: (bins, bands)."""
+    bins = np.arange(edges[-1] - edges[0])[:, None] + edges[0]
+    inside = (bins >= np.array(edges[:-1])) & (bins < np.array(edges[1:]))
+    return inside.astype(np.float32)
+
+
 _FAST = _dft(FAST_WINDOW, FAST_EDGES[0], FAST_EDGES[-1])
+_FAST_BANDS = _bands(FAST_EDGES)
 _SLOW = _dft(SLOW_WINDOW, SLOW_FIRST, SLOW_FIRST + SLOW_BANDS * SLOW_BINS)
+_SLOW_BANDS = _bands(range(0, SLOW_BANDS * SLOW_BINS + 1, SLOW_BINS))
 
 
 def envelopes(wave: npt.NDArray[np.float32]) -> Floats:
@@ -99,9 +109,7 @@ def _speech(power: Floats, pad: int) -> Floats:
 
 def _fast(wave: Floats) -> Floats:
     """Envelopes every millisecond: moments, correlations between bands at some lags, how fast they move."""
-    bins = _powers(wave, FAST_WINDOW, FAST_HOP, _FAST)
-    bands = np.add.reduceat(bins, np.array(FAST_EDGES[:-1]) - FAST_EDGES[0], axis=1)
-    bands = _speech(bands, FAST_PAD)
+    bands = _speech(_powers(wave, FAST_WINDOW, FAST_HOP, _FAST) @ _FAST_BANDS, FAST_PAD)
     logs = np.log(bands + FLOOR * bands.mean(axis=0) + 1e-20)
     total = np.concatenate([np.zeros((1, logs.shape[1])), np.cumsum(logs, axis=0, dtype=np.float64)])
     slow = ((total[FAST_LEVEL:] - total[:-FAST_LEVEL]) / FAST_LEVEL).astype(np.float32)
@@ -118,14 +126,14 @@ def _fast(wave: Floats) -> Floats:
 
 def _slow(wave: Floats) -> Floats:
     """Changes of the level every 4 ms: how fast they come, how bands change together, how unevenly."""
-    bins = _powers(wave, SLOW_WINDOW, SLOW_HOP, _SLOW)
-    bands = _speech(bins.reshape(len(bins), SLOW_BANDS, SLOW_BINS).sum(axis=2), SLOW_PAD)
+    bands = _speech(_powers(wave, SLOW_WINDOW, SLOW_HOP, _SLOW) @ _SLOW_BANDS, SLOW_PAD)
     changes = np.diff(np.log(bands + FLOOR * bands.mean(axis=0) + 1e-20), axis=0)
     frames = len(changes)
     spread = changes.std(axis=0) + 1e-6
     scaled = (changes - changes.mean(axis=0)) / spread
     together = (scaled.T @ scaled / frames)[np.triu_indices(SLOW_BANDS, 1)]
-    uneven = np.log(((changes / spread) ** 4).mean(axis=0) + 1e-9)
+    squares = (changes / spread) ** 2
+    uneven = np.log((squares * squares).mean(axis=0) + 1e-9)
     rates = _rates(changes, SLOW_SPECTRUM, SLOW_STEP, SLOW_RATES)
     return _joined([rates, together, np.log(spread), uneven])
 
