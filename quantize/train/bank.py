@@ -34,12 +34,13 @@ JUDGED = ("plain", "replayed")
 @dataclass(frozen=True, slots=True)
 class Bank:
     """Of every file pooled patches, `vectors` (passes, files, POOLED), and `envelopes` (passes, files,
-    STATISTICS); which renderings were replayed."""
+    STATISTICS); which renderings were replayed; and its envelopes as it is, `plain` (files, STATISTICS)."""
 
     place: dict[str, int]
     vectors: np.ndarray
     envelopes: np.ndarray
     replayed: np.ndarray
+    plain: np.ndarray
 
     @classmethod
     def load(cls, work: Path) -> Bank:
@@ -50,7 +51,9 @@ class Bank:
         passes = [_stored(work, f"train-{number}") for number in numbers]
         paths = [path for path in passes[0] if all(path in one for one in passes)]
         parts = [np.array([[one[path][k] for path in paths] for one in passes]) for k in range(3)]
-        return cls({path: n for n, path in enumerate(paths)}, *parts)
+        as_it_is = _stored(work, "judge-plain")
+        plain = np.array([as_it_is[path][1] for path in paths])
+        return cls({path: n for n, path in enumerate(paths)}, *parts, plain)
 
 
 @dataclass(frozen=True, slots=True)

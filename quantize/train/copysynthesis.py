@@ -101,6 +101,52 @@ def lpc(wave, rng):
     return out[: len(wave)]
 
 
+def mlsa(wave, rng):
+    """Mel cepstra and pulses or noise through an MLSA filter (Imai 1983), smoothed as statistics leave them.
+
+    What statistical parametric voices are made with: flite's clustergen and Festival's HTS voices.
+    """
+    import pyworld
+
+    order, alpha, hop = int(rng.choice([24, 24, 24, 34, 39])), float(rng.choice([0.42, 0.42, 0.41, 0.35])), 80
+    warped = ("-m", str(order), "-a", str(alpha))
+    f0, _ = pyworld.dio(wave.astype(np.float64), RATE_HZ, frame_period=1000 * hop / RATE_HZ)
+    frames = _sptk("frame", wave * (16384 / (np.abs(wave).max() + 1e-9)), "-l", "400", "-p", str(hop))
+    windowed = _sptk("window", frames, "-l", "400", "-L", "512")
+    cepstra = _sptk("mcep", windowed, "-l", "512", *warped, "-e", "0.001").reshape(-1, order + 1)
+    kernel = np.hanning(int(rng.integers(1, 8)) + 2)[1:-1]
+    cepstra = _smoothed(cepstra, kernel)
+    if rng.random() < 0.4:
+        mean = cepstra[:, 1:].mean(axis=0)
+        cepstra[:, 1:] = mean + (cepstra[:, 1:] - mean) * rng.uniform(0.8, 1.1)
+    pitch = f0 * 2.0 ** rng.uniform(-0.35, 0.35)
+    voiced = pitch > 0
+    if len(kernel) > 1 and voiced.any():
+        whole = np.interp(np.arange(len(pitch)), np.flatnonzero(voiced), np.log(pitch[voiced]))
+        pitch = np.where(voiced, np.exp(_smoothed(whole[:, None], np.hanning(13)[1:-1])[:, 0]), 0.0)
+    length = min(len(cepstra), len(pitch))
+    periods = np.divide(RATE_HZ, pitch, out=np.zeros(len(pitch)), where=voiced)[:length]
+    with tempfile.TemporaryDirectory() as folder:
+        filters = Path(folder, "cepstra")
+        cepstra[:length].astype(np.float32).tofile(filters)
+        excitation = _sptk("excite", periods, "-p", str(hop))
+        return _sptk("mlsadf", excitation, *warped, "-p", str(hop), "-P", "5", str(filters))
+
+
+def _sptk(name, values, *options):
+    """One of SPTK's filters over `values`, float32 in and out; a copy, which may be changed."""
+    raw = np.asarray(values, np.float32).tobytes()
+    done = subprocess.run(["sptk", name, *options], input=raw, check=True, capture_output=True, timeout=60)
+    return np.frombuffer(done.stdout, np.float32).copy()
+
+
+def _smoothed(rows, kernel):
+    """`rows` (n, values) averaged over time."""
+    before = len(kernel) // 2
+    padded = np.pad(rows, ((before, len(kernel) - 1 - before), (0, 0)), mode="edge")
+    return signal.convolve(padded, (kernel / kernel.sum())[:, None], mode="valid")
+
+
 def mel_copy(wave, rng):
     """The source's phase under a magnitude that went through a mel spectrogram and was smoothed in time.
 
@@ -238,6 +284,7 @@ VOCODERS = {
     "world": world,
     "griffinlim": griffin_lim,
     "lpc": lpc,
+    "mlsa": mlsa,
     "melcopy": mel_copy,
     "phasecopy": phase_copy,
     "upsampler": upsampler,

@@ -38,12 +38,14 @@ FAMILIES = {
     "freevc-sr": "freevc",
     "flite": "diphone-and-hts",
     "festival": "diphone-and-hts",
+    "mlsa": "diphone-and-hts",
     "timescale": "stretched",
     "pitchshift": "stretched",
     "neuralcopy": "piper",
 }
-"""Names under which one system appears on several pages. Flite and Festival share voices and methods, the two
-ways to stretch speech share tools, and neural copies are made with piper's decoder."""
+"""Names under which one system appears on several pages. Flite and Festival share voices and methods, MLSA
+copies have the method of their statistical voices; the two ways to stretch speech share tools, and
+neural copies are made with piper's decoder."""
 
 CODECS = {
     "mp3-32": (["-c:a", "libmp3lame", "-b:a", "32k"], "mp3"),
@@ -93,8 +95,8 @@ class Item:
         return "calibration" if hashlib.sha256(known.encode()).digest()[0] < 26 else "train"
 
 
-HELD_VOICES = frozenset({"en-gb-scotland", "en-gb+f3", "rms", "ked_diphone", "jm_kumo"})
-"""Voices of trained synthesisers that no model hears in training."""
+HELD_VOICES = frozenset({"en-gb-scotland", "en-gb+f3", "hy_fi_mv_diphone", "jm_kumo"})
+"""Voices of trained synthesisers that no model hears in training: few, and no English diphones."""
 
 
 def _equalise(wave):

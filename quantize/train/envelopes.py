@@ -18,12 +18,14 @@ from quantize.errors import QuantizeError
 from quantize.train.bank import Bank
 from quantize.train.fit import FitSettings, weights
 
-CLASSICAL = ("codec2", "espeak", "festival", "flite", "griffinlim", "lpc", "world")
+CLASSICAL = ("codec2", "espeak", "festival", "flite", "griffinlim", "lpc", "mlsa", "world")
 LIMIT = 4.0
 
 
 BATCH, UNITS = 256, 128
 RATE, WEIGHT_DECAY, SMOOTHING = 1e-3, 0.1, 0.02
+AS_IT_IS = 2
+"""How often a whole file counts beside the bank's cut and coloured renderings of it."""
 DROPOUT = (0.2, 0.3)
 """Of the statistics, and of the hidden layer."""
 
@@ -41,7 +43,6 @@ def fit_envelopes(chosen, bank: Bank, settings: FitSettings) -> EnvelopeHead:
     torch.set_num_threads(1)
     rng = np.random.default_rng(settings.seed)
     heard = [i for i in chosen if (not i.spoof or classical(i)) and i.path in bank.place]
-    heard = [i for i in heard if not bank.replayed[:, bank.place[i.path]].all()]
     names = sorted({i.system for i in heard if i.spoof})
     if not names or all(i.spoof for i in heard):
         raise QuantizeError("the envelopes' head needs people and at least one classical synthesiser")
@@ -50,6 +51,7 @@ def fit_envelopes(chosen, bank: Bank, settings: FitSettings) -> EnvelopeHead:
     for item in heard:
         row = bank.place[item.path]
         found += [bank.envelopes[turn, row] for turn in np.flatnonzero(~bank.replayed[:, row])]
+        found += AS_IT_IS * [bank.plain[row]]
         first.append(len(found))
     starts, counts = np.array(first[:-1]), np.diff(first)
     x = np.array(found, np.float32)

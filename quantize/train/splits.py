@@ -33,14 +33,14 @@ FOLDS = (
 
 
 JUDGED_EACH = 60
-"""Files of a corpus, or of a synthesiser made here, that judge a fold: enough, and soon scored."""
+"""Files of a synthesiser made here that judge a fold: enough, and soon scored. Of people, all do."""
 
 
 def held_out(fold: Fold, items):
     """The items this fold is judged on. Nobody hears copies of its held-out corpus by other vocoders."""
-    away = [i for i in items if i.page in fold.pages]
-    for group in (fold.corpus, *sorted(fold.made)):
-        members = [i for i in items if i.page == group or (i.page == "made" and i.family == group)]
+    away = [i for i in items if i.page in fold.pages or i.page == fold.corpus]
+    for group in sorted(fold.made):
+        members = [i for i in items if i.page == "made" and i.family == group]
         away += sorted(members, key=lambda i: hashlib.sha256(i.path.encode()).digest())[:JUDGED_EACH]
     return away
 
