@@ -20,6 +20,7 @@ python -m quantize.train update --samples NEW --data SPEECH --attacks ATTACKS --
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--passes", type=int, default=5, help="renderings of each file to train on")
         if name in ("folds", "leaveout", "final"):
             one.add_argument("--seed", type=int, default=1)
+        if name == "leaveout":
+            one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="models trained at a time")
         if name == "final":
             one.add_argument(
                 "--keep", action="store_true", help="calibrate and export the weights in OUT again"
@@ -119,7 +122,7 @@ def _run(args: argparse.Namespace) -> None:
         if args.command == "final":
             release.release(args, settings)
         elif args.command == "leaveout":
-            leaveout.run(args.data, args.attacks, args.work, settings)
+            leaveout.run(args.data, args.attacks, args.work, settings, args.jobs)
         else:
             items = corpus.load(args.data, args.attacks, args.work)
             folds.run(items, args.data, args.work, settings)

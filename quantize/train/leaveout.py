@@ -8,7 +8,10 @@ systems with it; copies of its people too. Attacks of a system are held against 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -55,26 +58,37 @@ def groups(items, judged):
         yield "system", family, splits.Fold(family, frozenset(), frozenset({family}), NO_CORPUS)
 
 
-def leave_out(items, judged, held, heard, people, bank, settings: FitSettings):
-    """One `Left` for each group; digital scores are LLRs under the calibration that this model may know.
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """All that every group is judged with."""
 
-    `held` is what the bank keeps by condition, `heard` holds `beats` and seconds of the judged files as they
-    are, `people` what `null.measure` gives. Zeros, which people alone set, are worked out anew for a page.
-    """
-    vectors = {condition: one.pooled(judged) for condition, one in held.items()}
-    moves = held["plain"].envelopes(judged)
-    usual = zeros(splits.training(None, items), bank, held["plain"], settings)
-    for kind, name, fold in track(list(groups(items, judged)), description="left out"):
-        chosen = splits.training(fold, items)
-        heads, paths = fit(chosen, bank, settings), {i.path for i in chosen}
-        envelopes = fit_envelopes(chosen, bank, settings)
-        zero = zeros(chosen, bank, held["plain"], settings) if kind == "page" else usual
-        null = fit_null([[one for path, one in each if path in paths] for each in people])
+    items: list
+    judged: list
+    held: dict[str, Held]
+    """What the bank keeps of the judged files, by condition."""
+    heard: list
+    """`beats` and seconds of the judged files as they are."""
+    people: list
+    """What `null.measure` gives."""
+    bank: Bank
+    settings: FitSettings
+    usual: dict[str, float]
+    """Zeros, which people alone set: those of all people. For a page they are worked out anew."""
+
+    def left(self, kind: str, name: str, fold: splits.Fold) -> Left:
+        """What a model is asked that never heard this; scores are LLRs under the calibration it may know."""
+        judged, chosen = self.judged, splits.training(fold, self.items)
+        heads, paths = fit(chosen, self.bank, self.settings), {i.path for i in chosen}
+        envelopes = fit_envelopes(chosen, self.bank, self.settings)
+        zero = self.usual
+        if kind == "page":
+            zero = zeros(chosen, self.bank, self.held["plain"], self.settings)
+        null = fit_null([[one for path, one in each if path in paths] for each in self.people])
         with torch.inference_mode():
-            found = {c: -heads(torch.from_numpy(vectors[c])).numpy() for c in ("plain", "replayed")}
-        moved = np.array([envelopes.score(one) for one in moves])
-        beat = np.array([null.standing_out(one, seconds).score for one, seconds in heard])
-        known = {i.path for i in splits.calibration(fold, items)}
+            found = {c: -heads(torch.from_numpy(h.pooled(judged))).numpy() for c, h in self.held.items()}
+        moved = np.array([envelopes.score(one) for one in self.held["plain"].envelopes(judged)])
+        beat = np.array([null.standing_out(one, seconds).score for one, seconds in self.heard])
+        known = {i.path for i in splits.calibration(fold, self.items)}
         kept = np.array([i.path in known and not i.spoof for i in judged])
         sure = kept & np.array([certain(i.page) for i in judged])
         taught = np.array([i.path in known and i.spoof for i in judged])
@@ -91,12 +105,32 @@ def leave_out(items, judged, held, heard, people, bank, settings: FitSettings):
         spread = [
             (found[c][:, 1] - found["plain"][kept, 1].mean()) / found["plain"][kept, 1].std() for c in found
         ]
-        yield Left(
+        return Left(
             kind,
             name,
             tuple(one[asked] for one in (*digital, spread[0])),
             tuple(one[away] for one in (*digital, spread[1])),
         )
+
+
+_rig: Rig
+"""Of a worker, which inherits it: the corpus is not copied."""
+
+
+def _share(rig: Rig) -> None:
+    global _rig
+    _rig = rig
+
+
+def _left(group) -> Left:
+    return _rig.left(*group)
+
+
+def leave_out(rig: Rig, jobs: int) -> Iterator[Left]:
+    """One `Left` for each group, `jobs` of them at a time."""
+    wanted = list(groups(rig.items, rig.judged))
+    with ProcessPoolExecutor(jobs, get_context("fork"), _share, (rig,)) as pool:
+        yield from track(pool.map(_left, wanted), description="left out", total=len(wanted))
 
 
 def _llr(scores, people, attacks, zero):
@@ -136,10 +170,10 @@ def beats_of(judged):
     return [(beats(wave), len(wave) / RATE_HZ) for wave in waves]
 
 
-def run(data: Path, attacks: Path, work: Path, settings: FitSettings) -> None:
-    items = corpus.load(data, attacks, work)
-    judged = judging(items)
+def run(data: Path, attacks: Path, work: Path, settings: FitSettings, jobs: int) -> None:
+    items, bank = corpus.load(data, attacks, work), Bank.load(work)
+    judged, allowed = judging(items), splits.training(None, items)
     held = {condition: Held.load(work, condition) for condition in JUDGED}
-    people = measure(splits.training(None, items))
-    found = list(leave_out(items, judged, held, beats_of(judged), people, Bank.load(work), settings))
-    Console(width=170).print(table(found))
+    usual = zeros(allowed, bank, held["plain"], settings)
+    rig = Rig(items, judged, held, beats_of(judged), measure(allowed), bank, settings, usual)
+    Console(width=170).print(table(list(leave_out(rig, jobs))))

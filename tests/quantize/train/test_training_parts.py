@@ -163,7 +163,8 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
     from device.models._cadence import NULL_SECONDS
     from quantize.train import splits
-    from quantize.train.leaveout import ASKED, groups, leave_out, table
+    from quantize.train.leaveout import ASKED, Rig, groups, leave_out, table
+    from quantize.train.unfamiliar import zeros
 
     def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
         about = {"page": page, "family": family, "system": family, "voice": "", "part": part}
@@ -202,7 +203,8 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
     people = [libri for _ in NULL_SECONDS]
     given = [(one, 2.0) for one in heard]
     settings = FitSettings(steps=100, batch=64, envelope_steps=60)
-    left = list(leave_out(items, items, judged, given, people, bank, settings))
+    usual = zeros(splits.training(None, items), bank, held, settings)
+    left = list(leave_out(Rig(items, items, judged, given, people, bank, settings, usual), jobs=2))
     assert [len(one.attacks[0]) for one in left] == [12, 24, 48, 24, 48, 24, 12, 24]
     for k, name in enumerate(ASKED[:4]):
         able = [one for one in left if name != "envelopes" or one.name in ("espeak", "lpc")]
