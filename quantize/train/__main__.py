@@ -9,6 +9,7 @@ python -m quantize.train classical --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train limits --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
 python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
+python -m quantize.train phrases
 python -m quantize.train report --work WORK [--baseline SCORES.tsv] [--plots DIR]
 
 and, for a new attack in the field, from its samples to a signed bundle:
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--bundle", type=Path, required=True, help="the bundle to replace it in")
             one.add_argument("--key", type=Path, required=True, help="Ed25519 private key, PEM")
             one.add_argument("--out", type=Path, required=True)
+    phrases = commands.add_parser("phrases", help="the released detector on door phrases and on people")
+    phrases.add_argument("--each", type=int, default=4, help="phrases of every voice")
+    phrases.add_argument("--seed", type=int, default=9)
     report = commands.add_parser("report", help="tables from the folds' scores")
     report.add_argument("--work", type=Path, required=True)
     report.add_argument(
@@ -89,6 +93,10 @@ def _run(args: argparse.Namespace) -> None:
         from quantize.train.report import report
 
         report(args.work, args.baseline, args.plots)
+    elif args.command == "phrases":
+        from quantize.train import phrases
+
+        phrases.run(WEIGHTS, args.each, args.seed)
     elif args.command == "bank":
         from quantize.train.bank import fill
 

@@ -82,11 +82,16 @@ def _row(attacks: Path, system: str, path: Path):
     return write(attacks, system, "field", name, wave[:, 0], rate, "", "", "the operator's own")
 
 
-def llrs(folder: Path, items) -> dict[str, float]:
-    """By path: what a door with the detector in `folder` would have said of each item."""
+def detector_in(folder: Path) -> SpoofDetector:
+    """As a door has it, of the files that `release` writes."""
     card = SpoofCard.from_bytes((folder / "spoof.json").read_bytes())
     session = OnnxSession(checked_network(folder / "spoof.int8.onnx", card))
-    detector = SpoofDetector(session, card, checked_head(folder / ENVELOPES, card))
+    return SpoofDetector(session, card, checked_head(folder / ENVELOPES, card))
+
+
+def llrs(folder: Path, items) -> dict[str, float]:
+    """By path: what a door with the detector in `folder` would have said of each item."""
+    detector = detector_in(folder)
     return {item.path: detector.llr(render(item, "plain", (), ())) for item in items}
 
 

@@ -467,3 +467,21 @@ def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length()
     assert len(limits.resampled(wave, 44_100.0)) == pytest.approx(len(wave), abs=2)
     assert len(limits.middle(wave, 0.6)) == int(0.6 * RATE_HZ)
     assert all(np.isfinite(change(wave, np.random.default_rng(0))).all() for change in limits.PEOPLE.values())
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="Debian package flite is not installed")
+def test_door_phrases_are_judged_by_the_released_detector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from quantize.train import phrases
+    from quantize.train.__main__ import WEIGHTS
+    from quantize.train.attacks import FLITE_VOICES
+
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("Debian package espeak-ng is not installed")
+    monkeypatch.setattr(phrases, "SPEAKERS", ("flite",))
+    monkeypatch.setattr(phrases, "people", lambda: [("a tone", np.sin(np.arange(32_000) / 9))])
+    phrases.run(WEIGHTS, each=1, seed=3)
+    said = capsys.readouterr().out
+    assert f"{len(FLITE_VOICES)} heard in training" in said
+    assert "a tone" in said
