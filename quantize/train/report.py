@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quantize.train.calibrate import LIVE, against_any, calibrate, llrs
-from quantize.train.operating import POINTS, points_table
+from quantize.train.operating import POINTS, Share, points_table
 from quantize.train.scoring import eer, interval, read_rows
 
 CORPORA = ("libri", "so762", "an4")
@@ -75,75 +75,22 @@ def _show(console, title, lines):
 
 
 def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None:
+    """Print every table; raises SystemExit when WORK holds no scores."""
     console = Console(width=130)
     unseen, seen = load(work)
     if not unseen:
         raise SystemExit("no scores found; run `python -m quantize.train folds` first")
-    pages = sorted({r["page"] for r in unseen} - {*CORPORA, "made"})
     digital = by_head([r for r in unseen if r["condition"] == "plain"], "synthesis")
-    lines = []
-    for page in pages:
-        fold = {r["fold"] for r in digital if r["page"] == page}
-        own = pick(digital, page={page}, label={"bonafide"})
-        people = own if len(own) >= 5 else pick(digital, fold=fold, label={"bonafide"})
-        lines.append(
-            line(page + ("" if len(own) >= 5 else " *"), people, pick(digital, page={page}, label={"spoof"}))
-        )
-    paged = [r for r in digital if r["page"] in pages]
-    lines.append(line("pages, pooled", pick(paged, label={"bonafide"}), pick(paged, label={"spoof"})))
-    everyone = [r for r in digital if r["page"] != "made"]
-    lines.append(line("pages + corpora", pick(everyone, label={"bonafide"}), pick(everyone, label={"spoof"})))
-    lines.append(line("everything", pick(digital, label={"bonafide"}), pick(digital, label={"spoof"})))
-    _show(
-        console,
-        "unseen pages and systems, digital, evidence for synthesis (* against the fold's other bona fide)",
-        lines,
-    )
-    lines = []
-    for condition in ("coded", "noisy", "room"):
-        rows = by_head([r for r in unseen if r["condition"] == condition], "synthesis")
-        lines.append(line(condition, pick(rows, label={"bonafide"}), pick(rows, label={"spoof"})))
-    live = pick(unseen, condition={*LIVE}, label={"bonafide"})
-    heard = by_head([r for r in unseen if r["condition"] in (*LIVE, "replayed")], "loudspeaker")
-    aloud = pick(heard, condition={*LIVE}, label={"bonafide"})
-    lines.append(line("loudspeaker: fakes", aloud, pick(heard, condition={"replayed"}, label={"spoof"})))
-    lines.append(line("loudspeaker: people", aloud, pick(heard, condition={"replayed"}, label={"bonafide"})))
-    lines.append(line("either: digital fakes", live, pick(unseen, condition={"plain"}, label={"spoof"})))
-    lines.append(line("either: replayed fakes", live, pick(unseen, condition={"replayed"}, label={"spoof"})))
-    lines.append(
-        line("either: replayed people", live, pick(unseen, condition={"replayed"}, label={"bonafide"}))
-    )
-    clean = pick(unseen, condition={"plain"}, label={"bonafide"})
-    digital_pages = [r for r in unseen if r["condition"] == "plain" and r["page"] != "made"]
-    lines.append(line("either: clean people, pages", clean, pick(digital_pages, label={"spoof"})))
-    lines.append(
-        line("either: clean people, digital", clean, pick(unseen, condition={"plain"}, label={"spoof"}))
-    )
-    lines.append(
-        line("either: clean people, replayed", clean, pick(unseen, condition={"replayed"}, label={"spoof"}))
-    )
-    _show(console, "the same, in other conditions", lines)
-    people = pick(digital, label={"bonafide"})
-    families = sorted({(r["page"], r["family"]) for r in digital if r["label"] == "spoof"})
-    _show(
-        console,
-        "per unseen system, digital, against all unseen bona fide",
-        [line(f"{p}/{f}", people, pick(digital, page={p}, family={f}, label={"spoof"})) for p, f in families],
-    )
-    known = by_head([r for r in seen if r["condition"] == "plain"], "synthesis")
-    people = pick(known, label={"bonafide"})
-    names = sorted({r["family"] for r in known if r["page"] == "made"})
-    _show(
-        console,
-        "known synthesisers, voices and speakers not heard",
-        [line(n, people, pick(known, page={"made"}, family={n})) for n in names],
-    )
+    _pages(console, digital)
+    _kinds(console, unseen)
+    _door(console, unseen)
+    _systems(console, digital)
+    _known(console, seen)
     for corpus in CORPORA:
-        llrs = pick(unseen, condition={"plain"}, page={corpus}, label={"bonafide"})
-        if len(llrs):
-            console.print(
-                f"bona fide of the unseen corpus {corpus}: {(llrs <= 0).mean():.1%} of {len(llrs)} refused"
-            )
+        scores = pick(unseen, condition={"plain"}, page={corpus}, label={"bonafide"})
+        if len(scores):
+            refused = Share(int((scores <= 0).sum()), len(scores))
+            console.print(f"bona fide of the unseen corpus {corpus}: {refused} of {len(scores)} refused")
     table = Table("", "files", *POINTS, title="operating points, everything unseen")
     for row in points_table(unseen, seen):
         table.add_row(*row)
@@ -154,6 +101,91 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
         from quantize.train.plots import draw
 
         draw(unseen, seen, plots)
+
+
+def _both(name, rows, people=None):
+    """A line of the people and the attacks among `rows`, or of these attacks and other `people`."""
+    own = pick(rows, label={"bonafide"})
+    return line(name, own if people is None else people, pick(rows, label={"spoof"}))
+
+
+def _of_pages(rows):
+    return [r for r in rows if r["page"] not in (*CORPORA, "made")]
+
+
+def _pages(console, digital) -> None:
+    lines = []
+    for page in sorted({r["page"] for r in _of_pages(digital)}):
+        own = [r for r in digital if r["page"] == page]
+        if len(pick(own, label={"bonafide"})) >= 5:
+            lines.append(_both(page, own))
+        else:
+            people = pick(digital, fold={r["fold"] for r in own}, label={"bonafide"})
+            lines.append(_both(f"{page} *", own, people))
+    lines.append(_both("pages, pooled", _of_pages(digital)))
+    lines.append(_both("pages + corpora", [r for r in digital if r["page"] != "made"]))
+    lines.append(_both("everything", digital))
+    _show(
+        console,
+        "unseen pages and systems, digital, evidence for synthesis (* against the fold's other bona fide)",
+        lines,
+    )
+
+
+def _kinds(console, unseen) -> None:
+    """What each kind of evidence knows of the pages' synthesis, in every condition."""
+    lines = []
+    for kind in (*SYNTHESIS, "synthesis"):
+        for condition in (*LIVE, "replayed"):
+            rows = by_head([r for r in _of_pages(unseen) if r["condition"] == condition], kind)
+            lines.append(_both(f"{kind}, {condition}", rows))
+    _show(console, "unseen pages by each kind of evidence, people heard the same way", lines)
+
+
+def _door(console, unseen) -> None:
+    lines = []
+    for condition in LIVE[1:]:
+        rows = by_head([r for r in unseen if r["condition"] == condition], "synthesis")
+        lines.append(_both(condition, rows))
+    heard = by_head(unseen, "loudspeaker")
+    aloud = pick(heard, condition={*LIVE}, label={"bonafide"})
+    lines.append(line("loudspeaker: fakes", aloud, pick(heard, condition={"replayed"}, label={"spoof"})))
+    lines.append(line("loudspeaker: people", aloud, pick(heard, condition={"replayed"}, label={"bonafide"})))
+    live = pick(unseen, condition={*LIVE}, label={"bonafide"})
+    plain = [r for r in unseen if r["condition"] == "plain"]
+    replayed = [r for r in unseen if r["condition"] == "replayed"]
+    clean = pick(plain, label={"bonafide"})
+    lines.append(_both("either: digital fakes", plain, live))
+    lines.append(_both("either: replayed fakes", replayed, live))
+    lines.append(line("either: replayed people", live, pick(replayed, label={"bonafide"})))
+    lines.append(_both("either: clean people, pages", _of_pages(plain), clean))
+    lines.append(_both("either: the pages' clean people, pages", _of_pages(plain)))
+    lines.append(_both("either: clean people, digital", plain, clean))
+    lines.append(_both("either: clean people, replayed", replayed, clean))
+    rooms = pick(unseen, condition={"room"}, label={"bonafide"})
+    lines.append(_both("either: people in a room, replayed", replayed, rooms))
+    _show(console, "everything unseen in other conditions, by loudspeakers, and as the door scores", lines)
+
+
+def _systems(console, digital) -> None:
+    people = pick(digital, label={"bonafide"})
+    families = sorted({(r["page"], r["family"]) for r in digital if r["label"] == "spoof"})
+    _show(
+        console,
+        "per unseen system, digital, against all unseen bona fide",
+        [line(f"{p}/{f}", people, pick(digital, page={p}, family={f}, label={"spoof"})) for p, f in families],
+    )
+
+
+def _known(console, seen) -> None:
+    known = by_head([r for r in seen if r["condition"] == "plain"], "synthesis")
+    people = pick(known, label={"bonafide"})
+    names = sorted({r["family"] for r in known if r["page"] == "made"})
+    _show(
+        console,
+        "known synthesisers, voices and speakers not heard",
+        [line(n, people, pick(known, page={"made"}, family={n})) for n in names],
+    )
 
 
 def compare(console, rows, baseline: Path) -> None:
