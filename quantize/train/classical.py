@@ -3,8 +3,8 @@
     python -m quantize.train classical --data SPEECH --attacks ATTACKS --work WORK
 
 Everything is split in five: people and copies of them by speaker, espeak-ng by voice, flite and Festival,
-which have few voices, once by text and once by voice. What learns is trained five times, each time without a
-fifth, and judged on that fifth as it is, under the released calibration.
+which have few voices, once by text (of voices that are heard) and once by voice. What learns is trained five
+times, each time without a fifth, and judged on that fifth as it is, under the released calibration.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def table(judged, by_text, by_voice) -> Table:
     ]
     rows += [(s, "voice", by_voice) for s in systems if s in FEW_VOICES]
     for system, unheard, found in rows:
-        made = np.array([i.system == system for i in judged])
+        known = [unheard == "voice" or i.voice not in corpus.HELD_VOICES for i in judged]
+        made = np.array([i.system == system for i in judged]) & np.array(known)
         cells = []
         for kind in range(len(KINDS)):
             low, high = interval(found[person, kind], found[made, kind])

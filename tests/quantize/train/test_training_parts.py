@@ -411,6 +411,15 @@ def test_zeros_are_those_of_the_lowest_people_of_sources_that_a_head_did_not_hea
         zeros([i for i in items if i.page != "so762"], bank, held, settings)
 
 
+def test_people_who_may_be_vocoded_or_robots_set_no_zero() -> None:
+    from quantize.train.unfamiliar import zeros
+
+    items, bank = people_of(("one_demo", "hedgewars", "fillets"), np.random.default_rng(2))
+    held = Held({i.path: (bank.vectors[0, n], bank.envelopes[0, n]) for n, i in enumerate(items)})
+    with pytest.raises(QuantizeError, match="an4"):
+        zeros(items, bank, held, FitSettings(steps=1, batch=64, envelope_steps=1))
+
+
 def test_the_head_on_envelopes_hears_classical_synthesis_alone_and_keeps_its_form_on_disk() -> None:
     items, bank = people_of(("an4", "libri", "so762"), np.random.default_rng(4))
     settings = FitSettings(envelope_steps=120)
