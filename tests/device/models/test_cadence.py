@@ -76,6 +76,14 @@ def test_frames_are_found_in_speech_that_was_played_faster_or_slower(null: Null,
         assert shares_multiples(rate_hz, 80.0 * speed)
 
 
+def test_a_length_that_transforms_badly_gives_the_same_answer(people: list[Wave]) -> None:
+    short = people[0][: 3_989 * 16]
+    assert beat._fast_length(3_989) == 4_000
+    padded, exact = beat.beats(short), beat.beats(people[0][: 4_000 * 16])
+    assert np.abs(padded.listed - exact.listed).mean() < 0.03
+    assert np.abs(padded.listed - beat.beats(people[1][: 4_000 * 16]).listed).mean() > 0.06
+
+
 def test_gain_filters_and_an_echo_leave_the_beat(null: Null, people: list[Wave]) -> None:
     made = framed(people[1], 80.0, 0.5)
     echo = np.zeros(1_600, np.float32)
