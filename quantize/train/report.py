@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from quantize.evaluate.metrics import cllr
 from quantize.train.calibrate import LIVE, against_any, calibrate, llrs
 from quantize.train.operating import POINTS, Share, points_table
 from quantize.train.scoring import eer, interval, read_rows
@@ -52,9 +53,9 @@ def pick(rows, column="llr", **wanted):
 
 
 def line(name, bonafide, spoof):
-    """One row of a table: EER with its interval, and both errors at the default threshold."""
+    """One row of a table: EER with its interval, both errors at the default threshold, and Cllr in bits."""
     if len(bonafide) < 5 or len(spoof) < 2:
-        return (name, str(len(bonafide)), str(len(spoof)), "-", "-", "-", "-")
+        return (name, str(len(bonafide)), str(len(spoof)), *"-----")
     low, high = interval(bonafide, spoof)
     return (
         name,
@@ -64,11 +65,12 @@ def line(name, bonafide, spoof):
         f"{low:.1%} - {high:.1%}",
         f"{(bonafide <= 0).mean():.1%}",
         f"{(spoof > 0).mean():.1%}",
+        f"{cllr(bonafide, spoof):.2f}",
     )
 
 
 def _show(console, title, lines):
-    table = Table("", "bona fide", "spoof", "EER", "95 %", "BPCER at 0", "APCER at 0", title=title)
+    table = Table("", "bona fide", "spoof", "EER", "95 %", "BPCER at 0", "APCER at 0", "Cllr", title=title)
     for one in lines:
         table.add_row(*one)
     console.print(table)
