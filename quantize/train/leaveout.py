@@ -140,8 +140,7 @@ def _llr(scores, people, attacks, zero):
 
 def table(found) -> Table:
     """EERs with intervals, people clean: digital by each kind of evidence and by any of them; replayed."""
-    titles = [column for asked in ASKED for column in (asked, "95 %")]
-    shown = Table("left out", "people", "attacks", *titles, title="leave one out")
+    shown = Table("left out", "people", "attacks", *ASKED, title="leave one out")
     for kind in ("page", "system"):
         rows = [one for one in found if one.kind == kind]
         if not rows:
@@ -160,7 +159,7 @@ def _cells(people, attacks):
     cells = [str(len(people[0])), str(len(attacks[0]))]
     for human, made in zip(people, attacks, strict=True):
         low, high = interval(human, made)
-        cells += [f"{eer(human, made):.1%}", f"{low:.1%} - {high:.1%}"]
+        cells.append(f"{eer(human, made):.1%} ({low:.0%} - {high:.0%})")
     return cells
 
 
