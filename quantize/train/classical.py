@@ -95,6 +95,18 @@ def table(judged, by_text, by_voice) -> Table:
     return shown
 
 
+def voices_table(judged, by_voice) -> Table:
+    """Of flite and Festival each voice, when no model had heard it: how many of its files are accepted."""
+    shown = Table("voice not heard", "files", "accepted at LLR 0")
+    for system in sorted(FEW_VOICES):
+        for voice in sorted({i.voice for i in judged if i.system == system}):
+            passed = [
+                by_voice[n, 1] > 0 for n, i in enumerate(judged) if (i.system, i.voice) == (system, voice)
+            ]
+            shown.add_row(f"{system} {voice}", str(len(passed)), str(Share(sum(passed), len(passed))))
+    return shown
+
+
 def run(data: Path, attacks: Path, work: Path, card_path: Path) -> None:
     items = corpus.load(data, attacks, work)
     judged, card = judged_items(items), SpoofCard.from_bytes(card_path.read_bytes())
@@ -109,4 +121,4 @@ def run(data: Path, attacks: Path, work: Path, card_path: Path) -> None:
     for by_text in (True, False):
         found = scores(items, judged, bank, plain, card, FitSettings(), by_text)
         both.append(np.stack([found[:, 0], against_any(found[:, 1], found[:, 0], beat)], axis=1))
-    Console(width=130).print(table(judged, *both))
+    Console(width=130).print(table(judged, *both), voices_table(judged, both[1]))
