@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -494,3 +495,29 @@ def test_door_phrases_are_judged_by_the_released_detector(
     said = capsys.readouterr().out
     assert f"{len(FLITE_VOICES)} heard in training" in said
     assert "a tone" in said
+
+
+def test_known_classical_synthesis_is_told_by_system_and_by_voice_that_was_not_heard() -> None:
+    from rich.console import Console
+
+    from quantize.train import classical
+    from quantize.train.corpus import HELD_VOICES
+
+    def files(system: str, voice: str, count: int) -> list[SimpleNamespace]:
+        return [SimpleNamespace(spoof=system != "-", system=system, voice=voice) for _ in range(count)]
+
+    held = next(voice for voice in HELD_VOICES if "diphone" in voice)
+    judged = [*files("-", "", 40), *files("flite", "kal", 8), *files("festival", held, 6)]
+    judged += files("festival", "kal_diphone", 10)
+    scores = np.where([[i.spoof] for i in judged], -3.0, 3.0) * np.ones((1, 2))
+    missed = scores.copy()
+    missed[48:54] = 2.0
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(classical.table(judged, scores, missed), classical.voices_table(judged, missed))
+    lines = [line.split("│")[1:-1] for line in console.export_text().splitlines() if "│" in line]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    assert ["festival", "text", "10"] in [row[:3] for row in cells], "a voice nobody teaches is no known one"
+    assert ["festival", "voice", "16"] in [row[:3] for row in cells]
+    assert [f"festival {held}", "6"] in [row[:2] for row in cells]
+    assert next(row for row in cells if row[0] == f"festival {held}")[2].startswith("100.0%")
+    assert next(row for row in cells if row[0] == "flite kal")[2].startswith("0.0%")
