@@ -6,12 +6,13 @@ import numpy as np
 from scipy.optimize import minimize
 
 from quantize.errors import QuantizeError
+from quantize.train.corpus import CLASSICAL, family
 
 LIVE = ("plain", "coded", "noisy", "room")
 DEFAULT_BPCER = 0.0075
 """Of the calibration part's people, in every live condition, at LLR 0 of the score against any attack."""
 CORPORA = frozenset(["an4", "asterisk", "libri", "so762"])
-CLASSICAL_FAMILIES = frozenset(["codec2", "diphone-and-hts", "espeak", "griffinlim", "lpc", "world"])
+CLASSICAL_FAMILIES = frozenset(family(system) for system in CLASSICAL)
 """What the envelopes' head learns."""
 SHARE = 0.005
 """Of people, whom each kind of evidence alone would call a machine at its zero."""

@@ -65,6 +65,10 @@ def family(system: str) -> str:
     return FAMILIES.get(system.lower(), system.lower())
 
 
+CLASSICAL = ("codec2", "espeak", "festival", "flite", "griffinlim", "lpc", "mlsa", "world")
+"""Systems made here that synthesise without a neural network: what the envelopes' head learns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One file. `page` is its top folder; `system` is '-' for bona fide."""

@@ -16,12 +16,10 @@ from torch.nn import functional
 from device.models._envelopes import STATISTICS, EnvelopeHead
 from quantize.errors import QuantizeError
 from quantize.train.bank import Bank
+from quantize.train.corpus import CLASSICAL
 from quantize.train.fit import FitSettings, weights
 
-CLASSICAL = ("codec2", "espeak", "festival", "flite", "griffinlim", "lpc", "mlsa", "world")
 LIMIT = 4.0
-
-
 BATCH, UNITS = 256, 128
 RATE, WEIGHT_DECAY, SMOOTHING = 1e-3, 0.1, 0.02
 AS_IT_IS = 2

@@ -2,8 +2,8 @@
 
     python -m quantize.train phrases
 
-The phrases are drawn anew by a seed that no training uses. People are those of Debian's packages whom nobody
-trained on, and one that was, for comparison.
+The phrases are drawn anew by a seed that no training uses. People are those of Debian's packages whom no
+training of the detector has heard.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def people() -> Iterator[tuple[str, np.ndarray]]:
         yield "cards", read_wave(path)
     prompts = [path for path in sorted(PROMPTS.glob("*.wav")) if path.stat().st_size > 60_000]
     for path in prompts[:MOST_PROMPTS]:
-        yield "Asterisk's Allison (heard in training)", read_wave(path)
+        yield "Asterisk's Allison", read_wave(path)
 
 
 def run(weights: Path, each: int, seed: int) -> None:
