@@ -23,6 +23,7 @@ from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store
+from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Worker:
         now_ms: Callable[[], int],
         settings: WorkerSettings | None = None,
         metrics: MetricsFile | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._reactor = reactor
         self._link = link
@@ -67,13 +69,17 @@ class Worker:
         self._backoff = Backoff(first_s=0.1, cap_s=5.0)
         self._held: deque[Message] = deque()
         self._metrics = metrics
+        self._manager = manager or ServiceManager({})
         self._commands_at = 0.0
         self._commands_sent = 0
 
     def run(self, stop: threading.Event) -> None:
         settings = self._settings
+        self._manager.ready("taking events")
         while not stop.is_set():
             self._chores()
+            self._manager.status("taking events" if self._link.connected else "no broker answers")
+            self._manager.progress()
             waiting = self._ingest.waiting
             self._reactor.poll(settings.gather_s if waiting else settings.idle_s)
             # What is held counts too: with the broker's window full of it, nothing else will ever come.
