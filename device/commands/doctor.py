@@ -14,7 +14,7 @@ from threading import Event
 import click
 
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, state_dir
+from device.settings import Settings, load, models_dir, settings_file, state_dir
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -70,7 +70,7 @@ def examine() -> list[Finding]:
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
-    return [Finding("settings", True, os.environ.get("OSTIARY_CONFIG", "defaults"))] + [
+    return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
     ]
 
