@@ -118,7 +118,10 @@ def _store(settings: Settings) -> str:
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         status = store.status()
     if status.vault.damaged:
-        raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
+        raise DeviceError(
+            f"{len(status.vault.damaged)} records are damaged; `ostiary store status` names them, "
+            "`ostiary forget --record` erases one, then enrol that person again"
+        )
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
 
 
