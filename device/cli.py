@@ -28,7 +28,7 @@ COMMANDS = {
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
-    "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),
+    "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),

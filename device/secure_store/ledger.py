@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError
+from device.secure_store.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.head import Head
 from device.secure_store.keystore import Keystore, Secrets
 from device.secure_store.memory import SecretBytes
@@ -183,6 +184,8 @@ class Ledger:
         judged like any vault.
         """
         if not any(file.exists() for file in self._files):
+            with secrets.anchor.derive(FIRST_VALUES) as key:
+                keep_first_values(self._files[0].path.parent, key, self._keystore)
             unit = unit_id(secrets)
             body = Head(unit, self._raw_counter.value(), secrets.epoch, {}).to_bytes(self._head_key)
             for file in self._files:
