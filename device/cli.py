@@ -29,7 +29,7 @@ COMMANDS = {
     "config": ("device.commands.config:config", "Show and check the settings."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
-    "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),
+    "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),

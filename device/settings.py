@@ -107,6 +107,23 @@ class JudgeSettings:
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 
 
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """What becomes of the audit log on a unit that no registry reads from."""
+
+    standalone: bool = False
+    """Whether this unit has no registry: it then moves its log to files by itself, before it is full."""
+    rotate_events: int = field(default=100_000, metadata={"low": 1_000, "high": 500_000})
+    """How many events the log holds before they are moved."""
+    archive: Path | None = None
+    """Folder of those files; `audit/archive` in the state folder when left out."""
+    keep_mib: int | None = field(default=None, metadata={"low": 1, "high": 1_000_000})
+    """How much the files may take: beyond it the oldest go. Without it all stay."""
+
+    def keep_bytes(self) -> int | None:
+        return None if self.keep_mib is None else self.keep_mib << 20
+
+
 def _laptop_store() -> StoreSettings:
     """Without a settings file this is somebody's laptop; a unit's file says `profile = "production"`."""
     return StoreSettings(profile="laptop", keystore="software")
@@ -122,6 +139,7 @@ class Settings:
     feedback: FeedbackSettings = field(default_factory=FeedbackSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     store: StoreSettings = field(default_factory=_laptop_store)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
 
 

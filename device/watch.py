@@ -151,8 +151,8 @@ class Watch:
             on = order.action is Action.LOCK_DOWN
             decision = keeper.lock_down(order.subject, on)
             if on:
-                self._unit.record(replace(decision, door=self._door_name))
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._display.tell(decision)
+                self._unit.record(replace(decision, door=self._door_name))
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -39,6 +40,7 @@ from device.orders import ORDERS_FOLDER
 from device.phrase import normalise
 from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
+from device.unit.archive import rotate_when_due
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.upkeep import Upkeep
@@ -112,7 +114,11 @@ def run(
                 rules=lambda: rules_of(state, settings.door.name),
                 fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
             )
-            with Upkeep(unit, settings.door.name) as upkeep, watch:
+            rotate = None
+            if settings.audit.standalone:
+                signer = unit.store.audit_signer
+                rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
+            with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
                     stuck={"watch": watch.stuck, "judge": unit.ear.stuck},
