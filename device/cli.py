@@ -26,9 +26,10 @@ COMMANDS = {
     "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
+    "config": ("device.commands.config:config", "Show and check the settings."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
-    "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),
+    "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
@@ -66,7 +67,9 @@ def main() -> None:
     # Before NumPy is loaded: its own threads would spin on the cores that the words check works on.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        code = cli(standalone_mode=False)  # click hands back what a command gave to Exit
+        code = cli(
+            standalone_mode=False, auto_envvar_prefix="OSTIARY"
+        )  # click hands back what a command gave to Exit
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         click.echo("ostiary: stopped", err=True)

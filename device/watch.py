@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from device.rules import Rules
 from sync.errors import SyncError
 
 POLL_S = 0.1
+STUCK_S = 60.0
 PAUSE_S = 1.0
 """After something went wrong, so that a full disk does not fill the log as well."""
 
@@ -66,6 +68,7 @@ class Watch:
         orders_folder: Path,
         rules: Callable[[], Rules],
         fire: FireInput | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`rules` reads the rules file anew when it is ordered to."""
         self._unit = unit
@@ -76,6 +79,8 @@ class Watch:
         self._rules = rules
         self._fire = fire
         self._alarm = False
+        self._now_s = now_s
+        self._looked_s = now_s()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -89,6 +94,11 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
+    def stuck(self) -> str:
+        """Says so when no look has ended for a minute; empty otherwise."""
+        silent_s = self._now_s() - self._looked_s
+        return f"fire input and orders were not looked at for {silent_s:.0f} s" if silent_s > STUCK_S else ""
+
     def look(self) -> None:
         """One look at everything."""
         if self._fire is not None and (alarm := self._fire()) != self._alarm:
@@ -98,7 +108,7 @@ class Watch:
             refusal = ""
             try:
                 self._obey(order)
-                log.info("ordered: %s %s", order.action, order.subject)
+                log.info("ordered: %s", order.action)  # not whom: the journal knows nobody
             except (DeviceError, SyncError) as err:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
@@ -111,6 +121,7 @@ class Watch:
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("the watch stumbled and goes on")
                 self._stop.wait(PAUSE_S)
+            self._looked_s = self._now_s()
 
     def _fire_changed(self, alarm: bool) -> None:
         if not alarm:
@@ -140,8 +151,8 @@ class Watch:
             on = order.action is Action.LOCK_DOWN
             decision = keeper.lock_down(order.subject, on)
             if on:
-                self._unit.record(replace(decision, door=self._door_name))
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._display.tell(decision)
+                self._unit.record(replace(decision, door=self._door_name))
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

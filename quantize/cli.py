@@ -16,7 +16,7 @@ from rich.table import Table
 
 from device.models import shelf
 from device.models.bundle import Bundle, Trust
-from device.settings import load, models_dir, state_dir
+from device.settings import load, models_dir, own_models_dir, state_dir
 from quantize.recipes import RECIPES, Tick
 
 _directory = click.option(
@@ -61,7 +61,7 @@ def build(
     from quantize.build import build as build_bundle
     from quantize.build import up_to_date
 
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if not only and up_to_date(target, every=every):
         click.echo(f"models are up to date in {target}")
         return
@@ -206,7 +206,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if directory is None and (state_dir() / STORE_FOLDER).is_dir():
         # The unit's own store remembers how far it has come.
         with open_store(state_dir(), load().store, warn=lambda _: None) as store:

@@ -1,28 +1,14 @@
-"""What a decision moves. Fail secure: a door is released for a moment and locks again by itself."""
+"""A strike for development: it tells what it does."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 from device.decision import Decision, Outcome
 
 log = logging.getLogger(__name__)
-
-
-class Door(Protocol):
-    """The strike. `obey` returns once the strike has moved; it never raises a door open.
-
-    An emergency release holds until `lock`; every other opening ends by itself.
-    """
-
-    def obey(self, decision: Decision) -> None: ...
-
-    def lock(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class SimulatedDoor:
