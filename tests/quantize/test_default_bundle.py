@@ -7,7 +7,6 @@ import pytest
 from device.models import pick, shelf
 from device.models.bundle import Bundle
 from device.settings import models_dir
-from quantize.parity import FLIPS_LIMIT, MAX_FLIPS_LIMIT
 from quantize.proven import read_proven
 from quantize.recipes import RECIPES
 
@@ -28,13 +27,6 @@ def test_every_default_file_has_the_bytes_that_the_repository_states(bundle: Bun
     proven = read_proven()
     for role in DEFAULT:
         assert bundle.manifest.entry(role).sha256 == proven[role].sha256, role
-
-
-def test_every_network_that_is_proven_here_states_the_limit_of_its_flips() -> None:
-    proven = read_proven()
-    for role in DEFAULT:
-        if role not in ("spoof", "spoof-card", "spoof-envelopes"):  # proven where it is trained
-            assert proven[role].metrics[FLIPS_LIMIT] <= MAX_FLIPS_LIMIT, role
 
 
 def test_both_networks_that_may_run_in_tflite_have_their_own_twin(bundle: Bundle) -> None:
