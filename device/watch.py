@@ -112,7 +112,7 @@ class Watch:
             refusal = ""
             try:
                 self._obey(order)
-                log.info("ordered: %s %s", order.action, order.subject)
+                log.info("ordered: %s", order.action)  # not whom: the journal knows nobody
             except (DeviceError, SyncError) as err:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)

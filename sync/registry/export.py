@@ -22,7 +22,18 @@ from sync.registry.schema import events, heads, retained, units
 from sync.registry.store import Store
 
 COLUMNS = (
-    *("unit", "sequence", "received_ms", "event_id", "time_ms", "door", "kind", "reason", "attempt", "person"),
+    *(
+        "unit",
+        "sequence",
+        "received_ms",
+        "event_id",
+        "time_ms",
+        "door",
+        "kind",
+        "reason",
+        "attempt",
+        "person",
+    ),
     *("phrase_llr", "speaker_llr", "spoof_llr", "keystore", "silent_alarm"),
     *("boot", "monotonic_ms", "policy", "models", "timings", "count", "more_scores"),
 )
