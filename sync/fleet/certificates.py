@@ -54,8 +54,17 @@ class Authority:
         except (OSError, ValueError) as err:
             raise SyncError(f"the certificate authority in {folder} cannot be used: {err}") from err
 
-    def issue(self, common_name: str, now: dt.datetime, hosts: tuple[str, ...] = ()) -> TlsFiles:
-        """A key and certificate for `common_name`; `hosts` makes it a server's."""
+    def issue(
+        self, common_name: str, now: dt.datetime, hosts: tuple[str, ...] = (), *, renew: bool = True
+    ) -> TlsFiles:
+        """A key and certificate for `common_name`; `hosts` makes it a server's.
+
+        Raises SyncError when there is one already and `renew` does not say that it may go.
+        """
+        name = common_name.replace("/", "_")
+        files = TlsFiles(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        if not renew and (files.key.exists() or files.certificate.exists()):
+            raise SyncError(f"{common_name} has a certificate here; --renew replaces it and its key")
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
@@ -66,11 +75,18 @@ class Authority:
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_host, hosts))), False)
         signed = builder.sign(self.key, hashes.SHA256())
-        name = common_name.replace("/", "_")
-        files = TlsFiles(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
         _write(files.key, _pem(key), 0o600)
         _write(files.certificate, signed.public_bytes(Encoding.PEM), 0o644)
         return files
+
+
+def common_name(certificate: Path) -> str:
+    """Whose certificate (PEM) it is. Raises SyncError."""
+    try:
+        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+        return str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    except (OSError, ValueError, IndexError) as err:
+        raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err
 
 
 def _self_signed(now: dt.datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

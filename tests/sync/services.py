@@ -49,10 +49,9 @@ class Mosquitto:
         self.folder = Path(tempfile.mkdtemp(prefix="ostiary-mqtt-"))
         self._log = folder / "mosquitto.log"
         files = authority.issue("broker", NOW, hosts=("127.0.0.1", "localhost"))
-        names = {}
-        for name, path in (("ca", files.ca), ("certificate", files.certificate), ("key", files.key)):
-            names[name] = Path(shutil.copy(path, self.folder))
+        names = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
         if default:
+            names = {name: Path(shutil.copy(path, self.folder)) for name, path in names.items()}
             self._configuration = self.folder / "mosquitto.conf"
             self._configuration.write_text(DEFAULT_CONFIGURATION.format(port=self.port, **names))
         else:
