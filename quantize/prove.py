@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from device.models.processor import processor_class
+from device.model_store.processor import processor_class
 from quantize.build import chosen_recipes
 from quantize.errors import OtherBytesError
 from quantize.evaluate.machine import describe_machine

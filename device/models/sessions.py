@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from device.errors import DeviceError
-from device.models.processor import saturates
+from device.model_store.processor import saturates
 
 Array = npt.NDArray[Any]
 
