@@ -16,12 +16,13 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME
-from device.models.calibration import Calibration
-from device.models.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
+from device.model_store.calibration import Calibration
+from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
 from quantize.errors import ParityError, QuantizeError
 from quantize.fetch import sha256_of
-from quantize.recipes import RECIPES, Kitchen, Recipe, Tick
+from quantize.recipe import Kitchen, Recipe, Tick
+from quantize.recipes import RECIPES
 from quantize.sources import source
 from quantize.speech import packaged_speech
 

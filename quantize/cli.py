@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.models import shelf
-from device.models.bundle import Bundle, Trust
+from device.model_store import shelf
+from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, state_dir
 from quantize.recipes import RECIPES
 
@@ -147,7 +147,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use bundle-7 --key release.pub.pem
     """
-    from device.models.floor import pinned_floor, raise_floor
+    from device.model_store.floor import pinned_floor, raise_floor
     from device.secure_store import open_store
     from device.secure_store.store import FOLDER as STORE_FOLDER
     from quantize.signing import public_key
@@ -175,7 +175,7 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
 
     Example: ostiary models pick
     """
-    from device.models import pick as remembered
+    from device.model_store import pick as remembered
     from device.models.race import WORDS_ROLE, race
 
     target = directory or models_dir()

@@ -3,7 +3,7 @@
 Only convolutions and matrix products are quantised: doing the same to every addition and activation costs
 several points of equal error rate. Ranges are percentiles, because one click in one recording would otherwise
 coarsen every other value. Weights are symmetric, one scale per output channel. On x86 without VNNI eight-bit
-weights saturate 16-bit sums silently; `device.models.sessions` opens the session so that they do not.
+weights saturate 16-bit sums silently; `device.model_store.sessions` opens the session so that they do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from device.models.sessions import Array, OnnxSession
+from device.model_store.sessions import Array, OnnxSession
 from quantize.errors import QuantizeError
 
 Feed = Mapping[str, Array]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device.models.manifest import Port
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch, fetch_from_origin
+from quantize.recipe import Kitchen, Made, Recipe, ports
 from quantize.sources import source
 from quantize.speech import packaged_speech
 
@@ -21,63 +19,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
 ENVELOPES = "spoof-envelopes.npz"
-
-Tick = Callable[[str, float], None]
-"""Told what is being done and how far it is, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a recipe says about the file it has just written."""
-
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    version: str = ""
-    """Overrides the version that would be made from the file's hash."""
-    source: Mapping[str, str] = field(default_factory=dict)
-    """What the file was made from, beside the recipe's upstream sources."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kitchen:
-    """What a recipe may use."""
-
-    folder: Path | None
-    """Where the operator keeps upstream files, instead of their packages."""
-    tick: Tick
-    origin: bool = False
-    """Take upstream files from where their authors publish them, instead of their packages."""
-    shelf: Mapping[str, Path] = field(default_factory=dict)
-    """The files already made, by role: those of the roles that a recipe comes `after`."""
-
-    def source(self, name: str) -> Path:
-        if self.origin and self.folder is None:
-            self.tick(f"downloading {name} from its origin", 0.0)
-            return fetch_from_origin(name)
-        return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One file of the bundle: from which sources, by which code, with which tools."""
-
-    role: str
-    file: str
-    network: str
-    task: str
-    licence: str
-    make: Callable[[Path, Kitchen], Made]
-    sources: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-    """Modules of `quantize` and `device` whose change asks for a new build."""
-    data: tuple[Path, ...] = ()
-    tools: tuple[str, ...] = ()
-    needs_speech: bool = False
-    after: tuple[str, ...] = ()
-    """Roles whose files this one is made from."""
-    optional: bool = False
-    """Built only where it is asked for: the door works without it."""
 
 
 def _speaker(out: Path, kitchen: Kitchen) -> Made:
@@ -164,7 +105,7 @@ def _speaker_twin(out: Path, kitchen: Kitchen) -> Made:
 
 
 def _spoof_twin(out: Path, kitchen: Kitchen) -> Made:
-    from device.models.spoof import SpoofCard
+    from device.models.spoof.detector import SpoofCard
     from quantize.twins import build_spoof_twin
 
     card = SpoofCard.from_bytes(kitchen.shelf["spoof-card"].read_bytes())
@@ -201,14 +142,6 @@ def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in fields.items() if isinstance(value, int | float)}
 
 
-def ports(values: Any) -> tuple[Port, ...]:
-    """Names and shapes of a graph's inputs or outputs."""
-    return tuple(
-        Port(value.name, tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim))
-        for value in values
-    )
-
-
 LOWERING = ("quantize.twins", "quantize.parity", *(f"quantize.tflite.{name}" for name in (
     "elements", "graph", "layout", "lower", "products", "shapes", "windows", "writer")))  # fmt: skip
 RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "quantize.graphs.builder")
@@ -217,11 +150,12 @@ TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
 WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
 WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
 WHISPER_CODE = ("quantize.words", "quantize.tokenizer", "quantize.graphs.whisper", "quantize.graphs.products",
-                "quantize.graphs.builder", "device.models._log_mel", "device.models._tokens")  # fmt: skip
+                "quantize.graphs.builder", "device.models.words.log_mel",
+                "device.models.words.tokens")  # fmt: skip
 WHISPER_BASE_CODE = (*WHISPER_CODE, "quantize.words_base")
 WHISPER_TOOLS = ("onnx", "onnxruntime", "numpy")
 
-WHISPER_CPP_CODE = ("quantize.words_ggml", "quantize.graphs.whisper_ggml", "device.models._whisper_cpp",
+WHISPER_CPP_CODE = ("quantize.words_ggml", "quantize.graphs.whisper_ggml", "device.models.words.whisper_cpp",
                     *WHISPER_BASE_CODE)  # fmt: skip
 
 
@@ -347,7 +281,7 @@ RECIPES: tuple[Recipe, ...] = (
         task="presentation attack detection, the same network for TFLite",
         licence="Apache-2.0",
         make=_spoof_twin,
-        code=(*LOWERING, "device.models._spoof_features"),
+        code=(*LOWERING, "device.models.spoof.features"),
         tools=TFLITE_TOOLS,
         after=("spoof", "spoof-card"),
     ),

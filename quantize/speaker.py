@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.features import kaldi_fbank
-from device.models.sessions import Array, OnnxSession, Session
 from device.models.speaker import unit
 from quantize.checkpoint import read_tensors
 from quantize.graphs import campplus
 from quantize.int8 import quantise
 from quantize.parity import embedding_parity, pieces
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import Clip, SpeechSet, parity_speech
 
 MIN_COSINE = 0.99

@@ -96,8 +96,8 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.models import shelf
-    from device.models.pick import read
+    from device.model_store import shelf
+    from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
@@ -124,8 +124,8 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.models import shelf
-    from device.models.floor import pinned_floor
+    from device.model_store import shelf
+    from device.model_store.floor import pinned_floor
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
@@ -154,7 +154,7 @@ def _memory(settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> str:
-    from device.app import rules_of
+    from device.unit.assembly import rules_of
 
     rules = rules_of(state_dir(), settings.door.name)
     if settings.door.name not in rules.doors:
@@ -163,7 +163,7 @@ def _rules(settings: Settings) -> str:
 
 
 def _audit(settings: Settings) -> str:
-    from device.app import AUDIT_FILE
+    from device.unit.assembly import AUDIT_FILE
     from sync.outbox import Outbox
 
     path: Path = state_dir() / AUDIT_FILE

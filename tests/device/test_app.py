@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from device import app
-from device.app import open_unit
+from device.access.challenge import Challenge
+from device.access.claims import Claim, ClaimKind
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
-from device.challenge import Challenge
-from device.claims import Claim, ClaimKind
-from device.commands.people import enrol_recordings
-from device.decision import Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.judge import Evidence, Timings
-from device.secure_store.swtpm import SwTpm
+from device.evidence.judge import Evidence, Timings
+from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
+from device.unit.assembly import open_unit
+from device.unit.enrolment import enrol_recordings
 from sync.events import Record
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading

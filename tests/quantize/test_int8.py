@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
 from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder, folded_conv
 from quantize.int8 import Range, quantise
