@@ -66,7 +66,9 @@ def main() -> None:
     # Before NumPy is loaded: its own threads would spin on the cores that the words check works on.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        code = cli(standalone_mode=False)  # click hands back what a command gave to Exit
+        code = cli(
+            standalone_mode=False, auto_envvar_prefix="OSTIARY"
+        )  # click hands back what a command gave to Exit
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         click.echo("ostiary: stopped", err=True)

@@ -28,6 +28,7 @@ from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
+from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
@@ -137,15 +138,22 @@ def _run(
     agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None, figures: MetricsFile | None
 ) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
+    manager = ServiceManager()
+    manager.ready("sending")
     while not stop.is_set():
         try:
             agent.step()
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            manager.status(
+                "sending" if agent.link.connected else "no broker answers; events wait on the disk"
+            )
         except (SyncError, DeviceError) as err:
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
+            manager.status(str(err))
             stop.wait(WAIT_AFTER_FAULT_S)
+        manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
         if until is not None:
             if agent.log.status().pending == 0:

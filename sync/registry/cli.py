@@ -33,6 +33,7 @@ from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
 from sync.registry.store import Store
 from sync.registry.worker import Worker, subscriptions
+from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def worker_command(
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        Worker(reactor, link, ingest, store, wall_ms, metrics=figures).run(stop)
+        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=ServiceManager()).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
         reactor.close()
@@ -307,6 +308,8 @@ def watch_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     retained_day = 0
+    manager = ServiceManager()
+    manager.ready("looking")
     while not stop.is_set():
         now_ms = wall_ms()
         try:
@@ -323,6 +326,7 @@ def watch_command(
             log.warning("%s", err)
         if once:
             return
+        manager.progress()
         stop.wait(every)
 
 

@@ -222,3 +222,20 @@ def test_the_watch_goes_on_after_whatever_went_wrong_in_one_look(
             time.sleep(0.02)
     assert not scene.door.is_locked
     assert "goes on" in caplog.text
+
+
+def test_a_watch_whose_look_does_not_end_is_said_to_stand_still(tmp_path: Path) -> None:
+    scene, now_s = Scene(tmp_path, rules()), 0.0
+    watch = Watch(
+        scene.unit,  # type: ignore[arg-type]
+        "ward",
+        scene.door,
+        scene.display,  # type: ignore[arg-type]
+        orders_folder=scene.orders,
+        rules=scene.new_rules,
+        now_s=lambda: now_s,
+    )
+    now_s = 59.0
+    assert watch.stuck() == ""
+    now_s = 61.0
+    assert "not looked at for 61 s" in watch.stuck()
