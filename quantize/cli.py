@@ -14,7 +14,7 @@ from rich.table import Table
 
 from device.model_store import shelf
 from device.model_store.bundle import Bundle, Trust
-from device.settings import load, models_dir, state_dir
+from device.settings import load, models_dir, own_models_dir, state_dir
 from quantize.recipes import RECIPES
 
 _directory = click.option(
@@ -59,7 +59,7 @@ def build(
     from quantize.build import build as build_bundle
     from quantize.build import up_to_date
 
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if not only and up_to_date(target, every=every):
         click.echo(f"models are up to date in {target}")
         return
@@ -153,7 +153,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if directory is None and (state_dir() / STORE_FOLDER).is_dir():
         # The unit's own store remembers how far it has come.
         with open_store(state_dir(), load().store, warn=lambda _: None) as store:

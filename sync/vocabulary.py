@@ -56,6 +56,7 @@ UNIT_EVENTS = frozenset(
         "COMMAND_APPLIED",
         "COMMAND_REFUSED",
         "KEYS_ROTATED",
+        "LOG_ROTATED",
         "FAULT",
     }
 )
@@ -84,6 +85,7 @@ DECISION_REASONS = frozenset(
         "internal_fault",
         "invalid_evidence",
         "locked_down",
+        "log_fault",
         "must_wait",
         "narrow_band",
         "no_claim",

@@ -17,6 +17,7 @@ from device.access.decision import Decision
 from device.access.permissions import refusal
 from device.access.policy import Thresholds
 from device.access.rules import Rules
+from device.access.voices import is_enrolled, voiceprint
 from device.access.weigh import weigh
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.errors import NO_DOOR, ProblemError
@@ -33,7 +34,6 @@ from device.unit.assembly import open_log, rules_of, witness_of
 from device.unit.enrolment import consent_now
 from device.unit.notes import note_person
 from device.unit.reports import evidence_report, report
-from device.unit.voices import is_enrolled, voiceprint
 
 
 @dataclass(frozen=True, slots=True)

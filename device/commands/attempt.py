@@ -12,6 +12,7 @@ from rich.table import Table
 
 from device.access.decision import Decision, Factor, Outcome
 from device.access.permissions import refusal
+from device.access.voices import gallery, voiceprint
 from device.access.weigh import weigh
 from device.audio import load_utterance
 from device.clock import system_clock
@@ -25,7 +26,6 @@ from device.settings import Settings, load, models_dir, state_dir
 from device.unit.assembly import open_judge, open_log, rules_of, witness_of
 from device.unit.enrolment import embeddings_of
 from device.unit.reports import evidence_report, report
-from device.unit.voices import gallery, voiceprint
 
 EXIT_NO = 1
 EXIT_FAULT = 3

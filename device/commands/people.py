@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import click
 
@@ -12,7 +13,7 @@ from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import open_judge
-from device.unit.enrolment import consent_now, enrol_noted, forget_noted
+from device.unit.enrolment import consent_now, enrol_noted, forget_noted, forget_record_noted
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -58,17 +59,25 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", required=False)
+@click.option("--record", type=click.UUID, help="By record instead, as `ostiary store status` names them.")
 @click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
-def forget(uid: str, as_json: bool) -> None:
+def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
     """Erase the voiceprint of UID by destroying its key; prints the signed receipt's facts.
+
+    A record that is damaged beyond reading its person's id can be erased by its number.
 
     \b
     Example: ostiary forget 4711
     """
+    if (uid is None) == (record is None):
+        raise click.UsageError("name one person's id, or one --record")
     settings = load()
     with open_store(state_dir(), settings.store) as store:
-        receipt = forget_noted(store, settings, uid)
+        if record is not None:
+            receipt = forget_record_noted(store, settings, record)
+        else:
+            receipt = forget_noted(store, settings, uid or "")
     if as_json:
         click.echo(
             json.dumps(

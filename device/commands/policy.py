@@ -26,7 +26,7 @@ from device.liveness.memory import FILE_NAME as MEMORY_FILE
 from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
-from device.unit.orders import ORDERS_FOLDER, Action, Order, await_done, post
+from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from sync.events import AuditEvent, Record
 
 RULES_FILE = "rules.toml"
@@ -303,6 +303,7 @@ def _history() -> Iterator[History]:
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=system_clock().monotonic_s,
+            never_used=store.never_used("attempts"),
         )
         try:
             yield history

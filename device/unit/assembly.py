@@ -12,7 +12,9 @@ from pathlib import Path
 from device.access.decision import Decision, Factor
 from device.access.doorkeeper import Doorkeeper
 from device.access.history import History
+from device.access.recollection import Recollection
 from device.access.rules import Rules, default_rules, load_rules
+from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
 from device.evidence.judge import Evidence, Judge
 from device.evidence.listener import Ear
@@ -28,8 +30,6 @@ from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
 from device.unit.audit import Witness
-from device.unit.recollection import Recollection
-from device.unit.voices import GalleryCache, alike, is_enrolled
 from sync.outbox import Outbox
 
 RULES_FILE = "rules.toml"
@@ -97,10 +97,18 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=clock().monotonic_s,
+            never_used=store.never_used("attempts"),
         )
         parts.callback(history.close)
         log = parts.enter_context(
-            open_log(settings, state, rules, clock, counter=store.keystore.counter("audit"))
+            open_log(
+                settings,
+                state,
+                rules,
+                clock,
+                counter=store.keystore.counter("audit"),
+                never_used=store.never_used("audit"),
+            )
         )
         recollection = Recollection(
             state,
@@ -161,7 +169,12 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
 
 
 def open_log(
-    settings: Settings, state: Path, rules: Rules, clock: Clock, counter: Counter | None = None
+    settings: Settings,
+    state: Path,
+    rules: Rules,
+    clock: Clock,
+    counter: Counter | None = None,
+    never_used: int = 0,
 ) -> Outbox:
     """The unit's audit log."""
     return Outbox(
@@ -170,6 +183,7 @@ def open_log(
         doors={settings.door.name, *rules.doors},
         now_ms=lambda: int(clock().wall.timestamp() * 1000),
         counter=counter,
+        never_used=never_used,
     )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from device.access.recollection import forget_habit
 from device.audio import QualityError, load_utterance
 from device.clock import system_clock
 from device.errors import DeviceError
@@ -18,7 +19,6 @@ from device.evidence.judge import Judge
 from device.secure_store import Consent, DeletionReceipt, Store, StoreSettings, Template
 from device.settings import Settings, state_dir
 from device.unit.notes import note_person
-from device.unit.recollection import forget_habit
 
 
 class EnrolmentError(DeviceError):
@@ -111,12 +111,21 @@ def forget_noted(store: Store, settings: Settings, uid: str) -> DeletionReceipt:
     return receipt
 
 
+def forget_record_noted(store: Store, settings: Settings, record: UUID) -> DeletionReceipt:
+    """As `forget_noted`, for a record whose person nobody can tell any more."""
+    note = partial(_note, store, settings, reason="on_request", uid=None)
+    note("ERASURE_BEGUN", count=0, record=record)
+    receipt = store.vault.forget_records([record], "asked")[0]
+    note("FORGOTTEN", count=receipt.counter, record=record)
+    return receipt
+
+
 def _note(
     store: Store,
     settings: Settings,
     kind: str,
     reason: str,
-    uid: str,
+    uid: str | None,
     count: int,
     record: UUID | None = None,
 ) -> None:

@@ -14,10 +14,10 @@ from typing import Self
 from device.access.rules import Rules
 from device.door import Door
 from device.errors import DeviceError
-from device.unit import orders
 from device.unit.assembly import Unit
 from device.unit.display import Display
-from device.unit.orders import Action, Order, OrderError
+from device.uplink import orders
+from device.uplink.orders import Action, Order, OrderError
 from sync.errors import SyncError
 
 POLL_S = 0.1
@@ -109,7 +109,7 @@ class Watch:
             refusal = ""
             try:
                 self._obey(order)
-                log.info("ordered: %s %s", order.action, order.subject)
+                log.info("ordered: %s", order.action)  # not whom: the journal knows nobody
             except (DeviceError, SyncError) as err:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
@@ -152,8 +152,8 @@ class Watch:
             on = order.action is Action.LOCK_DOWN
             decision = keeper.lock_down(order.subject, on)
             if on:
-                self._unit.record(replace(decision, door=self._door_name))
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._display.tell(decision)
+                self._unit.record(replace(decision, door=self._door_name))
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

@@ -15,10 +15,11 @@ import click
 
 from device.errors import DeviceError
 from device.settings import load, state_dir
-from device.unit.orders import ORDERS_FOLDER
 from device.uplink.desk import unit_desk
 from device.uplink.facts import unit_facts
 from device.uplink.keys import unit_keystore
+from device.uplink.orders import ORDERS_FOLDER
+from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
@@ -80,7 +81,7 @@ def sync(
       ostiary sync --unit st-mary/icu-2 --outbox audit.db --broker mqtt.st-mary.example:8883 \\
         --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
     settings = load()
     name = unit_id(unit or settings.door.unit)
     own_log = path is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.unit.orders import Action, Order, OrderError, await_done, post
+from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.agent import Agent
 from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger
 from sync.commands import Arguments, Result

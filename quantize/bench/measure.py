@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from device.access.policy import decide
 from device.audio import AudioSettings, Ended, Endpointer, Frame, SilenceBegan
+from device.audio.listen import VoiceActivity
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from device.audio.voice_activity import VoiceActivity
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter

@@ -100,9 +100,7 @@ def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: Unit, reader: lis
     assert isinstance(recorder.told[0], Challenge)
 
 
-def test_a_recording_of_an_old_phrase_does_not_answer_a_fresh_one(
-    unit: Unit, reader: list[Reading]
-) -> None:
+def test_a_recording_of_an_old_phrase_does_not_answer_a_fresh_one(unit: Unit, reader: list[Reading]) -> None:
     decision, door, _ = serve(unit, FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_PHRASE
     assert door.is_locked

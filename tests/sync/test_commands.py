@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from device.unit import orders
-from device.unit.orders import Order
+from device.uplink import orders
 from device.uplink.desk import unit_desk
+from device.uplink.orders import Order
 from sync import cose
 from sync.agent import Agent, AgentSettings
 from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from device.access.recollection import Habits
 from device.evidence.judge import Judge, SpoofCheck, WordsCheck
 from device.liveness.memory import FILE_NAME
 from device.liveness.memory_file import MemoryFile
@@ -31,7 +32,6 @@ from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
 from device.unit.enrolment import enrol_noted, forget_noted
 from device.unit.notes import AUDIT_FILE
-from device.unit.recollection import Habits
 from sync.events import Record, pseudonym
 from sync.outbox import Outbox
 from tests.device.commands.dying import lives_until

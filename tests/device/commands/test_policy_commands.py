@@ -17,7 +17,7 @@ from device.errors import DeviceError
 from device.evidence.wordlists import duress_words
 from device.secure_store import open_store
 from device.settings import load
-from device.unit.orders import ORDERS_FOLDER, Action, Order, OrderError, done, waiting
+from device.uplink.orders import ORDERS_FOLDER, Action, Order, OrderError, done, waiting
 from sync.events import AuditEvent
 from sync.outbox import Outbox
 

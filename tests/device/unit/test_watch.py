@@ -15,8 +15,8 @@ from device.access.decision import Decision, Outcome
 from device.access.history import HistoryError
 from device.access.rules import Rules, parse_rules
 from device.door import SimulatedDoor
-from device.unit.orders import Action, Order, OrderError, await_done, post
 from device.unit.watch import FireInput, Watch
+from device.uplink.orders import Action, Order, OrderError, await_done, post
 from tests.device.door_world import World, evidence
 
 RULES = """

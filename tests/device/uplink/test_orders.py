@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.unit.orders import Action, Order, OrderError, await_done, done, post, waiting
+from device.uplink.orders import Action, Order, OrderError, await_done, done, post, waiting
 
 
 def test_orders_are_found_in_the_order_in_which_they_were_given(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from device.access.rules import default_rules, parse_rules
+from device.access.voices import MAX_AGE_S, GalleryCache, gallery, voiceprint
 from device.secure_store import Store, StoreSettings, open_store
-from device.unit.voices import MAX_AGE_S, GalleryCache, gallery, voiceprint
 from tests.device.secure_store.people import MODEL
 from tests.device.secure_store.people import voiceprint as made
 

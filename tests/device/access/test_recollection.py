@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from device.access.decision import Decision, Notice, Outcome, Reason
+from device.access.recollection import Habits, Recollection, forget_habit
 from device.clock import Now
 from device.evidence.judge import Evidence
 from device.liveness import LivenessError, SideEvidence
 from device.liveness.timing import MIN_SEEN, Timing
 from device.secure_store import NotEnrolledError
-from device.unit.recollection import Habits, Recollection, forget_habit
 from tests.device.door_world import evidence
 from tests.device.liveness.sounds import NOON, mac, noise
 
