@@ -82,6 +82,9 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except BrokenPipeError:
         sys.exit(EXIT_FAULT)  # whoever read our output has gone
+    except ImportError as err:
+        click.echo(f"ostiary: a Python package cannot be loaded ({err}); run scripts/setup", err=True)
+        sys.exit(EXIT_FAULT)
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
         click.echo(f"ostiary: {named}{err.strerror or err}", err=True)

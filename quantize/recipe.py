@@ -23,11 +23,12 @@ class Made:
 
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
     version: str = ""
     """Overrides the version that would be made from the file's hash."""
     source: Mapping[str, str] = field(default_factory=dict)
     """What the file was made from, beside the recipe's upstream sources."""
+    calibration_set: str = ""
+    """SHA-256 of the speech that its quantiser learned from; empty when it learned nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,13 @@ class Kitchen:
         return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
 
 
+Prove = Callable[[Path, Kitchen], dict[str, float]]
+"""Given the finished file: its metrics beside float. Raises ParityError when it is not good enough."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One file of the bundle: from which sources, by which code, with which tools."""
+    """One file of the bundle: from which sources, by exact arithmetic alone, and how it is proven."""
 
     role: str
     file: str
@@ -59,14 +64,11 @@ class Recipe:
     task: str
     licence: str
     make: Callable[[Path, Kitchen], Made]
+    prove: Prove | None = None
+    """None for a file that belongs to another one."""
     sources: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-    """Modules of `quantize` and `device` whose change asks for a new build."""
-    data: tuple[Path, ...] = ()
-    tools: tuple[str, ...] = ()
-    needs_speech: bool = False
     after: tuple[str, ...] = ()
-    """Roles whose files this one is made from."""
+    """Roles whose files this one is made from or proven with."""
     optional: bool = False
     """Built only where it is asked for: the door works without it."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from device.access.decision import Decision
 from device.access.rules import Rules
 from device.door import Door
 from device.errors import DeviceError
@@ -80,6 +81,8 @@ class Watch:
         self._rules = rules
         self._fire = fire
         self._alarm = False
+        self._owed: list[Decision] = []
+        self._told: Decision | None = None
         self._now_s = now_s
         self._looked_s = now_s()
         self._stop = threading.Event()
@@ -105,6 +108,7 @@ class Watch:
         if self._fire is not None and (alarm := self._fire()) != self._alarm:
             self._fire_changed(alarm)
             self._alarm = alarm  # only now: what failed is tried again
+        self._record_owed()
         for path, order in orders.waiting(self._folder):
             refusal = ""
             try:
@@ -130,11 +134,24 @@ class Watch:
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
         decision = self._unit.keeper.fire_input(self._door_name)
-        log.warning("fire input: %s, %s", decision.outcome, decision.reason)
-        self._unit.record(decision)
+        # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
         self._door.obey(decision)
+        log.warning("fire input: %s, %s", decision.outcome, decision.reason)
+        self._owed.append(decision)
         if decision.opens:
             self._display.tell(decision)
+
+    def _record_owed(self) -> None:
+        """Write down what was done at once; what cannot be written is tried again at every look."""
+        while self._owed:
+            try:
+                self._unit.record(self._owed[0])
+            except (DeviceError, SyncError) as err:
+                if self._owed[0] is not self._told:
+                    log.error("%s was carried out but is not in the log yet: %s", self._owed[0].outcome, err)
+                self._told = self._owed[0]
+                return
+            del self._owed[0]
 
     def _obey(self, order: Order) -> None:
         keeper = self._unit.keeper
@@ -153,7 +170,8 @@ class Watch:
             decision = keeper.lock_down(order.subject, on)
             if on:
                 self._door.lock()  # also what the fire input released: a lock-down beats it
+                self._owed.append(replace(decision, door=self._door_name))
                 self._display.tell(decision)
-                self._unit.record(replace(decision, door=self._door_name))
+                self._record_owed()
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)
