@@ -80,15 +80,6 @@ class Authority:
         return files
 
 
-def common_name(certificate: Path) -> str:
-    """Whose certificate (PEM) it is. Raises SyncError."""
-    try:
-        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
-        return str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    except (OSError, ValueError, IndexError) as err:
-        raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err
-
-
 def _self_signed(now: dt.datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ostiary authority")])

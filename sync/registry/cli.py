@@ -21,10 +21,9 @@ from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
-from sync.fleet.certificates import common_name
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
