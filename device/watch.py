@@ -12,6 +12,7 @@ from typing import Self
 
 from device import orders
 from device.app import Display, Unit
+from device.decision import Decision
 from device.door import Door
 from device.errors import DeviceError
 from device.orders import Action, Order, OrderError
@@ -23,34 +24,6 @@ PAUSE_S = 1.0
 """After something went wrong, so that a full disk does not fill the log as well."""
 
 log = logging.getLogger(__name__)
-
-
-class FireInput:
-    """The fire panel's contact, as a file that reads `1` or `0`: a GPIO's `value`, or any file in a trial.
-
-    What cannot be read is no alarm: a cut wire must not open a door from outside, and the exit is free
-    anyway. It is said once.
-    """
-
-    def __init__(self, path: Path, *, active_low: bool = False) -> None:
-        self._path = path
-        self._alarm = b"0" if active_low else b"1"
-        self._broken = False
-
-    def __call__(self) -> bool:
-        """Whether there is a fire alarm."""
-        try:
-            with self._path.open("rb") as file:
-                level = file.read(8).strip()
-            if level not in (b"0", b"1"):
-                raise ValueError(f"it holds {level!r}")
-        except (OSError, ValueError) as err:
-            if not self._broken:
-                log.error("the fire input cannot be read (%s); check its wire", err)
-            self._broken = True
-            return False
-        self._broken = False
-        return level == self._alarm
 
 
 class Watch:
@@ -65,9 +38,9 @@ class Watch:
         *,
         orders_folder: Path,
         rules: Callable[[], Rules],
-        fire: FireInput | None = None,
+        fire: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`rules` reads the rules file anew when it is ordered to."""
+        """`rules` reads the rules file anew when it is ordered to; `fire` says whether there is an alarm."""
         self._unit = unit
         self._door_name = door_name
         self._door = door
@@ -76,6 +49,8 @@ class Watch:
         self._rules = rules
         self._fire = fire
         self._alarm = False
+        self._unrecorded: list[Decision] = []
+        """What the fire input did and the log could not take yet."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -91,7 +66,7 @@ class Watch:
 
     def look(self) -> None:
         """One look at everything."""
-        if self._fire is not None and (alarm := self._fire()) != self._alarm:
+        if (alarm := self._fire()) != self._alarm:
             self._fire_changed(alarm)
             self._alarm = alarm  # only now: what failed is tried again
         for path, order in orders.waiting(self._folder):
@@ -103,6 +78,9 @@ class Watch:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
             orders.done(path, refusal)
+        while self._unrecorded:
+            self._unit.record(self._unrecorded[0])
+            self._unrecorded.pop(0)
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -119,8 +97,8 @@ class Watch:
             return
         decision = self._unit.keeper.fire_input(self._door_name)
         log.warning("fire input: %s, %s", decision.outcome, decision.reason)
-        self._unit.record(decision)
-        self._door.obey(decision)
+        self._door.obey(decision)  # before it is recorded: nobody waits in a fire for a full disk
+        self._unrecorded.append(decision)
         if decision.opens:
             self._display.tell(decision)
 
@@ -140,8 +118,8 @@ class Watch:
             on = order.action is Action.LOCK_DOWN
             decision = keeper.lock_down(order.subject, on)
             if on:
-                self._unit.record(replace(decision, door=self._door_name))
                 self._door.lock()  # also what the fire input released: a lock-down beats it
+                self._unit.record(replace(decision, door=self._door_name))
                 self._display.tell(decision)
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)
