@@ -33,6 +33,8 @@ Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
 
 _TICK_S = 0.02
+STUCK_AFTER = 6.0
+"""A judgement that runs for so many times its time limit will not end."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Ear:
         self._timeout_s = timeout_s
         # A void judgement may still be running when the next one starts; a third would only queue.
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attempt")
+        self._began_s: dict[int, float] = {}
 
     def hear(
         self,
@@ -113,6 +116,12 @@ class Ear:
         if isinstance(heard, Exception):
             log.info("no name or number: %s", heard)
         return heard if isinstance(heard, str) else ""
+
+    def stuck(self) -> str:
+        """Says so when a judgement has run for far longer than is waited for one; empty otherwise."""
+        longest_s = max((time.monotonic() - began_s for began_s in list(self._began_s.values())), default=0.0)
+        over = longest_s > STUCK_AFTER * self._timeout_s
+        return f"a judgement has not ended for {longest_s:.0f} s" if over else ""
 
     def close(self) -> None:
         """Wait for what still runs."""
@@ -168,8 +177,13 @@ class Ear:
     def _start(self, utterance: Utterance, work: Callable[[Utterance], T]) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
         future = self._pool.submit(work, utterance)
-        future.add_done_callback(lambda _: utterance.wipe())
+        self._began_s[id(future)] = time.monotonic()
+        future.add_done_callback(lambda done: self._ended(done, utterance))
         return future
+
+    def _ended(self, done: Future[T], utterance: Utterance) -> None:
+        utterance.wipe()
+        self._began_s.pop(id(done), None)
 
     def _finish(self, running: Future[T]) -> T | Exception:
         try:

@@ -26,6 +26,7 @@ COMMANDS = {
     "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
+    "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),

@@ -18,6 +18,10 @@ from sync.errors import SyncError
 
 LOOK_EVERY_S = 300.0
 DAY_S = 86_400.0
+TROUBLES = {
+    "tpm_fault": "the key store does not answer; run `ostiary doctor`",
+    "store_fault": "the vault cannot be read, or records in it are damaged; run `ostiary doctor`",
+}
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,10 @@ class Upkeep:
         self._stop.set()
         self._thread.join()
         self._note("SHUTDOWN", "stopped")
+
+    def trouble(self) -> str:
+        """What the last look found, in one line; empty when all was well."""
+        return "; ".join(TROUBLES[reason] for reason in sorted(self._troubles))
 
     def look(self) -> None:
         """One look at everything that is due."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from device.rules import Rules
 from sync.errors import SyncError
 
 POLL_S = 0.1
+STUCK_S = 60.0
 PAUSE_S = 1.0
 """After something went wrong, so that a full disk does not fill the log as well."""
 
@@ -39,6 +41,7 @@ class Watch:
         orders_folder: Path,
         rules: Callable[[], Rules],
         fire: Callable[[], bool] = lambda: False,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`rules` reads the rules file anew when it is ordered to; `fire` says whether there is an alarm."""
         self._unit = unit
@@ -51,6 +54,8 @@ class Watch:
         self._alarm = False
         self._unrecorded: list[Decision] = []
         """What the fire input did and the log could not take yet."""
+        self._now_s = now_s
+        self._looked_s = now_s()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -63,6 +68,11 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+    def stuck(self) -> str:
+        """Says so when no look has ended for a minute; empty otherwise."""
+        silent_s = self._now_s() - self._looked_s
+        return f"fire input and orders were not looked at for {silent_s:.0f} s" if silent_s > STUCK_S else ""
 
     def look(self) -> None:
         """One look at everything."""
@@ -89,6 +99,7 @@ class Watch:
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("the watch stumbled and goes on")
                 self._stop.wait(PAUSE_S)
+            self._looked_s = self._now_s()
 
     def _fire_changed(self, alarm: bool) -> None:
         if not alarm:

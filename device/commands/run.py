@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -20,7 +23,7 @@ from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
 from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
-from device.door import SimulatedDoor
+from device.door.opening import supervised_door
 from device.errors import DeviceError
 from device.feedback import (
     EarconSink,
@@ -37,8 +40,10 @@ from device.orders import ORDERS_FOLDER
 from device.phrase import normalise
 from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
+from device.unit.progress import WAIT_S, Progress
 from device.upkeep import Upkeep
-from device.watch import FireInput, Watch
+from device.watch import Watch
+from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +68,7 @@ def run(
     Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
     keyboard types them. An empty line (Enter, or a button wired as that key) is somebody without a badge:
     asked for a spoken name or number, or recognised by voice where the door's rule asks for no claim. The
-    microphone is open only while a person is asked to speak.
+    microphone is open only while a person is asked to speak, and for one frame at the start.
 
     While it runs, `ostiary policy lock-down`, `pardon` and `adopt` reach it.
 
@@ -74,13 +79,10 @@ def run(
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    door = SimulatedDoor(
-        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
-    )
     feedback = Feedback(language(settings.door.language), sinks(settings))
     state = state_dir()
     try:
-        with open_unit(settings, state, models_dir()) as unit:
+        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
             if settings.door.name not in unit.keeper.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
@@ -89,9 +91,15 @@ def run(
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            if not claims:
-                claims = _typed(lambda: unit.keeper.rules, feedback.ready, settings.feedback.rest_s, stop)
-            fire = settings.door.fire_input
+            door = parts.enter_context(
+                supervised_door(
+                    settings.door,
+                    now_s=lambda: system_clock().monotonic_s,
+                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    warn=feedback.warn,
+                    show=click.echo,
+                )
+            )
             watch = Watch(
                 unit,
                 settings.door.name,
@@ -99,19 +107,30 @@ def run(
                 feedback,
                 orders_folder=state / ORDERS_FOLDER,
                 rules=lambda: rules_of(state, settings.door.name),
-                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+                fire=door.fire,
             )
-            with Upkeep(unit, settings.door.name), watch:
+            with Upkeep(unit, settings.door.name) as upkeep, watch:
+                progress = Progress(
+                    ServiceManager(),
+                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    troubles={"store": upkeep.trouble, "door": door.trouble},
+                )
+                ears = progress.hearing(_ears(settings, source), microphone=source is None)
+                if not claims:
+                    rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
+                    claims = _typed(rules, feedback.ready, rest_s, stop, progress.waiting)
+                    progress.waiting()
                 feedback.ready()
-                ears = _ears(settings, source)
+                progress.ready()
                 for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):
                     # The door tells little, so that nobody can tune an attack on it; the log tells all.
                     log.info("%s: %s", decision.outcome, decision.reason)
+                    progress.decided()
+                progress.stopping()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
         stop.set()
-        door.close()
 
 
 def sinks(settings: Settings) -> list[Sink]:
@@ -143,14 +162,18 @@ def _ears(settings: Settings, source: Path | None) -> AudioSource:
 
 
 def _typed(
-    rules: Callable[[], Rules], rest: Callable[[], None], rest_s: float, stop: threading.Event
+    rules: Callable[[], Rules],
+    rest: Callable[[], None],
+    rest_s: float,
+    stop: threading.Event,
+    waiting: Callable[[], None],
 ) -> Iterator[Claim]:
     """Badges as a keyboard wedge types them, one a line; an empty line is somebody without one.
 
-    `rest` is called when nobody has come for a while after an answer.
+    `rest` is called when nobody has come for a while after an answer, `waiting` every few seconds.
     """
     decoder = BadgeDecoder()
-    for line in _lines(sys.stdin.buffer, rest, rest_s):
+    for line in _lines(sys.stdin.buffer, rest, rest_s, waiting):
         if stop.is_set():
             return
         if not line.strip():
@@ -161,19 +184,24 @@ def _typed(
             yield directory.badge(number)
 
 
-def _lines(stream: BinaryIO, rest: Callable[[], None], rest_s: float) -> Iterator[bytes]:
+def _lines(
+    stream: BinaryIO, rest: Callable[[], None], rest_s: float, waiting: Callable[[], None]
+) -> Iterator[bytes]:
     """Lines as they come. Read from the descriptor: a buffered reader would hide a line from `select`."""
     try:
         descriptor = stream.fileno()
     except OSError:  # a test's stream
         yield from stream
         return
-    rested, pending = True, b""
+    rest_at_s, pending = math.inf, b""
     while True:
-        ready, _, _ = select.select([descriptor], [], [], None if rested else rest_s)
+        waiting()
+        left_s = max(0.0, rest_at_s - time.monotonic())
+        ready, _, _ = select.select([descriptor], [], [], min(left_s, WAIT_S))
         if not ready:
-            rest()
-            rested = True
+            if time.monotonic() >= rest_at_s:
+                rest()
+                rest_at_s = math.inf
             continue
         data = os.read(descriptor, 4096)
         *whole, pending = (pending + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
@@ -181,7 +209,7 @@ def _lines(stream: BinaryIO, rest: Callable[[], None], rest_s: float) -> Iterato
             if not line and number:
                 continue  # a reader's second line end, not a button
             yield line + b"\n"
-            rested = False
+            rest_at_s = time.monotonic() + rest_s
         if not data:
             if pending:
                 yield pending

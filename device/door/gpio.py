@@ -59,6 +59,9 @@ class Gpio(Protocol):
     def offset(self, chip: Path, name: str) -> int:
         """Where the line of this name is. Raises OSError when there is none."""
 
+    def holder(self, chip: Path, offset: int) -> str:
+        """Which program has this line now; empty when none has."""
+
     def inputs(self, chip: Path, wires: Iterable[Wire]) -> Inputs: ...
 
     def output(self, chip: Path, wire: Wire) -> Output: ...
@@ -74,9 +77,7 @@ class GpioLines:
             _offset(gpio, chip, settings, line, wire): line for line, wire in settings.inputs().items()
         }
         low = set(settings.active_low)
-        wires = [
-            Wire(offset, line in low, settings.pull) for offset, line in sorted(self._by_offset.items())
-        ]
+        wires = [Wire(offset, line in low, settings.pull) for offset, line in sorted(self._by_offset.items())]
         self._strike: Output | None = None
         self._inputs: Inputs | None = None
         try:
@@ -148,15 +149,27 @@ def find_chip(gpio: Gpio, label: str) -> Path:
     raise DoorError(f"no GPIO chip is called `{label}`; there: {there}. Set `[door.gpio] chip`")
 
 
+def in_use(settings: GpioSettings, gpio: Gpio) -> str:
+    """Which program has the door's lines now; empty when none has. Raises DoorError."""
+    chip = find_chip(gpio, settings.chip)
+    names: dict[str, str] = {str(line): wire for line, wire in settings.inputs().items()}
+    if settings.strike:
+        names[STRIKE] = settings.strike
+    offsets = [_offset(gpio, chip, settings, name, wire) for name, wire in names.items()]
+    try:
+        holders = {gpio.holder(chip, offset) for offset in offsets}
+    except OSError as err:
+        raise DoorError(f"the GPIO chip {settings.chip} cannot be asked for its lines ({_why(err)})") from err
+    return ", ".join(sorted(holders - {""}))
+
+
 def _offset(gpio: Gpio, chip: Path, settings: GpioSettings, name: str, wire: str) -> int:
     if wire.isdigit():
         return int(wire)
     try:
         return gpio.offset(chip, wire)
     except OSError as err:
-        raise DoorError(
-            f"the chip {settings.chip} has no line `{wire}`; mend `[door.gpio] {name}`"
-        ) from err
+        raise DoorError(f"the chip {settings.chip} has no line `{wire}`; mend `[door.gpio] {name}`") from err
 
 
 def _gone(err: OSError) -> DoorError:
@@ -183,6 +196,11 @@ class KernelGpio:
     def offset(self, chip: Path, name: str) -> int:
         with _gpiod().Chip(str(chip)) as opened:
             return int(opened.line_offset_from_id(name))
+
+    def holder(self, chip: Path, offset: int) -> str:
+        with _gpiod().Chip(str(chip)) as opened:
+            info = opened.get_line_info(offset)
+            return str(info.consumer or "the kernel") if info.used else ""
 
     def inputs(self, chip: Path, wires: Iterable[Wire]) -> Inputs:
         gpiod = _gpiod()

@@ -33,8 +33,8 @@ class SimulatedSettings:
     """A door of files, for development."""
 
     lines: Path | None = None
-    """A folder: `contact`, `request_to_exit`, `tamper` and `fire` are read there, each `0` or `1`; `strike` is
-    written. A missing file is an inactive line.
+    """A folder: the files `contact`, `request_to_exit`, `tamper` and `fire` are read there, each `0` or
+    `1`, and `strike` is written. A missing file is an inactive line.
     """
 
 

@@ -23,6 +23,7 @@ from sync.errors import SyncError
 LOOK_S = 0.25
 """How often every level is read anew, and how long a look waits for a change at most."""
 REOPEN_S = 1.0
+STUCK_S = 60.0
 MAX_UNWRITTEN = 1_000
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class SupervisedDoor:
         self._lines: Lines | None = None
         self._moved: bool | None = None
         """Where the strike was last brought; None when nobody knows."""
-        self._fault = False
+        self._fault = ""
+        self._looked_s = now_s()
         self._levels_due_s = 0.0
         self._unwritten: deque[tuple[str, str]] = deque(maxlen=MAX_UNWRITTEN)
         self._lock = threading.RLock()  # grants come from one thread, contacts from another
@@ -103,6 +105,15 @@ class SupervisedDoor:
         """Whether the fire input is active. Hardware that is gone is no alarm."""
         with self._lock:
             return self._lines is not None and self._debounce.active(Line.FIRE)
+
+    def trouble(self) -> str:
+        """What is wrong with the hardware; empty when nothing is."""
+        return self._fault
+
+    def stuck(self) -> str:
+        """Says so when no look at the wires has ended for a minute; empty otherwise."""
+        silent_s = self._now_s() - self._looked_s
+        return f"the wires of the door were not read for {silent_s:.0f} s" if silent_s > STUCK_S else ""
 
     def obey(self, decision: Decision) -> None:
         """Release the strike for a decision that opens; for every other one keep it as it is."""
@@ -142,11 +153,12 @@ class SupervisedDoor:
         try:
             if self._lines is None and not self._open():
                 self._stop.wait(min(timeout_s, REOPEN_S))
-                return
-            self._read(timeout_s)
+            else:
+                self._read(timeout_s)
         except DoorError as err:
             self._lost(str(err))
         self._write()
+        self._looked_s = self._now_s()
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -212,7 +224,7 @@ class SupervisedDoor:
             self._lines, self._moved = lines, None
             self._debounce = Debounce(self._debounce_s)
             self._levels_due_s = 0.0
-            self._fault = False
+            self._fault = ""
             self._move()
         return True
 
@@ -223,7 +235,7 @@ class SupervisedDoor:
             if not self._state.emergency:  # an alarm goes on, and releases as soon as the hardware is back
                 self._state, _ = supervision.locked(self._state, self._now_s())
             if not self._fault:
-                self._fault = True
+                self._fault = why
                 log.error("%s: %s", self._name, why)
                 self._unwritten.append(("FAULT", "door_fault"))
 

@@ -138,9 +138,7 @@ def granted(state: DoorState, now_s: float, unlock_s: float, extra_s: float = 0.
 def emergency(state: DoorState, now_s: float) -> Step:
     """Release the strike until `locked`."""
     state, told = passed(state, now_s)
-    return replace(
-        state, released_until_s=math.inf, may_open_until_s=math.inf, unexplained_s=math.inf
-    ), told
+    return replace(state, released_until_s=math.inf, may_open_until_s=math.inf, unexplained_s=math.inf), told
 
 
 def locked(state: DoorState, now_s: float) -> Step:
@@ -208,7 +206,7 @@ def _closed(state: DoorState, now_s: float) -> Step:
     if not state.is_open:
         return replace(state, is_open=False), ()
     explained = not state.forced and state.unexplained_s == math.inf
-    told = (Happening.CLOSED,)
+    told: tuple[Happening, ...] = (Happening.CLOSED,)
     if state.unexplained_s != math.inf:  # opened and shut again within the grace: still a break-in
         told = (Happening.FORCED, Happening.CLOSED)
     state = replace(

@@ -122,7 +122,7 @@ class Feedback:
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
 
     def warn(self, notice: Notice) -> None:
-        """Say something that is no answer to anybody: that the door stands open, that a badge is unreadable."""
+        """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
         self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
 
     def _decided(self, decision: Decision) -> None:

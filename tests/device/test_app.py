@@ -21,12 +21,12 @@ from device.challenge import Challenge
 from device.claims import Claim, ClaimKind
 from device.commands.people import enrol_recordings
 from device.decision import Decision, Notice, Outcome, Reason
-from device.door import SimulatedDoor
 from device.judge import Evidence, Timings
 from device.secure_store.swtpm import SwTpm
 from device.settings import Settings
 from sync.events import Record
 from tests.conftest import SyntheticVoice
+from tests.device.door.plain_door import PlainDoor
 from tests.speech import Reading
 
 UID = "4711"
@@ -65,9 +65,9 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[app.Un
         yield opened
 
 
-def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, PlainDoor, Recorder]:
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
     (decision,) = app.run(unit, [claim], source, "door-1", door, recorder, threading.Event())  # type: ignore[arg-type]
     return decision, door, recorder
@@ -206,7 +206,7 @@ class _Impatient:
 def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: list[Reading]) -> None:
     seen: list[int] = []
 
-    class Watching(SimulatedDoor):
+    class Watching(PlainDoor):
         def obey(self, decision: Decision) -> None:
             seen.append(unit.log.status().sequence)
             super().obey(decision)
@@ -220,7 +220,7 @@ def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: li
 
 def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: app.Unit, reader: list[Reading]) -> None:
     unit.log.close()
-    door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
     with pytest.raises(Exception, match="log"):
         list(
             app.run(

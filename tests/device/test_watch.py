@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from device.decision import Decision, Outcome
-from device.door import SimulatedDoor
 from device.history import HistoryError
 from device.orders import Action, Order, OrderError, await_done, post
 from device.rules import Rules, parse_rules
 from device.watch import Watch
+from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 
 RULES = """
@@ -74,7 +74,7 @@ class Scene:
         self.contact.write_text("0\n")
         self.orders = folder / "orders"
         self.new_rules: Callable[[], Rules] = lambda: rules(2)
-        self.door = SimulatedDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
+        self.door = PlainDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
         self.watch = Watch(
             self.unit,  # type: ignore[arg-type]
             "ward",
@@ -116,7 +116,9 @@ def test_a_door_without_emergency_release_stays_locked_in_a_fire_and_stays_in_se
     assert scene.world.attempt().opens
 
 
-def test_in_a_fire_the_door_opens_before_a_log_that_cannot_be_written_and_the_event_follows(scene: Scene) -> None:
+def test_in_a_fire_the_door_opens_before_a_log_that_cannot_be_written_and_the_event_follows(
+    scene: Scene,
+) -> None:
     def full(decision: Decision) -> None:
         raise HistoryError("the disk is full")
 
@@ -199,3 +201,20 @@ def test_the_watch_goes_on_after_whatever_went_wrong_in_one_look(
             time.sleep(0.02)
     assert not scene.door.is_locked
     assert "goes on" in caplog.text
+
+
+def test_a_watch_whose_look_does_not_end_is_said_to_stand_still(tmp_path: Path) -> None:
+    scene, now_s = Scene(tmp_path, rules()), 0.0
+    watch = Watch(
+        scene.unit,  # type: ignore[arg-type]
+        "ward",
+        scene.door,
+        scene.display,  # type: ignore[arg-type]
+        orders_folder=scene.orders,
+        rules=scene.new_rules,
+        now_s=lambda: now_s,
+    )
+    now_s = 59.0
+    assert watch.stuck() == ""
+    now_s = 61.0
+    assert "not looked at for 61 s" in watch.stuck()
