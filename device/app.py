@@ -17,7 +17,7 @@ from device.audit import Witness
 from device.challenge import Challenge
 from device.claims import Claim, ClaimKind, Directory
 from device.clock import Clock, system_clock
-from device.decision import Decision, Factor, Notice, Outcome, Reason
+from device.decision import Decision, Factor, Notice, Outcome, Reason, fault, refusal_for
 from device.door import Door
 from device.doorkeeper import Doorkeeper
 from device.feedback.earcons import TONE_S
@@ -37,6 +37,7 @@ from device.rules import Rules, default_rules, load_rules
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
 from device.voices import GalleryCache, alike, is_enrolled, voiceprint
+from sync.errors import SyncError
 from sync.outbox import Outbox
 
 RULES_FILE = "rules.toml"
@@ -117,8 +118,7 @@ def run(
         uid = named(unit, claim, source, door_name, display, stop)
         more = True
         while more and not stop.is_set():
-            decision, evidence = attempt(unit, uid, source, door_name, display, stop)
-            unit.record(decision, evidence)  # durable before the strike moves
+            decision = served(unit, uid, source, door_name, display, stop)
             door.obey(decision)
             display.tell(decision)
             yield decision
@@ -139,6 +139,33 @@ def named(
         source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, moments=moments
     )
     return directory.spoken(normalise(said)).uid
+
+
+def served(
+    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
+) -> Decision:
+    """What was decided and is in the log: durable before the strike moves.
+
+    Whatever goes wrong, and a log that takes no more, is a refusal that says "out of service". The door goes
+    on: it may be mended while it runs.
+    """
+    try:
+        decision, evidence = attempt(unit, uid, source, door_name, display, stop)
+    except Exception as err:  # noqa: BLE001 - a supervisor: nothing in one attempt may end the process
+        _LOG.exception("an attempt failed; the door stays locked")
+        decision, evidence = replace(refusal_for(err), door=door_name, person=uid or None), None
+    try:
+        unit.record(decision, evidence)
+    except SyncError as err:
+        _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
+        unit.keeper.take_back(decision)
+        return replace(
+            fault(Reason.LOG_FAULT, str(err)),
+            door=door_name,
+            person=decision.person,
+            challenge=decision.challenge,
+        )
+    return decision
 
 
 def attempt(
@@ -213,10 +240,18 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=clock().monotonic_s,
+            never_used=store.never_used("attempts"),
         )
         parts.callback(history.close)
         log = parts.enter_context(
-            open_log(settings, state, rules, clock, counter=store.keystore.counter("audit"))
+            open_log(
+                settings,
+                state,
+                rules,
+                clock,
+                counter=store.keystore.counter("audit"),
+                never_used=store.never_used("audit"),
+            )
         )
         recollection = Recollection(
             state,
@@ -277,7 +312,12 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
 
 
 def open_log(
-    settings: Settings, state: Path, rules: Rules, clock: Clock, counter: Counter | None = None
+    settings: Settings,
+    state: Path,
+    rules: Rules,
+    clock: Clock,
+    counter: Counter | None = None,
+    never_used: int = 0,
 ) -> Outbox:
     """The unit's audit log."""
     return Outbox(
@@ -286,6 +326,7 @@ def open_log(
         doors={settings.door.name, *rules.doors},
         now_ms=lambda: int(clock().wall.timestamp() * 1000),
         counter=counter,
+        never_used=never_used,
     )
 
 

@@ -8,6 +8,7 @@ visits) are answered only to somebody whose every factor passed, so a found badg
 from __future__ import annotations
 
 import hmac
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ from device.rules.weigh import weigh
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Doorkeeper:
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
         self._first: dict[str, _First] = {}
+        self._before: dict[str, Position | None] = {}
         # Attempts come from one thread, the fire input and orders from another.
         self._one_at_a_time = threading.Lock()
 
@@ -118,6 +122,16 @@ class Doorkeeper:
             decision = refusal_for(err)
         person = decision.person or uid or None
         return replace(decision, door=door, person=person, challenge=challenge.challenge_id)
+
+    def take_back(self, decision: Decision) -> None:
+        """The door did not open after all, because its event could not be written: nobody has moved."""
+        if not decision.opens:
+            return
+        try:
+            with self._one_at_a_time:
+                self._history.move(self._before)
+        except HistoryError as err:
+            log.error("where people are could not be taken back: %s", err)
 
     def fire_input(self, door: str) -> Decision:
         """What the fire input does at `door`. Lock-down wins: pulling an alarm must not open a door it
@@ -230,6 +244,7 @@ class Doorkeeper:
             if (first := self._first.pop(door_name, None)) is not None:
                 moved[first.uid] = here
             decision = replace(decision, unlock_s=self._unlock_s(moved))
+            self._before = {person: self._history.position(person) for person in moved}
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
             self._history.settle((subject,), moved)

@@ -249,6 +249,11 @@ class History:
     def position(self, uid: str) -> Position | None:
         return self._state.positions.get(uid)
 
+    def move(self, where: Mapping[str, Position | None]) -> None:
+        """Note where people are; None forgets it."""
+        positions = {**self._state.positions, **where}
+        self._write(replace(self._state, positions={u: p for u, p in positions.items() if p is not None}))
+
     def forget(self, uid: str) -> None:
         """Erase what is known of a person, as part of forgetting them."""
         failures = {s: n for s, n in self._state.failures.items() if s != f"person:{uid}"}

@@ -108,5 +108,7 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
 def done(path: Path, refusal: str = "") -> None:
     """Take an order out of the folder; a refusal is left for whoever posted it."""
     if refusal:
-        path.with_suffix(_REFUSED).write_text(refusal, "utf-8")
+        refused = path.with_suffix(_REFUSED)
+        refused.write_text(refusal, "utf-8")
+        refused.chmod(0o640)  # whoever posted the order may be another user of this folder's group
     path.unlink(missing_ok=True)

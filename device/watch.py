@@ -83,7 +83,7 @@ class Watch:
             refusal = ""
             try:
                 self._obey(order)
-                log.info("ordered: %s %s", order.action, order.subject)
+                log.info("ordered: %s", order.action)  # not whom: the journal knows nobody
             except (DeviceError, SyncError) as err:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
@@ -132,5 +132,6 @@ class Watch:
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._unit.record(replace(decision, door=self._door_name))
                 self._display.tell(decision)
+                self._unit.record(replace(decision, door=self._door_name))
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

@@ -16,6 +16,7 @@ import click
 from device.errors import DeviceError
 from device.orders import ORDERS_FOLDER
 from device.settings import load, state_dir
+from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
@@ -25,6 +26,7 @@ from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
+from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
 from sync.unit_desk import unit_desk
 from sync.unit_facts import unit_facts
@@ -79,7 +81,7 @@ def sync(
       ostiary sync --unit st-mary/icu-2 --outbox audit.db --broker mqtt.st-mary.example:8883 \\
         --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
     settings = load()
     name = unit_id(unit or settings.door.unit)
     own_log = path is None
@@ -137,15 +139,22 @@ def _run(
     agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None, figures: MetricsFile | None
 ) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
+    manager = ServiceManager()
+    manager.ready("sending")
     while not stop.is_set():
         try:
             agent.step()
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            manager.status(
+                "sending" if agent.link.connected else "no broker answers; events wait on the disk"
+            )
         except (SyncError, DeviceError) as err:
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
+            manager.status(str(err))
             stop.wait(WAIT_AFTER_FAULT_S)
+        manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
         if until is not None:
             if agent.log.status().pending == 0:

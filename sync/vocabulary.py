@@ -57,6 +57,7 @@ UNIT_EVENTS = frozenset(
         "COMMAND_APPLIED",
         "COMMAND_REFUSED",
         "KEYS_ROTATED",
+        "LOG_ROTATED",
         "FAULT",
     }
 )
@@ -85,6 +86,7 @@ DECISION_REASONS = frozenset(
         "internal_fault",
         "invalid_evidence",
         "locked_down",
+        "log_fault",
         "must_wait",
         "narrow_band",
         "no_claim",

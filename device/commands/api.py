@@ -22,6 +22,7 @@ from device.api.token_book import TOKENS_FILE, TokenBook
 from device.api.tokens import SCOPES, Token, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
+from sync import journal
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -47,7 +48,7 @@ def serve(host: str | None, port: int | None, plain_http: bool, config: Path | N
     from device.api.server import open_service  # `token` needs neither models nor a web server
     from device.api.server import serve as serve_service
 
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    journal.set_up(logging.WARNING, "%(name)s: %(message)s")
     settings = load(config)
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = replace(settings, api=replace(settings.api, **chosen))  # type: ignore[arg-type]

@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 import click
 
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, state_dir
+from device.settings import Settings, load, models_dir, settings_file, state_dir
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -71,7 +70,7 @@ def examine() -> list[Finding]:
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
-    return [Finding("settings", True, os.environ.get("OSTIARY_CONFIG", "defaults"))] + [
+    return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
     ]
 
@@ -119,7 +118,10 @@ def _store(settings: Settings) -> str:
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         status = store.status()
     if status.vault.damaged:
-        raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
+        raise DeviceError(
+            f"{len(status.vault.damaged)} records are damaged; `ostiary store status` names them, "
+            "`ostiary forget --record` erases one, then enrol that person again"
+        )
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
 
 
@@ -164,15 +166,29 @@ def _rules(settings: Settings) -> str:
 
 
 def _audit(settings: Settings) -> str:
-    from device.app import AUDIT_FILE
-    from sync.outbox import Outbox
+    """Whether it is there, the latest, and has room for a long time."""
+    from device.app import AUDIT_FILE, open_log, rules_of
+    from device.clock import system_clock
+    from device.secure_store import open_store
 
-    path: Path = state_dir() / AUDIT_FILE
-    if not path.exists():
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        used, first = store.keystore.counter("audit").value(), store.never_used("audit")
+    if not (state_dir() / AUDIT_FILE).exists():
+        if used > first:
+            raise DeviceError("it is gone; put it back, or find out why and then `ostiary audit start-over`")
         return "empty"
-    with Outbox(path, unit=settings.door.unit, doors={settings.door.name}, now_ms=lambda: 0) as log:
-        status = log.status()
-    return f"{status.sequence} events, {status.pending} not yet received by a registry"
+    rules = rules_of(state_dir(), settings.door.name)
+    with closing(open_log(settings, state_dir(), rules, system_clock)) as log:
+        status, fill = log.status(), log.fill()
+    told = f"{status.sequence} events, {status.pending} not yet received by a registry"
+    if settings.audit.standalone:
+        told = f"{status.sequence} events, {status.pending} of them not yet in a file"
+    if fill.share >= 0.25:
+        raise DeviceError(
+            f"{told}; {fill.share:.0%} full, and then the door stays locked: connect `ostiary sync`, or set "
+            "`[audit] standalone = true`, and make room on the disk"
+        )
+    return told
 
 
 def _door(settings: Settings) -> str:

@@ -147,17 +147,25 @@ def embeddings_of(
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", required=False)
+@click.option("--record", type=click.UUID, help="By record instead, as `ostiary store status` names them.")
 @click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
-def forget(uid: str, as_json: bool) -> None:
+def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
     """Erase the voiceprint of UID by destroying its key; prints the signed receipt's facts.
+
+    A record that is damaged beyond reading its person's id can be erased by its number.
 
     \b
     Example: ostiary forget 4711
     """
+    if (uid is None) == (record is None):
+        raise click.UsageError("name one person's id, or one --record")
     settings = load()
     with open_store(state_dir(), settings.store) as store:
-        receipt = forget_noted(store, settings, uid)
+        if record is not None:
+            receipt = forget_record_noted(store, settings, record)
+        else:
+            receipt = forget_noted(store, settings, uid or "")
     if as_json:
         click.echo(
             json.dumps(
@@ -185,12 +193,21 @@ def forget_noted(store: Store, settings: Settings, uid: str) -> DeletionReceipt:
     return receipt
 
 
+def forget_record_noted(store: Store, settings: Settings, record: UUID) -> DeletionReceipt:
+    """As `forget_noted`, for a record whose person nobody can tell any more."""
+    note = partial(_note, store, settings, reason="on_request", uid=None)
+    note("ERASURE_BEGUN", count=0, record=record)
+    receipt = store.vault.forget_records([record], "asked")[0]
+    note("FORGOTTEN", count=receipt.counter, record=record)
+    return receipt
+
+
 def _note(
     store: Store,
     settings: Settings,
     kind: str,
     reason: str,
-    uid: str,
+    uid: str | None,
     count: int,
     record: UUID | None = None,
 ) -> None:

@@ -303,6 +303,7 @@ def _history() -> Iterator[History]:
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=system_clock().monotonic_s,
+            never_used=store.never_used("attempts"),
         )
         try:
             yield history

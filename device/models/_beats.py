@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
+
 SAMPLE_RATE_HZ = 16_000
 BAND_RATE_HZ = 1_000
 """Samples a second of a sub-band; a frequency appears in it modulo this."""
@@ -145,7 +147,7 @@ def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     padded = np.zeros(steps * DECIMATION)
     padded[: len(wave)] = wave
     padded[: len(wave)] -= padded.sum() / len(wave)
-    spectrum = np.fft.rfft(padded) / (np.sqrt(padded @ padded / len(wave)) + 1e-12)
+    spectrum = rfft(padded) / (np.sqrt(padded @ padded / len(wave)) + 1e-12)
     step_hz = BAND_RATE_HZ / steps
     found = np.zeros((len(CENTRES_HZ), steps), np.complex128)
     for row, centre in zip(found, CENTRES_HZ, strict=True):
@@ -199,7 +201,7 @@ def _ratios(series: Floats | Complexes, firsts: npt.NDArray[np.intp], count: int
     if np.iscomplexobj(series):
         spectrum, wanted = np.fft.fft(series, bins, axis=1), wanted % bins
     else:
-        spectrum, wanted = np.fft.rfft(series, bins, axis=1), np.abs(wanted)
+        spectrum, wanted = rfft(series, bins, axis=1), np.abs(wanted)
     rows = np.arange(len(series))[:, None] * spectrum.shape[1]
     spectrum = spectrum.ravel().take(rows + wanted)
     power = spectrum.real**2 + spectrum.imag**2

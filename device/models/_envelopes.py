@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
+
 SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = SAMPLE_RATE_HZ
 """Shorter speech is repeated up to here."""
@@ -143,7 +145,7 @@ def _rates(series: Floats, window: int, step: int, edges: tuple[int, ...]) -> Fl
     if len(series) < window:
         series = np.tile(series, (-(-window // len(series)), 1))
     frames = np.lib.stride_tricks.sliding_window_view(series, window, axis=0)[::step]
-    spectrum = np.fft.rfft(frames * _hann(window), axis=2)
+    spectrum = rfft(frames * _hann(window), axis=2)
     power = (spectrum.real**2 + spectrum.imag**2).mean(axis=0)
     power /= power.sum(axis=1, keepdims=True) + 1e-20
     shares = [power[:, low:high].mean(axis=1) for low, high in pairwise(edges)]

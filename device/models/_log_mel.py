@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
+
 Floats = npt.NDArray[np.float32]
 
 RATE_HZ = 16_000
@@ -23,7 +25,7 @@ def log_mel(wave: Floats, frames: int) -> Floats:
     padded[-half:] = padded[-half - 2 : -2 * half - 2 : -1]
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: 2 * frames]
     loud = min(2 * frames, len(spoken) // HOP + 3)  # beyond it there is only silence
-    spectrum = np.fft.rfft(windows[:loud] * _HANN, axis=1)
+    spectrum = rfft(windows[:loud] * _HANN, axis=1)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     mels = np.full((BINS, 2 * frames), 1e-10, dtype=np.float32)
     np.maximum((power @ _FILTERS.T).T, 1e-10, out=mels[:, :loud])

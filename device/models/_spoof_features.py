@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
+
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 512
 HOP_SAMPLES = 256
@@ -44,7 +46,7 @@ _SLOPE = (0.5 * np.sin(_PHASE)).astype(np.float32)
 
 
 def _spectrum(frames: Floats, window: Floats) -> npt.NDArray[np.complex64]:
-    bins = np.fft.rfft(frames * window, axis=1)[:, FIRST_BIN : FIRST_BIN + BINS]
+    bins = rfft(frames * window, axis=1)[:, FIRST_BIN : FIRST_BIN + BINS]
     return bins.astype(np.complex64)
 
 
@@ -83,13 +85,13 @@ def pictures(wave: Floats) -> tuple[Floats, Floats]:
     delay = (timed.real * spectrum.real + timed.imag * spectrum.imag) / floored
     deviation = (slope.real * spectrum.imag - slope.imag * spectrum.real) / floored
     found = np.stack([level, delay, deviation, shallow], axis=1).clip(-LIMIT, LIMIT).astype(np.float32)
-    return found, _lines(np.log(power + mean_power * FLOOR).mean(axis=0))
+    return found, _lines(np.log(power + mean_power * FLOOR).mean(axis=0, dtype=np.float32))
 
 
 def _level(share: Floats, floor: float) -> Floats:
     """Log of each bin's share of its own mean power (frames, BINS), not below `floor`, its mean removed."""
     relative = np.log(share + np.float32(floor))
-    level: Floats = (relative - relative.mean(axis=0)) * np.float32(LEVEL_SCALE)
+    level: Floats = (relative - relative.mean(axis=0, dtype=np.float32)) * np.float32(LEVEL_SCALE)
     return level
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from device.errors import DeviceError
+from device.models.processor import saturates
 
 Array = npt.NDArray[Any]
 
@@ -60,17 +61,6 @@ class Runtime(StrEnum):
     TFLITE = "tflite"
     XNNPACK = "tflite-xnnpack"
     """TFLite with its delegate: other kernels, which pack the weights once more in memory."""
-
-
-@cache
-def saturates() -> bool:
-    """Whether this processor adds INT8 products in 16 bits and loses the top: x86 without VNNI does."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    try:
-        return "vnni" not in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return True  # unknown: stay exact
 
 
 class OnnxSession:

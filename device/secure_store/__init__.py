@@ -8,6 +8,7 @@ from device.secure_store.errors import (
     RollbackError,
     SealPolicyError,
     StoreError,
+    StoreUnavailableError,
     TpmBusyError,
     TpmLockedError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "StoreError",
     "StoreSettings",
     "StoreStatus",
+    "StoreUnavailableError",
     "Template",
     "TpmBusyError",
     "TpmLockedError",

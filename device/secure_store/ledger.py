@@ -22,14 +22,16 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from device.secure_store.errors import RollbackError, StoreError
+from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError
+from device.secure_store.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.head import Head
 from device.secure_store.keystore import Keystore, Secrets
 from device.secure_store.memory import SecretBytes
 from device.secure_store.records import Row, RowKeys, rewrap_row
 from device.secure_store.recovery import Recovery, recover
-from device.secure_store.vault_file import VaultFile
+from device.secure_store.vault_file import COPY, VAULT, VaultFile, unavailable
 
 
 class Ledger:
@@ -42,7 +44,7 @@ class Ledger:
 
     def __init__(self, folder: Path, keystore: Keystore) -> None:
         self._keystore = keystore
-        self._files = (VaultFile(folder / "vault.db"), VaultFile(folder / "vault-copy.db"))
+        self._files = (VaultFile(folder / VAULT), VaultFile(folder / COPY))
         self._lock_path = folder / "vault.lock"
         self.lock = threading.RLock()
         self._locks_held = 0
@@ -144,7 +146,8 @@ class Ledger:
         self._wipe_keys()
         candidates = self._keystore.unlock()
         self._head_key = candidates[0].anchor.derive("head")
-        if self._keystore.fresh():
+        fresh = self._keystore.fresh()
+        if fresh:
             self._create(candidates[0])
         found = recover(self._files[0].read(), self._files[1].read(), self._head_key)
         # 1. not older than the TPM says, and not from another TPM state; 2. under a key that still opens
@@ -165,19 +168,28 @@ class Ledger:
             if touched and sound:
                 found = found.noting(f"{file.path.name}: bytes outside any record changed; written again")
             if touched or not sound:
-                file.rebuild(body, found.rows)
+                file.rebuild(body, (*found.rows, *found.remains))
                 file.vouch(self._head_key, found.head.counter)
+        if fresh:
+            self._keystore.confirm()
         self._behind = False
         self.found, self.secrets, self.keys = found.without_rows(), secrets, self._row_keys(secrets)
         self._edition = self._files[0].edition()
 
     def _create(self, secrets: Secrets) -> None:
-        """An empty vault under freshly provisioned keys. Nobody can have been enrolled before `confirm`."""
-        unit = unit_id(secrets)
-        body = Head(unit, self._raw_counter.value(), secrets.epoch, {}).to_bytes(self._head_key)
-        for file in self._files:
-            file.remove()
-            file.rebuild(body, ())
+        """An empty vault under freshly provisioned keys, unless there is one already.
+
+        That the keystore calls itself fresh is no permission to remove anything: a cut between this and
+        `confirm` leaves it so beside its vault, and anybody can edit a file. What is there is read and
+        judged like any vault.
+        """
+        if not any(file.exists() for file in self._files):
+            with secrets.anchor.derive(FIRST_VALUES) as key:
+                keep_first_values(self._files[0].path.parent, key, self._keystore)
+            unit = unit_id(secrets)
+            body = Head(unit, self._raw_counter.value(), secrets.epoch, {}).to_bytes(self._head_key)
+            for file in self._files:
+                file.rebuild(body, ())
         self._keystore.confirm()
 
     def _row_keys(self, secrets: Secrets) -> RowKeys:
@@ -204,7 +216,7 @@ class Ledger:
             if self._locks_held:
                 yield
                 return
-            with self._lock_path.open("ab") as lock:
+            with _opened(self._lock_path) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._locks_held += 1
                 try:
@@ -228,6 +240,13 @@ class Ledger:
     _edition: tuple[int, int] | None = None
     _closed = False
     _behind = False
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("ab")
+    except OSError as err:
+        raise StoreUnavailableError(unavailable(path.name, err)) from err
 
 
 def unit_id(secrets: Secrets) -> uuid.UUID:

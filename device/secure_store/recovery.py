@@ -16,10 +16,15 @@ from device.secure_store.vault_file import Contents
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """`rows` are exactly those the head vouches for; `damaged` are in the head and in neither file."""
+    """`rows` are exactly those the head vouches for; `damaged` are in the head and sound in neither file.
+
+    `remains` is what is left of damaged rows: kept, so that they can be addressed by their person's id until
+    somebody forgets them or enrols the person again.
+    """
 
     head: Head
     rows: tuple[Row, ...]
+    remains: tuple[Row, ...]
     tags: dict[bytes, uuid.UUID]
     main_sound: bool
     copy_sound: bool
@@ -28,7 +33,7 @@ class Recovery:
     notes: tuple[str, ...]
 
     def without_rows(self) -> Recovery:
-        return replace(self, rows=())
+        return replace(self, rows=(), remains=())
 
     def noting(self, note: str) -> Recovery:
         return replace(self, notes=(*self.notes, note))
@@ -66,7 +71,7 @@ def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
             "the vault and its copy are missing or damaged beyond repair "
             f"({'; '.join(notes)}); restore a backup, or begin again: `ostiary store init --replace`"
         )
-    rows, repaired, damaged = [], [], []
+    rows, repaired, damaged, left = [], [], [], []
     tags: dict[bytes, uuid.UUID] = {}
     for record_id, digest in head.roster.items():
         candidates = (main.rows.get(record_id), copy.rows.get(record_id))
@@ -80,15 +85,33 @@ def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
                 notes.append(f"vault.db: record {record_id} was damaged and is restored from the copy")
         else:
             damaged.append(record_id)
-            notes.append(f"record {record_id} is damaged in both files: forget that person and enrol again")
-            # The tag of a damaged row only serves to say "damaged" rather than "unknown" to that person.
-            tags.update({c.tag: record_id for c in candidates if c is not None and c.tag not in tags})
-    main_sound = _sound(main, heads[0], head, rows)
-    copy_sound = _sound(copy, heads[1], head, rows)
+            notes.append(
+                f"record {record_id} is damaged in both files: `ostiary forget --record {record_id}`, then "
+                "enrol that person again"
+            )
+            left.append([c for c in candidates if c is not None])
+    # The tag of a damaged row only serves to say "damaged" rather than "unknown", and to forget it by.
+    remains = []
+    for candidates_left in left:
+        free = next((c for c in candidates_left if c.tag not in tags), None)
+        if free is not None:
+            remains.append(free)
+            tags[free.tag] = free.record_id
+    kept = [*rows, *remains]
+    main_sound = _sound(main, heads[0], head, kept)
+    copy_sound = _sound(copy, heads[1], head, kept)
     if not copy_sound and heads[1] is not None and not copy.complaint and heads[1].counter == head.counter:
         notes.append("vault-copy.db: was damaged and is written again")
     return Recovery(
-        head, tuple(rows), tags, main_sound, copy_sound, tuple(repaired), tuple(damaged), tuple(notes)
+        head,
+        tuple(rows),
+        tuple(remains),
+        tags,
+        main_sound,
+        copy_sound,
+        tuple(repaired),
+        tuple(damaged),
+        tuple(notes),
     )
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 import click
 
 from device.secure_store.errors import StoreError
+from device.secure_store.first_values import FIRST_VALUES, first_value
 from device.secure_store.identity import TlsIdentity
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
 from device.secure_store.memory import SecretBytes, forbid_dumps
@@ -71,6 +72,11 @@ class Store:
         if checked_counter(name) in _INTERNAL:
             raise StoreError(f"the counter {name!r} belongs to the vault")
         return self._counters.setdefault(name, BlockCounter(self.keystore.counter(name)))
+
+    def never_used(self, name: str) -> int:
+        """What the raw counter `name` of the keystore says on a unit where nothing has counted on it."""
+        with self.vault.derive(FIRST_VALUES) as key:
+            return first_value(self.folder, key, checked_counter(name))
 
     def tls_identity(self) -> TlsIdentity:
         """The key this unit speaks TLS with; made on the first call."""

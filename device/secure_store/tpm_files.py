@@ -10,10 +10,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from device.secure_store.errors import SealPolicyError, StoreError
+from device.secure_store.errors import SealPolicyError, StoreError, StoreUnavailableError
 from device.secure_store.policy import SignedPolicy
 from device.secure_store.tpm_link import TpmObject
-from device.secure_store.vault_file import write_durably
+from device.secure_store.vault_file import unavailable, write_durably
 
 MAX_FILE_BYTES = 100_000
 MAX_POLICIES = 4
@@ -124,10 +124,12 @@ def _object(fields: tuple[str, str]) -> TpmObject:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise _damaged(path)
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _damaged(path)
         fields = json.loads(path.read_bytes())
+    except OSError as err:
+        raise StoreUnavailableError(unavailable(path.name, err)) from err
     except ValueError as err:
         raise _damaged(path) from err
     if not isinstance(fields, dict):

@@ -25,7 +25,7 @@ from device.secure_store.signing import Counter, Signer
 from device.secure_store.tpm import Release, Tpm, authority_name
 from device.secure_store.tpm_files import TpmFacts, TpmFiles, object_fields, read_authority
 from device.secure_store.tpm_link import TpmObject
-from device.secure_store.vault_file import write_durably
+from device.secure_store.vault_file import refuse_over_a_vault, write_durably
 
 _PERSISTENT = 0x8100_0000
 
@@ -43,8 +43,9 @@ class TpmKeystore:
         self._indices = {name: settings.nv_base + i for i, name in enumerate(COUNTERS)}
         self._nv_auth: SecretBytes | None = None
         facts = self._files.facts()
-        if facts is None or self._files.marker.exists():
+        if facts is None or (facts.fresh and self._files.marker.exists()):
             facts = self._provision()
+        self._files.marker.unlink(missing_ok=True)  # beside facts with a vault it means nothing
         self._facts = facts
         self.tpm.pinned_parent = bytes.fromhex(facts.parent_name)
         if settings.policy_authority is not None:
@@ -162,12 +163,14 @@ class TpmKeystore:
     def _provision(self) -> TpmFacts:
         """Make keys and counters. A cut anywhere in it leaves the marker, and it starts again.
 
-        1. Counters of ours in the TPM but no files and no marker: the vault they guard was taken away.
+        1. Never over a vault; and counters of ours in the TPM but no files and no marker: the vault they
+        guard was taken away.
         2. Marker. 3. Parent key. 4. Counters, under an authorisation derived from the new anchor.
         5. Secrets sealed, keys made, an approved state on a laptop. 6. Facts. 7. Marker off.
         """
         files, indices = self._files, tuple(self._indices.values())
-        if not files.marker.exists() and self.tpm.counters_present(indices):  # 1
+        refuse_over_a_vault(files.folder.parent)  # 1
+        if not files.marker.exists() and self.tpm.counters_present(indices):
             raise StoreError(
                 "this TPM holds the counters of a store whose files are missing; restore them, or "
                 "`ostiary store init --replace` starts an empty one"

@@ -102,6 +102,12 @@ class Vault:
         with self._ledger.lock:
             self._ledger.refresh()
             found = self._ledger.found.tags.get(self._tag(check_uid(uid)))
+            damaged_records = self._ledger.found.damaged
+        if found is None and damaged_records:
+            raise NotEnrolledError(
+                f"nobody is enrolled under this id, but {len(damaged_records)} records are damaged: "
+                "`ostiary store status` names them, `ostiary forget --record` erases one"
+            )
         if found is None:
             raise NotEnrolledError("nobody is enrolled under this id")
         return found

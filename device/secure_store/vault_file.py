@@ -9,11 +9,12 @@ import hmac
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device.secure_store.errors import StoreError
+from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.records import Row
 
@@ -23,7 +24,15 @@ CREATE TABLE IF NOT EXISTS people (
     id BLOB PRIMARY KEY, tag BLOB NOT NULL UNIQUE, wrapped BLOB NOT NULL, record BLOB NOT NULL
 );
 """
+VAULT, COPY = "vault.db", "vault-copy.db"
 _BUSY_S = 10.0
+_DAMAGE = {
+    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT),
+    *(sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG),
+    *(sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_INTERNAL),
+}
+"""Primary codes that speak of what is in the file. All others speak of the machine: space, rights, locks."""
+_BAD_MEDIUM = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,10 @@ class VaultFile:
         return self.path.exists()
 
     def read(self) -> Contents:
-        """Everything readable. Never raises for damage: a bad page costs what lies on it."""
+        """Everything readable. Never raises for damage: a bad page costs what lies on it.
+
+        Raises StoreUnavailableError when the machine keeps it from reading: that says nothing of the file.
+        """
         if not self.exists():
             return Contents(complaint="the file is missing")
         rows: dict[uuid.UUID, Row] = {}
@@ -60,19 +72,25 @@ class VaultFile:
                 if all(isinstance(c, bytes) for c in columns) and len(columns[0]) == 16:
                     row = Row(uuid.UUID(bytes=columns[0]), *columns[1:])
                     rows[row.record_id] = row
+        except OSError as err:
+            self.close()
+            raise StoreUnavailableError(unavailable(self.path.name, err)) from err
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as err:
             self.close()
+            if not _speaks_of_damage(err):
+                raise StoreUnavailableError(unavailable(self.path.name, err)) from err
             return Contents(head, rows, f"SQLite says: {err}")
         return Contents(head, rows)
 
     def find(self, record_id: uuid.UUID) -> Row | None:
         """One row, or None when it is absent or lies on a page that cannot be read."""
         try:
-            columns = (
-                self._open()
-                .execute("SELECT tag, wrapped, record FROM people WHERE id = ?", (record_id.bytes,))
-                .fetchone()
-            )
+            with self._within_reach():
+                columns = (
+                    self._open()
+                    .execute("SELECT tag, wrapped, record FROM people WHERE id = ?", (record_id.bytes,))
+                    .fetchone()
+                )
         except sqlite3.Error:
             self.close()
             return None
@@ -82,10 +100,11 @@ class VaultFile:
 
     def edition(self) -> tuple[int, int]:
         """Changes when another process has committed, or has replaced the file."""
-        if self._db is not None and (not self.exists() or self.path.stat().st_ino != self._inode):
-            self.close()
-        version: int = self._open().execute("PRAGMA data_version").fetchone()[0]
-        return self._inode, version
+        with self._within_reach():
+            if self._db is not None and (not self.exists() or self.path.stat().st_ino != self._inode):
+                self.close()
+            version: int = self._open().execute("PRAGMA data_version").fetchone()[0]
+            return self._inode, version
 
     def commit(self, head: bytes, put: Iterable[Row] = (), drop: Iterable[uuid.UUID] = ()) -> None:
         """One durable transaction: all of it is on the disk when this returns, or none of it ever is."""
@@ -99,16 +118,20 @@ class VaultFile:
                     [(r.record_id.bytes, r.tag, r.wrapped, r.record) for r in put],
                 )
                 db.execute("INSERT OR REPLACE INTO head VALUES (1, ?)", (head,))
-        except sqlite3.Error as err:
-            raise StoreError(f"the vault cannot be written ({err}); free some space and try again") from err
+        except (sqlite3.Error, OSError) as err:
+            self.close()
+            raise StoreUnavailableError(
+                f"the vault cannot be written ({err}); free some space and try again, nothing is lost"
+            ) from err
 
     def scrub(self) -> bool:
         """Empty the write-ahead log, so that what was deleted is not left behind in it.
 
         False while another process is in the middle of reading; the log is then emptied by a later change.
         """
-        ((busy, _, _),) = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return not busy
+        with self._within_reach():
+            ((busy, _, _),) = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not busy
 
     def vouch(self, mac_key: SecretBytes, counter: int) -> None:
         """Note a MAC over every byte of the file as it is at `counter`, unused space included."""
@@ -157,6 +180,17 @@ class VaultFile:
             self._db.close()
             self._db = None
 
+    @contextmanager
+    def _within_reach(self) -> Iterator[None]:
+        """Raises StoreUnavailableError for what the machine, not the file, is to blame for."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as err:
+            if isinstance(err, sqlite3.Error) and _speaks_of_damage(err):
+                raise
+            self.close()
+            raise StoreUnavailableError(unavailable(self.path.name, err)) from err
+
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
             db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -173,6 +207,30 @@ class VaultFile:
         return self._db
 
 
+def unavailable(name: str, err: Exception) -> str:
+    """What a person is told when the machine keeps the store from its files."""
+    why = getattr(err, "strerror", None) or err
+    return (
+        f"{name} of the store cannot be used now ({why}): see that its disk has room and that it belongs to "
+        "the unit's user; nothing is lost"
+    )
+
+
+def _speaks_of_damage(err: Exception) -> bool:
+    """Whether an error is about the content of the file, and not about the machine that reads it."""
+    code = getattr(err, "sqlite_errorcode", None)
+    return code is None or code in _BAD_MEDIUM or code & 0xFF in _DAMAGE
+
+
+def refuse_over_a_vault(folder: Path) -> None:
+    """Raises StoreError where a vault lies in `folder`: new keys would make it unreadable for ever."""
+    if any((folder / name).exists() for name in (VAULT, COPY)):
+        raise StoreError(
+            "there is a vault here, but the files of its keys are missing: put them back from a backup; "
+            "`ostiary store init --replace` destroys the vault, and everybody has to enrol again"
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -183,12 +241,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` (mode 0600): after a power cut it is the old content or the new, whole."""
+    """Replace `path` by `data` (mode 0600): after a power cut it is the old content or the new, whole.
+
+    Raises StoreUnavailableError when it cannot be written; the old content stays.
+    """
     temporary = path.with_name(path.name + ".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as err:
+        with suppress(OSError):
+            temporary.unlink()
+        raise StoreUnavailableError(unavailable(path.name, err)) from err

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from sync import journal
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
@@ -33,6 +34,7 @@ from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
 from sync.registry.store import Store
 from sync.registry.worker import Worker, subscriptions
+from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def worker_command(
       ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
         --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,7 +88,7 @@ def worker_command(
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        Worker(reactor, link, ingest, store, wall_ms, metrics=figures).run(stop)
+        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=ServiceManager()).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
         reactor.close()
@@ -299,7 +301,7 @@ def watch_command(
       user = "registry"
       password_file = "/etc/ostiary/mail.password"
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     store = Store.open(database)
     detector = Detector(store, load_rules(rules))
     delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
@@ -307,6 +309,8 @@ def watch_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     retained_day = 0
+    manager = ServiceManager()
+    manager.ready("looking")
     while not stop.is_set():
         now_ms = wall_ms()
         try:
@@ -323,6 +327,7 @@ def watch_command(
             log.warning("%s", err)
         if once:
             return
+        manager.progress()
         stop.wait(every)
 
 

@@ -509,7 +509,7 @@ def test_a_door_of_an_unknown_risk_class_stays_locked(world):
 
 
 def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_path):
-    rules = parse_rules(RULES)
+    rules = RULES
     slow = replace(rules.people["anna"], unlock_s=20.0)
     world = World(tmp_path, replace(rules, people={**rules.people, "anna": slow}))
     assert world.attempt().unlock_s == 20.0
