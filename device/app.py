@@ -38,7 +38,7 @@ from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
 from device.voices import GalleryCache, alike, is_enrolled, voiceprint
 from sync.errors import SyncError
-from sync.outbox import Outbox
+from sync.outbox import Outbox, Risk
 
 RULES_FILE = "rules.toml"
 AUDIT_FILE = Path("audit") / "outbox.db"
@@ -70,8 +70,12 @@ class Unit:
     voices: GalleryCache
 
     def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
-        """Write the event of a decision; it is on the disk when this returns."""
-        self.log.append(self._present_witness().of(decision, evidence, self.clock()))
+        """Write the event of a decision; it is on the disk when this returns.
+
+        At a door of a risk class that says so, a full log only counts it. Raises OutboxError.
+        """
+        event = self._present_witness().of(decision, evidence, self.clock())
+        self.log.append(event, risk=log_risk_at(self.keeper.rules, decision.door))
 
     def note(self, kind: str, reason: str, door_name: str) -> None:
         """Write an event that is no attempt."""
@@ -218,6 +222,13 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
     door = rules.doors.get(door_name)
     risk = rules.risks.get(door.risk) if door is not None else None
     return frozenset(Factor) if risk is None else risk.factors
+
+
+def log_risk_at(rules: Rules, door_name: str) -> Risk:
+    """Whether a full audit log keeps a door locked: always, unless its risk class says otherwise."""
+    door = rules.doors.get(door_name)
+    risk = rules.risks.get(door.risk) if door is not None else None
+    return "low" if risk is not None and risk.opens_with_full_log else "high"
 
 
 def rules_of(state: Path, door: str) -> Rules:

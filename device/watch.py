@@ -52,8 +52,8 @@ class Watch:
         self._rules = rules
         self._fire = fire
         self._alarm = False
-        self._unrecorded: list[Decision] = []
-        """What the fire input did and the log could not take yet."""
+        self._owed: list[Decision] = []
+        self._told: Decision | None = None
         self._now_s = now_s
         self._looked_s = now_s()
         self._stop = threading.Event()
@@ -79,6 +79,7 @@ class Watch:
         if (alarm := self._fire()) != self._alarm:
             self._fire_changed(alarm)
             self._alarm = alarm  # only now: what failed is tried again
+        self._record_owed()
         for path, order in orders.waiting(self._folder):
             refusal = ""
             try:
@@ -88,9 +89,6 @@ class Watch:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
             orders.done(path, refusal)
-        while self._unrecorded:
-            self._unit.record(self._unrecorded[0])
-            self._unrecorded.pop(0)
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -107,11 +105,24 @@ class Watch:
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
         decision = self._unit.keeper.fire_input(self._door_name)
+        # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
+        self._door.obey(decision)
         log.warning("fire input: %s, %s", decision.outcome, decision.reason)
-        self._door.obey(decision)  # before it is recorded: nobody waits in a fire for a full disk
-        self._unrecorded.append(decision)
+        self._owed.append(decision)
         if decision.opens:
             self._display.tell(decision)
+
+    def _record_owed(self) -> None:
+        """Write down what was done at once; what cannot be written is tried again at every look."""
+        while self._owed:
+            try:
+                self._unit.record(self._owed[0])
+            except (DeviceError, SyncError) as err:
+                if self._owed[0] is not self._told:
+                    log.error("%s was carried out but is not in the log yet: %s", self._owed[0].outcome, err)
+                self._told = self._owed[0]
+                return
+            del self._owed[0]
 
     def _obey(self, order: Order) -> None:
         keeper = self._unit.keeper
@@ -130,8 +141,8 @@ class Watch:
             decision = keeper.lock_down(order.subject, on)
             if on:
                 self._door.lock()  # also what the fire input released: a lock-down beats it
-                self._unit.record(replace(decision, door=self._door_name))
+                self._owed.append(replace(decision, door=self._door_name))
                 self._display.tell(decision)
-                self._unit.record(replace(decision, door=self._door_name))
+                self._record_owed()
                 return
         self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

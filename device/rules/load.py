@@ -156,6 +156,7 @@ def _risk(name: str, reader: Reader) -> RiskClass:
         attempts=_attempts(reader.table("attempts"), Factor.LIVE in factors),
         challenge=_challenge(reader.table("challenge")),
         identify_margin_llr=reader.number("identify_margin_llr", 3.0, 0.0, 12.0),
+        opens_with_full_log=reader.flag("opens_with_full_log"),
     )
     reader.finish()
     return found

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from device.decision import Decision, Outcome
-from device.history import HistoryError
 from device.orders import Action, Order, OrderError, await_done, post
 from device.rules import Rules, parse_rules
 from device.watch import Watch
+from sync.outbox import OutboxFullError
 from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 
@@ -43,12 +43,15 @@ class SmallUnit:
 
     world: World
     logged: list[str] = field(default_factory=list)
+    full: bool = False
 
     @property
     def keeper(self) -> object:
         return self.world.keeper
 
     def record(self, decision: Decision) -> None:
+        if self.full:
+            raise OutboxFullError("the audit log is full")
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
 
     def note(self, kind: str, reason: str, door: str) -> None:
@@ -91,7 +94,7 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path, rules())
 
 
-def test_a_fire_alarm_releases_the_door_until_it_ends(scene: Scene) -> None:
+def test_a_fire_alarm_releases_the_door_until_it_ends_and_is_logged(scene: Scene) -> None:
     scene.watch.look()
     assert scene.door.is_locked
     scene.contact.write_text("1\n")
@@ -116,22 +119,32 @@ def test_a_door_without_emergency_release_stays_locked_in_a_fire_and_stays_in_se
     assert scene.world.attempt().opens
 
 
-def test_in_a_fire_the_door_opens_before_a_log_that_cannot_be_written_and_the_event_follows(
-    scene: Scene,
+def test_a_full_log_keeps_nobody_in_a_fire_and_the_release_is_recorded_when_there_is_room(
+    scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(decision: Decision) -> None:
-        raise HistoryError("the disk is full")
-
-    recorded = scene.unit.record
-    scene.unit.record = full  # type: ignore[method-assign]
+    scene.unit.full = True
     scene.contact.write_text("1")
-    with pytest.raises(HistoryError):
+    for _ in range(3):
         scene.watch.look()
     assert not scene.door.is_locked
-    scene.unit.record = recorded  # type: ignore[method-assign]
+    assert scene.unit.logged == []
+    assert [record.levelname for record in caplog.records if "not in the log" in record.message] == ["ERROR"]
+    scene.unit.full = False
     scene.watch.look()
     scene.watch.look()
     assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward"]
+
+
+def test_a_full_log_does_not_keep_a_lock_down_from_locking(scene: Scene) -> None:
+    scene.contact.write_text("1")
+    scene.watch.look()
+    scene.unit.full = True
+    post(scene.orders, Order(Action.LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.door.is_locked
+    scene.unit.full = False
+    scene.watch.look()
+    assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward", "LOCK_DOWN locked_down ward"]
 
 
 def test_a_lock_down_takes_back_a_strike_that_is_released_and_beats_the_fire(scene: Scene) -> None:
