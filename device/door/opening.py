@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from device.decision import Notice
+from device.access.decision import Notice
 from device.door.gpio import GpioLines, KernelGpio
 from device.door.lines import Lines
 from device.door.settings import DoorKind, DoorSettings

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from device.decision import Decision, Notice, Outcome
+from device.access.decision import Decision, Notice, Outcome
 from device.door import supervision
 from device.door.debounce import Debounce, Level
 from device.door.lines import DoorError, Lines

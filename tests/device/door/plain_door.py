@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from device.decision import Decision, Outcome
+from device.access.decision import Decision, Outcome
 
 
 class PlainDoor:

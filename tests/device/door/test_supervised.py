@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from device.decision import OPENING, Decision, Notice, Outcome, Reason
+from device.access.decision import OPENING, Decision, Notice, Outcome, Reason
 from device.door.debounce import Level
 from device.door.lines import DoorError
 from device.door.simulated import SimulatedLines
