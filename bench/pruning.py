@@ -23,9 +23,9 @@ import numpy.typing as npt
 import onnx
 
 from bench.runtimes import timed, waves
-from device.models.calibration import Calibration
+from device.model_store.calibration import Calibration
+from device.model_store.sessions import OnnxSession, Session, TfliteSession
 from device.models.features import kaldi_fbank
-from device.models.sessions import OnnxSession, Session, TfliteSession
 from device.models.speaker import SpeakerModel, unit
 from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors

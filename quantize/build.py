@@ -17,13 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME
-from device.models.calibration import Calibration
-from device.models.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
+from device.model_store.calibration import Calibration
+from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
 from quantize.errors import OtherBytesError, QuantizeError, UnprovenError
 from quantize.fetch import sha256_of
 from quantize.proven import Proven, read_proven
-from quantize.recipes import RECIPES, Kitchen, Made, Recipe, Tick
+from quantize.recipe import Kitchen, Made, Recipe, Tick
+from quantize.recipes import RECIPES
 from quantize.sources import source
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from device.models.sessions import Array, OnnxSession
+from device.model_store.sessions import Array, OnnxSession
 from quantize.errors import QuantizeError
 from quantize.int8 import Weighed, rounded_nodes, settled_output, weights_of
 from quantize.learned import Learned, Range

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.models import shelf
-from device.models.bundle import Bundle, Trust
+from device.model_store import shelf
+from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, own_models_dir, state_dir
-from quantize.recipes import RECIPES, Tick
+from quantize.recipe import Tick
+from quantize.recipes import RECIPES
 
 _directory = click.option(
     "--dir",
@@ -92,7 +93,7 @@ def calibrate(out: Path | None) -> None:
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
     from quantize.learned import FOLDER
-    from quantize.recipes import Kitchen
+    from quantize.recipe import Kitchen
     from quantize.speaker import NAME, learn_speaker
     from quantize.speech import packaged_speech
 
@@ -200,7 +201,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use bundle-7 --key release.pub.pem
     """
-    from device.models.floor import pinned_floor, raise_floor
+    from device.model_store.floor import pinned_floor, raise_floor
     from device.secure_store import open_store
     from device.secure_store.store import FOLDER as STORE_FOLDER
     from quantize.signing import public_key
@@ -228,7 +229,7 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
 
     Example: ostiary models pick
     """
-    from device.models import pick as remembered
+    from device.model_store import pick as remembered
     from device.models.race import WORDS_ROLE, race
 
     target = directory or models_dir()

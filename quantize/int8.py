@@ -4,7 +4,7 @@ Only convolutions and matrix products are quantised: doing the same to every add
 several points of equal error rate. Weights are symmetric, one scale per output channel. Every step is an
 elementwise operation that IEEE 754 rounds in one way, or a comparison: the same graph and the same learned
 numbers give the same bytes on every processor. On x86 without VNNI eight-bit weights saturate 16-bit sums
-silently; `device.models.sessions` opens the session so that they do not.
+silently; `device.model_store.sessions` opens the session so that they do not.
 """
 
 from __future__ import annotations

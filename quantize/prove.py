@@ -15,14 +15,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from device.models.processor import processor_class
+from device.model_store.processor import processor_class
 from quantize.build import chosen_recipes
 from quantize.errors import OtherBytesError
 from quantize.evaluate.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
-from quantize.recipes import RECIPES, Kitchen, Recipe, Tick
+from quantize.recipe import Kitchen, Recipe, Tick
+from quantize.recipes import RECIPES
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
 

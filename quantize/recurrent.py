@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.resemblyzer import Resemblyzer
-from device.models.sessions import Array, OnnxSession, Session
 from quantize.checkpoint import read_tensors
 from quantize.graphs import pyannote, resemblyzer
 from quantize.int8_lstm import quantise_lstms
 from quantize.parity import decisions, demand, embedding_parity, pieces
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import Clip, parity_speech
 
 RESEMBLYZER_MIN_COSINE = 0.999

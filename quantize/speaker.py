@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.features import kaldi_fbank
-from device.models.sessions import Array, OnnxSession, Session
 from device.models.speaker import unit
 from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors, tensors_hash
@@ -17,7 +17,7 @@ from quantize.graphs import campplus
 from quantize.int8 import quantise
 from quantize.learned import Learned, learned
 from quantize.parity import embedding_parity, pieces
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import Clip, SpeechSet, parity_speech
 
 NAME = "speaker"

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from device.models._spoof_features import spoof_features
-from device.models.pick import TWIN_SOURCE
-from device.models.sessions import Array, OnnxSession, Session, TfliteSession
-from device.models.spoof import INPUT as SPOOF_INPUT
-from device.models.spoof import SpoofCard
+from device.model_store.pick import TWIN_SOURCE
+from device.model_store.sessions import Array, OnnxSession, Session, TfliteSession
+from device.models.spoof.detector import INPUT as SPOOF_INPUT
+from device.models.spoof.detector import SpoofCard
+from device.models.spoof.features import spoof_features
 from quantize import speaker
 from quantize.fetch import sha256_of
 from quantize.parity import Wave, decisions, demand, pieces
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import parity_speech
 from quantize.tflite.lower import lower
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from device.models._hearing import Ears, audio_frames
-from device.models._log_mel import log_mel
-from device.models._tokens import vocabulary_text
-from device.models._whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
-from device.models.sessions import Array, OnnxSession
-from device.models.transcriber import Transcriber
-from device.phrase import competitors, normalise
+from device.evidence.phrase import competitors, normalise
+from device.model_store.sessions import Array, OnnxSession
+from device.models.words.hearing import Ears, audio_frames
+from device.models.words.log_mel import log_mel
+from device.models.words.tokens import vocabulary_text
+from device.models.words.transcriber import Transcriber
+from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
 from quantize.ctranslate2 import read_ctranslate2
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import RATE_HZ, Clip, parity_speech
 from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
 

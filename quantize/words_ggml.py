@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from device.models._whisper_cpp import WhisperCpp
-from device.models._whisper_onnx import OnnxWhisper
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
+from device.models.words.whisper_cpp import WhisperCpp
+from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.graphs import whisper_ggml
 from quantize.graphs.products import Exact
 from quantize.parity import FLIPS_LIMIT
-from quantize.recipes import Made, Tick
+from quantize.recipe import Made, Tick
 from quantize.speech import Clip
 from quantize.words import DRIFT, Upstream, bounded, compare, likeness
 

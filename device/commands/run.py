@@ -18,13 +18,14 @@ from typing import BinaryIO, NoReturn
 import click
 from rich.console import Console
 
-from device.app import open_unit, rules_of
+from device.access.claims import BadgeDecoder, Claim, ClaimKind, Directory
+from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
-from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
 from device.door import SimulatedDoor
 from device.errors import DeviceError
+from device.evidence.phrase import normalise
 from device.feedback import (
     EarconSink,
     Feedback,
@@ -36,15 +37,14 @@ from device.feedback import (
     TerminalSink,
     language,
 )
-from device.orders import ORDERS_FOLDER
-from device.phrase import normalise
-from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
 from device.unit.archive import rotate_when_due
+from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
-from device.upkeep import Upkeep
-from device.watch import FireInput, Watch
+from device.unit.upkeep import Upkeep
+from device.unit.watch import FireInput, Watch
+from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.service_manager import ServiceManager
 

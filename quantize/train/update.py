@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
-from device.models.sessions import OnnxSession
-from device.models.spoof import SpoofCard, SpoofDetector, checked_head, checked_network
+from device.model_store.sessions import OnnxSession
+from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
 from quantize.recipes import ENVELOPES
 from quantize.signing import private_key, sign_bundle
@@ -158,7 +158,7 @@ def update(args) -> None:
 
 def ready(bundle: Path, out: Path) -> None:
     """Say what is missing before the long work, not after it. Raises QuantizeError."""
-    from device.models.bundle import Bundle
+    from device.model_store.bundle import Bundle
 
     if (out / "bundle").exists():
         raise QuantizeError(f"{out / 'bundle'} is there already; name another folder")
@@ -190,8 +190,8 @@ def _patches_of(current: Path, work: Path) -> None:
 
 def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> None:
     """A copy of the bundle `current` with the detector of `weights`, of the next version, signed."""
-    from device.models.bundle import Bundle
-    from device.models.spoof import SpoofCard
+    from device.model_store.bundle import Bundle
+    from device.models.spoof.detector import SpoofCard
     from quantize.build import CALIBRATION_FILE, build
     from quantize.proven import Proven, read_proven
     from quantize.recipes import RECIPES
@@ -223,7 +223,7 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
 
 def _from(weights: Path, recipe):
     """The recipe with the detector's three files taken from `weights`; every other one as it is."""
-    from quantize.recipes import Made, ports
+    from quantize.recipe import Made, ports
 
     card = json.loads((weights / "spoof.json").read_bytes())
 

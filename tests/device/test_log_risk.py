@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from device import app
-from device.audit import Witness
+from device.access.decision import Decision, Notice, Outcome, Reason
+from device.access.rules import parse_rules
 from device.clock import Now
-from device.decision import Decision, Notice, Outcome, Reason
-from device.rules import parse_rules
+from device.unit.audit import Witness
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
 from tests.device.door_world import World
 

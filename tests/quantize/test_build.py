@@ -14,8 +14,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
-from device.models.sessions import OnnxSession
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
+from device.model_store.sessions import OnnxSession
 from quantize.build import build, up_to_date
 from quantize.checkpoint import read_tensors
 from quantize.cli import models as command
@@ -23,7 +23,7 @@ from quantize.errors import OtherBytesError, ParityError, QuantizeError, Unprove
 from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.proven import Proven, proven_bytes, read_proven
-from quantize.recipes import Kitchen, Made, Recipe
+from quantize.recipe import Kitchen, Made, Recipe
 from quantize.signing import private_key, public_key
 from quantize.speaker import compare
 from quantize.speech import SpeechError, packaged_speech

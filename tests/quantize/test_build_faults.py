@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from device.models.bundle import Bundle
+from device.model_store.bundle import Bundle
 from quantize.proven import read_proven
 from quantize.recipes import RECIPES
 

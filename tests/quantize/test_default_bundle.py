@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device.models import pick, shelf
-from device.models.bundle import Bundle
+from device.model_store import pick, shelf
+from device.model_store.bundle import Bundle
 from device.settings import models_dir
 from quantize.proven import read_proven
 from quantize.recipes import RECIPES

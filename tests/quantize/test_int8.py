@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
 from quantize.calibrate import listen
 from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder, folded_conv

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
-from device.models.sessions import OnnxSession
 from quantize import parity, recurrent
 from quantize.errors import ParityError
 from quantize.fetch import fetch

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.models import shelf
-from device.models.pick import TWIN_SOURCE
-from device.models.sessions import OnnxSession, TfliteSession
-from device.models.spoof import SpoofCard
+from device.model_store import shelf
+from device.model_store.pick import TWIN_SOURCE
+from device.model_store.sessions import OnnxSession, TfliteSession
+from device.models.spoof.detector import SpoofCard
 from device.settings import models_dir
 from quantize import parity, twins
 from quantize.errors import ParityError

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.models._hearing import Sentence
-from device.models._whisper_onnx import OnnxWhisper
+from device.models.words.hearing import Sentence
+from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.errors import ParityError, QuantizeError
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.words import Upstream, build_encoder, prove_encoder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.models.transcriber import ENGINE_ROLES, GGML_ROLES
+from device.models.words.transcriber import ENGINE_ROLES, GGML_ROLES
 from quantize import parity
 from quantize.build import CALIBRATION_FILE
 from quantize.errors import ParityError

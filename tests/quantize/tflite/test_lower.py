@@ -9,7 +9,7 @@ import onnx
 import pytest
 import tflite
 
-from device.models.sessions import Array, OnnxSession, TfliteSession
+from device.model_store.sessions import Array, OnnxSession, TfliteSession
 from quantize.calibrate import listen
 from quantize.graphs.builder import GraphBuilder
 from quantize.int8 import quantise
