@@ -31,6 +31,7 @@ COMMANDS = {
     "audit": ("sync.audit_cli:audit", "Prove or disprove what a unit's log says."),
     "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
+    "dashboard": ("sync.dashboard.cli:dashboard", "The web page: doors, events, incidents, proofs."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
     "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
