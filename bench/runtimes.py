@@ -23,11 +23,10 @@ from typing import Any
 import kaldi_native_fbank as knf
 import numpy as np
 import onnx
-import onnxruntime as ort
 
-from device.models import pick, shelf
+from device.model_store import pick, shelf
+from device.model_store.sessions import OnnxSession, SessionError, TfliteSession, ort
 from device.models.features import kaldi_fbank
-from device.models.sessions import OnnxSession, SessionError, TfliteSession
 from device.models.speaker import unit
 from device.settings import models_dir
 from quantize import reference

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sync import chain
+from sync.cbor import fields
 from sync.cose import peek1
 from sync.errors import MalformedError
-from sync.events import UnitId, decode_map, unit_id
+from sync.events import UnitId, unit_id
 from sync.heads import Head
 from sync.merkle import Frontier, consistency_proof, inclusion_proof
 
@@ -86,16 +87,18 @@ def parse(data: bytes) -> Bundle:
     """What the bytes claim to be, types checked and nothing else. Raises MalformedError."""
     if len(data) > MAX_BUNDLE_BYTES:
         raise MalformedError("a bundle has at most 1 GiB; export fewer months")
-    fields = decode_map(data)
-    if list(fields) != [0, 1, 2] or fields[0] != FORMAT or type(fields[2]) is not list:
-        raise MalformedError("this is not an ostiary bundle, or it was cut off")
-    kind, values = fields[1], fields[2]
+    try:
+        name, kind, values = fields(data, "ssl", MAX_BUNDLE_BYTES)
+    except MalformedError as err:
+        raise MalformedError("this is not an ostiary bundle, or it was cut off") from err
+    if name != FORMAT:
+        raise MalformedError("this is not an ostiary bundle, or one of another version")
     forms: dict[str, tuple[Callable[..., Bundle], str]] = {
         "log": (LogBundle, "sbibbll"),
         "event": (EventProof, "sbbilb"),
         "growth": (GrowthProof, "sbbbl"),
     }
-    if not isinstance(kind, str) or kind not in forms:
+    if kind not in forms:
         raise MalformedError("this kind of bundle is unknown here")
     maker, form = forms[kind]
     if len(values) != len(form) or not all(map(_is, values, form)):

@@ -15,6 +15,7 @@ from pathlib import Path
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sync.cbor import decode
 from sync.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
 from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
@@ -69,13 +70,13 @@ class CommandLedger:
         try:
             with self._path.open("rb") as file:
                 data = file.read(MAX_LEDGER_BYTES + 1)
-            version, counter, answer = cbor2.loads(data)
+            version, counter, answer = decode(data, MAX_LEDGER_BYTES)
             known = version == 1 and type(counter) is int and 0 <= counter <= MAX_SEQUENCE
-            if not known or not (answer is None or type(answer) is bytes) or len(data) > MAX_LEDGER_BYTES:
+            if not known or not (answer is None or type(answer) is bytes):
                 raise ValueError("not a ledger")
         except FileNotFoundError:
             return Entry()
-        except Exception as err:  # the decoder's errors are many
+        except (OSError, ValueError, TypeError, SyncError) as err:
             raise SyncError(
                 f"{self._path.name} is damaged: no command is obeyed until it is restored"
             ) from err

@@ -11,8 +11,9 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
+from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, decode_map, unit_id
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
 
 COMMAND_TYPE = "application/ostiary-command+cbor"
 RESULT_TYPE = "application/ostiary-result+cbor"
@@ -84,6 +85,8 @@ class Command:
         for name, value in self.arguments.items():
             if type(name) is not str or not _NAME.fullmatch(name) or type(value) not in (str, int, bytes):
                 raise MalformedError("a command has a mistyped argument")
+        if any(type(value) is int and abs(value) > MAX_SEQUENCE for value in self.arguments.values()):
+            raise MalformedError("a command has an argument out of range")
         if len(cbor2.dumps(dict(self.arguments))) > MAX_ARGUMENT_BYTES:
             raise MalformedError(f"a command's arguments take at most {MAX_ARGUMENT_BYTES} bytes")
 
@@ -92,8 +95,7 @@ class Command:
 
     def _to_bytes(self) -> bytes:
         times = (self.issued_ms, self.expires_ms)
-        values = (1, self.unit, self.counter, *times, self.action, dict(self.arguments))
-        return cbor2.dumps(dict(enumerate(values)), canonical=True)
+        return dump_fields(1, self.unit, self.counter, *times, self.action, dict(self.arguments))
 
 
 def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Command:
@@ -103,10 +105,10 @@ def open_command(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, n
     question.
     """
     # 1. By the key that may command, in the one encoding, of the one type.
-    fields = decode_map(cose.open1(message, key, COMMAND_TYPE))
-    if list(fields) != list(range(7)) or fields[0] != 1 or not isinstance(fields[6], Mapping):
+    version, name, *rest = fields(cose.open1(message, key, COMMAND_TYPE), "isiiism", cose.MAX_SIGN1_BYTES)
+    if version != 1:
         raise MalformedError("a command of an unknown form")
-    command = Command(unit_id(fields[1]), fields[2], fields[3], fields[4], fields[5], dict(fields[6]))
+    command = Command(unit_id(name), *rest)
     # 2. For this unit.
     if command.unit != unit:
         raise ProofError("a command for another unit")
@@ -129,21 +131,19 @@ class Result:
     time_ms: int
 
     def signed(self, signer: Signer) -> bytes:
-        values = (1, self.unit, self.counter, self.status, self.why, self.time_ms)
-        return cose.sign1(cbor2.dumps(dict(enumerate(values)), canonical=True), signer, RESULT_TYPE)
+        payload = dump_fields(1, self.unit, self.counter, self.status, self.why, self.time_ms)
+        return cose.sign1(payload, signer, RESULT_TYPE)
 
 
 def open_result(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Result:
     """A result that `unit` signed. Raises MalformedError or ProofError."""
-    fields = decode_map(cose.open1(message, key, RESULT_TYPE))
-    if list(fields) != list(range(6)) or fields[0] != 1:
-        raise MalformedError("a result of an unknown form")
-    if fields[3] not in get_args(Status) or fields[4] not in get_args(Why):
+    payload = cose.open1(message, key, RESULT_TYPE)
+    version, name, counter, status, why, time_ms = fields(payload, "isissi", cose.MAX_SIGN1_BYTES)
+    if version != 1 or status not in get_args(Status) or why not in get_args(Why):
         raise MalformedError("a result with an unknown word")
-    numbers = all(type(n) is int and 0 <= n <= MAX_TIME_MS for n in (fields[2], fields[5]))
-    if not numbers:
-        raise MalformedError("a result has a mistyped field")
-    result = Result(unit_id(fields[1]), *(fields[i] for i in range(2, 6)))
+    if not 0 <= counter <= MAX_SEQUENCE or not 0 <= time_ms <= MAX_TIME_MS:
+        raise MalformedError("a result has a number out of range")
+    result = Result(unit_id(name), counter, status, why, time_ms)
     if result.unit != unit:
         raise ProofError("a result of another unit")
     return result

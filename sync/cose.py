@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
@@ -18,6 +17,10 @@ from sync.events import Signer
 
 TAG_SIGN1 = 18
 MAX_SIGN1_BYTES = 4096
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of P-256's group: (r, s) and (r, ORDER - s) sign the same, so only the lower s is taken."""
+_START = b"\xd2\x84"  # tag 18, a list of four
+_KEY_ID = b"\xa1\x04\x48"  # a map of one: 4, eight bytes
 ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -30,7 +33,7 @@ def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
 def sign1(payload: bytes, signer: Signer, content_type: str) -> bytes:
     """A tagged COSE_Sign1. `content_type` is protected: a receipt never passes for a head."""
     protected = _protected(content_type)
-    signature = signer.sign(_to_be_signed(protected, payload))
+    signature = low_s(signer.sign(_to_be_signed(protected, payload)))
     message = [protected, {4: key_id(signer.public_key())}, payload, signature]
     return cbor2.dumps(cbor2.CBORTag(TAG_SIGN1, message), canonical=True)
 
@@ -48,12 +51,21 @@ def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> 
     if len(signature) != 64:
         raise MalformedError("an ES256 signature has 64 bytes")
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    # 3. RFC 9052 4.4.
+    # 3. Of its two forms the one with the lower s: nobody between the ends can make another message of it.
+    if s > ORDER // 2:
+        raise MalformedError("a signature has the higher of its two forms")
+    # 4. RFC 9052 4.4.
     try:
         key.verify(encode_dss_signature(r, s), _to_be_signed(protected, payload), ES256)
     except InvalidSignature as err:
         raise ProofError("the signature is not by this key over this content") from err
     return payload
+
+
+def low_s(signature: bytes) -> bytes:
+    """Of the two forms of an ES256 signature (r || s, 64 bytes) the one with the lower s."""
+    s = int.from_bytes(signature[32:], "big")
+    return signature[:32] + min(s, ORDER - s).to_bytes(32, "big")
 
 
 def peek1(message: bytes) -> bytes:
@@ -67,26 +79,38 @@ def _protected(content_type: str) -> bytes:
 
 
 def _parts(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """(protected, key id, payload, signature), read without a decoder: there is only one encoding."""
     if type(message) is not bytes or len(message) > MAX_SIGN1_BYTES:
         raise MalformedError("a signed message is at most 4 kB")
-    try:
-        tagged = cbor2.loads(message)
-    except Exception as err:
-        raise MalformedError("a signed message is not CBOR") from err
-    if not isinstance(tagged, cbor2.CBORTag) or tagged.tag != TAG_SIGN1:
+    if not message.startswith(_START):
         raise MalformedError("not a COSE_Sign1")
-    parts = tagged.value
-    if not isinstance(parts, list | tuple) or len(parts) != 4:
-        raise MalformedError("not a COSE_Sign1")
-    protected, unprotected, payload, signature = parts
-    if not (type(protected) is type(payload) is type(signature) is bytes):
-        raise MalformedError("not a COSE_Sign1")
-    # What nothing signs must carry nothing: one key id, in the one encoding.
-    kid = unprotected.get(4) if isinstance(unprotected, Mapping) and len(unprotected) == 1 else None
-    whole = cbor2.CBORTag(TAG_SIGN1, [protected, {4: kid}, payload, signature])
-    if type(kid) is not bytes or len(kid) != 8 or cbor2.dumps(whole, canonical=True) != message:
+    protected, at = _byte_string(message, len(_START))
+    # What nothing signs carries nothing but one key id.
+    if message[at : at + 3] != _KEY_ID:
+        raise MalformedError("a signed message has other unprotected fields than a key id")
+    kid, at = message[at + 3 : at + 11], at + 11
+    payload, at = _byte_string(message, at)
+    signature, at = _byte_string(message, at)
+    if len(kid) != 8 or at != len(message):
         raise MalformedError("a signed message is not in the deterministic encoding")
     return protected, kid, payload, signature
+
+
+def _byte_string(message: bytes, at: int) -> tuple[bytes, int]:
+    """The byte string at `at` in its shortest encoding (RFC 8949 3.1, 4.2.1), and where it ends."""
+    first = message[at] if at < len(message) else 0
+    if 0x40 <= first < 0x58:
+        size, at = first - 0x40, at + 1
+    elif first == 0x58:
+        size, at = int.from_bytes(message[at + 1 : at + 2], "big"), at + 2
+    elif first == 0x59:
+        size, at = int.from_bytes(message[at + 1 : at + 3], "big"), at + 3
+    else:
+        raise MalformedError("not a COSE_Sign1")
+    short = (first == 0x58 and size < 24) or (first == 0x59 and size < 256)
+    if short or at + size > len(message):
+        raise MalformedError("a signed message is not in the deterministic encoding")
+    return message[at : at + size], at + size
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, NewType, Protocol
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sync.cbor import decode_map
 from sync.errors import MalformedError
 from sync.vocabulary import KEYSTORES, KINDS, REASONS, SCORES
 
@@ -35,7 +36,17 @@ _UNIT = re.compile(rf"{_SLUG}/{_SLUG}")
 _DOOR = re.compile(_SLUG)
 # A version has a digit and no blanks; "maria rossi" and "Maria" have not.
 _VERSION = re.compile(r"(?=[^0-9]*[0-9])[a-z0-9][a-z0-9._+:@/-]{0,63}")
-_FIELDS = frozenset(range(22))
+# The fields of an event by number, as `Record.to_bytes` writes them.
+_TYPES: dict[int, type] = {
+    **dict.fromkeys((0, 2, 4, 5, 6, 19), int),
+    **dict.fromkeys((1, 7, 8, 9, 16, 18), str),
+    **dict.fromkeys((3, 10, 11), bytes),
+    **dict.fromkeys((12, 13, 14), float),
+    **dict.fromkeys((15, 17), list),
+    20: bool,
+    21: dict,
+}
+_REQUIRED = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 18))
 
 
 class Signer(Protocol):
@@ -217,41 +228,45 @@ class Record:
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
         """Parse and validate. Raises MalformedError for anything but the one encoding `to_bytes` writes."""
-        if not isinstance(data, bytes) or len(data) > MAX_EVENT_BYTES:
-            raise MalformedError(f"an event is at most {MAX_EVENT_BYTES} bytes")
-        fields = decode_map(data)
+        fields = decode_map(data, MAX_EVENT_BYTES)
         if fields.get(0) != VERSION:
             raise MalformedError("this event version is unknown here; update the reader")
-        if not fields.keys() <= _FIELDS:
-            raise MalformedError("an event has a field that does not exist")
-        try:
-            timings = fields.get(17)
-            event = AuditEvent(
-                event_id=uuid.UUID(bytes=fields[3]),
-                time_ms=fields[4],
-                boot=fields[5],
-                monotonic_ms=fields[6],
-                door=fields[7],
-                kind=fields[8],
-                reason=fields[9],
-                attempt=uuid.UUID(bytes=fields[10]) if 10 in fields else None,
-                person=uuid.UUID(bytes=fields[11]) if 11 in fields else None,
-                phrase_llr=fields.get(12),
-                speaker_llr=fields.get(13),
-                spoof_llr=fields.get(14),
-                models=tuple(fields.get(15, ())),
-                policy=fields.get(16),
-                timings=EventTimings(*timings) if timings is not None else None,
-                keystore=fields[18],
-                count=fields.get(19),
-                silent_alarm=fields.get(20, False),
-                more_scores=tuple(sorted(fields[21].items())) if 21 in fields else (),
-            )
-            record = cls(unit_id(fields[1]), fields[2], event)
-            _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise MalformedError("an event has a missing or mistyped field") from err
-        # One event, one encoding: otherwise two different byte strings could claim to be the same event.
+        # 1. The fields that there are, each of its type.
+        if not fields.keys() >= _REQUIRED or not all(
+            key in _TYPES and type(value) is _TYPES[key] for key, value in fields.items()
+        ):
+            raise MalformedError("an event has a missing, unknown or mistyped field")
+        # 2. What is inside them.
+        timings = fields.get(17)
+        if timings is not None and len(timings) != len(EventTimings.__slots__):
+            raise MalformedError("an event has a timing too many, or too few")
+        scores = fields.get(21, {})
+        if any(type(name) is not str for name in scores):
+            raise MalformedError("a score's name is text")
+        event = AuditEvent(
+            event_id=_uuid(fields[3]),
+            time_ms=fields[4],
+            boot=fields[5],
+            monotonic_ms=fields[6],
+            door=fields[7],
+            kind=fields[8],
+            reason=fields[9],
+            attempt=_uuid(fields[10]) if 10 in fields else None,
+            person=_uuid(fields[11]) if 11 in fields else None,
+            phrase_llr=fields.get(12),
+            speaker_llr=fields.get(13),
+            spoof_llr=fields.get(14),
+            models=tuple(fields.get(15, ())),
+            policy=fields.get(16),
+            timings=EventTimings(*timings) if timings is not None else None,
+            keystore=fields[18],
+            count=fields.get(19),
+            silent_alarm=fields.get(20, False),
+            more_scores=tuple(sorted(scores.items())),
+        )
+        record = cls(unit_id(fields[1]), fields[2], event)
+        _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
+        # 3. One event, one encoding: otherwise two different byte strings could claim to be the same event.
         if record.to_bytes() != data:
             raise MalformedError("an event is not in the deterministic encoding")
         return record
@@ -270,18 +285,6 @@ class SequencedEvent:
         return self.record.sequence
 
 
-def decode_map(data: bytes) -> dict[Any, Any]:
-    """CBOR to a map, or MalformedError. The caller checks types and that the encoding is canonical."""
-    try:
-        value = cbor2.loads(data)
-    except Exception as err:
-        # The decoder's errors on hostile bytes are many: overflow, recursion, memory, encoding.
-        raise MalformedError("not CBOR") from err
-    if type(value) is not dict:
-        raise MalformedError("not a CBOR map")
-    return value
-
-
 def _canonical_map(pairs: list[tuple[int, Any]]) -> bytes:
     """The map of `pairs` (at most 23, keys rising from 0 to 23) in the encoding of RFC 8949 4.2.1.
 
@@ -290,6 +293,12 @@ def _canonical_map(pairs: list[tuple[int, Any]]) -> bytes:
     """
     array = cbor2.dumps([item for pair in pairs for item in pair], canonical=True)
     return bytes((0xA0 | len(pairs),)) + array[1 if len(pairs) < 12 else 2 :]
+
+
+def _uuid(raw: bytes) -> uuid.UUID:
+    if len(raw) != 16:
+        raise MalformedError("an id has 16 bytes")
+    return uuid.UUID(bytes=raw)
 
 
 def _identifier(value: object, name: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
+from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, decode_map, unit_id
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
 
 HEAD_TYPE = "application/ostiary-head+cbor"
 NO_HEAD = bytes(32)
@@ -44,15 +44,15 @@ class Head:
             raise MalformedError("a head carries three 32-byte hashes")
 
     def to_bytes(self) -> bytes:
-        values = (1, self.unit, self.size, self.chain, self.root, self.time_ms, self.boot, self.counter)
-        return cbor2.dumps(dict(enumerate((*values, self.previous))), canonical=True)
+        numbers = (self.time_ms, self.boot, self.counter)
+        return dump_fields(1, self.unit, self.size, self.chain, self.root, *numbers, self.previous)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
-        fields = decode_map(data)
-        if list(fields) != list(range(9)) or fields[0] != 1:
-            raise MalformedError("a head has other fields than it should")
-        head = cls(unit_id(fields[1]), *(fields[i] for i in range(2, 9)))
+        version, unit, *rest = fields(data, "isibbiiib", cose.MAX_SIGN1_BYTES)
+        if version != 1:
+            raise MalformedError("a head of a version that is unknown here; update the reader")
+        head = cls(unit_id(unit), *rest)
         if head.to_bytes() != data:
             raise MalformedError("a head is not in the deterministic encoding")
         return head

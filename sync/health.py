@@ -34,7 +34,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         if name not in FACTS:
             raise MalformedError("a health message has a fact that is not on the list")
-        if isinstance(value, str):
+        if type(value) is str:
             if value not in FACT_WORDS:
                 version_text(value)
         elif type(value) not in (bool, int) or abs(value) > MAX_TIME_MS:
@@ -58,7 +58,7 @@ def read_health(payload: bytes) -> dict[str, Any]:
         report = json.loads(payload)
     except (ValueError, RecursionError) as err:
         raise MalformedError("a health message is not JSON") from err
-    if not isinstance(report, dict) or report.get("state") not in STATES:
+    if not isinstance(report, dict) or type(report.get("state")) is not str or report["state"] not in STATES:
         raise MalformedError("a health message of an unknown form")
     told: dict[str, Any] = {"state": report["state"]}
     for name in NUMBERS:

@@ -9,8 +9,9 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
+from sync.cbor import decode, dump_fields, fields, typed
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, Signer, UnitId, decode_map, unit_id
+from sync.events import MAX_SEQUENCE, Signer, UnitId, unit_id
 
 RECEIPT_TYPE = "application/ostiary-receipt+cbor"
 MAX_BATCH_BYTES = 512 * 1024
@@ -41,20 +42,14 @@ class BatchMessage:
     @classmethod
     def from_bytes(cls, data: bytes) -> BatchMessage:
         """Types and limits only: `sync.registry.verification` checks what it says. Raises MalformedError."""
-        if len(data) > MAX_BATCH_BYTES:
-            raise MalformedError("oversized batch")
-        try:
-            values = cbor2.loads(data)
-        except Exception as err:
-            raise MalformedError("a batch is not CBOR") from err
-        if type(values) is not list or len(values) != 7 or values[0] != 1:
+        values = decode(data, MAX_BATCH_BYTES, max_depth=2)
+        if type(values) is not list or not typed(values, "isibilb") or values[0] != 1:
             raise MalformedError("a batch of an unknown form")
         _, unit, first, previous, oldest, bodies, head = values
-        if type(bodies) is not list or not 1 <= len(bodies) <= MAX_BATCH_EVENTS:
+        if not 1 <= len(bodies) <= MAX_BATCH_EVENTS or not all(type(body) is bytes for body in bodies):
             raise MalformedError("a batch has 1 to 500 events")
-        numbers = all(type(n) is int and 1 <= n <= MAX_SEQUENCE for n in (first, oldest))
-        if not numbers or not all(type(b) is bytes for b in (previous, head, *bodies)) or len(previous) != 32:
-            raise MalformedError("a batch has a mistyped field")
+        if not all(1 <= n <= MAX_SEQUENCE for n in (first, oldest)) or len(previous) != 32:
+            raise MalformedError("a batch has a number or a hash out of range")
         return cls(unit_id(unit), first, previous, oldest, tuple(bodies), head)
 
     @property
@@ -76,19 +71,19 @@ class Receipt:
     time_ms: int
 
     def signed(self, signer: Signer) -> bytes:
-        values = (1, self.unit, self.size, self.chain, self.status, self.time_ms)
-        return cose.sign1(cbor2.dumps(dict(enumerate(values)), canonical=True), signer, RECEIPT_TYPE)
+        payload = dump_fields(1, self.unit, self.size, self.chain, self.status, self.time_ms)
+        return cose.sign1(payload, signer, RECEIPT_TYPE)
 
 
 def open_receipt(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> Receipt:
     """A receipt for `unit`, signed by the registry. Raises MalformedError or ProofError."""
-    fields = decode_map(cose.open1(message, key, RECEIPT_TYPE))
-    if list(fields) != list(range(6)) or fields[0] != 1 or fields[4] not in get_args(ReceiptStatus):
+    payload = cose.open1(message, key, RECEIPT_TYPE)
+    version, name, size, chain_hash, status, time_ms = fields(payload, "isibsi", cose.MAX_SIGN1_BYTES)
+    if version != 1 or status not in get_args(ReceiptStatus):
         raise MalformedError("a receipt of an unknown form")
-    receipt = Receipt(unit_id(fields[1]), *(fields[i] for i in range(2, 6)))
-    numbers = all(type(n) is int and 0 <= n <= MAX_SEQUENCE for n in (receipt.size, receipt.time_ms))
-    if not numbers or type(receipt.chain) is not bytes:
-        raise MalformedError("a receipt has a mistyped field")
+    if not all(0 <= n <= MAX_SEQUENCE for n in (size, time_ms)) or len(chain_hash) != 32:
+        raise MalformedError("a receipt has a number or a hash out of range")
+    receipt = Receipt(unit_id(name), size, chain_hash, status, time_ms)
     if receipt.unit != unit:
         raise ProofError("a receipt for another unit")
     return receipt

@@ -22,6 +22,8 @@ from sync.merkle import Frontier
 from sync.outbox_parts import (
     SCHEMA,
     Batch,
+    Fill,
+    Held,
     OutboxError,
     OutboxFullError,
     OutboxLimits,
@@ -33,6 +35,8 @@ from sync.unit_events import in_present_start
 
 __all__ = [
     "Batch",
+    "Fill",
+    "Held",
     "Outbox",
     "OutboxError",
     "OutboxFullError",
@@ -48,9 +52,10 @@ BUSY_TIMEOUT_S = 5.0
 class Outbox:
     """One unit's log. Thread-safe; open it in as many processes as needed, append in one.
 
-    `now_ms` is the wall clock (UTC), used for ages and overflow records only. `doors` are the configured
+    `now_ms` is the wall clock (UTC), used for the heads' times only. `doors` are the configured
     doors: an event that names another is refused, so no free text enters that way. `counter` lies outside
-    the disk (TPM NV); with it a disk put back from a backup is refused at open.
+    the disk (TPM NV); with it a disk put back from a backup, or a log that was removed, is refused at open.
+    `never_used` is the counter's value on a unit that never had a log.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Outbox:
         now_ms: Callable[[], int],
         limits: OutboxLimits | None = None,
         counter: Counter | None = None,
+        never_used: int = 0,
     ) -> None:
         self.unit: UnitId = unit_id(unit)
         self._path = path
@@ -75,13 +81,14 @@ class Outbox:
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
             )
+            path.chmod(0o600)  # WAL and index take the rights of the file
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             # The log file that SQLite writes ahead must itself fit into the ballast.
             pages = min(500, max(32, self._limits.ballast_bytes // 4096 // 4))
             self._db.execute(f"PRAGMA wal_autocheckpoint={pages}")
             self._prepare()
-            self._check_counter(counter)
+            self._check_counter(counter, never_used)
         except (sqlite3.Error, OSError) as err:
             raise OutboxError(
                 f"the audit log {path.name} cannot be opened ({err}); run `ostiary doctor`"
@@ -184,10 +191,60 @@ class Outbox:
                 return size <= int(self._db.execute("SELECT acknowledged FROM state").fetchone()[0])
             if ours[0] != chain_hash:
                 return False
+            self._move_base(size)
             self._db.execute("UPDATE state SET acknowledged = max(acknowledged, ?)", (size,))
             self._db.execute("DELETE FROM events WHERE sequence < ?", (size,))
             self._db.execute("DELETE FROM heads WHERE size <= ?", (size,))
         return True
+
+    def held(self, at_most: int = 50_000) -> Held | None:
+        """Up to `at_most` sealed events that have not left yet, to the last head among them.
+
+        None when there is nothing sealed. Raises OutboxError when events before them left under an earlier
+        version, which did not keep what a proof of the rest starts from.
+        """
+        with self._lock, self._reading():
+            (acknowledged,) = self._db.execute("SELECT acknowledged FROM state").fetchone()
+            frontier, base_head = self._db.execute("SELECT frontier, head FROM base").fetchone()
+            heads = self._db.execute(
+                "SELECT size, cose FROM heads WHERE size > ? AND size <= ? ORDER BY size",
+                (acknowledged, acknowledged + at_most),
+            ).fetchall()
+            if not heads:
+                return None
+            rows = self._db.execute(
+                "SELECT sequence, chain, body FROM events WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
+                (acknowledged, heads[-1][0]),
+            ).fetchall()
+        previous = rows.pop(0)[1] if acknowledged and rows else chain.genesis(self.unit)
+        if [row[0] for row in rows] != list(range(acknowledged + 1, heads[-1][0] + 1)):
+            raise OutboxError("events are missing from the audit log; keep this disk and tell the operator")
+        if acknowledged and (not base_head or Frontier.from_bytes(frontier).size != acknowledged):
+            raise OutboxError(
+                "the events before these left under an earlier version of this program; export the log from "
+                "the registry"
+            )
+        return Held(
+            self.unit,
+            acknowledged + 1,
+            previous,
+            frontier,
+            base_head,
+            tuple(row[2] for row in rows),
+            tuple(head[1] for head in heads),
+            rows[-1][1],
+        )
+
+    def fill(self) -> Fill:
+        """How full the log is, so that somebody can act long before it is."""
+        with self._lock, self._reading():
+            sequence, acknowledged = self._db.execute("SELECT sequence, acknowledged FROM state").fetchone()
+            used = self._used_bytes()
+        limits, free = self._limits, self._free_bytes()
+        # A disk is half full in this sense at four times what is kept free, and full at that.
+        room = 2 * limits.ballast_bytes
+        disk = min(1.0, room / free) if free > 0 else 1.0
+        return Fill((sequence - acknowledged) / limits.max_events, used / limits.max_bytes, disk)
 
     def status(self) -> OutboxStatus:
         with self._lock, self._reading():
@@ -259,7 +316,8 @@ class Outbox:
     def _overflow(self, event: AuditEvent, risk: Risk, why: str) -> None:
         if risk == "high":
             raise OutboxFullError(
-                f"the audit log is full ({why.replace('_', ' ')}): this door stays locked until it is sent"
+                f"the audit log is full ({why.replace('_', ' ')}): this door stays locked until its events "
+                "are sent (`ostiary sync`) or put away (`ostiary audit rotate`), and the disk has room"
             )
         try:
             self._count_overflow(event, why)
@@ -304,19 +362,39 @@ class Outbox:
         limits = self._limits
         if sequence - acknowledged >= limits.max_events:
             return "backlog_too_large"
+        if self._used_bytes() >= limits.max_bytes:
+            return "backlog_too_large"
+        if self._free_bytes() < 2 * limits.ballast_bytes:
+            return "disk_full"
+        return None
+
+    def _used_bytes(self) -> int:
         pages, free, page_bytes = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
         )
-        if (pages - free) * page_bytes >= limits.max_bytes:
-            return "backlog_too_large"
+        return int((pages - free) * page_bytes)
+
+    def _free_bytes(self) -> int:
         disk = os.statvfs(self._path)
-        if disk.f_bavail * disk.f_frsize < 2 * limits.ballast_bytes:
-            return "disk_full"
-        oldest = self._oldest_ms(acknowledged)
-        if oldest is not None and self._now_ms() - oldest > limits.max_age_ms:
-            return "backlog_too_old"
-        return None
+        return disk.f_bavail * disk.f_frsize
+
+    def _move_base(self, size: int) -> None:
+        """Before events up to `size` go: keep what a proof of the rest starts from."""
+        (frontier,) = self._db.execute("SELECT frontier FROM base").fetchone()
+        head = self._db.execute("SELECT cose FROM heads WHERE size = ?", (size,)).fetchone()
+        before = Frontier.from_bytes(frontier)
+        if size <= before.size:
+            return
+        leaving = self._db.execute(
+            "SELECT body FROM events WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+            (before.size, size),
+        )
+        after = before.extended(chain.leaf_hash(body) for (body,) in leaving)
+        # Logs of earlier versions kept no base: then nothing is known here, and `held` says so.
+        if after.size == size:
+            signed = head[0] if head else b""
+            self._db.execute("UPDATE base SET frontier = ?, head = ?", (after.to_bytes(), signed))
 
     def _oldest_ms(self, acknowledged: int) -> int | None:
         row = self._db.execute(
@@ -341,6 +419,7 @@ class Outbox:
             "INSERT OR IGNORE INTO state VALUES (1, ?, 0, ?, 0, ?, ?, 0, 0, 0, 0, '', 0)",
             (self.unit, chain.genesis(self.unit), Frontier().to_bytes(), NO_HEAD),
         )
+        self._db.execute("INSERT OR IGNORE INTO base VALUES (1, ?, x'')", (Frontier().to_bytes(),))
         (unit,) = self._db.execute("SELECT unit FROM state").fetchone()
         if unit != self.unit:
             raise OutboxError(f"this audit log belongs to {unit}; give {self.unit} its own state directory")
@@ -349,15 +428,21 @@ class Outbox:
             with contextlib.suppress(OSError):
                 self._ballast.write_bytes(b"\x00" * self._limits.ballast_bytes)
 
-    def _check_counter(self, counter: Counter | None) -> None:
+    def _check_counter(self, counter: Counter | None, never_used: int) -> None:
         if counter is None:
             return
         (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
         value = counter.value()
+        if not stored and value > never_used:
+            raise OutboxRollbackError(
+                "the audit log of this unit is gone, and another is in its place; put it back, or find out "
+                "why and then `ostiary audit start-over`"
+            )
         # The next value is written before the counter moves, so an honest disk is never behind it.
         if stored and stored < value:
             raise OutboxRollbackError(
-                "the audit log is older than this unit's counter: an old copy was put back; tell the operator"
+                "the audit log is older than this unit's counter: an old copy was put back; put the newest "
+                "back, or find out why and then `ostiary audit start-over`"
             )
         self._db.execute("UPDATE state SET counter = ?", (value + 1,))
         counter.advance()

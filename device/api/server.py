@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +21,14 @@ from device.api.codes import CodeDesk
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
-from device.api.token_book import TOKENS_FILE, TokenBook
-from device.app import open_judge
+from device.api.tokens import TOKENS_FILE, TokenBook
 from device.clock import Clock, system_clock
-from device.judge import Judge
-from device.models.floor import pinned_floor
+from device.evidence.judge import Judge
+from device.model_store.floor import pinned_floor
 from device.secure_store import open_store
 from device.settings import Settings
+from device.unit.assembly import open_judge
+from sync.service_manager import ServiceManager
 
 RESULTS_FILE = Path("api") / "results.db"
 MAX_HEADER_BYTES = 16 * 1024
@@ -94,9 +96,33 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
         ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     try:
-        asyncio.run(uvicorn.Server(config).serve())
+        asyncio.run(_WatchedServer(config, service, ServiceManager()).serve())
     except SystemExit as err:  # uvicorn has already said why, in one line
         raise ApiError(f"cannot listen on {settings.api.host} port {settings.api.port}") from err
+
+
+class _WatchedServer(uvicorn.Server):
+    """Tells systemd when it listens, and that requests are served and judged."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, manager: ServiceManager) -> None:
+        super().__init__(config)
+        self._service = service
+        self._manager = manager
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._manager.ready("serving")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Between requests, ten times a second: the loop that serves them has come round again."""
+        if self._service.healthy():
+            self._manager.progress()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._manager.stopping()
+        await super().shutdown(sockets)
 
 
 def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from device.audio.errors import ClippedError, SilenceError, TooNoisyError, TooShortError
 from device.audio.settings import QualityLimits
+from device.audio.spectrum import rfft
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
 
 FULL_SCALE = 32768.0
@@ -109,7 +110,7 @@ def _has_pitch(wave: _Frames, speech: Flags) -> bool:
     windows = np.concatenate((wave[first], wave[following]), axis=1)
     windows -= windows.mean(axis=1, keepdims=True)
     windows *= _WINDOW
-    power = np.square(np.abs(np.fft.rfft(windows, _FFT_SAMPLES, axis=1))) * _IN_PITCH_BAND
+    power = np.square(np.abs(rfft(windows, _FFT_SAMPLES, axis=1))) * _IN_PITCH_BAND
     windows[:] = 0.0
     correlation = np.fft.irfft(power, axis=1)
     # The window's own autocorrelation is divided out (Boersma 1993), or long periods would look weak.
@@ -134,6 +135,6 @@ def _bandwidth_hz(speech_frames: _Frames) -> float:
     """The highest frequency at which the long-term spectrum is within 55 dB of its strongest part."""
     step = max(1, len(speech_frames) // MAX_PITCH_FRAMES)
     windows = speech_frames[::step] * np.hanning(FRAME_SAMPLES).astype(np.float32)
-    spectrum_db = _decibels(np.square(np.abs(np.fft.rfft(windows, axis=1))).mean(axis=0))
+    spectrum_db = _decibels(np.square(np.abs(rfft(windows, axis=1))).mean(axis=0))
     carried = np.flatnonzero(spectrum_db >= spectrum_db.max() - BANDWIDTH_RANGE_DB)
     return float(carried[-1]) * SAMPLE_RATE_HZ / FRAME_SAMPLES

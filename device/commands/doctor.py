@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 import click
 
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, state_dir
+from device.settings import Settings, load, models_dir, settings_file, state_dir
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -68,9 +67,10 @@ def examine() -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
-    return [Finding("settings", True, os.environ.get("OSTIARY_CONFIG", "defaults"))] + [
+    return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
     ]
 
@@ -96,8 +96,8 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.models import shelf
-    from device.models.pick import read
+    from device.model_store import shelf
+    from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
@@ -118,14 +118,17 @@ def _store(settings: Settings) -> str:
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         status = store.status()
     if status.vault.damaged:
-        raise DeviceError(f"{len(status.vault.damaged)} records are damaged; forget and enrol them again")
+        raise DeviceError(
+            f"{len(status.vault.damaged)} records are damaged; `ostiary store status` names them, "
+            "`ostiary forget --record` erases one, then enrol that person again"
+        )
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
 
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.models import shelf
-    from device.models.floor import pinned_floor
+    from device.model_store import shelf
+    from device.model_store.floor import pinned_floor
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
@@ -154,7 +157,7 @@ def _memory(settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> str:
-    from device.app import rules_of
+    from device.unit.assembly import rules_of
 
     rules = rules_of(state_dir(), settings.door.name)
     if settings.door.name not in rules.doors:
@@ -163,15 +166,37 @@ def _rules(settings: Settings) -> str:
 
 
 def _audit(settings: Settings) -> str:
-    from device.app import AUDIT_FILE
-    from sync.outbox import Outbox
+    """Whether it is there, the latest, and has room for a long time."""
+    from device.clock import system_clock
+    from device.secure_store import open_store
+    from device.unit.assembly import AUDIT_FILE, open_log, rules_of
 
-    path: Path = state_dir() / AUDIT_FILE
-    if not path.exists():
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        used, first = store.keystore.counter("audit").value(), store.never_used("audit")
+    if not (state_dir() / AUDIT_FILE).exists():
+        if used > first:
+            raise DeviceError("it is gone; put it back, or find out why and then `ostiary audit start-over`")
         return "empty"
-    with Outbox(path, unit=settings.door.unit, doors={settings.door.name}, now_ms=lambda: 0) as log:
-        status = log.status()
-    return f"{status.sequence} events, {status.pending} not yet received by a registry"
+    rules = rules_of(state_dir(), settings.door.name)
+    with closing(open_log(settings, state_dir(), rules, system_clock)) as log:
+        status, fill = log.status(), log.fill()
+    told = f"{status.sequence} events, {status.pending} not yet received by a registry"
+    if settings.audit.standalone:
+        told = f"{status.sequence} events, {status.pending} of them not yet in a file"
+    if fill.share >= 0.25:
+        raise DeviceError(
+            f"{told}; {fill.share:.0%} full, and then the door stays locked: connect `ostiary sync`, or set "
+            "`[audit] standalone = true`, and make room on the disk"
+        )
+    return told
+
+
+def _door(settings: Settings) -> str:
+    from device.clock import system_clock
+    from device.door.gpio import KernelGpio
+    from device.door.wiring import examined
+
+    return examined(settings.door, KernelGpio(), lambda: system_clock().monotonic_s)
 
 
 def _microphone(settings: Settings) -> str:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import click
 from rich.console import Console
 
-from device.app import open_unit, rules_of
+from device.access.claims import BadgeDecoder, Claim, ClaimKind, Directory
+from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
-from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
-from device.door import SimulatedDoor
+from device.door.opening import supervised_door
 from device.errors import DeviceError
+from device.evidence.phrase import normalise
 from device.feedback import (
     EarconSink,
     Feedback,
@@ -33,16 +38,21 @@ from device.feedback import (
     TerminalSink,
     language,
 )
-from device.orders import ORDERS_FOLDER
-from device.phrase import normalise
-from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
-from device.upkeep import Upkeep
-from device.watch import FireInput, Watch
+from device.unit.archive import rotate_when_due
+from device.unit.assembly import open_unit, rules_of
+from device.unit.metrics import DoorMetrics
+from device.unit.progress import WAIT_S, Progress
+from device.unit.upkeep import Upkeep
+from device.unit.watch import Watch
+from device.uplink.orders import ORDERS_FOLDER
+from sync import journal
+from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -54,33 +64,36 @@ AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
 )
 @click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
+@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 @click.option("--config", type=AUDIO, help="Settings file.")
 def run(
-    uids: tuple[str, ...], no_claim: bool, source: Path | None, verbose: bool, config: Path | None
+    uids: tuple[str, ...],
+    no_claim: bool,
+    source: Path | None,
+    verbose: bool,
+    metrics: Path | None,
+    config: Path | None,
 ) -> None:
     """Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
 
     Claims come from --claim, else line by line from standard input, where a badge reader that acts as a
     keyboard types them. An empty line (Enter, or a button wired as that key) is somebody without a badge:
     asked for a spoken name or number, or recognised by voice where the door's rule asks for no claim. The
-    microphone is open only while a person is asked to speak.
+    microphone is open only while a person is asked to speak, and for one frame at the start.
 
     While it runs, `ostiary policy lock-down`, `pardon` and `adopt` reach it.
 
     \b
     Example: ostiary run --claim 4711
     """
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    journal.set_up(logging.INFO if verbose else logging.WARNING, "%(name)s: %(message)s")
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    door = SimulatedDoor(
-        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
-    )
     feedback = Feedback(language(settings.door.language), sinks(settings))
     state = state_dir()
     try:
-        with open_unit(settings, state, models_dir()) as unit:
+        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
             if settings.door.name not in unit.keeper.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
@@ -89,9 +102,15 @@ def run(
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            if not claims:
-                claims = _typed(lambda: unit.keeper.rules, feedback.ready, settings.feedback.rest_s, stop)
-            fire = settings.door.fire_input
+            door = parts.enter_context(
+                supervised_door(
+                    settings.door,
+                    now_s=lambda: system_clock().monotonic_s,
+                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    warn=feedback.warn,
+                    show=click.echo,
+                )
+            )
             watch = Watch(
                 unit,
                 settings.door.name,
@@ -99,19 +118,36 @@ def run(
                 feedback,
                 orders_folder=state / ORDERS_FOLDER,
                 rules=lambda: rules_of(state, settings.door.name),
-                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+                fire=door.fire,
             )
-            with Upkeep(unit, settings.door.name), watch:
+            rotate = None
+            if settings.audit.standalone:
+                signer = unit.store.audit_signer
+                rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
+            with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
+                progress = Progress(
+                    ServiceManager(),
+                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    troubles={"store": upkeep.trouble, "door": door.trouble},
+                    metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
+                )
+                ears = progress.hearing(_ears(settings, source), microphone=source is None)
+                if not claims:
+                    rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
+                    claims = _typed(rules, feedback.ready, rest_s, stop, progress.waiting)
+                    progress.waiting()
                 feedback.ready()
-                ears = _ears(settings, source)
+                progress.ready()
                 for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):
                     # The door tells little, so that nobody can tune an attack on it; the log tells all.
-                    log.info("%s: %s", decision.outcome, decision.reason)
+                    fields = {"outcome": decision.outcome, "code": decision.code, "door": decision.door}
+                    log.info("%s: %s", decision.outcome, decision.reason, extra={"fields": fields})
+                    progress.decided(decision)
+                progress.stopping()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
         stop.set()
-        door.close()
 
 
 def sinks(settings: Settings) -> list[Sink]:
@@ -143,14 +179,18 @@ def _ears(settings: Settings, source: Path | None) -> AudioSource:
 
 
 def _typed(
-    rules: Callable[[], Rules], rest: Callable[[], None], rest_s: float, stop: threading.Event
+    rules: Callable[[], Rules],
+    rest: Callable[[], None],
+    rest_s: float,
+    stop: threading.Event,
+    waiting: Callable[[], None],
 ) -> Iterator[Claim]:
     """Badges as a keyboard wedge types them, one a line; an empty line is somebody without one.
 
-    `rest` is called when nobody has come for a while after an answer.
+    `rest` is called when nobody has come for a while after an answer, `waiting` every few seconds.
     """
     decoder = BadgeDecoder()
-    for line in _lines(sys.stdin.buffer, rest, rest_s):
+    for line in _lines(sys.stdin.buffer, rest, rest_s, waiting):
         if stop.is_set():
             return
         if not line.strip():
@@ -161,19 +201,24 @@ def _typed(
             yield directory.badge(number)
 
 
-def _lines(stream: BinaryIO, rest: Callable[[], None], rest_s: float) -> Iterator[bytes]:
+def _lines(
+    stream: BinaryIO, rest: Callable[[], None], rest_s: float, waiting: Callable[[], None]
+) -> Iterator[bytes]:
     """Lines as they come. Read from the descriptor: a buffered reader would hide a line from `select`."""
     try:
         descriptor = stream.fileno()
     except OSError:  # a test's stream
         yield from stream
         return
-    rested, pending = True, b""
+    rest_at_s, pending = math.inf, b""
     while True:
-        ready, _, _ = select.select([descriptor], [], [], None if rested else rest_s)
+        waiting()
+        left_s = max(0.0, rest_at_s - time.monotonic())
+        ready, _, _ = select.select([descriptor], [], [], min(left_s, WAIT_S))
         if not ready:
-            rest()
-            rested = True
+            if time.monotonic() >= rest_at_s:
+                rest()
+                rest_at_s = math.inf
             continue
         data = os.read(descriptor, 4096)
         *whole, pending = (pending + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
@@ -181,7 +226,7 @@ def _lines(stream: BinaryIO, rest: Callable[[], None], rest_s: float) -> Iterato
             if not line and number:
                 continue  # a reader's second line end, not a button
             yield line + b"\n"
-            rested = False
+            rest_at_s = time.monotonic() + rest_s
         if not data:
             if pending:
                 yield pending

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness.errors import LivenessError
 
@@ -107,7 +108,7 @@ def _ripple(wave: Floats) -> Floats:
     """What harmonics draw: (frames, bins), broad and steady parts removed. Level and filters vanish."""
     padded = np.pad(wave, _WINDOW_SAMPLES // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_SAMPLES)[::HOP_SAMPLES]
-    spectrum = np.fft.rfft(frames * _WINDOW, _FFT_SAMPLES, axis=1)[:, _FIRST:_LAST]
+    spectrum = rfft(frames * _WINDOW, _FFT_SAMPLES, axis=1)[:, _FIRST:_LAST]
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ _BANDS
     power = np.maximum(power - _late_echo(power), _ECHO_LEFT * power)
     strong = np.percentile(power, 95, axis=0) + 1e-12

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
 
 Floats = npt.NDArray[np.float32]
@@ -64,7 +65,7 @@ def change(before: Floats, inside: Floats) -> Change | None:
 def _quiet(wave: Floats, quantile: float) -> npt.NDArray[np.float64]:
     """The level of the quiet moments, dB for each band."""
     frames = np.lib.stride_tricks.sliding_window_view(wave, _FRAME)[::_HOP]
-    power = np.abs(np.fft.rfft(frames * _WINDOW, axis=1)) ** 2 / _FRAME**2
+    power = np.abs(rfft(frames * _WINDOW, axis=1)) ** 2 / _FRAME**2
     bands = np.stack([power[:, low:high].sum(axis=1) for low, high in _BINS], axis=1)
     levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.quantile(bands, quantile, axis=0) + _FLOOR)
     return levels

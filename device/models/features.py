@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 
@@ -47,7 +50,7 @@ def kaldi_fbank(wave: Wave) -> Features:
     # A frame's first sample has none before it and is its own; so Kaldi has it.
     frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]
     frames[:, 0] *= 1 - PREEMPHASIS
-    spectrum = np.fft.rfft(frames * _WINDOW, FFT_SIZE, axis=1)[:, :-1]
+    spectrum = rfft(frames * _WINDOW, FFT_SIZE, axis=1)[:, :-1]
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     features: Features = np.log(np.maximum(power @ _MEL_TRIANGLES, np.finfo(np.float32).eps))
     features -= features.mean(axis=0)
@@ -68,7 +71,7 @@ def _mel_triangles() -> npt.NDArray[np.float32]:
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def _mel(hz: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _mel(hz: float | npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     return np.asarray(1127.0 * np.log1p(np.asarray(hz) / 700.0))
 
 

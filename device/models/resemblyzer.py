@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import webrtcvad
 
-from device.models.bundle import Bundle
-from device.models.sessions import OnnxSession, Session
+from device.audio.spectrum import rfft
+from device.model_store.bundle import Bundle
+from device.model_store.sessions import OnnxSession, Session
 
 Wave = npt.NDArray[np.float32]
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -103,7 +104,7 @@ def mel_power(wave: Wave) -> npt.NDArray[np.float32]:
     padded = np.pad(wave, FFT_SAMPLES // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SAMPLES) / FFT_SAMPLES)
-    power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2
+    power = np.abs(rfft(frames * hann, axis=1)) ** 2
     return np.asarray(power @ _mel_filters().T, dtype=np.float32)
 
 

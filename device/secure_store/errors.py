@@ -9,6 +9,10 @@ class StoreError(DeviceError):
     """The store cannot be used as asked. The message is one line and says what to do."""
 
 
+class StoreUnavailableError(StoreError):
+    """The machine cannot read or write the store now (full disk, rights, a busy file). Nothing is lost."""
+
+
 class NotEnrolledError(StoreError):
     """There is no voiceprint for this person: the door answers DENIED_UNKNOWN."""
 

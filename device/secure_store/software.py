@@ -21,7 +21,7 @@ from device.secure_store.keystore import (
 )
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import Counter, Signer, raw_signature
-from device.secure_store.vault_file import write_durably
+from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
 
 WARNING = (
     "SOFTWARE KEYSTORE: voiceprints on this machine are NOT protected by a TPM. "
@@ -93,6 +93,7 @@ class SoftwareKeystore:
         return
 
     def _provision(self) -> None:
+        refuse_over_a_vault(self._folder.parent)
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

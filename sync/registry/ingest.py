@@ -82,6 +82,10 @@ class Ingest:
         """Whether batches wait for one that they overtook: call `process` again soon, with nothing."""
         return bool(self._early)
 
+    def drop_waiting(self) -> None:
+        """Forget the batches that wait; their units send them again."""
+        self._early.clear()
+
     def process(self, messages: Sequence[tuple[str, bytes]]) -> list[tuple[UnitId, bytes]]:
         """Store what (topic, payload) messages carry; returns signed receipts, after the commit."""
         done = _Round()

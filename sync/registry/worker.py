@@ -11,23 +11,23 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
 from sync.health import read_health
+from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
 from sync.registry.ingest import Ingest
-from sync.registry.store import Store, StoreError
+from sync.registry.store import Store
+from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
 
 log = logging.getLogger(__name__)
-
-SHARE = "registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,18 @@ class WorkerSettings:
     commands_every_s: float = 1.0
 
 
-def subscriptions() -> list[str]:
+def subscriptions(share: str) -> list[str]:
     """Batches and answers are shared out between workers; health is retained, which a share does not get."""
-    return [everyones(EVENTS, SHARE), everyones(RESULTS, SHARE), everyones(HEALTH)]
+    return [everyones(EVENTS, share), everyones(RESULTS, share), everyones(HEALTH)]
+
+
+def share_name(signer: FileSigner) -> str:
+    """The group that workers share messages in: known to whoever holds the receipts key.
+
+    Brokers let anybody join a group, and give it messages that are then refused for want of rights: lost. A
+    name that nobody can guess keeps strangers out at every broker.
+    """
+    return f"registry-{signer.secret('ostiary mqtt share v1').hex()[:32]}"
 
 
 class Worker:
@@ -57,6 +66,7 @@ class Worker:
         now_ms: Callable[[], int],
         settings: WorkerSettings | None = None,
         metrics: MetricsFile | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._reactor = reactor
         self._link = link
@@ -67,16 +77,21 @@ class Worker:
         self._backoff = Backoff(first_s=0.1, cap_s=5.0)
         self._held: deque[Message] = deque()
         self._metrics = metrics
+        self._manager = manager or ServiceManager({})
         self._commands_at = 0.0
         self._commands_sent = 0
 
     def run(self, stop: threading.Event) -> None:
         settings = self._settings
+        self._manager.ready("taking events")
         while not stop.is_set():
             self._chores()
+            self._manager.status("taking events" if self._link.connected else "no broker answers")
+            self._manager.progress()
             waiting = self._ingest.waiting
             self._reactor.poll(settings.gather_s if waiting else settings.idle_s)
-            if not self._link.inbox and not waiting:
+            # What is held counts too: with the broker's window full of it, nothing else will ever come.
+            if not self._link.inbox and not self._held and not waiting:
                 continue
             # A little more patience makes one commit of many messages.
             until = time.monotonic() + settings.gather_s
@@ -84,12 +99,11 @@ class Worker:
                 self._reactor.poll(until - time.monotonic())
             try:
                 self.round()
-            except StoreError as err:
+            except SyncError as err:
                 log.warning("%s", err)
                 self._pause(stop)
-            except Exception:  # supervisor boundary: one poisoned round must not stop the worker
-                log.exception("a round of messages failed; the units will send them again")
-                self._held.clear()
+            except Exception:  # supervisor boundary: what is held stays held, and is tried again
+                log.exception("a round failed; it is tried again")
                 self._pause(stop)
 
     def figures(self) -> Figures:
@@ -130,11 +144,42 @@ class Worker:
         """One transaction. Raises StoreError with the messages kept for the next try."""
         while self._link.inbox and len(self._held) < self._settings.messages_per_round:
             self._held.append(self._link.inbox.popleft())
+        self._settle(list(self._held))
+        self._backoff.reset()
+
+    def _settle(self, messages: Sequence[Message]) -> None:
+        """Handle the oldest that are held, and acknowledge them: the broker keeps a place for each.
+
+        Of a group that cannot be handled the halves are tried, down to the one message that is at fault:
+        that one is refused and counted. Raises SyncError with everything kept that was not handled.
+        """
+        try:
+            self._handle(messages)
+        except SyncError:
+            raise
+        except Exception:  # supervisor boundary: a mistake of ours must not cost the others their place
+            if len(messages) > 1:
+                half = len(messages) // 2
+                self._settle(messages[:half])
+                self._settle(messages[half:])
+                return
+            # It may also be one that waits for its predecessor; units send again what has no receipt.
+            self._ingest.drop_waiting()
+            if not messages:
+                raise
+            log.exception("a message on %s could not be handled", messages[0].topic[:200])
+            self._ingest.refuse(Counter({("unhandled", _sender(messages[0])): 1}))
+        for message in messages:
+            self._link.done(message)
+            self._held.popleft()
+
+    def _handle(self, messages: Sequence[Message]) -> None:
+        """One transaction for all of them, and the receipts after it."""
         batches: list[tuple[str, bytes]] = []
         health: dict[UnitId, str] = {}
         results: list[tuple[UnitId, bytes]] = []
         refused: Counter[tuple[str, str]] = Counter()
-        for message in self._held:
+        for message in messages:
             try:
                 unit, channel = unit_of(message.topic)
             except MalformedError:
@@ -158,10 +203,6 @@ class Worker:
             self._link.publish(topic(unit, RECEIPTS), receipt)
         if refused:
             self._ingest.refuse(refused)
-        for message in self._held:
-            self._link.done(message)
-        self._held.clear()
-        self._backoff.reset()
 
     def _pause(self, stop: threading.Event) -> None:
         """Wait, but keep the connection alive."""
@@ -171,3 +212,11 @@ class Worker:
                 self._reactor.poll(0.1)
             except SyncError as err:
                 log.warning("%s", err)
+
+
+def _sender(message: Message) -> str:
+    """Whose topic a message came on; nobody's when it is none of ours."""
+    try:
+        return unit_of(message.topic)[0]
+    except MalformedError:
+        return ""

@@ -33,13 +33,14 @@ class FakeLink:
         self.connected = True
         self.connections = 1
         self.sent: list[tuple[str, bytes]] = []
+        self.acknowledged: list[Message] = []
 
     def publish(self, name: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
         assert self.connected
         self.sent.append((name, payload))
 
     def done(self, message: Message) -> None:
-        pass
+        self.acknowledged.append(message)
 
     def batches(self) -> list[BatchMessage]:
         taken = [BatchMessage.from_bytes(data) for name, data in self.sent if name == topic(NAME, EVENTS)]

@@ -160,11 +160,32 @@ def test_when_it_is_full_a_high_risk_door_stops_and_a_low_risk_door_goes_on(
         assert again.status().overflow_count == 0
 
 
-def test_a_backlog_that_grows_too_old_counts_as_full(outbox: Outbox, clock: Clock) -> None:
+def test_a_unit_that_nobody_reads_from_goes_on_for_years_and_past_a_wrong_clock(
+    outbox: Outbox, clock: Clock
+) -> None:
+    outbox.append(event(0, time_ms=5_000))  # 1970: before the network told the time
+    for number in range(1, 6):
+        clock.now_ms += 400 * 86_400_000
+        assert outbox.append(event(number, time_ms=clock.now_ms)) is not None
+    clock.now_ms = 1_000
+    assert outbox.append(event(6, time_ms=clock.now_ms)) is not None
+
+
+def test_how_full_the_log_is_can_be_seen_long_before_it_is(outbox: Outbox) -> None:
+    shares = []
+    for number in range(10):
+        shares.append(outbox.fill().share)
+        outbox.append(event(number))
+    assert shares == sorted(shares)
+    assert shares[8] == pytest.approx(0.8)
+    assert outbox.fill().reason == "backlog_too_large"
+
+
+def test_nobody_else_on_the_machine_reads_the_log(outbox: Outbox, tmp_path: Path) -> None:
     outbox.append(event(0))
-    clock.now_ms += SMALL.max_age_ms + 1
-    with pytest.raises(OutboxFullError, match="too old"):
-        outbox.append(event(1))
+    for path in tmp_path.glob("audit.db*"):
+        if path.suffix != ".ballast":
+            assert path.stat().st_mode & 0o077 == 0, path.name
 
 
 @pytest.fixture
@@ -313,3 +334,26 @@ def test_a_locked_database_is_an_outbox_error(outbox: Outbox, tmp_path: Path) ->
     other.execute("ROLLBACK")
     other.close()
     assert outbox.append(event(0)) is not None
+
+
+def test_a_log_that_was_removed_is_missed(tmp_path: Path, clock: Clock) -> None:
+    counter = FileCounter()
+    with reopened(tmp_path, clock, counter=counter) as first:
+        first.append(event(0))
+    for path in tmp_path.glob("audit.db*"):
+        path.unlink()
+    with pytest.raises(OutboxRollbackError, match="is gone"):
+        reopened(tmp_path, clock, counter=counter)
+    with reopened(tmp_path, clock) as other:  # another process of the unit, which has no counter, writes one
+        other.append(event(1))
+    with pytest.raises(OutboxRollbackError, match="is gone"):
+        reopened(tmp_path, clock, counter=counter)
+
+
+def test_a_log_on_a_counter_that_starts_high_is_a_new_log(tmp_path: Path, clock: Clock) -> None:
+    counter = FileCounter()
+    counter.now = 41  # a TPM starts its counters above those it had before
+    with reopened(tmp_path, clock, counter=counter, never_used=41) as first:
+        assert first.append(event(0)) is not None
+    with reopened(tmp_path, clock, counter=counter, never_used=41) as again:
+        assert again.status().sequence == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import sqlite3
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from device.secure_store import RecordDamagedError, Store, StoreError
+from device.secure_store import NotEnrolledError, RecordDamagedError, Store, StoreError, StoreUnavailableError
 from tests.device.secure_store.people import same_voice, voiceprint
 
 Opener = Callable[[], Store]
@@ -174,7 +175,7 @@ def test_both_files_destroyed_is_said_and_not_taken_for_an_empty_vault(vault: Pa
 
 def test_every_bit_of_one_row_counts(laptop: Opener) -> None:
     """The row itself, without the head's protection: no bit of it can change unseen."""
-    from device.secure_store.records import Row, open_row
+    from device.secure_store.voiceprints.records import Row, open_row
 
     with laptop() as store:
         store.vault.enrol("4711", voiceprint(1))
@@ -189,3 +190,91 @@ def test_every_bit_of_one_row_counts(laptop: Opener) -> None:
                 parts = {"wrapped": row.wrapped, "record": row.record, field: bytes(changed)}
                 with pytest.raises(RecordDamagedError, match=str(row.record_id)):
                     open_row(ledger.keys, Row(row.record_id, row.tag, **parts))
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow, as on a disk without a free byte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_not_read_as_damage_and_costs_nobody_anything(vault: Path, laptop: Opener) -> None:
+    with full_disk(), pytest.raises(StoreUnavailableError, match="nothing is lost") as refused:
+        laptop()
+    assert "--replace" not in str(refused.value)
+    assert "damaged" not in str(refused.value)
+    with laptop() as store:
+        assert len(store.vault.uids()) == PEOPLE
+        assert store.vault.status().notes == ()
+
+
+def test_a_disk_that_fills_up_while_the_unit_runs_refuses_the_change_and_keeps_the_rest(
+    vault: Path, laptop: Opener
+) -> None:
+    with laptop() as store:
+        with full_disk(), pytest.raises(StoreUnavailableError):
+            store.vault.enrol("new", voiceprint(99))
+        assert same_voice(store.vault.template("badge 1"), voiceprint(1))
+        store.vault.enrol("new", voiceprint(99))
+        assert len(store.vault.uids()) == PEOPLE + 1
+
+
+def test_a_person_whose_record_is_damaged_for_good_can_be_forgotten_by_name_after_restarts(
+    vault: Path, laptop: Opener
+) -> None:
+    with laptop() as store:
+        record_id = store.vault.record_id("badge 3")
+    for name in ("vault.db", "vault-copy.db"):
+        flip_record(vault / name, record_id)
+    for _ in range(2):
+        with laptop() as store:
+            assert store.vault.record_id("badge 3") == record_id
+            with pytest.raises(RecordDamagedError, match=str(record_id)):
+                store.vault.template("badge 3")
+    with laptop() as store:
+        store.vault.forget("badge 3")
+        assert store.vault.status().damaged == ()
+        assert store.vault.status().people == PEOPLE - 1
+    with laptop() as store:
+        assert store.vault.status().notes == ()
+
+
+@pytest.mark.parametrize("lost", ["keystore.json", "every file"])
+def test_a_keystore_that_lost_its_files_is_not_made_anew_over_a_vault(
+    vault: Path, laptop: Opener, lost: str
+) -> None:
+    keys = vault / "software"
+    with as_it_was(vault):
+        for path in [keys / lost] if lost == "keystore.json" else list(keys.iterdir()):
+            path.unlink()
+        with pytest.raises(StoreError, match="there is a vault here"):
+            laptop()
+        assert (vault / "vault.db").stat().st_size > 0
+    with laptop() as store:
+        assert len(store.vault.uids()) == PEOPLE
+
+
+def test_a_keystore_that_calls_itself_fresh_beside_a_vault_erases_nobody(vault: Path, laptop: Opener) -> None:
+    facts = vault / "software" / "keystore.json"
+    facts.write_text(facts.read_text().replace('"fresh": false', '"fresh": true'))
+    with laptop() as store:
+        assert len(store.vault.uids()) == PEOPLE
+    assert '"fresh": false' in facts.read_text()
+
+
+def test_a_record_of_which_nothing_is_left_is_named_and_can_be_forgotten(vault: Path, laptop: Opener) -> None:
+    with laptop() as store:
+        record_id = store.vault.record_id("badge 3")
+    for name in ("vault.db", "vault-copy.db"):
+        with sqlite3.connect(vault / name) as db:
+            db.execute("DELETE FROM people WHERE id = ?", (record_id.bytes,))
+    with laptop() as store:
+        with pytest.raises(NotEnrolledError, match="forget --record"):
+            store.vault.forget("badge 3")
+        store.vault.forget_records([record_id], "damaged")
+        assert store.vault.status().damaged == ()

@@ -40,12 +40,12 @@ from device.secure_store import (
     open_store,
     verify_receipt,
 )
-from device.secure_store.policy import SignedPolicy, sealing_policy, sign_policy
-from device.secure_store.quote import Quote, verify_quote
+from device.secure_store.hardware.quote import Quote, verify_quote
+from device.secure_store.hardware.sealing_policy import SignedPolicy, sealing_policy, sign_policy
+from device.secure_store.hardware.swtpm import SwTpm
+from device.secure_store.hardware.tpm import Release, Tpm, authority_name
+from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.signing import verify_es256
-from device.secure_store.swtpm import SwTpm
-from device.secure_store.tpm import Release, Tpm, authority_name
-from device.secure_store.tpm_keystore import TpmKeystore
 from tests.device.secure_store.people import same_voice, voiceprint
 
 pytestmark = pytest.mark.e2e
@@ -466,3 +466,37 @@ def test_a_policy_authority_whose_key_begins_with_a_zero_is_as_good_as_any(
         with open_store(tmp_path / "unit", settings) as store:
             assert store.vault.uids() == ()
         swtpm.reboot()
+
+
+def test_a_marker_of_provisioning_beside_a_vault_erases_nobody(unit: Opener, tmp_path: Path) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+        store.vault.pin(b"no older than bundle 7")
+    marker = tmp_path / "unit/store/tpm/provisioning"
+    marker.touch()
+    with unit() as store:
+        assert store.vault.uids() == ("4711",)
+        assert store.vault.pinned() == b"no older than bundle 7"
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_nothing_is_provisioned_over_a_vault_whatever_the_key_files_say(
+    unit: Opener, tmp_path: Path, fresh: bool
+) -> None:
+    with unit() as store:
+        store.vault.enrol("4711", voiceprint(1))
+    folder = tmp_path / "unit/store/tpm"
+    shutil.copytree(folder, tmp_path / "kept")
+    (folder / "provisioning").touch()
+    if fresh:
+        facts = folder / "tpm.json"
+        facts.write_text(facts.read_text().replace('"fresh": false', '"fresh": true'))
+    else:
+        (folder / "tpm.json").unlink()
+    with pytest.raises(StoreError, match="there is a vault here"):
+        unit()
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "kept", folder)
+    with unit() as store:
+        assert store.vault.uids() == ("4711",)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sync import chain
 from sync.bundle import key_to_der
+from sync.cose import ORDER
 from sync.events import AuditEvent, Record, unit_id
 from sync.heads import NO_HEAD, Head, head_hash
 from sync.merkle import Frontier
@@ -230,6 +231,19 @@ def test_a_second_history_is_a_fork_with_both_signatures(registry: Registry, uni
     assert registry.take(fork)[0].status == "refused"
     assert "FORK" in registry.alarms()
     assert registry.stored(unit) == unit.bodies
+
+
+def test_a_broker_that_turns_a_signature_into_its_other_form_makes_no_fork(
+    registry: Registry, unit: Unit
+) -> None:
+    """(r, s) and (r, n - s) are both valid; the next head hashes the one that the unit made."""
+    honest = unit.batch(some(1, 2))
+    s = ORDER - int.from_bytes(honest.head[-32:], "big")
+    turned = dataclasses.replace(honest, head=honest.head[:-32] + s.to_bytes(32, "big"))
+    assert registry.take(turned) == []
+    assert registry.take(honest)[0].size == 2
+    assert registry.take(unit.batch(some(3, 4)))[0].status == "stored"
+    assert (registry.alarms(), registry.refusals()) == ({}, {"malformed": 1})
 
 
 def test_a_rewritten_past_is_noticed(registry: Registry, unit: Unit) -> None:

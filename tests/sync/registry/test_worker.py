@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
+import sqlalchemy as sa
 
+from sync import chain
 from sync.commands import Result, open_command
+from sync.errors import MalformedError
+from sync.events import Record
+from sync.heads import Head
 from sync.keys import FileSigner
+from sync.merkle import Frontier
+from sync.messages import BatchMessage
 from sync.metrics import MetricsFile
-from sync.mqtt import Message
 from sync.registry import commands, status
+from sync.registry.ingest import Ingest
 from sync.registry.worker import Worker, WorkerSettings
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic
+from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, some
 from tests.sync.test_agent import FakeLink
 
@@ -24,14 +34,14 @@ from tests.sync.test_agent import FakeLink
 class Line:
     """A registry, one unit, and a worker between them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, around: Callable[[Ingest], Any] = lambda ingest: ingest) -> None:
         self.registry = Registry(f"sqlite:///{folder}/registry.db")
         self.unit = self.registry.register(Unit())
         self.link, self.file = FakeLink(), folder / "worker.prom"
         self.worker = Worker(
             self,  # type: ignore[arg-type]
             self.link,  # type: ignore[arg-type]
-            self.registry.worker,
+            around(self.registry.worker),
             self.registry.store,
             self.registry.clock,
             WorkerSettings(gather_s=0.001, idle_s=0.001, commands_every_s=0.0),
@@ -51,6 +61,17 @@ class Line:
         timer.start()
         self.worker.run(stop)
         timer.join()
+
+    def runs_until(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
+        stop = threading.Event()
+        runner = threading.Thread(target=self.worker.run, args=(stop,))
+        runner.start()
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        stop.set()
+        runner.join()
+        assert done()
 
     def sent(self, channel: str) -> list[bytes]:
         return [payload for name, payload in self.link.sent if name == topic(self.unit.unit, channel)]
@@ -142,19 +163,94 @@ def test_figures_that_cannot_be_written_stop_no_worker(line: Line) -> None:
     assert len(line.sent(RECEIPTS)) == 1
 
 
-def test_a_round_that_hits_a_bug_stops_no_worker(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    working, calls = line.registry.worker.process, []
-
-    def once_broken(messages: Any) -> Any:
-        calls.append(messages)
-        if len(calls) == 1:
-            raise RuntimeError("a bug")
-        return working(messages)
-
-    monkeypatch.setattr(line.registry.worker, "process", once_broken)
-    batch = line.unit.batch(some(1, 3)).to_bytes()
-    line.hears(EVENTS, batch)
+def test_messages_that_were_held_while_the_database_was_down_are_stored_when_it_is_back(line: Line) -> None:
+    """The broker's window is full of them: nothing else comes that could wake the worker."""
+    for first in (1, 4, 7):
+        line.hears(EVENTS, line.unit.batch(some(first, first + 2)).to_bytes())
+    with line.registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE heads RENAME TO elsewhere"))
     line.runs()
-    line.link.inbox.append(Message(topic(line.unit.unit, EVENTS), batch, 2, False, 1))
-    line.runs()
+    assert (line.registry.stored(line.unit), line.link.acknowledged) == ([], [])
+    with line.registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE elsewhere RENAME TO heads"))
+    line.runs_until(lambda: len(line.link.acknowledged) == 3)
+    assert len(line.registry.stored(line.unit)) == 9
+
+
+class Stumbling:
+    """An ingest with a mistake: one payload makes it raise what no caller expects."""
+
+    def __init__(self, ingest: Ingest, poison: bytes) -> None:
+        self._ingest, self._poison = ingest, poison
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ingest, name)
+
+    def process(self, messages: Sequence[tuple[str, bytes]]) -> Any:
+        if any(payload == self._poison for _, payload in messages):
+            raise TypeError("a bug")
+        return self._ingest.process(messages)
+
+
+def test_a_message_that_hits_a_bug_is_refused_alone_and_costs_no_other_its_receipt(tmp_path: Path) -> None:
+    line = Line(tmp_path, lambda ingest: Stumbling(ingest, b"poison"))
+    for first in (1, 4, 7, 10):
+        line.hears(EVENTS, line.unit.batch(some(first, first + 2)).to_bytes())
+        line.hears(EVENTS, b"poison")
+    line.runs_until(lambda: len(line.link.acknowledged) == 8)
+    assert len(line.registry.stored(line.unit)) == 12
+    assert line.registry.refusals() == {"unhandled": 4}
+    assert line.worker.figures()["ostiary_registry_refused_total", (("reason", "unhandled"),)] == 4
+
+
+def test_hostile_health_leaves_no_place_in_the_brokers_window_taken(line: Line) -> None:
+    for payload in (b'{"state": []}', b'{"state": {}}', b'{"state": "online", "facts": {"policy": []}}') * 90:
+        line.hears(HEALTH, payload)
+    line.hears(EVENTS, line.unit.batch(some(1, 3)).to_bytes())
+    line.runs_until(lambda: len(line.link.acknowledged) == 271)
     assert len(line.sent(RECEIPTS)) == 1
+    assert line.registry.refusals() == {"malformed health": 270}
+
+
+def signed_by(unit: Unit, *bodies: bytes) -> bytes:
+    """A batch of any bodies at all, properly chained and signed by its unit."""
+    tree = Frontier().extended(map(chain.leaf_hash, bodies))
+    link = chain.extend(chain.genesis(unit.unit), bodies)
+    head = Head(unit.unit, len(bodies), link, tree.root(), START_MS, 3, 1).signed(unit.signer)
+    return BatchMessage(unit.unit, 1, chain.genesis(unit.unit), 1, bodies, head).to_bytes()
+
+
+@pytest.mark.parametrize("field", [3, 10, 11])
+@pytest.mark.parametrize("value", ["0123456789abcdef", [1] * 16, b"short", None, 1.5])
+def test_a_signed_event_with_a_mistyped_id_is_malformed_and_acknowledged(
+    line: Line, field: int, value: Any
+) -> None:
+    plain = cbor2.loads(Record(line.unit.unit, 1, event(1)).to_bytes())
+    line.hears(EVENTS, signed_by(line.unit, cbor2.dumps({**plain, field: value}, canonical=True)))
+    line.runs_until(lambda: len(line.link.acknowledged) == 1)
+    assert line.registry.refusals() == {"malformed": 1}
+
+
+LISTS_AS_KEYS = {tuple([0] * n): 0 for n in range(1, 900)}
+BIG_KEYS = b"".join(b"\xc2\x4a" + (k * (2**61 - 1)).to_bytes(10, "big") + b"\0" for k in range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (cbor2.dumps(cbor2.CBORTag(35, "(" * 250_000)), "tag 35"),
+        (b"\xb9\x27\x10" + BIG_KEYS, "tag 2"),
+        (cbor2.dumps([1, LISTS_AS_KEYS]), "depth"),
+        (cbor2.dumps(LISTS_AS_KEYS), "string"),
+        (cbor2.dumps({k * (2**61 - 1): 0 for k in range(8)}), "string"),
+        (b"\x9f" * 100_000, "indefinite"),
+        (b"\x81" * 100_000, "depth"),
+        (b"\x9a\xff\xff\xff\xff", "premature"),
+    ],
+    ids=["expression", "big numbers", "deep", "lists as keys", "numbers as keys", "endless", "deeper", "cut"],
+)
+def test_a_message_that_is_dear_to_decode_is_refused_where_it_begins_to_be(payload: bytes, why: str) -> None:
+    """Regular expressions and keys that collide took seconds, before any signature was looked at."""
+    with pytest.raises(MalformedError) as refused:
+        BatchMessage.from_bytes(payload)
+    assert why in str(refused.value.__cause__)

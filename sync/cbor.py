@@ -1,0 +1,94 @@
+"""CBOR from outside, the only way `sync` reads it: sizes first, then types, and one error for everything.
+
+What a stranger may send is bounded before it is decoded: bytes, depth, no tags (some of them run code of the
+decoder's: regular expressions, dates, big numbers), no indefinite lengths, and no map keys that could be
+chosen to collide. All that is left is text, bytes, whole numbers, floats, booleans, null, lists and maps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import cbor2
+
+from sync.errors import MalformedError
+
+MAX_FIELDS = 23
+"""So many a map of ours has at most: its first byte says how many, and is the whole of its header."""
+
+_FORMS: dict[str, type] = {"i": int, "s": str, "b": bytes, "l": list, "m": dict}
+
+
+class _NoTags(dict[int, Any]):
+    """Every tag there is, refused."""
+
+    def __getitem__(self, tag: int) -> Any:
+        return _refuse
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise ValueError("a tag")
+
+
+_NO_TAGS = _NoTags()
+
+
+def decode(data: bytes, max_bytes: int, max_depth: int = 4) -> Any:
+    """Plain CBOR to a value. Raises MalformedError. The keys of maps are text or bytes."""
+    if type(data) is not bytes or len(data) > max_bytes:
+        raise MalformedError(f"oversized: at most {max_bytes} bytes")
+    try:
+        return cbor2.loads(
+            data,
+            semantic_decoders=_NO_TAGS,
+            max_depth=max_depth,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+    except Exception as err:
+        # The decoder's errors on hostile bytes are many: overflow, recursion, memory, encoding.
+        raise MalformedError("not CBOR of the plain kind") from err
+
+
+def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any]:
+    """A map whose keys are rising whole numbers. Raises MalformedError.
+
+    It is decoded as the list of its keys and values: a dictionary is made only once the keys are known to be
+    what they should.
+    """
+    if type(data) is not bytes or not data or not 0 <= data[0] - 0xA0 <= MAX_FIELDS:
+        raise MalformedError("not a CBOR map of a few fields")
+    if len(data) > max_bytes:
+        raise MalformedError(f"oversized: at most {max_bytes} bytes")
+    items = 2 * (data[0] - 0xA0)
+    header = bytes((0x80 | items,)) if items < 24 else bytes((0x98, items))
+    listed = decode(header + data[1:], max_bytes + 1, max_depth)
+    keys = listed[::2]
+    if any(type(key) is not int for key in keys) or keys != sorted(set(keys)):
+        raise MalformedError("the fields of a map are not numbered and in order")
+    return dict(zip(keys, listed[1::2], strict=True))
+
+
+def fields(data: bytes, form: str, max_bytes: int) -> list[Any]:
+    """The values of a map with the keys 0, 1, 2 ..., each of its type: one letter each in `form`.
+
+    i whole number, s text, b bytes, l list, m map. Raises MalformedError.
+    """
+    found = decode_map(data, max_bytes)
+    values = list(found.values())
+    if list(found) != list(range(len(form))) or not typed(values, form):
+        raise MalformedError("a message has other fields than it should")
+    return values
+
+
+def typed(values: list[Any], form: str) -> bool:
+    """Whether each value is exactly of its type; true is no number."""
+    return len(values) == len(form) and all(
+        type(value) is _FORMS[letter] for value, letter in zip(values, form, strict=True)
+    )
+
+
+def dump_fields(*values: Any) -> bytes:
+    """The map of `values` under the keys 0, 1, 2 ..., in the deterministic encoding (RFC 8949 4.2.1)."""
+    return cbor2.dumps(dict(enumerate(values)), canonical=True)

@@ -1,0 +1,102 @@
+"""`ostiary audit` on a unit of its own: export, rotation, and a new log after the old one was lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from device.cli import cli
+from device.clock import system_clock
+from device.commands.doctor import _audit
+from device.errors import DeviceError
+from device.secure_store import open_store
+from device.settings import Settings
+from device.unit.archive import FOLDER, files
+from device.unit.assembly import AUDIT_FILE, open_log, rules_of
+from sync.outbox import Outbox, OutboxRollbackError
+from sync.unit_events import unit_event
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
+    return tmp_path
+
+
+@contextmanager
+def started(state: Path) -> Iterator[Outbox]:
+    """The log as `ostiary run` opens it."""
+    settings = Settings()
+    with (
+        open_store(state, settings.store, warn=lambda _: None) as store,
+        open_log(
+            settings,
+            state,
+            rules_of(state, "door-1"),
+            system_clock,
+            counter=store.keystore.counter("audit"),
+            never_used=store.never_used("audit"),
+        ) as log,
+    ):
+        yield log
+
+
+def write(log: Outbox, count: int) -> None:
+    for number in range(count):
+        log.append(
+            unit_event("FAULT", "none", door="door-1", time_ms=number, keystore="software"), beside=True
+        )
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def test_an_export_verifies_and_leaves_the_log_as_it_is(state: Path) -> None:
+    with started(state) as log:
+        write(log, 7)
+    assert run("audit", "export", "-o", str(state / "all.bundle")).exit_code == 0
+    assert run("audit", "verify", str(state / "all.bundle")).exit_code == 0
+    with started(state) as log:
+        assert log.status().pending == 7
+
+
+def test_a_rotated_log_goes_on_where_it_was_and_all_of_it_verifies(state: Path) -> None:
+    for _ in range(2):
+        with started(state) as log:
+            write(log, 5)
+            assert run("audit", "rotate").exit_code == 0  # beside the running unit
+    spans = [(first, last) for _, first, last in files(state / FOLDER)]
+    assert spans == [(1, 5), (6, 10)]
+    assert all(run("audit", "verify", str(path)).exit_code == 0 for path, _, _ in files(state / FOLDER))
+
+
+def test_a_log_that_was_removed_stops_the_unit_until_somebody_starts_over(state: Path) -> None:
+    with started(state) as log:
+        write(log, 3)
+    shutil.rmtree(state / AUDIT_FILE.parent)
+    with pytest.raises(DeviceError, match="audit start-over"):
+        _audit(Settings())
+    with pytest.raises(OutboxRollbackError, match="audit start-over"), started(state):
+        pass
+    assert run("audit", "start-over", "--yes").exit_code == 0
+    with started(state) as log:
+        write(log, 1)
+        assert log.status().sequence == 2
+    assert "2 events" in _audit(Settings())
+
+
+def test_starting_over_keeps_what_was_there(state: Path) -> None:
+    with started(state) as log:
+        write(log, 3)
+    assert run("audit", "start-over", "--yes").exit_code == 0
+    kept = [path for path in (state / AUDIT_FILE.parent).glob("outbox.db.2*") if path.suffix != ".ballast"]
+    assert kept
+    with started(state) as log:
+        assert log.status().sequence == 1
