@@ -17,7 +17,6 @@ INDEXES = (
     "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",
     "CREATE INDEX IF NOT EXISTS events_kind_time ON events (kind, time_ms, unit, sequence)",
-    "CREATE INDEX IF NOT EXISTS events_person_time ON events (person, time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_reason_time ON events (reason, time_ms, unit, sequence)",
 )
 
