@@ -11,10 +11,10 @@ import click
 
 from device.access.badges import Swipe
 from device.access.claims import Directory
+from device.door.readers import swipes
 from device.evidence.phrase import normalise
 from device.settings import load, state_dir
 from device.unit.assembly import rules_of
-from device.unit.readers import swipes
 
 
 @click.group()

@@ -21,6 +21,7 @@ from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
 from device.clock import system_clock
 from device.door.opening import supervised_door
+from device.door.readers import swipes
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -38,8 +39,7 @@ from device.settings import Settings, load, models_dir, state_dir
 from device.unit.archive import rotate_when_due
 from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
-from device.unit.progress import Progress
-from device.unit.readers import swipes
+from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
 from device.uplink.orders import ORDERS_FOLDER
@@ -182,7 +182,7 @@ def _typed(
     waiting: Callable[[], None],
 ) -> Iterator[Claim]:
     """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
-    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting):
+    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S):
         if swipe.trouble:
             log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
         yield Directory.of(rules(), normalise).swipe(swipe)

@@ -251,5 +251,5 @@ def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
 
 
 def test_an_empty_text_is_no_choice_among_names():
-    (found,) = mistakes(MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = [""]'))
-    assert found.startswith("risks.standard.factors names ``, which is not there")
+    found = mistakes(MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = [""]'))
+    assert found[0].startswith("risks.standard.factors names ``, which is not there")

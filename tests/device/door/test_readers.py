@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from device.unit.readers import ReaderLostError, swipes
+from device.door.readers import ReaderLostError, swipes
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from device.access.badges import BadgeDecoder, Swipe
 from device.errors import DeviceError
-from device.unit.progress import WAIT_S
 
 CUT_SHORT_S = 0.5
 """What is not ended within this long is no badge; said at once and not with the next badge."""
@@ -30,17 +29,18 @@ def swipes(
     rest: Callable[[], None] = lambda: None,
     rest_s: float = math.inf,
     waiting: Callable[[], None] = lambda: None,
+    wait_s: float = 5.0,
     monotonic_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Swipe]:
     """What comes from an unbuffered stream until it ends.
 
-    `rest` is called when nobody has come for `rest_s` after an answer, `waiting` every few seconds. Raises
+    `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`. Raises
     ReaderLostError when the reader is pulled off.
     """
     decoder = BadgeDecoder(CUT_SHORT_S)
     noisy_until_s = -math.inf
     due = _Due()
-    for data in _bursts(stream, due, waiting, monotonic_s):
+    for data in _bursts(stream, due, waiting, wait_s, monotonic_s):
         if data is None:
             if monotonic_s() >= due.at_s:
                 due.at_s = math.inf
@@ -66,6 +66,7 @@ def _bursts(
     stream: BinaryIO,
     due: _Due,
     waiting: Callable[[], None],
+    wait_s: float,
     monotonic_s: Callable[[], float],
 ) -> Iterator[bytes | None]:
     """Bytes as they come; None when none came for a while, and b"" once at the end."""
@@ -79,7 +80,7 @@ def _bursts(
         waiting()
         left_s = max(0.0, due.at_s - monotonic_s())
         # Read from the descriptor: a buffered reader would hide bytes from `select`.
-        ready, _, _ = select.select([descriptor], [], [], min(left_s, WAIT_S))
+        ready, _, _ = select.select([descriptor], [], [], min(left_s, wait_s))
         if not ready:
             yield None
             continue
