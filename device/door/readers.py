@@ -34,8 +34,8 @@ def swipes(
 ) -> Iterator[Swipe]:
     """What comes from an unbuffered stream until it ends.
 
-    `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`. Raises
-    ReaderLostError when the reader is pulled off.
+    `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`.
+    Raises ReaderLostError when the reader is pulled off.
     """
     decoder = BadgeDecoder(CUT_SHORT_S)
     noisy_until_s = -math.inf
