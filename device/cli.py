@@ -28,6 +28,7 @@ COMMANDS = {
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
     "config": ("device.commands.config:config", "Show and check the settings."),
+    "readers": ("device.commands.readers:readers", "What a badge reader sends."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
