@@ -71,6 +71,8 @@ class Authority:
             _builder(common_name, self.certificate.subject, key, now, LEAF_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+            # RFC 5280 4.2.1.1; OpenSSL's strict checks, which Python 3.13 asks for, refuse a leaf without it.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_host, hosts))), False)

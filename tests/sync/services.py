@@ -21,7 +21,10 @@ from sync.broker import write_configuration
 from sync.fleet.certificates import Authority
 
 NOW = dt.datetime.now(dt.UTC)
-POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
+POSTGRES_BIN = max(
+    Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/none")
+)
+"""Debian 12 has version 15, Debian 13 version 17."""
 DEFAULT_CONFIGURATION = """\
 # mosquitto's defaults for everything but the listener and its TLS.
 listener {port} 127.0.0.1
