@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from device.api.errors import ApiError
 from device.api.openapi import document
-from device.api.token_book import TOKENS_FILE, TokenBook
-from device.api.tokens import SCOPES, Token, issue
+from device.api.tokens import SCOPES, TOKENS_FILE, Token, TokenBook, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from sync import journal

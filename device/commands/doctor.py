@@ -67,6 +67,7 @@ def examine() -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
@@ -95,8 +96,8 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.models import shelf
-    from device.models.pick import read
+    from device.model_store import shelf
+    from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
@@ -126,8 +127,8 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.models import shelf
-    from device.models.floor import pinned_floor
+    from device.model_store import shelf
+    from device.model_store.floor import pinned_floor
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
@@ -156,7 +157,7 @@ def _memory(settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> str:
-    from device.app import rules_of
+    from device.unit.assembly import rules_of
 
     rules = rules_of(state_dir(), settings.door.name)
     if settings.door.name not in rules.doors:
@@ -166,9 +167,9 @@ def _rules(settings: Settings) -> str:
 
 def _audit(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
-    from device.app import AUDIT_FILE, open_log, rules_of
     from device.clock import system_clock
     from device.secure_store import open_store
+    from device.unit.assembly import AUDIT_FILE, open_log, rules_of
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         used, first = store.keystore.counter("audit").value(), store.never_used("audit")
@@ -188,6 +189,14 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _door(settings: Settings) -> str:
+    from device.clock import system_clock
+    from device.door.gpio import KernelGpio
+    from device.door.wiring import examined
+
+    return examined(settings.door, KernelGpio(), lambda: system_clock().monotonic_s)
 
 
 def _microphone(settings: Settings) -> str:

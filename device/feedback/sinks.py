@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from device.challenge import Challenge
-from device.decision import OPENING, Decision, Notice, Outcome
+from device.access.challenge import Challenge
+from device.access.decision import OPENING, Decision, Notice, Outcome
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
 
@@ -120,6 +120,10 @@ class Feedback:
             self._decided(event)
         else:
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
+
+    def warn(self, notice: Notice) -> None:
+        """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
+        self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
 
     def _decided(self, decision: Decision) -> None:
         if decision.person != self._person:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from device.decision import Decision
+from device.access.decision import Decision
 from device.feedback.sinks import stage_of
 from sync.errors import SyncError
 from sync.metrics import Figures, MetricsFile

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from threading import Event
 
+from device.access.decision import Decision
 from device.audio import AudioDeviceLostError, AudioError, AudioSource, Frame
 from device.audio.utterance import wipe
-from device.decision import Decision
 from device.unit.metrics import DoorMetrics
 from sync.service_manager import ServiceManager
 

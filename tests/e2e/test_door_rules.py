@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from device.evidence.wordlists import duress_words
 from device.settings import models_dir
-from device.wordlists import duress_words
 from tests.speech import require_tools
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -91,11 +91,12 @@ class Unit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.fire = folder / "fire"
+        (folder / "lines").mkdir()
+        self.fire = folder / "lines" / "fire"
         self.fire.write_text("0")
         (folder / "ostiary.toml").write_text(
             "[store]\nprofile = 'laptop'\nkeystore = 'software'\n"
-            f"[door]\nfire_input = '{self.fire}'\n[feedback]\npage = '{folder}/door.html'\n"
+            f"[door.simulated]\nlines = '{folder}/lines'\n[feedback]\npage = '{folder}/door.html'\n"
         )
         self.environment = {
             **os.environ,

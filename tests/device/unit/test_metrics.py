@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.decision import Decision, Notice, Outcome, Reason
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.unit.metrics import DoorMetrics
 from sync.outbox import OutboxError, OutboxStatus
 

@@ -10,8 +10,8 @@ from threading import Event
 import numpy as np
 import pytest
 
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import AudioDeviceLostError, Frame
-from device.decision import Decision, Notice, Outcome, Reason
 from device.unit.progress import LISTEN_AGAIN_S, Progress
 from sync.service_manager import ServiceManager
 
