@@ -27,6 +27,7 @@ COMMANDS = {
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
+    "first-boot": ("device.commands.first_boot:first_boot", "Name the door of a new unit."),
     "config": ("device.commands.config:config", "Show and check the settings."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),

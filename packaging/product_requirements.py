@@ -1,9 +1,9 @@
-"""Print the part of requirements.lock that the installed product needs, without what only tests and reports do.
+"""Print the part of requirements.lock that the installed product needs; tests and reports need more.
 
     python3 packaging/product_requirements.py > requirements
 
-Which packages those are: the dependencies in pyproject.toml with the extras named here, and whatever they bring,
-by the lock file's own `# via` lines.
+Which packages those are: the dependencies in pyproject.toml with the extras named here, and whatever they
+bring, by the lock file's own `# via` lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def product_requirements(project: str, lock: str) -> str:
     needed = {_name(line) for line in direct}
     blocks = _blocks(lock)
     if missing := needed - {name for name, _, _ in blocks}:
-        raise ValueError(f"requirements.lock lacks {', '.join(sorted(missing))}; lock again (CONTRIBUTING.md)")
+        raise ValueError(
+            f"requirements.lock lacks {', '.join(sorted(missing))}; lock again (CONTRIBUTING.md)"
+        )
     while True:
         brought = {name for name, _, parents in blocks if parents & needed} - needed
         if not brought:
