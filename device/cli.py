@@ -26,6 +26,7 @@ COMMANDS = {
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
+    "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
     "config": ("device.commands.config:config", "Show and check the settings."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),

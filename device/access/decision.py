@@ -125,6 +125,8 @@ class Notice(StrEnum):
     NOT_HERE = "not_here"
     LOCKED_DOWN = "locked_down"
     EMERGENCY = "emergency"
+    CLOSE_DOOR = "close_door"
+    CARD_UNREADABLE = "card_unreadable"
     OUT_OF_SERVICE = "out_of_service"
 
 
@@ -164,6 +166,8 @@ class Decision:
     """Identifier of the challenge that was answered."""
     silent_alarm: bool = False
     wait_s: float = 0.0
+    unlock_s: float | None = None
+    """How long the strike stays released for this person; None is the door's own time."""
 
     @property
     def opens(self) -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -23,7 +24,7 @@ from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
 from device.clock import system_clock
-from device.door import SimulatedDoor
+from device.door.opening import supervised_door
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -43,7 +44,7 @@ from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
-from device.unit.watch import FireInput, Watch
+from device.unit.watch import Watch
 from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.service_manager import ServiceManager
@@ -89,13 +90,10 @@ def run(
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    door = SimulatedDoor(
-        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
-    )
     feedback = Feedback(language(settings.door.language), sinks(settings))
     state = state_dir()
     try:
-        with open_unit(settings, state, models_dir()) as unit:
+        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
             if settings.door.name not in unit.keeper.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
@@ -104,7 +102,15 @@ def run(
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            fire = settings.door.fire_input
+            door = parts.enter_context(
+                supervised_door(
+                    settings.door,
+                    now_s=lambda: system_clock().monotonic_s,
+                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    warn=feedback.warn,
+                    show=click.echo,
+                )
+            )
             watch = Watch(
                 unit,
                 settings.door.name,
@@ -112,7 +118,7 @@ def run(
                 feedback,
                 orders_folder=state / ORDERS_FOLDER,
                 rules=lambda: rules_of(state, settings.door.name),
-                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+                fire=door.fire,
             )
             rotate = None
             if settings.audit.standalone:
@@ -121,8 +127,8 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
-                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck},
-                    troubles={"store": upkeep.trouble},
+                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
                 ears = progress.hearing(_ears(settings, source), microphone=source is None)
@@ -142,7 +148,6 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
-        door.close()
 
 
 def sinks(settings: Settings) -> list[Sink]:

@@ -283,6 +283,7 @@ def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
         valid_until,
         reader.flag("disabled"),
         _duress(reader),
+        reader.number("unlock_s", 5.0, 0.5, 60.0) if reader.has("unlock_s") else None,
     )
     reader.finish()
     return person

@@ -242,3 +242,9 @@ def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
     found: list[str] = []
     _rules(Reader(table, "", found))
     assert all(isinstance(mistake, str) and mistake for mistake in found)
+
+
+def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
+    person = "[people.a]\nunlock_s = "
+    assert parse_rules(MINIMAL + person + "20\n").people["a"].unlock_s == 20.0
+    assert mistakes(MINIMAL + person + "3600\n") == ("people.a.unlock_s must be from 0.5 to 60, not 3600",)
