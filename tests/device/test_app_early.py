@@ -19,13 +19,13 @@ from device.access.doorkeeper import duress_digest
 from device.access.rules.model import Person
 from device.audio import FileSource, Frame
 from device.audio.settings import AudioSettings, EndpointerSettings
-from device.door import SimulatedDoor
 from device.evidence.wordlists import duress_words
 from device.settings import Settings
 from device.unit.assembly import AUDIT_FILE, Unit, open_unit
 from device.unit.enrolment import enrol_recordings
 from sync.events import Record
 from tests.conftest import SyntheticVoice
+from tests.device.door.plain_door import PlainDoor
 from tests.device.test_app import UID, Recorder, saying
 from tests.speech import Reading
 
@@ -64,8 +64,8 @@ def patient(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Uni
         yield unit
 
 
-def serve(unit: Unit, source: Paced, opened: threading.Event) -> tuple[Decision, SimulatedDoor]:
-    class Strike(SimulatedDoor):
+def serve(unit: Unit, source: Paced, opened: threading.Event) -> tuple[Decision, PlainDoor]:
+    class Strike(PlainDoor):
         def obey(self, decision: Decision) -> None:
             super().obey(decision)
             opened.set()

@@ -43,7 +43,7 @@ def claims(monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
         stop = threading.Event()
-        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop))
+        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop, lambda: None))
     return found, len(rests)
 
 
