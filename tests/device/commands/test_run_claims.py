@@ -91,7 +91,7 @@ def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.M
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event())
+        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event(), lambda: None)
         os.write(writing, b"111\n")
         assert next(typed) == ANNA
         present[0] = parse_rules(
