@@ -68,6 +68,7 @@ DECISION_REASONS = frozenset(
     {
         "all_factors_passed",
         "already_inside",
+        "badge_unreadable",
         "challenge_before_restart",
         "challenge_expired",
         "challenge_forged",
@@ -132,7 +133,6 @@ UNIT_REASONS = frozenset(
         "forced",
         "case_opened",
         "case_closed",
-        "badge_unreadable",
         "door_fault",
         "exit_stuck",
         "install_mode",

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     WEAK_SCORE = "weak_score"
     NOT_ENROLLED = "not_enrolled"
     NO_CLAIM = "no_claim"
+    BADGE_UNREADABLE = "badge_unreadable"
     NO_EVIDENCE = "no_evidence"
     INVALID_EVIDENCE = "invalid_evidence"
     EMPTY_RULE = "empty_rule"
