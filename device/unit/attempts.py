@@ -59,7 +59,7 @@ def served(
         _LOG.exception("an attempt failed; the door stays locked")
         decision, evidence = replace(refusal_for(err), door=door_name, person=uid or None), None
     try:
-        unit.record(decision, evidence)
+        unit.trail.decided(decision, evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
         unit.keeper.take_back(decision)
