@@ -27,10 +27,10 @@ def run(
     if not unit.asks_for_claim(door_name):
         unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)  # before anybody waits for it
     for claim in claims:
-        uid = named(unit, claim, source, door_name, display, stop)
+        who = named(unit, claim, source, door_name, display, stop)
         more = True
         while more and not stop.is_set():
-            decision = served(unit, uid, source, door_name, display, stop)
+            decision = served(unit, who, source, door_name, display, stop)
             door.obey(decision)
             display.tell(decision)
             yield decision

@@ -11,7 +11,7 @@ import hmac
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
@@ -243,6 +243,7 @@ class Doorkeeper:
             moved = {who: here}
             if (first := self._first.pop(door_name, None)) is not None:
                 moved[first.uid] = here
+            decision = replace(decision, unlock_s=self._unlock_s(moved))
             self._before = {person: self._history.position(person) for person in moved}
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
@@ -342,6 +343,11 @@ class Doorkeeper:
             return False
         # A clock set back makes this negative: still inside, until an admin pardons.
         return (now.wall - position.since).total_seconds() < door.anti_passback_s
+
+    def _unlock_s(self, uids: Iterable[str]) -> float | None:
+        """The longest strike time that the rules give one of these people."""
+        people = (self.rules.person(uid) for uid in uids)
+        return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
 
     def _duress(self, uid: str, transcript: str) -> bool:
         """Whether the transcript holds the person's duress word.

@@ -29,12 +29,22 @@ NOBODY_NAMED = Decision(
     "no name or number was understood, and this door asks for one",
     Notice.SAY_NUMBER,
 )
+BADGE_UNREADABLE = Decision(
+    Outcome.DENIED_UNKNOWN,
+    Reason.BADGE_UNREADABLE,
+    "the reader sent something that is no badge number; `ostiary readers watch` shows it",
+    Notice.CARD_UNREADABLE,
+)
 
 
 def named(
     unit: Unit, claim: Claim, source: AudioSource, door_name: str, display: Display, stop: threading.Event
-) -> str:
-    """The uid of a claim; one who shows no badge where one is asked for may say a name or number."""
+) -> str | Decision:
+    """The uid of a claim, or why there is none; one who shows no badge where one is asked for may say a name
+    or number.
+    """
+    if claim.kind is ClaimKind.UNREADABLE:
+        return BADGE_UNREADABLE
     if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
         return claim.uid
     directory = Directory.of(unit.keeper.rules, normalise)
@@ -46,7 +56,12 @@ def named(
 
 
 def served(
-    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
+    unit: Unit,
+    who: str | Decision,
+    source: AudioSource,
+    door_name: str,
+    display: Display,
+    stop: threading.Event,
 ) -> Decision:
     """What was decided and is in the log: durable before the strike moves.
 
@@ -54,10 +69,10 @@ def served(
     on: it may be mended while it runs.
     """
     try:
-        decision, evidence = attempt(unit, uid, source, door_name, display, stop)
+        decision, evidence = attempt(unit, who, source, door_name, display, stop)
     except Exception as err:  # noqa: BLE001 - a supervisor: nothing in one attempt may end the process
         _LOG.exception("an attempt failed; the door stays locked")
-        decision, evidence = replace(refusal_for(err), door=door_name, person=uid or None), None
+        decision, evidence = replace(refusal_for(err), door=door_name, person=_uid(who)), None
     try:
         unit.trail.decided(decision, evidence)
     except SyncError as err:
@@ -73,9 +88,17 @@ def served(
 
 
 def attempt(
-    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
+    unit: Unit,
+    who: str | Decision,
+    source: AudioSource,
+    door_name: str,
+    display: Display,
+    stop: threading.Event,
 ) -> tuple[Decision, Evidence | None]:
     """One fresh phrase and its answer: what was decided, and on what evidence."""
+    if isinstance(who, Decision):
+        return replace(who, door=door_name), None
+    uid = who
     if not uid and unit.asks_for_claim(door_name):
         return replace(NOBODY_NAMED, door=door_name), None
     greeting = unit.keeper.greet(door_name, uid, unit.clock())
@@ -115,3 +138,7 @@ def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
             yield vector
     else:
         yield unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)
+
+
+def _uid(who: str | Decision) -> str | None:
+    return who or None if isinstance(who, str) else None

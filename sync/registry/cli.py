@@ -23,7 +23,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
@@ -33,7 +33,7 @@ from sync.registry.retention import first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
 from sync.registry.store import Store
-from sync.registry.worker import Worker, subscriptions
+from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def registry() -> None:
 @click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
-@click.option("--name", default="worker-1", show_default=True, help="This worker's MQTT client id.")
+@click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
     database: str,
@@ -62,7 +62,7 @@ def worker_command(
     cert: Path,
     key: Path,
     signing_key: Path,
-    name: str,
+    name: str | None,
     metrics: Path | None,
 ) -> None:
     """Take batches from the shared subscription until stopped. Run as many as you like.
@@ -70,7 +70,7 @@ def worker_command(
     \b
     Example:
       ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
-        --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
+        --ca ca.pem --cert worker-1.pem --key worker-1.key --signing-key receipts.key
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
@@ -81,9 +81,11 @@ def worker_command(
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key), session_s=0)
-        link = reactor.link(settings, subscriptions=subscriptions())
-        ingest = Ingest(store, FileSigner.load_or_create(signing_key), wall_ms)
+        signer = FileSigner.load(signing_key)
+        store.remember_receipts_key(key_to_der(signer.public_key()))
+        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
+        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
+        ingest = Ingest(store, signer, wall_ms)
         figures = MetricsFile(metrics) if metrics else None
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
@@ -93,6 +95,21 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+@registry.command("new-key")
+@click.argument("path", type=FILE)
+def new_key_command(path: Path) -> None:
+    """Make a signing key (receipts, or commands) and, beside it, the public key that units need.
+
+    \b
+    Example:
+      ostiary registry new-key receipts.key
+    """
+    signer = FileSigner.create(path)
+    public = path.with_suffix(".pem")
+    public.write_bytes(signer.public_pem())
+    click.echo(f"{path} signs and stays here; {public} goes to every unit")
 
 
 @registry.command("register")

@@ -23,6 +23,7 @@ from sync.registry.schema import (
     alarms,
     deliveries,
     events,
+    facts,
     heads,
     refusals,
     retained,
@@ -102,6 +103,23 @@ class Store:
                 yield connection
         except SQLAlchemyError as err:
             raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+
+    def remember_receipts_key(self, key: bytes) -> None:
+        """Whose receipts (public key, DER) units believe here. Raises SyncError for another than before."""
+        with self.transaction() as db:
+            row = self.upsert(facts).values(name="receipts_key", value=key)
+            db.execute(row.on_conflict_do_nothing())
+        if self.receipts_key() != key:
+            raise SyncError(
+                "receipts of this registry are signed by another key, and units would refuse this one's; "
+                "give --signing-key the file that the first worker was given"
+            )
+
+    def receipts_key(self) -> bytes | None:
+        """The public key (DER) of this registry's receipts; None before the first worker."""
+        with self.reading() as db:
+            found = db.execute(sa.select(facts.c.value).where(facts.c.name == "receipts_key")).scalar()
+        return bytes(found) if found is not None else None
 
     # -- units
 

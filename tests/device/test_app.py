@@ -19,7 +19,6 @@ from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
-from device.door import SimulatedDoor
 from device.evidence.judge import Evidence, Timings
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
@@ -28,6 +27,7 @@ from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
 from sync.events import Record
 from tests.conftest import SyntheticVoice
+from tests.device.door.plain_door import PlainDoor
 from tests.speech import Reading
 
 UID = "4711"
@@ -66,9 +66,9 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Unit]:
         yield opened
 
 
-def serve(unit: Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, PlainDoor, Recorder]:
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
     (decision,) = app.run(unit, [claim], source, "door-1", door, recorder, threading.Event())  # type: ignore[arg-type]
     return decision, door, recorder
@@ -90,6 +90,9 @@ def saying(unit: Unit, phrase: str) -> Unit:
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
             genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
             return unit.keeper.decide(genuine, *args, **named)  # type: ignore[arg-type]
+
+        def take_back(self, decision: Decision) -> None:
+            unit.keeper.take_back(decision)
 
     return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
 
@@ -206,7 +209,7 @@ class _Impatient:
 def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[Reading]) -> None:
     seen: list[int] = []
 
-    class Watching(SimulatedDoor):
+    class Watching(PlainDoor):
         def obey(self, decision: Decision) -> None:
             seen.append(unit.log.status().sequence)
             super().obey(decision)
@@ -220,19 +223,11 @@ def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[R
 
 def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: Unit, reader: list[Reading]) -> None:
     unit.log.close()
-    door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
-    with pytest.raises(Exception, match="log"):
-        list(
-            app.run(
-                saying(unit, reader[4].text),
-                [Claim(ClaimKind.BADGE, UID)],
-                FileSource(reader[4].path),
-                "door-1",
-                door,
-                Recorder(),
-                threading.Event(),
-            )
-        )
+    door = PlainDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
+    parts, claims = saying(unit, reader[4].text), [Claim(ClaimKind.BADGE, UID)]
+    heard = FileSource(reader[4].path)
+    (decision,) = app.run(parts, claims, heard, "door-1", door, Recorder(), threading.Event())
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_FAULT, Reason.LOG_FAULT)
     assert door.is_locked
 
 
