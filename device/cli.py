@@ -34,6 +34,7 @@ COMMANDS = {
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
+    "dashboard": ("sync.dashboard.cli:dashboard", "The web page: doors, events, incidents, proofs."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
     "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
