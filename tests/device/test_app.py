@@ -83,9 +83,8 @@ def saying(unit: Unit, phrase: str) -> Unit:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
-        @property
-        def rules(self) -> object:
-            return unit.keeper.rules
+        def __getattr__(self, name: str) -> object:
+            return getattr(unit.keeper, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
             genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
