@@ -117,7 +117,7 @@ def listened_on(unit: Unit, made: Attempt) -> None:
         silent_alarm=True,
     )
     try:
-        unit.record(told, made.evidence)
+        unit.trail.decided(told, made.evidence)
     except SyncError as err:
         _LOG.error("a silent alarm could not be written down: %s", err)
 
