@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from sync import journal
@@ -29,10 +30,10 @@ from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.ingest import Ingest
-from sync.registry.retention import first_month_kept, forget_before
+from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store
+from sync.registry.store import Store, month_of
 from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
@@ -267,15 +268,46 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
 @click.option(
     "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
 )
-def retain_command(database: str, from_month: int) -> None:
-    """Delete every event received before a month; what is left still verifies.
+@click.option("--signing-key", required=True, type=FILE, help="Signs the record of it: the receipts' (PEM).")
+@click.option("--account", default=getpass.getuser, help="Who deletes; it stands in the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retain_command(database: str, from_month: int, signing_key: Path, account: str, yes: bool) -> None:
+    """Delete every event received before a month, on record; what is left still verifies.
+
+    The record is signed and goes with every export: `ostiary audit verify` tells it from a cut that nobody
+    declares. Exit code 1 when a unit keeps its events because its log does not verify.
 
     \b
     Example:
-      ostiary registry retain --from-month 202405 --database sqlite:///registry.db
+      ostiary registry retain --from-month 202405 --signing-key receipts.key --database sqlite:///registry.db
     """
-    gone = forget_before(Store.open(database), from_month)
-    click.echo(f"{gone} events were deleted")
+    store, signer = Store.open(database), FileSigner.load(signing_key)
+    store.remember_receipts_key(key_to_der(signer.public_key()))
+    if from_month > month_of(wall_ms()):
+        raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
+    doomed = due(store, from_month)
+    if not doomed:
+        click.echo(f"there are no events from before {from_month}")
+        return
+    if not yes:
+        total = f"{sum(doomed.values())} events of {len(doomed)} units from before {from_month}"
+        click.confirm(f"Delete {total} for good?", abort=True)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("deleting", total=sum(doomed.values()))
+        done = forget_before(
+            store,
+            from_month,
+            signer=signer,
+            account=account,
+            now_ms=wall_ms(),
+            progress=lambda more: bar.update(task, advance=more),
+        )
+    click.echo(f"{done.events} events of {done.units} units were deleted")
+    for why in done.refused.values():
+        click.echo(why, err=True)
+    if done.refused:
+        raise click.exceptions.Exit(1)
 
 
 @registry.command("watch")
@@ -288,6 +320,7 @@ def retain_command(database: str, from_month: int) -> None:
     type=click.IntRange(1, 1200),
     help="Delete older months once a day; nothing is deleted when it is left out.",
 )
+@click.option("--signing-key", type=FILE, help="Signs the records of that: the receipts' (PEM).")
 @click.option("--once", is_flag=True, help="Look once and stop.")
 def watch_command(
     database: str,
@@ -295,13 +328,15 @@ def watch_command(
     sink_file: Path | None,
     every: float,
     keep_months: int | None,
+    signing_key: Path | None,
     once: bool,
 ) -> None:
     """Look for what no single event shows, tell the security desk, and let old months go.
 
     \b
     Example:
-      ostiary registry watch --sinks sinks.toml --keep-months 36 --database sqlite:///registry.db
+      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
+      ostiary registry watch --keep-months 36 --signing-key receipts.key --database sqlite:///registry.db
 
     \b
     In sinks.toml, any number of:
@@ -319,7 +354,12 @@ def watch_command(
       password_file = "/etc/ostiary/mail.password"
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    if keep_months is not None and signing_key is None:
+        raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
+    keeper = FileSigner.load(signing_key) if signing_key else None
     store = Store.open(database)
+    if keeper is not None:
+        store.remember_receipts_key(key_to_der(keeper.public_key()))
     detector = Detector(store, load_rules(rules))
     delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
     stop = threading.Event()
@@ -334,10 +374,12 @@ def watch_command(
             detector.step(now_ms)
             for problem in delivery.step(now_ms, time.monotonic()):
                 log.warning("%s; trying again", problem)
-            if keep_months is not None and now_ms // DAY_MS != retained_day:
+            if keeper is not None and keep_months is not None and now_ms // DAY_MS != retained_day:
+                month = first_month_kept(now_ms, keep_months)
+                done = forget_before(store, month, signer=keeper, account="watch", now_ms=now_ms)
                 retained_day = now_ms // DAY_MS
-                if gone := forget_before(store, first_month_kept(now_ms, keep_months)):
-                    log.info("%d events passed their retention and were deleted", gone)
+                if done.events:
+                    log.info("%d events passed their retention and were deleted", done.events)
         except SyncError as err:
             if once:
                 raise
