@@ -25,7 +25,7 @@ from device.access.weigh import weigh
 from device.clock import Now
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
-from device.evidence.phrase import normalise
+from device.evidence.phrase import normalise, said_in_full
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
@@ -95,6 +95,23 @@ class Doorkeeper:
             return replace(fault(Reason.HISTORY_FAULT, str(err)), door=door, person=uid or None)
         except DeviceError as err:
             return replace(refusal_for(err), door=door, person=uid or None)
+
+    def complete(self, challenge: Challenge, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether nothing more need be waited for: every word was heard and every factor passes by itself.
+
+        Nothing is charged and nothing is kept; `decide` decides. At a door for two persons the silence is
+        waited out, so that a duress word after the phrase counts for both.
+        """
+        rule = self.rules.doors.get(door)
+        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        if rule is None or risk is None or rule.two_persons_within_s is not None:
+            return False
+        passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
+        return passed and said_in_full(heard.transcript, challenge.phrase)
+
+    def duress_said(self, uid: str, transcript: str) -> bool:
+        """Whether a transcript holds the person's duress word."""
+        return self._duress(uid, transcript)
 
     def decide(
         self,

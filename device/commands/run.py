@@ -38,13 +38,13 @@ from device.feedback import (
     language,
 )
 from device.settings import Settings, load, models_dir, state_dir
+from device.state_folder import StateFolder
 from device.unit.archive import rotate_when_due
 from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.errors import SyncError
 from sync.service_manager import ServiceManager
@@ -107,7 +107,7 @@ def run(
                 supervised_door(
                     settings.door,
                     now_s=lambda: system_clock().monotonic_s,
-                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    note=lambda kind, reason: unit.trail.note(kind, reason, settings.door.name),
                     warn=feedback.warn,
                     show=click.echo,
                 )
@@ -117,7 +117,7 @@ def run(
                 settings.door.name,
                 door,
                 feedback,
-                orders_folder=state / ORDERS_FOLDER,
+                orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
                 fire=door.fire,
             )
@@ -201,7 +201,7 @@ def _chirp(microphone: Microphone, speaker: Loudspeaker, unit: Unit, door_name: 
 
 def _noted(unit: Unit, reason: str, door_name: str) -> None:
     try:
-        unit.note("FAULT", reason, door_name)
+        unit.trail.note("FAULT", reason, door_name)
     except SyncError as err:
         log.error("FAULT %s could not be written down: %s", reason, err)
 

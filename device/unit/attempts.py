@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from device.access.claims import Claim, ClaimKind, Directory
@@ -55,6 +55,20 @@ def named(
     return directory.spoken(normalise(said)).uid
 
 
+def _nothing_more() -> str:
+    """There was no answer that more could follow."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was decided, on what evidence, and what to call for the words that follow an early answer."""
+
+    decision: Decision
+    evidence: Evidence | None = None
+    rest: Callable[[], str] = _nothing_more
+
+
 def served(
     unit: Unit,
     who: str | Decision,
@@ -62,29 +76,50 @@ def served(
     door_name: str,
     display: Display,
     stop: threading.Event,
-) -> Decision:
+) -> Attempt:
     """What was decided and is in the log: durable before the strike moves.
 
     Whatever goes wrong, and a log that takes no more, is a refusal that says "out of service". The door goes
     on: it may be mended while it runs.
     """
     try:
-        decision, evidence = attempt(unit, who, source, door_name, display, stop)
+        made = attempt(unit, who, source, door_name, display, stop)
     except Exception as err:  # noqa: BLE001 - a supervisor: nothing in one attempt may end the process
         _LOG.exception("an attempt failed; the door stays locked")
-        decision, evidence = replace(refusal_for(err), door=door_name, person=_uid(who)), None
+        made = Attempt(replace(refusal_for(err), door=door_name, person=_uid(who)))
+    decision = made.decision
     try:
-        unit.record(decision, evidence)
+        unit.trail.decided(decision, made.evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
         unit.keeper.take_back(decision)
-        return replace(
+        refused = replace(
             fault(Reason.LOG_FAULT, str(err)),
             door=door_name,
             person=decision.person,
             challenge=decision.challenge,
         )
-    return decision
+        return replace(made, decision=refused)
+    return made
+
+
+def listened_on(unit: Unit, made: Attempt) -> None:
+    """Listen until the person has ended. A duress word after an answer that was complete alarms silently."""
+    decision = made.decision
+    said = made.rest()
+    if not said or not decision.person or not unit.keeper.duress_said(decision.person, said):
+        return
+    told = replace(
+        decision,
+        outcome=Outcome.DURESS if decision.opens else decision.outcome,
+        code=Reason.DURESS_WORD,
+        reason="the duress word was said after an answer that was complete",
+        silent_alarm=True,
+    )
+    try:
+        unit.trail.decided(told, made.evidence)
+    except SyncError as err:
+        _LOG.error("a silent alarm could not be written down: %s", err)
 
 
 def attempt(
@@ -94,16 +129,16 @@ def attempt(
     door_name: str,
     display: Display,
     stop: threading.Event,
-) -> tuple[Decision, Evidence | None]:
+) -> Attempt:
     """One fresh phrase and its answer: what was decided, and on what evidence."""
     if isinstance(who, Decision):
-        return replace(who, door=door_name), None
+        return Attempt(replace(who, door=door_name))
     uid = who
     if not uid and unit.asks_for_claim(door_name):
-        return replace(NOBODY_NAMED, door=door_name), None
+        return Attempt(replace(NOBODY_NAMED, door=door_name))
     greeting = unit.keeper.greet(door_name, uid, unit.clock())
     if isinstance(greeting, Decision):
-        return greeting, None
+        return Attempt(greeting)
     with reference(unit, door_name, uid) as voice:
         listening_since_s = unit.clock().monotonic_s
         answer = unit.ear.hear(
@@ -113,6 +148,7 @@ def attempt(
             start_within_s=greeting.lifetime_s,
             stop=stop,
             moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
+            complete=partial(unit.keeper.complete, greeting, door=door_name, uid=uid),
         )
     heard = unit.recollection.note(
         answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
@@ -126,7 +162,7 @@ def attempt(
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
     unit.recollection.settle(decision)
-    return decision, heard if isinstance(heard, Evidence) else None
+    return Attempt(decision, heard if isinstance(heard, Evidence) else None, answer.rest)
 
 
 @contextmanager
