@@ -29,7 +29,6 @@ from device.models.features import kaldi_fbank
 from device.models.speaker import SpeakerModel, unit
 from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors
-from quantize.evaluate.fit_speaker import split
 from quantize.evaluate.manifest import read_manifest
 from quantize.evaluate.metrics import Ranked, eer
 from quantize.evaluate.scoring import Reader, embed_all
@@ -42,6 +41,7 @@ from quantize.int8 import quantise
 from quantize.parity import pieces
 from quantize.speech import packaged_speech, parity_speech
 from quantize.tflite.lower import lower
+from research.fits.speaker import split
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
