@@ -1,6 +1,6 @@
 """CAM++ with fewer channels or fewer weights, without training: how much speed, at what price.
 
-    .venv/bin/python -m bench.pruning --data DIR --rounds 15
+    .venv/bin/python -m research.pruning --data DIR --rounds 15
 
 `DIR` holds manifest.tsv. Structured: hidden channels whose loss costs least go first, and the weights that
 read them make up for it on the calibration speech (the optimal brain surgeon of Hassibi and Stork 1993, a

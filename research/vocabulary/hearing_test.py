@@ -68,7 +68,7 @@ def _read(source: Path) -> Wave:
 def phrases(words: list[str], seed: int) -> Iterator[tuple[str, ...]]:
     """All words once, in phrases of five; the last is filled up with words from the start."""
     order = list(words)
-    random.Random(seed).shuffle(order)  # noqa: S311 - a fixed choice, not a secret
+    random.Random(seed).shuffle(order)
     order += order[: -len(order) % PHRASE_WORDS]
     for at in range(0, len(order), PHRASE_WORDS):
         yield tuple(order[at : at + PHRASE_WORDS])
