@@ -73,10 +73,12 @@ def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> Speec
     return SpeechSet(tuple(files))
 
 
-def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
-    """Speech that no range is chosen on: half of `packaged_speech`, and all other prompts."""
+def parity_speech(
+    sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK, shortest_bytes: int = _PROMPT_BYTES
+) -> SpeechSet:
+    """Speech that no range is chosen on: half of `packaged_speech`, and all other prompts of some length."""
     known = packaged_speech(sphinx, asterisk).files
-    others = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _PROMPT_BYTES]
+    others = [p for p in sorted(asterisk.rglob("*.wav")) if p.stat().st_size > shortest_bytes]
     taken = {path for _, path in known}
     return SpeechSet((*known[1::2], *(("asterisk", path) for path in others if path not in taken)))
 
