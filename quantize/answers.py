@@ -15,7 +15,9 @@ from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_o
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
+from quantize.build import build
 from quantize.fetch import sha256_of
+from quantize.proven import Proven
 
 ANSWERS_FILE = Path(__file__).with_name("self-test.json")
 
@@ -84,9 +86,6 @@ def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers
 
 def write_answers(path: Path = ANSWERS_FILE) -> None:
     """What the models of this checkout answer, built anew; for a release, on the machine that proves it."""
-    from quantize.build import build
-    from quantize.proven import Proven
-
     with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
         roles = [role for roles in CHECKS.values() for role in roles]
         build(Path(work), only=roles, proven=dict.fromkeys(roles, Proven()))

@@ -66,8 +66,6 @@ class Recipe:
     make: Callable[[Path, Kitchen], Made]
     prove: Prove | None = None
     """None for a file that belongs to another one."""
-    release: Callable[[Kitchen], None] | None = None
-    """What a release writes into the repository before the file is made."""
     sources: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     """Roles whose files this one is made from or proven with."""

@@ -181,13 +181,6 @@ def _self_test(out: Path, kitchen: Kitchen) -> Made:
     return Made()
 
 
-def _self_test_release(kitchen: Kitchen) -> None:
-    from quantize.answers import write_answers
-
-    kitchen.tick("asking the self-test's questions", 0.5)
-    write_answers(SELF_TEST)
-
-
 def _spoof_figures(network: Path, kitchen: Kitchen) -> dict[str, float]:
     """As its trainer measured them."""
     return {
@@ -328,7 +321,6 @@ RECIPES: tuple[Recipe, ...] = (
         task="what the models above must answer to known recordings, on any processor",
         licence="Apache-2.0",
         make=_self_test,
-        release=_self_test_release,
     ),
     Recipe(
         role="resemblyzer",
