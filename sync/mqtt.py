@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -79,6 +80,15 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as err:
         raise SyncError(f"the TLS files cannot be used ({err}); renew this machine's certificate") from err
     return context
+
+
+def common_name(certificate: Path) -> str:
+    """Whose certificate (PEM) it is. Raises SyncError."""
+    try:
+        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+        return str(names.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    except (OSError, ValueError, IndexError) as err:
+        raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err
 
 
 class Link:

@@ -11,7 +11,7 @@ import hmac
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
@@ -25,7 +25,7 @@ from device.access.weigh import weigh
 from device.clock import Now
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
-from device.evidence.phrase import normalise
+from device.evidence.phrase import normalise, said_in_full
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
@@ -95,6 +95,23 @@ class Doorkeeper:
             return replace(fault(Reason.HISTORY_FAULT, str(err)), door=door, person=uid or None)
         except DeviceError as err:
             return replace(refusal_for(err), door=door, person=uid or None)
+
+    def complete(self, challenge: Challenge, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether nothing more need be waited for: every word was heard and every factor passes by itself.
+
+        Nothing is charged and nothing is kept; `decide` decides. At a door for two persons the silence is
+        waited out, so that a duress word after the phrase counts for both.
+        """
+        rule = self.rules.doors.get(door)
+        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        if rule is None or risk is None or rule.two_persons_within_s is not None:
+            return False
+        passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
+        return passed and said_in_full(heard.transcript, challenge.phrase)
+
+    def duress_said(self, uid: str, transcript: str) -> bool:
+        """Whether a transcript holds the person's duress word."""
+        return self._duress(uid, transcript)
 
     def decide(
         self,
@@ -243,6 +260,7 @@ class Doorkeeper:
             moved = {who: here}
             if (first := self._first.pop(door_name, None)) is not None:
                 moved[first.uid] = here
+            decision = replace(decision, unlock_s=self._unlock_s(moved))
             self._before = {person: self._history.position(person) for person in moved}
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
@@ -342,6 +360,11 @@ class Doorkeeper:
             return False
         # A clock set back makes this negative: still inside, until an admin pardons.
         return (now.wall - position.since).total_seconds() < door.anti_passback_s
+
+    def _unlock_s(self, uids: Iterable[str]) -> float | None:
+        """The longest strike time that the rules give one of these people."""
+        people = (self.rules.person(uid) for uid in uids)
+        return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
 
     def _duress(self, uid: str, transcript: str) -> bool:
         """Whether the transcript holds the person's duress word.

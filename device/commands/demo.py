@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from device.access.decision import Decision, Outcome
 from device.commands.attempt import decide_recording
@@ -31,6 +31,11 @@ SENTENCE = "he was not an ill disposed young man"
 OTHER_SENTENCE = "he might even have been made amiable himself"
 CARDS = "four queen of clubs"
 UID = "reader-1"
+HEADINGS = ("at the door", "decision", "words", "voice", "live", "ms", "")
+WIDTHS = (31, 14, 5, 5, 5, 4, 10)
+"""With a space between them: 80 characters."""
+NUMBERS = range(2, 6)
+"""The columns that are set to the right."""
 
 
 class DemoError(DeviceError):
@@ -73,11 +78,13 @@ def demo(headless: bool, svg: Path | None) -> None:
     \b
     Example: ostiary demo --headless
     """
-    console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 118)
+    console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 84)
+    console.print(_line(HEADINGS, "bold"), soft_wrap=True)
+    rows = []
     with tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder:
-        rows = list(_play(console, Path(folder), headless))
-    table = _table(rows)
-    console.print(table)
+        for row in _play(console, Path(folder), headless):
+            rows.append(row)
+            console.print(_row(row), soft_wrap=True)
     wrong = [row for row in rows if not row.as_expected]
     console.print(
         f"[bold red]{len(wrong)} of {len(rows)} came out wrong.[/]"
@@ -103,11 +110,10 @@ def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
         open_judge(models_dir(), settings := replace(load(), store=tpm.settings())) as judge,
         open_store(folder / "state", settings.store) as store,
     ):
-        scenes = _scenes(folder)
-        task = progress.add_task("Enrolling a reader from three sentences", total=len(scenes) + 1)
+        task = progress.add_task("Enrolling a reader from three sentences", total=None)
         enrol_recordings(judge, store, settings, UID, enrolment)
-        for scene in scenes:
-            progress.update(task, advance=1, description=f"{scene.who} ...")
+        for scene in _scenes(folder):
+            progress.update(task, description=f"{scene.who} ...")
             decision, evidence = decide_recording(
                 judge,
                 store,
@@ -119,28 +125,25 @@ def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
                 probe=scene.recording,
             )
             yield Row(scene, decision, evidence)
-        progress.update(task, advance=1)
 
 
-def _scenes(folder: Path) -> list[Scene]:
+def _scenes(folder: Path) -> Iterator[Scene]:
+    """Each made when its turn comes: the first row need not wait for the synthesisers."""
     granted, phrase = frozenset({Outcome.GRANTED}), frozenset({Outcome.DENIED_PHRASE})
+    voice, unknown = frozenset({Outcome.DENIED_VOICE}), frozenset({Outcome.DENIED_UNKNOWN})
     spoof, quality = frozenset({Outcome.DENIED_SPOOF}), frozenset({Outcome.DENIED_QUALITY})
     first = _speech("librivox", READER.format("0880"))
     second = _speech("librivox", READER.format("0930"))
-    cards = _speech("cards", "002.wav")
-    return [
-        Scene("the reader, the right words", SENTENCE, first, granted),
-        Scene("the reader, another sentence", OTHER_SENTENCE, second, granted),
-        Scene("the reader, the wrong words", OTHER_SENTENCE, first, phrase),
-        Scene("another person, the right words", CARDS, cards, frozenset({Outcome.DENIED_VOICE})),
-        Scene(
-            "a badge nobody enrolled", SENTENCE, first, frozenset({Outcome.DENIED_UNKNOWN}), claim="nobody"
-        ),
-        Scene("a synthetic voice (espeak-ng)", SENTENCE, _espeak(folder), spoof),
-        Scene("a synthetic voice (flite)", SENTENCE, _flite(folder), spoof),
-        Scene("silence", SENTENCE, _sox(folder, "silence", "trim", "0", "4"), quality),
-        Scene("noise", SENTENCE, _sox(folder, "noise", "synth", "4", "pinknoise", "gain", "-12"), quality),
-    ]
+    yield Scene("the reader, the right words", SENTENCE, first, granted)
+    yield Scene("the reader, another sentence", OTHER_SENTENCE, second, granted)
+    yield Scene("the reader, the wrong words", OTHER_SENTENCE, first, phrase)
+    yield Scene("another person, the right words", CARDS, _speech("cards", "002.wav"), voice)
+    yield Scene("a badge nobody enrolled", SENTENCE, first, unknown, claim="nobody")
+    yield Scene("a synthetic voice (espeak-ng)", SENTENCE, _espeak(folder), spoof)
+    yield Scene("a synthetic voice (flite)", SENTENCE, _flite(folder), spoof)
+    yield Scene("silence", SENTENCE, _sox(folder, "silence", "trim", "0", "4"), quality)
+    noise = _sox(folder, "noise", "synth", "4", "pinknoise", "gain", "-12")
+    yield Scene("noise", SENTENCE, noise, quality)
 
 
 def _speech(folder: str, name: str) -> Path:
@@ -182,19 +185,25 @@ def _progress(console: Console, headless: bool) -> Iterator[Progress]:
         yield progress
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(title="One door, one enrolled person", title_justify="left")
-    for heading in ("at the door", "decision", "words", "voice", "live", "ms", ""):
-        table.add_column(heading, justify="right" if heading in ("words", "voice", "live", "ms") else "left")
-    for row in rows:
-        colour = "green" if row.decision.opens else "red"
-        table.add_row(
-            row.scene.who,
-            f"[{colour}]{row.decision.outcome}[/]",
-            *_scores(row.evidence),
-            "as it must" if row.as_expected else "[bold red]WRONG[/]",
-        )
-    return table
+def _row(row: Row) -> Text:
+    cells = (
+        row.scene.who,
+        str(row.decision.outcome),
+        *_scores(row.evidence),
+        "as it must" if row.as_expected else "WRONG",
+    )
+    return _line(cells, "" if row.as_expected else "bold red", "green" if row.decision.opens else "red")
+
+
+def _line(cells: tuple[str, ...], style: str = "", decision_style: str = "") -> Text:
+    """One row, as soon as it is known: a table would wait for the last."""
+    padded = [
+        cell.rjust(width) if number in NUMBERS else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    ]
+    line = Text(" ".join(padded).rstrip(), style)
+    line.stylize(decision_style, WIDTHS[0] + 1, WIDTHS[0] + 1 + WIDTHS[1])
+    return line
 
 
 def _scores(evidence: Evidence | None) -> tuple[str, str, str, str]:

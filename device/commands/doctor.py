@@ -68,6 +68,7 @@ def examine() -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
@@ -205,6 +206,14 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _door(settings: Settings) -> str:
+    from device.clock import system_clock
+    from device.door.gpio import KernelGpio
+    from device.door.wiring import examined
+
+    return examined(settings.door, KernelGpio(), lambda: system_clock().monotonic_s)
 
 
 def _microphone(settings: Settings) -> str:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
-from device.access.claims import BadgeDecoder, Claim, ClaimKind, Directory
+from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
 from device.clock import system_clock
-from device.door import SimulatedDoor
+from device.door.opening import supervised_door
+from device.door.readers import swipes
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -43,7 +41,7 @@ from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
-from device.unit.watch import FireInput, Watch
+from device.unit.watch import Watch
 from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.service_manager import ServiceManager
@@ -89,13 +87,10 @@ def run(
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    door = SimulatedDoor(
-        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
-    )
     feedback = Feedback(language(settings.door.language), sinks(settings))
     state = state_dir()
     try:
-        with open_unit(settings, state, models_dir()) as unit:
+        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
             if settings.door.name not in unit.keeper.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
@@ -104,7 +99,15 @@ def run(
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            fire = settings.door.fire_input
+            door = parts.enter_context(
+                supervised_door(
+                    settings.door,
+                    now_s=lambda: system_clock().monotonic_s,
+                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    warn=feedback.warn,
+                    show=click.echo,
+                )
+            )
             watch = Watch(
                 unit,
                 settings.door.name,
@@ -112,7 +115,7 @@ def run(
                 feedback,
                 orders_folder=state / ORDERS_FOLDER,
                 rules=lambda: rules_of(state, settings.door.name),
-                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+                fire=door.fire,
             )
             rotate = None
             if settings.audit.standalone:
@@ -121,14 +124,14 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
-                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck},
-                    troubles={"store": upkeep.trouble},
+                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
                 ears = progress.hearing(_ears(settings, source), microphone=source is None)
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
-                    claims = _typed(rules, feedback.ready, rest_s, stop, progress.waiting)
+                    claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
                     progress.waiting()
                 feedback.ready()
                 progress.ready()
@@ -142,7 +145,6 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
-        door.close()
 
 
 def sinks(settings: Settings) -> list[Sink]:
@@ -177,54 +179,10 @@ def _typed(
     rules: Callable[[], Rules],
     rest: Callable[[], None],
     rest_s: float,
-    stop: threading.Event,
     waiting: Callable[[], None],
 ) -> Iterator[Claim]:
-    """Badges as a keyboard wedge types them, one a line; an empty line is somebody without one.
-
-    `rest` is called when nobody has come for a while after an answer, `waiting` every few seconds.
-    """
-    decoder = BadgeDecoder()
-    for line in _lines(sys.stdin.buffer, rest, rest_s, waiting):
-        if stop.is_set():
-            return
-        if not line.strip():
-            yield Claim(ClaimKind.BUTTON)
-            continue
-        directory = Directory.of(rules(), normalise)
-        for number in decoder.feed(line, system_clock().monotonic_s):
-            yield directory.badge(number)
-
-
-def _lines(
-    stream: BinaryIO, rest: Callable[[], None], rest_s: float, waiting: Callable[[], None]
-) -> Iterator[bytes]:
-    """Lines as they come. Read from the descriptor: a buffered reader would hide a line from `select`."""
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # a test's stream
-        yield from stream
-        return
-    rest_at_s, pending = math.inf, b""
-    while True:
-        waiting()
-        left_s = max(0.0, rest_at_s - time.monotonic())
-        ready, _, _ = select.select([descriptor], [], [], min(left_s, WAIT_S))
-        if not ready:
-            if time.monotonic() >= rest_at_s:
-                rest()
-                rest_at_s = math.inf
-            continue
-        data = os.read(descriptor, 4096)
-        *whole, pending = (pending + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        for number, line in enumerate(whole):
-            if not line and number:
-                continue  # a reader's second line end, not a button
-            yield line + b"\n"
-            rest_at_s = time.monotonic() + rest_s
-        if not data:
-            if pending:
-                yield pending
-            return
-        if len(pending) > 65_536:
-            pending = b""  # noise on the line, not a badge
+    """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
+    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S):
+        if swipe.trouble:
+            log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
+        yield Directory.of(rules(), normalise).swipe(swipe)

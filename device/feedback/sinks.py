@@ -121,6 +121,10 @@ class Feedback:
         else:
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
 
+    def warn(self, notice: Notice) -> None:
+        """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
+        self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
+
     def _decided(self, decision: Decision) -> None:
         if decision.person != self._person:
             self._tries, self._person = 0, decision.person

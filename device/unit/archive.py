@@ -65,7 +65,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
         raise ArchiveError(f"{folder} cannot be made: {err.strerror}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
-    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit)
+    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit, start=held.first)
     if not report.sound:
         finding = report.findings[0]
         raise ArchiveError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")

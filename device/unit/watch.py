@@ -29,34 +29,6 @@ PAUSE_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class FireInput:
-    """The fire panel's contact, as a file that reads `1` or `0`: a GPIO's `value`, or any file in a trial.
-
-    What cannot be read is no alarm: a cut wire must not open a door from outside, and the exit is free
-    anyway. It is said once.
-    """
-
-    def __init__(self, path: Path, *, active_low: bool = False) -> None:
-        self._path = path
-        self._alarm = b"0" if active_low else b"1"
-        self._broken = False
-
-    def __call__(self) -> bool:
-        """Whether there is a fire alarm."""
-        try:
-            with self._path.open("rb") as file:
-                level = file.read(8).strip()
-            if level not in (b"0", b"1"):
-                raise ValueError(f"it holds {level!r}")
-        except (OSError, ValueError) as err:
-            if not self._broken:
-                log.error("the fire input cannot be read (%s); check its wire", err)
-            self._broken = True
-            return False
-        self._broken = False
-        return level == self._alarm
-
-
 class Watch:
     """Looks every 100 ms in a thread of its own, from entry to exit, whatever the door is busy with."""
 
@@ -69,10 +41,10 @@ class Watch:
         *,
         orders_folder: Path,
         rules: Callable[[], Rules],
-        fire: FireInput | None = None,
+        fire: Callable[[], bool] = lambda: False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`rules` reads the rules file anew when it is ordered to."""
+        """`rules` reads the rules file anew when it is ordered to; `fire` says whether there is an alarm."""
         self._unit = unit
         self._door_name = door_name
         self._door = door
@@ -105,7 +77,7 @@ class Watch:
 
     def look(self) -> None:
         """One look at everything."""
-        if self._fire is not None and (alarm := self._fire()) != self._alarm:
+        if (alarm := self._fire()) != self._alarm:
             self._fire_changed(alarm)
             self._alarm = alarm  # only now: what failed is tried again
         self._record_owed()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from sync import journal
@@ -23,17 +24,17 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.ingest import Ingest
-from sync.registry.retention import first_month_kept, forget_before
+from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store
-from sync.registry.worker import Worker, subscriptions
+from sync.registry.store import Store, month_of
+from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def registry() -> None:
 @click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
-@click.option("--name", default="worker-1", show_default=True, help="This worker's MQTT client id.")
+@click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
     database: str,
@@ -62,7 +63,7 @@ def worker_command(
     cert: Path,
     key: Path,
     signing_key: Path,
-    name: str,
+    name: str | None,
     metrics: Path | None,
 ) -> None:
     """Take batches from the shared subscription until stopped. Run as many as you like.
@@ -70,7 +71,7 @@ def worker_command(
     \b
     Example:
       ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
-        --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
+        --ca ca.pem --cert worker-1.pem --key worker-1.key --signing-key receipts.key
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
@@ -81,9 +82,11 @@ def worker_command(
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key), session_s=0)
-        link = reactor.link(settings, subscriptions=subscriptions())
-        ingest = Ingest(store, FileSigner.load_or_create(signing_key), wall_ms)
+        signer = FileSigner.load(signing_key)
+        store.remember_receipts_key(key_to_der(signer.public_key()))
+        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
+        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
+        ingest = Ingest(store, signer, wall_ms)
         figures = MetricsFile(metrics) if metrics else None
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
@@ -93,6 +96,21 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+@registry.command("new-key")
+@click.argument("path", type=FILE)
+def new_key_command(path: Path) -> None:
+    """Make a signing key (receipts, or commands) and, beside it, the public key that units need.
+
+    \b
+    Example:
+      ostiary registry new-key receipts.key
+    """
+    signer = FileSigner.create(path)
+    public = path.with_suffix(".pem")
+    public.write_bytes(signer.public_pem())
+    click.echo(f"{path} signs and stays here; {public} goes to every unit")
 
 
 @registry.command("register")
@@ -250,15 +268,46 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
 @click.option(
     "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
 )
-def retain_command(database: str, from_month: int) -> None:
-    """Delete every event received before a month; what is left still verifies.
+@click.option("--signing-key", required=True, type=FILE, help="Signs the record of it: the receipts' (PEM).")
+@click.option("--account", default=getpass.getuser, help="Who deletes; it stands in the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retain_command(database: str, from_month: int, signing_key: Path, account: str, yes: bool) -> None:
+    """Delete every event received before a month, on record; what is left still verifies.
+
+    The record is signed and goes with every export: `ostiary audit verify` tells it from a cut that nobody
+    declares. Exit code 1 when a unit keeps its events because its log does not verify.
 
     \b
     Example:
-      ostiary registry retain --from-month 202405 --database sqlite:///registry.db
+      ostiary registry retain --from-month 202405 --signing-key receipts.key --database sqlite:///registry.db
     """
-    gone = forget_before(Store.open(database), from_month)
-    click.echo(f"{gone} events were deleted")
+    store, signer = Store.open(database), FileSigner.load(signing_key)
+    store.remember_receipts_key(key_to_der(signer.public_key()))
+    if from_month > month_of(wall_ms()):
+        raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
+    doomed = due(store, from_month)
+    if not doomed:
+        click.echo(f"there are no events from before {from_month}")
+        return
+    if not yes:
+        total = f"{sum(doomed.values())} events of {len(doomed)} units from before {from_month}"
+        click.confirm(f"Delete {total} for good?", abort=True)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("deleting", total=sum(doomed.values()))
+        done = forget_before(
+            store,
+            from_month,
+            signer=signer,
+            account=account,
+            now_ms=wall_ms(),
+            progress=lambda more: bar.update(task, advance=more),
+        )
+    click.echo(f"{done.events} events of {done.units} units were deleted")
+    for why in done.refused.values():
+        click.echo(why, err=True)
+    if done.refused:
+        raise click.exceptions.Exit(1)
 
 
 @registry.command("watch")
@@ -271,6 +320,7 @@ def retain_command(database: str, from_month: int) -> None:
     type=click.IntRange(1, 1200),
     help="Delete older months once a day; nothing is deleted when it is left out.",
 )
+@click.option("--signing-key", type=FILE, help="Signs the records of that: the receipts' (PEM).")
 @click.option("--once", is_flag=True, help="Look once and stop.")
 def watch_command(
     database: str,
@@ -278,13 +328,15 @@ def watch_command(
     sink_file: Path | None,
     every: float,
     keep_months: int | None,
+    signing_key: Path | None,
     once: bool,
 ) -> None:
     """Look for what no single event shows, tell the security desk, and let old months go.
 
     \b
     Example:
-      ostiary registry watch --sinks sinks.toml --keep-months 36 --database sqlite:///registry.db
+      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
+      ostiary registry watch --keep-months 36 --signing-key receipts.key --database sqlite:///registry.db
 
     \b
     In sinks.toml, any number of:
@@ -302,7 +354,12 @@ def watch_command(
       password_file = "/etc/ostiary/mail.password"
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    if keep_months is not None and signing_key is None:
+        raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
+    keeper = FileSigner.load(signing_key) if signing_key else None
     store = Store.open(database)
+    if keeper is not None:
+        store.remember_receipts_key(key_to_der(keeper.public_key()))
     detector = Detector(store, load_rules(rules))
     delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
     stop = threading.Event()
@@ -317,10 +374,12 @@ def watch_command(
             detector.step(now_ms)
             for problem in delivery.step(now_ms, time.monotonic()):
                 log.warning("%s; trying again", problem)
-            if keep_months is not None and now_ms // DAY_MS != retained_day:
+            if keeper is not None and keep_months is not None and now_ms // DAY_MS != retained_day:
+                month = first_month_kept(now_ms, keep_months)
+                done = forget_before(store, month, signer=keeper, account="watch", now_ms=now_ms)
                 retained_day = now_ms // DAY_MS
-                if gone := forget_before(store, first_month_kept(now_ms, keep_months)):
-                    log.info("%d events passed their retention and were deleted", gone)
+                if done.events:
+                    log.info("%d events passed their retention and were deleted", done.events)
         except SyncError as err:
             if once:
                 raise

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from sync.command_line import AS_JSON, DATABASE, FILE, wall_ms
 from sync.commands import ACTIONS, MAX_LIFE_MS
-from sync.errors import SyncError
 from sync.events import unit_id
 from sync.health import FACTS, check_facts
 from sync.keys import FileSigner
@@ -50,11 +49,9 @@ def command_command(
       ostiary registry command st-mary/icu-2 resend --set after=1200 --signing-key commands.key \\
         --database sqlite:///registry.db
     """
-    if not signing_key.exists():
-        raise SyncError(f"there is no key {signing_key.name}; units would refuse what a new one signs")
     made = commands.issue(
         Store.open(database),
-        FileSigner.load_or_create(signing_key),
+        FileSigner.load(signing_key),
         unit_id(unit),
         action,
         {name: int(value) if value.isdigit() else value for name, value in map(_pair, settings)},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.bundle import key_from_bytes
+from sync.bundle import Gap, key_from_bytes
 from sync.commands import open_result
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
@@ -49,6 +49,7 @@ class _Round:
     receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
     events: list[tuple[Record, bytes, int]] = field(default_factory=list)
     heads: dict[tuple[UnitId, int], bytes] = field(default_factory=dict)
+    gaps: list[tuple[UnitId, Gap]] = field(default_factory=list)
     moved: dict[UnitId, tuple[Position, int, int]] = field(default_factory=dict)
     stored_batches: int = 0
     duplicates: int = 0
@@ -198,8 +199,8 @@ class Ingest:
                         head = done.heads.get((unit, batch.head.size))
                         head = head or self._store.head_at(db, unit, batch.head.size)
                         stored = Head.from_bytes(peek1(head)).chain if head else None
-                        if head is None and self._store.forgotten(db, unit, batch.head.size):
-                            # Past its retention: there is nothing left to hold it against.
+                        if head is None and self._store.not_held(db, unit, batch.head.size):
+                            # Past its retention, or in a gap: there is nothing to hold it against.
                             stored = batch.head.chain
                     if self._place(row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
@@ -213,6 +214,7 @@ class Ingest:
                     del kept[unit]
             self._store.add_events(db, done.events)
             self._store.add_heads(db, done.heads, now_ms)
+            self._store.add_gaps(db, done.gaps, now_ms)
             self._store.save_positions(db, list(done.moved.values()))
             self._store.raise_alarms(db, done.alarms, now_ms)
             self._store.count_refusals(db, dict(done.refusals), now_ms)
@@ -237,6 +239,8 @@ class Ingest:
             pairs = zip(batch.records, batch.message.bodies, strict=True)
             done.events += [(record, body, received_ms) for record, body in pairs]
             done.heads[unit, batch.head.size] = batch.message.head
+            if verdict.gap is not None:
+                done.gaps.append((unit, verdict.gap))
             done.stored_batches += 1
             done.receipts[unit] = (verdict.position, "stored")
         elif verdict.outcome == "duplicate":

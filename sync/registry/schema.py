@@ -156,6 +156,14 @@ gaps = sa.Table(
     sa.Column("noticed_ms", sa.BigInteger, nullable=False),
 )
 
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""What is true of the whole registry: `receipts_key`, the public key (DER) of whoever signs receipts."""
+
 requests = sa.Table(
     "requests",
     metadata,

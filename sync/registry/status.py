@@ -34,7 +34,7 @@ class UnitStatus:
 def unit_statuses(store: Store, now_ms: int) -> list[UnitStatus]:
     with store.reading() as db:
         rows = db.execute(sa.select(units).order_by(units.c.unit)).all()
-    return [_status(row, now_ms) for row in rows]
+    return [unit_status(row, now_ms) for row in rows]
 
 
 def open_alarms(store: Store, limit: int = 200, since_id: int = 0) -> list[dict[str, Any]]:
@@ -67,7 +67,8 @@ def refusal_counts(store: Store, since_day: int = 0) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in db.execute(query).all()]
 
 
-def _status(row: Any, now_ms: int) -> UnitStatus:
+def unit_status(row: Any, now_ms: int) -> UnitStatus:
+    """One unit from its row of `units`."""
     health = json.loads(row.health) if row.health else {}
     last = max(row.seen_ms or 0, row.health_ms or 0)
     state: UnitState

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from sync.bundle import Gap
 from sync.errors import SyncError
 from sync.events import Record, UnitId
 from sync.registry.engine import StoreError, first_line, open_engine, raw_errors
@@ -23,6 +24,8 @@ from sync.registry.schema import (
     alarms,
     deliveries,
     events,
+    facts,
+    gaps,
     heads,
     refusals,
     retained,
@@ -77,6 +80,11 @@ class Store:
     def open(cls, url: str) -> Store:
         return cls(open_engine(url))
 
+    @property
+    def partitioned(self) -> bool:
+        """Whether months are tables of their own (PostgreSQL)."""
+        return self._postgresql
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -102,6 +110,23 @@ class Store:
                 yield connection
         except SQLAlchemyError as err:
             raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+
+    def remember_receipts_key(self, key: bytes) -> None:
+        """Whose receipts (public key, DER) units believe here. Raises SyncError for another than before."""
+        with self.transaction() as db:
+            row = self.upsert(facts).values(name="receipts_key", value=key)
+            db.execute(row.on_conflict_do_nothing())
+        if self.receipts_key() != key:
+            raise SyncError(
+                "receipts of this registry are signed by another key, and units would refuse this one's; "
+                "give --signing-key the file that the first worker was given"
+            )
+
+    def receipts_key(self) -> bytes | None:
+        """The public key (DER) of this registry's receipts; None before the first worker."""
+        with self.reading() as db:
+            found = db.execute(sa.select(facts.c.value).where(facts.c.name == "receipts_key")).scalar()
+        return bytes(found) if found is not None else None
 
     # -- units
 
@@ -261,10 +286,28 @@ class Store:
         found = db.execute(sa.select(heads.c.cose).where(heads.c.unit == unit, heads.c.size == size)).scalar()
         return bytes(found) if found is not None else None
 
-    def forgotten(self, db: Connection, unit: UnitId, size: int) -> bool:
-        """Whether retention has taken everything up to there."""
+    def not_held(self, db: Connection, unit: UnitId, size: int) -> bool:
+        """Whether event `size` is one that retention has taken, or that never came: see `gaps`."""
         found = db.execute(sa.select(retained.c.size).where(retained.c.unit == unit)).scalar()
-        return found is not None and size < found
+        if found is not None and size < found:
+            return True
+        around = (gaps.c.unit == unit, gaps.c.missing_from <= size, gaps.c.first > size)
+        return db.execute(sa.select(gaps.c.first).where(*around)).first() is not None
+
+    def add_gaps(self, db: Connection, found: Sequence[tuple[UnitId, Gap]], now_ms: int) -> None:
+        """Events that will never come, and where the log goes on."""
+        if found:
+            rows = [
+                {
+                    "unit": unit,
+                    "first": gap.first,
+                    "missing_from": gap.missing_from,
+                    "chain": gap.chain,
+                    "noticed_ms": now_ms,
+                }
+                for unit, gap in found
+            ]
+            db.execute(sa.insert(gaps), rows)
 
     # -- what people must look at
 

@@ -18,6 +18,7 @@ from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
 from sync.health import read_health
+from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
@@ -27,8 +28,6 @@ from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
 
 log = logging.getLogger(__name__)
-
-SHARE = "registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,18 @@ class WorkerSettings:
     commands_every_s: float = 1.0
 
 
-def subscriptions() -> list[str]:
+def subscriptions(share: str) -> list[str]:
     """Batches and answers are shared out between workers; health is retained, which a share does not get."""
-    return [everyones(EVENTS, SHARE), everyones(RESULTS, SHARE), everyones(HEALTH)]
+    return [everyones(EVENTS, share), everyones(RESULTS, share), everyones(HEALTH)]
+
+
+def share_name(signer: FileSigner) -> str:
+    """The group that workers share messages in: known to whoever holds the receipts key.
+
+    Brokers let anybody join a group, and give it messages that are then refused for want of rights: lost. A
+    name that nobody can guess keeps strangers out at every broker.
+    """
+    return f"registry-{signer.secret('ostiary mqtt share v1').hex()[:32]}"
 
 
 class Worker:

@@ -19,7 +19,6 @@ from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
-from device.door import SimulatedDoor
 from device.evidence.judge import Evidence, Timings
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
@@ -27,6 +26,7 @@ from device.unit.assembly import AUDIT_FILE, Unit, open_unit
 from device.unit.enrolment import enrol_recordings
 from sync.events import Record
 from tests.conftest import SyntheticVoice
+from tests.device.door.plain_door import PlainDoor
 from tests.speech import Reading
 
 UID = "4711"
@@ -65,9 +65,9 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Unit]:
         yield opened
 
 
-def serve(unit: Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, PlainDoor, Recorder]:
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
     (decision,) = app.run(unit, [claim], source, "door-1", door, recorder, threading.Event())  # type: ignore[arg-type]
     return decision, door, recorder
@@ -82,9 +82,8 @@ def saying(unit: Unit, phrase: str) -> Unit:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
-        @property
-        def rules(self) -> object:
-            return unit.keeper.rules
+        def __getattr__(self, name: str) -> object:
+            return getattr(unit.keeper, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
             genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
@@ -204,7 +203,7 @@ class _Impatient:
 def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[Reading]) -> None:
     seen: list[int] = []
 
-    class Watching(SimulatedDoor):
+    class Watching(PlainDoor):
         def obey(self, decision: Decision) -> None:
             seen.append(unit.log.status().sequence)
             super().obey(decision)
@@ -218,7 +217,7 @@ def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[R
 
 def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: Unit, reader: list[Reading]) -> None:
     unit.log.close()
-    door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
     with pytest.raises(Exception, match="log"):
         list(
             app.run(

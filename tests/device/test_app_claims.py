@@ -15,10 +15,10 @@ from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Factor, Notice, Outcome, Reason
 from device.access.rules import RiskClass, Rules, default_rules
 from device.audio import FileSource, Frame
-from device.door import SimulatedDoor
 from device.settings import Settings
 from device.unit.assembly import open_unit
 from device.unit.enrolment import enrol_recordings
+from tests.device.door.plain_door import PlainDoor
 from tests.device.test_app import Recorder, saying
 from tests.speech import POCKETSPHINX, Reading, missing
 
@@ -56,7 +56,7 @@ class OneAfterAnother:
 def press(unit: app.Unit, source: object) -> tuple[Decision, Recorder]:
     """Somebody without a badge presses the button."""
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claims = [Claim(ClaimKind.BUTTON)]
     decision = list(app.run(unit, claims, source, "door-1", door, recorder, threading.Event()))[-1]  # type: ignore[arg-type]
     assert door.is_locked != decision.opens
@@ -155,7 +155,7 @@ def test_a_weak_score_asks_the_same_person_for_one_more_phrase_at_once(
     rules = replace(unit.keeper.rules, version=1, risks={"standard": replace(standard, thresholds=weak)})
     unit.keeper.adopt(rules)
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     heard = FileSource(reader[4].path)
     claims = [Claim(ClaimKind.BADGE, READER)]
     decisions = list(app.run(unit, claims, heard, "door-1", door, recorder, threading.Event()))

@@ -15,12 +15,12 @@ from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
-from device.door import SimulatedDoor
 from device.evidence.judge import Evidence
 from device.evidence.listener import Answer
 from device.unit.audit import Witness
 from sync.outbox import Outbox, OutboxLimits
 from tests.device.access.test_policy_doorkeeper import RULES
+from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 from tests.sync.parts import SoftwareSigner
 
@@ -64,7 +64,7 @@ def world(tmp_path: Path) -> World:
 
 def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] = evidence) -> list[Decision]:
     """What becomes of anna, who comes so many times, minutes apart."""
-    door = SimulatedDoor(DOOR, 5.0, lambda: world.monotonic_s, lambda _: None)
+    door = PlainDoor(DOOR, 5.0, lambda: world.monotonic_s, lambda _: None)
 
     def clock() -> Now:
         world.later(1.0)

@@ -28,7 +28,7 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     authority = Authority.open(tmp_path / "pki", NOW)
     broker = Mosquitto(tmp_path, authority, default=False)
     broker.start()
-    files = authority.issue("registry", NOW)
+    files = authority.issue("worker-1", NOW)
     key = tmp_path / "receipts.key"
     (tmp_path / "receipts.pem").write_bytes(FileSigner.load_or_create(key).public_pem())
     command = [*OSTIARY, "registry", "worker", "--database", f"sqlite:///{tmp_path}/r.db"]

@@ -23,9 +23,9 @@ from quantize.speaker import compare
 from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower
 from quantize.twins import MAX_LLR_DRIFT, MIN_COSINE, build_twin, prove_spoof_twin, spoof_llrs
+from tests.runtimes import INSTALLED_TFLITE
 
 SPOOF = WEIGHTS / "spoof.int8.onnx"
-PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
 def quiet(text: str, done: float) -> None:
@@ -53,7 +53,7 @@ def test_the_spoof_twin_is_proven_and_says_what_it_was_made_from(tmp_path: Path,
     assert made.source == {TWIN_SOURCE: sha256_of(SPOOF)}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 @pytest.mark.parametrize("xnnpack", [False, True])
 def test_the_spoof_twin_scores_alike_in_every_interpreter(
     card: SpoofCard, package: str, xnnpack: bool
@@ -65,7 +65,7 @@ def test_the_spoof_twin_scores_alike_in_every_interpreter(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_the_speaker_twin_scores_alike_in_every_interpreter(package: str) -> None:
     network = shelf.active(models_dir()).path("speaker")
     data = lower(onnx.load(network))

@@ -506,3 +506,11 @@ def test_rules_are_replaced_only_by_newer_ones(world):
 def test_a_door_of_an_unknown_risk_class_stays_locked(world):
     world.keeper.rules = with_door(RULES, "ward", risk="gone")
     assert world.attempt().code is Reason.NO_SUCH_DOOR
+
+
+def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_path):
+    rules = RULES
+    slow = replace(rules.people["anna"], unlock_s=20.0)
+    world = World(tmp_path, replace(rules, people={**rules.people, "anna": slow}))
+    assert world.attempt().unlock_s == 20.0
+    assert world.attempt("bruno").unlock_s is None

@@ -43,7 +43,7 @@ def claims(monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
         stop = threading.Event()
-        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop))
+        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop, lambda: None))
     return found, len(rests)
 
 
@@ -91,7 +91,7 @@ def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.M
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event())
+        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event(), lambda: None)
         os.write(writing, b"111\n")
         assert next(typed) == ANNA
         present[0] = parse_rules(

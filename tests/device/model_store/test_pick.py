@@ -36,6 +36,7 @@ from quantize.graphs.builder import GraphBuilder
 from quantize.recipe import ports
 from quantize.tflite.lower import lower
 from tests.device.model_store.bundles import entry
+from tests.runtimes import INSTALLED_TFLITE
 
 RNG = np.random.default_rng(2)
 MEASURED = {"spoof": {"tflite/1": Timing(1.5, 1.25, 2.0, 1.5)}}
@@ -116,7 +117,7 @@ def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
             np.testing.assert_allclose(answer, answers[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("package", sessions.TFLITE_PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) -> None:
     bundle = twins(tmp_path / "models")
     given = noise(33)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +12,10 @@ import pytest
 
 from device.access.decision import Decision, Outcome
 from device.access.rules import Rules, parse_rules
-from device.door import SimulatedDoor
-from device.unit.watch import FireInput, Watch
+from device.unit.watch import Watch
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.outbox import OutboxFullError
+from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 
 RULES = """
@@ -78,7 +77,7 @@ class Scene:
         self.contact.write_text("0\n")
         self.orders = folder / "orders"
         self.new_rules: Callable[[], Rules] = lambda: rules(2)
-        self.door = SimulatedDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
+        self.door = PlainDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
         self.watch = Watch(
             self.unit,  # type: ignore[arg-type]
             "ward",
@@ -86,7 +85,7 @@ class Scene:
             self.display,  # type: ignore[arg-type]
             orders_folder=self.orders,
             rules=lambda: self.new_rules(),
-            fire=FireInput(self.contact),
+            fire=lambda: self.contact.read_text().strip() == "1",
         )
 
 
@@ -146,29 +145,6 @@ def test_a_full_log_does_not_keep_a_lock_down_from_locking(scene: Scene) -> None
     scene.unit.full = False
     scene.watch.look()
     assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward", "LOCK_DOWN locked_down ward"]
-
-
-@pytest.mark.parametrize("content", [b"", b"2", b"\xff\xff", b"on", None])
-def test_a_contact_that_cannot_be_read_is_no_alarm_and_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
-) -> None:
-    contact = tmp_path / "value"
-    if content is not None:
-        contact.write_bytes(content)
-    fire = FireInput(contact)
-    with caplog.at_level(logging.ERROR):
-        assert not any(fire() for _ in range(3))
-    assert len(caplog.records) == 1
-    assert "wire" in caplog.text
-    contact.write_text("1")
-    assert fire()
-
-
-def test_a_contact_may_be_active_low(tmp_path: Path) -> None:
-    contact = tmp_path / "value"
-    contact.write_text("0\n")
-    assert FireInput(contact, active_low=True)()
-    assert not FireInput(contact)()
 
 
 def test_a_lock_down_takes_back_a_strike_that_is_released_and_beats_the_fire(scene: Scene) -> None:
