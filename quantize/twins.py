@@ -25,8 +25,6 @@ from quantize.tflite.lower import lower
 
 MIN_COSINE = 0.995
 """Between the embeddings of one piece of speech in both runtimes."""
-SHORTEST_BYTES = 10_000
-"""Of a prompt at 8 kHz, 0.6 s: the spoof detector makes two decisions for each, and a thousand are needed."""
 MAX_LLR_DRIFT = 0.25
 """Between the spoof detector's LLRs of one piece of speech in both runtimes."""
 
@@ -50,7 +48,7 @@ def prove_spoof_twin(
     network: Path, twin: Path, card: SpoofCard, tick: Tick = lambda text, done: None
 ) -> dict[str, float]:
     """Metrics of the spoof detector in TFLite beside ONNX; raises ParityError when it strays."""
-    clips = parity_speech(shortest_bytes=SHORTEST_BYTES).clips()
+    clips = parity_speech(short=True).clips()  # two decisions a piece, and a thousand are needed
     waves = [piece for clip in clips for piece in pieces(clip)]
     tick("comparing two runtimes", 0.5)
     before, after = (spoof_llrs(one, waves, card) for one in (OnnxSession(network), TfliteSession(twin)))
