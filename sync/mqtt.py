@@ -107,6 +107,7 @@ class Link:
         self.inbox: deque[Message] = deque()
         self.connected = False
         self.connections = 0
+        self.failures = 0
         self.last_error = ""
         self._reactor = reactor
         self._subscriptions = tuple(subscriptions)
@@ -158,6 +159,7 @@ class Link:
 
     def failed(self, why: str) -> None:
         self.connected = False
+        self.failures += 1
         self.last_error = why
         self.retry_at = time.monotonic() + self.backoff.next_s()
 

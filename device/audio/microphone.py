@@ -1,8 +1,9 @@
 """The unit's microphone. The one module that touches the sound card.
 
-PortAudio's thread puts what it hears into a bounded queue and never waits; frames are cut, and resampled
-when the device has another rate, on the reader's side. A device that is unplugged either ends its stream or
-simply stops calling: both are an AudioDeviceLostError, never silence.
+A thread of ours takes what PortAudio has, without ever waiting for it, and puts it into a bounded queue;
+frames are cut, and resampled when the device has another rate, on the reader's side. PortAudio calls nothing
+back: a callback into Python needs memory that is written and then run, which the unit's service forbids. A
+device that is unplugged either fails or gives nothing more: both are an AudioDeviceLostError, never silence.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Fram
 
 _POLL_S = 0.2
 """How soon a stop is noticed while nothing comes."""
+
+_LOOK_S = 0.01
+"""How often the device is asked for more; half a frame."""
+
+_INPUT_OVERFLOWED = -9981  # portaudio.h, paInputOverflowed
 
 
 class Microphone:
@@ -95,20 +101,58 @@ class Microphone:
                 channels=1,
                 dtype="int16",
                 latency=settings.latency_s,
-                callback=_callback(queue),
-                finished_callback=queue.close,
             )
         except (sounddevice.PortAudioError, ValueError) as err:
             raise AudioDeviceLostError(
                 f"no microphone can be opened ({_one_line(err)}); plug one in"
             ) from err
         try:
-            with stream:
+            with stream, _reading(stream, queue, sounddevice.PortAudioError):
                 yield queue, rate_hz
         except sounddevice.PortAudioError as err:
             raise AudioDeviceLostError(f"the microphone was lost ({_one_line(err)}); check its plug") from err
         finally:
             queue.wipe()
+
+
+@contextmanager
+def _reading(stream: Any, queue: SampleQueue, failed: type[Exception]) -> Iterator[None]:
+    """A thread that fills `queue` from `stream`, until the block is left or the device fails."""
+    stop = Event()
+    thread = Thread(target=_fill, args=(stream, queue, failed, stop), name="microphone", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()  # it never waits for the device, and a stream must not be closed under it
+
+
+def _fill(stream: Any, queue: SampleQueue, failed: type[Exception], stop: Event) -> None:
+    block = stream.blocksize
+    while not stop.wait(_LOOK_S):
+        try:
+            waiting, lost = stream.read_available, 0
+        except failed as err:
+            if not _overflowed(err):
+                queue.close()
+                return
+            waiting, lost = 0, block  # how much the driver dropped it does not say; a block is the least
+        if waiting == 0 and not lost:
+            continue
+        try:
+            data, overflow = stream.read(waiting) if waiting else (bytearray(), False)
+        except failed:
+            queue.close()
+            return
+        samples = np.frombuffer(data, dtype=np.int16)
+        queue.put(samples, lost=block if overflow else lost)
+        if samples.flags.writeable:
+            samples[:] = 0
+
+
+def _overflowed(err: Exception) -> bool:
+    return len(err.args) > 1 and err.args[1] == _INPUT_OVERFLOWED
 
 
 def _portaudio() -> Any:
@@ -128,15 +172,6 @@ def _taken(queue: SampleQueue, stop: Event, patience_s: float) -> tuple[Samples,
         if taken is not None or queue.closed or time.monotonic() >= deadline_s:
             return taken
     return None
-
-
-def _callback(queue: SampleQueue) -> Callable[[Any, int, Any, Any], None]:
-    def heard(data: Any, count: int, times: Any, status: Any) -> None:
-        samples = np.frombuffer(data, dtype=np.int16)
-        # The driver does not say how much it dropped; a block is the least it can be.
-        queue.put(samples, lost=count if status.input_overflow else 0)
-
-    return heard
 
 
 def _converter(rate_hz: int) -> Callable[[Samples], Samples]:

@@ -14,6 +14,7 @@ import click
 
 from device.errors import DeviceError
 from device.settings import Settings, load, models_dir, settings_file, state_dir
+from device.state_folder import StateFolder
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -65,7 +66,7 @@ def examine() -> list[Finding]:
         ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
-        ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
+        ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
@@ -159,11 +160,11 @@ def _oldest_models(settings: Settings) -> str:
 
 def _memory(settings: Settings) -> str:
     """Whether it is whole; whether it is the latest, the unit itself checks when it starts."""
-    from device.liveness.memory import FILE_NAME
+
     from device.liveness.memory_file import MemoryFile
     from device.secure_store import open_store
 
-    path = state_dir() / FILE_NAME
+    path = StateFolder(state_dir()).replay_memory
     if not path.exists():
         return "empty"
     with (
@@ -186,11 +187,11 @@ def _audit(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
     from device.clock import system_clock
     from device.secure_store import open_store
-    from device.unit.assembly import AUDIT_FILE, open_log, rules_of
+    from device.unit.assembly import open_log, rules_of
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         used, first = store.keystore.counter("audit").value(), store.never_used("audit")
-    if not (state_dir() / AUDIT_FILE).exists():
+    if not StateFolder(state_dir()).audit_log.exists():
         if used > first:
             raise DeviceError("it is gone; put it back, or find out why and then `ostiary audit start-over`")
         return "empty"

@@ -36,13 +36,13 @@ from device.feedback import (
     language,
 )
 from device.settings import Settings, load, models_dir, state_dir
+from device.state_folder import StateFolder
 from device.unit.archive import rotate_when_due
 from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.service_manager import ServiceManager
 
@@ -103,7 +103,7 @@ def run(
                 supervised_door(
                     settings.door,
                     now_s=lambda: system_clock().monotonic_s,
-                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    note=lambda kind, reason: unit.trail.note(kind, reason, settings.door.name),
                     warn=feedback.warn,
                     show=click.echo,
                 )
@@ -113,7 +113,7 @@ def run(
                 settings.door.name,
                 door,
                 feedback,
-                orders_folder=state / ORDERS_FOLDER,
+                orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
                 fire=door.fire,
             )

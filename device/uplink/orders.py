@@ -19,7 +19,6 @@ from pathlib import Path
 
 from device.errors import DeviceError
 
-ORDERS_FOLDER = "orders"
 MAX_ORDER_BYTES = 1024
 _ORDER, _REFUSED = ".order", ".refused"
 

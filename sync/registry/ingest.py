@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -15,6 +17,7 @@ from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, Signer, UnitId
 from sync.heads import Head
+from sync.health import WILL, open_health
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.registry import commands
 from sync.registry.store import Store, UnitRow
@@ -133,6 +136,36 @@ class Ingest:
                 refused["malformed result", unit if key else ""] += 1
             except ProofError:
                 refused["foreign result", unit if key else ""] += 1
+        if refused:
+            self.refuse(refused)
+
+    def health(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
+        """Keep what units say of themselves. Raises StoreError: call again, a number counts once."""
+        refused: Counter[tuple[str, str]] = Counter()
+        reports: dict[UnitId, dict[str, Any]] = {}
+        gone: set[UnitId] = set()
+        for unit, payload in messages:
+            key = self._key(unit)
+            try:
+                if key is None:
+                    raise ProofError("unknown unit")
+                if payload == WILL:
+                    gone.add(unit)
+                    continue
+                told = open_health(payload, key, unit)
+                if told["counter"] > reports.get(unit, {}).get("counter", 0):
+                    reports[unit] = told
+                    gone.discard(unit)
+            except MalformedError:
+                refused["malformed health", unit if key else ""] += 1
+            except ProofError:
+                refused["foreign health", unit if key else ""] += 1
+        now_ms = self._now_ms()
+        if reports:
+            texts = {unit: json.dumps(told, sort_keys=True) for unit, told in reports.items()}
+            self._store.save_health(texts, now_ms)
+        if gone:
+            self._store.mark_offline(gone, now_ms)
         if refused:
             self.refuse(refused)
 

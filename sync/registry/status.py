@@ -29,6 +29,16 @@ class UnitStatus:
     health: dict[str, Any]
     drifted: dict[str, tuple[Any, Any]]
     """What the unit reports differently from what is desired: name -> (desired, reported)."""
+    backlog_ms: int | None = None
+    """Since when it has said that it holds events, while none has come."""
+
+    @property
+    def clock_off_ms(self) -> int:
+        """How far the unit's clock was ahead of ours (or a message was held up) in its last signed word."""
+        told = self.health.get("time_ms")
+        if self.health_ms is None or told is None or self.health.get("state") == "offline":
+            return 0
+        return int(told) - self.health_ms
 
 
 def unit_statuses(store: Store, now_ms: int) -> list[UnitStatus]:
@@ -78,13 +88,13 @@ def unit_status(row: Any, now_ms: int) -> UnitStatus:
         state = "new"
     elif health.get("state") in ("offline", "stopped") and (row.health_ms or 0) >= (row.seen_ms or 0):
         state = "offline"
-    elif now_ms - last > SILENT_AFTER_MS:
+    elif now_ms - last > max(SILENT_AFTER_MS, 3000 * (health.get("every_s") or 0)):
         state = "silent"
     else:
         state = "online"
-    return UnitStatus(
-        row.unit, row.site, state, row.size, row.seen_ms, row.health_ms, health, _drift(row.desired, health)
-    )
+    drift = _drift(row.desired, health)
+    known = (row.size, row.seen_ms, row.health_ms, health)
+    return UnitStatus(row.unit, row.site, state, *known, drift, row.backlog_ms)
 
 
 def _drift(desired: str | None, health: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -206,6 +206,7 @@ class Store:
                         "boot", "event_ms", "monotonic_ms", "seen_ms",
                     )
                 }
+                | {"backlog_ms": sa.null()}
             )
         )  # fmt: skip
         rows = [
@@ -230,16 +231,41 @@ class Store:
             raise StoreError("another worker moved a unit at the same time; trying again")
 
     def save_health(self, reports: Mapping[UnitId, str], now_ms: int) -> None:
-        """Keep the newest health message of each unit, in one commit; strangers have no row for it."""
-        newer = sa.or_(units.c.health_ms.is_(None), units.c.health_ms <= now_ms)
+        """Keep the newest health message of each unit, in one commit; strangers have no row for it.
+
+        One whose `counter` was heard before is no sign of life: it was played back.
+        """
+        number = sa.bindparam("number", type_=sa.BigInteger)
+        held = sa.bindparam("held", type_=sa.BigInteger)
         statement = (
             sa.update(units)
-            .where(units.c.unit == sa.bindparam("b_unit"), newer)
-            .values(health=sa.bindparam("health"), health_ms=now_ms)
+            .where(units.c.unit == sa.bindparam("b_unit"), units.c.health_counter < number)
+            .values(
+                health=sa.bindparam("health"),
+                health_ms=now_ms,
+                health_counter=number,
+                backlog_ms=sa.case((held > 0, sa.func.coalesce(units.c.backlog_ms, now_ms)), else_=None),
+            )
         )
+        rows = []
+        # In one order everywhere: two workers that hear of the same units must not wait for each other.
+        for unit in sorted(reports):
+            told = json.loads(reports[unit])
+            count, pending = told.get("counter") or now_ms, told.get("pending") or 0
+            rows.append({"b_unit": unit, "health": reports[unit], "number": count, "held": pending})
         with self.transaction() as db:
-            # In one order everywhere: two workers that hear of the same units must not wait for each other.
-            db.execute(statement, [{"b_unit": u, "health": reports[u]} for u in sorted(reports)])
+            db.execute(statement, rows)
+
+    def mark_offline(self, gone: Collection[UnitId], now_ms: int) -> None:
+        """The broker has lost these units; what they said last stays."""
+        with self.transaction() as db:
+            for unit in sorted(gone):
+                told = db.execute(
+                    sa.select(units.c.health).where(units.c.unit == unit).with_for_update()
+                ).scalar()
+                health = {**(json.loads(told) if told else {}), "state": "offline"}
+                state = {"health": json.dumps(health, sort_keys=True), "health_ms": now_ms}
+                db.execute(sa.update(units).where(units.c.unit == unit).values(state))
 
     def desire(self, unit: UnitId, facts: Mapping[str, str]) -> None:
         """What a unit should report in its health message; anything else is drift."""

@@ -6,7 +6,6 @@ send again what has no receipt.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
-from sync.health import read_health
 from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
@@ -176,7 +174,7 @@ class Worker:
     def _handle(self, messages: Sequence[Message]) -> None:
         """One transaction for all of them, and the receipts after it."""
         batches: list[tuple[str, bytes]] = []
-        health: dict[UnitId, str] = {}
+        health: list[tuple[UnitId, bytes]] = []
         results: list[tuple[UnitId, bytes]] = []
         refused: Counter[tuple[str, str]] = Counter()
         for message in messages:
@@ -188,16 +186,13 @@ class Worker:
             if channel == EVENTS:
                 batches.append((message.topic, message.payload))
             elif channel == HEALTH:
-                try:
-                    health[unit] = json.dumps(read_health(message.payload), sort_keys=True)
-                except MalformedError:
-                    refused["malformed health", unit] += 1
+                health.append((unit, message.payload))
             elif channel == RESULTS:
                 results.append((unit, message.payload))
         if results:
             self._ingest.results(results)
         if health:
-            self._store.save_health(health, self._now_ms())
+            self._ingest.health(health)
         receipts = self._ingest.process(batches)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from device.secure_store.software import SoftwareKeystore
-from device.secure_store.store import FOLDER
+from device.state_folder import StateFolder
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.outbox import Outbox
@@ -67,7 +67,7 @@ def test_a_unit_with_its_own_key_store_sends_its_log(
     folder, port = registry
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(folder / "state"))
     database = ["--database", f"sqlite:///{folder}/r.db"]
-    store = folder / "state" / FOLDER
+    store = StateFolder(folder / "state").store
     store.mkdir(parents=True)
     SoftwareKeystore(store / "software").close()
     unit, key = "site-1/unit-1", folder / "unit.pem"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device import settings
-from device.commands.config import MASK, _leaves
+from device.commands.installed.config import MASK, _leaves
 from device.settings import Settings, load, settings_file
 from tests.device.commands.conftest import Ostiary
 
