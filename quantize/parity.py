@@ -19,8 +19,8 @@ import numpy.typing as npt
 from quantize.errors import ParityError
 from quantize.speech import RATE_HZ, Clip
 
-MAX_FLIPS_LIMIT = 0.003
-"""Three decisions in a thousand at most, with CONFIDENCE, the same for every network."""
+MAX_FLIPS_LIMIT = 0.005
+"""Five decisions in a thousand at most, with CONFIDENCE, the same for every network."""
 CONFIDENCE = 0.95
 PIECE_S = 3
 """Parity is judged on pieces of the length that is spoken at a door."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from device.model_store.sessions import ONNX_FORMS, Runtime
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
+from sync.durable import replace_file
 
 PACKAGE = "pocketsphinx-testdata"
 RECORDINGS = Path("/usr/share/pocketsphinx/test/data")
@@ -247,7 +247,8 @@ def ensured(
                 f"self-test: {one.check} strays in {one.form}; {forms[NETWORKS[one.check]]} serves instead"
             )
     try:
-        _write(memory, {**key, "forms": forms})
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(memory, json.dumps({**key, "forms": forms}, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as err:
         notify(
             f"self-test: passed, but {memory.name} cannot be written ({err.strerror}); it runs at every start"
@@ -273,13 +274,3 @@ def _remembered(memory: Path, key: Mapping[str, Any]) -> dict[str, Runtime] | No
         return forms if document == dict(key) and set(forms) == set(NETWORKS.values()) else None
     except (DeviceError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-
-
-def _write(memory: Path, document: Mapping[str, Any]) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_name(f"{memory.name}.part")
-    with partial.open("wb") as stream:
-        stream.write(json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(memory)
