@@ -43,7 +43,8 @@ def overview(call: Call) -> Response:
         "attacks": sum(view.attacks for view in found),
         "incidents": work,
     }
-    return call.page("doors.html", groups=groups, tally=tally, trouble=TROUBLE)
+    midnight_ms = doors.midnight_ms(call.now_ms, call.zone)
+    return call.page("doors.html", groups=groups, tally=tally, trouble=TROUBLE, midnight_ms=midnight_ms)
 
 
 def door(call: Call) -> Response:
