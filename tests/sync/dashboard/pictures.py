@@ -75,6 +75,7 @@ def take(page: Page, name: str, path: str, folder: Path) -> None:
     page.goto(path)
     if name == "incident":
         page.locator("tbody a").first.click()
+        page.wait_for_selector(".story, .facts")
     if name.startswith("proof") and "/" in path.removeprefix("/proofs"):
         page.click("#verify button")
         page.wait_for_selector("#verdict:not([hidden])", timeout=120_000)
