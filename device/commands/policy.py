@@ -27,6 +27,7 @@ from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
 from device.uplink.orders import Action, Order, await_done, post
+from sync.durable import replace_file
 from sync.events import AuditEvent, Record
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -257,9 +258,7 @@ def adopt(file: Path) -> None:
             [f"there is no door {door}, which is this unit's; they are {', '.join(rules.doors)}"]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(file.read_bytes())
-    temporary.replace(path)
+    replace_file(path, file.read_bytes(), 0o644)
     try:
         with _history():
             told = "they are in force when the unit starts"

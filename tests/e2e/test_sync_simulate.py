@@ -31,7 +31,9 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     files = authority.issue("worker-1", NOW)
     key = tmp_path / "receipts.key"
     (tmp_path / "receipts.pem").write_bytes(FileSigner.load_or_create(key).public_pem())
-    command = [*OSTIARY, "registry", "worker", "--database", f"sqlite:///{tmp_path}/r.db"]
+    database = ["--database", f"sqlite:///{tmp_path}/r.db"]
+    subprocess.run([*OSTIARY, "registry", "create", *database], check=True)
+    command = [*OSTIARY, "registry", "worker", *database]
     command += ["--broker", f"127.0.0.1:{broker.port}", "--signing-key", str(key)]
     command += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
     worker = subprocess.Popen(command)
