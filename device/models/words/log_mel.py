@@ -40,7 +40,7 @@ def mel_filters() -> Floats:
     """Slaney's mel filterbank as Whisper uses it: shape (80, 201), area-normalised, 0 to 8 kHz."""
     break_hz, linear_step = 1000.0, 200.0 / 3.0
     break_mel = break_hz / linear_step
-    # Logarithms in decimal: a processor's own may round otherwise, and whisper.cpp's file holds these numbers.
+    # Logarithms in decimal: processors may round their own otherwise, and whisper.cpp's file holds these.
     log_step = Decimal("6.4").ln() / 27
     top_mel = break_mel + float((Decimal(RATE_HZ) / 2 / Decimal(break_hz)).ln() / log_step)
     mels = np.linspace(0.0, top_mel, BINS + 2)
