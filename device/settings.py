@@ -62,6 +62,8 @@ class FeedbackSettings:
 
     earcons: bool = False
     """Tones on the default loudspeaker."""
+    chirp: bool = True
+    """Where there are tones: whether a chirp tests loudspeaker and microphone when the unit starts."""
     leds: Path | None = None
     """Where the kernel's LEDs `ostiary:red`, `ostiary:green` and `ostiary:blue` are: `/sys/class/leds`."""
     page: Path | None = None

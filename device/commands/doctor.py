@@ -33,7 +33,8 @@ class Finding:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
-def doctor(as_json: bool) -> None:
+@click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
+def doctor(as_json: bool, sound: bool) -> None:
     """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
@@ -41,7 +42,7 @@ def doctor(as_json: bool) -> None:
     \b
     Example: ostiary doctor
     """
-    findings = examine()
+    findings = examine(sound)
     if as_json:
         click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
     else:
@@ -54,8 +55,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_NO)
 
 
-def examine() -> list[Finding]:
-    """Every finding, in the order in which the unit needs the parts."""
+def examine(sound: bool = False) -> list[Finding]:
+    """Every finding, in the order in which the unit needs the parts; with `sound` the door plays a chirp."""
     try:
         settings = load()
     except DeviceError as err:
@@ -70,6 +71,7 @@ def examine() -> list[Finding]:
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
+        *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
@@ -205,6 +207,21 @@ def _microphone(settings: Settings) -> str:
     from device.audio.microphone import Microphone
 
     stop = Event()
-    with closing(Microphone(settings.audio.microphone).frames(stop)) as frames:  # type: ignore[type-var]
+    with (
+        closing(Microphone(settings.audio.microphone)) as microphone,
+        closing(microphone.frames(stop)) as frames,  # type: ignore[type-var]
+    ):
         next(frames).samples[:] = 0
     return settings.audio.microphone.device or "the default device can be heard"
+
+
+def _sound(settings: Settings) -> str:
+    """Loudspeaker and microphone together: level, noise and band."""
+    from device.audio.card.loudspeaker import Loudspeaker, self_test
+    from device.audio.microphone import Microphone
+
+    with closing(Loudspeaker()) as speaker, closing(Microphone(settings.audio.microphone)) as microphone:
+        report = self_test(microphone, speaker)
+    if report.complaint:
+        raise DeviceError(f"{report}; {report.complaint}")
+    return str(report)
