@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from device.access.controller import AccessController
 from device.access.decision import Factor
-from device.access.doorkeeper import Doorkeeper
 from device.access.history import History
 from device.access.recollection import Recollection
 from device.access.rules import Rules, default_rules, load_rules
@@ -44,7 +44,7 @@ class Unit:
     store: Store
     judge: Judge
     ear: Ear
-    keeper: Doorkeeper
+    controller: AccessController
     log: Outbox
     trail: AuditTrail
     clock: Clock
@@ -53,7 +53,7 @@ class Unit:
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
-        return Factor.CLAIM in factors_at(self.keeper.rules, door_name)
+        return Factor.CLAIM in factors_at(self.controller.rules, door_name)
 
 
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
@@ -110,7 +110,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         remembering = judge.looking_beside(replace(SideChecks.open(), memory=recollection.memory))
         ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
-        keeper = Doorkeeper(
+        controller = AccessController(
             settings.door.unit,
             rules,
             history,
@@ -119,10 +119,10 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
         context = EventContext.of(store, log.next_boot(), clock())
-        trail = AuditTrail(log, context, lambda: keeper.rules, clock)
+        trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, keeper, log, trail, clock, recollection, voices)
+        yield Unit(store, judge, ear, controller, log, trail, clock, recollection, voices)
 
 
 @contextmanager

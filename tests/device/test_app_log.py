@@ -20,7 +20,7 @@ from device.evidence.listener import Answer
 from device.unit.assembly import Unit
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxLimits
-from tests.device.access.test_policy_doorkeeper import RULES
+from tests.device.access.test_policy_controller import RULES
 from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 from tests.sync.parts import SoftwareSigner
@@ -72,11 +72,13 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         return world.now
 
     parts = SimpleNamespace(
-        keeper=world.keeper,
+        controller=world.controller,
         log=log,
         ear=Ear(says),
         clock=clock,
-        trail=AuditTrail(log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.keeper.rules, clock),
+        trail=AuditTrail(
+            log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.controller.rules, clock
+        ),
         recollection=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
         store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
