@@ -12,7 +12,7 @@ from pathlib import Path
 from device.access.controller import AccessController
 from device.access.decision import Factor
 from device.access.history import History
-from device.access.recollection import Recollection
+from device.access.replay_guard import ReplayGuard
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
@@ -48,7 +48,7 @@ class Unit:
     log: Outbox
     trail: AuditTrail
     clock: Clock
-    recollection: Recollection
+    replay_guard: ReplayGuard
     voices: GalleryCache
 
     def asks_for_claim(self, door_name: str) -> bool:
@@ -96,7 +96,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
                 never_used=store.never_used("audit"),
             )
         )
-        recollection = Recollection(
+        replay_guard = ReplayGuard(
             state,
             store.mac,
             store.vault.record_id,
@@ -105,9 +105,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             noted=history.memory_reached,
             people=store.vault.uids,
         )
-        parts.callback(recollection.close)
+        parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        remembering = judge.looking_beside(replace(SideChecks.open(), memory=recollection.memory))
+        remembering = judge.looking_beside(replace(SideChecks.open(), memory=replay_guard.memory))
         ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
         controller = AccessController(
@@ -122,7 +122,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, controller, log, trail, clock, recollection, voices)
+        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices)
 
 
 @contextmanager

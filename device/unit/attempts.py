@@ -150,7 +150,7 @@ def attempt(
             moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
         )
-    heard = unit.recollection.note(
+    heard = unit.replay_guard.note(
         answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
     )  # before anybody decides on it: a cut after the door opened must not make the unit forget
     decision = unit.controller.decide(
@@ -161,7 +161,7 @@ def attempt(
         uid=uid,
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
-    unit.recollection.settle(decision)
+    unit.replay_guard.settle(decision)
     return Attempt(decision, heard if isinstance(heard, Evidence) else None, answer.rest)
 
 

@@ -79,7 +79,7 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         trail=AuditTrail(
             log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.controller.rules, clock
         ),
-        recollection=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
+        replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
         store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
         judge=SimpleNamespace(speaker=SimpleNamespace(version="s1")),

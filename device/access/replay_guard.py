@@ -24,7 +24,7 @@ RecordOf = Callable[[str], UUID]
 """The vault's record id of an enrolled person; raises when there is none."""
 
 
-class Recollection:
+class ReplayGuard:
     """One door's. `note` before an attempt is decided on, `settle` after."""
 
     def __init__(
