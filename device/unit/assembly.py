@@ -20,7 +20,7 @@ from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.evidence.listener import Ear
 from device.feedback.earcons import TONE_S
-from device.liveness.side import SideChecks
+from device.liveness.context import ContextChecks
 from device.model_store import shelf
 from device.model_store.bundle import Bundle
 from device.model_store.floor import Floor, pinned_floor, raise_floor
@@ -107,7 +107,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         )
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        remembering = judge.looking_beside(replace(SideChecks.open(), memory=replay_guard.memory))
+        remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
         ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
         controller = AccessController(
@@ -150,7 +150,7 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
         # They run beside the transcriber: a second thread of theirs would only take its core away.
         speaker = SpeakerModel.open(bundle, 1, pick.runtime("speaker"), _LOG.warning)
         spoof = SpoofDetector.open(bundle, 1, pick.runtime("spoof"), _LOG.warning)
-        judge = Judge(words, speaker, spoof, SideChecks.open())
+        judge = Judge(words, speaker, spoof, ContextChecks.open())
         parts.callback(judge.close)
         return judge, parts.pop_all()
 

@@ -13,7 +13,7 @@ from device.access.decision import Decision, Notice, Outcome, Reason
 from device.access.replay_guard import Habits, ReplayGuard, forget_habit
 from device.clock import Now
 from device.evidence.judge import Evidence
-from device.liveness import LivenessError, SideEvidence
+from device.liveness import ContextEvidence, LivenessError
 from device.liveness.timing import MIN_SEEN, Timing
 from device.secure_store import NotEnrolledError
 from tests.device.door_world import evidence
@@ -57,7 +57,7 @@ def habits(tmp_path: Path, people: People) -> Iterator[Habits]:
 
 def heard(door: ReplayGuard, seed: int = 1) -> Evidence:
     marks = door.memory.fingerprinter(noise(2.0, seed))
-    return replace(evidence(), side=SideEvidence(reuse_llr=5.0, fingerprint=marks))
+    return replace(evidence(), context=ContextEvidence(reuse_llr=5.0, fingerprint=marks))
 
 
 def decision(outcome: Outcome, person: str = "anna") -> Decision:
