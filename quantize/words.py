@@ -11,7 +11,7 @@ import onnx
 
 from device.evidence.phrase import competitors, normalise
 from device.model_store.sessions import Array, OnnxSession
-from device.models.words.hearing import Ears, audio_frames
+from device.models.words.hearing import SpeechModel, audio_frames
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
@@ -124,7 +124,7 @@ def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> d
     return {"parity_keys_cosine_min": float(lowest[0]), "parity_values_cosine_min": float(lowest[1])}
 
 
-def compare(exact: Ears, small: Ears, clips: Sequence[Clip], tick: Tick) -> dict[str, float]:
+def compare(exact: SpeechModel, small: SpeechModel, clips: Sequence[Clip], tick: Tick) -> dict[str, float]:
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
     """

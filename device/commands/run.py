@@ -128,7 +128,7 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
-                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
                     troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )

@@ -1,4 +1,4 @@
-"""Looks at the context of an utterance while the networks work: the replay memory, the place, one voice throughout."""
+"""Looks at the context of an utterance: the replay memory, the place, one voice throughout."""
 
 from __future__ import annotations
 

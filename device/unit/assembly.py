@@ -18,7 +18,7 @@ from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
-from device.evidence.listener import Ear
+from device.evidence.listener import Listener
 from device.feedback.earcons import TONE_S
 from device.liveness.context import ContextChecks
 from device.model_store import shelf
@@ -43,7 +43,7 @@ class Unit:
 
     store: Store
     judge: Judge
-    ear: Ear
+    listener: Listener
     controller: AccessController
     log: Outbox
     trail: AuditTrail
@@ -108,7 +108,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
-        ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
+        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
         controller = AccessController(
             settings.door.unit,

@@ -14,7 +14,7 @@ from device.access.decision import Decision, Notice, Outcome, Reason, fault, ref
 from device.access.voices import voiceprint
 from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
-from device.evidence.listener import Moments
+from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.unit.assembly import Unit
 from device.unit.display import Display
@@ -48,9 +48,9 @@ def named(
     if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
         return claim.uid
     directory = Directory.of(unit.controller.rules, normalise)
-    moments = Moments(display.ask_name, display.speaking, display.judging)
-    said = unit.ear.name(
-        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, moments=moments
+    progress = AnswerProgress(display.ask_name, display.speaking, display.judging)
+    said = unit.listener.name(
+        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, progress=progress
     )
     return directory.spoken(normalise(said)).uid
 
@@ -141,13 +141,13 @@ def attempt(
         return Attempt(greeting)
     with reference(unit, door_name, uid) as voice:
         listening_since_s = unit.clock().monotonic_s
-        answer = unit.ear.hear(
+        answer = unit.listener.hear(
             source,
             greeting.phrase,
             voice,
             start_within_s=greeting.lifetime_s,
             stop=stop,
-            moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
+            progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
         )
     heard = unit.replay_guard.note(

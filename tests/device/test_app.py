@@ -188,7 +188,7 @@ def test_silence_ends_when_the_challenge_does(unit: Unit) -> None:
             while not stop.wait(0.002):
                 yield Frame(np.zeros(320, np.int16), 0)
 
-    impatient = replace(unit, ear=_Impatient(unit.ear))  # type: ignore[arg-type]
+    impatient = replace(unit, listener=_Impatient(unit.listener))  # type: ignore[arg-type]
     decision, door, _ = serve(impatient, Quiet())
     assert decision.outcome is Outcome.DENIED_QUALITY
     assert door.is_locked

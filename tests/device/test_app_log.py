@@ -28,7 +28,7 @@ from tests.sync.parts import SoftwareSigner
 DOOR = "ward"
 
 
-class Ear:
+class Listener:
     """Hears what a test says it hears."""
 
     def __init__(self, says: Callable[[], Evidence]) -> None:
@@ -74,7 +74,7 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
     parts = SimpleNamespace(
         controller=world.controller,
         log=log,
-        ear=Ear(says),
+        listener=Listener(says),
         clock=clock,
         trail=AuditTrail(
             log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.controller.rules, clock
