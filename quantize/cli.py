@@ -17,7 +17,7 @@ from rich.table import Table
 from device.model_store import shelf
 from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, own_models_dir, state_dir
-from quantize.recipe import Tick
+from quantize.recipe import ReportProgress
 from quantize.recipes import RECIPES
 
 _directory = click.option(
@@ -93,15 +93,15 @@ def calibrate(out: Path | None) -> None:
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
     from quantize.learned import FOLDER
-    from quantize.recipe import Kitchen
+    from quantize.recipe import BuildContext
     from quantize.speaker import NAME, learn_speaker
     from quantize.speech import packaged_speech
 
     folder = out or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _progress() as tick:
-        kitchen = Kitchen(None, tick)
-        found = learn_speaker(kitchen.source("campplus"), packaged_speech(), tick)
+        context = BuildContext(None, tick)
+        found = learn_speaker(context.source("campplus"), packaged_speech(), tick)
     path = folder / f"{NAME}.json"
     path.write_bytes(found.to_bytes())
     click.echo(f"{len(found.ranges)} ranges, {len(found.bias_steps)} biases: {path}")
@@ -296,7 +296,7 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Tick]:
+def _progress() -> Iterator[ReportProgress]:
     """A bar on a terminal: what is being done, and how far it is."""
     console = Console(stderr=True)
     with Progress(
