@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, own_models_dir, state_dir
 from quantize.recipe import ReportProgress
@@ -231,7 +231,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use ostiary-models-7.tar --key release.pub.pem
     """
-    from device.model_store.floor import pinned_floor, raise_floor
+    from device.model_store.minimum_versions import pinned_minimum, raise_minimum
     from device.model_store.packed import unpacked
     from device.secure_store import open_store
     from device.state_folder import StateFolder
@@ -243,10 +243,10 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
         if directory is None and StateFolder(state_dir()).store.is_dir():
             # The unit's own store remembers how far it has come.
             with open_store(state_dir(), load().store, warn=lambda _: None) as store:
-                bundle = shelf.use(target, folder, key, pinned_floor(store.vault))
-                raise_floor(store.vault, shelf.reached(target))
+                bundle = slots.use(target, folder, key, pinned_minimum(store.vault))
+                raise_minimum(store.vault, slots.reached(target))
         else:
-            bundle = shelf.use(target, folder, key)
+            bundle = slots.use(target, folder, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
 
 
@@ -310,7 +310,7 @@ def _progress() -> Iterator[ReportProgress]:
 def _opened(directory: Path, key_file: Path | None) -> Bundle:
     """The bundle in `directory` itself under `key_file`, or else what the unit works with."""
     if key_file is None:
-        return shelf.active(directory, lambda text: click.echo(text, err=True))
+        return slots.active(directory, lambda text: click.echo(text, err=True))
     from quantize.signing import public_key
 
     return Bundle.open(directory, Trust(public_key(key_file)))

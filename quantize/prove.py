@@ -92,15 +92,15 @@ def prove_models(
     before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}
     files = {role: one for role, one in before.items() if role in known and known[role].fits(one.sha256)}
     with tempfile.TemporaryDirectory(prefix="ostiary-proof-") as work:
-        shelf: dict[str, Path] = {}
+        made: dict[str, Path] = {}
         for recipe in chosen:
-            context = BuildContext(None, tick, False, shelf)
+            context = BuildContext(None, tick, False, made)
             out = Path(work) / recipe.file
             recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):
                 raise OtherBytesError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
-            shelf[recipe.role] = out
+            made[recipe.role] = out
             if asked and recipe.role not in asked and recipe.role in files:
                 continue  # only made because another needs it
             metrics = recipe.prove(out, context) if recipe.prove is not None else {}

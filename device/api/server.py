@@ -24,7 +24,7 @@ from device.api.service import Service
 from device.api.tokens import TokenBook
 from device.clock import Clock, system_clock
 from device.evidence.judge import Judge
-from device.model_store.floor import pinned_floor
+from device.model_store.minimum_versions import pinned_minimum
 from device.secure_store import open_store
 from device.settings import Settings
 from device.state_folder import StateFolder
@@ -41,8 +41,11 @@ def open_service(
 ) -> Iterator[Service]:
     """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
     with open_store(state, settings.store) as store:
-        floor = pinned_floor(store.vault)
-    with open_judge(models, settings, floor) as judge, service_with(judge, settings, state, clock) as service:
+        minimum = pinned_minimum(store.vault)
+    with (
+        open_judge(models, settings, minimum) as judge,
+        service_with(judge, settings, state, clock) as service,
+    ):
         yield service
 
 

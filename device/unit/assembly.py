@@ -21,9 +21,9 @@ from device.evidence.judge import Judge
 from device.evidence.listener import Listener
 from device.feedback.earcons import TONE_S
 from device.liveness.context import ContextChecks
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import Bundle
-from device.model_store.floor import Floor, pinned_floor, raise_floor
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.model_store.pick import remembered
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
@@ -74,8 +74,8 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
     with ExitStack() as parts:
         store = parts.enter_context(open_store(state, settings.store))
-        judge = parts.enter_context(open_judge(models, settings, pinned_floor(store.vault)))
-        raise_floor(store.vault, shelf.reached(models))
+        judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
+        raise_minimum(store.vault, slots.reached(models))
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
@@ -126,13 +126,13 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
 
 
 @contextmanager
-def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> Iterator[Judge]:
-    """The three checks on the verified bundle in `models`, none below `floor`.
+def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None = None) -> Iterator[Judge]:
+    """The three checks on the verified bundle in `models`, none below `minimum`.
 
     Raises ModelError when it must not be used.
     """
     with ExitStack() as parts:
-        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning, floor)
+        judge, opened = slots.steadily(models, partial(_judge_on, models, settings), _LOG.warning, minimum)
         parts.push(opened)
         yield judge
 
@@ -213,6 +213,6 @@ def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]
     """Store and judge, none of the models below what the store has pinned."""
     with (
         open_store(state, settings.store) as store,
-        open_judge(models, settings, pinned_floor(store.vault)) as judge,
+        open_judge(models, settings, pinned_minimum(store.vault)) as judge,
     ):
         yield Tools(judge, store, settings, state)

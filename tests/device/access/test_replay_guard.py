@@ -68,8 +68,8 @@ def attempt(door: ReplayGuard, outcome: Outcome = Outcome.GRANTED, uid: str = "a
     noted = door.note(heard(door, seed), "able baker charlie dog", uid, 0.9, NOW)
     assert isinstance(noted, Evidence)
     door.settle(decision(outcome, uid))
-    assert noted.side.timing_llr is not None
-    return noted.side.timing_llr
+    assert noted.context.timing_llr is not None
+    return noted.context.timing_llr
 
 
 def test_an_attempt_is_remembered_before_anybody_decides(door: ReplayGuard) -> None:

@@ -159,17 +159,17 @@ def test_a_failing_look_beside_means_no_evidence_either() -> None:
 def test_constancy_is_asked_only_of_a_voice_that_is_not_clearly_the_person() -> None:
     beside = Beside()
     judge = Judge(Steady(), Steady(), Steady(), beside)
-    assert judge(utterance(), "one two", None).side.consistency_llr is None
+    assert judge(utterance(), "one two", None).context.consistency_llr is None
     weak = judge(utterance(), "one two", np.ones(192, np.float32))
-    assert (weak.side.consistency_llr, weak.side.reuse_llr, beside.asked) == (2.0, 3.0, 1)
+    assert (weak.context.consistency_llr, weak.context.reuse_llr, beside.asked) == (2.0, 3.0, 1)
     judge.close()
 
 
 def test_a_door_looks_with_other_eyes_and_the_same_models() -> None:
     judge = Judge(Steady(), Steady(), Steady())
     door = judge.with_context(Beside())
-    assert judge(utterance(), "one two", None).side.reuse_llr is None
-    assert door(utterance(), "one two", None).side.reuse_llr == 3.0
+    assert judge(utterance(), "one two", None).context.reuse_llr is None
+    assert door(utterance(), "one two", None).context.reuse_llr == 3.0
     judge.close()
 
 
