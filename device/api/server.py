@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from device.api.app import make_app
 from device.api.checks import Checks
-from device.api.codes import CodeDesk
+from device.api.codes import CodeIssuer
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
@@ -66,11 +66,11 @@ def service_with(
         TokenBook(StateFolder(state).api_tokens) as tokens,
     ):
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
-        desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
+        codes = CodeIssuer(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
         checks = Checks(Tools(judge, store, settings, state, clock), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
-            settings.api, checks, results, desk, store.mac, clock, tokens, stuck_after_s=stuck_after_s
+            settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s
         )
         try:
             yield service
