@@ -30,6 +30,10 @@ COMMANDS = {
     "first-boot": ("device.commands.installed.first_boot:first_boot", "Name the door of a new unit."),
     "config": ("device.commands.installed.config:config", "Show and check the settings."),
     "readers": ("device.commands.readers:readers", "What a badge reader sends."),
+    "support-bundle": (
+        "device.commands.installed.support_bundle:support_bundle",
+        "One file for whoever helps.",
+    ),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),

@@ -18,6 +18,7 @@ from device.audio.settings import AudioSettings
 from device.door.settings import DoorSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
+from device.state_folder import StateFolder
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
@@ -52,7 +53,7 @@ def models_dir() -> Path:
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
-    return Path(chosen) if chosen else state_dir() / "models"
+    return Path(chosen) if chosen else StateFolder(state_dir()).models
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class FeedbackSettings:
 
     earcons: bool = False
     """Tones on the default loudspeaker."""
+    chirp: bool = True
+    """Where there are tones: whether a chirp tests loudspeaker and microphone when the unit starts."""
     leds: Path | None = None
     """Where the kernel's LEDs `ostiary:red`, `ostiary:green` and `ostiary:blue` are: `/sys/class/leds`."""
     page: Path | None = None

@@ -26,6 +26,7 @@ from quantize.proven import Proven, read_proven
 from quantize.recipe import Kitchen, Made, Recipe, Tick
 from quantize.recipes import RECIPES
 from quantize.sources import source
+from sync.durable import move_file, replace_file
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
 _PARTIAL = ".partial-"
@@ -180,9 +181,7 @@ def _make(recipe: Recipe, proven: Proven, directory: Path, kitchen: Kitchen) -> 
                 "packages are not the lock file's, or this machine is faulty; run scripts/setup again"
             )
         entry = entry_of(recipe, made, sha256, out.stat().st_size)
-        with out.open("rb") as stream:
-            os.fsync(stream.fileno())
-        out.replace(directory / entry.name)
+        move_file(out, directory / entry.name)
     return entry
 
 
@@ -245,12 +244,7 @@ def _publish(directory: Path, manifest: Manifest) -> None:
     if target.is_file() and target.read_bytes() == data:
         return
     (directory / SIGNATURE_NAME).unlink(missing_ok=True)
-    partial = directory / f"{MANIFEST_NAME}.part"
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(target)
+    replace_file(target, data, 0o644)
 
 
 def _prune(directory: Path, manifest: Manifest) -> None:

@@ -234,13 +234,13 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
     from device.model_store.floor import pinned_floor, raise_floor
     from device.model_store.packed import unpacked
     from device.secure_store import open_store
-    from device.secure_store.store import FOLDER as STORE_FOLDER
+    from device.state_folder import StateFolder
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
     target = directory or own_models_dir()
     with unpacked(candidate) if candidate.is_file() else nullcontext(candidate) as folder:
-        if directory is None and (state_dir() / STORE_FOLDER).is_dir():
+        if directory is None and StateFolder(state_dir()).store.is_dir():
             # The unit's own store remembers how far it has come.
             with open_store(state_dir(), load().store, warn=lambda _: None) as store:
                 bundle = shelf.use(target, folder, key, pinned_floor(store.vault))

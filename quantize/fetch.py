@@ -23,6 +23,7 @@ from typing import IO
 from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.pickles import CheckpointError
 from quantize.sources import Source, SourceError, load_sources, source
+from sync.durable import move_file
 
 Report = Callable[[str], None]
 """Told, in words, what is being waited for."""
@@ -253,17 +254,11 @@ def _copy(stream: IO[bytes], sink: IO[bytes], limit_bytes: int, name: str) -> No
             raise SourceError(f"source {name}: more than {limit_bytes} bytes came; refused")
         sink.write(chunk)
     sink.flush()
-    os.fsync(sink.fileno())
 
 
 def _keep(loose: Path, kept: Path) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
-    loose.replace(kept)
-    folder = os.open(kept.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    move_file(loose, kept)
     return kept
 
 

@@ -6,8 +6,6 @@ killed between the two does not try again: it answers `interrupted`, and a perso
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.cbor import decode
 from sync.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
+from sync.durable import replace_file
 from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
 
@@ -83,21 +82,9 @@ class CommandLedger:
         return Entry(counter, answer)
 
     def _write(self, entry: Entry) -> None:
-        draft = self._path.with_name(self._path.name + ".new")
         try:
-            with draft.open("wb") as file:
-                file.write(cbor2.dumps([1, entry.counter, entry.answer]))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_file(self._path, cbor2.dumps([1, entry.counter, entry.answer]))
         except OSError as err:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise SyncError(f"the command could not be noted ({err}), so it is not obeyed") from err
         self._entry = entry
 

@@ -230,5 +230,6 @@ _QUALITY = {
     "SILENCE": (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
     "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
     "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
+    "GAP": (Reason.UNUSABLE_AUDIO, Notice.ALL_WORDS),
     "TOO_NOISY": (Reason.TOO_NOISY, Notice.COME_CLOSER),
 }

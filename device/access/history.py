@@ -11,7 +11,6 @@ who already controls the running unit. So the counter wears by one write per use
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hmac
 import json
@@ -24,6 +23,7 @@ from typing import Any, Protocol, Self
 
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
+from sync.durable import replace_file
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_AHEAD = 64
@@ -334,23 +334,10 @@ def _sealed(state: _State, mac: Mac) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Durable before it returns: temporary file, fsync, rename, fsync of the directory."""
-    temporary = path.with_suffix(".new")
+    """Durable before it returns."""
     try:
-        with temporary.open("wb") as file:
-            temporary.chmod(0o600)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(path, content)
     except OSError as err:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise HistoryError(
             f"cannot write {path.name}: {err.strerror}; nobody is let in until it can"
         ) from err

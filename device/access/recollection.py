@@ -13,11 +13,12 @@ from device.clock import Now
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.liveness.errors import LivenessError
-from device.liveness.memory import FILE_NAME, MemoryLimits, UtteranceMemory
+from device.liveness.memory import MemoryLimits, UtteranceMemory
 from device.liveness.memory_file import MemoryFile
 from device.liveness.timing import NO_HABIT, Habit, Timing, timing
 from device.liveness.weights import shipped
 from device.secure_store.signing import Mac
+from device.state_folder import StateFolder
 
 RecordOf = Callable[[str], UUID]
 """The vault's record id of an enrolled person; raises when there is none."""
@@ -42,7 +43,7 @@ class Recollection:
 
         Raises MemoryRollbackError or LivenessError: then the unit must not serve.
         """
-        path = folder / FILE_NAME
+        path = StateFolder(folder).replay_memory
         self.memory = UtteranceMemory(path, mac, at_least=at_least, now=now, noted=noted, limits=limits)
         self._habits = Habits(path, mac, record_of)
         if people is not None:
@@ -136,7 +137,7 @@ class Habits:
 
 def forget_habit(folder: Path, mac: Mac, uid: str) -> None:
     """Erase the habit of a person who is forgotten, also while the unit runs. Raises LivenessError."""
-    path = folder / FILE_NAME
+    path = StateFolder(folder).replay_memory
     if not path.exists():
         return
     file = MemoryFile(path, mac)

@@ -21,16 +21,16 @@ from device.api.codes import CodeDesk
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
-from device.api.tokens import TOKENS_FILE, TokenBook
+from device.api.tokens import TokenBook
 from device.clock import Clock, system_clock
 from device.evidence.judge import Judge
 from device.model_store.floor import pinned_floor
 from device.secure_store import open_store
 from device.settings import Settings
-from device.unit.assembly import open_judge
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, open_judge
 from sync.service_manager import ServiceManager
 
-RESULTS_FILE = Path("api") / "results.db"
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
 
@@ -54,17 +54,17 @@ def service_with(
     with (
         open_store(state, settings.store) as store,
         Results(
-            state / RESULTS_FILE,
+            StateFolder(state).api_results,
             store.mac,
             now_s=lambda: clock().wall.timestamp(),
             lifetime_s=settings.api.result_lifetime_s,
             most=settings.api.max_results,
         ) as results,
-        TokenBook(state / TOKENS_FILE) as tokens,
+        TokenBook(StateFolder(state).api_tokens) as tokens,
     ):
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
         desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
-        checks = Checks(judge, store, results, settings, state, clock)
+        checks = Checks(Tools(judge, store, settings, state, clock), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
             settings.api, checks, results, desk, store.mac, clock, tokens, stuck_after_s=stuck_after_s

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.errors import ClippedError, SilenceError, TooNoisyError, TooShortError
+from device.audio.errors import ClippedError, GapError, SilenceError, TooNoisyError, TooShortError
 from device.audio.settings import QualityLimits
 from device.audio.spectrum import rfft
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
@@ -34,6 +34,16 @@ MAX_PITCH_FRAMES = 120
 
 BANDWIDTH_RANGE_DB = 55.0
 """Below its strongest part, where the spectrum of speech is taken to end."""
+
+SILENT_LEVEL = 2
+"""A lost block is zeros; resampling and dither leave this much of it."""
+MIN_GAP_SAMPLES = 48
+BESIDE_GAP_SAMPLES = 160
+EDGE_SAMPLES = 64
+MIN_GAP_LEVEL = 100.0
+MIN_GAPS = 2
+"""Of 1,500 development recordings none has two; with every tenth 20 ms zeroed, 192 of 194 have, as they are
+and after resampling from 48 kHz."""
 
 Flags = npt.NDArray[np.bool_]
 """One per frame: did the detector call it speech? Shape (len(samples) // FRAME_SAMPLES,)."""
@@ -76,6 +86,8 @@ def check(utterance: Utterance, limits: QualityLimits) -> Utterance:
         raise SilenceError("No voice was heard. Please come closer and say the phrase aloud.")
     if quality.level_dbfs < limits.min_level_dbfs:
         raise SilenceError("That was too quiet. Please come closer and say the whole phrase aloud.")
+    if _gaps(utterance.samples) >= MIN_GAPS:
+        raise GapError("Part of that was lost. Please say the phrase again.")
     if quality.clipped_fraction > limits.max_clipped_fraction:
         raise ClippedError("That was too loud. Please step back a little and say the phrase again.")
     if quality.snr_db < limits.min_snr_db:
@@ -83,6 +95,29 @@ def check(utterance: Utterance, limits: QualityLimits) -> Utterance:
     if quality.speech_s < limits.min_speech_s:
         raise TooShortError("That was too short. Please say the whole phrase.")
     return utterance
+
+
+def _gaps(samples: Samples) -> int:
+    """How often sound breaks off into silence and begins again as abruptly: blocks that a cable, a radio or a
+    driver lost and replaced by zeros. A pause of speech, or of a noise gate, fades.
+    """
+    silent = (samples <= SILENT_LEVEL) & (samples >= -SILENT_LEVEL)
+    turns = np.diff(silent.astype(np.int8), prepend=0, append=0)
+    begins, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
+    long = (ends - begins >= MIN_GAP_SAMPLES) & (begins >= BESIDE_GAP_SAMPLES)
+    long &= ends <= len(samples) - BESIDE_GAP_SAMPLES
+    count = 0
+    for begin, end in zip(begins[long], ends[long], strict=True):
+        before = samples[begin - BESIDE_GAP_SAMPLES : begin].astype(np.float32)
+        after = samples[end : end + BESIDE_GAP_SAMPLES].astype(np.float32)
+        count += _is_abrupt(before[::-1]) and _is_abrupt(after)
+    return count
+
+
+def _is_abrupt(beside: npt.NDArray[np.float32]) -> bool:
+    """Whether sound, from a gap outwards, is at its level at once."""
+    level = float(np.sqrt(np.square(beside).mean()))
+    return level >= MIN_GAP_LEVEL and float(np.abs(beside[:EDGE_SAMPLES]).max()) > 0.7 * level
 
 
 def _decibels(power: npt.ArrayLike) -> npt.NDArray[np.float64]:

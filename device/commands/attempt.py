@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from device.access.decision import Decision, Factor, Outcome
-from device.access.permissions import refusal
-from device.access.voices import gallery, voiceprint
-from device.access.weigh import weigh
+from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
-from device.clock import system_clock
 from device.commands.people import AUDIO
-from device.evidence.judge import Evidence, Judge
+from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
-from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
-from device.secure_store import Store, open_store
-from device.settings import Settings, load, models_dir, state_dir
-from device.unit.assembly import open_judge, open_log, rules_of, witness_of
-from device.unit.enrolment import embeddings_of
+from device.settings import load, models_dir, state_dir
+from device.unit.assembly import open_judge, open_tools
+from device.unit.enrolment import heard_voices, named
+from device.unit.recordings import NoSuchDoorError, decide_recording
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
@@ -48,54 +42,16 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
     \b
     Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
     """
-    settings = load()
-    with (
-        open_store(state_dir(), settings.store) as store,
-        open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
-    ):
-        decision, evidence = decide_recording(
-            judge, store, settings, state_dir(), door=door, uid=uid, phrase=phrase, probe=probe
-        )
+    with open_tools(load(), state_dir(), models_dir()) as tools:
+        try:
+            decision, evidence = decide_recording(tools, probe, door=door, uid=uid, phrase=phrase)
+        except NoSuchDoorError as err:
+            raise click.UsageError(str(err)) from err
     if as_json:
         click.echo(json.dumps(report(decision, evidence), allow_nan=False))
     else:
         show(Console(), decision, evidence)
     raise click.exceptions.Exit(exit_code(decision))
-
-
-def decide_recording(
-    judge: Judge,
-    store: Store,
-    settings: Settings,
-    state: Path,
-    *,
-    door: str,
-    uid: str,
-    phrase: str,
-    probe: Path,
-) -> tuple[Decision, Evidence | None]:
-    """The decision on one recording, already in the audit log, and its evidence when there is any."""
-    rules = rules_of(state, door)
-    if door not in rules.doors:
-        raise click.UsageError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
-    risk = rules.risks[rules.doors[door].risk]
-    claimed = bool(uid) or Factor.CLAIM in risk.factors
-    model = judge.speaker.version
-    voices = voiceprint(store.vault, uid, model) if claimed else gallery(store.vault, rules, door, model)
-    with voices as voice:
-        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, voice)
-    evidence = heard if isinstance(heard, Evidence) else None
-    decision = weigh(heard, risk, claimed=bool(uid))
-    if evidence is not None and evidence.identified is not None and decision.opens:
-        uid = evidence.identified.uid
-    if decision.opens:
-        refused = refusal(rules, rules.doors[door], uid, system_clock().wall)
-        decision = decision if refused is None else replace(refused, findings=decision.findings)
-    decision = replace(decision, door=door, person=uid or None)
-    with open_log(settings, state, rules, system_clock) as log:
-        event = witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock())
-        log.append(event, beside=True)
-    return decision, evidence
 
 
 def exit_code(decision: Decision) -> int:
@@ -155,7 +111,7 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
         raise click.UsageError(f"--enroll takes at least {MIN_ENROLMENT} recordings of one person")
     settings = load()
     with open_judge(models_dir(), settings) as judge:
-        template = judge.speaker.template(embeddings_of(judge, settings, recordings)[0])
+        template = judge.speaker.template(heard_voices(judge, settings, named(recordings))[0])
         heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

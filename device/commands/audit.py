@@ -13,11 +13,12 @@ from device.errors import DeviceError
 from device.secure_store import Store, open_store
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import Settings, load, state_dir
+from device.state_folder import StateFolder
 from device.unit import archive
-from device.unit.assembly import AUDIT_FILE, rules_of
+from device.unit.assembly import rules_of
+from device.unit.audit import AuditTrail, EventContext
 from sync.audit_cli import audit
 from sync.outbox import Outbox
-from sync.unit_events import unit_event
 
 __all__ = ["audit"]
 
@@ -52,7 +53,7 @@ def rotate_command() -> None:
       ostiary audit rotate
     """
     with _opened() as (store, settings, log):
-        folder = settings.audit.archive or state_dir() / archive.FOLDER
+        folder = settings.audit.archive or StateFolder(state_dir()).audit_archive
         made = archive.rotate(log, store.audit_signer, folder, settings.audit.keep_bytes())
     for path in made:
         click.echo(path)
@@ -72,7 +73,7 @@ def start_over_command() -> None:
     Example:
       ostiary audit start-over
     """
-    settings, path = load(), state_dir() / AUDIT_FILE
+    settings, path = load(), StateFolder(state_dir()).audit_log
     with open_store(state_dir(), settings.store) as store:
         aside = path.with_name(f"{path.name}.{system_clock().wall:%Y%m%dT%H%M%SZ}")
         for suffix in ("", "-wal", "-shm"):
@@ -81,18 +82,19 @@ def start_over_command() -> None:
                 old.replace(aside.with_name(aside.name + suffix))
         counter = store.keystore.counter("audit")
         with _log(settings, store, never_used=counter.value(), guarded=True) as log:
-            now_ms = int(system_clock().wall.timestamp() * 1000)
-            event = unit_event(
-                "FAULT", "operator", door=settings.door.name, time_ms=now_ms, keystore=store.keystore.kind
+            context, rules = (
+                EventContext.of(store, 0, system_clock()),
+                rules_of(state_dir(), settings.door.name),
             )
-            log.append(event, beside=True)
+            trail = AuditTrail(log, context, lambda: rules, system_clock, beside=True)
+            trail.note("FAULT", "operator", settings.door.name)
     click.echo(f"A new log begins; what was left of the old one is in {aside.name}, beside it.")
 
 
 @contextmanager
 def _opened() -> Iterator[tuple[Store, Settings, Outbox]]:
     settings = load()
-    if not (state_dir() / AUDIT_FILE).exists():
+    if not StateFolder(state_dir()).audit_log.exists():
         raise DeviceError("this unit has no audit log yet")
     with open_store(state_dir(), settings.store) as store, _log(settings, store) as log:
         yield store, settings, log
@@ -102,7 +104,7 @@ def _log(settings: Settings, store: Store, never_used: int = 0, guarded: bool = 
     rules = rules_of(state_dir(), settings.door.name)
     return closing(
         Outbox(
-            state_dir() / AUDIT_FILE,
+            StateFolder(state_dir()).audit_log,
             unit=settings.door.unit,
             doors={settings.door.name, *rules.doors},
             now_ms=lambda: int(system_clock().wall.timestamp() * 1000),

@@ -15,14 +15,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from device.access.decision import Decision, Outcome
-from device.commands.attempt import decide_recording
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load, models_dir
-from device.unit.assembly import open_judge
-from device.unit.enrolment import enrol_recordings
+from device.unit.assembly import Tools, open_judge
+from device.unit.enrolment import enrol, named
+from device.unit.recordings import decide_recording
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -111,18 +111,12 @@ def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
         open_store(folder / "state", settings.store) as store,
     ):
         task = progress.add_task("Enrolling a reader from three sentences", total=None)
-        enrol_recordings(judge, store, settings, UID, enrolment)
+        tools = Tools(judge, store, settings, folder / "state")
+        enrol(tools, UID, named(enrolment), reason="operator")
         for scene in _scenes(folder):
             progress.update(task, description=f"{scene.who} ...")
             decision, evidence = decide_recording(
-                judge,
-                store,
-                settings,
-                folder / "state",
-                door=settings.door.name,
-                uid=scene.claim,
-                phrase=scene.phrase,
-                probe=scene.recording,
+                tools, scene.recording, door=settings.door.name, uid=scene.claim, phrase=scene.phrase
             )
             yield Row(scene, decision, evidence)
 

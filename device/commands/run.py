@@ -18,7 +18,10 @@ from rich.console import Console
 from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
 from device.app import run as serve
-from device.audio import AudioSource, FifoSource, FileSource
+from device.audio import AudioError, AudioSource, FifoSource, FileSource
+from device.audio.card.health import Trouble
+from device.audio.card.loudspeaker import Loudspeaker, self_test
+from device.audio.microphone import Microphone
 from device.clock import system_clock
 from device.door.opening import supervised_door
 from device.door.readers import swipes
@@ -29,21 +32,21 @@ from device.feedback import (
     Feedback,
     KernelLeds,
     LightSink,
-    Loudspeaker,
     PageSink,
     Sink,
     TerminalSink,
     language,
 )
 from device.settings import Settings, load, models_dir, state_dir
+from device.state_folder import StateFolder
 from device.unit.archive import rotate_when_due
-from device.unit.assembly import open_unit, rules_of
+from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
+from sync.errors import SyncError
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -87,7 +90,8 @@ def run(
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    feedback = Feedback(language(settings.door.language), sinks(settings))
+    speaker = Loudspeaker() if settings.feedback.earcons else None
+    feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
     state = state_dir()
     try:
         with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
@@ -103,7 +107,7 @@ def run(
                 supervised_door(
                     settings.door,
                     now_s=lambda: system_clock().monotonic_s,
-                    note=lambda kind, reason: unit.note(kind, reason, settings.door.name),
+                    note=lambda kind, reason: unit.trail.note(kind, reason, settings.door.name),
                     warn=feedback.warn,
                     show=click.echo,
                 )
@@ -113,7 +117,7 @@ def run(
                 settings.door.name,
                 door,
                 feedback,
-                orders_folder=state / ORDERS_FOLDER,
+                orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
                 fire=door.fire,
             )
@@ -128,7 +132,12 @@ def run(
                     troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
-                ears = progress.hearing(_ears(settings, source), microphone=source is None)
+                microphone = _microphone(settings, unit, parts) if source is None else None
+                if microphone is not None and speaker is not None and settings.feedback.chirp:
+                    _chirp(microphone, speaker, unit, settings.door.name)
+                ears = progress.hearing(
+                    microphone or _file(settings, source), microphone=microphone is not None
+                )
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
                     claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
@@ -145,9 +154,11 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
+        if speaker is not None:
+            speaker.close()
 
 
-def sinks(settings: Settings) -> list[Sink]:
+def sinks(settings: Settings, speaker: Loudspeaker | None) -> list[Sink]:
     """What tells the person: the terminal always, the rest as set up."""
     told = settings.feedback
     found: list[Sink] = [TerminalSink(Console())]
@@ -155,8 +166,8 @@ def sinks(settings: Settings) -> list[Sink]:
         found.append(PageSink(told.page, language(settings.door.language)))
     if told.leds is not None:
         found.append(LightSink(KernelLeds(told.leds)))
-    if told.earcons:
-        found.append(EarconSink(Loudspeaker()))
+    if speaker is not None:
+        found.append(EarconSink(speaker))
     return found
 
 
@@ -165,11 +176,39 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _ears(settings: Settings, source: Path | None) -> AudioSource:
-    if source is None:
-        from device.audio.microphone import Microphone  # a unit that hears a FIFO needs no sound card
+def _microphone(settings: Settings, unit: Unit, parts: ExitStack) -> Microphone:
+    def trouble(found: Trouble) -> None:
+        log.warning("the microphone's sound is poor: %s; `ostiary doctor --sound` tries it", found)
+        _noted(unit, found, settings.door.name)
 
-        return Microphone(settings.audio.microphone)
+    microphone = Microphone(settings.audio.microphone, trouble)
+    parts.callback(microphone.close)
+    return microphone
+
+
+def _chirp(microphone: Microphone, speaker: Loudspeaker, unit: Unit, door_name: str) -> None:
+    """Try loudspeaker and microphone once; what is wrong is an event, and the door serves on."""
+    try:
+        report = self_test(microphone, speaker)
+    except AudioError as err:
+        log.warning("the sound was not tried: %s", err)
+        return
+    log.info("sound: %s", report)
+    if report.complaint:
+        log.warning("%s", report.complaint)
+        _noted(unit, "audio_fault", door_name)
+
+
+def _noted(unit: Unit, reason: str, door_name: str) -> None:
+    try:
+        unit.trail.note("FAULT", reason, door_name)
+    except SyncError as err:
+        log.error("FAULT %s could not be written down: %s", reason, err)
+
+
+def _file(settings: Settings, source: Path | None) -> AudioSource:
+    if source is None:
+        raise DeviceError("there is no microphone and no file to hear")
     if source.is_fifo():
         return FifoSource(source)
     return FileSource(source, settings.audio.file, realtime=True)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from device.access.challenge import Challenge
 from device.access.decision import OPENING, Decision, Notice, Outcome
+from device.audio.utterance import Samples
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
 
@@ -185,7 +186,7 @@ class LightSink:
 class EarconSink:
     """Plays short tones: `play(samples)` takes int16 mono at 16 kHz and returns at once."""
 
-    def __init__(self, play: Callable[[object], None]) -> None:
+    def __init__(self, play: Callable[[Samples], None]) -> None:
         self._play = play
 
     def show(self, cue: Cue) -> None:

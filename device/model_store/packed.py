@@ -7,7 +7,6 @@ matters: plain files, under the manifest's names, of the manifest's sizes, and n
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from device.model_store.bundle import (
     read_limited,
 )
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Manifest
+from sync.durable import move_file
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,16 +38,16 @@ def pack(directory: Path, archive: Path) -> Manifest:
         raise BundleError("the bundle is not signed; run `ostiary models sign --key release.pem` first")
     signature = read_limited(directory / SIGNATURE_NAME, SIGNATURE_BYTES)
     partial = archive.with_name(f"{archive.name}.part")
-    with partial.open("wb") as sink:
-        with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            tar.addfile(_header(MANIFEST_NAME, len(bundle.manifest_bytes)), io.BytesIO(bundle.manifest_bytes))
-            tar.addfile(_header(SIGNATURE_NAME, len(signature)), io.BytesIO(signature))
-            for entry in sorted(bundle.manifest.files, key=lambda entry: entry.name):
-                with open_plain(directory / entry.name) as stream:
-                    tar.addfile(_header(entry.name, entry.size_bytes), stream)
-        sink.flush()
-        os.fsync(sink.fileno())
-    partial.replace(archive)
+    with (
+        partial.open("wb") as sink,
+        tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        tar.addfile(_header(MANIFEST_NAME, len(bundle.manifest_bytes)), io.BytesIO(bundle.manifest_bytes))
+        tar.addfile(_header(SIGNATURE_NAME, len(signature)), io.BytesIO(signature))
+        for entry in sorted(bundle.manifest.files, key=lambda entry: entry.name):
+            with open_plain(directory / entry.name) as stream:
+                tar.addfile(_header(entry.name, entry.size_bytes), stream)
+    move_file(partial, archive)
     return bundle.manifest
 
 

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from device.model_store.bundle import Bundle, read_limited
 from device.model_store.manifest import BundleError
 from device.model_store.sessions import OnnxSession, Runtime, Session, SessionError, open_session
+from sync.durable import replace_file
 
 PICK_NAME = "pick.json"
 MAX_PICK_BYTES = 64 * 1024
@@ -104,12 +105,7 @@ def remembered(models: Path, bundle: Bundle, notify: Notify) -> Pick:
 
 def write(models: Path, pick: Pick) -> None:
     """Remember `pick`, in one step."""
-    partial = models / f"{PICK_NAME}.part"
-    with partial.open("wb") as stream:
-        stream.write(pick.to_bytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(models / PICK_NAME)
+    replace_file(models / PICK_NAME, pick.to_bytes(), 0o644)
 
 
 def machine() -> str:

@@ -35,6 +35,7 @@ from device.model_store.bundle import (
 )
 from device.model_store.floor import Floor
 from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
+from sync.durable import replace_file, sync_folder
 
 SHELF_NAME = "shelf.json"
 BUNDLES_NAME = "bundles"
@@ -181,10 +182,10 @@ def use(
             if not _holds(home, trusted):
                 shutil.rmtree(home, ignore_errors=True)
                 copy.replace(home)
-                _sync(shelves)
+                sync_folder(shelves)
         previous = _last_good(models, shelf, identity)
         accepted = Shelf(trusted.public_bytes_raw().hex(), bundle.manifest.version, identity, previous)
-        _write(models / SHELF_NAME, json.dumps(asdict(accepted), sort_keys=True).encode())
+        replace_file(models / SHELF_NAME, json.dumps(asdict(accepted), sort_keys=True).encode(), 0o644)
         _clear(shelves, {identity, previous})
         return Bundle(home, bundle.manifest, bundle.manifest_bytes)
 
@@ -276,8 +277,9 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
     check_signature(candidate, raw, key)
     manifest = Manifest.from_bytes(raw)
     copy.mkdir()
-    _write(copy / MANIFEST_NAME, raw)
-    _write(copy / SIGNATURE_NAME, read_limited(candidate / SIGNATURE_NAME, SIGNATURE_BYTES))
+    replace_file(copy / MANIFEST_NAME, raw, 0o644)
+    signature = read_limited(candidate / SIGNATURE_NAME, SIGNATURE_BYTES)
+    replace_file(copy / SIGNATURE_NAME, signature, 0o644)
     for entry in manifest.files:
         with open_plain(candidate / entry.name) as stream, (copy / entry.name).open("wb") as sink:
             left = entry.size_bytes + 1
@@ -286,26 +288,8 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
                 left -= len(chunk)
             sink.flush()
             os.fsync(sink.fileno())
-    _sync(copy)
+    sync_folder(copy)
     return hashlib.sha256(raw).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _clear(shelves: Path, keep: set[str]) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from device.access.decision import Decision, Factor
+from device.access.decision import Factor
 from device.access.doorkeeper import Doorkeeper
 from device.access.history import History
 from device.access.recollection import Recollection
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
-from device.evidence.judge import Evidence, Judge
+from device.errors import DeviceError
+from device.evidence.judge import Judge
 from device.evidence.listener import Ear
 from device.feedback.earcons import TONE_S
 from device.liveness.side import SideChecks
@@ -29,12 +30,9 @@ from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings
-from device.unit.audit import Witness
-from sync.outbox import Outbox, Risk
-
-RULES_FILE = "rules.toml"
-AUDIT_FILE = Path("audit") / "outbox.db"
-HISTORY_FILE = "history"
+from device.state_folder import StateFolder
+from device.unit.audit import AuditTrail, EventContext
+from sync.outbox import Outbox
 
 _LOG = logging.getLogger("ostiary")
 
@@ -48,26 +46,10 @@ class Unit:
     ear: Ear
     keeper: Doorkeeper
     log: Outbox
-    witness: Witness
+    trail: AuditTrail
     clock: Clock
     recollection: Recollection
     voices: GalleryCache
-
-    def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
-        """Write the event of a decision; it is on the disk when this returns.
-
-        At a door of a risk class that says so, a full log only counts it. Raises OutboxError.
-        """
-        event = self._present_witness().of(decision, evidence, self.clock())
-        self.log.append(event, risk=log_risk_at(self.keeper.rules, decision.door))
-
-    def note(self, kind: str, reason: str, door_name: str) -> None:
-        """Write an event that is no attempt."""
-        self.log.append(self._present_witness().note(kind, reason, door_name, self.clock()))
-
-    def _present_witness(self) -> Witness:
-        """Rules may have been replaced since the unit started."""
-        return replace(self.witness, policy=policy_name(self.keeper.rules))
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
@@ -81,16 +63,9 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
     return frozenset(Factor) if risk is None else risk.factors
 
 
-def log_risk_at(rules: Rules, door_name: str) -> Risk:
-    """Whether a full audit log keeps a door locked: always, unless its risk class says otherwise."""
-    door = rules.doors.get(door_name)
-    risk = rules.risks.get(door.risk) if door is not None else None
-    return "low" if risk is not None and risk.opens_with_full_log else "high"
-
-
 def rules_of(state: Path, door: str) -> Rules:
     """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
-    path = state / RULES_FILE
+    path = StateFolder(state).rules
     return load_rules(path) if path.exists() else default_rules(door)
 
 
@@ -104,7 +79,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
-            state / HISTORY_FILE,
+            StateFolder(state).history,
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=clock().monotonic_s,
@@ -143,10 +118,11 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
-        witness = witness_of(store, rules, log.next_boot(), clock)
+        context = EventContext.of(store, log.next_boot(), clock())
+        trail = AuditTrail(log, context, lambda: keeper.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, keeper, log, witness, clock, recollection, voices)
+        yield Unit(store, judge, ear, keeper, log, trail, clock, recollection, voices)
 
 
 @contextmanager
@@ -182,33 +158,61 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
 def open_log(
     settings: Settings,
     state: Path,
-    rules: Rules,
+    rules: Rules | None,
     clock: Clock,
     counter: Counter | None = None,
     never_used: int = 0,
 ) -> Outbox:
     """The unit's audit log."""
     return Outbox(
-        state / AUDIT_FILE,
+        StateFolder(state).audit_log,
         unit=settings.door.unit,
-        doors={settings.door.name, *rules.doors},
+        doors={settings.door.name, *(rules.doors if rules is not None else ())},
         now_ms=lambda: int(clock().wall.timestamp() * 1000),
         counter=counter,
         never_used=never_used,
     )
 
 
-def witness_of(store: Store, rules: Rules, boot: int, clock: Clock) -> Witness:
-    """What the events of this start have in common."""
-    return Witness(
-        boot=boot,
-        started_s=clock().monotonic_s,
-        pseudonym_key=store.pseudonym_key(),
-        keystore=store.keystore.kind,
-        policy=policy_name(rules),
-    )
+@contextmanager
+def open_trail(
+    store: Store, settings: Settings, state: Path, clock: Clock = system_clock
+) -> Iterator[AuditTrail]:
+    """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
+    from writing down what happened; its version is then left out.
+    """
+    with open_log(settings, state, _readable_rules(settings, state), clock) as log:
+        context = EventContext.of(store, 0, clock())
+        yield AuditTrail(log, context, lambda: _readable_rules(settings, state), clock, beside=True)
 
 
-def policy_name(rules: Rules) -> str:
-    """How events name the rules they were decided under."""
-    return f"rules-{rules.version}"
+def _readable_rules(settings: Settings, state: Path) -> Rules | None:
+    try:
+        return rules_of(state, settings.door.name)
+    except (DeviceError, OSError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What works on recordings in a process beside the door's: judge, store and log of the unit."""
+
+    judge: Judge
+    store: Store
+    settings: Settings
+    state: Path
+    clock: Clock = system_clock
+
+    def trail(self) -> AbstractContextManager[AuditTrail]:
+        """The unit's log, open for writing."""
+        return open_trail(self.store, self.settings, self.state, self.clock)
+
+
+@contextmanager
+def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]:
+    """Store and judge, none of the models below what the store has pinned."""
+    with (
+        open_store(state, settings.store) as store,
+        open_judge(models, settings, pinned_floor(store.vault)) as judge,
+    ):
+        yield Tools(judge, store, settings, state)

@@ -89,7 +89,7 @@ def served(
         made = Attempt(replace(refusal_for(err), door=door_name, person=_uid(who)))
     decision = made.decision
     try:
-        unit.record(decision, made.evidence)
+        unit.trail.decided(decision, made.evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
         unit.keeper.take_back(decision)
@@ -117,7 +117,7 @@ def listened_on(unit: Unit, made: Attempt) -> None:
         silent_alarm=True,
     )
     try:
-        unit.record(told, made.evidence)
+        unit.trail.decided(told, made.evidence)
     except SyncError as err:
         _LOG.error("a silent alarm could not be written down: %s", err)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -129,10 +128,8 @@ class Upkeep:
         return frozenset(found)
 
     def _note(self, kind: str, reason: str, count: int | None = None) -> None:
-        """Written when there is room; a log that is full or broken is said aloud by the door already."""
-        witness, now = self._unit.witness, self._unit.clock()
+        """Written when there is room; the door itself has reported a log that is full or broken."""
         try:
-            event = replace(witness.note(kind, reason, self._door_name, now), count=count)
-            self._unit.log.append(event, risk="low")
+            self._unit.trail.note(kind, reason, self._door_name, count=count, risk="low")
         except SyncError as err:
             log.error("%s could not be written down: %s", kind, err)

@@ -117,7 +117,7 @@ class Watch:
         """Write down what was done at once; what cannot be written is tried again at every look."""
         while self._owed:
             try:
-                self._unit.record(self._owed[0])
+                self._unit.trail.decided(self._owed[0])
             except (DeviceError, SyncError) as err:
                 if self._owed[0] is not self._told:
                     log.error("%s was carried out but is not in the log yet: %s", self._owed[0].outcome, err)
@@ -135,7 +135,7 @@ class Watch:
             if self._door_name not in rules.doors:
                 raise OrderError(f"the new rules have no door {self._door_name}; the old ones stay in force")
             keeper.adopt(rules)
-            self._unit.note("POLICY_APPLIED", "operator", self._door_name)
+            self._unit.trail.note("POLICY_APPLIED", "operator", self._door_name)
             return
         else:
             on = order.action is Action.LOCK_DOWN
@@ -146,4 +146,4 @@ class Watch:
                 self._display.tell(decision)
                 self._record_owed()
                 return
-        self._unit.note("COMMAND_APPLIED", "operator", self._door_name)
+        self._unit.trail.note("COMMAND_APPLIED", "operator", self._door_name)

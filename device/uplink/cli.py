@@ -14,10 +14,10 @@ import click
 
 from device.errors import DeviceError
 from device.settings import load, state_dir
+from device.state_folder import StateFolder
 from device.uplink.desk import unit_desk
 from device.uplink.facts import unit_facts
 from device.uplink.keys import unit_keystore
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -101,7 +101,7 @@ def sync(
     settings = load()
     name = unit_id(unit or settings.door.unit)
     own_log = path is None
-    path = path or state_dir() / "audit" / "outbox.db"
+    path = path or StateFolder(state_dir()).audit_log
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,7 +116,7 @@ def sync(
         else:
             held = stack.enter_context(contextlib.closing(unit_keystore(settings)))
             signer, keystore = held.audit_signer(), held.kind
-        door, orders = settings.door.name, state_dir() / ORDERS_FOLDER
+        door, orders = settings.door.name, StateFolder(state_dir()).orders
         outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
         facts = {"software": version("ostiary"), "keystore": keystore}
         try:

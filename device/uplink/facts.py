@@ -11,9 +11,7 @@ from device.errors import DeviceError
 from device.model_store.bundle import MANIFEST_NAME
 from device.model_store.shelf import read_shelf
 from device.settings import Settings, models_dir, state_dir
-
-RULES_FILE = "rules.toml"
-
+from device.state_folder import StateFolder
 
 UNREADABLE = "unreadable-0"
 
@@ -21,7 +19,7 @@ UNREADABLE = "unreadable-0"
 def unit_facts(settings: Settings) -> dict[str, str]:
     """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that."""
     return {
-        "policy": _or_unreadable(lambda: _policy(state_dir() / RULES_FILE)),
+        "policy": _or_unreadable(lambda: _policy(StateFolder(state_dir()).rules)),
         "models": _or_unreadable(lambda: _models(models_dir())),
         "settings": _digest(repr(settings).encode()),
         "profile": settings.store.profile,

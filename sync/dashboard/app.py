@@ -16,7 +16,20 @@ from starlette.routing import Route
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.feed import Feed
 from sync.dashboard.guard import Guard
-from sync.dashboard.pages import doors, entrance, events, incidents, manage, people, proofs, stream
+from sync.dashboard.pages import (
+    doors,
+    entrance,
+    events,
+    incidents,
+    lockdown,
+    look,
+    manage,
+    muster,
+    people,
+    proofs,
+    review,
+    stream,
+)
 from sync.dashboard.rights import Right
 from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
@@ -37,6 +50,21 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/incidents", incidents.listing, Right.INCIDENTS),
     ("GET", "/incidents/{incident:str}", incidents.one, Right.INCIDENTS),
     ("POST", "/incidents/{incident:str}", incidents.act, Right.WORK),
+    ("GET", "/lockdown", lockdown.overview, Right.LOCK_DOWN),
+    ("GET", "/lockdown/start", lockdown.confirm, Right.LOCK_DOWN),
+    ("POST", "/lockdown/start", lockdown.start, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans", lockdown.save_plan, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans/{plan:str}/remove", lockdown.remove_plan, Right.LOCK_DOWN),
+    ("GET", "/lockdown/{run:str}", lockdown.run, Right.LOCK_DOWN),
+    ("POST", "/lockdown/{run:str}/end", lockdown.end, Right.LOCK_DOWN),
+    ("GET", "/muster", muster.overview, Right.MUSTER),
+    ("POST", "/muster", muster.start, Right.MUSTER),
+    ("GET", "/muster/{muster:str}", muster.one, Right.MUSTER),
+    ("POST", "/muster/{muster:str}", muster.act, Right.MUSTER),
+    ("GET", "/attacks", look.attacks, Right.ATTACKS),
+    ("GET", "/health-of-units", look.health, Right.HEALTH),
+    ("GET", "/review", review.overview, Right.REVIEW),
+    ("POST", "/review", review.sign, Right.REVIEW),
     ("GET", "/proofs", proofs.listing, Right.PROOFS),
     ("GET", f"/proofs/{_UNIT}", proofs.one, Right.PROOFS),
     ("POST", f"/proofs/{_UNIT}/bundle", proofs.bundle, Right.PROOFS),

@@ -6,6 +6,7 @@ import getpass
 import json
 import logging
 import signal
+import threading
 from pathlib import Path
 
 import click
@@ -78,13 +79,11 @@ def serve_command(
     settings = DashboardSettings(address, time_zone(zone), organisation)
     if settings.secure and cert is None and listen is None:
         raise click.UsageError("an https address needs --cert and --key, or --listen behind a proxy")
-    if signing_key is not None and not signing_key.exists():
-        raise DashboardError(f"there is no key {signing_key.name}; units would refuse what a new one signs")
     store = Store.open(database)
     prepare(store)
     accounts = Accounts(store)
     names = NameBook.open(store, names_key) if names_key else None
-    signer = FileSigner.load_or_create(signing_key) if signing_key else None
+    signer = FileSigner.load(signing_key) if signing_key else None
     desk = Desk(store, settings, accounts, Sessions(store), wall_ms, names, signer)
     host, port = _listen(listen, settings, default_port(address))
 
@@ -196,12 +195,14 @@ def journal_command(database: str, head: str | None) -> None:
 
 @dashboard.command("demo-data")
 @DATABASE
-@click.option("--doors", default=40, show_default=True, type=click.IntRange(1, 40))
+@click.option("--doors", default=40, show_default=True, type=click.IntRange(1, 2000))
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3660))
 @click.option("--per-day", default=12.0, show_default=True, type=float, help="Attempts a door and day.")
 @click.option("--seed", default=1, show_default=True, type=int)
 @click.option("--names-key", type=FILE, help="Gives the people names, closed with this key.")
 @click.option("--password", help="Makes an account for each role, all with this password.")
+@click.option("--live", is_flag=True, help="Go on until stopped: people pass, units report.")
+@click.option("--signing-key", type=FILE, help="Whose orders the invented units obey while they live.")
 def demo_data_command(
     database: str,
     doors: int,
@@ -210,6 +211,8 @@ def demo_data_command(
     seed: int,
     names_key: Path | None,
     password: str | None,
+    live: bool,
+    signing_key: Path | None,
 ) -> None:
     """Fill an empty database with a hospital that does not exist: forty doors and a year, really signed.
 
@@ -238,6 +241,13 @@ def demo_data_command(
     click.echo(f"{stored} events of {doors} doors are in the registry")
     if password:
         click.echo(f"accounts: {', '.join(ROLES)}")
+    if live:
+        key = FileSigner.load_or_create(signing_key).public_key() if signing_key else None
+        click.echo("people go on passing until you press Ctrl-C", err=True)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        data.live(stop, wall_ms, key)
 
 
 def _open(database: str) -> Store:

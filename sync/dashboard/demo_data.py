@@ -8,12 +8,15 @@ same year, except for keys, which are new each time.
 from __future__ import annotations
 
 import random
+import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from sync.bundle import key_to_der
-from sync.commands import Result
+from sync.commands import Result, open_command
 from sync.cose import peek1
 from sync.dashboard import places
 from sync.dashboard.names import NameBook
@@ -34,6 +37,9 @@ from sync.topics import EVENTS, topic
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 SEND_EVERY_MS = HOUR_MS
+DOORS = 40
+LIVE_EVERY_S = 0.5
+HEALTH_EVERY_MS = 60_000
 TENANT_KEY = b"people of the demonstration only"
 MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-9a20")
 NEW_MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-b7d1")
@@ -135,7 +141,7 @@ class DemoData:
         self._ingest = Ingest(store, FileSigner.generate(), lambda: self._clock_ms)
         self._start_ms = now_ms - self._size.days * DAY_MS
         self._people = [str(pseudonym(TENANT_KEY, f"demo-{n}")) for n in range(self._size.people)]
-        self._units = [self._unit(place) for place in demo_places()[: self._size.doors]]
+        self._units = [self._unit(place) for place in demo_places(self._size.doors)]
 
     @property
     def doors(self) -> list[Place]:
@@ -159,7 +165,9 @@ class DemoData:
             if (day - first) % 7 == 6 or day >= first + self._size.days - 2:
                 detector.step(self._clock_ms)
             progress(1)
-        self._health()
+        for unit in self._units:
+            self._store.desire(UnitId(unit.place.unit), {"models": NEW_MODELS[-1], "policy": "rules-7"})
+        self._report(self._now_ms)
         return sum(unit.sent for unit in self._units)
 
     def name_people(self, names: NameBook) -> int:
@@ -170,20 +178,39 @@ class DemoData:
             pairs.append((person, f"{first} {last}"))
         return names.keep(pairs, self._start_ms)
 
-    def drill(self, signer: Signer, units: Sequence[str], asked_ms: int) -> list[tuple[str, int]]:
-        """A lock-down that was asked for and answered, (unit, counter) each: all but the last unit answer."""
-        made = []
-        for number, unit in enumerate(units):
-            name, mine = UnitId(unit), next(u for u in self._units if u.place.unit == unit)
-            done = commands.issue(
-                self._store, signer, name, "lock_down", {}, account="desk", now_ms=asked_ms, life_ms=600_000
-            )
-            made.append((unit, done.counter))
-            if number < len(units) - 1:
-                at_ms = asked_ms + 900 + int(self._dice.expovariate(1 / 2500))
-                result = Result(name, done.counter, "done", "none", at_ms)
-                commands.answered(self._store, result, result.signed(mine.signer), at_ms)
-        return made
+    def live(
+        self, stop: threading.Event, now_ms: Callable[[], int], key: ec.EllipticCurvePublicKey | None = None
+    ) -> None:
+        """Go on from the end of the year until stopped: people pass, units report, and orders are obeyed.
+
+        `key` is whose orders the units obey. One unit stays silent.
+        """
+        health_ms = 0
+        while not stop.wait(LIVE_EVERY_S):
+            at_ms = now_ms()
+            if self._dice.random() < 0.35:
+                unit = self._dice.choice(self._units)
+                unit.pending += self._attempt(unit, at_ms)
+            self._send(at_ms + 1)
+            if at_ms - health_ms > HEALTH_EVERY_MS:
+                health_ms = at_ms
+                self._report(at_ms)
+            if key is not None:
+                self.obey(key, at_ms)
+
+    def obey(self, key: ec.EllipticCurvePublicKey, at_ms: int) -> None:
+        """Every unit but the silent one does what it is ordered to, and says so with its signature."""
+        answers = []
+        for name, message in commands.due(self._store, at_ms):
+            mine = next((unit for unit in self._units[:-1] if unit.place.unit == name), None)
+            if mine is None:
+                continue
+            order = open_command(message, key, name, at_ms)
+            result = Result(name, order.counter, "done", "none", at_ms)
+            answers.append((name, result.signed(mine.signer)))
+        if answers:
+            self._clock_ms = at_ms
+            self._ingest.results(answers)
 
     # -- one unit
 
@@ -360,33 +387,32 @@ class DemoData:
         if messages:
             self._ingest.process(messages)
 
-    def _health(self) -> None:
+    def _report(self, at_ms: int) -> None:
+        """Health messages, as of a moment; the last unit has been silent for an hour."""
         reports = {}
-        for unit in self._units:
+        for unit in self._units[:-1] or self._units:
             facts: dict[str, str | int | bool] = {
                 "software": "0.1.0", "models": unit.models[-1], "policy": "rules-7", "keystore": "tpm",
                 "profile": "production", "simulated": True,
             }  # fmt: skip
-            numbers = {
-                "time_ms": self._now_ms,
-                "sequence": unit.sent,
-                "pending": 0,
-                "overflow": 0,
-                "refused": 0,
-            }
+            numbers = {"time_ms": at_ms, "sequence": unit.sent, "pending": 0, "overflow": 0, "refused": 0}
             reports[UnitId(unit.place.unit)] = write_health("online", numbers, facts).decode()
-            self._store.desire(UnitId(unit.place.unit), {"models": NEW_MODELS[-1], "policy": "rules-7"})
-        # One unit has been silent for an hour and one says goodbye: a page must show both.
-        names = sorted(reports)
-        silent = {names[-1]: reports.pop(names[-1])}
-        self._store.save_health(silent, self._now_ms - HOUR_MS)
-        self._store.save_health(reports, self._now_ms)
+        self._store.save_health(reports, at_ms)
 
 
-def demo_places() -> list[Place]:
-    """Forty doors of two sites."""
+def demo_places(doors: int) -> list[Place]:
+    """The doors of two sites; behind the fortieth come the same again at other sites."""
+    found: list[Place] = []
+    while len(found) < doors:
+        again = len(found) // DOORS
+        found += _places(f"-{again + 1}" if again else "")
+    return found[:doors]
+
+
+def _places(suffix: str) -> list[Place]:
     found = []
-    for site, zone, locking, labels in _ZONES:
+    for place, zone, locking, labels in _ZONES:
+        site = place + suffix
         for number, label in enumerate(labels.split("; "), start=1):
             drugs = zone == "pharmacy" or "drug" in label.lower()
             thresholds = (3.0, 4.6, 1.0) if drugs else (2.0, 3.0, 0.0)

@@ -106,9 +106,25 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/doors", "Doors", Right.DOORS),
             ("/events", "Events", Right.EVENTS),
             ("/incidents", "Incidents", Right.INCIDENTS),
+            ("/lockdown", "Lock-down", Right.LOCK_DOWN),
+            ("/muster", "Roll call", Right.MUSTER),
         ),
     ),
-    ("Prove", (("/proofs", "Proofs", Right.PROOFS), ("/journal", "Journal", Right.JOURNAL))),
+    (
+        "Look into",
+        (
+            ("/attacks", "Attacks", Right.ATTACKS),
+            ("/health-of-units", "Units and models", Right.HEALTH),
+        ),
+    ),
+    (
+        "Prove",
+        (
+            ("/proofs", "Proofs", Right.PROOFS),
+            ("/review", "Daily review", Right.REVIEW),
+            ("/journal", "Journal", Right.JOURNAL),
+        ),
+    ),
     ("Manage", (("/accounts", "Accounts", Right.ACCOUNTS),)),
 )
 """The menu: heading, then address, label, and the right that a page needs."""

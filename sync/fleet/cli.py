@@ -115,7 +115,7 @@ def simulate_command(
     settings = SimulationSettings(host, port, units, rate, seconds, seal_every, prefix=prefix)
     issuer = Authority.open(authority, dt.datetime.now(dt.UTC))
     simulation = Simulation(settings, issuer, key_from_bytes(read_file(registry_key)))
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     for name, key in simulation.keys.items():
         store.register(name, key, wall_ms())
     store.close()

@@ -30,6 +30,7 @@ from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.ingest import Ingest
+from sync.registry.people_cli import access_command, person_command, pseudonym_command
 from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
@@ -78,7 +79,7 @@ def worker_command(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
@@ -96,6 +97,19 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+@registry.command("create")
+@DATABASE
+def create_command(database: str) -> None:
+    """Make a registry in a new SQLite file or an empty PostgreSQL database.
+
+    \b
+    Example:
+      ostiary registry create --database sqlite:///registry.db
+    """
+    Store.open(database).close()
+    click.echo("the registry is ready")
 
 
 @registry.command("new-key")
@@ -125,7 +139,7 @@ def register_command(database: str, unit: str, key: Path) -> None:
       ostiary registry register st-mary/icu-2 --key icu-2.pem --database sqlite:///registry.db
     """
     name = unit_id(unit)
-    Store.open(database).register(name, key_to_der(key_from_bytes(read_file(key))), wall_ms())
+    Store.open(database, create=False).register(name, key_to_der(key_from_bytes(read_file(key))), wall_ms())
     click.echo(f"{name} is registered")
 
 
@@ -139,7 +153,7 @@ def revoke_command(database: str, unit: str) -> None:
     Example:
       ostiary registry revoke st-mary/icu-2 --database sqlite:///registry.db
     """
-    Store.open(database).revoke(unit_id(unit), wall_ms())
+    Store.open(database, create=False).revoke(unit_id(unit), wall_ms())
     click.echo(f"{unit} is revoked")
 
 
@@ -153,7 +167,7 @@ def units_command(database: str, as_json: bool) -> None:
     Example:
       ostiary registry units --database sqlite:///registry.db
     """
-    found = status.unit_statuses(Store.open(database), wall_ms())
+    found = status.unit_statuses(Store.open(database, create=False), wall_ms())
     if as_json:
         for unit in found:
             click.echo(json.dumps(dataclasses.asdict(unit)))
@@ -180,7 +194,7 @@ def alarms_command(database: str, as_json: bool) -> None:
     Example:
       ostiary registry alarms --database sqlite:///registry.db
     """
-    found = status.open_alarms(Store.open(database))
+    found = status.open_alarms(Store.open(database, create=False))
     if as_json:
         for alarm in found:
             click.echo(json.dumps(alarm))
@@ -212,10 +226,11 @@ def acknowledge_command(database: str, alarm: int, account: str) -> None:
     Example:
       ostiary registry acknowledge 17 --account m.desk --database sqlite:///registry.db
     """
-    store = Store.open(database)
-    store.log_access(account, "acknowledge", 1, wall_ms())
+    store = Store.open(database, create=False)
     if not status.acknowledge(store, alarm, account, wall_ms()):
-        raise click.exceptions.Exit(1)
+        raise SyncError(f"there is no open alarm {alarm}; `ostiary registry alarms` lists them")
+    store.log_access(account, "acknowledge", 1, wall_ms(), subject=f"alarm {alarm}")
+    click.echo(f"alarm {alarm} is acknowledged by {account}")
 
 
 @registry.command("refusals")
@@ -227,7 +242,7 @@ def refusals_command(database: str) -> None:
     Example:
       ostiary registry refusals --database sqlite:///registry.db
     """
-    for row in status.refusal_counts(Store.open(database)):
+    for row in status.refusal_counts(Store.open(database, create=False)):
         click.echo(json.dumps(row))
 
 
@@ -244,19 +259,19 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
     Example:
       ostiary registry export --form bundle --unit st-mary/icu-2 -o icu-2.bundle --database sqlite:///r.db
     """
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     name = unit_id(unit) if unit else None
     if form == "bundle":
         if name is None:
             raise click.UsageError("a bundle needs --unit")
         made = exports.bundle(store, name)
         # On record first: an export that is not on record must not exist.
-        store.log_access(account, "export", len(made.events), wall_ms())
+        store.log_access(account, "export", len(made.events), wall_ms(), subject=f"bundle of {name}")
         out.write_bytes(made.to_bytes())
         count = len(made.events)
     else:
         count = exports.count(store, name)
-        store.log_access(account, "export", count, wall_ms())
+        store.log_access(account, "export", count, wall_ms(), subject=f"{form} of {name or 'all units'}")
         page = exports.rows(store, name)
         with out.open("w", encoding="utf-8", newline="") as file:
             file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
@@ -281,7 +296,7 @@ def retain_command(database: str, from_month: int, signing_key: Path, account: s
     Example:
       ostiary registry retain --from-month 202405 --signing-key receipts.key --database sqlite:///registry.db
     """
-    store, signer = Store.open(database), FileSigner.load(signing_key)
+    store, signer = Store.open(database, create=False), FileSigner.load(signing_key)
     store.remember_receipts_key(key_to_der(signer.public_key()))
     if from_month > month_of(wall_ms()):
         raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
@@ -357,7 +372,7 @@ def watch_command(
     if keep_months is not None and signing_key is None:
         raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
     keeper = FileSigner.load(signing_key) if signing_key else None
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     if keeper is not None:
         store.remember_receipts_key(key_to_der(keeper.public_key()))
     detector = Detector(store, load_rules(rules))
@@ -390,5 +405,12 @@ def watch_command(
         stop.wait(every)
 
 
-for _command in (command_command, commands_command, desire_command):
+for _command in (
+    command_command,
+    commands_command,
+    desire_command,
+    pseudonym_command,
+    person_command,
+    access_command,
+):
     registry.add_command(_command)

@@ -50,7 +50,7 @@ def command_command(
         --database sqlite:///registry.db
     """
     made = commands.issue(
-        Store.open(database),
+        Store.open(database, create=False),
         FileSigner.load(signing_key),
         unit_id(unit),
         action,
@@ -73,7 +73,7 @@ def commands_command(database: str, unit: str | None, as_json: bool) -> None:
     Example:
       ostiary registry commands --database sqlite:///registry.db
     """
-    found = commands.listed(Store.open(database), wall_ms(), unit_id(unit) if unit else None)
+    found = commands.listed(Store.open(database, create=False), wall_ms(), unit_id(unit) if unit else None)
     if as_json:
         for row in found:
             click.echo(json.dumps(row))
@@ -101,7 +101,7 @@ def desire_command(database: str, unit: str, facts: tuple[str, ...]) -> None:
         if name not in FACTS:
             raise click.UsageError(f"a unit reports {', '.join(sorted(FACTS))}; {name} is none of them")
     check_facts(wanted)
-    Store.open(database).desire(unit_id(unit), wanted)
+    Store.open(database, create=False).desire(unit_id(unit), wanted)
     click.echo(f"{unit} should report {', '.join(facts) or 'whatever it likes'}")
 
 

@@ -40,9 +40,16 @@ COLUMNS = (
 PAGE = 5000
 
 
-def rows(store: Store, unit: UnitId | None = None, since_ms: int = 0) -> Iterator[dict[str, Any]]:
-    """Events in order of arrival at the registry (all units), or in sequence (one unit): every field."""
+def rows(
+    store: Store, unit: UnitId | None = None, since_ms: int = 0, person: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Events in order of arrival at the registry (all units), or in sequence (one unit): every field.
+
+    `person` is a pseudonym: only what is about that person.
+    """
     query = sa.select(events.c.received_ms, events.c.body).where(events.c.received_ms >= since_ms)
+    if person is not None:
+        query = query.where(events.c.person == person)
     if unit is not None:
         query = query.where(events.c.unit == unit).order_by(events.c.sequence)
     else:
@@ -73,8 +80,10 @@ def _whole(received_ms: int, body: bytes) -> dict[str, Any]:
     }
 
 
-def count(store: Store, unit: UnitId | None = None) -> int:
+def count(store: Store, unit: UnitId | None = None, person: str | None = None) -> int:
     query = sa.select(sa.func.count()).select_from(events)
+    if person is not None:
+        query = query.where(events.c.person == person)
     if unit is not None:
         query = query.where(events.c.unit == unit)
     with store.reading() as db:

@@ -99,6 +99,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
     _COMMANDS_AND_DELIVERIES,
     _SEGMENTS_AND_SIGNED_HEALTH,
     _FACTS,
+    ("ALTER TABLE access ADD COLUMN subject TEXT",),
 )
 
 _WORDS = {

@@ -198,8 +198,9 @@ access = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("account", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge
+    sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge, pseudonym, person
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text),  # whom or what it was about, and why
     sa.Index("access_time", "time_ms"),
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from sync.registry.schema import alarms, refusals, units
+from sync.registry.schema import access, alarms, refusals, units
 from sync.registry.store import Store
 
 SILENT_AFTER_MS = 3 * 60_000
@@ -68,6 +69,18 @@ def acknowledge(store: Store, alarm_id: int, account: str, now_ms: int) -> bool:
             .values(acknowledged_ms=now_ms, acknowledged_by=account)
         )
     return done.rowcount == 1
+
+
+def accesses(store: Store, account: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
+    """Who read, exported or acknowledged what, newest first; `time` is UTC, in words."""
+    query = sa.select(access).order_by(access.c.id.desc()).limit(limit)
+    if account is not None:
+        query = query.where(access.c.account == account)
+    with store.reading() as db:
+        rows = [dict(row._mapping) for row in db.execute(query)]
+    for row in rows:
+        row["time"] = datetime.fromtimestamp(row["time_ms"] / 1000, UTC).isoformat(timespec="seconds")
+    return rows
 
 
 def refusal_counts(store: Store, since_day: int = 0) -> list[dict[str, Any]]:

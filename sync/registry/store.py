@@ -77,8 +77,9 @@ class Store:
         self._postgresql = engine.dialect.name == "postgresql"
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        return cls(open_engine(url))
+    def open(cls, url: str, *, create: bool = True) -> Store:
+        """Raises StoreError; unless `create`, also where there is no registry yet."""
+        return cls(open_engine(url, create=create))
 
     @property
     def partitioned(self) -> bool:
@@ -393,10 +394,13 @@ class Store:
             first = sa.and_(alarms.c.id == alarm_id, alarms.c.sent_ms.is_(None))
             db.execute(sa.update(alarms).where(first).values(sent_ms=now_ms))
 
-    def log_access(self, account: str, action: str, rows: int, now_ms: int) -> None:
-        """Who read or exported how much: reading the log is itself on record."""
+    def log_access(
+        self, account: str, action: str, rows: int, now_ms: int, subject: str | None = None
+    ) -> None:
+        """Who read or exported how much of what: reading the log is itself on record."""
+        row = {"account": account, "action": action, "rows": rows, "time_ms": now_ms, "subject": subject}
         with self.transaction() as db:
-            db.execute(sa.insert(access).values(account=account, action=action, rows=rows, time_ms=now_ms))
+            db.execute(sa.insert(access).values(row))
 
     def forget_partitions(self) -> None:
         """After partitions were dropped, look before the next insert."""

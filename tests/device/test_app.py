@@ -22,8 +22,9 @@ from device.audio.errors import AudioDeviceLostError
 from device.evidence.judge import Evidence, Timings
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
-from device.unit.assembly import AUDIT_FILE, Unit, open_unit
-from device.unit.enrolment import enrol_recordings
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, Unit, open_unit
+from device.unit.enrolment import enrol, named
 from sync.events import Record
 from tests.conftest import SyntheticVoice
 from tests.device.door.plain_door import PlainDoor
@@ -61,7 +62,7 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Unit]:
     settings = Settings()
     with open_unit(settings, tmp_path, models) as opened:
         enrolment = [reader[n].path for n in (0, 2, 3)]
-        enrol_recordings(opened.judge, opened.store, settings, UID, enrolment)
+        enrol(Tools(opened.judge, opened.store, settings, tmp_path), UID, named(enrolment), reason="operator")
         yield opened
 
 
@@ -88,6 +89,9 @@ def saying(unit: Unit, phrase: str) -> Unit:
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
             genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
             return unit.keeper.decide(genuine, *args, **named)  # type: ignore[arg-type]
+
+        def take_back(self, decision: Decision) -> None:
+            unit.keeper.take_back(decision)
 
     return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
 
@@ -129,7 +133,8 @@ def test_a_unit_with_a_tpm_serves_across_power_cuts(
             with open_unit(settings, tmp_path / "state", models) as unit:
                 if start == 0:
                     enrolment = [reader[n].path for n in (0, 2, 3)]
-                    enrol_recordings(unit.judge, unit.store, settings, UID, enrolment)
+                    tools = Tools(unit.judge, unit.store, settings, tmp_path / "state")
+                    enrol(tools, UID, named(enrolment), reason="operator")
                 decision, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
                 # The first time it is somebody speaking; from then on it is a recording of them.
                 assert decision.outcome is (Outcome.GRANTED if start == 0 else Outcome.DENIED_REPLAY)
@@ -141,7 +146,7 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: Unit, reade
     again, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert (again.outcome, again.code) == (Outcome.DENIED_REPLAY, Reason.HEARD_BEFORE)
     assert again.counts_as_failure
-    with closing(sqlite3.connect(unit.store.folder.parent / AUDIT_FILE)) as log:
+    with closing(sqlite3.connect(StateFolder(unit.store.folder.parent).audit_log)) as log:
         (body,) = log.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
     scores = dict(Record.from_bytes(body).event.more_scores)
     assert scores["reuse_llr"] < 0.0
@@ -154,7 +159,7 @@ def test_a_score_that_is_no_number_is_refused_and_logged(unit: Unit) -> None:
     quality = Quality(1.0, 30.0, 0.0, -20.0, 7000.0)
     evidence = Evidence(float("nan"), None, float("inf"), "", quality, Timings(1.0, 1.0, 1.0, 1.0))
     decision = Decision(Outcome.DENIED_FAULT, Reason.INVALID_EVIDENCE, "no number", Notice.REFUSED)
-    event = unit.witness.of(replace(decision, door="door-1"), evidence, unit.clock())
+    event = unit.trail.event_of(replace(decision, door="door-1"), evidence)
     assert (event.phrase_llr, event.spoof_llr) == (None, None)
 
 
@@ -218,18 +223,10 @@ def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[R
 def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: Unit, reader: list[Reading]) -> None:
     unit.log.close()
     door = PlainDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
-    with pytest.raises(Exception, match="log"):
-        list(
-            app.run(
-                saying(unit, reader[4].text),
-                [Claim(ClaimKind.BADGE, UID)],
-                FileSource(reader[4].path),
-                "door-1",
-                door,
-                Recorder(),
-                threading.Event(),
-            )
-        )
+    parts, claims = saying(unit, reader[4].text), [Claim(ClaimKind.BADGE, UID)]
+    heard = FileSource(reader[4].path)
+    (decision,) = app.run(parts, claims, heard, "door-1", door, Recorder(), threading.Event())
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_FAULT, Reason.LOG_FAULT)
     assert door.is_locked
 
 

@@ -21,8 +21,9 @@ from device.audio import FileSource, Frame
 from device.audio.settings import AudioSettings, EndpointerSettings
 from device.evidence.wordlists import duress_words
 from device.settings import Settings
-from device.unit.assembly import AUDIT_FILE, Unit, open_unit
-from device.unit.enrolment import enrol_recordings
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, Unit, open_unit
+from device.unit.enrolment import enrol, named
 from sync.events import Record
 from tests.conftest import SyntheticVoice
 from tests.device.door.plain_door import PlainDoor
@@ -60,7 +61,8 @@ def patient(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Uni
     """A unit that waits five seconds of silence before an utterance counts as over."""
     settings = replace(Settings(), audio=AudioSettings(EndpointerSettings(end_ms=5_000)))
     with open_unit(settings, tmp_path, models) as unit:
-        enrol_recordings(unit.judge, unit.store, settings, UID, [reader[n].path for n in (0, 2, 3)])
+        tools = Tools(unit.judge, unit.store, settings, tmp_path)
+        enrol(tools, UID, named([reader[n].path for n in (0, 2, 3)]), reason="operator")
         yield unit
 
 
@@ -77,7 +79,7 @@ def serve(unit: Unit, source: Paced, opened: threading.Event) -> tuple[Decision,
 
 
 def logged(unit: Unit) -> list[Record]:
-    with closing(sqlite3.connect(unit.store.folder.parent / AUDIT_FILE)) as log:
+    with closing(sqlite3.connect(StateFolder(unit.store.folder.parent).audit_log)) as log:
         rows = log.execute("SELECT body FROM events ORDER BY sequence").fetchall()
     return [Record.from_bytes(body) for (body,) in rows]
 

@@ -17,7 +17,8 @@ from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
 from device.evidence.judge import Evidence
 from device.evidence.listener import Answer
-from device.unit.audit import Witness
+from device.unit.assembly import Unit
+from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxLimits
 from tests.device.access.test_policy_doorkeeper import RULES
 from tests.device.door.plain_door import PlainDoor
@@ -75,17 +76,15 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         log=log,
         ear=Ear(says),
         clock=clock,
-        witness=Witness(1, 0.0, b"k" * 32, "software", "rules-1"),
+        trail=AuditTrail(log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.keeper.rules, clock),
         recollection=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
         store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
         judge=SimpleNamespace(speaker=SimpleNamespace(version="s1")),
     )
-    parts.record = lambda *given: app.Unit.record(cast(app.Unit, parts), *given)
-    parts._present_witness = lambda: parts.witness
     display = Display()
     coming = [Claim(ClaimKind.BADGE, "anna")] * claims
-    unit = cast(app.Unit, parts)
+    unit = cast(Unit, parts)
     decisions = []
     for decision in app.run(unit, coming, object(), DOOR, door, display, threading.Event()):  # type: ignore[arg-type]
         assert door.is_locked != decision.opens

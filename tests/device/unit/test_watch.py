@@ -49,7 +49,11 @@ class SmallUnit:
     def keeper(self) -> object:
         return self.world.keeper
 
-    def record(self, decision: Decision) -> None:
+    @property
+    def trail(self) -> SmallUnit:
+        return self
+
+    def decided(self, decision: Decision) -> None:
         if self.full:
             raise OutboxFullError("the audit log is full")
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
