@@ -39,7 +39,9 @@ def export_command(out: Path) -> None:
             raise DeviceError("this unit's log holds no event")
         write_durably(out, archive.bundle(held, store.audit_signer).to_bytes())
     later = f" --from {held.first}" if held.first > 1 else ""
-    click.echo(f"events {held.first} to {held.last} are in {out}; check it: ostiary audit verify {out}{later}")
+    click.echo(
+        f"events {held.first} to {held.last} are in {out}; check it: ostiary audit verify {out}{later}"
+    )
 
 
 @audit.command("rotate")
