@@ -64,6 +64,7 @@ def examine(sound: bool = False) -> list[Finding]:
     looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
         ("models", _models, "ostiary models build"),
+        ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
@@ -99,12 +100,12 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.model_store import shelf
+    from device.model_store import slots
     from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
-    bundle = shelf.active(models_dir(), told.append)
+    bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
     pick = read(models_dir(), bundle)
@@ -113,6 +114,22 @@ def _models(settings: Settings) -> str:
         for entry in bundle.manifest.files
     ]
     return f"bundle {bundle.manifest.version}, " + ", ".join(named)
+
+
+def _self_test(settings: Settings) -> str:
+    """Asks the models anew, whatever is remembered."""
+    from device.model_store import slots as shelf
+    from device.model_store.pick import remembered
+    from device.model_store.processor import processor_class
+    from device.models import self_test
+
+    bundle = shelf.active(models_dir())
+    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    forms = self_test.chosen(findings)
+    stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
+    largest = max(one.largest_difference for one in findings if one.passed)
+    used = ", ".join(f"{role} in {form}" for role, form in forms.items())
+    return "; ".join([f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})", *stray])
 
 
 def _store(settings: Settings) -> str:
@@ -130,17 +147,17 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.model_store import shelf
-    from device.model_store.floor import pinned_floor
+    from device.model_store import slots
+    from device.model_store.minimum_versions import pinned_minimum
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
-        floor, kind = pinned_floor(store.vault), store.keystore.kind
-    if floor is None:
+        minimum, kind = pinned_minimum(store.vault), store.keystore.kind
+    if minimum is None:
         return "any that this machine built: no signed bundle was accepted yet"
-    shelf.active(models_dir(), floor=floor)
+    slots.active(models_dir(), minimum=minimum)
     held = "the TPM's counter holds it" if kind == "tpm" else "no TPM holds it: an older disk brings it back"
-    return f"bundle {floor.version}, and {floor.fallback} to fall back on; {held}"
+    return f"bundle {minimum.version}, and {minimum.fallback} to fall back on; {held}"
 
 
 def _memory(settings: Settings) -> str:
