@@ -1,12 +1,12 @@
 """A week at a busy door in minutes: does the unit grow, how much does it write, what does listening cost?
 
-    .venv/bin/python bench/soak.py                   2,016 attempts, one every five minutes of the unit's clock
+    .venv/bin/python bench/soak.py                   2,016 attempts, one in five minutes of the unit's clock
     .venv/bin/python bench/soak.py --attempts 60     the quick form
 
 The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances. Five
-recordings of one reader are spoken in turn as fast as they can be judged; the reader is enrolled, the words are
-never those asked for, and what the attempt limits count is pardoned after each. Only the clock is ours. Memory
-is what stays resident; bytes written are what the kernel counts for this process.
+recordings of one reader are spoken in turn as fast as they can be judged; the reader is enrolled, the words
+are never those asked for, and what the attempt limits count is pardoned after each. Only the clock is ours.
+Memory is what stays resident; bytes written are what the kernel counts for this process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from device.clock import Now
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings, models_dir
 from device.unit.assembly import open_unit
-from device.unit.enrolment import enrol_recordings
+from device.unit.enrolment import Tools, enrol, named
 
 UID = "4711"
 STEP_S = 300.0
@@ -111,7 +111,8 @@ def soak(attempts: int, folder: Path) -> dict[str, float]:
         settings = replace(Settings(), store=tpm.settings())
         state = folder / "state"
         with open_unit(settings, state, models_dir(), week) as unit:
-            enrol_recordings(unit.judge, unit.store, settings, UID, [recordings[n] for n in (0, 2, 3)])
+            enrolment = named([recordings[n] for n in (0, 2, 3)])
+            enrol(Tools(unit.judge, unit.store, settings, state), UID, enrolment, reason="operator")
             written, cpu_s, size = 0, 0.0, folder_bytes(state)
             for number in track(range(attempts), description="attempts", transient=True):
                 before, before_s = written_bytes(), time.process_time()
