@@ -64,6 +64,7 @@ def examine(sound: bool = False) -> list[Finding]:
     looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
         ("models", _models, "ostiary models build"),
+        ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
@@ -113,6 +114,22 @@ def _models(settings: Settings) -> str:
         for entry in bundle.manifest.files
     ]
     return f"bundle {bundle.manifest.version}, " + ", ".join(named)
+
+
+def _self_test(settings: Settings) -> str:
+    """Asks the models anew, whatever is remembered."""
+    from device.model_store import shelf
+    from device.model_store.pick import remembered
+    from device.model_store.processor import processor_class
+    from device.models import self_test
+
+    bundle = shelf.active(models_dir())
+    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    forms = self_test.chosen(findings)
+    stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
+    largest = max(one.largest_difference for one in findings if one.passed)
+    used = ", ".join(f"{role} in {form}" for role, form in forms.items())
+    return "; ".join([f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})", *stray])
 
 
 def _store(settings: Settings) -> str:

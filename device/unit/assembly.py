@@ -25,11 +25,12 @@ from device.model_store import shelf
 from device.model_store.bundle import Bundle
 from device.model_store.floor import Floor, pinned_floor, raise_floor
 from device.model_store.pick import remembered
+from device.models import self_test
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings
+from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox
@@ -140,16 +141,18 @@ def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> 
 def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
     """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
     pick = remembered(models, bundle, _LOG.warning)
+    forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
         words = Transcriber.open(
             bundle,
             threads=settings.judge.threads,
             engine=settings.judge.words,
+            runtime=forms["words"],
         )
         parts.callback(words.close)
         # They run beside the transcriber: a second thread of theirs would only take its core away.
-        speaker = SpeakerModel.open(bundle, 1, pick.runtime("speaker"), _LOG.warning)
-        spoof = SpoofDetector.open(bundle, 1, pick.runtime("spoof"), _LOG.warning)
+        speaker = SpeakerModel.open(bundle, 1, forms["speaker"], _LOG.warning)
+        spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
         judge = Judge(words, speaker, spoof, SideChecks.open())
         parts.callback(judge.close)
         return judge, parts.pop_all()

@@ -41,7 +41,7 @@ def card() -> SpoofCard:
 def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six recordings of three readers, which is no proof yet: enough to see that it would be one."""
     some = SpeechSet(parity_speech().files[:12:2])
-    monkeypatch.setattr(twins, "parity_speech", lambda: some)
+    monkeypatch.setattr(twins, "parity_speech", lambda **_: some)
     monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.2)
 
 

@@ -23,6 +23,7 @@ from device.evidence.phrase import (
 )
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
+from device.model_store.sessions import Runtime
 from device.models.words.hearing import Ears, Heard, Sentence, Spoken
 from device.models.words.whisper_onnx import OnnxWhisper
 from device.settings import WordsEngine
@@ -137,8 +138,15 @@ class Transcriber:
         )
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 2, *, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
-        """From a verified bundle; raises BundleError or WhisperError.
+    def open(
+        cls,
+        bundle: Bundle,
+        threads: int = 2,
+        *,
+        engine: WordsEngine = WordsEngine.ONNX,
+        runtime: Runtime = Runtime.ONNX,
+    ) -> Transcriber:
+        """From a verified bundle; raises BundleError or WhisperError. `runtime` is of ONNX's forms.
 
         Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
         were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
@@ -154,7 +162,9 @@ class Transcriber:
             ears = WhisperCpp(bundle.path(role), threads=threads)
         else:
             encoder = BASE_ENCODER_ROLE if engine is WordsEngine.WHISPER_BASE else ENCODER_ROLE
-            ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
+            wide = runtime is Runtime.FLOAT
+            files = bundle.path(encoder), bundle.path(role)
+            ears = OnnxWhisper(*files, threads=threads, float_products=wide)
         return cls(ears, version=bundle.version(role), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:

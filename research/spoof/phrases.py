@@ -1,6 +1,6 @@
 """The released detector at its default threshold: door phrases by packaged voices, and people.
 
-    python -m quantize.train phrases
+    python -m research.spoof phrases
 
 The phrases are drawn anew by a seed that no training uses. People are those of Debian's packages whom no
 training of the detector has heard.

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from device.evidence.wordlists import challenge_words, duress_words
-from quantize.vocabulary import select_words
-from quantize.vocabulary.phonetics import distance
+from research.vocabulary import select_words
+from research.vocabulary.phonetics import distance
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 

@@ -1,6 +1,6 @@
 """CAM++ with fewer channels or fewer weights, without training: how much speed, at what price.
 
-    .venv/bin/python -m bench.pruning --data DIR --rounds 15
+    .venv/bin/python -m research.pruning --data DIR --rounds 15
 
 `DIR` holds manifest.tsv. Structured: hidden channels whose loss costs least go first, and the weights that
 read them make up for it on the calibration speech (the optimal brain surgeon of Hassibi and Stork 1993, a
@@ -29,7 +29,6 @@ from device.models.features import kaldi_fbank
 from device.models.speaker import SpeakerModel, unit
 from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors
-from quantize.evaluate.fit_speaker import split
 from quantize.evaluate.manifest import read_manifest
 from quantize.evaluate.metrics import Ranked, eer
 from quantize.evaluate.scoring import Reader, embed_all
@@ -42,6 +41,7 @@ from quantize.int8 import quantise
 from quantize.parity import pieces
 from quantize.speech import packaged_speech, parity_speech
 from quantize.tflite.lower import lower
+from research.fits.speaker import split
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]

@@ -1,6 +1,6 @@
 """Fits the weights of the evidence beside the network on half of the speakers, judges them on the other half.
 
-    python -m quantize.evaluate.fit_liveness --manifest M.tsv --root DIR [--retakes DIR] [--write]
+    python -m research.fits.liveness --manifest M.tsv --root DIR [--retakes DIR] [--write]
 
 Reuse: every recording is looked up among all others, for the rate at which somebody new is taken for a
 playback, and played through random loudspeakers and rooms, for the rate at which a playback is missed.

@@ -1,6 +1,6 @@
 """Where the frame-rate evidence ends: what hides a beat in attacks, and what puts one into people.
 
-    python -m quantize.train limits --data SPEECH --attacks ATTACKS --work WORK
+    python -m research.spoof limits --data SPEECH --attacks ATTACKS --work WORK
 
 Nothing is trained: the shipped card judges files of the folds, people of two corpora and every third attack
 of the research pages. Each disturbance is made here; shares are of files whose `cadence_llr` is below zero.
@@ -21,9 +21,9 @@ from device.models.spoof.beats import beats, envelope_spectrum
 from device.models.spoof.detector import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.operating import Share
-from quantize.train.plots import combs
 from quantize.train.replay import convolve, loudspeaker, rooms
 from quantize.train.scoring import RATE_HZ, render
+from research.spoof.plots import combs
 
 CORPORA = ("libri", "so762")
 ATTACKS_EACH = 3

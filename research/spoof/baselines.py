@@ -1,7 +1,7 @@
 """What simpler detectors do in the same rig: pooled LFCC, and pooled output of a Whisper encoder, each with a
 logistic regression over it.
 
-    python -m quantize.train baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder FILE.onnx]
+    python -m research.spoof baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder FILE.onnx]
 """
 
 from __future__ import annotations

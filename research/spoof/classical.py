@@ -1,6 +1,6 @@
 """Known classical synthesis: does a detector that has heard the system refuse it from speakers it has not?
 
-    python -m quantize.train classical --data SPEECH --attacks ATTACKS --work WORK
+    python -m research.spoof classical --data SPEECH --attacks ATTACKS --work WORK
 
 Everything is split in five: people and copies of them by speaker, espeak-ng by voice, flite and Festival,
 which have few voices, once by text (of voices that are heard) and once by voice. What learns is trained five

@@ -1,7 +1,7 @@
 """Chooses the challenge words: common, far apart in sound, and reliably heard by the unit's transcriber.
 
-    python -m quantize.vocabulary.hearing_test    # measures what is heard; needs the built models
-    python -m quantize.vocabulary.select_words    # phonetic distances, and the stored hearing test
+    python -m research.vocabulary.hearing_test    # measures what is heard; needs the built models
+    python -m research.vocabulary.select_words    # phonetic distances, and the stored hearing test
 
 Words misheard in the hearing test go first; then the closest pair is broken, again and again, by dropping its
 member that is heard less well (or stands closer to a third), until the wanted number is left. The last ones
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.evidence.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS
-from quantize.vocabulary.phonetics import distance, phonemes
+from research.vocabulary.phonetics import distance, phonemes
 
 HERE = Path(__file__).parent
 WORD_LISTS = HERE.parents[1] / "device" / "evidence" / "wordlists"
@@ -94,7 +94,7 @@ def main(out: Path) -> None:
     duress = [pool[i] for i in range(len(pool)) if i not in core]
     if len(challenge) < CHALLENGE_WORDS or len(duress) < DURESS_WORDS:
         raise click.ClickException(f"only {len(pool)} words are heard well enough; add candidates")
-    note = "# Written by quantize/vocabulary/select_words.py; do not edit by hand.\n"
+    note = "# Written by research/vocabulary/select_words.py; do not edit by hand.\n"
     out.mkdir(parents=True, exist_ok=True)
     (out / "challenge.txt").write_text(note + "".join(f"{words[i]}\n" for i in challenge), "utf-8")
     (out / "duress.txt").write_text(note + "".join(f"{words[i]}\n" for i in duress), "utf-8")

@@ -89,7 +89,7 @@ def report(work: Path, baseline: Path | None, plots: Path | None = None) -> None
     if baseline is not None:
         compare(console, digital, baseline)
     if plots is not None:
-        from quantize.train.plots import draw
+        from research.spoof.plots import draw
 
         draw(unseen, seen, plots)
 

@@ -1,6 +1,6 @@
 """Fits the speaker check's calibration on half of the speakers, judges it and its rivals on the other half.
 
-    python -m quantize.evaluate.fit_speaker --manifest M.tsv --root DIR [--write]
+    python -m research.fits.speaker --manifest M.tsv --root DIR [--write]
 
 `--write` puts the affine map into quantize/calibration.toml, from where the next build takes it.
 """
@@ -30,7 +30,7 @@ from quantize.evaluate.scoring import Bars, Reader, embed_all
 from quantize.evaluate.speaker import COSTS, Embedding, Matrix, score_matrix, template
 from quantize.evaluate.trials import SpeakerPlan, speaker_plan
 
-CALIBRATION_FILE = Path(__file__).parents[1] / "calibration.toml"
+CALIBRATION_FILE = Path(__file__).parents[2] / "quantize" / "calibration.toml"
 FIT_PRIOR = 0.1
 """Of a target: most of the effort goes where thresholds lie, at LLRs of about 2."""
 VOICE_THRESHOLD_LLR = 3.0

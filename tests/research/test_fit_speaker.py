@@ -8,10 +8,10 @@ import pytest
 
 from quantize.errors import QuantizeError
 from quantize.evaluate.calibrate import Linear, fits
-from quantize.evaluate.fit_speaker import CALIBRATION_FILE, judge, rivals, split, write_calibration
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.speaker import score_matrix
 from quantize.evaluate.trials import SpeakerPlan, speaker_plan
+from research.fits.speaker import CALIBRATION_FILE, judge, rivals, split, write_calibration
 
 BEFORE = """# kept
 [bundle]

@@ -1,6 +1,6 @@
 """The shortcut probe: can the classes be told apart by what says nothing about synthesis?
 
-    python -m quantize.train probe --data SPEECH --attacks ATTACKS --work WORK
+    python -m research.spoof probe --data SPEECH --attacks ATTACKS --work WORK
 
 Length, level, silence and bandwidth of each file, as stored and as the network hears it, go into a logistic
 regression under the same folds as the detector. Near chance on held-out pages means that the splits offer no

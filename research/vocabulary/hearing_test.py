@@ -1,6 +1,6 @@
 """Measures how reliably the unit's transcriber hears each candidate word, and writes hearing.tsv.
 
-    python -m quantize.vocabulary.hearing_test [--manifest M.tsv --root DIR]
+    python -m research.vocabulary.hearing_test [--manifest M.tsv --root DIR]
 
 Every word is spoken once by each synthetic voice (Debian's flite, espeak-ng and festival, unless others are
 named), inside phrases of five like those of a door, with other neighbours each time. With a manifest, real
@@ -32,7 +32,7 @@ from device.model_store import shelf
 from device.models.words.transcriber import Transcriber
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.vocabulary.select_words import HERE, NOT_VOICES, candidates
+from research.vocabulary.select_words import HERE, NOT_VOICES, candidates
 
 RATE_HZ = 16_000
 PHRASE_WORDS = 5
@@ -68,7 +68,7 @@ def _read(source: Path) -> Wave:
 def phrases(words: list[str], seed: int) -> Iterator[tuple[str, ...]]:
     """All words once, in phrases of five; the last is filled up with words from the start."""
     order = list(words)
-    random.Random(seed).shuffle(order)  # noqa: S311 - a fixed choice, not a secret
+    random.Random(seed).shuffle(order)
     order += order[: -len(order) % PHRASE_WORDS]
     for at in range(0, len(order), PHRASE_WORDS):
         yield tuple(order[at : at + PHRASE_WORDS])
