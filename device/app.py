@@ -25,7 +25,9 @@ def run(
 ) -> Iterator[Decision]:
     """Serve one door until the claims end or `stop` is set; yields each decision once it is carried out."""
     if not unit.asks_for_claim(door_name):
-        unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)  # before anybody waits for it
+        unit.voices.at(
+            door_name, unit.controller.rules, unit.clock().monotonic_s
+        )  # before anybody waits for it
     for claim in claims:
         who = named(unit, claim, source, door_name, display, stop)
         more = True

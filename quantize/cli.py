@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, own_models_dir, state_dir
-from quantize.recipe import Tick
+from quantize.recipe import ReportProgress
 from quantize.recipes import RECIPES
 
 DEFAULT_ROLES = {recipe.role for recipe in RECIPES if not recipe.optional}
@@ -103,15 +103,15 @@ def calibrate(out: Path | None) -> None:
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
     from quantize.learned import FOLDER
-    from quantize.recipe import Kitchen
+    from quantize.recipe import BuildContext
     from quantize.speaker import NAME, learn_speaker
     from quantize.speech import packaged_speech
 
     folder = out or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _progress() as tick:
-        kitchen = Kitchen(None, tick)
-        found = learn_speaker(kitchen.source("campplus"), packaged_speech(), tick)
+        context = BuildContext(None, tick)
+        found = learn_speaker(context.source("campplus"), packaged_speech(), tick)
     path = folder / f"{NAME}.json"
     path.write_bytes(found.to_bytes())
     click.echo(f"{len(found.ranges)} ranges, {len(found.bias_steps)} biases: {path}")
@@ -241,7 +241,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use ostiary-models-7.tar --key release.pub.pem
     """
-    from device.model_store.floor import pinned_floor, raise_floor
+    from device.model_store.minimum_versions import pinned_minimum, raise_minimum
     from device.model_store.packed import unpacked
     from device.secure_store import open_store
     from device.state_folder import StateFolder
@@ -253,10 +253,10 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
         if directory is None and StateFolder(state_dir()).store.is_dir():
             # The unit's own store remembers how far it has come.
             with open_store(state_dir(), load().store, warn=lambda _: None) as store:
-                bundle = shelf.use(target, folder, key, pinned_floor(store.vault))
-                raise_floor(store.vault, shelf.reached(target))
+                bundle = slots.use(target, folder, key, pinned_minimum(store.vault))
+                raise_minimum(store.vault, slots.reached(target))
         else:
-            bundle = shelf.use(target, folder, key)
+            bundle = slots.use(target, folder, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
 
 
@@ -374,7 +374,7 @@ def _self_tested(directory: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Tick]:
+def _progress() -> Iterator[ReportProgress]:
     """A bar on a terminal: what is being done, and how far it is."""
     console = Console(stderr=True)
     with Progress(
@@ -388,7 +388,7 @@ def _progress() -> Iterator[Tick]:
 def _opened(directory: Path, key_file: Path | None) -> Bundle:
     """The bundle in `directory` itself under `key_file`, or else what the unit works with."""
     if key_file is None:
-        return shelf.active(directory, lambda text: click.echo(text, err=True))
+        return slots.active(directory, lambda text: click.echo(text, err=True))
     from quantize.signing import public_key
 
     return Bundle.open(directory, Trust(public_key(key_file)))

@@ -24,7 +24,7 @@ from quantize.evaluate.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
-from quantize.recipe import Kitchen, Recipe, Tick
+from quantize.recipe import BuildContext, Recipe, ReportProgress
 from quantize.recipes import RECIPES
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
@@ -76,7 +76,7 @@ def prove_models(
     only: Iterable[str] = (),
     every: bool = False,
     release: bool = False,
-    tick: Tick = lambda text, done: None,
+    tick: ReportProgress = lambda text, done: None,
     recipes: Sequence[Recipe] = RECIPES,
     proven_file: Path = PROVEN_FILE,
     folder: Path = PROOF_FOLDER,
@@ -88,7 +88,7 @@ def prove_models(
     """
     known = read_proven(proven_file)
     asked = set(only)
-    chosen = chosen_recipes(only, known if not every else (), recipes, every)
+    chosen = chosen_recipes(only, (), recipes, every)
     processor = processor_class()
     path = folder / f"{processor}.json"
     before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}
@@ -97,22 +97,22 @@ def prove_models(
     date = datetime.now(UTC).date().isoformat()
     report = Report(processor, describe_machine(), date, tools, files)
     with tempfile.TemporaryDirectory(prefix="ostiary-proof-") as work:
-        shelf: dict[str, Path] = {}
+        made: dict[str, Path] = {}
         for recipe in chosen:
-            kitchen = Kitchen(None, tick, False, shelf)
+            context = BuildContext(None, tick, False, made)
             out = Path(work) / recipe.file
             if release and recipe.role == ROLE:
                 tick("asking what the self-test will ask", 0.5)
                 write_answers()
-            recipe.make(out, kitchen)
+            recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):
                 raise OtherBytesError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
-            shelf[recipe.role] = out
+            made[recipe.role] = out
             same = recipe.role in files and files[recipe.role].fits(sha256)
             if asked and recipe.role not in asked and same:
                 continue  # only made because another needs it
-            metrics = recipe.prove(out, kitchen) if recipe.prove is not None else {}
+            metrics = recipe.prove(out, context) if recipe.prove is not None else {}
             files[recipe.role] = Proof(sha256, metrics)
             # At once: a model that strays does not take with it what was proven before.
             report = Report(processor, describe_machine(), date, tools, dict(sorted(files.items())))

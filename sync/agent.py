@@ -42,8 +42,8 @@ class Log(Protocol):
         ...
 
 
-class Desk(Protocol):
-    """Who obeys commands: `sync.command_desk`. What either returns is published as the answer."""
+class Handler(Protocol):
+    """Who obeys commands: `sync.command_handler`. What either returns is published as the answer."""
 
     def take(self, message: bytes) -> bytes: ...
 
@@ -88,7 +88,7 @@ class Agent:
     settings: AgentSettings = field(default_factory=AgentSettings)
     facts: Callable[[], Facts] = dict
     """Versions and the like as they are now, for the health message."""
-    desk: Desk | None = None
+    handler: Handler | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
@@ -215,9 +215,9 @@ class Agent:
             if channel == RECEIPTS:
                 self._receipt(message.payload, now)
             elif channel == COMMANDS:
-                if self.desk is None:
+                if self.handler is None:
                     raise SyncError("this unit takes no commands")
-                answer = self.desk.take(message.payload)
+                answer = self.handler.take(message.payload)
                 self.counts.commands += 1
                 self.link.publish(topic(self.log.unit, RESULTS), answer)
         except SyncError:
@@ -225,10 +225,10 @@ class Agent:
 
     def _answer_again(self) -> None:
         """The last answer may have been lost with the last connection."""
-        if self.desk is None:
+        if self.handler is None:
             return
         try:
-            answer = self.desk.last_answer()
+            answer = self.handler.last_answer()
         except SyncError:
             self.counts.messages_refused += 1
             return

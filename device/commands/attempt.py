@@ -79,7 +79,7 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
     for factor, llr, spent_ms in rows:
         wanted = f"{needed[factor]:+.1f}" if factor in needed else "-"
         table.add_row(factor, "-" if llr is None else f"{llr:+.1f}", wanted, f"{spent_ms:.0f}")
-    for name, llr in evidence.side.scores().items():
+    for name, llr in evidence.context.scores().items():
         if llr is not None:
             wanted = f"{needed[name]:+.1f}" if name in needed else "-"
             table.add_row(f"  {name.removesuffix('_llr')}", f"{llr:+.1f}", wanted, "")

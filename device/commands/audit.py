@@ -38,7 +38,10 @@ def export_command(out: Path) -> None:
         if held is None:
             raise DeviceError("this unit's log holds no event")
         write_durably(out, archive.bundle(held, store.audit_signer).to_bytes())
-    click.echo(f"events {held.first} to {held.last} are in {out}; check it with `ostiary audit verify`")
+    later = f" --from {held.first}" if held.first > 1 else ""
+    click.echo(
+        f"events {held.first} to {held.last} are in {out}; check it: ostiary audit verify {out}{later}"
+    )
 
 
 @audit.command("rotate")
@@ -46,7 +49,8 @@ def rotate_command() -> None:
     """On a unit without a registry: move its log to files that `ostiary audit verify` proves.
 
     A unit whose settings say `[audit] standalone = true` does this by itself. Works while it runs. Events
-    that were moved are not sent any more if the unit gets a registry later: hand its auditor the files.
+    that were moved are not sent any more if the unit gets a registry later: hand its auditor the files. A
+    file is named by its first and last event; to verify one that begins later than with event 1, say --from.
 
     \b
     Example:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from device.access.decision import Decision, Outcome
+from device.commands.demo_site import ACCOUNT, Site, starting
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.secure_store import open_store
@@ -68,57 +71,89 @@ class Row:
 
 @click.command()
 @click.option("--headless", is_flag=True, help="No colours, no motion; for scripts and CI.")
+@click.option("--no-page", is_flag=True, help="The door alone, without registry and dashboard.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save the table as a picture.")
-def demo(headless: bool, svg: Path | None) -> None:
+def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
     """Enrol a real reader, then try the door as that reader and as everybody else.
 
     Every row goes through the code of `ostiary enroll` and `ostiary decide`, with a store of its own, sealed
-    by a TPM in software, that is gone afterwards. Exit code 0 only if every row came out as it must.
+    by a TPM in software, that is gone afterwards. Each attempt travels to a registry and appears on its
+    dashboard, on this machine alone. Exit code 0 only if every row came out as it must and is on the page.
 
     \b
     Example: ostiary demo --headless
     """
     console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 84)
-    console.print(_line(HEADINGS, "bold"), soft_wrap=True)
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder:
-        for row in _play(console, Path(folder), headless):
+    with (
+        tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder,
+        _progress(console, headless) as progress,
+        _door(Path(folder), page=not no_page) as (tools, site),
+    ):
+        if site is not None:
+            click.echo(f"Live at {site.origin} (account {ACCOUNT}, password {site.password})", err=True)
+        console.print(_line(HEADINGS, "bold"), soft_wrap=True)
+        rows = []
+        for row in _play(tools, site, Path(folder), progress):
             rows.append(row)
             console.print(_row(row), soft_wrap=True)
-    wrong = [row for row in rows if not row.as_expected]
-    console.print(
-        f"[bold red]{len(wrong)} of {len(rows)} came out wrong.[/]"
-        if wrong
-        else f"[bold green]All {len(rows)} attempts came out as they must.[/]"
-    )
-    console.print(
-        "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look next:\n"
-        "  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
-        "  ostiary run --claim 4711                  your own microphone\n"
-        "  ostiary evaluate --help                   error rates on your own recordings"
-    )
+        progress.stop()
+        wrong = [row for row in rows if not row.as_expected]
+        console.print(
+            f"[bold red]{len(wrong)} of {len(rows)} came out wrong.[/]"
+            if wrong
+            else f"[bold green]All {len(rows)} attempts came out as they must.[/]"
+        )
+        if site is not None and (listed := site.listed()) != len(rows):
+            raise DemoError(f"the dashboard lists {listed} of {len(rows)} attempts")
+        console.print(
+            "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look "
+            "next:\n  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
+            "  ostiary run --claim 4711                  your own microphone\n"
+            "  ostiary evaluate --help                   error rates on your own recordings"
+        )
+        if site is not None:
+            _show(console, site, len(rows), headless)
     if svg is not None:
         console.save_svg(str(svg), title="scripts/demo", code_format=_SVG)
     raise click.exceptions.Exit(1 if wrong else 0)
 
 
-def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
+@contextmanager
+def _door(folder: Path, *, page: bool) -> Iterator[tuple[Tools, Site | None]]:
+    """The door, and the hospital around it, which starts while the models load."""
+    with ExitStack() as parts:
+        tpm = parts.enter_context(SwTpm(folder / "tpm"))
+        settings = replace(load(), store=tpm.settings())
+        store = parts.enter_context(open_store(folder / "state", settings.store))
+        opening = parts.enter_context(starting(store, settings, folder)) if page else None
+        judge = parts.enter_context(open_judge(models_dir(), settings))
+        site = parts.enter_context(opening()) if opening is not None else None
+        yield Tools(judge, store, settings, folder / "state"), site
+
+
+def _play(tools: Tools, site: Site | None, folder: Path, progress: Progress) -> Iterator[Row]:
     enrolment = [_speech("librivox", READER.format(number)) for number in ENROLMENT]
-    with (
-        _progress(console, headless) as progress,
-        SwTpm(folder / "tpm") as tpm,
-        open_judge(models_dir(), settings := replace(load(), store=tpm.settings())) as judge,
-        open_store(folder / "state", settings.store) as store,
-    ):
-        task = progress.add_task("Enrolling a reader from three sentences", total=None)
-        tools = Tools(judge, store, settings, folder / "state")
-        enrol(tools, UID, named(enrolment), reason="operator")
-        for scene in _scenes(folder):
-            progress.update(task, description=f"{scene.who} ...")
-            decision, evidence = decide_recording(
-                tools, scene.recording, door=settings.door.name, uid=scene.claim, phrase=scene.phrase
-            )
-            yield Row(scene, decision, evidence)
+    task = progress.add_task("Enrolling a reader from three sentences", total=None)
+    enrol(tools, UID, named(enrolment), reason="operator")
+    for scene in _scenes(folder):
+        progress.update(task, description=f"{scene.who} ...")
+        decision, evidence = decide_recording(
+            tools, scene.recording, door=tools.settings.door.name, uid=scene.claim, phrase=scene.phrase
+        )
+        if site is not None:
+            site.decided(decision, evidence)
+        yield Row(scene, decision, evidence)
+
+
+def _show(console: Console, site: Site, times: int, headless: bool) -> None:
+    """All of it is on the page; somebody at a terminal may look until they have seen enough."""
+    console.print(f"All {times} are on the dashboard, signed by the unit and stored by the registry.")
+    if headless or not (console.is_terminal and sys.stdin.isatty()):
+        return
+    where = f"{site.origin} (account {ACCOUNT}, password {site.password})"
+    click.echo(f"Look at {where}. Ctrl-C ends it.", err=True)
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _scenes(folder: Path) -> Iterator[Scene]:

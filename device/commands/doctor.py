@@ -100,12 +100,12 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.model_store import shelf
+    from device.model_store import slots
     from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
-    bundle = shelf.active(models_dir(), told.append)
+    bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
     pick = read(models_dir(), bundle)
@@ -118,7 +118,7 @@ def _models(settings: Settings) -> str:
 
 def _self_test(settings: Settings) -> str:
     """Asks the models anew, whatever is remembered."""
-    from device.model_store import shelf
+    from device.model_store import slots as shelf
     from device.model_store.pick import remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
@@ -147,17 +147,17 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.model_store import shelf
-    from device.model_store.floor import pinned_floor
+    from device.model_store import slots
+    from device.model_store.minimum_versions import pinned_minimum
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
-        floor, kind = pinned_floor(store.vault), store.keystore.kind
-    if floor is None:
+        minimum, kind = pinned_minimum(store.vault), store.keystore.kind
+    if minimum is None:
         return "any that this machine built: no signed bundle was accepted yet"
-    shelf.active(models_dir(), floor=floor)
+    slots.active(models_dir(), minimum=minimum)
     held = "the TPM's counter holds it" if kind == "tpm" else "no TPM holds it: an older disk brings it back"
-    return f"bundle {floor.version}, and {floor.fallback} to fall back on; {held}"
+    return f"bundle {minimum.version}, and {minimum.fallback} to fall back on; {held}"
 
 
 def _memory(settings: Settings) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from device.access.doorkeeper import duress_digest
+from device.access.controller import duress_digest
 from device.access.history import History, HistoryBusyError
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event

@@ -101,10 +101,10 @@ def run(
     state = state_dir()
     try:
         with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
-            if settings.door.name not in unit.keeper.rules.doors:
+            if settings.door.name not in unit.controller.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
-                    f"they have {', '.join(sorted(unit.keeper.rules.doors))}"
+                    f"they have {', '.join(sorted(unit.controller.rules.doors))}"
                 )
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
@@ -127,7 +127,7 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
-                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck, "door": door.stuck},
+                    stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
                     troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
@@ -138,7 +138,7 @@ def run(
                     microphone or _file(settings, source), microphone=microphone is not None
                 )
                 if not claims:
-                    rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
+                    rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
                     claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
                     if isinstance(door, OsdpDoor) and settings.door.osdp.mode is OsdpMode.CLAIM_FROM_PANEL:
                         claims = _asked(door, rules, progress.waiting)

@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class AnswerProgress:
     """What to do as an answer goes on."""
 
     ready: Callable[[], None] = _nothing
@@ -82,7 +82,7 @@ class Moments:
     judging: Callable[[], None] = _nothing
 
 
-class Ear:
+class Listener:
     """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
 
     def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float, deaf_s: float = 0.0) -> None:
@@ -103,7 +103,7 @@ class Ear:
         *,
         start_within_s: float,
         stop: threading.Event,
-        moments: Moments,
+        progress: AnswerProgress,
         complete: Callable[[Evidence], bool] = _never,
     ) -> Answer:
         """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
@@ -113,7 +113,7 @@ class Ear:
         """
         quiet = threading.Event()
         events = listen(
-            _Announcing(source, moments.ready, self._deaf_s), _Either(stop, quiet), self._settings
+            _Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings
         )
 
         heard, began_s, early = self._first(
@@ -121,7 +121,7 @@ class Ear:
             quiet,
             lambda utterance: self._judge(utterance, phrase, template),
             start_within_s=start_within_s,
-            moments=moments,
+            progress=progress,
             complete=complete,
         )
         if early:
@@ -135,16 +135,16 @@ class Ear:
         *,
         start_within_s: float,
         stop: threading.Event,
-        moments: Moments,
+        progress: AnswerProgress,
     ) -> str:
         """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
         quiet = threading.Event()
         heard, _, _ = self._first(
-            listen(_Announcing(source, moments.ready, self._deaf_s), _Either(stop, quiet), self._settings),
+            listen(_Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings),
             quiet,
             lambda utterance: self._judge.transcript(utterance, vocabulary),
             start_within_s=start_within_s,
-            moments=moments,
+            progress=progress,
         )
         if isinstance(heard, Exception):
             log.info("no name or number: %s", heard)
@@ -167,7 +167,7 @@ class Ear:
         work: Callable[[Utterance], T],
         *,
         start_within_s: float,
-        moments: Moments,
+        progress: AnswerProgress,
         complete: Callable[[Any], bool] = _never,
     ) -> tuple[T | Exception, float, bool]:
         """What `work` makes of the first utterance, or what went wrong; when its speech began; and whether
@@ -190,18 +190,18 @@ class Ear:
                 if isinstance(event, SpeechStarted):
                     deadline.cancel()
                     began_s = self._deaf_s + event.at_s
-                    moments.speaking()
+                    progress.speaking()
                 elif isinstance(event, SilenceBegan):
                     running = self._start(event.utterance, work)
                 elif isinstance(event, SilenceLasts):
                     if running is not None and _says(running, complete):
-                        moments.judging()
+                        progress.judging()
                         heard, early = running.result(), True
                         break
                 elif isinstance(event, SpeechResumed):
                     running = None
                 elif isinstance(event, Ended):
-                    moments.judging()
+                    progress.judging()
                     heard = self._finish(running or self._start(event.utterance, work))
                     break
                 elif isinstance(event, Refused):

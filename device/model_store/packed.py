@@ -1,6 +1,6 @@
 """A signed bundle as one file, to be carried: a plain tar of manifest, signature and models, in this order.
 
-Nothing in it is believed before `shelf.use` has checked the unpacked folder. Until then only its shape
+Nothing in it is believed before `slots.use` has checked the unpacked folder. Until then only its shape
 matters: plain files, under the manifest's names, of the manifest's sizes, and nothing else.
 """
 
@@ -53,7 +53,7 @@ def pack(directory: Path, archive: Path) -> Manifest:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """A folder with what `archive` holds, gone on leaving; unchecked, but for `shelf.use` to check.
+    """A folder with what `archive` holds, gone on leaving; unchecked, but for `slots.use` to check.
 
     Raises BundleError when it is no such archive, before more is written than its manifest states.
     """

@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from device.access.controller import AccessController
 from device.access.decision import Factor
-from device.access.doorkeeper import Doorkeeper
 from device.access.history import History
-from device.access.recollection import Recollection
+from device.access.replay_guard import ReplayGuard
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
-from device.evidence.listener import Ear
+from device.evidence.listener import Listener
 from device.feedback.earcons import TONE_S
-from device.liveness.side import SideChecks
-from device.model_store import shelf
+from device.liveness.context import ContextChecks
+from device.model_store import slots
 from device.model_store.bundle import Bundle
-from device.model_store.floor import Floor, pinned_floor, raise_floor
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.model_store.pick import remembered
 from device.models import self_test
 from device.models.speaker import SpeakerModel
@@ -44,17 +44,17 @@ class Unit:
 
     store: Store
     judge: Judge
-    ear: Ear
-    keeper: Doorkeeper
+    listener: Listener
+    controller: AccessController
     log: Outbox
     trail: AuditTrail
     clock: Clock
-    recollection: Recollection
+    replay_guard: ReplayGuard
     voices: GalleryCache
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
-        return Factor.CLAIM in factors_at(self.keeper.rules, door_name)
+        return Factor.CLAIM in factors_at(self.controller.rules, door_name)
 
 
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
@@ -75,8 +75,8 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
     with ExitStack() as parts:
         store = parts.enter_context(open_store(state, settings.store))
-        judge = parts.enter_context(open_judge(models, settings, pinned_floor(store.vault)))
-        raise_floor(store.vault, shelf.reached(models))
+        judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
+        raise_minimum(store.vault, slots.reached(models))
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
@@ -97,7 +97,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
                 never_used=store.never_used("audit"),
             )
         )
-        recollection = Recollection(
+        replay_guard = ReplayGuard(
             state,
             store.mac,
             store.vault.record_id,
@@ -106,12 +106,12 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             noted=history.memory_reached,
             people=store.vault.uids,
         )
-        parts.callback(recollection.close)
+        parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        remembering = judge.looking_beside(replace(SideChecks.open(), memory=recollection.memory))
-        ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
+        remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
+        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
-        keeper = Doorkeeper(
+        controller = AccessController(
             settings.door.unit,
             rules,
             history,
@@ -120,20 +120,20 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
         context = EventContext.of(store, log.next_boot(), clock())
-        trail = AuditTrail(log, context, lambda: keeper.rules, clock)
+        trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, keeper, log, trail, clock, recollection, voices)
+        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices)
 
 
 @contextmanager
-def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> Iterator[Judge]:
-    """The three checks on the verified bundle in `models`, none below `floor`.
+def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None = None) -> Iterator[Judge]:
+    """The three checks on the verified bundle in `models`, none below `minimum`.
 
     Raises ModelError when it must not be used.
     """
     with ExitStack() as parts:
-        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning, floor)
+        judge, opened = slots.steadily(models, partial(_judge_on, models, settings), _LOG.warning, minimum)
         parts.push(opened)
         yield judge
 
@@ -153,7 +153,7 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
         # They run beside the transcriber: a second thread of theirs would only take its core away.
         speaker = SpeakerModel.open(bundle, 1, forms["speaker"], _LOG.warning)
         spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
-        judge = Judge(words, speaker, spoof, SideChecks.open())
+        judge = Judge(words, speaker, spoof, ContextChecks.open())
         parts.callback(judge.close)
         return judge, parts.pop_all()
 
@@ -216,6 +216,6 @@ def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]
     """Store and judge, none of the models below what the store has pinned."""
     with (
         open_store(state, settings.store) as store,
-        open_judge(models, settings, pinned_floor(store.vault)) as judge,
+        open_judge(models, settings, pinned_minimum(store.vault)) as judge,
     ):
         yield Tools(judge, store, settings, state)

@@ -14,7 +14,7 @@ from device.access.decision import Decision, Notice, Outcome, Reason, fault, ref
 from device.access.voices import voiceprint
 from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
-from device.evidence.listener import Moments
+from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.unit.assembly import Unit
 from device.unit.display import Display
@@ -47,10 +47,10 @@ def named(
         return BADGE_UNREADABLE
     if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
         return claim.uid
-    directory = Directory.of(unit.keeper.rules, normalise)
-    moments = Moments(display.ask_name, display.speaking, display.judging)
-    said = unit.ear.name(
-        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, moments=moments
+    directory = Directory.of(unit.controller.rules, normalise)
+    progress = AnswerProgress(display.ask_name, display.speaking, display.judging)
+    said = unit.listener.name(
+        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, progress=progress
     )
     return directory.spoken(normalise(said)).uid
 
@@ -92,7 +92,7 @@ def served(
         unit.trail.decided(decision, made.evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
-        unit.keeper.take_back(decision)
+        unit.controller.take_back(decision)
         refused = replace(
             fault(Reason.LOG_FAULT, str(err)),
             door=door_name,
@@ -107,7 +107,7 @@ def listened_on(unit: Unit, made: Attempt) -> None:
     """Listen until the person has ended. A duress word after an answer that was complete alarms silently."""
     decision = made.decision
     said = made.rest()
-    if not said or not decision.person or not unit.keeper.duress_said(decision.person, said):
+    if not said or not decision.person or not unit.controller.duress_said(decision.person, said):
         return
     told = replace(
         decision,
@@ -136,24 +136,24 @@ def attempt(
     uid = who
     if not uid and unit.asks_for_claim(door_name):
         return Attempt(replace(NOBODY_NAMED, door=door_name))
-    greeting = unit.keeper.greet(door_name, uid, unit.clock())
+    greeting = unit.controller.greet(door_name, uid, unit.clock())
     if isinstance(greeting, Decision):
         return Attempt(greeting)
     with reference(unit, door_name, uid) as voice:
         listening_since_s = unit.clock().monotonic_s
-        answer = unit.ear.hear(
+        answer = unit.listener.hear(
             source,
             greeting.phrase,
             voice,
             start_within_s=greeting.lifetime_s,
             stop=stop,
-            moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
-            complete=partial(unit.keeper.complete, greeting, door=door_name, uid=uid),
+            progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
+            complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
         )
-    heard = unit.recollection.note(
+    heard = unit.replay_guard.note(
         answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
     )  # before anybody decides on it: a cut after the door opened must not make the unit forget
-    decision = unit.keeper.decide(
+    decision = unit.controller.decide(
         greeting,
         heard,
         unit.clock(),
@@ -161,7 +161,7 @@ def attempt(
         uid=uid,
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
-    unit.recollection.settle(decision)
+    unit.replay_guard.settle(decision)
     return Attempt(decision, heard if isinstance(heard, Evidence) else None, answer.rest)
 
 
@@ -173,7 +173,7 @@ def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
         with voiceprint(vault, uid, model) as vector:
             yield vector
     else:
-        yield unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)
+        yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)
 
 
 def _uid(who: str | Decision) -> str | None:

@@ -129,8 +129,8 @@ def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ..
     found = {
         **({"phrase_before_llr": before_llr} if before_llr else {}),
         **evidence.live_kinds,
-        **evidence.side.scores(),
-        **(evidence.side.reuse() if evidence.side.reuse_llr is not None else {}),
+        **evidence.context.scores(),
+        **(evidence.context.reuse() if evidence.context.reuse_llr is not None else {}),
         "snr_db": evidence.quality.snr_db,
         "speech_s": evidence.quality.speech_s,
     }

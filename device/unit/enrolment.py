@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.access.policy import Thresholds
-from device.access.recollection import forget_habit
+from device.access.replay_guard import forget_habit
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError

@@ -105,7 +105,7 @@ class Watch:
             self._door.lock()
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
-        decision = self._unit.keeper.fire_input(self._door_name)
+        decision = self._unit.controller.fire_input(self._door_name)
         # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
         self._door.obey(decision)
         log.warning("fire input: %s, %s", decision.outcome, decision.reason)
@@ -126,20 +126,20 @@ class Watch:
             del self._owed[0]
 
     def _obey(self, order: Order) -> None:
-        keeper = self._unit.keeper
+        controller = self._unit.controller
         if order.action is Action.PARDON:
-            if not keeper.pardon(order.subject):
+            if not controller.pardon(order.subject):
                 raise OrderError(f"{order.subject} had no failures.")
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()
             if self._door_name not in rules.doors:
                 raise OrderError(f"the new rules have no door {self._door_name}; the old ones stay in force")
-            keeper.adopt(rules)
+            controller.adopt(rules)
             self._unit.trail.note("POLICY_APPLIED", "operator", self._door_name)
             return
         else:
             on = order.action is Action.LOCK_DOWN
-            decision = keeper.lock_down(order.subject, on)
+            decision = controller.lock_down(order.subject, on)
             if on:
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._owed.append(replace(decision, door=self._door_name))

@@ -15,8 +15,8 @@ import click
 from device.errors import DeviceError
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
-from device.uplink.desk import unit_desk
 from device.uplink.facts import unit_facts
+from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
 from sync import journal
 from sync.agent import Agent, AgentSettings
@@ -142,9 +142,9 @@ def sync(
                 facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
             )
             if command_key is not None:
-                key_of_desk = key_from_bytes(read_file(command_key))
-                agent.desk = unit_desk(
-                    agent, outbox, key_of_desk, path.with_name("commands"), door, keystore, orders
+                command_public_key = key_from_bytes(read_file(command_key))
+                agent.handler = unit_handler(
+                    agent, outbox, command_public_key, path.with_name("commands"), door, keystore, orders
                 )
             figures = MetricsFile(metrics) if metrics else None
             done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)

@@ -9,7 +9,7 @@ from pathlib import Path
 from device.access.rules import load_rules
 from device.errors import DeviceError
 from device.model_store.bundle import MANIFEST_NAME
-from device.model_store.shelf import read_shelf
+from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
 
@@ -31,9 +31,9 @@ def _policy(rules: Path) -> str:
 
 
 def _models(models: Path) -> str:
-    shelf = read_shelf(models)
-    if shelf is not None:
-        return f"sha256:{shelf.current[:16]}"
+    slots = read_slots(models)
+    if slots is not None:
+        return f"sha256:{slots.current[:16]}"
     manifest = models / MANIFEST_NAME
     return _digest(manifest.read_bytes()) if manifest.exists() else "none-0"
 

@@ -28,7 +28,7 @@ import soundfile
 import soxr
 
 from device.evidence.phrase import normalise
-from device.model_store import shelf
+from device.model_store import slots
 from device.models.words.transcriber import Transcriber
 from device.settings import models_dir
 from quantize.errors import QuantizeError
@@ -95,7 +95,7 @@ def heard_words(transcript: str) -> set[str]:
 def main(models: Path, manifest: Path | None, root: Path | None, voices: str, threads: int) -> None:
     """Write hearing.tsv beside this script."""
     words = candidates()
-    transcriber = Transcriber.open(shelf.active(models), threads=threads)
+    transcriber = Transcriber.open(slots.active(models), threads=threads)
     table = load_table(HERE / "hearing.tsv", words)
     chosen = [voice for voice in voices.split(",") if voice]
     rounds = [(voice, said) for voice in chosen for said in phrases(words, zlib.crc32(voice.encode()))]

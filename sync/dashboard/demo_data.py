@@ -309,10 +309,12 @@ class DemoData:
                 unit.pending.append((when, event))
 
     def _person(self, unit: _Unit) -> str:
-        """Each zone has its own staff, most of the time."""
+        """Each zone has its own staff, most of the time; nobody works at two sites."""
+        sites = sorted({other.place.site for other in self._units})
+        staff = self._people[sites.index(unit.place.site) :: len(sites)]
         start = sum(map(ord, unit.place.zone)) * 7
-        spread = 40 if self._dice.random() < 0.9 else len(self._people)
-        return self._people[(start + self._dice.randrange(spread)) % len(self._people)]
+        spread = 40 if self._dice.random() < 0.9 else len(staff)
+        return staff[(start + self._dice.randrange(spread)) % len(staff)]
 
     def _event(
         self,

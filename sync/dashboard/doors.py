@@ -21,7 +21,7 @@ from sync.dashboard.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import commands, events, units
 from sync.registry.status import UnitStatus, unit_status
 
-RECENT = 40
+RECENT = 12
 """Events per unit that are looked at for a door's state."""
 
 QUIET = frozenset({"UNLOCKED", "RELOCKED", "DOOR_OPENED", "DOOR_CLOSED", "EGRESS"})
@@ -64,23 +64,24 @@ def state_after(kind: str, *, public: bool = False) -> list[str] | None:
     return None if found is None or (public and kind == "TAMPER") else list(found)
 
 
-def overview(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int) -> list[DoorView]:
-    """Every door that this account may see: the largest site first, then by zone and label."""
+def overview(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int, unit: str = "") -> list[DoorView]:
+    """Every door (of one unit) that this account may see: the largest site first, then by zone and label."""
+    mine = [units.c.unit == unit] if unit else []
     known = places.load(db)
-    statuses = {row.unit: unit_status(row, now_ms) for row in db.execute(sa.select(units))}
-    recent = _recent(db, viewer)
-    counts = _counts(db, viewer, midnight_ms(now_ms, zone))
+    statuses = {row.unit: unit_status(row, now_ms) for row in db.execute(sa.select(units).where(*mine))}
+    recent = _recent(db, viewer, mine)
+    counts = _counts(db, viewer, midnight_ms(now_ms, zone), unit)
     down = locked_down(db)
     work = _open_incidents(db) if not viewer.public else {}
     keys = {*recent, *(key for key in known if key[0] in statuses)}
     found = []
-    for unit, door in keys:
-        place = places.place_of(known, unit, door)
+    for name, door in keys:
+        place = places.place_of(known, name, door)
         if not _inside(viewer.scopes, place):
             continue
         found.append(
             _view(
-                place, recent.get((unit, door), []), counts, down, work, statuses[unit], viewer, zone, known
+                place, recent.get((name, door), []), counts, down, work, statuses[name], viewer, zone, known
             )
         )
     sites = Counter(view.place.site for view in found)
@@ -142,13 +143,15 @@ def _view(
     )
 
 
-def _recent(db: Connection, viewer: Viewer) -> dict[tuple[str, str], list[Any]]:
+def _recent(
+    db: Connection, viewer: Viewer, mine: Sequence[sa.ColumnElement[bool]]
+) -> dict[tuple[str, str], list[Any]]:
     """The newest events at each door, newest first, by the place in the unit's log."""
     at_doors = events.c.kind.not_in(("BOOT", "SHUTDOWN"))
     query = (
         sa.select(*SHOWN)
         .select_from(units.join(events, events.c.unit == units.c.unit))
-        .where(events.c.sequence > units.c.size - RECENT, at_doors)
+        .where(events.c.sequence > units.c.size - RECENT, at_doors, *mine)
         .where(within(viewer.scopes, events.c.unit, events.c.door))
     )
     found: dict[tuple[str, str], list[Any]] = defaultdict(list)
@@ -157,12 +160,16 @@ def _recent(db: Connection, viewer: Viewer) -> dict[tuple[str, str], list[Any]]:
     return found
 
 
-def _counts(db: Connection, viewer: Viewer, since_ms: int) -> dict[tuple[str, str], dict[str, int]]:
+def _counts(
+    db: Connection, viewer: Viewer, since_ms: int, unit: str
+) -> dict[tuple[str, str], dict[str, int]]:
     query = (
         sa.select(events.c.unit, events.c.door, events.c.kind, sa.func.count().label("times"))
         .where(events.c.time_ms >= since_ms, within(viewer.scopes, events.c.unit, events.c.door))
         .group_by(events.c.unit, events.c.door, events.c.kind)
     )
+    if unit:
+        query = query.where(events.c.unit == unit)
     found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for row in db.execute(query):
         found[row.unit, row.door][row.kind] = row.times

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 LOW, HIGH = -10.0, 15.0
-WIDTH = 640
+WIDTH = 420
 
 
 def score(name: str, llr: float | None, threshold: float) -> Markup:
@@ -38,17 +38,21 @@ def score(name: str, llr: float | None, threshold: float) -> Markup:
 
 
 def bars(
-    values: Sequence[tuple[str, Mapping[str, int]]], tones: Sequence[str], label: str, height: int = 160
+    values: Sequence[tuple[str, Mapping[str, int]]],
+    tones: Sequence[str],
+    label: str,
+    width: int = 640,
+    height: int = 160,
 ) -> Markup:
     """Stacked bars: each value is a label below it and how many of each tone."""
     most = max((sum(parts.values()) for _, parts in values), default=0) or 1
     top = _nice(most)
     left, floor = 44, height - 22
-    step = (WIDTH - left) / max(1, len(values))
+    step = (width - left) / max(1, len(values))
     parts = []
     for share in (0, 0.5, 1):
         y = floor - share * (floor - 10)
-        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
             f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{top * share:g}</text>'
         )
@@ -71,7 +75,7 @@ def bars(
                 f'<text class="tick" x="{x + step / 2:.1f}" y="{height - 6}" text-anchor="middle">'
                 f"{escape(name)}</text>"
             )
-    return _svg(WIDTH, height, label, parts, "bars")
+    return _svg(width, height, label, parts, "bars")
 
 
 def distributions(

@@ -85,6 +85,12 @@ class Feed:
                     self.stale_since_ms = self._now_ms()
                     log.warning("%s", err)
                     self._tell_all(self._stale())
+            except Exception:
+                # Whatever it was, the pages must say that they are not up to date, and the next look may do.
+                log.exception("new events could not be read")
+                if self.stale_since_ms is None:
+                    self.stale_since_ms = self._now_ms()
+                    self._tell_all(self._stale())
             await asyncio.sleep(EVERY_S)
 
     async def listen(
@@ -101,7 +107,10 @@ class Feed:
                 yield self._since(me, last_id)
             while True:
                 try:
-                    yield await asyncio.wait_for(me.queue.get(), BEAT_S)
+                    message = await asyncio.wait_for(me.queue.get(), BEAT_S)
+                    if not message:
+                        return  # the server stops; the page connects again when it is back
+                    yield message
                 except TimeoutError:
                     try:
                         if not await run_in_threadpool(still):
@@ -115,6 +124,13 @@ class Feed:
                     yield "event: gap\ndata: {}\n\n"
         finally:
             self._listeners.discard(me)
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop at once."""
+        for listener in self._listeners:
+            if listener.queue.full():
+                listener.queue.get_nowait()
+            listener.queue.put_nowait("")
 
     def _read(self) -> list[News]:
         """What was stored since the last call. Raises StoreError; then the next call reads it."""

@@ -18,16 +18,23 @@ MAX_HEADER_BYTES = 16 * 1024
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Says when it listens, and ends the live streams before it waits for open connections."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, started: Callable[[], None], close: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._started = started
+        self._close = close
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             self._started()
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
 
 def serve(
@@ -42,8 +49,9 @@ def serve(
     """Until SIGTERM or SIGINT. `certificate` is (certificate, key); `proxy` an address whose word we take
     for who is asking. Raises DashboardError when it cannot listen."""
     context = _context(certificate) if certificate else None
+    app = make_app(desk)
     config = uvicorn.Config(
-        make_app(desk),
+        app,
         host=host,
         port=port,
         http="h11",
@@ -59,7 +67,7 @@ def serve(
         ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     try:
-        asyncio.run(_Server(config, started).serve())
+        asyncio.run(_Server(config, started, app.state.feed.close).serve())
     except SystemExit as err:  # uvicorn has already said why, in one line
         raise DashboardError(f"cannot listen on {host} port {port}") from err
 

@@ -76,7 +76,7 @@ def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, Pla
 
 def saying(unit: Unit, phrase: str) -> Unit:
     """The unit with a display that shows a phrase of which there is a recording; all else stays real."""
-    issue = unit.keeper.greet
+    issue = unit.controller.greet
 
     class Greeter:
         def greet(self, door: str, uid: str, now: object) -> object:
@@ -84,16 +84,16 @@ def saying(unit: Unit, phrase: str) -> Unit:
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
         def __getattr__(self, name: str) -> object:
-            return getattr(unit.keeper, name)
+            return getattr(unit.controller, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
-            genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
-            return unit.keeper.decide(genuine, *args, **named)  # type: ignore[arg-type]
+            genuine = unit.controller._book._open[challenge.sequence]  # type: ignore[union-attr]
+            return unit.controller.decide(genuine, *args, **named)  # type: ignore[arg-type]
 
         def take_back(self, decision: Decision) -> None:
-            unit.keeper.take_back(decision)
+            unit.controller.take_back(decision)
 
-    return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
+    return replace(unit, controller=Greeter())  # type: ignore[arg-type]
 
 
 def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: Unit, reader: list[Reading]) -> None:
@@ -188,7 +188,7 @@ def test_silence_ends_when_the_challenge_does(unit: Unit) -> None:
             while not stop.wait(0.002):
                 yield Frame(np.zeros(320, np.int16), 0)
 
-    impatient = replace(unit, ear=_Impatient(unit.ear))  # type: ignore[arg-type]
+    impatient = replace(unit, listener=_Impatient(unit.listener))  # type: ignore[arg-type]
     decision, door, _ = serve(impatient, Quiet())
     assert decision.outcome is Outcome.DENIED_QUALITY
     assert door.is_locked

@@ -63,13 +63,13 @@ def press(unit: Unit, source: object) -> tuple[Decision, Recorder]:
 
 
 def test_an_enrolled_voice_is_recognised_without_a_claim(unit: Unit, reader: list[Reading]) -> None:
-    unit.keeper.adopt(without_claim(default_rules("door-1")))
+    unit.controller.adopt(without_claim(default_rules("door-1")))
     decision, _ = press(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert (decision.outcome, decision.person) == (Outcome.GRANTED, READER)
 
 
 def test_the_right_one_of_two_enrolled_people_is_named(unit: Unit, other_reader: list[Reading]) -> None:
-    unit.keeper.adopt(without_claim(default_rules("door-1")))
+    unit.controller.adopt(without_claim(default_rules("door-1")))
     decision, _ = press(saying(unit, other_reader[4].text), FileSource(other_reader[4].path))
     voice = next(finding for finding in decision.findings if finding.factor is Factor.VOICE)
     assert voice.passed
@@ -79,7 +79,7 @@ def test_the_right_one_of_two_enrolled_people_is_named(unit: Unit, other_reader:
 
 def test_a_stranger_is_nobody_however_many_are_enrolled(unit: Unit, reader: list[Reading]) -> None:
     unit.store.vault.forget(READER)
-    unit.keeper.adopt(without_claim(default_rules("door-1")))
+    unit.controller.adopt(without_claim(default_rules("door-1")))
     decision, _ = press(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_VOICE
     assert decision.person is None
@@ -88,7 +88,7 @@ def test_a_stranger_is_nobody_however_many_are_enrolled(unit: Unit, reader: list
 def test_where_nobody_is_enrolled_nobody_is_recognised(unit: Unit, reader: list[Reading]) -> None:
     for uid in (READER, CARDS):
         unit.store.vault.forget(uid)
-    unit.keeper.adopt(without_claim(default_rules("door-1")))
+    unit.controller.adopt(without_claim(default_rules("door-1")))
     decision, _ = press(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_UNKNOWN
 
@@ -96,7 +96,7 @@ def test_where_nobody_is_enrolled_nobody_is_recognised(unit: Unit, reader: list[
 def test_a_person_is_recognised_only_at_doors_they_may_ever_pass(unit: Unit, reader: list[Reading]) -> None:
     rules = without_claim(default_rules("door-1"))
     listed = {CARDS: replace(rules.person(CARDS), disabled=False)}  # type: ignore[type-var]
-    unit.keeper.adopt(replace(rules, people=listed, admit_unlisted=False))
+    unit.controller.adopt(replace(rules, people=listed, admit_unlisted=False))
     decision, _ = press(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_VOICE
 
@@ -105,7 +105,7 @@ def test_a_spoken_number_claims_a_person(unit: Unit, reader: list[Reading], tmp_
     number = spoken_number(tmp_path)
     rules = default_rules("door-1")
     person = replace(rules.person(READER), spoken=number.text)  # type: ignore[type-var]
-    unit.keeper.adopt(replace(rules, version=1, people={READER: person}))
+    unit.controller.adopt(replace(rules, version=1, people={READER: person}))
     heard = OneAfterAnother(number.path, reader[4].path)
     decision, recorder = press(saying(unit, reader[4].text), heard)
     assert (decision.outcome, decision.person) == (Outcome.GRANTED, READER)
@@ -118,7 +118,7 @@ def test_a_name_that_is_not_understood_shows_no_phrase(unit: Unit, reader: list[
     assert (decision.outcome, decision.code) == (Outcome.DENIED_UNKNOWN, Reason.NO_CLAIM)
     assert decision.notice is Notice.SAY_NUMBER
     assert not any(isinstance(told, Challenge) for told in recorder.told)
-    assert unit.keeper._history.failing() == {}
+    assert unit.controller._history.failing() == {}
 
 
 def spoken_number(folder: Path) -> Reading:
@@ -146,11 +146,11 @@ def test_a_number_nobody_listed_claims_the_uid_of_its_digits_so_the_door_tells_n
 def test_a_weak_score_asks_the_same_person_for_one_more_phrase_at_once(
     unit: Unit, reader: list[Reading]
 ) -> None:
-    standard = unit.keeper.rules.risks["standard"]
+    standard = unit.controller.rules.risks["standard"]
     # Nobody's voice clears this, and everybody's misses it by little.
     weak = replace(standard.thresholds, voice_llr=30.0, step_up_margin_llr=100.0)
-    rules = replace(unit.keeper.rules, version=1, risks={"standard": replace(standard, thresholds=weak)})
-    unit.keeper.adopt(rules)
+    rules = replace(unit.controller.rules, version=1, risks={"standard": replace(standard, thresholds=weak)})
+    unit.controller.adopt(rules)
     recorder = Recorder()
     door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     heard = FileSource(reader[4].path)

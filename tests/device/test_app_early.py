@@ -14,8 +14,8 @@ import pytest
 
 from device import app
 from device.access.claims import Claim, ClaimKind
+from device.access.controller import duress_digest
 from device.access.decision import Decision, Outcome
-from device.access.doorkeeper import duress_digest
 from device.access.rules.model import Person
 from device.audio import FileSource, Frame
 from device.audio.settings import AudioSettings, EndpointerSettings
@@ -111,8 +111,8 @@ def test_a_duress_word_after_a_complete_answer_alarms_though_the_door_is_open(
 ) -> None:
     word = sorted(duress_words())[0]
     digest = duress_digest(patient.store.mac, UID, word)
-    rules = patient.keeper.rules
-    patient.keeper.rules = replace(rules, people={**rules.people, UID: Person(UID, duress=digest)})
+    rules = patient.controller.rules
+    patient.controller.rules = replace(rules, people={**rules.people, UID: Person(UID, duress=digest)})
     opened = threading.Event()
     source = Paced(reader[4].path, opened, then=synthetic_voice(word))
     decision, door = serve(saying(patient, reader[4].text), source, opened)

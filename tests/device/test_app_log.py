@@ -20,7 +20,7 @@ from device.evidence.listener import Answer
 from device.unit.assembly import Unit
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxLimits
-from tests.device.access.test_policy_doorkeeper import RULES
+from tests.device.access.test_policy_controller import RULES
 from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 from tests.sync.parts import SoftwareSigner
@@ -28,7 +28,7 @@ from tests.sync.parts import SoftwareSigner
 DOOR = "ward"
 
 
-class Ear:
+class Listener:
     """Hears what a test says it hears."""
 
     def __init__(self, says: Callable[[], Evidence]) -> None:
@@ -72,12 +72,14 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         return world.now
 
     parts = SimpleNamespace(
-        keeper=world.keeper,
+        controller=world.controller,
         log=log,
-        ear=Ear(says),
+        listener=Listener(says),
         clock=clock,
-        trail=AuditTrail(log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.keeper.rules, clock),
-        recollection=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
+        trail=AuditTrail(
+            log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.controller.rules, clock
+        ),
+        replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
         store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
         judge=SimpleNamespace(speaker=SimpleNamespace(version="s1")),

@@ -44,7 +44,7 @@ def test_a_full_log_keeps_a_high_risk_door_locked_and_counts_what_a_low_risk_doo
     doors = ("pharmacy", "corridor")
     with Outbox(tmp_path / "log.db", unit="a/b", doors=doors, now_ms=lambda: 0, limits=limits) as log:
         trail = AuditTrail(
-            log, EventContext(1, 0.0, bytes(32), "software"), lambda: world.keeper.rules, lambda: NOW
+            log, EventContext(1, 0.0, bytes(32), "software"), lambda: world.controller.rules, lambda: NOW
         )
         trail.decided(granted("pharmacy"))
         trail.decided(granted("pharmacy"))

@@ -21,6 +21,7 @@ from device.audio import (
     MicrophoneSettings,
     Refused,
     Reopening,
+    SilenceLasts,
     listen,
 )
 from device.audio.microphone import Microphone
@@ -47,6 +48,8 @@ class Announcing:
 
 def hear(source: AudioSource) -> None:
     for event in listen(Announcing(source), Event()):
+        if isinstance(event, SilenceLasts):
+            continue  # it comes with every frame of a pause
         facts: dict[str, object] = {"at_s": event.at_s}
         if isinstance(event, Ended):
             facts |= {

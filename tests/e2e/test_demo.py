@@ -14,7 +14,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_every_row_comes_out_as_it_must_and_is_shown_before_the_next_attempt_is_over() -> None:
-    require_tools(("swtpm", "espeak-ng", "flite", "sox"), "swtpm espeak-ng flite sox")
+    tools = ("swtpm", "espeak-ng", "flite", "sox", "mosquitto")
+    require_tools(tools, " ".join(tools))
     demo = subprocess.Popen(
         [sys.executable, "-c", "from device.cli import main; main()", "demo", "--headless"],
         env={**os.environ, "COLUMNS": "80"},
@@ -32,3 +33,4 @@ def test_every_row_comes_out_as_it_must_and_is_shown_before_the_next_attempt_is_
     assert len(rows) == 9
     assert max(len(row.rstrip("\n")) for row in rows) <= 80
     assert "All 9 attempts came out as they must." in rest
+    assert "All 9 are on the dashboard" in rest

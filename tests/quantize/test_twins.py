@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.pick import TWIN_SOURCE
 from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.spoof.detector import SpoofCard
@@ -67,7 +67,7 @@ def test_the_spoof_twin_scores_alike_in_every_interpreter(
 @pytest.mark.slow
 @pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_the_speaker_twin_scores_alike_in_every_interpreter(package: str) -> None:
-    network = shelf.active(models_dir()).path("speaker")
+    network = slots.active(models_dir()).path("speaker")
     data = lower(onnx.load(network))
     clips = twins.parity_speech().clips()
     for xnnpack in (False, True):

@@ -30,6 +30,7 @@ from device.errors import DeviceError
 from device.evidence.wordlists import challenge_words
 from device.secure_store import open_store
 from device.settings import Settings, load, models_dir, state_dir
+from device.state_folder import StateFolder
 from device.unit.assembly import rules_of
 from sync.errors import SyncError
 from sync.outbox import Outbox
@@ -141,7 +142,7 @@ def without_people(text: str, known: Collection[str]) -> str:
 
 
 def _log_status(settings: Settings) -> object:
-    path = state_dir() / AUDIT_FILE
+    path = StateFolder(state_dir()).audit_log
     if not path.exists():
         return "none yet"
     try:

@@ -43,7 +43,8 @@ def overview(call: Call) -> Response:
         "attacks": sum(view.attacks for view in found),
         "incidents": work,
     }
-    return call.page("doors.html", groups=groups, tally=tally, trouble=TROUBLE)
+    midnight_ms = doors.midnight_ms(call.now_ms, call.zone)
+    return call.page("doors.html", groups=groups, tally=tally, trouble=TROUBLE, midnight_ms=midnight_ms)
 
 
 def door(call: Call) -> Response:
@@ -58,7 +59,7 @@ def door(call: Call) -> Response:
         ).first()
         if row is None or not exists or not db.execute(sa.select(seen)).scalar():
             raise not_found()
-        views = [v for v in doors.overview(db, call.viewer, call.zone, call.now_ms) if v.place.unit == unit]
+        views = [v for v in doors.overview(db, call.viewer, call.zone, call.now_ms, unit)]
         view = next((v for v in views if v.place.door == name), None)
         newest = events_query.page(db, Filter(unit=unit, door=name), call.viewer.scopes, call.zone, limit=15)
         since_ms = doors.midnight_ms(call.now_ms, call.zone) - 29 * DAY_MS

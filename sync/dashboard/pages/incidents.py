@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import sqlalchemy as sa
 from starlette.responses import Response
 
@@ -9,7 +11,7 @@ from sync.dashboard import events_query, incidents, places, words
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.places import Places, place_of
 from sync.dashboard.rights import Right, within
-from sync.dashboard.shown import Shown, show
+from sync.dashboard.shown import Shown, duration, show
 from sync.dashboard.web import Call, redirect
 from sync.registry.schema import events
 
@@ -46,6 +48,8 @@ def one(call: Call) -> Response:
         known = places.load(db)
         story = incidents.story(db, number)
         proof = incidents.evidence(db, number)
+        for alarm in proof:
+            alarm["told"] = _told(alarm["evidence"], call.zone)
         seen = _events(call, db, proof, known)
     return call.page(
         "incident.html",
@@ -78,6 +82,19 @@ def act(call: Call) -> Response:
     else:
         raise RefusedError(f"An incident can be {', '.join(ACTIONS)}.")
     return redirect(f"/incidents/{number}")
+
+
+def _told(evidence: dict[str, object], zone: dt.tzinfo) -> list[tuple[str, str]]:
+    """The numbers and words of an alarm's evidence; times as people write them."""
+    found = []
+    for name, value in evidence.items():
+        if name.endswith("_ms") and isinstance(value, int):
+            at = dt.datetime.fromtimestamp(value / 1000, zone) if value > 10**12 else None
+            text = f"{at.day} {at:%b %H:%M:%S}" if at else duration(value)
+            found.append((name.removesuffix("_ms"), text))
+        elif isinstance(value, str | int | float):
+            found.append((name.replace("_", " "), str(value)[:80]))
+    return found
 
 
 def _where(row: object, known: Places) -> str:

@@ -39,6 +39,7 @@ def attacks(call: Call) -> Response:
             attack_list.by_day(rows, since_ms, days, call.zone),
             ("attack", "refused"),
             f"Attacks in {SPANS[str(days)]}",
+            1000,
         ),
         at_doors=[(place_of(known, *key), times) for key, times in at_doors],
         campaigns=[(c, [place_of(known, *key) for key in c.doors]) for c in found[:30]],

@@ -34,8 +34,8 @@ from hypothesis.stateful import (
 )
 
 from device.access.challenge import Challenge
+from device.access.controller import duress_digest
 from device.access.decision import Decision, Factor, Finding, Outcome
-from device.access.doorkeeper import duress_digest
 from device.access.history import HistoryRollbackError
 from device.access.rules import parse_rules
 from device.access.rules.explain import explain

@@ -220,7 +220,7 @@ def test_the_development_recordings_of_people_pass_and_noise_does_not(developmen
     with (development_data / "manifest.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     people = [row["path"] for row in rows if row["path"].startswith(("an4/", "so762/"))][::8]
-    noises = [row["path"] for row in rows if row["label"] == "noise"]
+    noises = [row["path"] for row in rows if row["path"].startswith("noise/")]  # others hold voices
 
     def passes(path: str) -> bool:
         try:

@@ -176,3 +176,12 @@ def test_pauses_of_a_noise_gate_are_no_lost_blocks(reader: list[Reading], tmp_pa
     fade = np.convolve((level > 200.0).astype(np.float32), np.hanning(640) / np.hanning(640).sum(), "same")
     gated = (gated * fade).astype(np.int16)
     assert load_utterance(write(tmp_path / "gated.wav", gated)).quality.speech_s > 0.0
+
+
+def test_closures_of_a_synthesiser_that_differ_in_length_are_no_lost_blocks(
+    reader: list[Reading], tmp_path: Path
+) -> None:
+    whole = read(reader[1].path).copy()
+    for at, length in ((9_000, 143), (15_000, 765), (21_000, 190), (27_000, 464), (33_000, 251)):
+        whole[at : at + length] = 0
+    assert load_utterance(write(tmp_path / "closures.wav", whole)).quality.speech_s > 0.0

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.access.recollection import Habits
+from device.access.replay_guard import Habits
 from device.evidence.judge import Judge, SpoofCheck, WordsCheck
 from device.liveness.memory_file import MemoryFile
 from device.liveness.timing import Timing

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.manifest import BundleError
 from device.model_store.packed import pack, unpacked
@@ -56,7 +56,7 @@ def test_a_unit_takes_a_packed_bundle_as_it_takes_a_folder(signed: Path, tmp_pat
     ):
         done = CliRunner().invoke(command, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
-    bundle = shelf.active(unit)
+    bundle = slots.active(unit)
     assert bundle.manifest.version == 3
     assert bundle.path("speaker").read_bytes() == (signed / "speaker.bin").read_bytes()
 
@@ -113,4 +113,4 @@ def test_what_was_altered_inside_a_packed_bundle_is_refused_when_it_is_used(
     members[2] = (members[2][0], members[2][1].replace(b"speaker", b"spaeker", 1))
     path = archive(tmp_path / "models.tar", members)
     with unpacked(path) as folder, pytest.raises(BundleError, match="SHA-256 differs"):
-        shelf.use(tmp_path / "unit", folder, KEY.public_key())
+        slots.use(tmp_path / "unit", folder, KEY.public_key())

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
-from device.model_store import pick, sessions, shelf
+from device.model_store import pick, sessions, slots
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import BundleError, Manifest
@@ -218,7 +218,7 @@ def test_killed_while_picking_the_unit_keeps_what_it_had(tmp_path: Path) -> None
         content = (models / pick.PICK_NAME).read_bytes()
         if content != before:
             assert json.loads(content)["machine"] == pick.machine()
-        active = shelf.active(models)
+        active = slots.active(models)
         runtime = pick.read(models, active).runtime("spoof")
         assert pick.open_role(active, "spoof", 1, runtime).run(noise(30))[0].shape == (1, 20)
 

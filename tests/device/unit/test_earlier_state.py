@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from device.access.history import History
-from device.access.recollection import Recollection
+from device.access.replay_guard import ReplayGuard
 from device.clock import Now
 from device.model_store.manifest import Manifest
 from device.secure_store import Store, open_store
@@ -59,7 +59,7 @@ def test_its_failures_and_its_lock_down_count_and_its_sounds_are_remembered(
     )
     assert history.locked_down("door-1")
     assert history.pardon("person:4711"), "the failure is there to be taken back"
-    memory = Recollection(
+    memory = ReplayGuard(
         state,
         store.mac,
         store.vault.record_id,

@@ -39,15 +39,15 @@ def rules(version: int = 1, release: str = "true") -> Rules:
 
 @dataclass
 class SmallUnit:
-    """What the watch needs of a unit: a real keeper, and a log that can be read."""
+    """What the watch needs of a unit: a real controller, and a log that can be read."""
 
     world: World
     logged: list[str] = field(default_factory=list)
     full: bool = False
 
     @property
-    def keeper(self) -> object:
-        return self.world.keeper
+    def controller(self) -> object:
+        return self.world.controller
 
     @property
     def trail(self) -> SmallUnit:
@@ -171,7 +171,7 @@ def test_new_rules_are_taken_at_once_and_old_ones_refused(scene: Scene) -> None:
     path = post(scene.orders, Order(Action.ADOPT_RULES))
     scene.watch.look()
     await_done(path)
-    assert scene.world.keeper.rules.version == 2
+    assert scene.world.controller.rules.version == 2
     path = post(scene.orders, Order(Action.ADOPT_RULES))
     scene.watch.look()
     with pytest.raises(OrderError, match="not newer"):

@@ -2,7 +2,7 @@
 
 `shelf.json` names both, the last accepted version and the key that must have signed. It is replaced in one
 step, after everything it names is on disk, so a power cut leaves the unit with what it had, or with the new.
-A unit that was never given a signed bundle has no shelf and opens the bundle that was built on it.
+A unit that was never given a signed bundle has no slots yet and opens the bundle that was built on it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from device.model_store.bundle import (
     open_plain,
     read_limited,
 )
-from device.model_store.floor import Floor
 from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
+from device.model_store.minimum_versions import MinimumVersions
 from sync.durable import replace_file, sync_folder
 
-SHELF_NAME = "shelf.json"
+SLOTS_NAME = "shelf.json"  # as units have it on their disks
 BUNDLES_NAME = "bundles"
 MAX_SHELF_BYTES = 4096
 
@@ -51,7 +51,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class Slots:
     """What the unit has accepted. Bundles are named by the SHA-256 of their manifest."""
 
     key: str
@@ -63,68 +63,68 @@ class Shelf:
     def __post_init__(self) -> None:
         names = [self.key, self.current, *([self.previous] if self.previous else [])]
         if not all(isinstance(name, str) and _IDENTITY.fullmatch(name) for name in names):
-            raise BundleError(f"{SHELF_NAME} is damaged; use a signed bundle again")
+            raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again")
         if type(self.accepted_version) is not int or not 1 <= self.accepted_version < MAX_VERSION:
-            raise BundleError(f"{SHELF_NAME} is damaged; use a signed bundle again")
+            raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again")
 
     @property
     def public_key(self) -> Ed25519PublicKey:
         try:
             return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.key))
         except ValueError as err:
-            raise BundleError(f"{SHELF_NAME} holds no usable key; use a signed bundle again") from err
+            raise BundleError(f"{SLOTS_NAME} holds no usable key; use a signed bundle again") from err
 
 
 def active(
-    models: Path, notify: Callable[[str], None] = lambda text: None, floor: Floor | None = None
+    models: Path, notify: Callable[[str], None] = lambda text: None, minimum: MinimumVersions | None = None
 ) -> Bundle:
     """The verified bundle this unit works with; raises BundleError when there is none.
 
     When the current one does not pass, the last good one is opened and `notify` is told why. Nothing below
-    `floor` is opened, whatever the shelf says.
+    `minimum` is opened, whatever the slots says.
     """
-    shelf = read_shelf(models)
-    if shelf is None:
-        if floor is not None:
-            raise BundleError(f"{SHELF_NAME} is gone, and this unit accepted bundles; use the newest again")
+    slots = read_slots(models)
+    if slots is None:
+        if minimum is not None:
+            raise BundleError(f"{SLOTS_NAME} is gone, and this unit accepted bundles; use the newest again")
         return Bundle.open(models)
-    if floor is not None and shelf.key != floor.key:
-        raise BundleError(f"{SHELF_NAME} names another key than this unit's store remembers; refused")
+    if minimum is not None and slots.key != minimum.key:
+        raise BundleError(f"{SLOTS_NAME} names another key than this unit's store remembers; refused")
     try:
-        current = _open_named(models, shelf.current, shelf)
+        current = _open_named(models, slots.current, slots)
     except BundleError as err:
-        if not shelf.previous:
+        if not slots.previous:
             raise
-        bundle = _open_named(models, shelf.previous, shelf)
-        if floor is not None:
-            _not_below(bundle, floor.fallback)
+        bundle = _open_named(models, slots.previous, slots)
+        if minimum is not None:
+            _not_below(bundle, minimum.fallback)
         notify(f"models: {err}; working with the last good bundle, version {bundle.manifest.version}")
         return bundle
-    if floor is not None:
-        _not_below(current, floor.version)
+    if minimum is not None:
+        _not_below(current, minimum.version)
     return current
 
 
-def reached(models: Path) -> Floor | None:
-    """How far this unit's shelf has come, by the signed manifests it names; None when there is none.
+def reached(models: Path) -> MinimumVersions | None:
+    """How far this unit's slots has come, by the signed manifests it names; None when there is none.
 
     A manifest that is damaged says nothing: the unit may be working with the last good bundle.
     """
-    shelf = read_shelf(models)
-    if shelf is None:
+    slots = read_slots(models)
+    if slots is None:
         return None
     versions = []
-    for identity in (shelf.current, shelf.previous):
+    for identity in (slots.current, slots.previous):
         with suppress(BundleError):
-            versions += [_signed_version(models, identity, shelf)] if identity else []
-    return Floor(shelf.key, versions[0], min(versions)) if versions else None
+            versions += [_signed_version(models, identity, slots)] if identity else []
+    return MinimumVersions(slots.key, versions[0], min(versions)) if versions else None
 
 
 def steadily(
     models: Path,
     open_with: Callable[[Bundle], T],
     notify: Callable[[str], None] = lambda text: None,
-    floor: Floor | None = None,
+    minimum: MinimumVersions | None = None,
 ) -> T:
     """What `open_with` makes of the active bundle; begins again when the bundle is replaced meanwhile.
 
@@ -134,7 +134,7 @@ def steadily(
     while True:
         before = _state(models)
         try:
-            return open_with(active(models, notify, floor))
+            return open_with(active(models, notify, minimum))
         except (DeviceError, OSError) as err:
             left -= 1
             if left and _state(models) != before:
@@ -147,7 +147,7 @@ def steadily(
 def _state(models: Path) -> list[bytes]:
     """What changes whenever another bundle takes effect."""
     found = []
-    for name in (SHELF_NAME, MANIFEST_NAME):
+    for name in (SLOTS_NAME, MANIFEST_NAME):
         try:
             found.append(read_limited(models / name, MAX_MANIFEST_BYTES))
         except BundleError:
@@ -156,22 +156,22 @@ def _state(models: Path) -> list[bytes]:
 
 
 def use(
-    models: Path, candidate: Path, key: Ed25519PublicKey | None = None, floor: Floor | None = None
+    models: Path, candidate: Path, key: Ed25519PublicKey | None = None, minimum: MinimumVersions | None = None
 ) -> Bundle:
     """Accept the signed bundle in `candidate`; raises BundleError, and changes nothing, when it must not be.
 
     `key` is needed the first time and is remembered; later it must be the same. The candidate is copied first
-    and the copy is what gets checked, so nobody can change it in between. A bundle below `floor` is refused;
+    and the copy is what gets checked, so nobody can change it in between. One below `minimum` is refused;
     raising it to what was `reached` is for the caller, once this has returned.
     """
     with _alone(models):
-        shelf = _mine(models, floor)
-        trusted = _trusted(shelf, key)
-        if floor is not None and trusted.public_bytes_raw().hex() != floor.key:
+        slots = _mine(models, minimum)
+        trusted = _trusted(slots, key)
+        if minimum is not None and trusted.public_bytes_raw().hex() != minimum.key:
             raise BundleError("this unit already trusts another key; refused")
-        lowest = shelf.accepted_version if shelf is not None else 1
-        if floor is not None:
-            lowest = max(lowest, floor.version)
+        lowest = slots.accepted_version if slots is not None else 1
+        if minimum is not None:
+            lowest = max(lowest, minimum.version)
         shelves = models / BUNDLES_NAME
         _clear(shelves, set())
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=shelves) as work:
@@ -183,32 +183,32 @@ def use(
                 shutil.rmtree(home, ignore_errors=True)
                 copy.replace(home)
                 sync_folder(shelves)
-        previous = _last_good(models, shelf, identity)
-        accepted = Shelf(trusted.public_bytes_raw().hex(), bundle.manifest.version, identity, previous)
-        replace_file(models / SHELF_NAME, json.dumps(asdict(accepted), sort_keys=True).encode(), 0o644)
+        previous = _last_good(models, slots, identity)
+        accepted = Slots(trusted.public_bytes_raw().hex(), bundle.manifest.version, identity, previous)
+        replace_file(models / SLOTS_NAME, json.dumps(asdict(accepted), sort_keys=True).encode(), 0o644)
         _clear(shelves, {identity, previous})
         return Bundle(home, bundle.manifest, bundle.manifest_bytes)
 
 
-def read_shelf(models: Path) -> Shelf | None:
+def read_slots(models: Path) -> Slots | None:
     """What `models` has accepted, or None on a unit that was never given a signed bundle."""
-    if not os.path.lexists(models / SHELF_NAME):
+    if not os.path.lexists(models / SLOTS_NAME):
         return None
     try:
-        return Shelf(**json.loads(read_limited(models / SHELF_NAME, MAX_SHELF_BYTES)))
+        return Slots(**json.loads(read_limited(models / SLOTS_NAME, MAX_SHELF_BYTES)))
     except (ValueError, TypeError, RecursionError) as err:
-        raise BundleError(f"{SHELF_NAME} is damaged; use a signed bundle again") from err
+        raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again") from err
 
 
-def _mine(models: Path, floor: Floor | None) -> Shelf | None:
-    """The shelf to build on; none where it is not this unit's, and its store says what is to be trusted."""
-    if floor is None:
-        return read_shelf(models)
+def _mine(models: Path, minimum: MinimumVersions | None) -> Slots | None:
+    """The slots to build on; none where it is not this unit's, and its store says what is to be trusted."""
+    if minimum is None:
+        return read_slots(models)
     try:
-        shelf = read_shelf(models)
+        slots = read_slots(models)
     except BundleError:
         return None
-    return shelf if shelf is not None and shelf.key == floor.key else None
+    return slots if slots is not None and slots.key == minimum.key else None
 
 
 def _not_below(bundle: Bundle, lowest: int) -> None:
@@ -219,43 +219,43 @@ def _not_below(bundle: Bundle, lowest: int) -> None:
         )
 
 
-def _signed_version(models: Path, identity: str, shelf: Shelf) -> int:
+def _signed_version(models: Path, identity: str, slots: Slots) -> int:
     """By its manifest alone, which the key has signed; what the files are worth is not looked at."""
     home = models / BUNDLES_NAME / identity
     raw = read_limited(home / MANIFEST_NAME, MAX_MANIFEST_BYTES)
-    check_signature(home, raw, shelf.public_key)
+    check_signature(home, raw, slots.public_key)
     if hashlib.sha256(raw).hexdigest() != identity:
         raise BundleError("the bundle is not the one that was accepted; refused")
     return Manifest.from_bytes(raw).version
 
 
-def _open_named(models: Path, identity: str, shelf: Shelf) -> Bundle:
+def _open_named(models: Path, identity: str, slots: Slots) -> Bundle:
     """An accepted bundle again. Its version was judged at acceptance; its name pins its manifest since."""
     home = models / BUNDLES_NAME / identity
-    bundle = Bundle.open(home, Trust(shelf.public_key))
+    bundle = Bundle.open(home, Trust(slots.public_key))
     if hashlib.sha256(bundle.manifest_bytes).hexdigest() != identity:
         raise BundleError("the bundle is not the one that was accepted; refused")
     return bundle
 
 
-def _trusted(shelf: Shelf | None, key: Ed25519PublicKey | None) -> Ed25519PublicKey:
-    if shelf is None:
+def _trusted(slots: Slots | None, key: Ed25519PublicKey | None) -> Ed25519PublicKey:
+    if slots is None:
         if key is None:
             raise BundleError("this unit trusts no key yet; name the public key with --key")
         return key
-    if key is not None and key.public_bytes_raw().hex() != shelf.key:
+    if key is not None and key.public_bytes_raw().hex() != slots.key:
         raise BundleError("this unit already trusts another key; refused")
-    return shelf.public_key
+    return slots.public_key
 
 
-def _last_good(models: Path, shelf: Shelf | None, new: str) -> str:
+def _last_good(models: Path, slots: Slots | None, new: str) -> str:
     """The bundle to fall back on: the one in use until now, if it still passes, else the one before."""
-    if shelf is None:
+    if slots is None:
         return ""
-    for identity in (shelf.current, shelf.previous):
+    for identity in (slots.current, slots.previous):
         if identity and identity != new:
             try:
-                _open_named(models, identity, shelf)
+                _open_named(models, identity, slots)
             except BundleError:
                 continue
             return identity
@@ -302,6 +302,6 @@ def _clear(shelves: Path, keep: set[str]) -> None:
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
     (models / BUNDLES_NAME).mkdir(parents=True, exist_ok=True)
-    with (models / "shelf.lock").open("w") as lock:
+    with (models / "slots.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

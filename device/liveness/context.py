@@ -1,4 +1,4 @@
-"""Looks beside the network while it works: at the memory, the surroundings and the voice's constancy."""
+"""Looks at the context of an utterance: the replay memory, the place, one voice throughout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
 from device.liveness import consistency, surroundings
-from device.liveness.evidence import SideEvidence
+from device.liveness.evidence import ContextEvidence
 from device.liveness.fingerprint import Fingerprint, Fingerprinter
 from device.liveness.search import Match
 from device.liveness.weights import Weights, shipped
@@ -27,19 +27,19 @@ class Remembering(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SideChecks:
+class ContextChecks:
     """What needs no model of its own. Without a memory nothing is said about reuse."""
 
     weights: Weights
     memory: Remembering | None = None
 
     @classmethod
-    def open(cls) -> SideChecks:
+    def open(cls) -> ContextChecks:
         return cls(shipped())
 
-    def look(self, utterance: Utterance, wave: Floats) -> SideEvidence:
+    def look(self, utterance: Utterance, wave: Floats) -> ContextEvidence:
         """Reuse and surroundings of one utterance; `wave` are its samples. Raises LivenessError."""
-        found = SideEvidence(surroundings_llr=self._surroundings(utterance, wave))
+        found = ContextEvidence(surroundings_llr=self._surroundings(utterance, wave))
         if self.memory is None:
             return found
         fingerprint = self.memory.fingerprinter(wave)

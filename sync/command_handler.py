@@ -90,8 +90,8 @@ class CommandLedger:
 
 
 @dataclass(slots=True)
-class CommandDesk:
-    """`sync.agent.Desk`. `registry_key` is whose commands count; `signer` signs the answers."""
+class CommandHandler:
+    """`sync.agent.Handler`. `registry_key` is whose commands count; `signer` signs the answers."""
 
     unit: UnitId
     registry_key: ec.EllipticCurvePublicKey

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.agent import Agent
-from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger
+from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
 from sync.commands import Arguments, Result
 from sync.events import MAX_SEQUENCE, AuditEvent
 from sync.outbox import Outbox
@@ -20,7 +20,7 @@ ORDER_WITHIN_S = 2.0
 log = logging.getLogger(__name__)
 
 
-def unit_desk(
+def unit_handler(
     agent: Agent,
     outbox: Outbox,
     command_key: ec.EllipticCurvePublicKey,
@@ -28,8 +28,10 @@ def unit_desk(
     door: str,
     keystore: str,
     orders: Path,
-) -> CommandDesk:
-    """The desk of `agent`; its key signs the answers. `ledger` is a file beside the audit log, `orders` the
+) -> CommandHandler:
+    """The handler of commands to `agent`; its key signs the answers.
+
+    `ledger` is a file beside the audit log, `orders` the
     folder that the door process takes orders from."""
 
     def report_health(_: Arguments) -> None:
@@ -56,7 +58,7 @@ def unit_desk(
         outbox.append(command_event(result, door, keystore), risk="low", beside=True)
 
     obeyed = (report_health, resend, lock_down, end_lock_down, apply_policy)
-    return CommandDesk(
+    return CommandHandler(
         agent.log.unit,
         command_key,
         agent.signer,

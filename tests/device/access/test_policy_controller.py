@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import Challenge
+from device.access.controller import duress_digest
 from device.access.decision import Decision, Notice, Outcome, Reason
-from device.access.doorkeeper import duress_digest
 from device.access.history import HistoryError
 from device.access.policy import Thresholds
 from device.access.rules import Rules, parse_rules
@@ -250,7 +250,7 @@ def test_weak_words_count_only_for_the_same_person_at_the_same_door_at_once(worl
     elif between == "a minute":
         world.later(61.0)
     elif between == "new rules":
-        world.keeper.adopt(replace(RULES, version=RULES.version + 1))
+        world.controller.adopt(replace(RULES, version=RULES.version + 1))
     else:
         world.reboot()
     assert not world.attempt(**second, heard=weak).opens
@@ -300,7 +300,7 @@ def test_one_voice_under_two_names_is_not_two_people(world, alike):
 
 
 def test_a_unit_that_cannot_compare_voices_keeps_a_door_for_two_locked(world):
-    world.keeper._same_voice_llr = None
+    world.controller._same_voice_llr = None
     world.attempt("anna", "pharmacy")
     assert world.attempt("bruno", "pharmacy").outcome is Outcome.DENIED_FAULT
 
@@ -359,20 +359,20 @@ def test_lock_down_asks_even_the_named_for_every_factor(world):
 
 
 def test_where_nobody_may_pass_a_lock_down_no_phrase_is_shown(world):
-    world.keeper.rules = replace(RULES, lock_down_roles=frozenset())
+    world.controller.rules = replace(RULES, lock_down_roles=frozenset())
     world.history.lock_down("ward", True)
     assert isinstance(world.greet(), Decision)
 
 
 def test_the_fire_input_releases_only_doors_whose_rule_says_so(world):
-    assert world.keeper.fire_input("gate").outcome is Outcome.EMERGENCY_RELEASE
-    assert not world.keeper.fire_input("ward").opens
-    assert not world.keeper.fire_input("cellar").opens
+    assert world.controller.fire_input("gate").outcome is Outcome.EMERGENCY_RELEASE
+    assert not world.controller.fire_input("ward").opens
+    assert not world.controller.fire_input("cellar").opens
 
 
 def test_pulling_the_fire_alarm_does_not_undo_a_lock_down(world):
     world.history.lock_down("gate", True)
-    assert world.keeper.fire_input("gate").outcome is Outcome.LOCK_DOWN
+    assert world.controller.fire_input("gate").outcome is Outcome.LOCK_DOWN
 
 
 def test_the_duress_word_opens_as_usual_and_alarms_silently(world):
@@ -491,7 +491,7 @@ def test_a_full_disk_keeps_the_door_locked_and_says_so(world, monkeypatch):
 
 def test_rules_are_replaced_only_by_newer_ones(world):
     with pytest.raises(HistoryError):
-        world.keeper.adopt(RULES)
+        world.controller.adopt(RULES)
     stricter: Rules = replace(
         RULES,
         version=4,
@@ -499,12 +499,12 @@ def test_rules_are_replaced_only_by_newer_ones(world):
             name: replace(risk, thresholds=Thresholds(voice_llr=9.0)) for name, risk in RULES.risks.items()
         },
     )
-    world.keeper.adopt(stricter)
+    world.controller.adopt(stricter)
     assert world.attempt().outcome is Outcome.DENIED_VOICE
 
 
 def test_a_door_of_an_unknown_risk_class_stays_locked(world):
-    world.keeper.rules = with_door(RULES, "ward", risk="gone")
+    world.controller.rules = with_door(RULES, "ward", risk="gone")
     assert world.attempt().code is Reason.NO_SUCH_DOOR
 
 

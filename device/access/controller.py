@@ -55,7 +55,7 @@ def duress_digest(mac: Mac, uid: str, word: str) -> bytes:
     return mac("duress", f"{uid}\0{word.casefold()}".encode())[:16]
 
 
-class Doorkeeper:
+class AccessController:
     """Greets a claim with a challenge, and turns the answer into a decision that is already on disk."""
 
     def __init__(

@@ -1,9 +1,9 @@
 """Below which bundle a unit never goes back, remembered where an older disk cannot put it back.
 
 `shelf.json` says what was accepted, and is a file like any other. What it must at least say is pinned in the
-store, under the counter of its keystore: with a TPM, neither an older shelf nor an older disk passes for the
-newest. A pin is raised after the shelf was switched, never before, and again at every start: a crash in
-between leaves a shelf that is newer than its pin, which is allowed, and never one that is older.
+store, under the counter of its keystore: with a TPM, neither an older slots nor an older disk passes for the
+newest. A pin is raised after the slots was switched, never before, and again at every start: a crash in
+between leaves a slots that is newer than its pin, which is allowed, and never one that is older.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from device.model_store.manifest import BundleError
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class MinimumVersions:
     """The key that must have signed, and the lowest version of the bundle in use and of the last good one."""
 
     key: str
     version: int
     fallback: int
 
-    def raised(self, other: Floor) -> Floor:
+    def raised(self, other: MinimumVersions) -> MinimumVersions:
         """The higher of both; raises BundleError when they are not under one key."""
         if self.key != other.key:
             raise BundleError("shelf.json names another key than this unit's store remembers; refused")
-        return Floor(self.key, max(self.version, other.version), max(self.fallback, other.fallback))
+        return MinimumVersions(self.key, max(self.version, other.version), max(self.fallback, other.fallback))
 
     def to_bytes(self) -> bytes:
         return json.dumps({"models": asdict(self)}, sort_keys=True).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Floor:
+    def from_bytes(cls, data: bytes) -> MinimumVersions:
         """Raises BundleError: what the store vouches for is never damaged, but may be of a newer release."""
         try:
             fields = json.loads(data)["models"]
@@ -43,7 +43,7 @@ class Floor:
 
 
 class Pins(Protocol):
-    """Where a floor is kept: the store's vault."""
+    """Where a minimum is kept: the store's vault."""
 
     def pinned(self) -> bytes:
         """What was pinned last; empty when nothing was."""
@@ -54,15 +54,15 @@ class Pins(Protocol):
         ...
 
 
-def pinned_floor(pins: Pins) -> Floor | None:
-    """The floor of this unit, or None before it accepted its first signed bundle."""
+def pinned_minimum(pins: Pins) -> MinimumVersions | None:
+    """The minimum of this unit, or None before it accepted its first signed bundle."""
     data = pins.pinned()
-    return Floor.from_bytes(data) if data else None
+    return MinimumVersions.from_bytes(data) if data else None
 
 
-def raise_floor(pins: Pins, reached: Floor | None) -> Floor | None:
+def raise_minimum(pins: Pins, reached: MinimumVersions | None) -> MinimumVersions | None:
     """Pin what was reached where it is higher, and return what holds now. Raises what the store raises."""
-    held = pinned_floor(pins)
+    held = pinned_minimum(pins)
     wanted = held if reached is None else reached if held is None else held.raised(reached)
     if wanted is not None and wanted != held:
         pins.pin(wanted.to_bytes())

@@ -24,7 +24,7 @@ RecordOf = Callable[[str], UUID]
 """The vault's record id of an enrolled person; raises when there is none."""
 
 
-class Recollection:
+class ReplayGuard:
     """One door's. `note` before an attempt is decided on, `settle` after."""
 
     def __init__(
@@ -61,8 +61,8 @@ class Recollection:
         self._number = self._timing = None
         if not isinstance(heard, Evidence):
             return heard
-        fingerprint = heard.side.fingerprint
-        if fingerprint is None or heard.side.reuse_llr is None:
+        fingerprint = heard.context.fingerprint
+        if fingerprint is None or heard.context.reuse_llr is None:
             return LivenessError("this was not compared with what the unit remembers; run `ostiary doctor`")
         try:
             self._number = self.memory.remember(fingerprint, now.wall)
@@ -71,7 +71,7 @@ class Recollection:
         self._timing = timing(to_speech_s, phrase, heard.quality.speech_s)
         person = uid or (heard.identified.uid if heard.identified is not None else "")
         llr = self._habits.llr(person, self._timing) if person and self._timing is not None else None
-        return replace(heard, side=replace(heard.side, timing_llr=llr))
+        return replace(heard, context=replace(heard.context, timing_llr=llr))
 
     def settle(self, decision: Decision) -> None:
         """What opened a door is remembered longest, and its timing becomes a habit. Never raises: the door

@@ -11,12 +11,12 @@ from device.access.decision import Factor, Notice, Outcome, Reason
 from device.access.policy import Thresholds, decide
 from device.access.rules.load import RulesError, parse_rules
 from device.evidence.judge import Evidence
-from device.liveness import SideEvidence
+from device.liveness import ContextEvidence
 from tests.device.door_world import GOOD, evidence
 
 
 def beside(**scores: float | None) -> Evidence:
-    return replace(evidence(), side=SideEvidence(**scores))  # type: ignore[arg-type]
+    return replace(evidence(), context=ContextEvidence(**scores))  # type: ignore[arg-type]
 
 
 def test_a_recording_that_was_heard_before_is_refused_whatever_else_is_right() -> None:
@@ -37,7 +37,7 @@ def test_a_playback_just_below_the_threshold_gets_no_second_phrase() -> None:
 
 
 def test_the_log_names_a_playback_before_anything_else() -> None:
-    both = replace(evidence(live=-5.0, voice=-5.0), side=SideEvidence(reuse_llr=-5.0))
+    both = replace(evidence(live=-5.0, voice=-5.0), context=ContextEvidence(reuse_llr=-5.0))
     assert decide(both).code is Reason.HEARD_BEFORE
 
 

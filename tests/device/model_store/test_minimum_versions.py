@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from device.commands import doctor
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
-from device.model_store.floor import Floor, pinned_floor, raise_floor
 from device.model_store.manifest import BundleError
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.secure_store import Store, StoreSettings, open_store
 from device.secure_store.errors import RollbackError, StoreError
 from device.secure_store.hardware.swtpm import SwTpm
@@ -56,22 +56,22 @@ class Disk:
     def use(self, version: int, key: Ed25519PublicKey | None = PUBLIC) -> None:
         """As `ostiary models use` does."""
         with self.store() as store:
-            shelf.use(self.models, self.offered(version), key, pinned_floor(store.vault))
-            raise_floor(store.vault, shelf.reached(self.models))
+            slots.use(self.models, self.offered(version), key, pinned_minimum(store.vault))
+            raise_minimum(store.vault, slots.reached(self.models))
 
     def start(self, notify: Callable[[str], None] = lambda text: None) -> Bundle:
         """As a start of the unit does."""
         with self.store() as store:
-            bundle = shelf.active(self.models, notify, pinned_floor(store.vault))
-            raise_floor(store.vault, shelf.reached(self.models))
+            bundle = slots.active(self.models, notify, pinned_minimum(store.vault))
+            raise_minimum(store.vault, slots.reached(self.models))
         return bundle
 
-    def floor(self) -> Floor | None:
+    def floor(self) -> MinimumVersions | None:
         with self.store() as store:
-            return pinned_floor(store.vault)
+            return pinned_minimum(store.vault)
 
     def alter_shelf(self, **fields: Any) -> None:
-        path = self.models / shelf.SHELF_NAME
+        path = self.models / slots.SLOTS_NAME
         path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
 
 
@@ -99,10 +99,10 @@ def test_an_older_shelf_put_back_with_its_bundle_is_refused_in_one_line(disk: Di
 
 def test_a_shelf_written_by_hand_does_not_bring_an_old_bundle_back(disk: Disk) -> None:
     disk.use(1)
-    old = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
+    old = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
     disk.use(2)
     disk.use(3)
-    shutil.copytree(disk.offered(1), disk.models / shelf.BUNDLES_NAME / old)
+    shutil.copytree(disk.offered(1), disk.models / slots.BUNDLES_NAME / old)
     for fields in ({"current": old}, {"current": "0" * 64, "previous": old}):
         disk.alter_shelf(**fields, accepted_version=9)
         with pytest.raises(BundleError, match="version 1 is below"):
@@ -113,7 +113,7 @@ def test_without_its_shelf_a_unit_takes_no_bundle_for_one_built_here(disk: Disk)
     disk.use(1)
     shutil.rmtree(disk.models)
     make_bundle(disk.models, version=9)
-    with pytest.raises(BundleError, match=f"{shelf.SHELF_NAME} is gone"):
+    with pytest.raises(BundleError, match=f"{slots.SLOTS_NAME} is gone"):
         disk.start()
 
 
@@ -121,11 +121,11 @@ def test_another_key_does_not_take_over_by_way_of_the_shelf(disk: Disk, tmp_path
     disk.use(1)
     strange = Ed25519PrivateKey.generate()
     shutil.rmtree(disk.models)
-    shelf.use(disk.models, disk.offered(7, strange), strange.public_key())
+    slots.use(disk.models, disk.offered(7, strange), strange.public_key())
     with pytest.raises(BundleError, match="another key"):
         disk.start()
     with disk.store() as store, pytest.raises(BundleError, match="another key"):
-        shelf.use(disk.models, disk.offered(8, strange), strange.public_key(), pinned_floor(store.vault))
+        slots.use(disk.models, disk.offered(8, strange), strange.public_key(), pinned_minimum(store.vault))
     disk.use(1)
     assert disk.start().manifest.version == 1
 
@@ -133,12 +133,12 @@ def test_another_key_does_not_take_over_by_way_of_the_shelf(disk: Disk, tmp_path
 def test_the_last_good_bundle_still_helps_out(disk: Disk) -> None:
     disk.use(1)
     disk.use(2)
-    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
-    (disk.models / shelf.BUNDLES_NAME / current / "words.bin").write_bytes(b"broken")
+    current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
+    (disk.models / slots.BUNDLES_NAME / current / "words.bin").write_bytes(b"broken")
     told: list[str] = []
     assert disk.start(told.append).manifest.version == 1
     assert "last good bundle, version 1" in told[0]
-    assert disk.floor() == Floor(KEY_HEX, 2, 1)
+    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
 
 
 def test_a_unit_without_a_signed_bundle_has_no_floor(disk: Disk) -> None:
@@ -148,19 +148,19 @@ def test_a_unit_without_a_signed_bundle_has_no_floor(disk: Disk) -> None:
 
 
 def test_a_unit_that_had_a_shelf_before_it_had_a_floor_gets_one_at_its_next_start(disk: Disk) -> None:
-    shelf.use(disk.models, disk.offered(1), PUBLIC)
-    shelf.use(disk.models, disk.offered(2))
+    slots.use(disk.models, disk.offered(1), PUBLIC)
+    slots.use(disk.models, disk.offered(2))
     disk.start()
-    assert disk.floor() == Floor(KEY_HEX, 2, 1)
+    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
 
 
 def test_a_floor_never_falls(disk: Disk) -> None:
-    high, low = Floor(KEY_HEX, 5, 4), Floor(KEY_HEX, 3, 2)
+    high, low = MinimumVersions(KEY_HEX, 5, 4), MinimumVersions(KEY_HEX, 3, 2)
     with disk.store() as store:
         for floor in (high, low, None):
-            assert raise_floor(store.vault, floor) == high
+            assert raise_minimum(store.vault, floor) == high
     with disk.store() as store:
-        assert pinned_floor(store.vault) == high
+        assert pinned_minimum(store.vault) == high
 
 
 def test_a_floor_of_a_form_that_is_not_known_is_refused(disk: Disk) -> None:
@@ -168,7 +168,7 @@ def test_a_floor_of_a_form_that_is_not_known_is_refused(disk: Disk) -> None:
         with disk.store() as store:
             store.vault.pin(data)
             with pytest.raises(BundleError, match="a form this release does not know"):
-                pinned_floor(store.vault)
+                pinned_minimum(store.vault)
 
 
 @pytest.mark.parametrize("size", [0, MAX_PINNED_BYTES + 1])
@@ -198,7 +198,7 @@ def test_what_is_pinned_survives_every_other_change_of_the_vault(disk: Disk) -> 
     disk.use(4)
     with disk.store() as store:
         store.vault.rotate()
-    assert disk.floor() == Floor(KEY_HEX, 4, 4)
+    assert disk.floor() == MinimumVersions(KEY_HEX, 4, 4)
 
 
 def test_the_command_raises_the_floor_and_the_door_opens_nothing_below(
@@ -217,13 +217,13 @@ def test_the_command_raises_the_floor_and_the_door_opens_nothing_below(
     used = CliRunner().invoke(models_command, ["use", str(disk.offered(2)), "--key", str(pem)])
     assert used.exit_code == 0, used.output
     floor = disk.floor()
-    assert floor == Floor(KEY_HEX, 2, 2)
+    assert floor == MinimumVersions(KEY_HEX, 2, 2)
     finding = next(f for f in doctor.examine() if f.what == "oldest models")
     assert finding.well
     assert "bundle 2" in finding.detail
     assert "no TPM holds it" in finding.detail
     shutil.rmtree(disk.models)
-    shelf.use(disk.models, disk.offered(1), PUBLIC)
+    slots.use(disk.models, disk.offered(1), PUBLIC)
     with pytest.raises(BundleError, match="below 2"), open_judge(disk.models, Settings(), floor):
         pass
     finding = next(f for f in doctor.examine() if f.what == "oldest models")
@@ -270,7 +270,7 @@ def test_a_store_made_anew_after_its_tpm_was_cleared_accepts_its_first_bundle_ag
             disk.start()
         shutil.rmtree(disk.folder / "state")  # `ostiary store init --replace`
         assert disk.start().manifest.version == 5
-        assert disk.floor() == Floor(KEY_HEX, 5, 5)
+        assert disk.floor() == MinimumVersions(KEY_HEX, 5, 5)
 
 
 def dies_at(step: int, work: Callable[[], None]) -> bool:
@@ -313,9 +313,9 @@ def test_a_crash_anywhere_between_shelf_and_store_locks_nobody_out_and_lowers_no
         after = disk.floor()
         seen.add((started, before.version))
         assert before.version <= started
-        assert after == Floor(KEY_HEX, started, 1)
+        assert after == MinimumVersions(KEY_HEX, started, 1)
         disk.use(2)
-        assert disk.floor() == Floor(KEY_HEX, 2, 1)
+        assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
         assert disk.start().manifest.version == 2
         shutil.rmtree(disk.folder)
         if done:
@@ -327,27 +327,27 @@ def test_a_crash_anywhere_between_shelf_and_store_locks_nobody_out_and_lowers_no
 def test_the_shelf_is_reached_by_what_was_signed_and_not_by_what_it_says(disk: Disk) -> None:
     disk.use(2)
     disk.alter_shelf(accepted_version=99)
-    assert shelf.reached(disk.models) == Floor(KEY_HEX, 2, 2)
-    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
-    (disk.models / shelf.BUNDLES_NAME / current / MANIFEST_NAME).write_bytes(b"{}")
-    assert shelf.reached(disk.models) is None
+    assert slots.reached(disk.models) == MinimumVersions(KEY_HEX, 2, 2)
+    current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
+    (disk.models / slots.BUNDLES_NAME / current / MANIFEST_NAME).write_bytes(b"{}")
+    assert slots.reached(disk.models) is None
 
 
 def test_a_newer_manifest_in_the_current_ones_place_raises_nothing(disk: Disk) -> None:
     disk.use(1)
     disk.use(2)
-    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
+    current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
     for name in (MANIFEST_NAME, SIGNATURE_NAME):
-        shutil.copyfile(disk.offered(9) / name, disk.models / shelf.BUNDLES_NAME / current / name)
+        shutil.copyfile(disk.offered(9) / name, disk.models / slots.BUNDLES_NAME / current / name)
     assert disk.start().manifest.version == 1
-    assert disk.floor() == Floor(KEY_HEX, 2, 1)
+    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, SIGNATURE_NAME])
 def test_the_last_good_bundle_serves_when_the_current_one_has_lost_its_proof(disk: Disk, name: str) -> None:
     disk.use(1)
     disk.use(2)
-    current = json.loads((disk.models / shelf.SHELF_NAME).read_bytes())["current"]
-    (disk.models / shelf.BUNDLES_NAME / current / name).unlink()
+    current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
+    (disk.models / slots.BUNDLES_NAME / current / name).unlink()
     assert disk.start().manifest.version == 1
-    assert disk.floor() == Floor(KEY_HEX, 2, 1)
+    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from device.access.decision import Decision, Notice, Outcome, Reason
-from device.access.recollection import Habits, Recollection, forget_habit
+from device.access.replay_guard import Habits, ReplayGuard, forget_habit
 from device.clock import Now
 from device.evidence.judge import Evidence
-from device.liveness import LivenessError, SideEvidence
+from device.liveness import ContextEvidence, LivenessError
 from device.liveness.timing import MIN_SEEN, Timing
 from device.secure_store import NotEnrolledError
 from tests.device.door_world import evidence
@@ -42,8 +42,8 @@ def people() -> People:
 
 
 @pytest.fixture
-def door(tmp_path: Path, people: People) -> Iterator[Recollection]:
-    opened = Recollection(tmp_path, mac, people.record_of, at_least=0, now=NOON, noted=lambda version: None)
+def door(tmp_path: Path, people: People) -> Iterator[ReplayGuard]:
+    opened = ReplayGuard(tmp_path, mac, people.record_of, at_least=0, now=NOON, noted=lambda version: None)
     yield opened
     opened.close()
 
@@ -55,55 +55,53 @@ def habits(tmp_path: Path, people: People) -> Iterator[Habits]:
     opened.close()
 
 
-def heard(door: Recollection, seed: int = 1) -> Evidence:
+def heard(door: ReplayGuard, seed: int = 1) -> Evidence:
     marks = door.memory.fingerprinter(noise(2.0, seed))
-    return replace(evidence(), side=SideEvidence(reuse_llr=5.0, fingerprint=marks))
+    return replace(evidence(), context=ContextEvidence(reuse_llr=5.0, fingerprint=marks))
 
 
 def decision(outcome: Outcome, person: str = "anna") -> Decision:
     return Decision(outcome, Reason.ALL_FACTORS_PASSED, "", Notice.WELCOME, person=person)
 
 
-def attempt(
-    door: Recollection, outcome: Outcome = Outcome.GRANTED, uid: str = "anna", seed: int = 1
-) -> float:
+def attempt(door: ReplayGuard, outcome: Outcome = Outcome.GRANTED, uid: str = "anna", seed: int = 1) -> float:
     noted = door.note(heard(door, seed), "able baker charlie dog", uid, 0.9, NOW)
     assert isinstance(noted, Evidence)
     door.settle(decision(outcome, uid))
-    assert noted.side.timing_llr is not None
-    return noted.side.timing_llr
+    assert noted.context.timing_llr is not None
+    return noted.context.timing_llr
 
 
-def test_an_attempt_is_remembered_before_anybody_decides(door: Recollection) -> None:
+def test_an_attempt_is_remembered_before_anybody_decides(door: ReplayGuard) -> None:
     door.note(heard(door), "phrase", "anna", 1.0, NOW)
     assert len(door.memory) == 1
 
 
-def test_a_refused_attempt_is_remembered_too(door: Recollection) -> None:
+def test_a_refused_attempt_is_remembered_too(door: ReplayGuard) -> None:
     attempt(door, Outcome.DENIED_VOICE)
     assert len(door.memory) == 1
 
 
-def test_evidence_without_marks_becomes_a_fault(door: Recollection) -> None:
+def test_evidence_without_marks_becomes_a_fault(door: ReplayGuard) -> None:
     """A judge that was not given the memory must not open a door that has one."""
     noted = door.note(evidence(), "phrase", "anna", 1.0, NOW)
     assert isinstance(noted, LivenessError)
 
 
-def test_what_kept_the_judge_from_evidence_passes_through(door: Recollection) -> None:
+def test_what_kept_the_judge_from_evidence_passes_through(door: ReplayGuard) -> None:
     error = RuntimeError("no microphone")
     assert door.note(error, "phrase", "anna", 1.0, NOW) is error
     door.settle(decision(Outcome.DENIED_FAULT))
 
 
-def test_a_memory_that_cannot_be_written_is_a_fault(door: Recollection) -> None:
+def test_a_memory_that_cannot_be_written_is_a_fault(door: ReplayGuard) -> None:
     door.memory.close()
     with pytest.raises(Exception, match="closed"):
         door.memory._file._db.execute("SELECT 1")
     assert isinstance(door.note(heard(door), "phrase", "anna", 1.0, NOW), LivenessError)
 
 
-def test_timing_is_learnt_from_granted_attempts_alone(door: Recollection) -> None:
+def test_timing_is_learnt_from_granted_attempts_alone(door: ReplayGuard) -> None:
     for seed in range(MIN_SEEN + 1):
         attempt(door, Outcome.DENIED_VOICE, seed=seed)
     assert attempt(door, seed=20) == 0.0
@@ -112,13 +110,13 @@ def test_timing_is_learnt_from_granted_attempts_alone(door: Recollection) -> Non
     assert attempt(door, seed=50) > 0.5
 
 
-def test_under_duress_nothing_is_learnt(door: Recollection) -> None:
+def test_under_duress_nothing_is_learnt(door: ReplayGuard) -> None:
     for seed in range(MIN_SEEN + 1):
         attempt(door, Outcome.DURESS, seed=seed)
     assert attempt(door, seed=20) == 0.0
 
 
-def test_one_persons_habit_is_not_anothers(door: Recollection) -> None:
+def test_one_persons_habit_is_not_anothers(door: ReplayGuard) -> None:
     for seed in range(MIN_SEEN):
         attempt(door, seed=seed)
     assert attempt(door, uid="bruno", seed=20) == 0.0
