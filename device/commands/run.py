@@ -164,7 +164,7 @@ def _door(settings: Settings, unit: Unit, feedback: Feedback) -> SupervisedDoor 
     name = settings.door.name
 
     def card_of(uid: str) -> CardBits | None:
-        person = unit.keeper.rules.person(uid)
+        person = unit.controller.rules.person(uid)
         return CardBits.parse(person.card) if person is not None and person.card else None
 
     def note(kind: str, reason: str) -> None:
