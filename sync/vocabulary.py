@@ -97,7 +97,7 @@ DECISION_REASONS = frozenset(
         "not_allowed",
         "not_enrolled",
         "not_live",
-        "other_surroundings",
+        "other_surroundings",  # of units up to 0.1.0
         "other_voice",
         "outside_schedule",
         "person_disabled",
@@ -108,7 +108,7 @@ DECISION_REASONS = frozenset(
         "too_noisy",
         "unknown_condition",
         "unusable_audio",
-        "unusual_timing",
+        "unusual_timing",  # of units up to 0.1.0
         "visit_ended",
         "visit_not_begun",
         "voice_changes",
@@ -181,9 +181,9 @@ SCORES = frozenset(
         "loudspeaker_llr",
         "frame_rate_hz",
         "reuse_llr",
-        "timing_llr",
+        "timing_llr",  # of units up to 0.1.0
         "consistency_llr",
-        "surroundings_llr",
+        "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",
         "snr_db",
