@@ -18,10 +18,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sync import journal
+from sync.backoff import Backoff
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
-from sync.events import unit_id
+from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
@@ -29,12 +30,14 @@ from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
+from sync.registry.engine import NoRegistryError
 from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
+from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
 from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store, month_of
+from sync.registry.store import Store, StoreError, month_of
 from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
@@ -79,12 +82,13 @@ def worker_command(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database, create=False)
+    signer = FileSigner.load(signing_key)
+    store = _patiently(database, signer, stop)
+    if store is None:
+        return
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        signer = FileSigner.load(signing_key)
-        store.remember_receipts_key(key_to_der(signer.public_key()))
         settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
         link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
         ingest = Ingest(store, signer, wall_ms)
@@ -97,6 +101,28 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+def _patiently(database: str, signer: FileSigner | None, stop: threading.Event) -> Store | None:
+    """The store, once its database answers; None when `stop` came first.
+
+    A service that is started while the database is down must not stay away for good. Raises SyncError for
+    what waiting does not mend.
+    """
+    backoff = Backoff(first_s=0.5, cap_s=10.0)
+    while not stop.is_set():
+        try:
+            store = Store.open(database, create=False)
+            if signer is not None:
+                store.remember_receipts_key(key_to_der(signer.public_key()))
+        except NoRegistryError:
+            raise
+        except StoreError as err:
+            log.warning("%s; trying again", err)
+            stop.wait(backoff.next_s())
+        else:
+            return store
+    return None
 
 
 @registry.command("create")
@@ -260,7 +286,7 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
       ostiary registry export --form bundle --unit st-mary/icu-2 -o icu-2.bundle --database sqlite:///r.db
     """
     store = Store.open(database, create=False)
-    name = unit_id(unit) if unit else None
+    name = _log_name(unit) if unit else None
     if form == "bundle":
         if name is None:
             raise click.UsageError("a bundle needs --unit")
@@ -276,6 +302,15 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
         with out.open("w", encoding="utf-8", newline="") as file:
             file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
     click.echo(f"{count} events are in {out}")
+
+
+def _log_name(text: str) -> UnitId:
+    """A unit, or one of its closed logs: `site/unit~1`."""
+    unit, mark, number = text.partition("~")
+    unit_id(unit)
+    if mark and not number.isdigit():
+        raise click.UsageError("a closed log is named site/unit~1, ~2 and so on")
+    return UnitId(text)
 
 
 @registry.command("retain")
@@ -372,14 +407,14 @@ def watch_command(
     if keep_months is not None and signing_key is None:
         raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
     keeper = FileSigner.load(signing_key) if signing_key else None
-    store = Store.open(database, create=False)
-    if keeper is not None:
-        store.remember_receipts_key(key_to_der(keeper.public_key()))
-    detector = Detector(store, load_rules(rules))
-    delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
+    found, sinks = load_rules(rules), load_sinks(sink_file) if sink_file else []
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    store = Store.open(database, create=False) if once else _patiently(database, keeper, stop)
+    if store is None:
+        return
+    detector, delivery = Detector(store, found), Delivery(store, sinks)
     retained_day = 0
     manager = ServiceManager()
     manager.ready("looking")
@@ -412,5 +447,8 @@ for _command in (
     pseudonym_command,
     person_command,
     access_command,
+    readmit_command,
+    approve_command,
+    requests_command,
 ):
     registry.add_command(_command)
