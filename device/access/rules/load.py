@@ -168,7 +168,7 @@ def _thresholds(reader: Reader) -> Thresholds:
     base = Thresholds()
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+        for name in ("reuse_llr", "consistency_llr")
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):
