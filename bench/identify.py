@@ -24,16 +24,16 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from device.access.policy import Thresholds
+from device.access.rules import default_rules
+from device.access.rules.model import RiskClass
+from device.access.voices import gallery
 from device.audio import QualityError, load_utterance
-from device.gallery import Gallery
-from device.models import shelf
+from device.evidence.gallery import Gallery
+from device.model_store import shelf
 from device.models.speaker import MIN_ENROLMENT, InconsistentEnrolmentError, SpeakerModel
-from device.policy import Thresholds
-from device.rules import default_rules
-from device.rules.model import RiskClass
 from device.secure_store import StoreSettings, Template, open_store
 from device.settings import models_dir
-from device.voices import gallery
 from quantize.evaluate.manifest import read_manifest
 
 Vector = npt.NDArray[np.float32]

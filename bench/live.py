@@ -17,11 +17,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from device.models import shelf
-from device.models._beats import beats
-from device.models._envelopes import envelopes
-from device.models._spoof_features import spoof_features
-from device.models.spoof import SpoofDetector
+from device.model_store import shelf
+from device.models.spoof.beats import beats
+from device.models.spoof.detector import SpoofDetector
+from device.models.spoof.envelopes import envelopes
+from device.models.spoof.features import spoof_features
 from device.settings import models_dir
 from quantize.speech import parity_speech
 

@@ -61,8 +61,8 @@ def _peak_rss_mib() -> float:
 
 
 def ours_speaker(job: dict[str, Any]) -> Work:
-    from device.models import shelf
-    from device.models.pick import remembered
+    from device.model_store import shelf
+    from device.model_store.pick import remembered
     from device.models.speaker import SpeakerModel
 
     models = Path(job["models"])
@@ -82,9 +82,9 @@ def ours_words(job: dict[str, Any]) -> Work:
 def ours_judge(job: dict[str, Any]) -> Work:
     import numpy as np
 
-    from device.app import open_judge
     from device.audio.utterance import Quality, Utterance
     from device.settings import load
+    from device.unit.assembly import open_judge
 
     # Held open until the process ends; dropped, it would close the judge with it.
     held = open_judge(Path(job["models"]), load())

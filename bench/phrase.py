@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from device.models import shelf
-from device.models.transcriber import Clues, Fusion, Transcriber
-from device.phrase import another, competitors, normalise
+from device.evidence.phrase import another, competitors, normalise
+from device.model_store import shelf
+from device.models.words.transcriber import Clues, Fusion, Transcriber
 from device.settings import WordsEngine, models_dir
 
 RATE_HZ = 16_000

@@ -23,10 +23,11 @@ import numpy.typing as npt
 import onnx
 
 from bench.runtimes import timed, waves
-from device.models.calibration import Calibration
+from device.model_store.calibration import Calibration
+from device.model_store.sessions import OnnxSession, Session, TfliteSession
 from device.models.features import kaldi_fbank
-from device.models.sessions import OnnxSession, Session, TfliteSession
 from device.models.speaker import SpeakerModel, unit
+from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors
 from quantize.evaluate.fit_speaker import split
 from quantize.evaluate.manifest import read_manifest
@@ -187,9 +188,9 @@ def main() -> None:
     tflite_sessions: dict[str, Session] = {}
     rows: list[tuple[str, float, float, float, float]] = []
     for variant in chosen:
-        small = quantise(
-            campplus.build(varied(weights, variant, moments)), feeds, keep_float=campplus.SENSITIVE
-        )
+        thinner = campplus.build(varied(weights, variant, moments))
+        known = listen(thinner, feeds, keep_float=campplus.SENSITIVE)
+        small = quantise(thinner, known, keep_float=campplus.SENSITIVE)
         data = small.SerializeToString()
         onnx_sessions[variant.name] = session = OnnxSession(data, 1)
         tflite_sessions[variant.name] = TfliteSession(lower(small), 1, xnnpack=True)

@@ -24,9 +24,9 @@ import kaldi_native_fbank as knf
 import numpy as np
 import onnx
 
-from device.models import pick, shelf
+from device.model_store import pick, shelf
+from device.model_store.sessions import OnnxSession, SessionError, TfliteSession, ort
 from device.models.features import kaldi_fbank
-from device.models.sessions import OnnxSession, SessionError, TfliteSession, ort
 from device.models.speaker import unit
 from device.settings import models_dir
 from quantize import reference

@@ -28,12 +28,12 @@ import numpy.typing as npt
 import soundfile
 from rich.progress import track
 
-from device.models import shelf
+from device.model_store import shelf
 from device.models.speaker import SpeakerModel
 from device.secure_store import StoreSettings, Template, open_store
+from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.memory import SecretBytes
-from device.secure_store.swtpm import SwTpm
-from device.secure_store.transform import Rotation
+from device.secure_store.voiceprints.transform import Rotation
 from device.settings import models_dir
 from quantize.evaluate.manifest import read_manifest
 from quantize.evaluate.metrics import Ranked, eer

@@ -23,13 +23,14 @@ COMMANDS = {
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
-    "store": ("device.secure_store.cli:store", "Keys and vault: status, sealing policy, rotation, backup."),
+    "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
+    "config": ("device.commands.config:config", "Show and check the settings."),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
-    "bench": ("device.commands.bench:bench", "Latency, memory and model sizes on this machine."),
+    "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
-    "sync": ("sync.cli:sync", "The unit's side of the network: send events."),
+    "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
@@ -81,6 +82,9 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except BrokenPipeError:
         sys.exit(EXIT_FAULT)  # whoever read our output has gone
+    except ImportError as err:
+        click.echo(f"ostiary: a Python package cannot be loaded ({err}); run scripts/setup", err=True)
+        sys.exit(EXIT_FAULT)
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
         click.echo(f"ostiary: {named}{err.strerror or err}", err=True)

@@ -13,17 +13,26 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from device.api.settings import ApiSettings
+from device.access.challenge import ChallengeSettings
 from device.audio.settings import AudioSettings
-from device.challenge import ChallengeSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
 
+SYSTEM_FILE = Path("/etc/ostiary/ostiary.toml")
+"""Read where nothing names another file."""
+SYSTEM_MODELS = Path("/usr/share/ostiary/models")
+"""The bundle of models that a package of the software brings; read-only."""
+
+
 class SettingsError(DeviceError):
-    """The settings file is wrong; the message lists every mistake in it."""
+    """The settings file is wrong; the message lists every mistake, and `mistakes` has them one by one."""
+
+    def __init__(self, message: str, mistakes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes or (message,)
 
 
 def state_dir() -> Path:
@@ -33,7 +42,14 @@ def state_dir() -> Path:
 
 
 def models_dir() -> Path:
-    """Where the models lie: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
+    """Where the models that count lie: this unit's own, else those that were installed with the software."""
+    own = own_models_dir()
+    has_own = any((own / name).exists() for name in ("shelf.json", "manifest.json"))
+    return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
+
+
+def own_models_dir() -> Path:
+    """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
     return Path(chosen) if chosen else state_dir() / "models"
 
@@ -91,6 +107,51 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Defaults are a unit's: a loopback address, mutual TLS, and room for one busy integration."""
+
+    host: str = "127.0.0.1"
+    port: int = field(default=8443, metadata={"low": 0, "high": 65_535})
+    certificate: Path | None = None
+    """PEM chain of this server, and its key; both and `client_ca`, or the server does not start."""
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Who signs the certificates of callers."""
+    max_body_bytes: int = field(default=8 << 20, metadata={"low": 4096, "high": 32 << 20})
+    max_waiting: int = field(default=128, metadata={"low": 1, "high": 4096})
+    """Requests with audio that are read, waiting or judged; the next one is told to come back."""
+    max_waiting_bytes: int = field(default=64 << 20, metadata={"low": 4096, "high": 1 << 30})
+    body_timeout_s: float = field(default=15.0, metadata={"low": 0.1, "high": 120.0})
+    answer_within_s: float = field(default=30.0, metadata={"low": 0.0, "high": 120.0})
+    """A request that takes longer is answered 202; its result is fetched later."""
+    result_lifetime_s: float = field(default=3600.0, metadata={"low": 1.0, "high": 604_800.0})
+    """How long a result can be fetched. Its transaction id stays taken for as long again."""
+    max_results: int = field(default=50_000, metadata={"low": 10, "high": 5_000_000})
+    code_lifetime_s: float = field(default=60.0, metadata={"low": 2.0, "high": 120.0})
+    """From the answer of /otp to the arrival of /verify: speaking, encoding and sending included."""
+    requests_per_s: float = field(default=20.0, metadata={"low": 0.1, "high": 10_000.0})
+    """Of one caller, sustained."""
+    burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
+    checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
+    """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
+    max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
+
+    def __post_init__(self) -> None:
+        if self.max_body_bytes > self.max_waiting_bytes:
+            raise ValueError("max_body_bytes must not exceed max_waiting_bytes, or nothing could ever wait")
+        given = [item is not None for item in (self.certificate, self.key, self.client_ca)]
+        if any(given) and not all(given):
+            raise ValueError("certificate, key and client_ca go together")
+
+    @property
+    def tls(self) -> tuple[Path, Path, Path] | None:
+        """(certificate, key, CA of the callers), or None when TLS is not set up."""
+        if self.certificate is None or self.key is None or self.client_ca is None:
+            return None
+        return self.certificate, self.key, self.client_ca
+
+
+@dataclass(frozen=True, slots=True)
 class AuditSettings:
     """What becomes of the audit log on a unit that no registry reads from."""
 
@@ -126,27 +187,42 @@ class Settings:
     api: ApiSettings = field(default_factory=ApiSettings)
 
 
+def settings_file(path: Path | None = None) -> Path | None:
+    """Which file counts: `path`, else $OSTIARY_CONFIG, else the system's where there is one, else none.
+
+    An empty $OSTIARY_CONFIG means none.
+    """
+    if path is not None:
+        return path
+    chosen = os.environ.get("OSTIARY_CONFIG")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
 def load(path: Path | None = None) -> Settings:
-    """Settings from `path`, else from $OSTIARY_CONFIG, else the defaults.
+    """Settings from the file that counts, else the defaults.
 
     Raises SettingsError naming every unknown key, wrong type and value out of range at once.
     """
-    if path is None:
-        chosen = os.environ.get("OSTIARY_CONFIG")
-        if not chosen:
-            return Settings()
-        path = Path(chosen)
+    found = settings_file(path)
+    if found is None:
+        return Settings()
+    mistakes: list[str] = []
+    settings: Settings = build(Settings(), read_table(found), "", mistakes)
+    if mistakes:
+        raise SettingsError(f"{found}: " + "; ".join(mistakes), tuple(mistakes))
+    return settings
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The TOML table in a settings file. Raises SettingsError when there is none, or it is too large."""
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes; is it the right file?")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
-    mistakes: list[str] = []
-    settings: Settings = build(Settings(), table, "", mistakes)
-    if mistakes:
-        raise SettingsError(f"{path}: " + "; ".join(mistakes))
-    return settings
 
 
 def build(base: Any, table: dict[str, Any], prefix: str, mistakes: list[str]) -> Any:

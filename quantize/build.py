@@ -1,31 +1,34 @@
-"""Builds a bundle: only what changed, each file under the name of its content, the manifest last."""
+"""Builds a bundle: only what is missing, each file under the name of its content, the manifest last.
+
+What a build ends with was decided by a release: every file has the bytes that were proven, or the build stops
+and names it. So nothing is measured here, and any machine makes what any other makes.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.util
-import json
 import os
+import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from device.models.bundle import MANIFEST_NAME, SIGNATURE_NAME
-from device.models.calibration import Calibration
-from device.models.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
-from quantize.errors import ParityError, QuantizeError
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
+from device.model_store.calibration import Calibration
+from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from quantize.errors import OtherBytesError, QuantizeError, UnprovenError
 from quantize.fetch import sha256_of
-from quantize.recipes import RECIPES, Kitchen, Recipe, Tick
+from quantize.proven import Proven, read_proven
+from quantize.recipe import Kitchen, Made, Recipe, Tick
+from quantize.recipes import RECIPES
 from quantize.sources import source
-from quantize.speech import packaged_speech
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
+_PARTIAL = ".partial-"
 
 
 def build(
@@ -39,37 +42,36 @@ def build(
     notify: Callable[[str], None] = lambda text: None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
+    proven: Mapping[str, Proven] | None = None,
 ) -> Manifest:
-    """The bundle in `directory`, made or completed. What is up to date is left as it is.
+    """The bundle in `directory`, made or completed. What is there already is left as it is.
 
     Each finished file enters the manifest at once, so an interrupted build goes on where it stopped; the
     device never sees a manifest whose files are not all there. `only` names roles; without it every role is
     made that the door needs or that is there already, and with `every` the optional ones too: of these, one
-    that fails its proof is left out and `notify` hears why. Raises QuantizeError.
+    that no release proved is left out and `notify` hears of it.
+
+    Raises OtherBytesError when a file does not come out as it was proven, QuantizeError for the rest.
     """
     report = tick or (lambda text, done: None)
     settings = _calibrations(calibration_file)
+    wanted = read_proven() if proven is None else proven
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory):
+        _clear(directory)
         kept = {entry.role: entry for entry in _previous(directory)}
-        chosen = _chosen(only, kept, recipes, every)
-        digests = _digests(recipes)
         manifest: Manifest | None = None
-        for recipe in chosen:
-            digest = digests[recipe.role]
+        for recipe in chosen_recipes(only, kept, recipes, every):
+            if recipe.role not in wanted or not all(role in wanted for role in recipe.after):
+                if not (every and recipe.optional):
+                    raise UnprovenError(f"no release proved {recipe.role}; it is not built (docs/models.md)")
+                notify(f"{recipe.role} is left out: no release proved it")
+                continue
             entry = kept.get(recipe.role)
-            if entry is None or entry.recipe != digest or not _intact(directory, entry):
-                made = {role: directory / kept[role].name for role in recipe.after if role in kept}
-                if len(made) < len(recipe.after):
-                    continue  # what it is made from was left out
-                try:
-                    entry = _make(recipe, digest, directory, Kitchen(folder, report, origin, made))
-                except ParityError as err:
-                    if not (every and recipe.optional):
-                        raise
-                    notify(f"{recipe.role} is left out: {err}")
-                    continue
-            kept[recipe.role] = _stated(entry, settings)
+            if entry is None or not _is_proven(directory, entry, recipe, kept, wanted):
+                made = {role: directory / kept[role].name for role in recipe.after}
+                entry = _make(recipe, wanted[recipe.role], directory, Kitchen(folder, report, origin, made))
+            kept[recipe.role] = _stated(entry, recipe, wanted[recipe.role], settings)
             manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
             _publish(directory, manifest)
             report(f"{recipe.role} is ready", 1.0)
@@ -90,24 +92,45 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _clear(directory: Path) -> None:
+    """Remove what a build that was killed left behind."""
+    for stale in directory.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
 def up_to_date(
     directory: Path,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
     every: bool = False,
+    proven: Mapping[str, Proven] | None = None,
 ) -> bool:
-    """Whether `build` would leave every file as it is."""
+    """Whether `build` would leave every file and the manifest as they are."""
     kept = {entry.role: entry for entry in _previous(directory)}
     settings = _calibrations(calibration_file)
-    digests = _digests(recipes)
-    for recipe in _chosen((), kept, recipes, every):
-        entry = kept.get(recipe.role)
-        if entry is None or entry.recipe != digests[recipe.role] or _stated(entry, settings) != entry:
+    wanted = read_proven() if proven is None else proven
+    for recipe in chosen_recipes((), kept, recipes, every):
+        if recipe.optional and recipe.role not in wanted:
+            continue
+        entry, pin = kept.get(recipe.role), wanted.get(recipe.role)
+        if entry is None or pin is None or not _is_proven(directory, entry, recipe, kept, wanted):
             return False
-    return all(_intact(directory, entry) for entry in kept.values())
+        if _stated(entry, recipe, pin, settings) != entry:
+            return False
+    current = [entry for entry in kept.values() if _known(entry, recipes)]
+    return _previous_bytes(directory) == _manifest(settings, current).to_bytes()
 
 
-def _chosen(
+def _is_proven(
+    directory: Path, entry: Entry, recipe: Recipe, kept: Mapping[str, Entry], wanted: Mapping[str, Proven]
+) -> bool:
+    """Whether the file is whole, the one that was proven, and made from those that are here."""
+    needed = {recipe.role: entry} | {role: kept.get(role) for role in recipe.after}
+    same = all(one is not None and one.sha256 == wanted[role].sha256 for role, one in needed.items())
+    return same and _intact(directory, entry)
+
+
+def chosen_recipes(
     only: Iterable[str], there: Container[str], recipes: Sequence[Recipe], every: bool
 ) -> list[Recipe]:
     """The recipes to follow, each after those whose files it needs."""
@@ -130,9 +153,15 @@ def _known(entry: Entry, recipes: Sequence[Recipe]) -> bool:
 
 def _previous(directory: Path) -> tuple[Entry, ...]:
     """What an earlier build left; a damaged manifest counts as none, its files are made again."""
-    with suppress(OSError, BundleError), (directory / MANIFEST_NAME).open("rb") as stream:
-        return Manifest.from_bytes(stream.read(MAX_MANIFEST_BYTES + 1)).files
+    with suppress(BundleError):
+        return Manifest.from_bytes(_previous_bytes(directory)).files
     return ()
+
+
+def _previous_bytes(directory: Path) -> bytes:
+    with suppress(OSError), (directory / MANIFEST_NAME).open("rb") as stream:
+        return stream.read(MAX_MANIFEST_BYTES + 1)
+    return b""
 
 
 def _intact(directory: Path, entry: Entry) -> bool:
@@ -140,47 +169,30 @@ def _intact(directory: Path, entry: Entry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and sha256_of(path) == entry.sha256
 
 
-def _digests(recipes: Sequence[Recipe]) -> dict[str, str]:
-    """By role: the hash over all that decides what the file will be."""
-    found: dict[str, str] = {}
-    for recipe in recipes:
-        found[recipe.role] = _digest(recipe, [found[role] for role in recipe.after])
-    return found
-
-
-def _digest(recipe: Recipe, before: Sequence[str]) -> str:
-    facts: dict[str, Any] = {"file": recipe.file, "network": recipe.network}
-    facts["sources"] = [source(name).tensors or source(name).sha256 for name in recipe.sources]
-    facts["code"] = [sha256_of(_module_file(name)) for name in recipe.code]
-    facts["data"] = [sha256_of(path) if path.is_file() else "" for path in recipe.data]
-    facts["tools"] = {name: installed_version(name) for name in recipe.tools}
-    facts["after"] = before
-    facts["speech"] = packaged_speech().sha256 if recipe.needs_speech else ""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _module_file(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise QuantizeError(f"the module {name} is missing; install the project again")
-    return Path(spec.origin)
-
-
-def _make(recipe: Recipe, digest: str, directory: Path, kitchen: Kitchen) -> Entry:
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as work:
+def _make(recipe: Recipe, proven: Proven, directory: Path, kitchen: Kitchen) -> Entry:
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=directory) as work:
         out = Path(work) / recipe.file
         made = recipe.make(out, kitchen)
         sha256 = sha256_of(out)
-        stem, dot, suffix = recipe.file.partition(".")
-        name = f"{stem}-{sha256[:12]}{dot}{suffix}"
-        size_bytes = out.stat().st_size
+        if not proven.fits(sha256):
+            raise OtherBytesError(
+                f"{recipe.file} came out as {sha256[:12]} where {proven.sha256[:12]} was proven: the Python "
+                "packages are not the lock file's, or this machine is faulty; run scripts/setup again"
+            )
+        entry = entry_of(recipe, made, sha256, out.stat().st_size)
         with out.open("rb") as stream:
             os.fsync(stream.fileno())
-        out.replace(directory / name)
+        out.replace(directory / entry.name)
+    return entry
+
+
+def entry_of(recipe: Recipe, made: Made, sha256: str, size_bytes: int) -> Entry:
+    """What the manifest says about a finished file: nothing about the machine that made it."""
+    stem, dot, suffix = recipe.file.partition(".")
     origins = [source(upstream) for upstream in recipe.sources]
     return Entry(
         role=recipe.role,
-        name=name,
+        name=f"{stem}-{sha256[:12]}{dot}{suffix}",
         sha256=sha256,
         size_bytes=size_bytes,
         version=made.version or f"{recipe.network}-{sha256[:8]}",
@@ -194,10 +206,7 @@ def _make(recipe: Recipe, digest: str, directory: Path, kitchen: Kitchen) -> Ent
         | dict(made.source),
         inputs=made.inputs,
         outputs=made.outputs,
-        calibration_set=packaged_speech().sha256 if recipe.needs_speech else "",
-        metrics=made.metrics,
-        tools={tool: installed_version(tool) for tool in recipe.tools},
-        recipe=digest,
+        calibration_set=made.calibration_set,
     )
 
 
@@ -210,16 +219,17 @@ def _calibrations(path: Path) -> dict[str, dict[str, Any]]:
     return document
 
 
-def _stated(entry: Entry, settings: dict[str, dict[str, Any]]) -> Entry:
-    """`entry` with the calibration that is current; a new fit needs no new network."""
+def _stated(entry: Entry, recipe: Recipe, proven: Proven, settings: dict[str, dict[str, Any]]) -> Entry:
+    """`entry` as it is described today: a new fit or a new proof needs no new network."""
+    told = replace(entry, task=recipe.task, licence=recipe.licence, metrics=dict(proven.metrics))
     given = settings.get(entry.role)
     if given is None:
-        return replace(entry, calibration=None, calibration_origin="")
+        return replace(told, calibration=None, calibration_origin="")
     try:
         calibration = Calibration(float(given["scale"]), float(given["offset"]))
     except (KeyError, TypeError, ValueError) as err:
         raise QuantizeError(f"the calibration of {entry.role} is no scale and offset ({err})") from err
-    return replace(entry, calibration=calibration, calibration_origin=str(given.get("origin", "")))
+    return replace(told, calibration=calibration, calibration_origin=str(given.get("origin", "")))
 
 
 def _manifest(settings: dict[str, dict[str, Any]], entries: Iterable[Entry]) -> Manifest:

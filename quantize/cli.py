@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.models import shelf
-from device.models.bundle import Bundle, Trust
-from device.settings import load, models_dir, state_dir
+from device.model_store import shelf
+from device.model_store.bundle import Bundle, Trust
+from device.settings import load, models_dir, own_models_dir, state_dir
+from quantize.recipe import Tick
 from quantize.recipes import RECIPES
 
 _directory = click.option(
@@ -52,34 +55,85 @@ def models() -> None:
 def build(
     directory: Path | None, only: tuple[str, ...], every: bool, folder: Path | None, origin: bool
 ) -> None:
-    """Fetch the pinned sources, build every model that is not up to date, and prove each against float.
+    """Fetch the pinned sources and build every model that is not up to date, to the bytes that were proven.
 
     Example: ostiary models build --only speaker
     """
     from quantize.build import build as build_bundle
     from quantize.build import up_to_date
 
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if not only and up_to_date(target, every=every):
         click.echo(f"models are up to date in {target}")
         return
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        bar = progress.add_task("checking what is there", total=1.0)
+    with _progress() as tick:
         manifest = build_bundle(
             target,
             only=only,
             every=every,
             folder=folder,
             origin=origin,
-            tick=lambda text, done: progress.update(bar, description=text, completed=done),
+            tick=tick,
             notify=lambda text: click.echo(text, err=True),
         )
     total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
     click.echo(f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}")
+
+
+@models.command()
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="A folder; by default the checkout's own."
+)
+def calibrate(out: Path | None) -> None:
+    """For developers: listen to the packaged speech anew and write what quantisers learn from it.
+
+    The files are committed and reviewed. After a change `ostiary models prove --release` makes new pins: the
+    models get other bytes and other names, and people must be enrolled again.
+
+    Example: ostiary models calibrate && git diff --stat quantize/calibration
+    """
+    from quantize.learned import FOLDER
+    from quantize.recipe import Kitchen
+    from quantize.speaker import NAME, learn_speaker
+    from quantize.speech import packaged_speech
+
+    folder = out or FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with _progress() as tick:
+        kitchen = Kitchen(None, tick)
+        found = learn_speaker(kitchen.source("campplus"), packaged_speech(), tick)
+    path = folder / f"{NAME}.json"
+    path.write_bytes(found.to_bytes())
+    click.echo(f"{len(found.ranges)} ranges, {len(found.bias_steps)} biases: {path}")
+
+
+@models.command()
+@click.option("--only", multiple=True, type=click.Choice([r.role for r in RECIPES]), help="Prove just this.")
+@click.option("--all", "every", is_flag=True, help="The optional models too.")
+@click.option(
+    "--release", is_flag=True, help="Take these bytes and figures as what every build must end with."
+)
+@_as_json
+def prove(only: tuple[str, ...], every: bool, release: bool, as_json: bool) -> None:
+    """For releases: build every model anew and compare it with float on real speech. Takes minutes.
+
+    Writes the report of this class of processor, which is committed. Exit code 3 for a model that strays.
+
+    Example: ostiary models prove --only words
+    """
+    from quantize.prove import prove_models
+
+    with _progress() as tick:
+        report = prove_models(only=only, every=every, release=release, tick=tick)
+    if as_json:
+        click.echo(report.to_bytes(), nl=False)
+        return
+    table = Table(title=f"{report.processor}: {report.machine}")
+    for column in ("role", "file", "decisions", "turned over", "at most, 95 %"):
+        table.add_column(column, justify="left" if column in ("role", "file") else "right")
+    for role, one in report.files.items():
+        table.add_row(role, one.sha256[:12], *one.decisions())
+    Console().print(table)
 
 
 @models.command()
@@ -147,13 +201,13 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 
     Example: ostiary models use bundle-7 --key release.pub.pem
     """
-    from device.models.floor import pinned_floor, raise_floor
+    from device.model_store.floor import pinned_floor, raise_floor
     from device.secure_store import open_store
     from device.secure_store.store import FOLDER as STORE_FOLDER
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
-    target = directory or models_dir()
+    target = directory or own_models_dir()
     if directory is None and (state_dir() / STORE_FOLDER).is_dir():
         # The unit's own store remembers how far it has come.
         with open_store(state_dir(), load().store, warn=lambda _: None) as store:
@@ -175,7 +229,7 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
 
     Example: ostiary models pick
     """
-    from device.models import pick as remembered
+    from device.model_store import pick as remembered
     from device.models.race import WORDS_ROLE, race
 
     target = directory or models_dir()
@@ -207,6 +261,18 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
             spread = f"{timing.low_ms:.1f} and {timing.high_ms:.1f}"
             table.add_row(runtime, threads, f"{timing.median_ms:.1f}", spread, f"{timing.cpu_ms:.1f}")
         Console().print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Tick]:
+    """A bar on a terminal: what is being done, and how far it is."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task("checking what is there", total=1.0)
+        yield lambda text, done: progress.update(bar, description=text, completed=done)
 
 
 def _opened(directory: Path, key_file: Path | None) -> Bundle:

@@ -6,4 +6,12 @@ class QuantizeError(Exception):
 
 
 class ParityError(QuantizeError):
-    """The small model does not do what the float model does; it was not kept."""
+    """The small model does not do what the float model does; it is not released."""
+
+
+class OtherBytesError(QuantizeError):
+    """A file did not come out with the bytes that a release proved; it was not kept."""
+
+
+class UnprovenError(QuantizeError):
+    """No release proved that model."""

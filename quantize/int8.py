@@ -1,14 +1,15 @@
-"""From a float graph to INT8 (QDQ), with activation ranges chosen on real speech.
+"""From a float graph to INT8 (QDQ), on ranges that were learned from speech and committed.
 
 Only convolutions and matrix products are quantised: doing the same to every addition and activation costs
-several points of equal error rate. Ranges are percentiles, because one click in one recording would otherwise
-coarsen every other value. Weights are symmetric, one scale per output channel. On x86 without VNNI eight-bit
-weights saturate 16-bit sums silently; `device.models.sessions` opens the session so that they do not.
+several points of equal error rate. Weights are symmetric, one scale per output channel. Every step is an
+elementwise operation that IEEE 754 rounds in one way, or a comparison: the same graph and the same learned
+numbers give the same bytes on every processor. On x86 without VNNI eight-bit weights saturate 16-bit sums
+silently; `device.model_store.sessions` opens the session so that they do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,57 +19,93 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from device.models.sessions import Array, OnnxSession
-from quantize.errors import QuantizeError
+from quantize.learned import Learned, LearnedError, Range
 
-Feed = Mapping[str, Array]
+Array = npt.NDArray[Any]
 
-PERCENTILE = 99.999
 OPERATORS = ("Conv", "Gemm", "MatMul")
 WEIGHT_LIMIT = 127
 WORTH_HALVING = 1024
 _FLOAT = onnx.TensorProto.FLOAT
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Where a tensor's values lie, percentiles excepted; always includes zero."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """One node's weights and bias, exact and in eight bits."""
 
-    low: float
-    high: float
+    exact: Array
+    steps: npt.NDArray[np.int8]
+    scale: Array
+    """Of each output channel."""
+    axis: int
+    """Which axis of the weights the output channels are."""
+    bias: Array
 
-    def grid(self) -> tuple[np.float32, np.uint8]:
-        """Scale and zero point of uint8."""
-        scale = np.float32(max(self.high - self.low, 1e-6) / 255.0)
-        return scale, np.uint8(np.clip(round(-self.low / float(scale)), 0, 255))
+    @property
+    def rounded(self) -> Array:
+        shape = [-1 if at == self.axis else 1 for at in range(self.exact.ndim)]
+        return np.asarray(self.steps * self.scale.reshape(shape))
+
+    def sum_scale(self, given: Range) -> Array:
+        """The grid of the sums, and so of the bias, when inputs lie in `given`."""
+        return self.scale * float(given.grid()[0])
+
+    def bias_steps(self, given: Range) -> Array:
+        """The bias as it is, in whole steps of that grid."""
+        return np.rint(self.bias / self.sum_scale(given))
 
 
-def quantise(
-    model: onnx.ModelProto,
-    feeds: Sequence[Feed],
-    *,
-    percentile: float = PERCENTILE,
-    keep_float: Iterable[str] = (),
-    tick: Callable[[float], None] = lambda done: None,
-) -> onnx.ModelProto:
-    """`model` with INT8 weights and activations; the same model and feeds give the same bytes.
-
-    `keep_float` are patterns of node outputs to leave alone. `tick` hears how far it is.
-    Raises QuantizeError without feeds.
-    """
-    if not feeds:
-        raise QuantizeError("there is nothing to calibrate on; give at least one recording")
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def rounded_nodes(model: onnx.ModelProto, keep_float: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that eight bits are for: constant weights, and no output that `keep_float` matches."""
+    constants = {tensor.name for tensor in model.graph.initializer}
     left = list(keep_float)
-    chosen = [n for n in model.graph.node if n.op_type in OPERATORS]
-    chosen = [n for n in chosen if not any(fnmatchcase(n.output[0], pattern) for pattern in left)]
-    chosen = [n for n in chosen if n.input[1] in constants]
-    settled = {node.output[0]: _after_relu(model, node) for node in chosen}
-    measured = [node.input[0] for node in chosen] + list(settled.values())
-    ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, tick)
-    inputs = list(dict.fromkeys(node.input[0] for node in chosen if node.op_type == "Conv"))
-    means = channel_means(model, inputs, feeds, ranges)
-    return halved(_Rewriter(model, constants, chosen, settled, ranges, means).model())
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in OPERATORS
+        and node.input[1] in constants
+        and not any(fnmatchcase(node.output[0], pattern) for pattern in left)
+    ]
+
+
+def settled_output(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
+    """The tensor to round for `node`: past its ReLU when that alone reads it, so that no range is wasted."""
+    readers = [n for n in model.graph.node if node.output[0] in n.input]
+    alone = len(readers) == 1 and readers[0].op_type == "Relu"
+    return str(readers[0].output[0] if alone else node.output[0])
+
+
+def weights_of(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Weighed]:
+    """By output name: the weights of each of `nodes`."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {node.output[0]: _weighed(node, constants) for node in nodes}
+
+
+def _weighed(node: onnx.NodeProto, constants: Mapping[str, Array]) -> Weighed:
+    exact = constants[node.input[1]].astype(np.float64)
+    transposed = node.op_type == "MatMul" or (
+        node.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in node.attribute)
+    )
+    axis = exact.ndim - 1 if transposed else 0
+    others = tuple(a for a in range(exact.ndim) if a != axis)
+    scale = np.maximum(np.abs(exact).max(axis=others), 1e-9) / WEIGHT_LIMIT
+    steps = np.rint(exact / scale.reshape([-1 if a == axis else 1 for a in range(exact.ndim)]))
+    bias = constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else np.zeros(len(scale))
+    return Weighed(exact, steps.astype(np.int8), scale, axis, bias)
+
+
+def quantise(model: onnx.ModelProto, known: Learned, *, keep_float: Iterable[str] = ()) -> onnx.ModelProto:
+    """`model` with INT8 weights and activations; the same model and the same `known` give the same bytes.
+
+    `keep_float` are patterns of node outputs to leave alone. Raises LearnedError when `known` is about
+    another network.
+    """
+    chosen = rounded_nodes(model, keep_float)
+    settled = {node.output[0]: settled_output(model, node) for node in chosen}
+    for node in chosen:
+        if node.input[0] not in known.ranges or settled[node.output[0]] not in known.ranges:
+            raise LearnedError(f"nothing was learned about {node.output[0]}; run `ostiary models calibrate`")
+    return halved(_Rewriter(model, chosen, settled, known).model())
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,98 +130,20 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def activation_ranges(
-    model: onnx.ModelProto,
-    names: Sequence[str],
-    feeds: Sequence[Feed],
-    percentile: float,
-    tick: Callable[[float], None] = lambda done: None,
-) -> dict[str, Range]:
-    """Range of each named tensor over all feeds: `percentile` of its values lie inside it."""
-    tail = (1.0 - percentile / 100.0) / 2.0
-    outside = dict.fromkeys(names, 0)
-    for values in _values(model, names, feeds):
-        for name, value in values.items():
-            outside[name] += value.size
-    outside = {name: int(tail * count) + 1 for name, count in outside.items()}
-    lowest: dict[str, Array] = dict.fromkeys(names, np.zeros(0, np.float32))
-    highest = dict(lowest)
-    for done, values in enumerate(_values(model, names, feeds)):
-        for name, value in values.items():
-            lowest[name] = _smallest(np.append(lowest[name], value), outside[name])
-            highest[name] = -_smallest(-np.append(highest[name], value), outside[name])
-        tick(done / len(feeds))
-    # Of as many values as may lie outside and one more, the innermost one is where the range ends.
-    return {
-        name: Range(min(0.0, float(lowest[name].max())), max(0.0, float(highest[name].min())))
-        for name in names
-    }
-
-
-def _smallest(values: Array, count: int) -> Array:
-    return np.partition(values, count - 1)[:count] if len(values) > count else values
-
-
-def channel_means(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], ranges: Mapping[str, Range]
-) -> dict[str, tuple[Array, Array]]:
-    """Mean per channel (axis 1) of each named tensor, as it is and as its uint8 grid would have it."""
-    sums: dict[str, tuple[Array, Array]] = {}
-    counts: dict[str, int] = {}
-    for values in _values(model, names, feeds):
-        for name, value in values.items():
-            others = tuple(axis for axis in range(value.ndim) if axis != 1)
-            scale, zero = ranges[name].grid()
-            steps = np.clip(np.rint(value / scale) + int(zero), 0, 255)
-            rounded = (steps - int(zero)) * scale
-            # What lies outside the range was cut on purpose: a click must not come back through the bias.
-            inside = np.clip(value, ranges[name].low, ranges[name].high)
-            both = (inside.sum(axis=others, dtype=np.float64), rounded.sum(axis=others, dtype=np.float64))
-            before = sums.get(name, (0.0, 0.0))
-            sums[name] = (before[0] + both[0], before[1] + both[1])
-            counts[name] = counts.get(name, 0) + value.size // value.shape[1]
-    return {name: (exact / counts[name], rounded / counts[name]) for name, (exact, rounded) in sums.items()}
-
-
-def _values(
-    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]
-) -> Iterator[dict[str, Array]]:
-    """What the float graph computes for every feed: each named tensor."""
-    given = {value.name for value in model.graph.input}
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    inner = [name for name in names if name not in given]
-    if not inner:
-        yield from ({name: feed[name] for name in names} for feed in feeds)
-        return
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in inner)
-    # One thread: sums come out in the same order, so the ranges come out the same.
-    session = OnnxSession(probe.SerializeToString(), threads=1)
-    for feed in feeds:
-        computed = dict(zip(inner, session.run(dict(feed)), strict=True))
-        yield computed | {name: feed[name] for name in names if name in given}
-
-
-def _after_relu(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
-    """The tensor to round for `node`: past its ReLU when that alone reads it, so that no range is wasted."""
-    readers = [n for n in model.graph.node if node.output[0] in n.input]
-    alone = len(readers) == 1 and readers[0].op_type == "Relu"
-    return str(readers[0].output[0] if alone else node.output[0])
-
-
 class _Rewriter:
     """Copies a graph, putting quantised tensors around the chosen nodes."""
 
     def __init__(
-        self, model: onnx.ModelProto, constants: Mapping[str, npt.NDArray[Any]], chosen: list[onnx.NodeProto],
-        settled: Mapping[str, str], ranges: Mapping[str, Range], means: Mapping[str, tuple[Array, Array]],
-    ) -> None:  # fmt: skip
+        self,
+        model: onnx.ModelProto,
+        chosen: list[onnx.NodeProto],
+        settled: Mapping[str, str],
+        known: Learned,
+    ) -> None:
         self._source = model
-        self._constants = constants
-        self._chosen = {node.name for node in chosen}
-        self._means = means
-        self._grids = {name: ranges[name].grid() for name in ranges}
+        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self._weighed = weights_of(model, chosen)
+        self._known = known
         self._snapped = set(settled.values())
         self._nodes: list[onnx.NodeProto] = []
         self._made: dict[str, npt.NDArray[Any]] = {}
@@ -195,7 +154,7 @@ class _Rewriter:
         for node in self._source.graph.node:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            if node.name in self._chosen:
+            if node.output[0] in self._weighed:
                 self._round(node.input[0])
                 self._weigh(copy)
             for at, name in enumerate(copy.input):
@@ -222,7 +181,7 @@ class _Rewriter:
         """From here on, readers of `name` see it rounded to its uint8 grid."""
         if name in self._rounded:
             return
-        scale, zero = self._grids[name]
+        scale, zero = self._known.ranges[name].grid()
         grid = [self._constant(f"{name}.scale8", scale), self._constant(f"{name}.zero8", zero)]
         self._nodes.append(
             helper.make_node("QuantizeLinear", [name, *grid], [f"{name}.u8"], name=f"{name}/Quantize")
@@ -236,37 +195,19 @@ class _Rewriter:
 
     def _weigh(self, node: onnx.NodeProto) -> None:
         """INT8 for the weight, one scale per output channel, and INT32 on the sum's grid for the bias."""
-        weight = self._constants[node.input[1]].astype(np.float64)
-        transposed = node.op_type == "MatMul" or (
-            node.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in node.attribute)
-        )
-        axis = weight.ndim - 1 if transposed else 0
-        others = tuple(a for a in range(weight.ndim) if a != axis)
-        scale = np.maximum(np.abs(weight).max(axis=others), 1e-9) / WEIGHT_LIMIT
-        shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
-        steps = np.rint(weight / scale.reshape(shape)).astype(np.int8)
-        node.input[1] = self._channels(node.input[1], steps, scale, axis)
+        weighed, given = self._weighed[node.output[0]], self._known.ranges[node.input[0]]
+        node.input[1] = self._channels(node.input[1], weighed.steps, weighed.scale, weighed.axis)
         if node.op_type == "MatMul":
             return  # the standard gives it no bias
-        exact = self._constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(scale))
-        bias = exact + self._lost(node, weight, steps * scale.reshape(shape))
-        sum_scale = scale * float(self._grids[node.input[0]][0])
+        steps = weighed.bias_steps(given)
+        learned = self._known.bias_steps.get(node.output[0])
+        if learned is not None:
+            if len(learned) != len(steps):
+                raise LearnedError(f"{node.output[0]} has other channels; run `ostiary models calibrate`")
+            steps = steps + np.asarray(learned, np.float64)
         del node.input[2:]
-        named = self._channels(
-            f"{node.output[0]}/bias", np.rint(bias / sum_scale).astype(np.int32), sum_scale, 0
-        )
-        node.input.append(named)
-
-    def _lost(self, node: onnx.NodeProto, exact: Array, rounded: Array) -> Array:
-        """What rounding takes from the mean of each output channel; the bias gives it back.
-
-        (Nagel et al., ICCV 2019, section 4.2, from calibration data.)
-        """
-        if node.op_type != "Conv" or node.input[0] not in self._means:
-            return np.zeros(len(exact))
-        kernel_axes = tuple(range(2, exact.ndim))
-        mean, mean_rounded = self._means[node.input[0]]
-        return np.asarray(exact.sum(axis=kernel_axes) @ mean - rounded.sum(axis=kernel_axes) @ mean_rounded)
+        bias = self._channels(f"{node.output[0]}/bias", steps.astype(np.int32), weighed.sum_scale(given), 0)
+        node.input.append(bias)
 
     def _channels(self, name: str, steps: npt.NDArray[Any], scale: npt.NDArray[Any], axis: int) -> str:
         grid = [

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device.models.manifest import Port
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch, fetch_from_origin
+from quantize.recipe import Kitchen, Made, Prove, Recipe, ports
 from quantize.sources import source
-from quantize.speech import packaged_speech
 
 if TYPE_CHECKING:
     from quantize.words import Upstream
@@ -21,99 +18,27 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
 ENVELOPES = "spoof-envelopes.npz"
-
-Tick = Callable[[str, float], None]
-"""Told what is being done and how far it is, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a recipe says about the file it has just written."""
-
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    version: str = ""
-    """Overrides the version that would be made from the file's hash."""
-    source: Mapping[str, str] = field(default_factory=dict)
-    """What the file was made from, beside the recipe's upstream sources."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kitchen:
-    """What a recipe may use."""
-
-    folder: Path | None
-    """Where the operator keeps upstream files, instead of their packages."""
-    tick: Tick
-    origin: bool = False
-    """Take upstream files from where their authors publish them, instead of their packages."""
-    shelf: Mapping[str, Path] = field(default_factory=dict)
-    """The files already made, by role: those of the roles that a recipe comes `after`."""
-
-    def source(self, name: str) -> Path:
-        if self.origin and self.folder is None:
-            self.tick(f"downloading {name} from its origin", 0.0)
-            return fetch_from_origin(name)
-        return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One file of the bundle: from which sources, by which code, with which tools."""
-
-    role: str
-    file: str
-    network: str
-    task: str
-    licence: str
-    make: Callable[[Path, Kitchen], Made]
-    sources: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-    """Modules of `quantize` and `device` whose change asks for a new build."""
-    data: tuple[Path, ...] = ()
-    tools: tuple[str, ...] = ()
-    needs_speech: bool = False
-    after: tuple[str, ...] = ()
-    """Roles whose files this one is made from."""
-    optional: bool = False
-    """Built only where it is asked for: the door works without it."""
+WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
+WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
 
 
 def _speaker(out: Path, kitchen: Kitchen) -> Made:
     from quantize.speaker import build_speaker
 
-    return build_speaker(kitchen.source("campplus"), out, packaged_speech(), kitchen.tick)
+    return build_speaker(kitchen.source("campplus"), out, kitchen.tick)
 
 
-def _words_encoder(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.words import build_encoder
+def _speaker_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    from quantize.speaker import prove_speaker
 
-    return build_encoder(_tiny(kitchen), out, kitchen.tick)
-
-
-def _words(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.words import build_decoder
-
-    return build_decoder(_tiny(kitchen), kitchen.shelf["words-encoder"], out, kitchen.tick)
+    return prove_speaker(kitchen.source("campplus"), network, kitchen.tick)
 
 
 def _tiny(kitchen: Kitchen) -> Upstream:
     from quantize.words import Upstream
 
-    return Upstream.read(kitchen.source("whisper-tiny-en"), kitchen.source("whisper-tiny-en-tokenizer"))
-
-
-def _words_base_encoder(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.words import build_encoder
-
-    return build_encoder(_base(kitchen), out, kitchen.tick)
-
-
-def _words_base(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.words import build_decoder
-
-    return build_decoder(_base(kitchen), kitchen.shelf["words-base-encoder"], out, kitchen.tick)
+    model, tokenizer = (kitchen.source(name) for name in WHISPER)
+    return Upstream.read(model, tokenizer)
 
 
 def _base(kitchen: Kitchen) -> Upstream:
@@ -122,17 +47,52 @@ def _base(kitchen: Kitchen) -> Upstream:
     return Base.of(*(kitchen.source(name) for name in WHISPER_BASE))
 
 
-def _words_ggml(
-    sources: Sequence[str], read: Callable[[Kitchen], Upstream], weights: str
-) -> Callable[[Path, Kitchen], Made]:
+def _encoder(read: Callable[[Kitchen], Upstream]) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
     def make(out: Path, kitchen: Kitchen) -> Made:
-        from quantize.words import parity_clips
+        from quantize.words import build_encoder
+
+        return build_encoder(read(kitchen), out, kitchen.tick)
+
+    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+        from quantize.words import prove_encoder
+
+        return prove_encoder(read(kitchen), network, kitchen.tick)
+
+    return make, prove
+
+
+def _decoder(
+    read: Callable[[Kitchen], Upstream], encoder: str
+) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
+    def make(out: Path, kitchen: Kitchen) -> Made:
+        from quantize.words import build_decoder
+
+        return build_decoder(read(kitchen), out, kitchen.tick)
+
+    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+        from quantize.words import prove_decoder
+
+        return prove_decoder(read(kitchen), kitchen.shelf[encoder], network, kitchen.tick)
+
+    return make, prove
+
+
+def _ggml(
+    sources: Sequence[str], read: Callable[[Kitchen], Upstream], weights: str
+) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
+    def make(out: Path, kitchen: Kitchen) -> Made:
         from quantize.words_ggml import build_ggml
 
         model, tokenizer = (kitchen.source(name) for name in sources)
-        return build_ggml(read(kitchen), model, tokenizer, out, weights, parity_clips(), kitchen.tick)
+        return build_ggml(model, tokenizer, out, weights, kitchen.tick)
 
-    return make
+    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+        from quantize.words import parity_clips
+        from quantize.words_ggml import prove_ggml
+
+        return prove_ggml(read(kitchen), network, weights, parity_clips(), kitchen.tick)
+
+    return make, prove
 
 
 def _spoof(out: Path, kitchen: Kitchen) -> Made:
@@ -140,11 +100,8 @@ def _spoof(out: Path, kitchen: Kitchen) -> Made:
 
     kitchen.tick("copying the spoof detector", 0.5)
     _copy(WEIGHTS / "spoof.int8.onnx", out)
-    card = _card()
     graph = onnx.load(out).graph
-    return Made(
-        ports(graph.input), ports(graph.output), _numbers(card.get("parity", {})), str(card["version"])
-    )
+    return Made(ports(graph.input), ports(graph.output), str(_card()["version"]))
 
 
 def _spoof_card(out: Path, kitchen: Kitchen) -> Made:
@@ -157,18 +114,27 @@ def _spoof_envelopes(out: Path, kitchen: Kitchen) -> Made:
     return Made(version=str(_card()["version"]))
 
 
-def _speaker_twin(out: Path, kitchen: Kitchen) -> Made:
-    from quantize.twins import build_speaker_twin
+def _twin(role: str) -> Callable[[Path, Kitchen], Made]:
+    def make(out: Path, kitchen: Kitchen) -> Made:
+        from quantize.twins import build_twin
 
-    return build_speaker_twin(kitchen.shelf["speaker"], out, kitchen.tick)
+        return build_twin(kitchen.shelf[role], out, kitchen.tick)
+
+    return make
 
 
-def _spoof_twin(out: Path, kitchen: Kitchen) -> Made:
-    from device.models.spoof import SpoofCard
-    from quantize.twins import build_spoof_twin
+def _speaker_twin_proof(twin: Path, kitchen: Kitchen) -> dict[str, float]:
+    from quantize.twins import prove_speaker_twin
+
+    return prove_speaker_twin(kitchen.shelf["speaker"], twin, kitchen.tick)
+
+
+def _spoof_twin_proof(twin: Path, kitchen: Kitchen) -> dict[str, float]:
+    from device.models.spoof.detector import SpoofCard
+    from quantize.twins import prove_spoof_twin
 
     card = SpoofCard.from_bytes(kitchen.shelf["spoof-card"].read_bytes())
-    return build_spoof_twin(kitchen.shelf["spoof"], card, out, kitchen.tick)
+    return prove_spoof_twin(kitchen.shelf["spoof"], twin, card, kitchen.tick)
 
 
 def _resemblyzer(out: Path, kitchen: Kitchen) -> Made:
@@ -177,10 +143,22 @@ def _resemblyzer(out: Path, kitchen: Kitchen) -> Made:
     return build_resemblyzer(kitchen.source("resemblyzer"), out, kitchen.tick)
 
 
+def _resemblyzer_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    from quantize.recurrent import prove_resemblyzer
+
+    return prove_resemblyzer(kitchen.source("resemblyzer"), network, kitchen.tick)
+
+
 def _segmentation(out: Path, kitchen: Kitchen) -> Made:
     from quantize.recurrent import build_segmentation
 
     return build_segmentation(kitchen.source("pyannote-segmentation"), out, kitchen.tick)
+
+
+def _segmentation_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    from quantize.recurrent import prove_segmentation
+
+    return prove_segmentation(kitchen.source("pyannote-segmentation"), network, kitchen.tick)
 
 
 def _copy(given: Path, out: Path) -> None:
@@ -197,51 +175,34 @@ def _card() -> dict[str, Any]:
         raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err
 
 
-def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
-    return {name: round(float(value), 6) for name, value in fields.items() if isinstance(value, int | float)}
-
-
-def ports(values: Any) -> tuple[Port, ...]:
-    """Names and shapes of a graph's inputs or outputs."""
-    return tuple(
-        Port(value.name, tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim))
-        for value in values
-    )
-
-
-LOWERING = ("quantize.twins", "quantize.parity", *(f"quantize.tflite.{name}" for name in (
-    "elements", "graph", "layout", "lower", "products", "shapes", "windows", "writer")))  # fmt: skip
-RECURRENT = ("quantize.recurrent", "quantize.int8_lstm", "quantize.parity", "quantize.graphs.builder")
-TFLITE_TOOLS = ("onnx", "numpy", "tflite", "flatbuffers")
-
-WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
-WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
-WHISPER_CODE = ("quantize.words", "quantize.tokenizer", "quantize.graphs.whisper", "quantize.graphs.products",
-                "quantize.graphs.builder", "device.models._log_mel", "device.models._tokens")  # fmt: skip
-WHISPER_BASE_CODE = (*WHISPER_CODE, "quantize.words_base")
-WHISPER_TOOLS = ("onnx", "onnxruntime", "numpy")
-
-WHISPER_CPP_CODE = ("quantize.words_ggml", "quantize.graphs.whisper_ggml", "device.models._whisper_cpp",
-                    *WHISPER_BASE_CODE)  # fmt: skip
+def _spoof_figures(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    """As its trainer measured them."""
+    return {
+        f"parity_{name}": round(float(value), 6)
+        for name, value in _card()["parity"].items()
+        if isinstance(value, int | float)
+    }
 
 
 def _for_whisper_cpp(role: str, stem: str, weights: str) -> Recipe:
     base = stem == "words-base"
     sources = WHISPER_BASE if base else WHISPER
+    make, prove = _ggml(sources, _base if base else _tiny, weights)
     return Recipe(
         role=role,
         file=f"{stem}.{weights}.bin",
         network=f"whisper-{'base' if base else 'tiny.en'}-{weights}",
         task=f"speech recognition, {'the larger model' if base else 'English'}, for whisper.cpp",
         licence=source(sources[0]).licence,
-        make=_words_ggml(sources, _base if base else _tiny, weights),
+        make=make,
+        prove=prove,
         sources=sources,
-        code=WHISPER_CPP_CODE,
-        tools=(*WHISPER_TOOLS, "pywhispercpp"),
-        needs_speech=True,
         optional=True,
     )
 
+
+ENCODER, DECODER = _encoder(_tiny), _decoder(_tiny, "words-encoder")
+BASE_ENCODER, BASE_DECODER = _encoder(_base), _decoder(_base, "words-base-encoder")
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -251,11 +212,8 @@ RECIPES: tuple[Recipe, ...] = (
         task="speaker verification, 192-dimensional embeddings",
         licence=source("campplus").licence,
         make=_speaker,
+        prove=_speaker_proof,
         sources=("campplus",),
-        code=("quantize.speaker", "quantize.int8", "quantize.parity", "quantize.graphs.campplus",
-              "quantize.graphs.builder", "device.models.features"),
-        tools=("onnx", "onnxruntime", "numpy"),
-        needs_speech=True,
     ),
     Recipe(
         role="words-encoder",
@@ -263,11 +221,9 @@ RECIPES: tuple[Recipe, ...] = (
         network="whisper-tiny.en-encoder-int8",
         task="speech recognition, English: what was heard",
         licence=source("whisper-tiny-en").licence,
-        make=_words_encoder,
+        make=ENCODER[0],
+        prove=ENCODER[1],
         sources=WHISPER,
-        code=WHISPER_CODE,
-        tools=WHISPER_TOOLS,
-        needs_speech=True,
     ),
     Recipe(
         role="words",
@@ -275,11 +231,9 @@ RECIPES: tuple[Recipe, ...] = (
         network="whisper-tiny.en-int8",
         task="speech recognition, English: how well a sentence fits what was heard",
         licence=source("whisper-tiny-en").licence,
-        make=_words,
+        make=DECODER[0],
+        prove=DECODER[1],
         sources=WHISPER,
-        code=WHISPER_CODE,
-        tools=WHISPER_TOOLS,
-        needs_speech=True,
         after=("words-encoder",),
     ),
     Recipe(
@@ -288,11 +242,9 @@ RECIPES: tuple[Recipe, ...] = (
         network="whisper-base-encoder-int8",
         task="speech recognition, the larger model: what was heard",
         licence=source("whisper-base").licence,
-        make=_words_base_encoder,
+        make=BASE_ENCODER[0],
+        prove=BASE_ENCODER[1],
         sources=WHISPER_BASE,
-        code=WHISPER_BASE_CODE,
-        tools=WHISPER_TOOLS,
-        needs_speech=True,
         optional=True,
     ),
     Recipe(
@@ -301,11 +253,9 @@ RECIPES: tuple[Recipe, ...] = (
         network="whisper-base-int8",
         task="speech recognition, the larger model: how well a sentence fits what was heard",
         licence=source("whisper-base").licence,
-        make=_words_base,
+        make=BASE_DECODER[0],
+        prove=BASE_DECODER[1],
         sources=WHISPER_BASE,
-        code=WHISPER_BASE_CODE,
-        tools=WHISPER_TOOLS,
-        needs_speech=True,
         after=("words-base-encoder",),
         optional=True,
     ),
@@ -320,7 +270,7 @@ RECIPES: tuple[Recipe, ...] = (
         task="presentation attack detection",
         licence="Apache-2.0",
         make=_spoof,
-        data=(WEIGHTS / "spoof.int8.onnx", WEIGHTS / "spoof.json"),
+        prove=_spoof_figures,
     ),
     Recipe(
         role="spoof-card",
@@ -329,7 +279,6 @@ RECIPES: tuple[Recipe, ...] = (
         task="calibration and card of the presentation attack detector",
         licence="Apache-2.0",
         make=_spoof_card,
-        data=(WEIGHTS / "spoof.json",),
     ),
     Recipe(
         role="spoof-envelopes",
@@ -338,7 +287,6 @@ RECIPES: tuple[Recipe, ...] = (
         task="the presentation attack detector's head on band envelopes",
         licence="Apache-2.0",
         make=_spoof_envelopes,
-        data=(WEIGHTS / ENVELOPES, WEIGHTS / "spoof.json"),
     ),
     Recipe(
         role="spoof-tflite",
@@ -346,9 +294,8 @@ RECIPES: tuple[Recipe, ...] = (
         network="spoof-tflite",
         task="presentation attack detection, the same network for TFLite",
         licence="Apache-2.0",
-        make=_spoof_twin,
-        code=(*LOWERING, "device.models._spoof_features"),
-        tools=TFLITE_TOOLS,
+        make=_twin("spoof"),
+        prove=_spoof_twin_proof,
         after=("spoof", "spoof-card"),
     ),
     Recipe(
@@ -357,9 +304,8 @@ RECIPES: tuple[Recipe, ...] = (
         network="campplus-int8-tflite",
         task="speaker verification, the same network for TFLite",
         licence=source("campplus").licence,
-        make=_speaker_twin,
-        code=(*LOWERING, "quantize.speaker", "device.models.features"),
-        tools=TFLITE_TOOLS,
+        make=_twin("speaker"),
+        prove=_speaker_twin_proof,
         after=("speaker",),
     ),
     Recipe(
@@ -369,9 +315,8 @@ RECIPES: tuple[Recipe, ...] = (
         task="speaker verification, 256-dimensional embeddings, a second opinion",
         licence=source("resemblyzer").licence,
         make=_resemblyzer,
+        prove=_resemblyzer_proof,
         sources=("resemblyzer",),
-        code=(*RECURRENT, "quantize.graphs.resemblyzer", "device.models.resemblyzer"),
-        tools=("onnx", "onnxruntime", "numpy"),
         optional=True,
     ),
     Recipe(
@@ -381,9 +326,8 @@ RECIPES: tuple[Recipe, ...] = (
         task="who speaks when, at most two of three at once",
         licence=source("pyannote-segmentation").licence,
         make=_segmentation,
+        prove=_segmentation_proof,
         sources=("pyannote-segmentation",),
-        code=(*RECURRENT, "quantize.graphs.pyannote"),
-        tools=("onnx", "onnxruntime", "numpy"),
         optional=True,
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from device.models.bundle import MANIFEST_NAME, SIGNATURE_CONTEXT, SIGNATURE_NAME, Bundle
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_CONTEXT, SIGNATURE_NAME, Bundle
 from quantize.errors import QuantizeError
 
 MAX_KEY_BYTES = 16 * 1024

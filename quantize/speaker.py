@@ -1,4 +1,4 @@
-"""CAM++ from checkpoint to INT8, proven against its own float graph before anything is kept."""
+"""CAM++ from checkpoint to INT8, on ranges that were learned once, and the proof against its float graph."""
 
 from __future__ import annotations
 
@@ -8,37 +8,53 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.features import kaldi_fbank
-from device.models.sessions import Array, OnnxSession, Session
 from device.models.speaker import unit
-from quantize.checkpoint import read_tensors
+from quantize.calibrate import listen
+from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.graphs import campplus
 from quantize.int8 import quantise
+from quantize.learned import Learned, learned
 from quantize.parity import embedding_parity, pieces
-from quantize.recipes import Made, Tick, ports
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import Clip, SpeechSet, parity_speech
 
+NAME = "speaker"
+"""Of the file that keeps what was learned."""
 MIN_COSINE = 0.99
 DECISION_COSINE = 0.55
 """Near the default threshold: where a changed decision would be felt."""
 
 
-def build_speaker(checkpoint: Path, out: Path, speech: SpeechSet, tick: Tick) -> Made:
-    """Write the INT8 network to `out`; raises ParityError, and writes nothing, when it strays from float."""
-    tick("reading CAM++", 0.05)
-    exact = campplus.build(read_tensors(checkpoint))
-    # Ranges come from one half of the recordings, parity is judged on the other and on further ones.
-    feeds = [{"features": kaldi_fbank(clip.wave)[np.newaxis]} for clip in speech.clips()[::2]]
-    small = quantise(
-        exact,
-        feeds,
-        keep_float=campplus.SENSITIVE,
-        tick=lambda done: tick("choosing ranges for CAM++", 0.1 + 0.7 * done),
-    )
-    before, after = (OnnxSession(model.SerializeToString()) for model in (exact, small))
-    metrics = compare("CAM++ in INT8", before, after, parity_speech().clips(), MIN_COSINE, tick)
+def build_speaker(checkpoint: Path, out: Path, tick: Tick) -> Made:
+    """Write the INT8 network to `out`. Raises LearnedError when nothing was learned about these weights."""
+    tick("quantising CAM++", 0.3)
+    tensors = read_tensors(checkpoint)
+    known = learned(NAME, tensors_hash(tensors))
+    small = quantise(campplus.build(tensors), known, keep_float=campplus.SENSITIVE)
     onnx.save(small, out)
-    return Made(ports(small.graph.input), ports(small.graph.output), metrics)
+    return Made(ports(small.graph.input), ports(small.graph.output), calibration_set=known.speech)
+
+
+def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: Tick) -> Learned:
+    """What the quantiser needs, from every second recording; the proof is made on the others."""
+    tensors = read_tensors(checkpoint)
+    feeds = [{"features": kaldi_fbank(clip.wave)[np.newaxis]} for clip in speech.clips()[::2]]
+    return listen(
+        campplus.build(tensors),
+        feeds,
+        weights=tensors_hash(tensors),
+        speech=speech.sha256,
+        keep_float=campplus.SENSITIVE,
+        tick=lambda done: tick("choosing ranges for CAM++", done),
+    )
+
+
+def prove_speaker(checkpoint: Path, network: Path, tick: Tick) -> dict[str, float]:
+    """Metrics of the INT8 network beside its float graph; raises ParityError when it strays."""
+    exact = OnnxSession(campplus.build(read_tensors(checkpoint)).SerializeToString())
+    return compare("CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, tick)
 
 
 def compare(
@@ -50,7 +66,7 @@ def compare(
     for number, session in enumerate((exact, small)):
         found = []
         for done, wave in enumerate(waves):
-            tick("comparing two networks", 0.8 + 0.1 * (number + done / len(waves)))
+            tick("comparing two networks", 0.5 * (number + done / len(waves)))
             found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
         embedded.append(np.stack(found))
     return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)

@@ -22,7 +22,8 @@ _SPHINX = Path("/usr/share/pocketsphinx/test/data")
 _ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 _SHORTEST_BYTES = 48_000  # three seconds of an 8 kHz prompt
 _ASTERISK_CLIPS = 24
-_PARITY_PROMPTS = 40
+_PROMPT_BYTES = 24_000
+"""One and a half seconds: shorter prompts tell little about a phrase."""
 
 
 class SpeechError(QuantizeError):
@@ -73,12 +74,11 @@ def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> Speec
 
 
 def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
-    """Speech that no range is chosen on: every second recording of `packaged_speech`, and further prompts."""
+    """Speech that no range is chosen on: half of `packaged_speech`, and all other prompts."""
     known = packaged_speech(sphinx, asterisk).files
-    others = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _SHORTEST_BYTES]
+    others = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _PROMPT_BYTES]
     taken = {path for _, path in known}
-    more = [("asterisk", path) for path in others if path not in taken]
-    return SpeechSet((*known[1::2], *more[:_PARITY_PROMPTS]))
+    return SpeechSet((*known[1::2], *(("asterisk", path) for path in others if path not in taken)))
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Whisper in INT8 as two ONNX files, proven against its own float graphs before either is kept."""
+"""Whisper in INT8 as two ONNX files, and the proof of both against its own float graphs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from device.models._hearing import Ears, audio_frames
-from device.models._log_mel import log_mel
-from device.models._tokens import vocabulary_text
-from device.models._whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
-from device.models.sessions import Array, OnnxSession
-from device.models.transcriber import Transcriber
-from device.phrase import competitors, normalise
+from device.evidence.phrase import competitors, normalise
+from device.model_store.sessions import Array, OnnxSession
+from device.models.words.hearing import Ears, audio_frames
+from device.models.words.log_mel import log_mel
+from device.models.words.tokens import vocabulary_text
+from device.models.words.transcriber import Transcriber
+from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
 from quantize.ctranslate2 import read_ctranslate2
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
-from quantize.parity import FLIPS, decision_flips, demand
-from quantize.recipes import Made, Tick, ports
+from quantize.parity import decisions, demand
+from quantize.recipe import Made, Tick, ports
 from quantize.speech import RATE_HZ, Clip, parity_speech
 from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
 
@@ -71,34 +71,36 @@ class Upstream:
 
 
 def build_encoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
-    """Write the INT8 encoder to `out`; raises ParityError, and writes nothing, when it strays from float."""
-    tick("quantising Whisper's encoder", 0.05)
-    exact, decoder = (model.SerializeToString() for model in upstream.graphs(Exact()))
-    small, _ = upstream.graphs(EightBits())
-    clips = parity_clips()
-    made = small.SerializeToString()
-    metrics = likeness(OnnxSession(exact), OnnxSession(made), clips)
-    # The decoder's entry tells of all recordings; here a third says whether the encoder alone would stray.
-    metrics |= compare(OnnxWhisper(exact, decoder), OnnxWhisper(made, decoder), clips[::3], tick)
-    return _kept("Whisper's encoder in INT8", small, metrics, out)
+    """Write the INT8 encoder to `out`."""
+    tick("quantising Whisper's encoder", 0.3)
+    return _kept(upstream.graphs(EightBits())[0], out)
 
 
-def build_decoder(upstream: Upstream, encoder: Path, out: Path, tick: Tick) -> Made:
-    """Write the INT8 decoder to `out`, proven together with the bundle's `encoder`.
-
-    Raises ParityError, and writes nothing, when the two do not judge as float does.
-    """
-    tick("quantising Whisper's decoder", 0.05)
-    exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
-    _, small = upstream.graphs(EightBits())
-    metrics = compare(exact, OnnxWhisper(encoder, small.SerializeToString()), parity_clips(), tick)
-    return _kept("Whisper in INT8", small, metrics, out)
+def build_decoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
+    """Write the INT8 decoder to `out`."""
+    tick("quantising Whisper's decoder", 0.3)
+    return _kept(upstream.graphs(EightBits())[1], out)
 
 
-def _kept(what: str, small: onnx.ModelProto, metrics: dict[str, float], out: Path) -> Made:
-    stated = bounded(what, metrics)
+def _kept(small: onnx.ModelProto, out: Path) -> Made:
     onnx.save(small, out)
-    return Made(ports(small.graph.input), ports(small.graph.output), stated)
+    return Made(ports(small.graph.input), ports(small.graph.output))
+
+
+def prove_encoder(upstream: Upstream, encoder: Path, tick: Tick) -> dict[str, float]:
+    """Metrics of the INT8 encoder beside float, with float's own decoder; raises ParityError."""
+    exact, decoder = (model.SerializeToString() for model in upstream.graphs(Exact()))
+    clips = parity_clips()
+    metrics = likeness(OnnxSession(exact), OnnxSession(encoder), clips)
+    metrics |= compare(OnnxWhisper(exact, decoder), OnnxWhisper(encoder, decoder), clips, tick)
+    return bounded("Whisper's encoder in INT8", metrics)
+
+
+def prove_decoder(upstream: Upstream, encoder: Path, decoder: Path, tick: Tick) -> dict[str, float]:
+    """Metrics of both INT8 files together beside float; raises ParityError when they judge otherwise."""
+    exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
+    metrics = compare(exact, OnnxWhisper(encoder, decoder), parity_clips(), tick)
+    return bounded("Whisper in INT8", metrics)
 
 
 def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
@@ -143,9 +145,8 @@ def compare(exact: Ears, small: Ears, clips: Sequence[Clip], tick: Tick) -> dict
     before, after = (np.asarray(found) for found in llrs)
     return {
         "parity_recordings": float(len(said)),
-        "parity_pairs": float(len(before)),
         DRIFT: float(np.abs(before - after).mean()),
-        FLIPS: decision_flips(before, after, DECISION_LLR),
+        **decisions(before > DECISION_LLR, after > DECISION_LLR),
     }
 
 

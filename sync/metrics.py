@@ -43,6 +43,7 @@ class MetricsFile:
         draft = self._path.with_name(self._path.name + ".new")
         try:
             draft.write_text(exposition(values), encoding="utf-8")
+            draft.chmod(0o644)  # the collector is another user, and nothing in it is secret
             draft.replace(self._path)
         except OSError as err:
             with contextlib.suppress(OSError):

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
-from device.challenge import Style
 from device.models.speaker import MIN_ENROLMENT
 
 TID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.access.challenge import Challenge, code_sentence
+from device.access.decision import Decision
+from device.access.permissions import refusal
+from device.access.policy import Thresholds
+from device.access.rules import Rules
+from device.access.voices import is_enrolled, voiceprint
+from device.access.weigh import weigh
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
-from device.app import open_log, rules_of, witness_of
-from device.attempt import judge_file
 from device.audio import QualityError, load_utterance
-from device.challenge import Challenge, code_sentence
 from device.clock import Clock
-from device.commands.attempt import evidence_report, report
-from device.commands.people import consent_now
-from device.decision import Decision
-from device.judge import Evidence, Judge
+from device.evidence.judge import Evidence, Judge
+from device.evidence.listener import judge_file
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
-from device.notes import note_person
-from device.policy import Thresholds
-from device.rules import Rules
-from device.rules.access import refusal
-from device.rules.weigh import weigh
 from device.secure_store import ConsentError, Store, Template
 from device.settings import Settings
-from device.voices import is_enrolled, voiceprint
+from device.unit.assembly import open_log, rules_of, witness_of
+from device.unit.enrolment import consent_now
+from device.unit.notes import note_person
+from device.unit.reports import evidence_report, report
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeSettings, PhraseMemory, Style
+from device.access.decision import Outcome, RefusalError
 from device.api.bodies import OtpRequest, VerifyRequest
 from device.api.errors import CODE_REFUSED, GONE, NO_CODE, OTHER_BODY, ProblemError
 from device.api.results import Transaction
-from device.challenge import Binding, Challenge, ChallengeBook, ChallengeSettings, PhraseMemory, Style
 from device.clock import Now
-from device.decision import Outcome, RefusalError
 from device.secure_store.signing import Mac
 
 MAX_OPEN = 256

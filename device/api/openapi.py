@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from device.access.challenge import Style
 from device.api import errors
 from device.api.bodies import (
     BASE64_PATTERN,
@@ -15,7 +16,6 @@ from device.api.bodies import (
     TID_PATTERN,
 )
 from device.api.errors import KINDS, Kind
-from device.challenge import Style
 from device.models.speaker import MIN_ENROLMENT
 
 Schema = dict[str, Any]

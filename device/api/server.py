@@ -21,13 +21,13 @@ from device.api.codes import CodeDesk
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
-from device.api.token_book import TOKENS_FILE, TokenBook
-from device.app import open_judge
+from device.api.tokens import TOKENS_FILE, TokenBook
 from device.clock import Clock, system_clock
-from device.judge import Judge
-from device.models.floor import pinned_floor
+from device.evidence.judge import Judge
+from device.model_store.floor import pinned_floor
 from device.secure_store import open_store
 from device.settings import Settings
+from device.unit.assembly import open_judge
 from sync.service_manager import ServiceManager
 
 RESULTS_FILE = Path("api") / "results.db"

@@ -23,11 +23,10 @@ from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, OTHER_BODY, ProblemEr
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
-from device.api.settings import ApiSettings
-from device.api.token_book import TokenBook
-from device.api.tokens import Token, authenticate
+from device.api.tokens import Token, TokenBook, authenticate
 from device.clock import Clock
 from device.secure_store.signing import Mac
+from device.settings import ApiSettings
 
 log = logging.getLogger("ostiary.api")
 

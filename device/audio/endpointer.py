@@ -17,7 +17,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -25,11 +25,16 @@ from device.audio import quality
 from device.audio.buffers import SampleHistory
 from device.audio.errors import GapError, QualityError, TooLongError
 from device.audio.settings import EndpointerSettings, QualityLimits
-from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Utterance
-from device.audio.voice_activity import SpeechDetector
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance
 
 BEFORE_MS = 1_000
 """Of what was heard before an utterance, handed out with it: how the place sounds without the voice."""
+
+
+class SpeechDetector(Protocol):
+    """Called with every frame in order; may remember earlier ones."""
+
+    def __call__(self, samples: Samples) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from threading import Event as StopEvent
 
+import webrtcvad
+
 from device.audio.endpointer import Ended, Endpointer, Event, Refused, SilenceBegan
 from device.audio.errors import QualityError, SilenceError
 from device.audio.recording import read_recording
 from device.audio.settings import AudioSettings
 from device.audio.source import AudioSource, framed
-from device.audio.utterance import Utterance, wipe
-from device.audio.voice_activity import VoiceActivity
+from device.audio.utterance import SAMPLE_RATE_HZ, Samples, Utterance, wipe
 
 
 def listen(source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None) -> Iterator[Event]:
@@ -93,3 +94,20 @@ def load_utterance(
     if isinstance(result, QualityError):
         raise result
     return result
+
+
+class VoiceActivity:
+    """WebRTC voice activity detection. `aggressiveness` 0 to 3: higher calls less speech.
+
+    It adapts to level and removes any DC offset itself. It also calls many noises speech, which is why
+    `check` looks at pitch and signal-to-noise ratio before anything is judged.
+    """
+
+    def __init__(self, aggressiveness: int = 2) -> None:
+        if aggressiveness not in range(4):
+            raise ValueError(f"aggressiveness must be 0 to 3, not {aggressiveness}")
+        self._vad = webrtcvad.Vad(aggressiveness)
+
+    def __call__(self, samples: Samples) -> bool:
+        """Samples are one frame: int16, shape (320,)."""
+        return bool(self._vad.is_speech(samples.tobytes(), SAMPLE_RATE_HZ))

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from device.api.errors import ApiError
 from device.api.openapi import document
-from device.api.token_book import TOKENS_FILE, TokenBook
-from device.api.tokens import SCOPES, Token, issue
+from device.api.tokens import SCOPES, TOKENS_FILE, Token, TokenBook, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
+from sync import journal
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -47,7 +47,7 @@ def serve(host: str | None, port: int | None, plain_http: bool, config: Path | N
     from device.api.server import open_service  # `token` needs neither models nor a web server
     from device.api.server import serve as serve_service
 
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    journal.set_up(logging.WARNING, "%(name)s: %(message)s")
     settings = load(config)
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = replace(settings, api=replace(settings.api, **chosen))  # type: ignore[arg-type]

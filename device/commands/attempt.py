@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from device.app import open_judge, open_log, rules_of, witness_of
-from device.attempt import judge_file
+from device.access.decision import Decision, Factor, Outcome
+from device.access.permissions import refusal
+from device.access.voices import gallery, voiceprint
+from device.access.weigh import weigh
 from device.audio import load_utterance
 from device.clock import system_clock
-from device.commands.people import AUDIO, embeddings_of
-from device.decision import Decision, Factor, Outcome
-from device.judge import Evidence, Judge
-from device.models.floor import pinned_floor
+from device.commands.people import AUDIO
+from device.evidence.judge import Evidence, Judge
+from device.evidence.listener import judge_file
+from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
-from device.rules.access import refusal
-from device.rules.weigh import weigh
 from device.secure_store import Store, open_store
 from device.settings import Settings, load, models_dir, state_dir
-from device.voices import gallery, voiceprint
+from device.unit.assembly import open_judge, open_log, rules_of, witness_of
+from device.unit.enrolment import embeddings_of
+from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
 EXIT_FAULT = 3
@@ -103,48 +103,6 @@ def exit_code(decision: Decision) -> int:
     if decision.opens:
         return 0
     return EXIT_FAULT if decision.outcome is Outcome.DENIED_FAULT else EXIT_NO
-
-
-def report(decision: Decision, evidence: Evidence | None) -> dict[str, Any]:
-    """A decision and its evidence as JSON types. Numbers that are not finite become null."""
-    return {
-        "decision": str(decision.outcome),
-        "opens": decision.opens,
-        "code": str(decision.code),
-        "reason": decision.reason,
-        "door": decision.door,
-        "claim": decision.person,
-        "identified": None if evidence is None else _identified(evidence),
-        "thresholds": {f.name: _number(f.threshold_llr) for f in decision.findings},
-        "evidence": None if evidence is None else evidence_report(evidence),
-    }
-
-
-def evidence_report(evidence: Evidence) -> dict[str, Any]:
-    """Evidence as JSON types."""
-    return {
-        "phrase_llr": _number(evidence.phrase_llr),
-        "speaker_llr": _number(evidence.speaker_llr),
-        "spoof_llr": _number(evidence.spoof_llr),
-        "transcript": evidence.transcript,
-        "quality": {name: _number(value) for name, value in asdict(evidence.quality).items()},
-        "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
-        "model_versions": list(evidence.model_versions),
-        "beside": {name: _number(llr) for name, llr in evidence.side.scores().items()},
-    }
-
-
-def _identified(evidence: Evidence) -> dict[str, Any] | None:
-    """Who was found where nobody was claimed, whether or not it was enough."""
-    found = evidence.identified
-    if found is None:
-        return None
-    runner_up_llr = _number(found.runner_up_llr)
-    return {"uid": found.uid, "llr": _number(found.llr), "runner_up_llr": runner_up_llr, "among": found.among}
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(float(value), 4)
 
 
 def show(console: Console, decision: Decision, evidence: Evidence | None) -> None:

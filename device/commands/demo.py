@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.app import open_judge
+from device.access.decision import Decision, Outcome
 from device.commands.attempt import decide_recording
-from device.commands.people import enrol_recordings
-from device.decision import Decision, Outcome
 from device.errors import DeviceError
-from device.judge import Evidence
+from device.evidence.judge import Evidence
 from device.secure_store import open_store
-from device.secure_store.swtpm import SwTpm
+from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load, models_dir
+from device.unit.assembly import open_judge
+from device.unit.enrolment import enrol_recordings
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"

@@ -13,7 +13,7 @@ from threading import Event
 import click
 
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, state_dir
+from device.settings import Settings, load, models_dir, settings_file, state_dir
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -69,7 +69,7 @@ def examine() -> list[Finding]:
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
     )
-    return [Finding("settings", True, os.environ.get("OSTIARY_CONFIG", "defaults"))] + [
+    return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
     ]
 
@@ -95,8 +95,8 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.models import shelf
-    from device.models.pick import read
+    from device.model_store import shelf
+    from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
@@ -126,8 +126,8 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.models import shelf
-    from device.models.floor import pinned_floor
+    from device.model_store import shelf
+    from device.model_store.floor import pinned_floor
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
@@ -156,7 +156,7 @@ def _memory(settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> str:
-    from device.app import rules_of
+    from device.unit.assembly import rules_of
 
     rules = rules_of(state_dir(), settings.door.name)
     if settings.door.name not in rules.doors:
@@ -166,9 +166,9 @@ def _rules(settings: Settings) -> str:
 
 def _audit(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
-    from device.app import AUDIT_FILE, open_log, rules_of
     from device.clock import system_clock
     from device.secure_store import open_store
+    from device.unit.assembly import AUDIT_FILE, open_log, rules_of
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         used, first = store.keystore.counter("audit").value(), store.never_used("audit")

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import click
 
+from device.access.doorkeeper import duress_digest
+from device.access.history import History, HistoryBusyError
+from device.access.rules import Rules, RulesError, load_rules
+from device.access.rules.explain import explain as explain_event
+from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
-from device.doorkeeper import duress_digest
 from device.errors import DeviceError
-from device.history import History, HistoryBusyError
+from device.evidence.wordlists import duress_words
 from device.liveness.memory import FILE_NAME as MEMORY_FILE
 from device.liveness.memory_file import remove as remove_memory
-from device.orders import ORDERS_FOLDER, Action, Order, await_done, post
-from device.rules import Rules, RulesError, load_rules
-from device.rules.explain import explain as explain_event
-from device.rules.summary import remarks, summary
 from device.secure_store import open_store
 from device.settings import load, state_dir
-from device.wordlists import duress_words
+from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from sync.events import AuditEvent, Record
 
 RULES_FILE = "rules.toml"
@@ -161,7 +161,7 @@ def example() -> None:
     \b
     Example: ostiary policy example > rules.toml
     """
-    click.echo((files("device") / "rules" / "example.toml").read_text("utf-8"), nl=False)
+    click.echo((files("device.access.rules") / "example.toml").read_text("utf-8"), nl=False)
 
 
 @policy.command()

@@ -18,13 +18,14 @@ from typing import BinaryIO, NoReturn
 import click
 from rich.console import Console
 
-from device.app import open_unit, rules_of
+from device.access.claims import BadgeDecoder, Claim, ClaimKind, Directory
+from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioSource, FifoSource, FileSource
-from device.claims import BadgeDecoder, Claim, ClaimKind, Directory
 from device.clock import system_clock
 from device.door import SimulatedDoor
 from device.errors import DeviceError
+from device.evidence.phrase import normalise
 from device.feedback import (
     EarconSink,
     Feedback,
@@ -36,19 +37,21 @@ from device.feedback import (
     TerminalSink,
     language,
 )
-from device.orders import ORDERS_FOLDER
-from device.phrase import normalise
-from device.rules import Rules
 from device.settings import Settings, load, models_dir, state_dir
 from device.unit.archive import rotate_when_due
+from device.unit.assembly import open_unit, rules_of
+from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
-from device.upkeep import Upkeep
-from device.watch import FireInput, Watch
+from device.unit.upkeep import Upkeep
+from device.unit.watch import FireInput, Watch
+from device.uplink.orders import ORDERS_FOLDER
+from sync import journal
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -60,9 +63,15 @@ AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
 )
 @click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
+@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 @click.option("--config", type=AUDIO, help="Settings file.")
 def run(
-    uids: tuple[str, ...], no_claim: bool, source: Path | None, verbose: bool, config: Path | None
+    uids: tuple[str, ...],
+    no_claim: bool,
+    source: Path | None,
+    verbose: bool,
+    metrics: Path | None,
+    config: Path | None,
 ) -> None:
     """Run the door unit: a claim, a fresh phrase, one utterance, a decision. Stop it with Ctrl-C.
 
@@ -76,7 +85,7 @@ def run(
     \b
     Example: ostiary run --claim 4711
     """
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    journal.set_up(logging.INFO if verbose else logging.WARNING, "%(name)s: %(message)s")
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
@@ -114,6 +123,7 @@ def run(
                     ServiceManager(),
                     stuck={"watch": watch.stuck, "judge": unit.ear.stuck},
                     troubles={"store": upkeep.trouble},
+                    metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
                 ears = progress.hearing(_ears(settings, source), microphone=source is None)
                 if not claims:
@@ -124,8 +134,9 @@ def run(
                 progress.ready()
                 for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):
                     # The door tells little, so that nobody can tune an attack on it; the log tells all.
-                    log.info("%s: %s", decision.outcome, decision.reason)
-                    progress.decided()
+                    fields = {"outcome": decision.outcome, "code": decision.code, "door": decision.door}
+                    log.info("%s: %s", decision.outcome, decision.reason, extra={"fields": fields})
+                    progress.decided(decision)
                 progress.stopping()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from device.decision import Decision
+from device.access.decision import Decision
 
 
 class Door(Protocol):

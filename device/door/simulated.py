@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 
-from device.decision import Decision, Outcome
+from device.access.decision import Decision, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from string import Formatter
 
-from device.decision import Notice
+from device.access.decision import Notice
 from device.errors import DeviceError
 
 FALLBACK = "en"

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from device.challenge import Challenge
-from device.decision import OPENING, Decision, Notice, Outcome
+from device.access.challenge import Challenge
+from device.access.decision import OPENING, Decision, Notice, Outcome
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
 

@@ -1,7 +1,7 @@
 """What speaks for a live person beside the network: memory, timing, surroundings, one voice throughout.
 
 Each piece of evidence is a log-likelihood ratio of its own with a name of its own; the policy sees them one
-by one (`device/policy.py`), the audit event names them one by one (`sync/vocabulary.py`).
+by one (`device/access/policy.py`), the audit event names them one by one (`sync/vocabulary.py`).
 """
 
 from device.liveness.errors import LivenessError, MemoryRollbackError

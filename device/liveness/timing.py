@@ -20,7 +20,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from device.models.calibration import Calibration
+from device.model_store.calibration import Calibration
 
 MIN_SEEN = 8
 MAX_SEEN = 32

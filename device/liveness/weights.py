@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any, Self
 
 from device.liveness.timing import TimingWeights
-from device.models.calibration import Calibration
+from device.model_store.calibration import Calibration
 
 
 @dataclass(frozen=True, slots=True)

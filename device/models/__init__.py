@@ -1,0 +1,1 @@
+"""The networks that check words, voice and liveness, and their front ends."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.models.bundle import Bundle
-from device.models.manifest import Entry
-from device.models.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
-from device.models.sessions import Runtime, Session, SessionError, open_session
+from device.model_store.bundle import Bundle
+from device.model_store.manifest import Entry
+from device.model_store.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
+from device.model_store.sessions import Runtime, Session, SessionError, open_session
 from device.settings import WordsEngine
 
 FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
@@ -75,7 +75,7 @@ def race_words(bundle: Bundle, rounds: int = ROUNDS) -> dict[WordsEngine, Timing
     Nothing is picked: these are not one network in two runtimes, and which of them judges is a setting.
     """
     # They load libraries that are not needed otherwise.
-    from device.models.transcriber import ENGINE_ROLES, Transcriber
+    from device.models.words.transcriber import ENGINE_ROLES, Transcriber
 
     there = {entry.role for entry in bundle.manifest.files}
     engines = [engine for engine, role in ENGINE_ROLES.items() if role in there]

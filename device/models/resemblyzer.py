@@ -14,8 +14,8 @@ import numpy.typing as npt
 import webrtcvad
 
 from device.audio.spectrum import rfft
-from device.models.bundle import Bundle
-from device.models.sessions import OnnxSession, Session
+from device.model_store.bundle import Bundle
+from device.model_store.sessions import OnnxSession, Session
 
 Wave = npt.NDArray[np.float32]
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]

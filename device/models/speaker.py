@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
-from device.models.bundle import Bundle
-from device.models.calibration import Calibration
+from device.model_store.bundle import Bundle
+from device.model_store.calibration import Calibration
+from device.model_store.pick import Notify, open_role
+from device.model_store.sessions import Runtime, Session
 from device.models.features import Wave, kaldi_fbank
-from device.models.pick import Notify, open_role
-from device.models.sessions import Runtime, Session
 
 Embedding = npt.NDArray[np.float32]
 

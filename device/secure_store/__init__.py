@@ -12,12 +12,12 @@ from device.secure_store.errors import (
     TpmBusyError,
     TpmLockedError,
 )
-from device.secure_store.receipt import DeletionReceipt, verify_receipt
-from device.secure_store.records import Consent, Template
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.store import Store, StoreStatus, open_store
-from device.secure_store.vault import Vault
+from device.secure_store.voiceprints.receipt import DeletionReceipt, verify_receipt
+from device.secure_store.voiceprints.records import Consent, Template
+from device.secure_store.voiceprints.vault import Vault
 
 __all__ = [
     "Consent",

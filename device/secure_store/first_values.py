@@ -13,7 +13,7 @@ from pathlib import Path
 
 from device.secure_store.keystore import COUNTERS, Keystore
 from device.secure_store.memory import SecretBytes
-from device.secure_store.vault_file import write_durably
+from device.secure_store.voiceprints.vault_file import write_durably
 
 FIRST_VALUES = "first counter values"
 _FILE = "counters.first"

@@ -21,7 +21,7 @@ from device.secure_store.keystore import (
 )
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import Counter, Signer, raw_signature
-from device.secure_store.vault_file import refuse_over_a_vault, write_durably
+from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
 
 WARNING = (
     "SOFTWARE KEYSTORE: voiceprints on this machine are NOT protected by a TPM. "

@@ -13,14 +13,14 @@ import click
 
 from device.secure_store.errors import StoreError
 from device.secure_store.first_values import FIRST_VALUES, first_value
-from device.secure_store.identity import TlsIdentity
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
 from device.secure_store.memory import SecretBytes, forbid_dumps
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
-from device.secure_store.tenant import keep_tenant_key, tenant_key
-from device.secure_store.vault import Clock, Vault, VaultStatus
+from device.secure_store.voiceprints.identity import TlsIdentity
+from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
+from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
 
 FOLDER = "store"
 _INTERNAL = ("vault", "epoch")
@@ -114,7 +114,7 @@ def open_store(
     forbid_dumps()
     folder = state_dir / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keystore = _open_keystore(folder, settings)
+    keystore = open_keystore(folder, settings)
     try:
         if keystore.warning is not None:
             warn(keystore.warning)
@@ -124,7 +124,8 @@ def open_store(
         raise
 
 
-def _open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
+def open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
+    """The keys alone, without the vault, which one process at a time holds. Raises StoreError."""
     other = folder / ("tpm" if settings.keystore == "software" else "software")
     if other.exists():
         raise StoreError(
@@ -135,6 +136,6 @@ def _open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
         if settings.profile == "production":
             raise StoreError("a software keystore is refused in production")
         return SoftwareKeystore(folder / "software")
-    from device.secure_store.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
+    from device.secure_store.hardware.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
 
     return TpmKeystore(folder / "tpm", settings)

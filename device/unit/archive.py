@@ -12,7 +12,7 @@ from pathlib import Path
 
 from device.errors import DeviceError
 from device.secure_store.signing import Signer
-from device.secure_store.vault_file import write_durably
+from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from sync.bundle import LogBundle, key_to_der
 from sync.outbox import Held, Outbox

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from threading import Event
 
+from device.access.decision import Decision
 from device.audio import AudioDeviceLostError, AudioError, AudioSource, Frame
 from device.audio.utterance import wipe
+from device.unit.metrics import DoorMetrics
 from sync.service_manager import ServiceManager
 
 WAIT_S = 5.0
@@ -38,6 +40,7 @@ class Progress:
         manager: ServiceManager,
         stuck: Mapping[str, Looks],
         troubles: Mapping[str, Looks] | None = None,
+        metrics: DoorMetrics | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`stuck` says of each part that a decision needs whether it stands still. `troubles` says what a
@@ -45,6 +48,7 @@ class Progress:
         self._manager = manager
         self._stuck = tuple(stuck.values())
         self._troubles = tuple((troubles or {}).values())
+        self._metrics = metrics
         self._now_s = now_s
         self._standing = ""
         self._deaf = ""
@@ -68,11 +72,23 @@ class Progress:
         self._standing = ""
         self._manager.status(self._text())
         self._manager.progress()
+        if self._metrics is not None:
+            self._metrics.deaf, self._metrics.troubled = bool(self._deaf), bool(_told(self._troubles))
+            self._metrics()
 
-    def decided(self) -> None:
+    def decided(self, decision: Decision) -> None:
         """A decision was carried out."""
         self._decisions += 1
+        if self._metrics is not None:
+            self._metrics.decided(decision)
         self()
+
+    def heard(self, frame: Frame) -> None:
+        """A frame came from the microphone."""
+        self.deaf("")
+        if self._metrics is not None:
+            self._metrics.frames += 1
+            self._metrics.lost_samples += frame.lost_samples
 
     def stopping(self) -> None:
         self._manager.stopping()
@@ -124,7 +140,7 @@ class _Heard:
     def frames(self, stop: Event) -> Iterator[Frame]:
         try:
             for frame in self._source.frames(stop):
-                self._progress.deaf("")
+                self._progress.heard(frame)
                 yield frame
                 self._progress()
         except AudioDeviceLostError as err:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from device.access.decision import Outcome
+from device.access.policy import Thresholds, counts_on, decide
 from device.audio.utterance import Quality
-from device.decision import Outcome
-from device.judge import Evidence, Timings
-from device.policy import Thresholds, counts_on, decide
+from device.evidence.judge import Evidence, Timings
 from quantize.evaluate.phrase import PhraseScores, Rate, rate
 from quantize.evaluate.trials import PhraseTrial
 

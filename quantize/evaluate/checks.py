@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device.judge import Wave
-from device.models import shelf
-from device.models.calibration import LLR_LIMIT, Calibration
-from device.models.pick import twin
+from device.evidence.judge import Wave
+from device.model_store import shelf
+from device.model_store.calibration import LLR_LIMIT, Calibration
+from device.model_store.pick import twin
+from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.resemblyzer import ROLE as PEER_ROLE
 from device.models.resemblyzer import Resemblyzer
-from device.models.sessions import OnnxSession, TfliteSession
 from device.models.speaker import ROLE, SpeakerModel
-from device.models.spoof import SpoofDetector
-from device.models.transcriber import Transcriber
+from device.models.spoof.detector import SpoofDetector
+from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
 from quantize.evaluate.metrics import Array
 from quantize.evaluate.report import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TWIN_MODEL

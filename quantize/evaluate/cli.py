@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from device.policy import Thresholds
+from device.access.policy import Thresholds
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page

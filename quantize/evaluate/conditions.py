@@ -24,7 +24,7 @@ from rich.table import Table
 from device.audio import QualityError, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness.condition import Conditions, blindness
-from device.models.spoof import SpoofDetector
+from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
 from quantize.evaluate.checks import open_spoof
 from quantize.playback import rms

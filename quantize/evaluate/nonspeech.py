@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from device.access.challenge import ChallengeSettings
 from device.audio import AudioSettings, load_utterance
 from device.audio.recording import read_recording
-from device.challenge import ChallengeSettings
 from device.errors import DeviceError
-from device.judge import Wave
-from device.vocabulary import DIGITS
-from device.wordlists import challenge_words
+from device.evidence.judge import Wave
+from device.evidence.vocabulary import DIGITS
+from device.evidence.wordlists import challenge_words
 from quantize.evaluate.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.manifest import NOISE, Recording
 from quantize.evaluate.phrase import Rate, rate
@@ -101,7 +101,7 @@ def judge_clips(
 
 
 def _challenge(dice: np.random.Generator) -> tuple[str, str]:
-    """What a door could show, drawn as `device/challenge.py` draws: (listed words, digits)."""
+    """What a door could show, drawn as `device/access/challenge.py` draws: (listed words, digits)."""
     settings, figures = ChallengeSettings(), tuple(word for word in DIGITS if word != "oh")
     digits = [int(dice.integers(10))]
     while len(digits) < settings.digits:  # no digit twice in a row

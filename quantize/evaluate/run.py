@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from device.policy import Thresholds
+from device.access.policy import Thresholds
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from device.phrase import competitors, normalise
+from device.evidence.phrase import competitors, normalise
 from quantize.evaluate.manifest import Recording
 
 ENROLMENT_FILES = 3

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from device.models._log_mel import BINS, WINDOW, mel_filters
+from device.models.words.log_mel import BINS, WINDOW, mel_filters
 from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
 from quantize.tokenizer import WhisperSourceError, read_vocabulary

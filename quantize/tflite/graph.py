@@ -10,7 +10,7 @@ import onnx
 import tflite
 from onnx import helper, numpy_helper
 
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
 from quantize.errors import QuantizeError
 from quantize.tflite.layout import Order, Value, arrange, natural, turned
 from quantize.tflite.writer import Array, Field, Writer

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from device.models._envelopes import envelopes
-from device.models._spoof_features import SHALLOW, spoof_features
+from device.models.spoof.envelopes import envelopes
+from device.models.spoof.features import SHALLOW, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import corpus, pictures, splits
 from quantize.train.augment import Augmenter, noises

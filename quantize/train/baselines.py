@@ -66,7 +66,7 @@ def encoder_statistics(path: Path):
     """
     import onnxruntime
 
-    from device.models._log_mel import log_mel
+    from device.models.words.log_mel import log_mel
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -64,7 +64,7 @@ def logistic(bonafide, spoof):
 
 
 def against_any(*llrs):
-    """The LLR against an attack of any kind, (n,) each, as `device.models.spoof.against_any` has it."""
+    """The LLR against an attack of any kind, (n,) each, as `against_any` of the detector has it."""
     return np.log(len(llrs)) - np.logaddexp.reduce([-np.asarray(llr) for llr in llrs])
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models.spoof import SpoofCard
+from device.models.spoof.detector import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.bank import Bank, Held
 from quantize.train.calibrate import against_any, certain

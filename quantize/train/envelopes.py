@@ -1,9 +1,9 @@
 """Trains the head that knows classical synthesis by how bands' envelopes move within milliseconds.
 
-What it hears is in `device.models._envelopes`. Of the attacks it learns classical synthesisers and vocoders
-made here: with research pages' systems, or with mel and phase faults, it takes people of unheard pages for
-machines. Stretched and pitch-shifted speech is left out, since nothing here hears it, and so are renderings
-through loudspeakers, for which others answer.
+What it hears is in `device.models.spoof.envelopes`. Of the attacks it learns classical synthesisers and
+vocoders made here: with research pages' systems, or with mel and phase faults, it takes people of unheard
+pages for machines. Stretched and pitch-shifted speech is left out, since nothing here hears it, and so are
+renderings through loudspeakers, for which others answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from device.models._envelopes import STATISTICS, EnvelopeHead
+from device.models.spoof.envelopes import STATISTICS, EnvelopeHead
 from quantize.errors import QuantizeError
 from quantize.train.bank import Bank
 from quantize.train.corpus import CLASSICAL

@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from device.models._spoof_features import BINS, PICTURES, SHALLOW
+from device.models.spoof.features import BINS, PICTURES, SHALLOW
 from quantize.train.moments import CELL_BINS, CELL_FRAMES, HEARD
 
 INPUT, OUTPUT = "features", "logits"

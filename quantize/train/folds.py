@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from device.models._cadence import Null
-from device.models._envelopes import EnvelopeHead, envelopes
-from device.models._spoof_features import spoof_features
+from device.models.spoof.cadence import Null
+from device.models.spoof.envelopes import EnvelopeHead, envelopes
+from device.models.spoof.features import spoof_features
 from quantize.train import splits
 from quantize.train.augment import noises
 from quantize.train.bank import Bank, Held, patch_layer

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models._beats import beats
+from device.models.spoof.beats import beats
 from quantize.train import corpus, splits
 from quantize.train.bank import JUDGED, Bank, Held, judging
 from quantize.train.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity

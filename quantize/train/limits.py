@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models._beats import beats, envelope_spectrum
-from device.models.spoof import SpoofCard
+from device.models.spoof.beats import beats, envelope_spectrum
+from device.models.spoof.detector import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.operating import Share
 from quantize.train.plots import combs

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from device.models._spoof_features import BINS
+from device.models.spoof.features import BINS
 
 CELL_FRAMES, CELL_BINS = 2, 8
 HEARD = 4

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from device.models._spoof_features import SHALLOW
+from device.models.spoof.features import SHALLOW
 
 PATCH = (16, 5)
 STRIDE = (8, 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from rich.progress import track
 
-from device.models._beats import Beats, beats, searched_lines
-from device.models._cadence import NULL_SECONDS, Null, mean_deviation, searched_deviation
+from device.models.spoof.beats import Beats, beats, searched_lines
+from device.models.spoof.cadence import NULL_SECONDS, Null, mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.train.calibrate import certain
 from quantize.train.scoring import RATE_HZ, render

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models.spoof import SpoofDetector
+from device.models.spoof.detector import SpoofDetector
 from quantize.errors import QuantizeError
 from quantize.train.attacks import RATE_HZ, challenge, synthesisers
 from quantize.train.corpus import HELD_VOICES, read_wave

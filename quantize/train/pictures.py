@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from device.models._spoof_features import LIMIT, pictures, together
+from device.models.spoof.features import LIMIT, pictures, together
 from quantize.errors import QuantizeError
 from quantize.train.augment import Augmenter, noises
 from quantize.train.replay import rooms

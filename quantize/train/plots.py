@@ -9,8 +9,7 @@ import numpy as np
 
 from quantize.train.calibrate import LIVE
 from quantize.train.operating import DEFAULT, thresholds
-from quantize.train.report import by_head, pick
-from quantize.train.scoring import eer, interval
+from quantize.train.scoring import by_head, eer, interval, pick
 
 WIDTH, LEFT, TOP = 600, 60, 34
 INK, GRID, COLOURS = "#333", "#ddd", ("#1b6ca8", "#c8553d", "#3b8254", "#8a5a9e", "#b8860b")

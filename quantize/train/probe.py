@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.optimize import minimize
 
-from device.models import _spoof_features as front
+from device.models.spoof import features as front
 from quantize.train import corpus, splits
 from quantize.train.scoring import eer, interval
 

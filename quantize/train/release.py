@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from device.models._cadence import Null
-from device.models._envelopes import EnvelopeHead, envelopes
-from device.models._spoof_features import spoof_features
-from device.models.calibration import LLR_LIMIT
-from device.models.spoof import against_any
+from device.model_store.calibration import LLR_LIMIT
+from device.models.spoof.cadence import Null
+from device.models.spoof.detector import against_any
+from device.models.spoof.envelopes import EnvelopeHead, envelopes
+from device.models.spoof.features import spoof_features
 from quantize.errors import QuantizeError
 from quantize.recipes import ENVELOPES
 from quantize.train import corpus, export, splits

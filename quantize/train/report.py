@@ -7,14 +7,13 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from quantize.evaluate.metrics import cllr
 from quantize.train.calibrate import LIVE, against_any, calibrate, llrs
 from quantize.train.operating import POINTS, Share, points_table
-from quantize.train.scoring import eer, interval, read_rows
+from quantize.train.scoring import by_head, eer, interval, pick, read_rows
 
 CORPORA = ("libri", "so762", "an4")
 SYNTHESIS = ("synthetic", "envelopes", "cadence")
@@ -40,16 +39,6 @@ def load(work: Path):
         seen += with_llrs(known, heads)
         unseen += with_llrs([r for r in rows if r["part"] == "unseen"], heads)
     return unseen, seen
-
-
-def by_head(rows, head):
-    """The same rows, judged by one head instead of by either."""
-    return [{**r, "llr": r[head]} for r in rows]
-
-
-def pick(rows, column="llr", **wanted):
-    """Scores of the rows whose fields are among `wanted`."""
-    return np.array([r[column] for r in rows if all(r[k] in v for k, v in wanted.items())])
 
 
 def line(name, bonafide, spoof):

@@ -78,3 +78,13 @@ def interval(bonafide, spoof, rounds: int = 500, seed: int = 0):
     rng = np.random.default_rng(seed)
     drawn = [eer(rng.choice(bonafide, len(bonafide)), rng.choice(spoof, len(spoof))) for _ in range(rounds)]
     return tuple(np.percentile(drawn, [2.5, 97.5]))
+
+
+def by_head(rows, head):
+    """The same rows, judged by one head instead of by either."""
+    return [{**r, "llr": r[head]} for r in rows]
+
+
+def pick(rows, column="llr", **wanted):
+    """Scores of the rows whose fields are among `wanted`."""
+    return np.array([r[column] for r in rows if all(r[k] in v for k, v in wanted.items())])

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
-from device.models.sessions import OnnxSession
-from device.models.spoof import SpoofCard, SpoofDetector, checked_head, checked_network
+from device.model_store.sessions import OnnxSession
+from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
 from quantize.recipes import ENVELOPES
 from quantize.signing import private_key, sign_bundle
@@ -158,14 +158,13 @@ def update(args) -> None:
 
 def ready(bundle: Path, out: Path) -> None:
     """Say what is missing before the long work, not after it. Raises QuantizeError."""
-    from device.models.bundle import Bundle
-    from quantize.recipes import RECIPES
+    from device.model_store.bundle import Bundle
 
     if (out / "bundle").exists():
         raise QuantizeError(f"{out / 'bundle'} is there already; name another folder")
     roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
-    needed = {tool for r in RECIPES if r.role in roles and r.role.startswith("spoof") for tool in r.tools}
-    missing = sorted(tool for tool in needed if not _installed(tool))
+    needed = ("flatbuffers", "tflite") if "spoof-tflite" in roles else ()
+    missing = [tool for tool in needed if not _installed(tool)]
     if missing:
         raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")
 
@@ -191,9 +190,12 @@ def _patches_of(current: Path, work: Path) -> None:
 
 def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> None:
     """A copy of the bundle `current` with the detector of `weights`, of the next version, signed."""
-    from device.models.bundle import Bundle
+    from device.model_store.bundle import Bundle
+    from device.models.spoof.detector import SpoofCard
     from quantize.build import CALIBRATION_FILE, build
+    from quantize.proven import Proven, read_proven
     from quantize.recipes import RECIPES
+    from quantize.twins import prove_spoof_twin
 
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")
@@ -205,22 +207,30 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     there = {entry.role for entry in Bundle.open(current).manifest.files}
     recipes = [_from(weights, recipe) for recipe in RECIPES if recipe.role in there]
     roles = tuple(r.role for r in recipes if r.role.startswith("spoof"))
-    build(out, only=roles, recipes=recipes, calibration_file=settings)
+    # The detector is proven where it is trained; everything else is what the last release proved.
+    card = json.loads((weights / "spoof.json").read_bytes())
+    figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
+    proven = read_proven() | dict.fromkeys(roles, Proven()) | {"spoof": Proven(metrics=figures)}
+    made = build(out, only=roles, recipes=recipes, calibration_file=settings, proven=proven)
     settings.unlink()
+    if "spoof-tflite" in roles:
+        paths = {role: out / made.entry(role).name for role in roles}
+        prove_spoof_twin(
+            paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(paths["spoof-card"].read_bytes())
+        )
     sign_bundle(out, key)
 
 
 def _from(weights: Path, recipe):
     """The recipe with the detector's three files taken from `weights`; every other one as it is."""
-    from quantize.recipes import Made, ports
+    from quantize.recipe import Made, ports
 
     card = json.loads((weights / "spoof.json").read_bytes())
 
     def network(out: Path, kitchen) -> Made:
         shutil.copyfile(weights / card["file"], out)
         graph = onnx.load(out).graph
-        figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
-        return Made(ports(graph.input), ports(graph.output), figures, card["version"])
+        return Made(ports(graph.input), ports(graph.output), card["version"])
 
     def beside(out: Path, kitchen) -> Made:
         shutil.copyfile(weights / recipe.file, out)
@@ -229,4 +239,4 @@ def _from(weights: Path, recipe):
     makers = {"spoof": network, "spoof-card": beside, "spoof-envelopes": beside}
     if recipe.role not in makers:
         return recipe
-    return replace(recipe, make=makers[recipe.role], data=(weights / recipe.file,))
+    return replace(recipe, make=makers[recipe.role])

@@ -27,9 +27,9 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.models import shelf
-from device.models.transcriber import Transcriber
-from device.phrase import normalise
+from device.evidence.phrase import normalise
+from device.model_store import shelf
+from device.models.words.transcriber import Transcriber
 from device.settings import models_dir
 from quantize.errors import QuantizeError
 from quantize.vocabulary.select_words import HERE, NOT_VOICES, candidates

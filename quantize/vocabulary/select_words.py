@@ -20,11 +20,11 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from device.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS
+from device.evidence.vocabulary import DIGITS, NATO, SCALES, TEENS, TENS
 from quantize.vocabulary.phonetics import distance, phonemes
 
 HERE = Path(__file__).parent
-WORD_LISTS = HERE.parents[1] / "device" / "wordlists"
+WORD_LISTS = HERE.parents[1] / "device" / "evidence" / "wordlists"
 CHALLENGE_WORDS = 256
 DURESS_WORDS = 16
 MIN_HEARD = 0.7

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import json
 from pathlib import Path
 
 import click
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 from rich.progress import Progress
 
@@ -49,24 +47,6 @@ def certificate_command(name: str, authority: Path, hosts: tuple[str, ...]) -> N
     now = dt.datetime.now(dt.UTC)
     files = Authority.open(authority, now).issue(name, now, hosts)
     click.echo(f"{files.certificate} and {files.key} are good for 90 days")
-
-
-@fleet.command("unit-key")
-@click.option("--out", "-o", type=FILE, required=True, help="Where the public key goes (PEM).")
-def unit_key_command(out: Path) -> None:
-    """Write this unit's public audit key, to register it by and to verify its log with.
-
-    \b
-    Example:
-      ostiary fleet unit-key -o icu-2.pem
-    """
-    from device.settings import load  # the registry's machines have no unit
-    from sync.unit_keys import unit_keystore
-
-    with contextlib.closing(unit_keystore(load())) as keystore:
-        key = keystore.audit_signer().public_key()
-    out.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    click.echo(f"the public audit key is in {out}")
 
 
 @fleet.command("broker")

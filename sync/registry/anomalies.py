@@ -35,6 +35,7 @@ class _Seen:
     unit: str
     sequence: int
     door: str
+    received_ms: int
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Detector:
 
     def _feed(self, row: Any) -> list[Alarm]:
         raised = []
-        seen = _Seen(row.time_ms, row.unit, row.sequence, row.door)
+        seen = _Seen(row.time_ms, row.unit, row.sequence, row.door, row.received_ms)
         for rule in self.rules:
             if row.kind not in rule.kinds and not (row.silent_alarm and SILENT_ALARM in rule.kinds):
                 continue
@@ -146,7 +147,7 @@ class Detector:
                     usual = sum(past) / len(past)
                     evidence = {"hour": hour, "count": count, "usual": round(usual, 2), "chance": chance}
                     key = f"{rule.name} {unit} {door} {hour}"
-                    raised.append(Alarm(rule.name, rule.severity, unit, key, evidence, door))
+                    raised.append(Alarm(rule.name, rule.severity, unit, key, evidence, door, lasting=True))
         return raised
 
     def _units(self, now_ms: int) -> list[Alarm]:
@@ -160,11 +161,11 @@ class Detector:
             if silence and unit.state in ("silent", "offline"):
                 evidence: dict[str, Any] = {"last_ms": last, "state": unit.state}
                 key = f"{silence.name} {unit.unit} {last}"
-                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence))
+                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence, lasting=True))
             if drift and unit.drifted and unit.state == "online":
                 evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
                 key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"
-                raised.append(Alarm(drift.name, drift.severity, unit.unit, key, evidence))
+                raised.append(Alarm(drift.name, drift.severity, unit.unit, key, evidence, lasting=True))
         return raised
 
     def _accounts(self, db: Connection, now_ms: int) -> list[Alarm]:
@@ -177,17 +178,17 @@ class Detector:
                 if total >= rule.threshold:
                     key = f"{rule.name} {account} {now_ms // window}"
                     evidence = {"account": account, "rows": total, "window_s": rule.window_s}
-                    raised.append(Alarm(rule.name, rule.severity, None, key, evidence))
+                    raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
         return raised
 
     def _longest_ms(self) -> int:
         return max((rule.window_s for rule in self.rules), default=300) * 1000
 
     def _forget(self, until_ms: int) -> None:
-        """Windows of the past are kept twice as long as the longest rule, by event time."""
+        """What came is kept twice as long as the longest rule, by arrival: a clock may be hours off."""
         oldest = until_ms - 2 * self._longest_ms()
         for memory in (self._bursts, self._places):
             for key in list(memory):
-                memory[key] = [seen for seen in memory[key] if seen.time_ms >= oldest]
+                memory[key] = [seen for seen in memory[key] if seen.received_ms >= oldest]
                 if not memory[key]:
                     del memory[key]

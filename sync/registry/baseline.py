@@ -14,7 +14,7 @@ from sync.registry.store import Store
 
 def arrived(db: Connection, after_ms: int, until_ms: int) -> Sequence[Any]:
     """Events received in (after, until], as the rules see them: ids, never bodies."""
-    columns = (events.c.unit, events.c.sequence, events.c.door, events.c.kind, events.c.person)
+    columns = (*(events.c[name] for name in ("unit", "sequence", "door", "kind", "person", "received_ms")),)
     query = (
         sa.select(*columns, events.c.time_ms, events.c.silent_alarm)
         .where(events.c.received_ms > after_ms, events.c.received_ms <= until_ms)

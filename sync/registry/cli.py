@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from sync import journal
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
@@ -71,7 +72,7 @@ def worker_command(
       ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
         --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -300,7 +301,7 @@ def watch_command(
       user = "registry"
       password_file = "/etc/ostiary/mail.password"
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     store = Store.open(database)
     detector = Detector(store, load_rules(rules))
     delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])

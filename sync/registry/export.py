@@ -21,38 +21,57 @@ from sync.merkle import Frontier
 from sync.registry.schema import events, heads, retained, units
 from sync.registry.store import Store
 
-COLUMNS = [column for column in events.columns if column.name not in ("body", "month")]
-MORE = ("boot", "monotonic_ms", "policy", "models", "timings", "count", "more_scores")
-"""What only the body of an event holds. In a table cell, models are separated by blanks, timings and scores
-are JSON."""
+COLUMNS = (
+    *(
+        "unit",
+        "sequence",
+        "received_ms",
+        "event_id",
+        "time_ms",
+        "door",
+        "kind",
+        "reason",
+        "attempt",
+        "person",
+    ),
+    *("phrase_llr", "speaker_llr", "spoof_llr", "keystore", "silent_alarm"),
+    *("boot", "monotonic_ms", "policy", "models", "timings", "count", "more_scores"),
+)
+"""Of a CSV file. In a cell, models are separated by blanks, timings and scores are JSON."""
 PAGE = 5000
 
 
 def rows(store: Store, unit: UnitId | None = None, since_ms: int = 0) -> Iterator[dict[str, Any]]:
     """Events in order of arrival at the registry (all units), or in sequence (one unit): every field."""
-    after: tuple[Any, ...] = (since_ms, "", 0)
-    key = (events.c.received_ms, events.c.unit, events.c.sequence)
-    while True:
-        query = sa.select(*COLUMNS, events.c.body).order_by(*key).limit(PAGE)
-        query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
-        if unit is not None:
-            query = query.where(events.c.unit == unit)
-        with store.reading() as db:
-            page = [_whole(dict(row._mapping)) for row in db.execute(query)]
-        yield from page
-        if len(page) < PAGE:
-            return
-        last = page[-1]
-        after = (last["received_ms"], last["unit"], last["sequence"])
+    query = sa.select(events.c.received_ms, events.c.body).where(events.c.received_ms >= since_ms)
+    if unit is not None:
+        query = query.where(events.c.unit == unit).order_by(events.c.sequence)
+    else:
+        query = query.order_by(events.c.received_ms, events.c.unit, events.c.sequence)
+    with store.reading() as db:
+        for row in db.execute(query, execution_options={"yield_per": PAGE}):
+            yield _whole(row.received_ms, bytes(row.body))
 
 
-def _whole(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with what its body holds besides, in place of the body."""
-    event = Record.from_bytes(bytes(row.pop("body"))).event
+def _whole(received_ms: int, body: bytes) -> dict[str, Any]:
+    """Everything from the signed body: the columns beside it are for searching, and nothing signs them."""
+    record = Record.from_bytes(body)
+    event = record.event
     timings = dataclasses.asdict(event.timings) if event.timings else None
-    nested = {"models": list(event.models), "timings": timings, "more_scores": dict(event.more_scores)}
-    plain = {"boot": event.boot, "monotonic_ms": event.monotonic_ms, "policy": event.policy}
-    return {**row, **plain, **nested, "count": event.count, "silent_alarm": event.silent_alarm}
+    ids = {name: getattr(event, name) for name in ("event_id", "attempt", "person")}
+    plain = ("time_ms", "door", "kind", "reason", "keystore", "boot", "monotonic_ms", "policy", "count")
+    return {
+        "unit": record.unit,
+        "sequence": record.sequence,
+        "received_ms": received_ms,
+        **{name: str(value) if value else None for name, value in ids.items()},
+        **{name: getattr(event, name) for name in plain},
+        **event.scores(),
+        "silent_alarm": event.silent_alarm,
+        "models": list(event.models),
+        "timings": timings,
+        "more_scores": dict(event.more_scores),
+    }
 
 
 def count(store: Store, unit: UnitId | None = None) -> int:
@@ -70,7 +89,7 @@ def as_jsonl(page: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def as_csv(page: Iterator[dict[str, Any]]) -> Iterator[str]:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [*(column.name for column in COLUMNS), *MORE])
+    writer = csv.DictWriter(buffer, COLUMNS)
     writer.writeheader()
     for row in page:
         nested = {name: json.dumps(row[name]) if row[name] else None for name in ("timings", "more_scores")}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
 from sync.errors import SyncError
+
+Statement = str | Mapping[str, Sequence[str]]
+"""SQL for both databases, or what each of them needs."""
 
 _UNITS = """
 CREATE TABLE units (unit TEXT PRIMARY KEY, site TEXT NOT NULL, public_key {bytes} NOT NULL,
@@ -57,7 +60,43 @@ _COMMANDS_AND_DELIVERIES = (
     " PRIMARY KEY (sink, alarm))",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = ((_UNITS, _EVENTS, *_REST), _BASELINES, _COMMANDS_AND_DELIVERIES)
+_ALARMS = (
+    "(id {serial}, kind TEXT NOT NULL, severity TEXT NOT NULL, unit TEXT, site TEXT, door TEXT,"
+    " dedupe TEXT NOT NULL, times BIGINT NOT NULL, raised_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL,"
+    " evidence TEXT NOT NULL, sent_ms BIGINT, acknowledged_ms BIGINT, acknowledged_by TEXT)"
+)
+_SEGMENTS_AND_SIGNED_HEALTH: Sequence[Statement] = (
+    "ALTER TABLE units ADD COLUMN health_counter BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE units ADD COLUMN backlog_ms BIGINT",
+    # SQLite cannot drop the constraint that kept an acknowledged alarm from being raised again.
+    {
+        "postgresql": ("ALTER TABLE alarms DROP CONSTRAINT alarms_dedupe_key",),
+        "sqlite": (
+            f"CREATE TABLE alarms_new {_ALARMS}",
+            "INSERT INTO alarms_new SELECT * FROM alarms",
+            "DROP TABLE alarms",
+            "ALTER TABLE alarms_new RENAME TO alarms",
+            "CREATE INDEX alarms_raised ON alarms (raised_ms)",
+        ),
+    },
+    "CREATE INDEX alarms_dedupe ON alarms (dedupe)",
+    "CREATE UNIQUE INDEX alarms_open ON alarms (dedupe) WHERE acknowledged_ms IS NULL",
+    "CREATE INDEX events_door ON events (unit, door, time_ms)",
+    "CREATE INDEX events_person ON events (person, time_ms)",
+    "CREATE TABLE retentions (unit TEXT NOT NULL, size BIGINT NOT NULL, first BIGINT NOT NULL,"
+    " account TEXT NOT NULL, time_ms BIGINT NOT NULL, record {bytes} NOT NULL, PRIMARY KEY (unit, size))",
+    "CREATE TABLE gaps (unit TEXT NOT NULL, first BIGINT NOT NULL, missing_from BIGINT NOT NULL,"
+    " chain {bytes} NOT NULL, noticed_ms BIGINT NOT NULL, PRIMARY KEY (unit, first))",
+    "CREATE TABLE requests (id {serial}, action TEXT NOT NULL, unit TEXT NOT NULL, arguments TEXT NOT NULL,"
+    " account TEXT NOT NULL, requested_ms BIGINT NOT NULL, approved_by TEXT, approved_ms BIGINT)",
+)
+
+MIGRATIONS: Sequence[Sequence[Statement]] = (
+    (_UNITS, _EVENTS, *_REST),
+    _BASELINES,
+    _COMMANDS_AND_DELIVERIES,
+    _SEGMENTS_AND_SIGNED_HEALTH,
+)
 
 _WORDS = {
     "sqlite": {
@@ -88,6 +127,8 @@ def migrate(connection: Connection) -> int:
         raise SyncError("this database was made by a newer version; update this program")
     for number, statements in enumerate(MIGRATIONS[done:], start=done + 1):
         for statement in statements:
-            connection.execute(text(statement.format(**words)))
+            of_dialect = (statement,) if isinstance(statement, str) else statement[connection.dialect.name]
+            for line in of_dialect:
+                connection.execute(text(line.format(**words)))
         connection.execute(text("INSERT INTO schema_version VALUES (:number)"), {"number": number})
     return len(MIGRATIONS)

@@ -28,6 +28,8 @@ units = sa.Table(
     sa.Column("health", sa.Text),  # the unit's last health message, JSON
     sa.Column("health_ms", sa.BigInteger),
     sa.Column("desired", sa.Text),  # versions it should report in its facts, JSON
+    sa.Column("health_counter", sa.BigInteger, nullable=False, server_default="0"),  # of that message
+    sa.Column("backlog_ms", sa.BigInteger),  # since when it says that it holds events and none has come
 )
 
 events = sa.Table(
@@ -50,6 +52,9 @@ events = sa.Table(
     sa.Column("keystore", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),  # the truth; every other column is read from it
     sa.Column("silent_alarm", sa.Integer),  # 1 or NULL; added later, so it comes last
+    sa.Index("events_received", "received_ms"),
+    sa.Index("events_door", "unit", "door", "time_ms"),
+    sa.Index("events_person", "person", "time_ms"),
 )
 
 commands = sa.Table(
@@ -68,6 +73,7 @@ commands = sa.Table(
     sa.Column("why", sa.Text),
     sa.Column("answered_ms", sa.BigInteger),
     sa.Column("answer", sa.LargeBinary),  # as the unit signed it
+    sa.Index("commands_expire", "expires_ms"),
 )
 
 heads = sa.Table(
@@ -88,7 +94,7 @@ alarms = sa.Table(
     sa.Column("unit", sa.Text),
     sa.Column("site", sa.Text),
     sa.Column("door", sa.Text),
-    sa.Column("dedupe", sa.Text, nullable=False, unique=True),  # the same thing again only counts up
+    sa.Column("dedupe", sa.Text, nullable=False),  # the same thing again counts up until it is acknowledged
     sa.Column("times", sa.BigInteger, nullable=False),
     sa.Column("raised_ms", sa.BigInteger, nullable=False),
     sa.Column("last_ms", sa.BigInteger, nullable=False),
@@ -96,7 +102,11 @@ alarms = sa.Table(
     sa.Column("sent_ms", sa.BigInteger),  # first handed to a sink
     sa.Column("acknowledged_ms", sa.BigInteger),
     sa.Column("acknowledged_by", sa.Text),
+    sa.Index("alarms_raised", "raised_ms"),
+    sa.Index("alarms_dedupe", "dedupe"),
 )
+open_alarm = alarms.c.acknowledged_ms.is_(None)
+sa.Index("alarms_open", alarms.c.dedupe, unique=True, sqlite_where=open_alarm, postgresql_where=open_alarm)
 
 deliveries = sa.Table(
     "deliveries",
@@ -122,7 +132,41 @@ retained = sa.Table(
     sa.Column("unit", sa.Text, primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),  # events up to here passed their retention
     sa.Column("chain", sa.LargeBinary, nullable=False),
-    sa.Column("frontier", sa.LargeBinary, nullable=False),
+    sa.Column("frontier", sa.LargeBinary, nullable=False),  # empty behind a gap: the tree is not known there
+)
+
+retentions = sa.Table(
+    "retentions",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, primary_key=True),  # events up to here were deleted
+    sa.Column("first", sa.BigInteger, nullable=False),  # from here on
+    sa.Column("account", sa.Text, nullable=False),  # who had them deleted
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("record", sa.LargeBinary, nullable=False),  # the same, signed by the registry
+)
+
+gaps = sa.Table(
+    "gaps",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("first", sa.BigInteger, primary_key=True),  # the event after the missing ones
+    sa.Column("missing_from", sa.BigInteger, nullable=False),
+    sa.Column("chain", sa.LargeBinary, nullable=False),  # before `first`, as the unit says; its head vouches
+    sa.Column("noticed_ms", sa.BigInteger, nullable=False),
+)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("action", sa.Text, nullable=False),  # what needs a second person
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("arguments", sa.Text, nullable=False),  # JSON
+    sa.Column("account", sa.Text, nullable=False),  # who asked
+    sa.Column("requested_ms", sa.BigInteger, nullable=False),
+    sa.Column("approved_by", sa.Text),
+    sa.Column("approved_ms", sa.BigInteger),
 )
 
 door_hours = sa.Table(
@@ -149,4 +193,5 @@ access = sa.Table(
     sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Index("access_time", "time_ms"),
 )

@@ -65,6 +65,11 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reader = engine.execution_options(reading=True)
+        if engine.dialect.name == "postgresql":
+            # One snapshot for all queries of a transaction, as SQLite gives it: a log grows meanwhile.
+            self._reader = self._reader.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
         self._partitions: set[int] = set()
         self._postgresql = engine.dialect.name == "postgresql"
 
@@ -264,7 +269,13 @@ class Store:
     # -- what people must look at
 
     def raise_alarms(self, db: Connection, raised: Sequence[Alarm], now_ms: int) -> None:
+        """Count up what is open; what was acknowledged and happens again is a new alarm."""
+        lasting = [alarm.dedupe for alarm in raised if alarm.lasting]
+        looked_at = sa.and_(alarms.c.dedupe.in_(lasting), alarms.c.acknowledged_ms.is_not(None))
+        known = set(db.execute(sa.select(alarms.c.dedupe).where(looked_at)).scalars()) if lasting else set()
         for alarm in raised:
+            if alarm.dedupe in known:
+                continue
             row = {
                 "kind": alarm.kind,
                 "severity": alarm.severity,
@@ -272,14 +283,17 @@ class Store:
                 "site": alarm.unit.split("/")[0] if alarm.unit else None,
                 "door": alarm.door,
                 "dedupe": alarm.dedupe,
-                "times": 1,
+                "times": alarm.times,
                 "raised_ms": now_ms,
                 "last_ms": now_ms,
                 "evidence": json.dumps(alarm.evidence, sort_keys=True),
             }
-            again = {"times": alarms.c.times + 1, "last_ms": now_ms, "evidence": row["evidence"]}
+            again = {"times": alarms.c.times + alarm.times, "last_ms": now_ms, "evidence": row["evidence"]}
+            added = self.upsert(alarms).values(row)
             db.execute(
-                self.upsert(alarms).values(row).on_conflict_do_update(index_elements=["dedupe"], set_=again)
+                added.on_conflict_do_update(
+                    index_elements=["dedupe"], index_where=alarms.c.acknowledged_ms.is_(None), set_=again
+                )
             )
 
     def count_refusals(self, db: Connection, counted: dict[tuple[str, str], int], now_ms: int) -> None:
@@ -296,9 +310,10 @@ class Store:
             )
 
     def undelivered(self, sink: str, limit: int = 50) -> list[dict[str, Any]]:
-        """Alarms that this sink has not got yet, oldest first."""
+        """Alarms that this sink has not got yet: critical ones first, then the oldest."""
         got = sa.and_(deliveries.c.alarm == alarms.c.id, deliveries.c.sink == sink)
-        query = sa.select(alarms).where(~sa.exists().where(got)).order_by(alarms.c.id).limit(limit)
+        rank = sa.case({"critical": 0, "warning": 1}, value=alarms.c.severity, else_=2)
+        query = sa.select(alarms).where(~sa.exists().where(got)).order_by(rank, alarms.c.id).limit(limit)
         with self.reading() as db:
             return [{**row._mapping, "evidence": json.loads(row.evidence)} for row in db.execute(query)]
 

@@ -53,6 +53,9 @@ class Alarm:
     dedupe: str
     evidence: dict[str, Any]
     door: str | None = None
+    times: int = 1
+    lasting: bool = False
+    """A state that is reported for as long as it lasts: acknowledged, it is not raised again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,8 @@ def _grown(position: Position, batch: CheckedBatch) -> Frontier | None:
 
 def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> tuple[Position, list[Alarm]]:
     """Follow the unit's two clocks through the batch: they must run together within one boot."""
-    unit, alarms = position.unit, []
+    unit, alarms, day = position.unit, [], now_ms // 86_400_000
+    jumps: list[tuple[int, int]] = []
     boot, event_ms, monotonic_ms = position.boot, position.event_ms, position.monotonic_ms
     known = position.size > 0
     for record in batch.records:
@@ -170,19 +174,19 @@ def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> tuple[Positi
         if known and event.boot == boot:
             jump = (event.time_ms - event_ms) - (event.monotonic_ms - monotonic_ms)
             if abs(jump) > CLOCK_TOLERANCE_MS:
-                evidence = {"sequence": record.sequence, "jump_ms": jump}
-                alarms.append(
-                    Alarm("CLOCK_JUMP", "warning", unit, f"CLOCK {unit} {record.sequence}", evidence)
-                )
+                jumps.append((record.sequence, jump))
         elif known and event.boot < boot:
             evidence = {"sequence": record.sequence, "boot": event.boot, "known": boot}
-            alarms.append(
-                Alarm("BOOT_ROLLBACK", "critical", unit, f"BOOT {unit} {record.sequence}", evidence)
-            )
+            alarms.append(Alarm("BOOT_ROLLBACK", "critical", unit, f"BOOT {unit} {day}", evidence))
         known, boot, event_ms, monotonic_ms = True, event.boot, event.time_ms, event.monotonic_ms
+    if jumps:
+        # One alarm a unit and day, however often: a clock that jitters must not bury the others.
+        sequence, jump = max(jumps, key=lambda found: abs(found[1]))
+        evidence = {"sequence": sequence, "jump_ms": jump}
+        alarms.append(Alarm("CLOCK_JUMP", "warning", unit, f"CLOCK {unit} {day}", evidence, times=len(jumps)))
     if event_ms - now_ms > FUTURE_TOLERANCE_MS:
         evidence = {"sequence": batch.head.size, "ahead_ms": event_ms - now_ms}
-        alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {now_ms // 86_400_000}", evidence))
+        alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {day}", evidence))
     return replace(position, boot=boot, event_ms=event_ms, monotonic_ms=monotonic_ms), alarms
 
 

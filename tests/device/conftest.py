@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from device.app import open_judge
-from device.judge import Judge
+from device.evidence.judge import Judge
 from device.settings import Settings, models_dir
+from device.unit.assembly import open_judge
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from device.access.challenge import Challenge
+from device.access.decision import Decision
+from device.access.doorkeeper import Doorkeeper
+from device.access.history import History
+from device.access.rules import Rules
 from device.audio.utterance import Quality
-from device.challenge import Challenge
 from device.clock import Now
-from device.decision import Decision
-from device.doorkeeper import Doorkeeper
-from device.gallery import Identification
-from device.history import History
-from device.judge import Evidence, Timings
-from device.rules import Rules
+from device.evidence.gallery import Identification
+from device.evidence.judge import Evidence, Timings
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
 MORNING = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from device import app
-from device.app import open_unit
+from device.access.challenge import Challenge
+from device.access.claims import Claim, ClaimKind
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
-from device.challenge import Challenge
-from device.claims import Claim, ClaimKind
-from device.commands.people import enrol_recordings
-from device.decision import Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.judge import Evidence, Timings
-from device.secure_store.swtpm import SwTpm
+from device.evidence.judge import Evidence, Timings
+from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
+from device.unit.assembly import AUDIT_FILE, Unit, open_unit
+from device.unit.enrolment import enrol_recordings
 from sync.events import Record
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
@@ -57,7 +57,7 @@ class Recorder:
 
 
 @pytest.fixture
-def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[app.Unit]:
+def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Unit]:
     settings = Settings()
     with open_unit(settings, tmp_path, models) as opened:
         enrolment = [reader[n].path for n in (0, 2, 3)]
@@ -65,7 +65,7 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[app.Un
         yield opened
 
 
-def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+def serve(unit: Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
     recorder = Recorder()
     door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
@@ -73,7 +73,7 @@ def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, Sim
     return decision, door, recorder
 
 
-def saying(unit: app.Unit, phrase: str) -> app.Unit:
+def saying(unit: Unit, phrase: str) -> Unit:
     """The unit with a display that shows a phrase of which there is a recording; all else stays real."""
     issue = unit.keeper.greet
 
@@ -93,29 +93,27 @@ def saying(unit: app.Unit, phrase: str) -> app.Unit:
     return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
 
 
-def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: app.Unit, reader: list[Reading]) -> None:
+def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: Unit, reader: list[Reading]) -> None:
     decision, door, recorder = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.GRANTED
     assert not door.is_locked
     assert isinstance(recorder.told[0], Challenge)
 
 
-def test_a_recording_of_an_old_phrase_does_not_answer_a_fresh_one(
-    unit: app.Unit, reader: list[Reading]
-) -> None:
+def test_a_recording_of_an_old_phrase_does_not_answer_a_fresh_one(unit: Unit, reader: list[Reading]) -> None:
     decision, door, _ = serve(unit, FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_PHRASE
     assert door.is_locked
 
 
-def test_somebody_who_is_not_enrolled_stays_outside(unit: app.Unit, reader: list[Reading]) -> None:
+def test_somebody_who_is_not_enrolled_stays_outside(unit: Unit, reader: list[Reading]) -> None:
     decision, door, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path), uid="0000")
     assert decision.outcome is Outcome.DENIED_UNKNOWN
     assert door.is_locked
 
 
 def test_a_synthetic_voice_stays_outside(
-    unit: app.Unit, reader: list[Reading], synthetic_voice: SyntheticVoice
+    unit: Unit, reader: list[Reading], synthetic_voice: SyntheticVoice
 ) -> None:
     made = synthetic_voice(reader[4].text)
     decision, door, _ = serve(saying(unit, reader[4].text), FileSource(made))
@@ -139,12 +137,12 @@ def test_a_unit_with_a_tpm_serves_across_power_cuts(
             tpm.reboot()
 
 
-def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: app.Unit, reader: list[Reading]) -> None:
+def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: Unit, reader: list[Reading]) -> None:
     serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     again, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert (again.outcome, again.code) == (Outcome.DENIED_REPLAY, Reason.HEARD_BEFORE)
     assert again.counts_as_failure
-    with closing(sqlite3.connect(unit.store.folder.parent / app.AUDIT_FILE)) as log:
+    with closing(sqlite3.connect(unit.store.folder.parent / AUDIT_FILE)) as log:
         (body,) = log.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
     scores = dict(Record.from_bytes(body).event.more_scores)
     assert scores["reuse_llr"] < 0.0
@@ -153,7 +151,7 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: app.Unit, r
     assert (scores["reused_share"], scores["reuse_sources"]) == (pytest.approx(1.0, abs=0.2), 1.0)
 
 
-def test_a_score_that_is_no_number_is_refused_and_logged(unit: app.Unit) -> None:
+def test_a_score_that_is_no_number_is_refused_and_logged(unit: Unit) -> None:
     quality = Quality(1.0, 30.0, 0.0, -20.0, 7000.0)
     evidence = Evidence(float("nan"), None, float("inf"), "", quality, Timings(1.0, 1.0, 1.0, 1.0))
     decision = Decision(Outcome.DENIED_FAULT, Reason.INVALID_EVIDENCE, "no number", Notice.REFUSED)
@@ -161,7 +159,7 @@ def test_a_score_that_is_no_number_is_refused_and_logged(unit: app.Unit) -> None
     assert (event.phrase_llr, event.spoof_llr) == (None, None)
 
 
-def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: app.Unit) -> None:
+def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: Unit) -> None:
     class Unplugged:
         def frames(self, stop: threading.Event) -> Iterator[Frame]:
             raise AudioDeviceLostError("the microphone is gone; check its plug")
@@ -173,14 +171,14 @@ def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: app.Unit) -
     assert "microphone" in decision.reason
 
 
-def test_a_judge_that_breaks_keeps_the_door_locked(unit: app.Unit, reader: list[Reading]) -> None:
+def test_a_judge_that_breaks_keeps_the_door_locked(unit: Unit, reader: list[Reading]) -> None:
     unit.judge.close()  # its threads are gone: every judgement raises
     decision, door, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_FAULT
     assert door.is_locked
 
 
-def test_silence_ends_when_the_challenge_does(unit: app.Unit) -> None:
+def test_silence_ends_when_the_challenge_does(unit: Unit) -> None:
     class Quiet:
         def frames(self, stop: threading.Event) -> Iterator[Frame]:
             while not stop.wait(0.002):
@@ -203,7 +201,7 @@ class _Impatient:
         return self._ear.hear(*args, **named)  # type: ignore[attr-defined]
 
 
-def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: list[Reading]) -> None:
+def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[Reading]) -> None:
     seen: list[int] = []
 
     class Watching(SimulatedDoor):
@@ -218,7 +216,7 @@ def test_the_event_is_durable_before_the_strike_moves(unit: app.Unit, reader: li
     assert seen == [before + 1]
 
 
-def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: app.Unit, reader: list[Reading]) -> None:
+def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: Unit, reader: list[Reading]) -> None:
     unit.log.close()
     door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
     with pytest.raises(Exception, match="log"):
@@ -237,7 +235,7 @@ def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: app.Unit, rea
 
 
 def test_no_audio_reaches_the_disk_while_attempts_run(
-    unit: app.Unit, tmp_path: Path, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+    unit: Unit, tmp_path: Path, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file that the process may write is looked through for stretches of the very samples heard."""
     scratch = tmp_path / "scratch"

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from device import app
-from device.app import open_unit
+from device.access.challenge import Challenge
+from device.access.claims import Claim, ClaimKind
+from device.access.decision import Decision, Factor, Notice, Outcome, Reason
+from device.access.rules import RiskClass, Rules, default_rules
 from device.audio import FileSource, Frame
-from device.challenge import Challenge
-from device.claims import Claim, ClaimKind
-from device.commands.people import enrol_recordings
-from device.decision import Decision, Factor, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.rules import RiskClass, Rules, default_rules
 from device.settings import Settings
+from device.unit.assembly import open_unit
+from device.unit.enrolment import enrol_recordings
 from tests.device.test_app import Recorder, saying
 from tests.speech import POCKETSPHINX, Reading, missing
 

@@ -11,17 +11,17 @@ from typing import cast
 import pytest
 
 from device import app
-from device.attempt import Answer
-from device.audit import Witness
-from device.challenge import Challenge
-from device.claims import Claim, ClaimKind
+from device.access.challenge import Challenge
+from device.access.claims import Claim, ClaimKind
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
-from device.decision import Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
-from device.judge import Evidence
+from device.evidence.judge import Evidence
+from device.evidence.listener import Answer
+from device.unit.audit import Witness
 from sync.outbox import Outbox, OutboxLimits
+from tests.device.access.test_policy_doorkeeper import RULES
 from tests.device.door_world import World, evidence
-from tests.device.test_policy_doorkeeper import RULES
 from tests.sync.parts import SoftwareSigner
 
 DOOR = "ward"

@@ -22,14 +22,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import device.history
-from device.challenge import Challenge
+import device.access.history
+from device.access.challenge import Challenge
+from device.access.decision import Decision
+from device.access.doorkeeper import Doorkeeper
+from device.access.history import History, HistoryRollbackError
+from device.access.rules import Rules
 from device.clock import Now
-from device.decision import Decision
-from device.doorkeeper import Doorkeeper
-from device.history import History, HistoryRollbackError
-from device.judge import Evidence
-from device.rules import Rules
+from device.evidence.judge import Evidence
 from tests.device.door_world import MORNING, mac
 
 
@@ -214,7 +214,7 @@ def _served(keeper: Doorkeeper, history: History, what: str, arguments: tuple[An
 
 def _mark_writes(reached: Callable[[At], None]) -> None:
     """Report each point of a change of the file, in this process alone."""
-    fsync, replace = os.fsync, device.history._replace
+    fsync, replace = os.fsync, device.access.history._replace
     rename = Path.replace
     state = SimpleNamespace(renamed=True)
 
@@ -238,4 +238,4 @@ def _mark_writes(reached: Callable[[At], None]) -> None:
 
     os.fsync = marked_fsync
     Path.replace = marked_rename  # type: ignore[method-assign,assignment]
-    device.history._replace = marked_replace
+    device.access.history._replace = marked_replace

@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 
 from device import app
-from device.app import open_unit
+from device.access.claims import Claim, ClaimKind
 from device.audio import FileSource
-from device.claims import Claim, ClaimKind
 from device.door import SimulatedDoor
 from device.settings import Settings
+from device.unit.assembly import open_unit
 from tests.device.test_app import Recorder, saying
 
 

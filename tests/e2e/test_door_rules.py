@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from device.evidence.wordlists import duress_words
 from device.settings import models_dir
-from device.wordlists import duress_words
 from tests.speech import require_tools
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

@@ -23,8 +23,8 @@ import pytest
 
 from device.secure_store import NotEnrolledError, Store, StoreError, StoreSettings, open_store
 from device.secure_store.errors import RecordDamagedError, RollbackError, SealPolicyError, TpmLockedError
-from device.secure_store.swtpm import SwTpm
-from device.secure_store.tpm import Tpm
+from device.secure_store.hardware.swtpm import SwTpm
+from device.secure_store.hardware.tpm import Tpm
 from tests.device.secure_store.people import same_voice, voiceprint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(7200)]

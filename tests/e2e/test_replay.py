@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from device.app import open_judge
-from device.commands.people import enrol_recordings
 from device.secure_store import open_store
 from device.settings import Settings, models_dir
+from device.unit.assembly import open_judge
+from device.unit.enrolment import enrol_recordings
 from quantize.playback import TEN
 from tests.speech import Reading
 

@@ -71,7 +71,9 @@ def test_a_unit_with_its_own_key_store_sends_its_log(
     store.mkdir(parents=True)
     SoftwareKeystore(store / "software").close()
     unit, key = "site-1/unit-1", folder / "unit.pem"
-    subprocess.run([*OSTIARY, "fleet", "unit-key", "-o", str(key)], check=True)
+    key.write_bytes(
+        subprocess.run([*OSTIARY, "store", "audit-key"], check=True, stdout=subprocess.PIPE).stdout
+    )
     subprocess.run([*OSTIARY, "registry", "register", unit, "--key", str(key), *database], check=True)
     with Outbox(folder / "state/audit/outbox.db", unit=unit, doors=DOORS, now_ms=Clock()) as outbox:
         for number in range(7):

@@ -15,7 +15,7 @@ from pycose.keys import EC2Key
 from pycose.messages import Sign1Message
 
 from device.secure_store import open_store
-from device.secure_store.swtpm import SwTpm
+from device.secure_store.hardware.swtpm import SwTpm
 from sync.bundle import LogBundle, parse
 from sync.fleet.certificates import Authority
 from sync.heads import Head
@@ -58,7 +58,7 @@ def test_heads_that_a_tpm_signed_reach_the_registry_and_verify_without_our_code(
                     for number in range(first, last + 1):
                         outbox.append(event(number, boot=boot, keystore="tpm"))
             if first == 1:
-                ostiary("fleet", "unit-key", "-o", str(key))
+                key.write_text(ostiary("store", "audit-key"))
                 ostiary("registry", "register", UNIT, "--key", str(key), *database)
             files = Authority.open(folder / "pki", NOW).issue(UNIT, NOW)
             tls = ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]

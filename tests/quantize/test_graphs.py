@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
 from quantize import reference
 from quantize.checkpoint import read_tensors
 from quantize.fetch import fetch

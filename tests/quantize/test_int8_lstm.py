@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.models.sessions import OnnxSession
+from device.model_store.sessions import OnnxSession
 from quantize.graphs.builder import GraphBuilder, lstm
 from quantize.int8_lstm import quantise_lstms
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from device.models.sessions import Array, OnnxSession
+from device.model_store.sessions import Array, OnnxSession
 from quantize.graphs.builder import GraphBuilder
 from quantize.graphs.products import EightBits, Exact, Products
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from device.models._hearing import Sentence
-from device.models._whisper_onnx import OnnxWhisper
+from device.models.words.hearing import Sentence
+from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.errors import QuantizeError
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.recipes import RECIPES

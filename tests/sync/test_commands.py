@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from device import orders
-from device.orders import Order
+from device.uplink import orders
+from device.uplink.desk import unit_desk
+from device.uplink.orders import Order
 from sync import cose
 from sync.agent import Agent, AgentSettings
 from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger
@@ -20,7 +21,6 @@ from sync.events import Record, unit_id
 from sync.keys import FileSigner
 from sync.outbox import Outbox, OutboxLimits
 from sync.topics import COMMANDS, EVENTS, HEALTH, RESULTS, topic
-from sync.unit_desk import unit_desk
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 from tests.sync.test_agent import FakeLink
 
@@ -266,7 +266,7 @@ def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(
 def test_an_order_to_a_door_process_that_does_not_run_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync.unit_desk.ORDER_WITHIN_S", 0.1)
+    monkeypatch.setattr("device.uplink.desk.ORDER_WITHIN_S", 0.1)
     unit = Unit(tmp_path)
     unit.agent.step()
     unit.hears(command(1, action="lock_down"))

@@ -1,6 +1,6 @@
 """The audit vocabulary covers what the door can decide."""
 
-from device.decision import Outcome, Reason
+from device.access.decision import Outcome, Reason
 from sync.vocabulary import KINDS, REASONS
 
 

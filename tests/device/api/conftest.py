@@ -20,7 +20,7 @@ from device.api.server import service_with
 from device.api.service import Service
 from device.api.tokens import SCOPES, Token, issue
 from device.clock import Now
-from device.judge import Judge
+from device.evidence.judge import Judge
 from device.settings import Settings
 from tests.speech import Reading
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from device.access.challenge import code_sentence
 from device.api.server import RESULTS_FILE
-from device.challenge import code_sentence
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading

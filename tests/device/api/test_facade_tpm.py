@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from device.api.app import make_app
 from device.api.server import service_with
-from device.judge import Judge
-from device.secure_store.swtpm import SwTpm
+from device.evidence.judge import Judge
+from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
 from tests.device.api.conftest import Facade, MovedClock, encoded, enrolment, slug
 from tests.speech import Reading, require_tools

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from device.api.app import _body
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
-from device.api.token_book import TOKENS_FILE, TokenBook
+from device.api.tokens import TOKENS_FILE, TokenBook
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from device.api.app import make_app
 from device.api.errors import KINDS
 from device.api.openapi import document
-from device.api.settings import ApiSettings
+from device.settings import ApiSettings
 from tests.device.api.conftest import Facade, encoded, enrolment
 from tests.speech import Reading
 

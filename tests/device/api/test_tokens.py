@@ -10,8 +10,7 @@ import pytest
 
 from device.api.errors import ApiError
 from device.api.server import _context
-from device.api.settings import ApiSettings
-from device.settings import Settings, SettingsError, load
+from device.settings import ApiSettings, Settings, SettingsError, load
 from tests.device.commands.conftest import Ostiary
 from tests.device.commands.conftest import ostiary as ostiary
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device.app import AUDIT_FILE, open_log, rules_of
 from device.cli import cli
 from device.clock import system_clock
 from device.commands.doctor import _audit
@@ -18,6 +17,7 @@ from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
 from device.unit.archive import FOLDER, files
+from device.unit.assembly import AUDIT_FILE, open_log, rules_of
 from sync.outbox import Outbox, OutboxRollbackError
 from sync.unit_events import unit_event
 

@@ -21,17 +21,17 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.commands.people import enrol_noted, forget_noted
-from device.judge import Judge, SpoofCheck, WordsCheck
+from device.access.recollection import Habits
+from device.evidence.judge import Judge, SpoofCheck, WordsCheck
 from device.liveness.memory import FILE_NAME
 from device.liveness.memory_file import MemoryFile
-from device.liveness.recollection import Habits
 from device.liveness.timing import Timing
-from device.models.spoof import SpoofEvidence
-from device.notes import AUDIT_FILE
+from device.models.spoof.detector import SpoofEvidence
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
-from device.secure_store.swtpm import SwTpm
+from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
+from device.unit.enrolment import enrol_noted, forget_noted
+from device.unit.notes import AUDIT_FILE
 from sync.events import Record, pseudonym
 from sync.outbox import Outbox
 from tests.device.commands.dying import lives_until

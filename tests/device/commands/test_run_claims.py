@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from device.claims import Claim, ClaimKind
+from device.access.claims import Claim, ClaimKind
+from device.access.rules import Rules, parse_rules
 from device.commands import run
-from device.rules import Rules, parse_rules
 
 RULES = parse_rules("""
 version = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device.decision import OPENING, Decision, Notice, Outcome, Reason
+from device.access.decision import OPENING, Decision, Notice, Outcome, Reason
 from device.door import SimulatedDoor
 
 

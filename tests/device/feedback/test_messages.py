@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 
-from device.decision import Notice
+from device.access.decision import Notice
 from device.feedback import LanguageError, language, languages
 from device.feedback.messages import parse_language
 

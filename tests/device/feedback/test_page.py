@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.decision import Decision, Notice, Outcome, Reason
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.feedback import Cue, Feedback, PageSink, Stage, language
 from device.feedback.page import _COLOURS, render
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from device.decision import Decision, Notice, Outcome, Reason, fault
+from device.access.decision import Decision, Notice, Outcome, Reason, fault
 from device.feedback import (
     Cue,
     Earcon,

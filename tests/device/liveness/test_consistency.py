@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from device.judge import Judge
+from device.evidence.judge import Judge
 from device.liveness import consistency
 from device.liveness.weights import shipped
 from tests.device.liveness.sounds import noise, prompt, speech

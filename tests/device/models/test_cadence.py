@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import soxr
 
-from device.models import _beats as beat
-from device.models._cadence import Null
+from device.models.spoof import beats as beat
+from device.models.spoof.cadence import Null
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")

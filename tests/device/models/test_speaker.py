@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from device.models import shelf
-from device.models.calibration import Calibration
+from device.model_store import shelf
+from device.model_store.calibration import Calibration
 from device.models.features import WaveError
 from device.models.speaker import EMBEDDING_SIZE, InconsistentEnrolmentError, SpeakerError, SpeakerModel
 from tests.speech import Reading

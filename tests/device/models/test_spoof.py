@@ -17,13 +17,12 @@ import pytest
 import soundfile
 import soxr
 
-from device.models import _spoof_features as front
-from device.models._cadence import Null
-from device.models._envelopes import MAX_HEAD_BYTES, STATISTICS, EnvelopeHead, envelopes
-from device.models.bundle import Bundle, BundleError
-from device.models.manifest import Entry, Manifest
-from device.models.sessions import OnnxSession, Session
-from device.models.spoof import (
+from device.model_store.bundle import Bundle, BundleError
+from device.model_store.manifest import Entry, Manifest
+from device.model_store.sessions import OnnxSession, Session
+from device.models.spoof import features as front
+from device.models.spoof.cadence import Null
+from device.models.spoof.detector import (
     SpoofCard,
     SpoofDetector,
     SpoofError,
@@ -31,6 +30,7 @@ from device.models.spoof import (
     checked_head,
     checked_network,
 )
+from device.models.spoof.envelopes import MAX_HEAD_BYTES, STATISTICS, EnvelopeHead, envelopes
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from device.models._hearing import WhisperError
-from device.models._tokens import Vocabulary, vocabulary_text
-from device.models._whisper_onnx import VOCABULARY
-from device.models.bundle import Bundle
-from device.models.sessions import OnnxSession
+from device.model_store.bundle import Bundle
+from device.model_store.sessions import OnnxSession
+from device.models.words.hearing import WhisperError
+from device.models.words.tokens import Vocabulary, vocabulary_text
+from device.models.words.whisper_onnx import VOCABULARY
 
 BYTES = [bytes([value]) for value in range(256)]
 

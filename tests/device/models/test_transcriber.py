@@ -12,22 +12,16 @@ import pytest
 import soundfile
 
 from device.errors import DeviceError
-from device.judge import WordsCheck
-from device.models._hearing import WhisperError
-from device.models._whisper_onnx import BATCH, OnnxWhisper
-from device.models.bundle import Bundle
-from device.models.calibration import LLR_LIMIT
-from device.models.manifest import BundleError
-from device.models.transcriber import (
-    BASE_ENCODER_ROLE,
-    BASE_ROLE,
-    GGML_ROLES,
-    Transcriber,
-    WordsError,
-)
-from device.phrase import REDACTED
+from device.evidence.judge import WordsCheck
+from device.evidence.phrase import REDACTED
+from device.model_store.bundle import Bundle
+from device.model_store.calibration import LLR_LIMIT
+from device.model_store.manifest import BundleError
+from device.models.words.hearing import WhisperError
+from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, GGML_ROLES, Transcriber, WordsError
+from device.models.words.whisper_onnx import BATCH, OnnxWhisper
 from device.settings import WordsEngine
-from tests.device.models.bundles import make_bundle
+from tests.device.model_store.bundles import make_bundle
 from tests.speech import Reading
 
 Wave = npt.NDArray[np.float32]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.models._hearing import Sentence, WhisperError
-from device.models._whisper_cpp import MAX_SENTENCES, WhisperCpp
-from device.models.transcriber import Transcriber
+from device.models.words.hearing import Sentence, WhisperError
+from device.models.words.transcriber import Transcriber
+from device.models.words.whisper_cpp import MAX_SENTENCES, WhisperCpp
 from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
 from tests.device.models.test_transcriber import RATE_HZ, wave, words

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from device.secure_store import Store, StoreSettings, open_store
-from device.secure_store.swtpm import SwTpm
+from device.secure_store.hardware.swtpm import SwTpm
 
 LAPTOP = StoreSettings(profile="laptop", keystore="software")
 

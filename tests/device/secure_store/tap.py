@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 
-from device.secure_store.swtpm import two_free_ports
+from device.secure_store.hardware.swtpm import two_free_ports
 
 
 class Tap:

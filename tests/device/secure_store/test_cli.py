@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from device.commands.store import store
 from device.secure_store import open_store
-from device.secure_store.cli import store
-from device.secure_store.swtpm import SwTpm
+from device.secure_store.hardware.swtpm import SwTpm
 from tests.device.secure_store.people import same_voice, voiceprint
 
 

@@ -175,7 +175,7 @@ def test_both_files_destroyed_is_said_and_not_taken_for_an_empty_vault(vault: Pa
 
 def test_every_bit_of_one_row_counts(laptop: Opener) -> None:
     """The row itself, without the head's protection: no bit of it can change unseen."""
-    from device.secure_store.records import Row, open_row
+    from device.secure_store.voiceprints.records import Row, open_row
 
     with laptop() as store:
         store.vault.enrol("4711", voiceprint(1))

@@ -10,9 +10,9 @@ from tpm2_pytss import ESAPI, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPMA_OBJECT
 from tpm2_pytss.types import TPMS_SENSITIVE_CREATE
 
 from device.secure_store import SealPolicyError, open_store
+from device.secure_store.hardware.swtpm import SwTpm
+from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.memory import SecretBytes
-from device.secure_store.swtpm import SwTpm
-from device.secure_store.tpm_keystore import TpmKeystore
 from tests.device.secure_store.people import voiceprint
 from tests.device.secure_store.tap import Tap
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from device.models.bundle import MANIFEST_NAME
+from device.model_store.bundle import MANIFEST_NAME
 from device.settings import models_dir
 
 pytestmark = pytest.mark.slow

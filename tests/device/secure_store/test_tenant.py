@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from device.commands.store import store as command
 from device.secure_store import StoreSettings, open_store
-from device.secure_store.cli import store as command
 from device.secure_store.errors import StoreError
-from device.secure_store.tenant import FILE
+from device.secure_store.voiceprints.tenant import FILE
 from sync.events import pseudonym
 from tests.device.secure_store.conftest import Opener
 

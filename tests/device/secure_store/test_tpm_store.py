@@ -40,12 +40,12 @@ from device.secure_store import (
     open_store,
     verify_receipt,
 )
-from device.secure_store.policy import SignedPolicy, sealing_policy, sign_policy
-from device.secure_store.quote import Quote, verify_quote
+from device.secure_store.hardware.quote import Quote, verify_quote
+from device.secure_store.hardware.sealing_policy import SignedPolicy, sealing_policy, sign_policy
+from device.secure_store.hardware.swtpm import SwTpm
+from device.secure_store.hardware.tpm import Release, Tpm, authority_name
+from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.signing import verify_es256
-from device.secure_store.swtpm import SwTpm
-from device.secure_store.tpm import Release, Tpm, authority_name
-from device.secure_store.tpm_keystore import TpmKeystore
 from tests.device.secure_store.people import same_voice, voiceprint
 
 pytestmark = pytest.mark.e2e

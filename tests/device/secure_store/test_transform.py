@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from device.secure_store.memory import SecretBytes
-from device.secure_store.transform import DIMENSIONS, Rotation
+from device.secure_store.voiceprints.transform import DIMENSIONS, Rotation
 from tests.device.secure_store.people import voiceprint
 
 PINNED = np.array([0.1669503, 0.0124779, -0.0032386, 0.0180918])

@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import AudioDeviceLostError, Frame
 from device.unit.progress import LISTEN_AGAIN_S, Progress
 from sync.service_manager import ServiceManager
@@ -123,6 +124,6 @@ def test_a_tpm_that_is_gone_is_a_state_and_no_restart_loop(world: World) -> None
 
 def test_decisions_are_counted_in_the_status(world: World) -> None:
     world.progress.ready()
-    world.progress.decided()
-    world.progress.decided()
+    for outcome in (Outcome.GRANTED, Outcome.DENIED_VOICE):
+        world.progress.decided(Decision(outcome, Reason.ALL_FACTORS_PASSED, "", Notice.WELCOME))
     assert "ready; 2 decisions" in world.told()

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from device.liveness.condition import Conditions
-from device.models.spoof import SpoofDetector
+from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
 from quantize.evaluate.checks import open_spoof
 from quantize.evaluate.conditions import in_noise, recordings, telephone, verdict

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from device.models.manifest import BundleError
+from device.model_store.manifest import BundleError
 from device.settings import models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate.cli import evaluate
 from tests.conftest import SyntheticVoice
-from tests.device.models.bundles import make_bundle
+from tests.device.model_store.bundles import make_bundle
 from tests.speech import Reading
 
 COLUMNS = ("path", "label", "speaker", "system", "text")

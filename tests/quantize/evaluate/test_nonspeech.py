@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.judge import PhraseScore, Wave
-from device.models.transcriber import WordsError
+from device.evidence.judge import PhraseScore, Wave
+from device.models.words.transcriber import WordsError
 from quantize.evaluate.nonspeech import ASKED_AGAIN, GATED, KINDS, UNGATED, clips, judge_clips
 from quantize.evaluate.phrase import rate
 

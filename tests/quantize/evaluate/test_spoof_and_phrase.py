@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import device.rules
-from device.rules import load_rules
+import device.access.rules
+from device.access.rules import load_rules
 from quantize.evaluate.attempts import NEAR_OPENED, OPENED, OPENED_AT_ONCE, STEP_UP_MARGIN_LLR, attempts
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.phrase import PhraseScores, evaluate_phrase, views_of
@@ -127,5 +127,5 @@ def test_somebody_with_one_recording_makes_no_attempt_of_two() -> None:
 
 
 def test_attempts_are_counted_with_the_margin_of_the_example_rules() -> None:
-    example = load_rules(Path(device.rules.__file__).with_name("example.toml"))
+    example = load_rules(Path(device.access.rules.__file__).with_name("example.toml"))
     assert example.risks["standard"].thresholds.step_up_margin_llr == STEP_UP_MARGIN_LLR

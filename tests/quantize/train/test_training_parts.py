@@ -16,9 +16,9 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 import onnx
 import torch
 
-from device.models import _envelopes
-from device.models._beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
-from device.models._spoof_features import BINS, PICTURES, SHALLOW, pictures, spoof_features
+from device.models.spoof import envelopes as _envelopes
+from device.models.spoof.beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
+from device.models.spoof.features import BINS, PICTURES, SHALLOW, pictures, spoof_features
 from quantize.errors import QuantizeError
 from quantize.train import export
 from quantize.train.augment import Augmenter
@@ -162,7 +162,7 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
 
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
-    from device.models._cadence import NULL_SECONDS
+    from device.models.spoof.cadence import NULL_SECONDS
     from quantize.train import splits
     from quantize.train.leaveout import ASKED, Rig, groups, leave_out, table
     from quantize.train.unfamiliar import zeros
@@ -338,7 +338,7 @@ def test_people_become_rare_as_fast_as_their_lowest_say() -> None:
 
 
 def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
-    from device.models._cadence import NULL_SECONDS
+    from device.models.spoof.cadence import NULL_SECONDS
     from quantize.train.null import LEAST_PEOPLE, fit_null
 
     rng = np.random.default_rng(3)
@@ -440,7 +440,7 @@ def test_scores_that_say_nothing_are_not_calibrated() -> None:
 
 
 def test_training_has_no_front_end_of_its_own() -> None:
-    from device.models import _spoof_features
+    from device.models.spoof import features as _spoof_features
     from quantize.train import bank, release
 
     assert bank.spoof_features is _spoof_features.spoof_features

@@ -17,7 +17,7 @@ pytest.importorskip("pyroomacoustics", reason="the training extra is not install
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from device.models.bundle import Bundle, Trust
+from device.model_store.bundle import Bundle, Trust
 from quantize.build import build
 from quantize.errors import QuantizeError
 from quantize.recipes import RECIPES

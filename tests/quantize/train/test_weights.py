@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from device.models._spoof_features import BINS, PICTURES
+from device.models.spoof.features import BINS, PICTURES
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 NETWORK, HEAD = WEIGHTS / "spoof.int8.onnx", WEIGHTS / "spoof-envelopes.npz"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from device.wordlists import challenge_words, duress_words
+from device.evidence.wordlists import challenge_words, duress_words
 from quantize.vocabulary import select_words
 from quantize.vocabulary.phonetics import distance
 

@@ -202,3 +202,50 @@ def test_what_somebody_must_see_at_once_is_an_alarm(
     watched.happens(3, seconds(*range(times)), kind=kind, reason=reason, door="icu-2")
     watched.step()
     assert watched.alarms()[alarm]["evidence"]["count"] == times
+
+
+def test_a_door_whose_clock_is_hours_behind_is_watched_as_well(watched: Watched) -> None:
+    behind = -6 * 3600
+    for offset in (0, 50, 100, 150, 200):
+        watched.happens(0, seconds(behind + offset), kind="DENIED_SPOOF", door="pharmacy")
+        watched.registry.clock.now_ms += 50_000
+        watched.step()
+    assert watched.alarms()["SPOOF_BURST"]["evidence"]["count"] == 5
+
+
+def test_what_happens_again_after_it_was_acknowledged_is_a_new_alarm(watched: Watched) -> None:
+    watched.happens(0, seconds(0), kind="TAMPER", reason="case_opened", door="pharmacy")
+    watched.step()
+    first = watched.alarms()["DOOR_ATTACKED"]
+    assert status.acknowledge(watched.registry.store, first["id"], "m.desk", watched.registry.clock())
+    watched.step()
+    assert watched.alarms() == {}
+    watched.happens(0, seconds(20), kind="TAMPER", reason="case_opened", door="pharmacy")
+    watched.step()
+    again = watched.alarms()["DOOR_ATTACKED"]
+    assert (again["times"], again["id"] > first["id"]) == (1, True)
+
+
+def test_a_state_that_was_acknowledged_and_lasts_is_not_raised_again(watched: Watched) -> None:
+    watched.happens(0, seconds(0))
+    watched.registry.clock.now_ms += 10 * 60_000
+    watched.step()
+    silent = watched.alarms()["UNIT_SILENT"]
+    assert status.acknowledge(watched.registry.store, silent["id"], "m.desk", watched.registry.clock())
+    watched.step()
+    assert watched.alarms() == {}
+
+
+def test_a_jittering_clock_is_one_alarm_and_an_alarm_of_somebody_in_need_goes_out_first(
+    watched: Watched,
+) -> None:
+    unit = watched.units[0]
+    times = [START_MS + n * 1000 + (n % 2) * 3_600_000 for n in range(400)]
+    made = [event(n, time_ms=at, monotonic_ms=n * 1000, person=None) for n, at in enumerate(times)]
+    watched.registry.clock.now_ms = max(times)
+    watched.registry.take(unit.batch(made))
+    watched.happens(1, seconds(5000), kind="DENIED_VOICE", reason="other_voice", silent_alarm=True)
+    watched.step()
+    waiting = watched.registry.store.undelivered("desk")
+    assert [alarm["kind"] for alarm in waiting][:2] == ["SOMEBODY_IN_NEED", "CLOCK_JUMP"]
+    assert waiting[1]["times"] == 399

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sync.errors import SyncError
 from sync.events import Record, unit_id
-from sync.registry import export, migrations
+from sync.registry import export, migrations, schema
 from sync.registry.store import EVENT_COLUMNS, Store, _event_row
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
@@ -53,3 +53,20 @@ def test_a_database_of_a_later_version_is_left_alone(registry: Registry) -> None
         db.execute(sa.text("INSERT INTO schema_version VALUES (999)"))
     with pytest.raises(SyncError, match="newer version"):
         Store.open(url)
+
+
+def test_the_tables_that_migrations_make_are_those_that_queries_are_written_for(registry: Registry) -> None:
+    with registry.store.reading() as db:
+        found = sa.inspect(db)
+        for table in schema.metadata.sorted_tables:
+            columns = {column["name"]: column for column in found.get_columns(table.name)}
+            assert set(columns) == {column.name for column in table.columns}, table.name
+            for column in table.columns:
+                kind = columns[column.name]["type"]._type_affinity
+                assert issubclass(kind, column.type._type_affinity), f"{table.name}.{column.name}"
+                if not column.primary_key:
+                    assert columns[column.name]["nullable"] == column.nullable, f"{table.name}.{column.name}"
+            keys = found.get_pk_constraint(table.name)["constrained_columns"]
+            assert keys == [column.name for column in table.primary_key.columns], table.name
+            indexes = {index["name"] for index in found.get_indexes(table.name)}
+            assert indexes == {index.name for index in table.indexes}, table.name

@@ -1,0 +1,1 @@
+"""Who may pass: challenge, attempt limits, history, rules, and the decision."""

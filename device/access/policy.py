@@ -1,0 +1,244 @@
+"""From evidence to a decision: every required factor must pass, and any doubt is a refusal.
+
+Two precedence orders, on purpose. The *log* names the gravest failure first (not live, then another voice,
+then wrong words), because that is what a security desk must see. The *person at the door* is told only what
+an impostor already knows: how the speech was picked up, or that words were missing. Whether the voice or the
+liveness check failed looks the same from outside, so the door cannot be used to tune an attack against one
+check.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from device.access.decision import (
+    DEFAULT_FACTORS,
+    Decision,
+    Factor,
+    Finding,
+    Notice,
+    Outcome,
+    Reason,
+    fault,
+    poor_audio,
+)
+from device.audio.utterance import Quality
+from device.evidence.judge import Evidence
+from device.liveness.condition import Blindness, Conditions, blindness
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Lowest accepted log-likelihood ratios (natural log, calibrated).
+
+    The Bayes threshold is ln(cost of a wrong opening / cost of a wrong refusal * odds against the person).
+    The defaults take one impostor in a hundred badge swipes and 2,000 needless refusals for one stranger let
+    in (voice), a wrong phrase once in a hundred and 750 (phrase), one presentation attack in a thousand and
+    1,000 (live).
+    """
+
+    phrase_llr: float = 2.0
+    voice_llr: float = 3.0
+    live_llr: float = 0.0
+    step_up_margin_llr: float = 0.0
+    """Scores that miss by no more than this ask for one more phrase; 0 never does."""
+    live_point: str = ""
+    """An operating point of the detector, such as `bpcer_3`, in place of `live_llr`."""
+    reuse_llr: float | None = 0.5
+    """Below this it was heard before: a needless second phrase costs less than an opening.
+
+    For this and the following, None records the score and does not ask.
+    """
+    consistency_llr: float | None = None
+    surroundings_llr: float | None = None
+    timing_llr: float | None = None
+
+    def __post_init__(self) -> None:
+        asked = (self.reuse_llr, self.consistency_llr, self.surroundings_llr, self.timing_llr)
+        always = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
+        values = (*always, *(value for value in asked if value is not None))
+        if not all(math.isfinite(value) for value in values) or self.step_up_margin_llr < 0:
+            raise ValueError("thresholds must be finite numbers, and the step-up margin not below zero")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """Outside these the checks would guess, so the person is asked again and no failure is counted."""
+
+    min_speech_s: float = 0.5
+    min_snr_db: float = 3.0
+    max_clipped_fraction: float = 0.05
+    min_bandwidth_hz: float = 0.0
+
+
+def decide(
+    evidence: Evidence | None,
+    thresholds: Thresholds | None = None,
+    *,
+    required: frozenset[Factor] = DEFAULT_FACTORS,
+    claimed: bool = True,
+    before_llr: float | None = None,
+    quality: QualityLimits | None = None,
+    known: Conditions | None = None,
+) -> Decision:
+    """Whether the evidence satisfies every required factor. Pure; never raises on bad evidence, refuses
+    instead.
+
+    `claimed` says that a person was named by badge, number or name. `before_llr` is None for a first phrase;
+    for the second it is what the first counts beside it (`counts_on`): voice and liveness must pass on their
+    own, the words of two fresh phrases add up. Order: missing or invalid evidence, usable speech, claim and
+    enrolment, heard before, conditions that the detector knows, then live, voice, phrase.
+    """
+    limits = thresholds or Thresholds()
+    if not required or required == {Factor.CLAIM}:
+        return fault(
+            Reason.EMPTY_RULE, "the door's rule asks for nothing that can be checked, so it stays locked"
+        )
+    if evidence is None:
+        return fault(Reason.NO_EVIDENCE, "there is no evidence to decide on")
+    if (unusable := _unusable(evidence.quality, quality or QualityLimits())) is not None:
+        return unusable
+    if Factor.CLAIM in required and not claimed:
+        return _refuse(Outcome.DENIED_UNKNOWN, Reason.NO_CLAIM, "nobody was claimed; show a badge first")
+    if Factor.VOICE in required and evidence.speaker_llr is None:
+        return _refuse(
+            Outcome.DENIED_UNKNOWN, Reason.NOT_ENROLLED, "no voiceprint of this person on this unit"
+        )
+    if limits.live_point and limits.live_point not in evidence.operating_points:
+        return fault(
+            Reason.CHECK_FAILED, f"the detector has no operating point {limits.live_point}; mend the rules"
+        )
+    findings = _findings(evidence, limits, required, before_llr or 0.0)
+    scores = (evidence.phrase_llr, evidence.spoof_llr, *(finding.llr for finding in findings))
+    if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
+        return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
+    failed = [finding for finding in findings if not finding.passed]
+    reused = bool(failed) and failed[0].part == "reuse_llr"
+    blind = blindness(evidence.quality, known or Conditions()) if Factor.LIVE in required else None
+    if blind is not None:  # then what the detector says is a guess, for and against
+        failed = [f for f in failed if f.factor is not Factor.LIVE or f.part == "reuse_llr"]
+        if not failed:
+            return Decision(
+                Outcome.DENIED_QUALITY,
+                Reason.UNKNOWN_CONDITION,
+                f"nobody could tell whether this was live: {blind[1]}",
+                _BLIND[blind[0]],
+                findings,
+            )
+    if not failed:
+        return Decision(
+            Outcome.GRANTED,
+            Reason.ALL_FACTORS_PASSED,
+            "every required factor passed",
+            Notice.WELCOME,
+            findings,
+        )
+    margin = limits.step_up_margin_llr
+    if (
+        margin
+        and before_llr is None
+        and blind is None
+        and not reused
+        and all(f.llr >= f.threshold_llr - margin for f in failed)
+    ):
+        names = " and ".join(dict.fromkeys(_NAMES[finding.factor] for finding in failed))
+        reason = f"{names} just short of the threshold; one more phrase is asked"
+        return Decision(Outcome.STEP_UP, Reason.WEAK_SCORE, reason, Notice.ONE_MORE, findings)
+    gravest = failed[0]
+    outcome, code, complaint = _DENIALS[gravest.name]
+    reason = f"{complaint} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
+    wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
+    return Decision(outcome, code, reason, Notice.ALL_WORDS if wrong_words else Notice.REFUSED, findings)
+
+
+_DENIALS = {
+    "reuse_llr": (
+        Outcome.DENIED_REPLAY,
+        Reason.HEARD_BEFORE,
+        "this very recording was heard here before",
+    ),
+    "live": (Outcome.DENIED_SPOOF, Reason.NOT_LIVE, "this did not sound like a live human"),
+    "consistency_llr": (Outcome.DENIED_SPOOF, Reason.VOICE_CHANGES, "the voice changed on the way"),
+    "surroundings_llr": (
+        Outcome.DENIED_SPOOF,
+        Reason.OTHER_SURROUNDINGS,
+        "the sound brought surroundings of its own",
+    ),
+    "timing_llr": (
+        Outcome.DENIED_SPOOF,
+        Reason.UNUSUAL_TIMING,
+        "pause and pace are not those of the person claimed",
+    ),
+    "voice": (Outcome.DENIED_VOICE, Reason.OTHER_VOICE, "the voice is not that of the person claimed"),
+    "phrase": (Outcome.DENIED_PHRASE, Reason.WRONG_WORDS, "the words were not those on the display"),
+}
+_BLIND = {
+    Blindness.TOO_SHORT: Notice.ALL_WORDS,
+    Blindness.TOO_NOISY: Notice.COME_CLOSER,
+    Blindness.NARROW_BAND: Notice.COME_CLOSER,
+}
+_NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "the phrase"}
+
+
+def counts_on(asked: Decision) -> float:
+    """What a phrase that led to one more counts beside it: the LLR of its words if nothing else fell short.
+
+    Each phrase is fresh, so its LLR is evidence of its own, and the sum is Wald's sequential test: with
+    calibrated LLRs, whoever does not say the phrases passes at T with at most the chance exp(-T) over both
+    together, as over one alone. A phrase whose voice or liveness fell short counts nothing: nobody knows
+    whose words they were.
+    """
+    short = [finding for finding in asked.findings if not finding.passed]
+    return short[0].llr if [finding.factor for finding in short] == [Factor.PHRASE] else 0.0
+
+
+def _findings(
+    evidence: Evidence, limits: Thresholds, required: frozenset[Factor], before_llr: float
+) -> tuple[Finding, ...]:
+    """Gravest first: this order is the log's precedence."""
+    voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
+    live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
+    beside = evidence.side.scores()
+    asked = {name: getattr(limits, name) for name in beside}
+    parts = [
+        Finding(Factor.LIVE, llr, asked[name], name)
+        for name, llr in beside.items()
+        if llr is not None and asked[name] is not None
+    ]
+    every = (
+        *(part for part in parts if part.part == "reuse_llr"),
+        Finding(Factor.LIVE, evidence.spoof_llr, live_llr),
+        *(part for part in parts if part.part != "reuse_llr"),
+        Finding(Factor.VOICE, voice_llr, limits.voice_llr),
+        Finding(Factor.PHRASE, evidence.phrase_llr + before_llr, limits.phrase_llr, before_llr=before_llr),
+    )
+    return tuple(finding for finding in every if finding.factor in required)
+
+
+def _unusable(quality: Quality, limits: QualityLimits) -> Decision | None:
+    """The refusal for speech that cannot be judged, or None.
+
+    A comparison with NaN is false, so NaN refuses.
+    """
+    if not quality.speech_s >= limits.min_speech_s:
+        return poor_audio(
+            Reason.TOO_LITTLE_SPEECH, f"only {quality.speech_s:.1f} s of speech", Notice.ALL_WORDS
+        )
+    if not quality.clipped_fraction <= limits.max_clipped_fraction:
+        return poor_audio(
+            Reason.CLIPPED, f"{quality.clipped_fraction:.0%} of it is clipped", Notice.STEP_BACK
+        )
+    if not quality.snr_db >= limits.min_snr_db:
+        return poor_audio(
+            Reason.TOO_NOISY, f"only {quality.snr_db:.0f} dB above the noise", Notice.COME_CLOSER
+        )
+    if not quality.bandwidth_hz >= limits.min_bandwidth_hz:
+        return poor_audio(
+            Reason.NARROW_BAND, f"nothing above {quality.bandwidth_hz:.0f} Hz", Notice.COME_CLOSER
+        )
+    return None
+
+
+def _refuse(outcome: Outcome, code: Reason, reason: str) -> Decision:
+    return Decision(outcome, code, reason, Notice.REFUSED)

@@ -1,0 +1,121 @@
+"""The nouns of a rules file: doors, zones, risk classes, schedules, permissions and people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, tzinfo
+
+from device.access.challenge import ChallengeSettings
+from device.access.decision import DEFAULT_FACTORS, Factor
+from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.policy import QualityLimits, Thresholds
+
+EVERY_DAY = frozenset(range(7))
+ENROLLED = "enrolled"
+"""The role that everybody with a voiceprint has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiskClass:
+    """What a door of this class asks for, and how sure it wants to be."""
+
+    name: str
+    factors: frozenset[Factor] = DEFAULT_FACTORS
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    quality: QualityLimits = field(default_factory=QualityLimits)
+    attempts: AttemptLimits = LIMITS_WITH_LIVENESS
+    challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
+    identify_margin_llr: float = 3.0
+    """Without a claim: how far the best person must lead the second, on top of the stricter threshold."""
+    opens_with_full_log: bool = False
+    """Whether these doors go on when the audit log is full: what is not written is counted and told later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Hours of the week, in the unit's time zone. An end before the start means the next morning."""
+
+    name: str
+    days: frozenset[int] = EVERY_DAY
+    """0 is Monday."""
+    begins: time = time(0, 0)
+    ends: time = time(0, 0)
+    on_holidays: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One door. `tags` are its own and those of its zone."""
+
+    name: str
+    zone: str
+    risk: str
+    tags: frozenset[str] = frozenset()
+    two_persons_within_s: float | None = None
+    anti_passback_s: float | None = None
+    fire_release: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Who may pass where and when. An empty set does not narrow; `tags` must all be on the door."""
+
+    roles: frozenset[str]
+    zones: frozenset[str] = frozenset()
+    doors: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    risks: frozenset[str] = frozenset()
+    schedule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the rules say about one person. `uid` is a pseudonym; names live with the registry."""
+
+    uid: str
+    roles: frozenset[str] = frozenset()
+    badges: frozenset[str] = frozenset()
+    spoken: str | None = None
+    """A number or name to say instead of showing a badge."""
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    disabled: bool = False
+    duress: bytes | None = None
+    """Keyed hash of the word that alarms silently; `ostiary policy duress` makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that one unit's doors obey."""
+
+    version: int
+    doors: Mapping[str, Door]
+    risks: Mapping[str, RiskClass]
+    permissions: tuple[Permission, ...]
+    people: Mapping[str, Person] = field(default_factory=dict)
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    holidays: frozenset[date] = frozenset()
+    time_zone: tzinfo = UTC
+    admit_unlisted: bool = False
+    """Whether people with a voiceprint but no entry here count, with the role `enrolled` alone."""
+    lock_down_roles: frozenset[str] = frozenset()
+    """Who may still pass in a lock-down; nobody unless named."""
+
+    def person(self, uid: str) -> Person | None:
+        """The entry of `uid`, or a bare one where unlisted people are admitted."""
+        listed = self.people.get(uid)
+        if listed is None and self.admit_unlisted and uid:
+            return Person(uid)
+        return listed
+
+
+def default_rules(door: str) -> Rules:
+    """One door, every factor, everybody who is enrolled: what a unit does before it has a rules file."""
+    return Rules(
+        version=0,
+        doors={door: Door(door, zone="inside", risk="standard")},
+        risks={"standard": RiskClass("standard")},
+        permissions=(Permission(frozenset({ENROLLED})),),
+        admit_unlisted=True,
+    )

@@ -1,0 +1,220 @@
+"""Runs the three checks side by side and reports what they found. It informs; the policy decides."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from device.audio.utterance import Quality, Utterance
+from device.errors import DeviceError
+from device.evidence.gallery import Gallery, Identification
+from device.liveness import NO_SIDE_EVIDENCE, SideEvidence
+from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
+
+T = TypeVar("T")
+
+Wave = npt.NDArray[np.float32]
+"""Mono speech at 16 kHz in [-1, 1), shape (n,)."""
+
+Reference: TypeAlias = npt.NDArray[np.float32] | Gallery | None
+"""What a voice is held against: one template of shape (192,), everybody in a gallery, or nobody."""
+
+
+class JudgeError(DeviceError):
+    """A check could not be made, so there is no evidence and the door stays locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseScore:
+    """Whether the expected words were said. `transcript` explains; only `llr` counts."""
+
+    llr: float
+    transcript: str
+
+
+class WordsCheck(Protocol):
+    version: str
+
+    def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
+
+    def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
+
+
+class SpeakerCheck(Protocol):
+    version: str
+
+    def embed(self, wave: Wave) -> npt.NDArray[np.float32]: ...
+
+    def template(self, embeddings: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]: ...
+
+    def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
+
+
+class LiveFinding(Protocol):
+    @property
+    def llr(self) -> float: ...
+
+    def kinds(self) -> Mapping[str, float]:
+        """What led to `llr`, kind by kind, by the names of the event's vocabulary."""
+        ...
+
+
+class SpoofCheck(Protocol):
+    version: str
+
+    def evidence(self, wave: Wave) -> LiveFinding: ...
+
+
+class SideCheck(Protocol):
+    """Looks beside the models (`device/liveness/side.py`)."""
+
+    def look(self, utterance: Utterance, wave: Wave) -> SideEvidence: ...
+
+    def consistency_llr(self, speaker: Embedder, utterance: Utterance, wave: Wave) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock milliseconds of each check, and of all of them together (they overlap)."""
+
+    words_ms: float
+    speaker_ms: float
+    spoof_ms: float
+    total_ms: float
+    side_ms: float = 0.0
+    """Memory and surroundings; the voice's constancy is part of `speaker_ms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the checks found. LLRs are natural-log, calibrated; positive speaks for the person.
+
+    `speaker_llr` is None when the person claimed is not enrolled, or nobody was there to search among.
+    """
+
+    phrase_llr: float
+    speaker_llr: float | None
+    spoof_llr: float
+    transcript: str
+    quality: Quality
+    timings: Timings
+    model_versions: tuple[str, ...] = field(default=())
+    identified: Identification | None = None
+    """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
+    side: SideEvidence = NO_SIDE_EVIDENCE
+    """What speaks for a live person beside the network, each for itself."""
+    live_kinds: Mapping[str, float] = field(default_factory=dict)
+    """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
+    operating_points: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds for `spoof_llr` by name, as the detector that scored knows them."""
+
+
+class Judge:
+    """Three checks, three threads. ONNX Runtime and whisper.cpp release the interpreter while they work."""
+
+    def __init__(
+        self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck, side: SideCheck | None = None
+    ) -> None:
+        self._words = words
+        self.speaker = speaker
+        self.spoof = spoof
+        self._side = side
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+
+    def looking_beside(self, side: SideCheck) -> Judge:
+        """The same judge, models and threads, with other eyes beside them: a door's have a memory."""
+        other = copy.copy(self)
+        other._side = side
+        return other
+
+    def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
+        """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
+
+        Raises JudgeError when it cannot be told.
+        """
+        wave = utterance.wave()
+        try:
+            return self._words.transcript(wave, vocabulary)
+        except Exception as err:  # whatever the model raised, nobody was named
+            raise JudgeError(f"nothing could be heard ({type(err).__name__}: {err})") from err
+        finally:
+            wave[:] = 0.0
+
+    @property
+    def model_versions(self) -> tuple[str, ...]:
+        return (self._words.version, self.speaker.version, self.spoof.version)
+
+    def __call__(self, utterance: Utterance, phrase: str, template: Reference) -> Evidence:
+        """Judge one utterance against `phrase` and `template`.
+
+        Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
+        """
+        started = time.perf_counter()
+        wave = utterance.wave()
+        words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
+        voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
+        spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
+        side = self._pool.submit(_timed, lambda: self._beside(utterance, wave))
+        try:
+            phrase_score, words_ms = words.result()
+            (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
+            live, spoof_ms = spoof.result()
+            found, side_ms = side.result()
+        except Exception as err:  # whatever a check raised, the answer is: no evidence
+            _settle((words, voice, spoof, side))
+            raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
+        finally:
+            wave[:] = 0.0
+        return Evidence(
+            phrase_llr=phrase_score.llr,
+            speaker_llr=speaker_llr,
+            spoof_llr=live.llr,
+            live_kinds=live.kinds(),
+            transcript=phrase_score.transcript,
+            quality=utterance.quality,
+            timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, side_ms),
+            model_versions=self.model_versions,
+            identified=identified,
+            side=replace(found, consistency_llr=consistency_llr),
+            operating_points=getattr(self.spoof, "operating_points", {}),
+        )
+
+    def _voice(
+        self, utterance: Utterance, wave: Wave, template: Reference
+    ) -> tuple[float | None, Identification | None, float | None]:
+        """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
+        probe = self.speaker.embed(wave)
+        identified = template.identify(probe, self.speaker.llr) if isinstance(template, Gallery) else None
+        llr = None if identified is None else identified.llr
+        if template is not None and not isinstance(template, Gallery):
+            llr = self.speaker.llr(probe, template)
+        probe[:] = 0.0
+        consistency_llr = None
+        if self._side is not None and llr is not None and llr < ASKED_BELOW_LLR:
+            consistency_llr = self._side.consistency_llr(self.speaker, utterance, wave)
+        return llr, identified, consistency_llr
+
+    def _beside(self, utterance: Utterance, wave: Wave) -> SideEvidence:
+        return NO_SIDE_EVIDENCE if self._side is None else self._side.look(utterance, wave)
+
+    def close(self) -> None:
+        """Wait for running checks and release the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    return work(), (time.perf_counter() - started) * 1e3
+
+
+def _settle(futures: Sequence[Future[Any]]) -> None:
+    """Let every check finish before its input is overwritten."""
+    for future in futures:
+        future.exception()

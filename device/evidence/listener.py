@@ -1,0 +1,249 @@
+"""One answer to a challenge: judged at its first pause, while the endpointer is still making sure."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from device.audio import (
+    AudioSettings,
+    AudioSource,
+    Ended,
+    Frame,
+    QualityError,
+    Refused,
+    SilenceBegan,
+    SilenceError,
+    SpeechResumed,
+    SpeechStarted,
+    Utterance,
+    listen,
+)
+from device.audio.utterance import SAMPLE_RATE_HZ, wipe
+from device.evidence.judge import Evidence, Judge, JudgeError, Reference
+
+T = TypeVar("T")
+
+Heard: TypeAlias = Evidence | Exception
+"""What the judge found, or why there was nothing to judge."""
+
+_TICK_S = 0.02
+STUCK_AFTER = 6.0
+"""A judgement that runs for so many times its time limit will not end."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: the evidence, and when its speech began, in seconds of the source."""
+
+    heard: Heard
+    speech_began_s: float
+
+
+def _nothing() -> None:
+    """A moment that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What to do as an answer goes on."""
+
+    ready: Callable[[], None] = _nothing
+    """The first frame is here: a phrase shown before that loses its first word."""
+    speaking: Callable[[], None] = _nothing
+    judging: Callable[[], None] = _nothing
+
+
+class Ear:
+    """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
+
+    def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float, deaf_s: float = 0.0) -> None:
+        """`deaf_s` is how long the door's own tone sounds after `ready`; nothing is heard meanwhile."""
+        self._deaf_s = deaf_s
+        self._judge = judge
+        self._settings = settings
+        self._timeout_s = timeout_s
+        # A void judgement may still be running when the next one starts; a third would only queue.
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attempt")
+        self._began_s: dict[int, float] = {}
+
+    def hear(
+        self,
+        source: AudioSource,
+        phrase: str,
+        template: Reference,
+        *,
+        start_within_s: float,
+        stop: threading.Event,
+        moments: Moments,
+    ) -> Answer:
+        """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
+        it.
+        """
+        heard, began_s = self._first(
+            source,
+            lambda utterance: self._judge(utterance, phrase, template),
+            start_within_s=start_within_s,
+            stop=stop,
+            moments=moments,
+        )
+        return Answer(heard, began_s)
+
+    def name(
+        self,
+        source: AudioSource,
+        vocabulary: Collection[str],
+        *,
+        start_within_s: float,
+        stop: threading.Event,
+        moments: Moments,
+    ) -> str:
+        """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
+        heard, _ = self._first(
+            source,
+            lambda utterance: self._judge.transcript(utterance, vocabulary),
+            start_within_s=start_within_s,
+            stop=stop,
+            moments=moments,
+        )
+        if isinstance(heard, Exception):
+            log.info("no name or number: %s", heard)
+        return heard if isinstance(heard, str) else ""
+
+    def stuck(self) -> str:
+        """Says so when a judgement has run for far longer than is waited for one; empty otherwise."""
+        longest_s = max((time.monotonic() - began_s for began_s in list(self._began_s.values())), default=0.0)
+        over = longest_s > STUCK_AFTER * self._timeout_s
+        return f"a judgement has not ended for {longest_s:.0f} s" if over else ""
+
+    def close(self) -> None:
+        """Wait for what still runs."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _first(
+        self,
+        source: AudioSource,
+        work: Callable[[Utterance], T],
+        *,
+        start_within_s: float,
+        stop: threading.Event,
+        moments: Moments,
+    ) -> tuple[T | Exception, float]:
+        """What `work` makes of the first utterance, or what went wrong, and when its speech began."""
+        quiet = threading.Event()
+        began_s = 0.0
+        heard: T | Exception = SilenceError("Nothing was heard. Please say the phrase on the display.")
+        # The deadline covers silence and the longest speech we keep; the policy checks the start itself.
+        longest_s = start_within_s + self._settings.endpointer.max_speech_s + 2.0
+        deadline = threading.Timer(start_within_s + 0.5, quiet.set)
+        deadline.daemon = True
+        last = threading.Timer(longest_s, quiet.set)
+        last.daemon = True
+        running: Future[T] | None = None
+        halt = _Either(stop, quiet)
+        deadline.start()
+        last.start()
+        try:
+            for event in listen(_Announcing(source, moments.ready, self._deaf_s), halt, self._settings):
+                if isinstance(event, SpeechStarted):
+                    deadline.cancel()
+                    began_s = self._deaf_s + event.at_s
+                    moments.speaking()
+                elif isinstance(event, SilenceBegan):
+                    running = self._start(event.utterance, work)
+                elif isinstance(event, SpeechResumed):
+                    running = None
+                elif isinstance(event, Ended):
+                    moments.judging()
+                    heard = self._finish(running or self._start(event.utterance, work))
+                    break
+                elif isinstance(event, Refused):
+                    heard = event.error
+                    break
+        except Exception as err:  # noqa: BLE001 - a lost microphone and a broken one both end in a decision
+            heard = err
+        finally:
+            deadline.cancel()
+            last.cancel()
+        return heard, began_s
+
+    def _start(self, utterance: Utterance, work: Callable[[Utterance], T]) -> Future[T]:
+        """Judge in the background; the utterance is overwritten when that is done, needed or not."""
+        future = self._pool.submit(work, utterance)
+        self._began_s[id(future)] = time.monotonic()
+        future.add_done_callback(lambda done: self._ended(done, utterance))
+        return future
+
+    def _ended(self, done: Future[T], utterance: Utterance) -> None:
+        utterance.wipe()
+        self._began_s.pop(id(done), None)
+
+    def _finish(self, running: Future[T]) -> T | Exception:
+        try:
+            return running.result(timeout=self._timeout_s)
+        except TimeoutError:
+            return JudgeError(f"no judgement within {self._timeout_s:g} s; run `ostiary doctor`")
+        except Exception as err:  # noqa: BLE001 - the policy turns every exception into a denial
+            return err
+
+
+class _Announcing:
+    """A source that says when it can be heard, and then holds its ears while the door's tone sounds."""
+
+    def __init__(self, source: AudioSource, ready: Callable[[], None], deaf_s: float) -> None:
+        self._source = source
+        self._ready = ready
+        self._deaf_samples = round(deaf_s * SAMPLE_RATE_HZ)
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        passed = 0
+        for number, frame in enumerate(self._source.frames(stop)):
+            if number == 0:
+                self._ready()
+            passed += len(frame.samples) + frame.lost_samples
+            if passed > self._deaf_samples:
+                yield frame
+            else:
+                wipe(frame.samples)
+
+
+class _Either(threading.Event):
+    """Set when either of two events is, for a source that takes one."""
+
+    def __init__(self, first: threading.Event, second: threading.Event) -> None:
+        super().__init__()
+        self._both = (first, second)
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._both)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Like Event.wait, looking at the second event every 20 ms."""
+        deadline_s = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _TICK_S if deadline_s is None else deadline_s - time.monotonic()
+            if left_s <= 0.0:
+                return False
+            self._both[0].wait(min(left_s, _TICK_S))
+        return True
+
+
+def judge_file(load: Callable[[], Utterance], judge: Judge, phrase: str, template: Reference) -> Heard:
+    """The evidence of one recording, or why there is none."""
+    try:
+        utterance = load()
+    except QualityError as err:
+        return err
+    try:
+        return judge(utterance, phrase, template)
+    except JudgeError as err:
+        return err
+    finally:
+        utterance.wipe()

@@ -1,0 +1,272 @@
+"""Phrases as people say them: one canonical spelling, rivals for the words check, loops, redaction. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+
+from device.evidence.vocabulary import (
+    ABBREVIATIONS,
+    DIGITS,
+    HESITATIONS,
+    INVENTED,
+    LETTERS,
+    NATO,
+    ORDINALS,
+    REPEATS,
+    SCALES,
+    TEENS,
+    TENS,
+    WORDS,
+)
+from device.evidence.wordlists import duress_words
+
+Tokens = tuple[str, ...]
+
+REDACTED = "…"
+MAX_PHRASE_WORDS = 40
+_ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
+_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
+_PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
+_ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
+_NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
+
+
+def normalise(text: str) -> Tokens:
+    """`text` as lower-case words, single digits and single letters, whichever way it was written or spelled.
+
+    "Fifty-one", "51" and "five one" agree, as do "A.B.", "ab" in capitals, and "alpha bravo", or "double two"
+    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay, for codes
+    need them.
+    """
+    words: list[str] = []
+    for raw in _WORD.findall(_ORDINAL_END.sub("", text.replace("’", "'"))):
+        word = raw.lower().replace("'", "")
+        if raw.isdigit() or len(word) == 1:
+            words.append(word)
+        elif word in NATO:
+            words.append(NATO[word])
+        elif word in ORDINALS:
+            words.append(ORDINALS[word])
+        elif word in ABBREVIATIONS:
+            words.append(ABBREVIATIONS[word])
+        elif _spelled(raw, text):
+            words.extend(word)
+        elif word not in HESITATIONS:
+            words.append(word)
+    return _without_stammer(_zero_among_digits(_repeated(_numbers(words))))
+
+
+def forms(phrase: str) -> tuple[str, ...]:
+    """The ways a transcriber may write `phrase`, plainest first, without doubles."""
+    words = [word if len(word) == 1 else word.lower() for word in phrase.split()]
+    words = ["I" if word == "i" else word.upper() if len(word) == 1 else word for word in words]
+    plain = " ".join(words)
+    figures = " ".join(str(_NUMBER_WORDS.get(word, word)) for word in words)
+    run = "-".join(words) if all(len(word) == 1 for word in words) else figures
+    sentence = plain[:1].upper() + plain[1:] + "."
+    if run == plain:  # words only: the transcriber writes sentences, and each form costs a decoder
+        return (sentence,)
+    return tuple(dict.fromkeys((plain, sentence, run)))
+
+
+def competitors(phrase: str, count: int) -> tuple[str, ...]:
+    """`count` other phrases of the same shape, in turn one word away and wholly different.
+
+    They follow from the phrase alone, so the same attempt is always judged alike. A word's rival is of its
+    own class: a digit for a digit, a letter for a letter, a word of about its length for a word.
+    """
+    words = phrase.lower().split()
+    if not words:
+        return ()
+    seed = hashlib.sha256(" ".join(words).encode()).digest()
+    dice = random.Random(seed)  # noqa: S311 - a fixed choice, not a secret
+    chosen: list[str] = []
+    taken = {normalise(phrase)}
+    for _ in range(20 * count):
+        if len(chosen) == count:
+            break
+        rival = list(words)
+        places = [dice.randrange(len(words))] if len(chosen) % 2 == 0 else range(len(words))
+        for place in places:
+            rival[place] = another(words[place], dice)
+        text = " ".join(rival)
+        if normalise(text) not in taken:
+            taken.add(normalise(text))
+            chosen.append(text)
+    return tuple(chosen)
+
+
+def pieces(form: str) -> tuple[str, ...]:
+    """A written form cut where tokens begin, blanks kept in front: " enter", " 5", "-", "0"."""
+    return tuple(_PIECE.findall(" " + form))
+
+
+def alternatives(piece: str) -> tuple[str, ...]:
+    """What else of its class could stand in a piece's place, written the same way; often nothing."""
+    blank, word = (" ", piece[1:]) if piece.startswith(" ") else ("", piece)
+    if not word[:1].isalnum():
+        return ()
+    plain = word.lower()
+    if word.isdigit():
+        others = [str(value) for value in (range(11) if len(word) == 1 else range(10, 100))]
+    else:
+        others = [*_class_of(plain), *(("ten",) if plain in DIGITS else ())]
+    if word.isupper() and len(word) == 1:
+        others = [other.upper() if len(other) == 1 else other.capitalize() for other in others]
+    elif word[:1].isupper():
+        others = [other.capitalize() for other in others]
+    return tuple(blank + other for other in others if other.lower() != plain)
+
+
+def agreement(transcript: str, phrase: str) -> float:
+    """How much of `phrase` the transcript holds, in [0, 1]: one less the edit distance of their letters."""
+    heard, meant = "".join(normalise(transcript)), "".join(normalise(phrase))
+    longest = max(len(heard), len(meant))
+    return 1.0 - _edit_distance(heard, meant) / longest if longest else 0.0
+
+
+def is_invented(transcript: str) -> bool:
+    """True for nothing at all, for "(soft music)", and for what Whisper makes up when nobody speaks."""
+    return " ".join(normalise(_ASIDE.sub(" ", transcript))) in INVENTED
+
+
+def before_loop(tokens: Sequence[object], minimum_repeats: int = 3) -> int | None:
+    """How many leading tokens to keep when `tokens` ends in a loop: up to its first round. None without one.
+
+    A round must come `minimum_repeats` times, a single token twice as often: "four four four" is a code.
+    """
+    for period in range(1, len(tokens) // minimum_repeats + 1):
+        repeats = minimum_repeats if period > 1 else 2 * minimum_repeats
+        start = len(tokens) - period * repeats
+        if start >= 0 and all(tokens[at] == tokens[at - period] for at in range(start + period, len(tokens))):
+            return start + period
+    return None
+
+
+def redact(transcript: str, phrase: str) -> str:
+    """The transcript with every run of words outside the challenge's vocabulary replaced by a mark.
+
+    The words that can be agreed on as a silent alarm stay: the policy looks for them in here.
+    """
+    allowed = {*normalise(phrase), *duress_words()}
+    shown: list[str] = []
+    for word in normalise(transcript):
+        known = word in allowed or word.isdigit() or len(word) == 1
+        if known:
+            shown.append(word)
+        elif shown[-1:] != [REDACTED]:
+            shown.append(REDACTED)
+    return " ".join(shown)
+
+
+def _spelled(raw: str, text: str) -> bool:
+    """A run of capitals such as "WFSOL" is spelled out, unless the whole text shouts."""
+    return raw.isupper() and raw.isalpha() and any(letter.islower() or letter.isdigit() for letter in text)
+
+
+def _numbers(words: list[str]) -> list[str]:
+    """Number words as digits: "four thousand three hundred and eighty six" and "4386" agree."""
+    digits: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word in TEENS:
+            digits.extend(str(TEENS[word]))
+        elif word in DIGITS or word in TENS:
+            value, used = _spoken_number(words[at:])
+            digits.extend(value)
+            at += used - 1
+        else:
+            digits.append(word)
+        at += 1
+    return digits
+
+
+def _spoken_number(words: list[str]) -> tuple[str, int]:
+    """The digits of the number that `words` begins with, and how many words it took."""
+    total = current = used = 0
+    scaled = False
+    last = ""
+    for word in words:
+        if word in SCALES and used:
+            scaled = True
+            if SCALES[word] == 100:
+                current *= 100
+            else:
+                total, current = total + current * 1000, 0
+        elif word == "and" and scaled and used < len(words) - 1 and words[used + 1] in _NUMBER_WORDS:
+            pass
+        elif word in TENS and (not used or last in SCALES or last == "and"):
+            current += TENS[word]
+        elif word in TEENS and (last in SCALES or last == "and"):
+            current += TEENS[word]
+        elif word in DIGITS and (
+            not used or last in SCALES or last == "and" or (last in TENS and word not in ("zero", "oh"))
+        ):
+            current += DIGITS[word]
+        else:
+            break
+        last = word
+        used += 1
+    return str(total + current), used
+
+
+def _repeated(words: list[str]) -> list[str]:
+    """ "Double two" as two digits, "triple x" as three letters; but "double u" is a letter of its own."""
+    said: list[str] = []
+    for word in reversed(words):
+        following = said[-1] if said else ""
+        if word == "double" and following in ("u", "you"):
+            said[-1] = "w"
+        elif word in REPEATS and len(following) == 1:
+            said.extend(following * (REPEATS[word] - 1))
+        else:
+            said.append(word)
+    return said[::-1]
+
+
+def _zero_among_digits(words: list[str]) -> list[str]:
+    """The letter O beside a digit is a zero."""
+    neighbours = list(zip(["", *words], words, [*words[1:], ""], strict=False))
+    return [
+        "0" if word == "o" and (left.isdigit() or right.isdigit()) else word
+        for left, word, right in neighbours
+    ]
+
+
+def _without_stammer(words: list[str]) -> Tokens:
+    return tuple(
+        word for before, word in zip(["", *words], words, strict=False) if word != before or len(word) == 1
+    )
+
+
+def _class_of(word: str) -> Sequence[str]:
+    """The closed class a word belongs to, or else the common words of about its length."""
+    kinds: tuple[Sequence[str], ...] = (tuple(DIGITS), (*TEENS, *TENS), LETTERS, tuple(NATO))
+    found = next((kind for kind in kinds if word in kind), None)
+    if found is not None:
+        return found
+    return [other for other in WORDS if abs(len(other) - len(word)) <= 2] or WORDS
+
+
+def another(word: str, dice: random.Random) -> str:
+    """Another word of the same class."""
+    if word.isdigit():
+        return "".join(dice.choice("0123456789") for _ in word)
+    return dice.choice([other for other in _class_of(word) if other != word])
+
+
+def _edit_distance(left: str, right: str) -> int:
+    """Levenshtein's distance."""
+    row = list(range(len(right) + 1))
+    for at, letter in enumerate(left, 1):
+        diagonal, row[0] = row[0], at
+        for place, other in enumerate(right, 1):
+            diagonal, row[place] = (
+                row[place],
+                min(row[place] + 1, row[place - 1] + 1, diagonal + (letter != other)),
+            )
+    return row[-1]

@@ -1,0 +1,1 @@
+"""Signed bundles of models: verified, kept in slots, opened in a runtime."""

@@ -1,0 +1,1 @@
+"""The liveness check: the detector and its three front ends."""

@@ -1,0 +1,207 @@
+"""Is it a live human throat? Evidence from our own network, calibrated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DeviceError
+from device.model_store.bundle import Bundle
+from device.model_store.calibration import LLR_LIMIT, Calibration
+from device.model_store.pick import Notify, open_role
+from device.model_store.sessions import Runtime, Session
+from device.models.spoof.beats import beats
+from device.models.spoof.cadence import Null
+from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
+from device.models.spoof.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
+
+ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
+INPUT = "features"
+SEGMENT_SAMPLES = 6 * SAMPLE_RATE_HZ
+MIN_SAMPLES = SAMPLE_RATE_HZ // 2
+MAX_CARD_BYTES = 1 << 20
+
+
+class SpoofError(DeviceError):
+    """The utterance cannot be judged, or the detector cannot be opened. The door stays locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoofEvidence:
+    """LLRs of a live human against each attack, and against any of them with equal weight."""
+
+    synthetic_llr: float
+    """Against synthesis that sounds like what the network was taught."""
+    envelopes_llr: float
+    """Against classical synthesisers and vocoders, known by how bands move together within milliseconds."""
+    cadence_llr: float
+    """Against synthesis that keeps the beat of its frames, taught or not."""
+    loudspeaker_llr: float
+    llr: float
+    frame_rate_hz: float
+    """The rate that stands out most, or one that shares multiples; it means something below LLR 0."""
+
+    def kinds(self) -> dict[str, float]:
+        """All but the mixture, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "llr"}
+
+
+@dataclass(frozen=True, slots=True)
+class SpoofCard:
+    """What stands beside the network in `spoof.json`: what it names, and the calibration of each kind."""
+
+    version: str
+    sha256: str
+    envelopes_sha256: str
+    synthetic: Calibration
+    envelopes: Calibration
+    cadence: Calibration
+    loudspeaker: Calibration
+    null: Null
+    operating_points: dict[str, float]
+    """LLR thresholds by name, `bpcer_1` for one bona fide in a hundred refused on the calibration part."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SpoofCard:
+        """Raises SpoofError when a field is missing or is not what it must be."""
+        if len(data) > MAX_CARD_BYTES:
+            raise SpoofError("the spoof detector's card is too large; run `ostiary models build`")
+        try:
+            fields = json.loads(data)
+            heads = fields["calibration"]
+            points = {str(name): float(value) for name, value in fields["operating_points"].items()}
+            if not all(math.isfinite(value) for value in points.values()):
+                raise ValueError("an operating point is not finite")
+            return cls(
+                version=str(fields["version"]),
+                sha256=str(fields["sha256"]),
+                envelopes_sha256=str(fields["envelopes_sha256"]),
+                synthetic=_calibration(heads["synthetic"]),
+                envelopes=_calibration(heads["envelopes"]),
+                cadence=_calibration(heads["cadence"]),
+                loudspeaker=_calibration(heads["loudspeaker"]),
+                null=_null(fields["null"]),
+                operating_points=points,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise SpoofError(
+                f"the spoof detector's card is damaged ({err}); run `ostiary models build`"
+            ) from err
+
+
+def _calibration(fields: dict[str, Any]) -> Calibration:
+    return Calibration(scale=float(fields["scale"]), offset=float(fields["offset"]))
+
+
+def _null(fields: dict[str, Any]) -> Null:
+    return Null(**{part: np.array(fields[part], np.float64) for part in Null.__slots__})
+
+
+def checked_network(path: Path, card: SpoofCard) -> bytes:
+    """The network's bytes, when they are those the card names; raises SpoofError otherwise."""
+    network = _read(path)
+    if hashlib.sha256(network).hexdigest() != card.sha256:
+        raise SpoofError(f"{path.name} is not the network its card names; run `ostiary models build`")
+    return network
+
+
+def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
+    """The envelopes' head, when it is the one the card names; raises SpoofError otherwise."""
+    head = _read(path, MAX_HEAD_BYTES)
+    if hashlib.sha256(head).hexdigest() != card.envelopes_sha256:
+        raise SpoofError(f"{path.name} is not the head its card names; run `ostiary models build`")
+    try:
+        return EnvelopeHead.from_bytes(head)
+    except ValueError as err:
+        raise SpoofError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
+
+
+def _read(path: Path, most: int = -1) -> bytes:
+    """A file's bytes, at most one more than `most`."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(most + 1 if most >= 0 else -1)
+    except OSError as err:
+        raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+
+
+class SpoofDetector:
+    """Scores speech against two attacks: made by a machine (known in three ways), played by a loudspeaker."""
+
+    def __init__(self, session: Session, card: SpoofCard, head: EnvelopeHead) -> None:
+        self._session = session
+        self._card = card
+        self._head = head
+        self.version = card.version
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        threads: int = 1,
+        runtime: Runtime = Runtime.ONNX,
+        notify: Notify = lambda text: None,
+    ) -> SpoofDetector:
+        """From a verified bundle; raises BundleError, SessionError or SpoofError."""
+        card = SpoofCard.from_bytes(_read(bundle.path(CARD_ROLE), MAX_CARD_BYTES))
+        checked_network(bundle.path(ROLE), card)
+        head = checked_head(bundle.path(ENVELOPES_ROLE), card)
+        return cls(open_role(bundle, ROLE, threads, runtime, notify), card, head)
+
+    @property
+    def card(self) -> SpoofCard:
+        return self._card
+
+    @property
+    def operating_points(self) -> dict[str, float]:
+        """LLR thresholds by name; rules may name one (`live = "bpcer_3"`)."""
+        return self._card.operating_points
+
+    def llr(self, wave: npt.NDArray[np.float32]) -> float:
+        """Natural-log LLR of a live human against an attack, for speech (n,) at 16 kHz; positive is live.
+
+        Raises SpoofError when there is less than half a second, or silence, or a sample that is not a number.
+        """
+        return self.evidence(wave).llr
+
+    def evidence(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+        """The attacks one by one. Speech longer than six seconds is as live as its least live stretch."""
+        _check(wave)
+        pieces = -(-len(wave) // SEGMENT_SAMPLES)
+        found = [self._segment(piece) for piece in np.array_split(wave, pieces)]
+        return min(found, key=lambda one: one.llr)
+
+    def _segment(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+        features = spoof_features(wave)
+        (logits,) = self._session.run({INPUT: features[None]})
+        if logits.shape != (1, 2) or not np.isfinite(logits).all():
+            raise SpoofError("the spoof detector answered with something that is not a score")
+        synthetic = self._card.synthetic.llr(-float(logits[0, 0]))
+        loudspeaker = self._card.loudspeaker.llr(-float(logits[0, 1]))
+        moves = self._card.envelopes.llr(self._head.score(envelopes(wave)))
+        heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
+        beat = self._card.cadence.llr(heard.score)
+        found = (synthetic, moves, beat, loudspeaker)
+        return SpoofEvidence(*found, against_any(*found), heard.rate_hz)
+
+
+def against_any(*llrs: float) -> float:
+    """The LLR against an attack that is any one of these with equal prior: -log(mean(exp(-llr)))."""
+    mixed = -math.log(sum(math.exp(-llr) for llr in llrs) / len(llrs))
+    return max(-LLR_LIMIT, min(LLR_LIMIT, mixed))
+
+
+def _check(wave: npt.NDArray[np.float32]) -> None:
+    if wave.ndim != 1 or len(wave) < max(MIN_SAMPLES, WINDOW_SAMPLES):
+        raise SpoofError("there is too little speech to tell whether it is live")
+    if not np.isfinite(wave).all():
+        raise SpoofError("the samples hold something that is not a number")
+    if float(np.abs(wave - wave.mean()).max()) < 1e-4:
+        raise SpoofError("there is only silence")

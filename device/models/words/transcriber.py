@@ -1,0 +1,310 @@
+"""The words check: were the expected words said? The phrase is known, so it is tested, not transcribed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import DeviceError
+from device.evidence.judge import PhraseScore
+from device.evidence.phrase import (
+    MAX_PHRASE_WORDS,
+    agreement,
+    alternatives,
+    forms,
+    is_invented,
+    normalise,
+    pieces,
+    redact,
+)
+from device.model_store.bundle import Bundle
+from device.model_store.calibration import LLR_LIMIT, Calibration
+from device.models.words.hearing import Ears, Heard, Sentence, Spoken
+from device.models.words.whisper_onnx import OnnxWhisper
+from device.settings import WordsEngine
+
+ROLE, ENCODER_ROLE = "words", "words-encoder"
+BASE_ROLE, BASE_ENCODER_ROLE = "words-base", "words-base-encoder"
+GGML_ROLES = {
+    WordsEngine.WHISPER_CPP: "words-ggml",
+    WordsEngine.WHISPER_CPP_Q5_1: "words-ggml-q5-1",
+    WordsEngine.WHISPER_CPP_BASE: "words-ggml-base",
+    WordsEngine.WHISPER_CPP_BASE_Q5_1: "words-ggml-base-q5-1",
+}
+"""What whisper.cpp opens, by the name under which a unit chooses it."""
+ENGINE_ROLES = {WordsEngine.ONNX: ROLE, WordsEngine.WHISPER_BASE: BASE_ROLE, **GGML_ROLES}
+RATE_HZ = 16_000
+MAX_SECONDS = 30.0
+MIN_SECONDS = 0.3
+MAX_PHRASE_CHARACTERS = 400
+WORD_LIMIT_NATS = 8.0
+MAX_FORMS = 3
+ENOUGH_AGREEMENT = 0.5
+LOOP_AGREEMENT = 0.3
+LOOP_TOKEN_NATS = -4.0
+
+
+class WordsError(DeviceError):
+    """The words could not be judged: the audio or the phrase is not usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What speaks for and against a phrase, in natural-log units; zero at best but for the worst word."""
+
+    deficit_nats: float
+    """Expected phrase below what the model would rather have heard; the whole sentence."""
+    worst_token_nats: float
+    """The same for the single worst token."""
+    worst_word_nats: float
+    """Expected word over others of its class in its place, for the word where that is least."""
+    mean_word_nats: float
+    """The same, for the average word; each counts up to WORD_LIMIT_NATS either way."""
+    agreement: float
+    """Of the free transcript with the phrase, in [0, 1]."""
+    looped: bool
+    """The free transcript had to be stopped."""
+    invented: bool
+    """Nothing was heard, or only what the model makes up."""
+
+    @property
+    def credible(self) -> bool:
+        """False for silence and inventions, and for a loop that neither says half of the phrase in its first
+        round nor leaves each of the phrase's own tokens about as likely as the model's favourite.
+        """
+        said = self.agreement >= LOOP_AGREEMENT or self.worst_token_nats > LOOP_TOKEN_NATS
+        return not self.invented and not (self.looped and not said)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Weighs the clues into one score, an LLR where it was fitted (docs/adr/0002-phrase-evidence.md)."""
+
+    offset: float = -0.7392
+    deficit: float = 0.1075
+    worst_token: float = 0.2655
+    worst_word: float = 0.2181
+    mean_word: float = 0.8623
+    agreement: float = 2.8030
+
+    def score(self, clues: Clues) -> float:
+        """The weighted sum; each clue is bounded first, for beyond these ends more of it proves no more."""
+        return (
+            self.offset
+            + self.deficit * max(-40.0, clues.deficit_nats)
+            + self.worst_token * max(-12.0, clues.worst_token_nats)
+            + self.worst_word * clues.worst_word_nats
+            + self.mean_word * clues.mean_word_nats
+            + self.agreement * min(0.0, clues.agreement - ENOUGH_AGREEMENT)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """One written form of the phrase, and where its words begin."""
+
+    sentence: Sentence
+    starts: tuple[int, ...]
+
+    def advantages(self, spoken: Spoken) -> list[float]:
+        """Of each word that has a class over that class's mean, within WORD_LIMIT_NATS."""
+        found = []
+        for start, stop in zip(self.starts, (*self.starts[1:], len(self.sentence.tokens)), strict=True):
+            rival = spoken.rival_logprobs[start]
+            if rival is not None:
+                found.append(_within(math.fsum(spoken.logprobs[start:stop]) - rival))
+        return found
+
+
+class Transcriber:
+    """Scores an expected phrase: all its written forms in one pass over the encoded sound, word by word."""
+
+    def __init__(
+        self, ears: Ears, *, version: str = "whisper", calibration: Calibration | None = None
+    ) -> None:
+        self.version = version
+        self._ears = ears
+        self._fusion = Fusion()
+        self._calibration = calibration or Calibration(1.0, 0.0)
+        self._first: dict[str, int] = {}
+        # The first call allocates; better now than at the first attempt.
+        self._ears.listen(
+            np.zeros(RATE_HZ, dtype=np.float32), [Sentence(self._ears.tokens(" one"))] * MAX_FORMS
+        )
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int = 2, *, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
+        """From a verified bundle; raises BundleError or WhisperError.
+
+        Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
+        were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
+        (docs/adr/0002-phrase-evidence.md).
+        """
+        role = ENGINE_ROLES[engine]
+        calibration = bundle.calibration(role)
+        ears: Ears
+        if engine in GGML_ROLES:
+            # Here, since it loads a library that is not needed otherwise.
+            from device.models.words.whisper_cpp import WhisperCpp
+
+            ears = WhisperCpp(bundle.path(role), threads=threads)
+        else:
+            encoder = BASE_ENCODER_ROLE if engine is WordsEngine.WHISPER_BASE else ENCODER_ROLE
+            ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
+        return cls(ears, version=bundle.version(role), calibration=calibration)
+
+    def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
+        """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
+
+        A loop, an empty or an invented transcript scores the lowest LLR there is. Raises WordsError on audio
+        or a phrase that cannot be judged, WhisperError when the model fails.
+        """
+        return self.scores(wave, [phrase])[0]
+
+    def scores(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[PhraseScore]:
+        """`score` of each phrase; the sound is encoded once."""
+        return [
+            PhraseScore(self.llr(clues), redact(transcript, phrase))
+            for phrase, (clues, transcript) in zip(phrases, self.clues_of_many(wave, phrases), strict=True)
+        ]
+
+    def llr(self, clues: Clues) -> float:
+        """The calibrated LLR of what was found."""
+        return self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
+
+    def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
+        """What was said freely, with words outside `vocabulary`, digits and letters redacted.
+
+        Raises WordsError or WhisperError.
+        """
+        _, heard = self.clues(wave, "one")
+        return redact(heard, " ".join(vocabulary))
+
+    def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
+        """The evidence behind a score, and the free transcript, not redacted."""
+        return self.clues_of_many(wave, [phrase])[0]
+
+    def clues_of_many(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[tuple[Clues, str]]:
+        """`clues` of each phrase; the sound is encoded once."""
+        for phrase in phrases:
+            _check(wave, phrase)
+        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        heard = self._ears.listen(wave, [script.sentence for one in scripts for script in one])
+        transcript = self._ears.text(heard.free.tokens)
+        spoken = iter(heard.sentences)
+        return [
+            (_clues(phrase, transcript, heard, [(next(spoken), script) for script in one]), transcript)
+            for phrase, one in zip(phrases, scripts, strict=True)
+        ]
+
+    def ruled_out(self, wave: npt.NDArray[np.float32], phrases: Sequence[str], llr: float) -> list[bool]:
+        """Which phrases cannot reach `llr`: a bound by each form's first token, far cheaper than a score.
+
+        For counting over very many phrases. The rest of a phrase counts as if it were said perfectly.
+        """
+        scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
+        first = {
+            (one.sentence.tokens[0], phrase_at): one
+            for phrase_at, written in enumerate(scripts)
+            for one in written
+        }
+        kinds = {
+            (token, tuple(one.sentence.rivals.get(0, ()))): Sentence(
+                (token,), {0: one.sentence.rivals[0]} if 0 in one.sentence.rivals else {}
+            )
+            for (token, _), one in first.items()
+        }
+        heard = self._ears.listen(wave, list(kinds.values()))
+        begun = dict(zip(kinds, heard.sentences, strict=True))
+        transcript = self._ears.text(heard.free.tokens)
+        return [
+            max(
+                self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
+                                    heard, agreement(transcript, phrase)))
+                for one in written
+            ) < llr
+            for phrase, written in zip(phrases, scripts, strict=True)
+        ]  # fmt: skip
+
+    def _script(self, form: str) -> _Script:
+        tokens: list[int] = []
+        starts: list[int] = []
+        rivals: dict[int, npt.NDArray[np.intp]] = {}
+        for piece in pieces(form):
+            own = self._ears.tokens(piece)
+            others = {self._first_token(other) for other in alternatives(piece)} - set(own[:1])
+            if others:
+                rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
+            starts.append(len(tokens))
+            tokens.extend(own)
+        return _Script(Sentence(tuple(tokens), rivals), tuple(starts))
+
+    def _first_token(self, piece: str) -> int:
+        if piece not in self._first:
+            self._first[piece] = self._ears.tokens(piece)[0]
+        return self._first[piece]
+
+    def close(self) -> None:
+        """Release the model."""
+        self._ears.close()
+
+
+def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]) -> Clues:
+    said, script = max(written, key=lambda pair: pair[0].total)
+    agreed = agreement(transcript, phrase)
+    # Heard freely, in a written form of the model's own: nothing it would rather have heard.
+    exact = agreed == 1.0
+    advantages = [] if exact else script.advantages(said)
+    return Clues(
+        deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
+        worst_token_nats=0.0 if exact else _worst_token(said),
+        worst_word_nats=min(advantages, default=WORD_LIMIT_NATS),
+        mean_word_nats=math.fsum(advantages) / len(advantages) if advantages else WORD_LIMIT_NATS,
+        agreement=agreed,
+        looped=heard.looped,
+        invented=is_invented(transcript),
+    )
+
+
+def _best_case(begun: Spoken, script: _Script, heard: Heard, agreed: float) -> Clues:
+    """What a phrase could come to at best after this first token."""
+    rival, words = begun.rival_logprobs[0], len(script.sentence.rivals)
+    worst = WORD_LIMIT_NATS if rival is None else _within(begun.logprobs[0] - rival)
+    exact = agreed == 1.0
+    return Clues(
+        deficit_nats=0.0 if exact else min(0.0, begun.logprobs[0] - heard.free.total),
+        worst_token_nats=0.0 if exact else begun.logprobs[0] - begun.best_logprobs[0],
+        worst_word_nats=WORD_LIMIT_NATS if exact else worst,
+        mean_word_nats=WORD_LIMIT_NATS
+        if exact
+        else WORD_LIMIT_NATS - (WORD_LIMIT_NATS - worst) / max(1, words),
+        agreement=agreed,
+        looped=False,
+        invented=False,
+    )
+
+
+def _within(advantage: float) -> float:
+    return max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, advantage))
+
+
+def _worst_token(spoken: Spoken) -> float:
+    """How far the least likely token lies below the model's favourite at its place."""
+    return min(own - best for own, best in zip(spoken.logprobs, spoken.best_logprobs, strict=True))
+
+
+def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
+    if wave.ndim != 1 or wave.dtype != np.float32:
+        raise WordsError("the words check needs mono float32 samples")
+    if not MIN_SECONDS <= len(wave) / RATE_HZ <= MAX_SECONDS:
+        raise WordsError(f"the words check needs {MIN_SECONDS:g} to {MAX_SECONDS:g} s of audio; say it again")
+    if not np.isfinite(wave).all():
+        raise WordsError("the audio holds values that are not numbers; check the microphone")
+    if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
+        raise WordsError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+    if not phrase.isprintable() or not normalise(phrase):
+        raise WordsError("the phrase holds no words that can be said")

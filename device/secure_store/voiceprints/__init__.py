@@ -1,0 +1,1 @@
+"""The vault: encrypted records, their ledger, backup, erasure."""

@@ -1,0 +1,50 @@
+"""The tenant's pseudonym key: the same on all units of one operator, enciphered under the sealed key.
+
+With it one person has one pseudonym at all of the tenant's doors, so the registry can see one voice in two
+places; without it a unit uses a key of its own, and nobody can link it to another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from device.secure_store.errors import StoreError
+from device.secure_store.memory import SecretBytes
+from device.secure_store.voiceprints.records import NONCE_BYTES
+from device.secure_store.voiceprints.vault_file import write_durably
+
+KEY_BYTES = 32
+FILE = "tenant-key.bin"
+_BOUND = b"ostiary tenant pseudonym key v1"
+_LABEL = "tenant key"
+
+
+def keep_tenant_key(folder: Path, derive: Callable[[str], SecretBytes], key: bytes) -> None:
+    """Take the tenant's key into the store; the unit uses it from its next start. Raises StoreError."""
+    if len(key) != KEY_BYTES or len(set(key)) < 8:
+        raise StoreError(
+            f"a tenant's key is {KEY_BYTES} random bytes; `ostiary store new-tenant-key` makes one"
+        )
+    nonce = os.urandom(NONCE_BYTES)
+    with derive(_LABEL) as secret, secret.view() as raw:
+        write_durably(folder / FILE, nonce + AESGCM(raw).encrypt(nonce, key, _BOUND))
+
+
+def tenant_key(folder: Path, derive: Callable[[str], SecretBytes]) -> bytes | None:
+    """The tenant's key, or None where none was given. Raises StoreError when the file is not this unit's."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    sealed = path.read_bytes()[: 4 * KEY_BYTES]
+    with derive(_LABEL) as secret, secret.view() as raw:
+        try:
+            return AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _BOUND)
+        except (InvalidTag, ValueError) as err:
+            raise StoreError(
+                f"{path.name} is damaged or another unit's; give the unit its key again"
+            ) from err

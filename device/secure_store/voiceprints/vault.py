@@ -1,0 +1,257 @@
+"""The vault: enrol, use and forget people. How it comes through power cuts stands in `ledger.py`."""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from device.secure_store.errors import (
+    ConsentError,
+    ModelChangedError,
+    NotEnrolledError,
+    StoreError,
+)
+from device.secure_store.keystore import Keystore
+from device.secure_store.memory import SecretBytes
+from device.secure_store.settings import StoreSettings
+from device.secure_store.voiceprints.head import MAX_PINNED_BYTES
+from device.secure_store.voiceprints.ledger import Ledger
+from device.secure_store.voiceprints.receipt import DeletionReceipt, sign_receipt
+from device.secure_store.voiceprints.records import (
+    Consent,
+    Person,
+    Template,
+    check_uid,
+    damaged,
+    open_row,
+    open_uid,
+    seal_row,
+)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class VaultStatus:
+    """`repaired` and `damaged` are record ids; `notes` says what was found at opening, one line each."""
+
+    unit: uuid.UUID
+    people: int
+    counter: int
+    epoch: int
+    repaired: tuple[uuid.UUID, ...]
+    damaged: tuple[uuid.UUID, ...]
+    notes: tuple[str, ...]
+
+
+class Vault:
+    """Use it through `open_store`. Safe for threads, and for several processes on one state folder."""
+
+    def __init__(self, folder: Path, keystore: Keystore, settings: StoreSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._keystore = keystore
+        self._clock = clock
+        self._ledger = Ledger(folder, keystore)
+
+    # What the door uses
+
+    def enrol(self, uid: str, template: Template, consent: Consent | None = None) -> uuid.UUID:
+        """Keep `template` for `uid`, in place of an earlier one. Returns the record's random id.
+
+        On a laptop a missing consent is noted as such; in production it raises ConsentError.
+        """
+        consent = self._checked_consent(consent)
+        tag = self._tag(check_uid(uid))
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            record_id = self._ledger.found.tags.get(tag) or uuid.uuid4()
+            version, generation = 1, 1
+            old = self._ledger.row(record_id)
+            if old is not None:
+                version, generation = old.version + 1, open_row(self._ledger.keys, old).generation + 1
+            row = seal_row(
+                self._ledger.keys, record_id, tag, Person(uid, template, consent, generation), version
+            )
+            self._ledger.commit(put=[row])
+        return record_id
+
+    def template(self, uid: str, *, model: str | None = None) -> Template:
+        """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
+
+        Raises NotEnrolledError, ConsentError (run out), RecordDamagedError, and ModelChangedError when
+        `model` is given and another one made the voiceprint.
+        """
+        person = self._person(uid)
+        if person.consent.expired(self._clock()):
+            raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
+        if model is not None and person.template.model != model:
+            raise ModelChangedError(
+                f"this voiceprint was made by {person.template.model}, not {model}; enrol this person again"
+            )
+        return person.template
+
+    def consent(self, uid: str) -> Consent:
+        return self._person(uid).consent
+
+    def record_id(self, uid: str) -> uuid.UUID:
+        """The random id the registry knows this enrolment by."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            found = self._ledger.found.tags.get(self._tag(check_uid(uid)))
+            damaged_records = self._ledger.found.damaged
+        if found is None and damaged_records:
+            raise NotEnrolledError(
+                f"nobody is enrolled under this id, but {len(damaged_records)} records are damaged: "
+                "`ostiary store status` names them, `ostiary forget --record` erases one"
+            )
+        if found is None:
+            raise NotEnrolledError("nobody is enrolled under this id")
+        return found
+
+    def uids(self) -> tuple[str, ...]:
+        """Everybody enrolled whose record is sound, sorted."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return tuple(sorted(open_uid(self._ledger.keys, row) for row in self._ledger.rows()))
+
+    def forget(self, uid: str, reason: str = "asked") -> DeletionReceipt:
+        """Destroy this person's wrapped key and record; returns the signed proof."""
+        return self.forget_records([self.record_id(uid)], reason)[0]
+
+    def forget_records(self, record_ids: Iterable[uuid.UUID], reason: str) -> tuple[DeletionReceipt, ...]:
+        """Forget by record id: damaged records, or many people under one new epoch key."""
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            gone = list(dict.fromkeys(record_ids))
+            if not all(record_id in self._ledger.found.head.roster for record_id in gone):
+                raise NotEnrolledError("there is no record with this id")
+            self._ledger.settle()
+            head, rotate = self._ledger.head, self._settings.rotate_on_forget
+            counter, epoch = head.counter + 1, head.epoch + (1 if rotate else 0)
+            # Signed before, given out after: a TPM that goes away now leaves everything as it was.
+            signer = self._keystore.audit_signer()
+            now = self._clock().replace(microsecond=0)  # as the signed form has it
+            blank = (now, counter, epoch, reason, self._keystore.kind, b"")
+            receipts = tuple(sign_receipt(signer, DeletionReceipt(head.unit, i, *blank)) for i in gone)
+            if rotate:
+                self._ledger.rekey(drop=gone)
+            else:
+                self._ledger.commit(drop=gone)
+            if (self._ledger.head.counter, self._ledger.head.epoch) != (counter, epoch):
+                raise StoreError("forgotten, but not as the receipts say; note it by hand")
+            return receipts
+
+    # What an administrator uses
+
+    def renew(self, uid: str) -> None:
+        """Give a compromised template a new key and a new rotation, without a new recording."""
+        with self._ledger.exclusive():
+            person = self._person(uid)
+            self.enrol(uid, person.template, person.consent)
+
+    def rotate(self) -> int:
+        """A new epoch key for everybody; the old one can never be unsealed again. Returns the epoch."""
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            self._ledger.rekey(drop=[])
+            return self._ledger.found.head.epoch
+
+    def purge_expired(self) -> tuple[DeletionReceipt, ...]:
+        """Forget everybody whose consent has run out. The unit does this once a day."""
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            now = self._clock()
+            late = [
+                r.record_id
+                for r in self._ledger.rows()
+                if open_row(self._ledger.keys, r).consent.expired(now)
+            ]
+            return self.forget_records(late, "consent ran out") if late else ()
+
+    def outdated(self, model: str) -> tuple[str, ...]:
+        """Who has to enrol again because `model` did not make their voiceprint."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return tuple(
+                sorted(open_uid(self._ledger.keys, r) for r in self._ledger.rows() if r.model != model)
+            )
+
+    def status(self) -> VaultStatus:
+        with self._ledger.lock:
+            self._ledger.refresh()
+            found = self._ledger.found
+            return VaultStatus(
+                found.head.unit,
+                len(found.head.roster),
+                found.head.counter,
+                found.head.epoch,
+                found.repaired,
+                found.damaged,
+                found.notes,
+            )
+
+    def pinned(self) -> bytes:
+        """What `pin` kept last; empty when nothing was."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return self._ledger.head.pinned
+
+    def pin(self, data: bytes) -> None:
+        """Keep up to MAX_PINNED_BYTES that nobody can put back without putting back the keystore's counter.
+
+        After a power cut it is the old content or the new, as with every change of the vault.
+        """
+        if not 0 < len(data) <= MAX_PINNED_BYTES:
+            raise StoreError(f"1 to {MAX_PINNED_BYTES} bytes can be pinned")
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            if data != self._ledger.head.pinned:
+                self._ledger.commit(pinned=data)
+
+    def derive(self, label: str) -> SecretBytes:
+        """A key that stays with the unit for life, for one purpose outside the vault."""
+        with self._ledger.lock:
+            return self._ledger.secrets.anchor.derive(label)
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    # Inside
+
+    def _person(self, uid: str) -> Person:
+        record_id = self.record_id(uid)
+        with self._ledger.lock:
+            row = self._ledger.row(record_id)
+            if row is None:  # damaged since it was opened: look at everything again, repair what can be
+                with self._ledger.exclusive():
+                    self._ledger.load()
+                row = self._ledger.row(record_id)
+            if row is None:
+                raise damaged(record_id)
+            return open_row(self._ledger.keys, row)
+
+    def _tag(self, uid: str) -> bytes:
+        with self._ledger.keys.lookup.view() as key:
+            return hmac.digest(key, uid.encode(), "sha256")
+
+    def _checked_consent(self, consent: Consent | None) -> Consent:
+        now = self._clock()
+        if consent is None:
+            if self._settings.profile == "production":
+                raise ConsentError("in production nobody is enrolled without a recorded consent")
+            until = now + timedelta(days=self._settings.retention_days)
+            return Consent("not recorded (laptop)", now, self._settings.consent_text_version, until)
+        if consent.expired(now):
+            raise ConsentError("this consent has run out already")
+        if consent.retain_until - consent.given_at > timedelta(days=self._settings.max_retention_days):
+            raise ConsentError(
+                f"a voiceprint is kept for {self._settings.max_retention_days} days at most; ask again then"
+            )
+        return consent
+
+    def __repr__(self) -> str:
+        return f"<Vault of {len(self._ledger.head.roster)} people>"

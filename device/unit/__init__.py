@@ -1,0 +1,1 @@
+"""One running unit: assembly, enrolment, audit events, upkeep, watch."""

@@ -1,0 +1,138 @@
+"""What a running unit does for itself: says that it started and stopped, and looks after its store.
+
+Once a day it forgets whoever's consent has run out; every few minutes it asks the key store whether it is
+well and the audit log how full it is, and on a unit without a registry it moves the log to files. All leave
+events, so that somebody knows of a unit in trouble before a person stands at its door.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from device.errors import DeviceError
+from device.unit.assembly import Unit
+from sync.errors import SyncError
+
+LOOK_EVERY_S = 300.0
+DAY_S = 86_400.0
+WARN_SHARE = 0.5
+"""From here on a log that fills up is reported: at a hundred events a day there is more than a year left."""
+TROUBLES = {
+    "backlog_too_large": "the audit log is half full; run `ostiary sync`, or set `[audit] standalone`",
+    "disk_full": "the disk of the audit log is nearly full; make room",
+    "tpm_fault": "the key store does not answer; run `ostiary doctor`",
+    "store_fault": "the vault cannot be read, or records in it are damaged; run `ostiary doctor`",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """A thread of its own, from entry to exit."""
+
+    def __init__(self, unit: Unit, door_name: str, rotate: Callable[[], int] | None = None) -> None:
+        """`rotate` moves the log to files when it is due, and returns the last event moved, or 0."""
+        self._unit = unit
+        self._door_name = door_name
+        self._rotate = rotate
+        self._purge_at_s = unit.clock().monotonic_s
+        self._troubles: frozenset[str] = frozenset()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._note("BOOT", "started")
+        if self._unit.store.warning is not None:
+            self._note("FAULT", "software_keystore")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._note("SHUTDOWN", "stopped")
+
+    def trouble(self) -> str:
+        """What the last look found, in one line; empty when all was well."""
+        return "; ".join(TROUBLES[reason] for reason in sorted(self._troubles))
+
+    def look(self) -> None:
+        """One look at everything that is due."""
+        now_s = self._unit.clock().monotonic_s
+        if now_s >= self._purge_at_s:
+            self._purge_at_s = now_s + DAY_S
+            self._purge()
+        if self._rotate is not None:
+            self._put_away(self._rotate)
+        troubles = self._found()
+        for reason in sorted(troubles - self._troubles):
+            self._note("FAULT", reason)
+        self._troubles = troubles
+
+    def _keep(self) -> None:
+        while True:
+            try:
+                self.look()
+            except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
+                log.exception("the upkeep stumbled and goes on")
+            if self._stop.wait(LOOK_EVERY_S):
+                return
+
+    def _purge(self) -> None:
+        try:
+            receipts = self._unit.store.vault.purge_expired()
+        except DeviceError as err:
+            log.error("nobody whose consent ran out could be forgotten: %s", err)
+            self._note("FAULT", "store_fault")
+            return
+        if receipts:
+            log.info("%d people were forgotten because their consent ran out", len(receipts))
+            self._note("CONSENT_EXPIRED", "consent_expired", len(receipts))
+
+    def _put_away(self, rotate: Callable[[], int]) -> None:
+        try:
+            last = rotate()
+        except (DeviceError, SyncError, OSError) as err:
+            log.error("the audit log could not be moved to files: %s", err)
+            return
+        if last:
+            self._note("LOG_ROTATED", "schedule", last)
+
+    def _found(self) -> frozenset[str]:
+        """What is wrong with keys, vault and log now, in words of the vocabulary."""
+        found = set()
+        try:
+            if not self._unit.store.keystore.status().ready:
+                found.add("tpm_fault")
+        except DeviceError as err:
+            log.error("the key store does not answer: %s", err)
+            found.add("tpm_fault")
+        try:
+            if self._unit.store.vault.status().damaged:
+                found.add("store_fault")
+        except DeviceError as err:
+            log.error("the vault cannot be read: %s", err)
+            found.add("store_fault")
+        try:
+            fill = self._unit.log.fill()
+            if fill.share >= WARN_SHARE:
+                found.add(fill.reason)
+        except SyncError as err:
+            log.error("the audit log cannot be read: %s", err)
+        return frozenset(found)
+
+    def _note(self, kind: str, reason: str, count: int | None = None) -> None:
+        """Written when there is room; a log that is full or broken is said aloud by the door already."""
+        witness, now = self._unit.witness, self._unit.clock()
+        try:
+            event = replace(witness.note(kind, reason, self._door_name, now), count=count)
+            self._unit.log.append(event, risk="low")
+        except SyncError as err:
+            log.error("%s could not be written down: %s", kind, err)

@@ -1,0 +1,177 @@
+"""What happens to a door between attempts and during them: the fire input, and orders from beside it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from device.access.decision import Decision
+from device.access.rules import Rules
+from device.door import Door
+from device.errors import DeviceError
+from device.unit.assembly import Unit
+from device.unit.display import Display
+from device.uplink import orders
+from device.uplink.orders import Action, Order, OrderError
+from sync.errors import SyncError
+
+POLL_S = 0.1
+STUCK_S = 60.0
+PAUSE_S = 1.0
+"""After something went wrong, so that a full disk does not fill the log as well."""
+
+log = logging.getLogger(__name__)
+
+
+class FireInput:
+    """The fire panel's contact, as a file that reads `1` or `0`: a GPIO's `value`, or any file in a trial.
+
+    What cannot be read is no alarm: a cut wire must not open a door from outside, and the exit is free
+    anyway. It is said once.
+    """
+
+    def __init__(self, path: Path, *, active_low: bool = False) -> None:
+        self._path = path
+        self._alarm = b"0" if active_low else b"1"
+        self._broken = False
+
+    def __call__(self) -> bool:
+        """Whether there is a fire alarm."""
+        try:
+            with self._path.open("rb") as file:
+                level = file.read(8).strip()
+            if level not in (b"0", b"1"):
+                raise ValueError(f"it holds {level!r}")
+        except (OSError, ValueError) as err:
+            if not self._broken:
+                log.error("the fire input cannot be read (%s); check its wire", err)
+            self._broken = True
+            return False
+        self._broken = False
+        return level == self._alarm
+
+
+class Watch:
+    """Looks every 100 ms in a thread of its own, from entry to exit, whatever the door is busy with."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        door_name: str,
+        door: Door,
+        display: Display,
+        *,
+        orders_folder: Path,
+        rules: Callable[[], Rules],
+        fire: FireInput | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rules` reads the rules file anew when it is ordered to."""
+        self._unit = unit
+        self._door_name = door_name
+        self._door = door
+        self._display = display
+        self._folder = orders_folder
+        self._rules = rules
+        self._fire = fire
+        self._alarm = False
+        self._owed: list[Decision] = []
+        self._told: Decision | None = None
+        self._now_s = now_s
+        self._looked_s = now_s()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def stuck(self) -> str:
+        """Says so when no look has ended for a minute; empty otherwise."""
+        silent_s = self._now_s() - self._looked_s
+        return f"fire input and orders were not looked at for {silent_s:.0f} s" if silent_s > STUCK_S else ""
+
+    def look(self) -> None:
+        """One look at everything."""
+        if self._fire is not None and (alarm := self._fire()) != self._alarm:
+            self._fire_changed(alarm)
+            self._alarm = alarm  # only now: what failed is tried again
+        self._record_owed()
+        for path, order in orders.waiting(self._folder):
+            refusal = ""
+            try:
+                self._obey(order)
+                log.info("ordered: %s", order.action)  # not whom: the journal knows nobody
+            except (DeviceError, SyncError) as err:
+                refusal = str(err)
+                log.warning("the order %s was refused: %s", order.action, refusal)
+            orders.done(path, refusal)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_S):
+            try:
+                self.look()
+            except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
+                log.exception("the watch stumbled and goes on")
+                self._stop.wait(PAUSE_S)
+            self._looked_s = self._now_s()
+
+    def _fire_changed(self, alarm: bool) -> None:
+        if not alarm:
+            self._door.lock()
+            log.warning("the fire input is quiet again; %s is locked", self._door_name)
+            return
+        decision = self._unit.keeper.fire_input(self._door_name)
+        # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
+        self._door.obey(decision)
+        log.warning("fire input: %s, %s", decision.outcome, decision.reason)
+        self._owed.append(decision)
+        if decision.opens:
+            self._display.tell(decision)
+
+    def _record_owed(self) -> None:
+        """Write down what was done at once; what cannot be written is tried again at every look."""
+        while self._owed:
+            try:
+                self._unit.record(self._owed[0])
+            except (DeviceError, SyncError) as err:
+                if self._owed[0] is not self._told:
+                    log.error("%s was carried out but is not in the log yet: %s", self._owed[0].outcome, err)
+                self._told = self._owed[0]
+                return
+            del self._owed[0]
+
+    def _obey(self, order: Order) -> None:
+        keeper = self._unit.keeper
+        if order.action is Action.PARDON:
+            if not keeper.pardon(order.subject):
+                raise OrderError(f"{order.subject} had no failures.")
+        elif order.action is Action.ADOPT_RULES:
+            rules = self._rules()
+            if self._door_name not in rules.doors:
+                raise OrderError(f"the new rules have no door {self._door_name}; the old ones stay in force")
+            keeper.adopt(rules)
+            self._unit.note("POLICY_APPLIED", "operator", self._door_name)
+            return
+        else:
+            on = order.action is Action.LOCK_DOWN
+            decision = keeper.lock_down(order.subject, on)
+            if on:
+                self._door.lock()  # also what the fire input released: a lock-down beats it
+                self._owed.append(replace(decision, door=self._door_name))
+                self._display.tell(decision)
+                self._record_owed()
+                return
+        self._unit.note("COMMAND_APPLIED", "operator", self._door_name)

@@ -1,0 +1,51 @@
+"""What the unit reports about itself in its health message: versions and hashes, as on its disk now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from device.access.rules import load_rules
+from device.errors import DeviceError
+from device.model_store.bundle import MANIFEST_NAME
+from device.model_store.shelf import read_shelf
+from device.settings import Settings, models_dir, state_dir
+
+RULES_FILE = "rules.toml"
+
+
+UNREADABLE = "unreadable-0"
+
+
+def unit_facts(settings: Settings) -> dict[str, str]:
+    """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that."""
+    return {
+        "policy": _or_unreadable(lambda: _policy(state_dir() / RULES_FILE)),
+        "models": _or_unreadable(lambda: _models(models_dir())),
+        "settings": _digest(repr(settings).encode()),
+        "profile": settings.store.profile,
+    }
+
+
+def _policy(rules: Path) -> str:
+    return f"rules-{load_rules(rules).version if rules.exists() else 0}"
+
+
+def _models(models: Path) -> str:
+    shelf = read_shelf(models)
+    if shelf is not None:
+        return f"sha256:{shelf.current[:16]}"
+    manifest = models / MANIFEST_NAME
+    return _digest(manifest.read_bytes()) if manifest.exists() else "none-0"
+
+
+def _or_unreadable(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except (DeviceError, OSError):
+        return UNREADABLE
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:16]}"

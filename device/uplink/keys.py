@@ -1,0 +1,12 @@
+"""The audit key of the unit we run on, for the process that sends its log."""
+
+from __future__ import annotations
+
+from device.secure_store.keystore import Keystore
+from device.secure_store.store import FOLDER, open_keystore
+from device.settings import Settings, state_dir
+
+
+def unit_keystore(settings: Settings) -> Keystore:
+    """Who signs on this unit. The door process holds the vault; this process needs the audit key only."""
+    return open_keystore(state_dir() / FOLDER, settings.store)

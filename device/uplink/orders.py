@@ -1,0 +1,114 @@
+"""What another process of this unit asks the running door to do: one small file an order, obeyed in turn.
+
+The door process opens no socket, so orders come through a folder that only the unit's user can write. Whoever
+posts one waits for its file to go; a refusal stays beside it until it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from device.errors import DeviceError
+
+ORDERS_FOLDER = "orders"
+MAX_ORDER_BYTES = 1024
+_ORDER, _REFUSED = ".order", ".refused"
+
+log = logging.getLogger(__name__)
+
+
+class OrderError(DeviceError):
+    """The running unit did not do what it was asked to."""
+
+
+class Action(StrEnum):
+    """What may be asked of a running unit."""
+
+    LOCK_DOWN = "lock_down"
+    END_LOCK_DOWN = "end_lock_down"
+    PARDON = "pardon"
+    ADOPT_RULES = "adopt_rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`subject`: a door (or `*` for all of them), a uid, or nothing."""
+
+    action: Action
+    subject: str = ""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({"action": self.action, "subject": self.subject}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Order:
+        """Raises OrderError for anything else than an order."""
+        try:
+            table = json.loads(data)
+            action, subject = Action(table["action"]), table["subject"]
+        except (ValueError, KeyError, TypeError) as err:
+            raise OrderError(f"not an order ({type(err).__name__})") from err
+        if not isinstance(subject, str) or len(subject) > 128 or len(data) > MAX_ORDER_BYTES:
+            raise OrderError("an order's subject is a short text")
+        return cls(action, subject)
+
+
+def post(folder: Path, order: Order) -> Path:
+    """Put an order where the running unit finds it, whole or not at all."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{_ORDER}"
+    temporary = path.with_suffix(".new")
+    with temporary.open("wb") as file:
+        file.write(order.to_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return path
+
+
+def await_done(path: Path, within_s: float = 5.0) -> None:
+    """Wait until the order at `path` was obeyed. Raises OrderError when it was refused or nobody came."""
+    deadline_s = time.monotonic() + within_s
+    while path.exists():
+        if time.monotonic() > deadline_s:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                raise OrderError("the running unit did not take the order; look at its log")
+            break  # taken at the last moment
+        time.sleep(0.05)
+    refused = path.with_suffix(_REFUSED)
+    with contextlib.suppress(FileNotFoundError):
+        reason = refused.read_text("utf-8")
+        refused.unlink()
+        raise OrderError(reason)
+
+
+def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
+    """Orders that wait, oldest first. What is no order is thrown away."""
+    for path in sorted(folder.glob(f"*{_ORDER}")):
+        try:
+            with path.open("rb") as file:
+                order = Order.from_bytes(file.read(MAX_ORDER_BYTES + 1))
+        except (OSError, OrderError) as err:
+            log.warning("an order was thrown away: %s", err)
+            done(path)
+            continue
+        yield path, order
+
+
+def done(path: Path, refusal: str = "") -> None:
+    """Take an order out of the folder; a refusal is left for whoever posted it."""
+    if refusal:
+        refused = path.with_suffix(_REFUSED)
+        refused.write_text(refusal, "utf-8")
+        refused.chmod(0o640)  # whoever posted the order may be another user of this folder's group
+    path.unlink(missing_ok=True)

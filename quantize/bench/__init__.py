@@ -1,0 +1,1 @@
+"""Latency, memory and model sizes on this machine, beside the reference models."""

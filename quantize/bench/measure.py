@@ -1,0 +1,194 @@
+"""The measurements behind `ostiary bench`: nothing here prints, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.access.policy import decide
+from device.audio import AudioSettings, Ended, Endpointer, Frame, SilenceBegan
+from device.audio.listen import VoiceActivity
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from device.errors import DeviceError
+from device.evidence.judge import Evidence
+from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter
+from device.liveness.memory import MemoryLimits
+from device.liveness.search import Index, Match
+from quantize.bench.speech import Sentence
+
+PROBE_TIMEOUT_S = 120.0
+STAGES = ("endpointer", "words", "speaker", "spoof", "beside", "judge", "policy")
+
+Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]
+
+
+class BenchError(DeviceError):
+    """A measurement could not be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds over all rounds."""
+
+    p50: float
+    p95: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From the frame that ends speech to the decision; the endpoint's wait for silence is not in it.
+
+    words, speaker, spoof and beside overlap: `judge` is all of them, `total` adds endpointer and policy.
+    """
+
+    seconds: float
+    rounds: int
+    total: Spread
+    stages: dict[str, Spread]
+
+
+def latency(
+    judge: Judgement,
+    sentences: Sequence[Sentence],
+    template: npt.NDArray[np.float32],
+    audio: AudioSettings,
+    rounds: int,
+    tick: Callable[[], None],
+) -> Latency:
+    """Judge and decide `rounds` utterances, after one unmeasured round of each sentence."""
+    for sentence in sentences:
+        judge(sentence.again(), sentence.phrase, template)
+    columns: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    totals = []
+    for turn in range(rounds):
+        sentence = sentences[turn % len(sentences)]
+        handover_ms = _handover_ms(sentence, audio)
+        utterance = sentence.again()
+        began = time.perf_counter()
+        evidence = judge(utterance, sentence.phrase, template)
+        judged = time.perf_counter()
+        decide(evidence)
+        decided = time.perf_counter()
+        timings = evidence.timings
+        for stage, value in zip(
+            STAGES,
+            (
+                handover_ms,
+                timings.words_ms,
+                timings.speaker_ms,
+                timings.spoof_ms,
+                timings.side_ms,
+                (judged - began) * 1e3,
+                (decided - judged) * 1e3,
+            ),
+            strict=True,
+        ):
+            columns[stage].append(value)
+        totals.append(handover_ms + (decided - began) * 1e3)
+        tick()
+    seconds = float(np.mean([sentence.utterance.duration_s for sentence in sentences]))
+    stages = {stage: spread(values) for stage, values in columns.items()}
+    return Latency(seconds, rounds, spread(totals), stages)
+
+
+class FullMemory:
+    """A memory at its limits, of utterances as long as a phrase: the most that looking one up can cost."""
+
+    def __init__(self, limits: MemoryLimits) -> None:
+        self.fingerprinter = Fingerprinter(bytes(SECRET_BYTES))
+        self._index = Index(limits.marks)
+        each = limits.marks // limits.utterances
+        marks = np.random.default_rng(1).integers(0, 256, (limits.marks, BITS // 8), dtype=np.uint8)
+        for number in range(limits.utterances):
+            self._index.add(number, marks[number * each : (number + 1) * each])
+
+    def find(self, heard: Fingerprint) -> Match:
+        return self._index.search(heard)
+
+
+def spread(values_ms: Sequence[float]) -> Spread:
+    """Percentiles of some milliseconds."""
+    p50, p95 = np.percentile(values_ms, [50, 95])
+    return Spread(float(p50), float(p95), float(max(values_ms)))
+
+
+def _handover_ms(sentence: Sentence, audio: AudioSettings) -> float:
+    """How long the endpointer takes, in the frame that ends speech, to measure and hand out the utterance."""
+    endpointer = Endpointer(audio.endpointer, audio.quality, VoiceActivity(audio.endpointer.aggressiveness))
+    silence = np.zeros(SAMPLE_RATE_HZ * 3 // 2, dtype=np.int16)
+    stream = np.concatenate([silence[: SAMPLE_RATE_HZ // 2], sentence.utterance.samples, silence])
+    slowest = 0.0
+    for frame in _frames(stream):
+        began = time.perf_counter()
+        events = endpointer.push(frame)
+        if any(isinstance(event, SilenceBegan | Ended) for event in events):
+            slowest = max(slowest, time.perf_counter() - began)
+    endpointer.wipe()
+    return slowest * 1e3
+
+
+def idle_share(seconds: float, audio: AudioSettings) -> float:
+    """Share of one core that listening costs while nobody speaks: CPU seconds per second of quiet room."""
+    rng = np.random.default_rng(1)
+    room = (30 * rng.standard_normal(round(seconds * SAMPLE_RATE_HZ))).astype(np.int16)
+    frames = _frames(room)
+    endpointer = Endpointer(audio.endpointer, audio.quality, VoiceActivity(audio.endpointer.aggressiveness))
+    began = time.process_time()
+    for frame in frames:
+        endpointer.push(frame)
+    return (time.process_time() - began) / seconds
+
+
+def _frames(samples: npt.NDArray[np.int16]) -> list[Frame]:
+    whole = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    return [Frame(frame.copy()) for frame in whole]
+
+
+def model_sizes(models: Path) -> dict[str, int]:
+    """Bytes of every file in the model directory, by path below it."""
+    return {
+        path.relative_to(models).as_posix(): path.stat().st_size
+        for path in sorted(models.rglob("*"))
+        if path.is_file()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class FreshProcess:
+    """What a process that was just started needs until its first decision."""
+
+    cold_start_s: float
+    """From starting the interpreter to models open and warmed up."""
+    first_decision_ms: float
+    ready_rss_mib: float
+    peak_rss_mib: float
+
+
+def fresh_process(models: Path, seconds: float) -> FreshProcess:
+    """Start `quantize.bench.probe` and let it make one decision. Raises BenchError when it cannot."""
+    command = [sys.executable, "-m", "quantize.bench.probe", str(models), repr(seconds)]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
+        found = json.loads(done.stdout) if done.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError) as err:
+        raise BenchError(f"a fresh process gave no measurement ({err}); run `ostiary doctor`") from err
+    if found is None:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise BenchError(f"a fresh process failed: {reason}")
+    return FreshProcess(
+        cold_start_s=found["ready_at"] - began,
+        first_decision_ms=found["first_decision_ms"],
+        ready_rss_mib=found["ready_rss_mib"],
+        peak_rss_mib=found["peak_rss_mib"],
+    )

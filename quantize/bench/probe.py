@@ -1,0 +1,54 @@
+"""One decision in a process of its own, so that memory and cold start are the door's and not the bench's."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Print when the models were ready (monotonic clock), the first decision's time, and memory, as JSON."""
+    models, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    # Imported here and not above: their cost belongs to the cold start that is measured.
+    from device.access.policy import decide
+    from device.errors import DeviceError
+    from device.settings import Settings
+    from device.unit.assembly import open_judge
+    from quantize.bench.speech import packaged_sentences
+
+    settings = Settings()
+    try:
+        with open_judge(models, settings) as judge:
+            ready_at = time.monotonic()
+            ready_rss_mib = _memory_mib("VmRSS")
+            sentence = packaged_sentences(seconds, settings.audio)[0]
+            began = time.perf_counter()
+            decide(judge(sentence.again(), sentence.phrase, None), claimed=False)
+            first_decision_ms = (time.perf_counter() - began) * 1e3
+    except DeviceError as err:
+        sys.exit(str(err))
+    sys.stdout.write(
+        json.dumps(
+            {
+                "ready_at": ready_at,
+                "first_decision_ms": first_decision_ms,
+                "ready_rss_mib": ready_rss_mib,
+                "peak_rss_mib": _memory_mib("VmHWM"),
+            }
+        )
+    )
+
+
+def _memory_mib(field: str) -> float:
+    """VmHWM is this program's peak; getrusage's would still show the parent that started it."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

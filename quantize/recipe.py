@@ -1,0 +1,81 @@
+"""What a recipe is: one file of the bundle, from which sources, by which code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device.model_store.manifest import Port
+from quantize.fetch import fetch, fetch_from_origin
+
+if TYPE_CHECKING:
+    pass
+
+Tick = Callable[[str, float], None]
+"""Told what is being done and how far it is, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a recipe says about the file it has just written."""
+
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    version: str = ""
+    """Overrides the version that would be made from the file's hash."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """What the file was made from, beside the recipe's upstream sources."""
+    calibration_set: str = ""
+    """SHA-256 of the speech that its quantiser learned from; empty when it learned nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kitchen:
+    """What a recipe may use."""
+
+    folder: Path | None
+    """Where the operator keeps upstream files, instead of their packages."""
+    tick: Tick
+    origin: bool = False
+    """Take upstream files from where their authors publish them, instead of their packages."""
+    shelf: Mapping[str, Path] = field(default_factory=dict)
+    """The files already made, by role: those of the roles that a recipe comes `after`."""
+
+    def source(self, name: str) -> Path:
+        if self.origin and self.folder is None:
+            self.tick(f"downloading {name} from its origin", 0.0)
+            return fetch_from_origin(name)
+        return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
+
+
+Prove = Callable[[Path, Kitchen], dict[str, float]]
+"""Given the finished file: its metrics beside float. Raises ParityError when it is not good enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One file of the bundle: from which sources, by exact arithmetic alone, and how it is proven."""
+
+    role: str
+    file: str
+    network: str
+    task: str
+    licence: str
+    make: Callable[[Path, Kitchen], Made]
+    prove: Prove | None = None
+    """None for a file that belongs to another one."""
+    sources: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    """Roles whose files this one is made from or proven with."""
+    optional: bool = False
+    """Built only where it is asked for: the door works without it."""
+
+
+def ports(values: Any) -> tuple[Port, ...]:
+    """Names and shapes of a graph's inputs or outputs."""
+    return tuple(
+        Port(value.name, tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim))
+        for value in values
+    )

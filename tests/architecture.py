@@ -1,0 +1,160 @@
+"""Reads the import statements of the project and says which of them break the rules of its layout."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MAY_IMPORT = {
+    "sync": frozenset[str](),
+    "device": frozenset({"sync"}),
+    "quantize": frozenset({"device", "sync"}),
+    "bench": frozenset({"quantize", "device", "sync", "tests"}),
+}
+"""Arrows between the top folders: bench > quantize > device > sync. `bench` is no part of the product and
+starts the services that the tests start."""
+COMPOSER = "device.cli"
+"""The one module that may know everything."""
+NEVER_IMPORTED = frozenset({"tests", "research", "bench"})
+MOST_MODULES = 12
+MOST_APP_LINES = 120
+
+_NAMED = re.compile(r"(?P<module>[a-z_]\w*(\.\w+)+)(:\w+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One module named by another: in an import statement, or in a string that is a module's name."""
+
+    by: str
+    module: str
+    line: int
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.by}:{self.line} imports {self.module}"
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every Python module of the four folders, by dotted name; a package is named without `__init__`."""
+    found = {}
+    for top in MAY_IMPORT:
+        for path in sorted((root / top).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[Import]:
+    """What the module `name` imports of the project, wherever in it, also inside functions."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [node.module])])
+            inside = [alias.name for alias in node.names if f"{base}.{alias.name}" in known]
+            rest = tuple(alias.name for alias in node.names if alias.name not in inside)
+            for leaf in inside:
+                yield Import(name, f"{base}.{leaf}", node.lineno)
+            if rest or not inside:
+                yield Import(name, base, node.lineno, rest)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = _NAMED.fullmatch(node.value)
+            if named is not None and named["module"] in known:
+                yield Import(name, named["module"], node.lineno)
+
+
+def complaints(root: Path) -> list[str]:
+    """Every rule that the tree in `root` breaks, one sentence each."""
+    known = modules(root)
+    every = [found for name, path in known.items() for found in imports(name, path, known)]
+    ours = [found for found in every if found.module.split(".")[0] in {*MAY_IMPORT, *NEVER_IMPORTED}]
+    return [
+        *_wrong_arrows(ours),
+        *_private(ours),
+        *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known, lambda name: name))),
+        *(f"a circle of rooms: {circle}" for circle in circles(_graph(ours, known, room))),
+        *_crowded(root),
+    ]
+
+
+def room(name: str) -> str:
+    """The folder below `device` or `sync` that a module is in. Loose modules of `device` are each a room of
+    their own, those of `sync` share one, and everything else is one room.
+    """
+    top, *rest = name.split(".")
+    if top == "device":
+        return ".".join([top, *rest[:1]])
+    return f"{top}.{rest[0]}" if top == "sync" and len(rest) > 1 else top
+
+
+def circles(graph: Mapping[str, frozenset[str]]) -> list[str]:
+    """Each strongly connected group of two or more nodes, as one line."""
+    reach = {node: _reached(graph, node) for node in graph}
+    groups = {
+        frozenset({node, *(other for other in reach[node] if node in reach.get(other, ()))}) for node in graph
+    }
+    return sorted(" <-> ".join(sorted(group)) for group in groups if len(group) > 1)
+
+
+def _reached(graph: Mapping[str, frozenset[str]], start: str) -> frozenset[str]:
+    seen: set[str] = set()
+    ahead = [start]
+    while ahead:
+        for node in graph.get(ahead.pop(), frozenset()) - seen:
+            seen.add(node)
+            ahead.append(node)
+    return frozenset(seen)
+
+
+def _graph(every: list[Import], known: Mapping[str, Path], node: object) -> dict[str, frozenset[str]]:
+    assert callable(node)
+    graph: dict[str, set[str]] = {node(name): set() for name in known}
+    for found in every:
+        if found.module in known and found.by != COMPOSER and node(found.by) != node(found.module):
+            graph[node(found.by)].add(node(found.module))
+    return {name: frozenset(others) for name, others in graph.items()}
+
+
+def _wrong_arrows(every: list[Import]) -> Iterator[str]:
+    for found in every:
+        by, top = found.by.split(".")[0], found.module.split(".")[0]
+        if by == top:
+            continue
+        composes = found.by == COMPOSER and top not in NEVER_IMPORTED
+        if not composes and top not in MAY_IMPORT[by]:
+            yield f"{found}; {by} may not know {top}"
+
+
+def _private(every: list[Import]) -> Iterator[str]:
+    """Names and modules with a leading underscore belong to the top folder, and in `device` to the room."""
+    for found in every:
+        if _owner(found.by) == _owner(found.module):
+            continue
+        for name in (*found.module.split("."), *found.names):
+            if name.startswith("_") and not name.startswith("__"):
+                yield f"{found}; {name} is private to {_owner(found.module)}"
+
+
+def _owner(name: str) -> str:
+    return room(name) if name.startswith("device.") else name.split(".")[0]
+
+
+def _crowded(root: Path) -> Iterator[str]:
+    for folder in [root / "device", *sorted((root / "device").rglob("*"))]:
+        if folder.is_dir():
+            loose = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+            if len(loose) > MOST_MODULES:
+                yield f"{folder.relative_to(root)} has {len(loose)} modules; the most is {MOST_MODULES}"
+    app = root / "device" / "app.py"
+    lines = len(app.read_text("utf-8").splitlines()) if app.exists() else 0
+    if lines > MOST_APP_LINES:
+        yield f"device/app.py has {lines} lines; the loop fits in {MOST_APP_LINES}"

@@ -1,0 +1,244 @@
+"""A rules file is taken whole or not at all, and every mistake in it is named."""
+
+from __future__ import annotations
+
+from datetime import date, time
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device.access.challenge import Style
+from device.access.decision import Factor
+from device.access.rules import RulesError, default_rules, load_rules, parse_rules
+
+EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
+
+TEN_MISTAKES = """
+version = "seven"
+colour = "red"
+
+[calendar]
+time_zone = "Europe/Atlantis"
+
+[schedules.day]
+days = ["mon", "tues"]
+from = "half past six"
+
+[risks.standard]
+factors = ["claim"]
+thresholds = { voice_lr = 3.0 }
+
+[zones.ward]
+
+[doors.ward-3]
+zone = "wart"
+risk = "standard"
+anti_passback_s = -5
+
+[[allow]]
+roles = ["nurse"]
+doors = ["ward-4"]
+"""
+
+MINIMAL = """
+version = 1
+[risks.standard]
+[zones.ward]
+[doors.door-1]
+zone = "ward"
+risk = "standard"
+[[allow]]
+roles = ["nurse"]
+"""
+
+
+def mistakes(text: str) -> tuple[str, ...]:
+    with pytest.raises(RulesError) as error:
+        parse_rules(text)
+    return error.value.mistakes
+
+
+def test_the_example_is_right_and_means_what_it_says():
+    rules = parse_rules(EXAMPLE)
+    pharmacy = rules.doors["pharmacy"]
+    assert pharmacy.tags == {"drugs", "high-value"}
+    assert (pharmacy.two_persons_within_s, pharmacy.anti_passback_s, pharmacy.fire_release) == (
+        30.0,
+        120.0,
+        False,
+    )
+    assert rules.risks["drugs"].thresholds.voice_llr == 4.6
+    assert rules.risks["drugs"].challenge.style is Style.WORDS
+    assert rules.schedules["day"].begins == time(6, 30)
+    assert date(2026, 12, 25) in rules.holidays
+    assert rules.people["77c1"].duress == bytes.fromhex("00112233445566778899aabbccddeeff")
+    assert rules.lock_down_roles == {"security"}
+
+
+def test_a_file_with_ten_mistakes_reports_ten_mistakes():
+    found = mistakes(TEN_MISTAKES)
+    assert len(found) == 10, "\n".join(found)
+    for place in [
+        "version must be a whole number",
+        "colour is no key here",
+        "calendar.time_zone names `Europe/Atlantis`",
+        "schedules.day.days names `tues`, which is not there; did you mean `tue`?",
+        "schedules.day.from must be a time",
+        "risks.standard.factors must name at least one of",
+        "risks.standard.thresholds.voice_lr is no key here; did you mean `voice_llr`?",
+        "doors.ward-3.zone names `wart`, which is not there; did you mean `ward`?",
+        "doors.ward-3.anti_passback_s must be from 1 to 86400, not -5",
+        "allow[1].doors names `ward-4`, which is not there; did you mean `ward-3`?",
+    ]:
+        assert any(mistake.startswith(place) for mistake in found), place
+
+
+def test_a_misspelt_role_is_found_with_the_nearest_one():
+    (found,) = mistakes(MINIMAL + '[people.a]\nroles = ["nruse"]\n')
+    assert found == "people.a.roles names `nruse`, which is not there; did you mean `nurse`?"
+
+
+def test_the_smallest_file_asks_for_every_factor():
+    rules = parse_rules(MINIMAL)
+    assert rules.risks["standard"].factors == frozenset(Factor)
+    assert rules.risks["standard"].attempts.free_failures == 10
+    assert not rules.admit_unlisted
+
+
+def test_without_liveness_fewer_failures_are_allowed():
+    rules = parse_rules(
+        MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = ["claim", "phrase", "voice"]')
+    )
+    assert (
+        rules.risks["standard"].attempts.free_failures,
+        rules.risks["standard"].attempts.disable_after,
+    ) == (5, 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("version = 1", ""), "version is missing"),
+        (('zone = "ward"', ""), "doors.door-1.zone is missing"),
+        (('risk = "standard"', ""), "doors.door-1.risk is missing"),
+        (("[[allow]]", "[[alow]]"), "alow is no key here; did you mean `allow`?"),
+        (
+            ("[risks.standard]", '[risks.standard]\nfactors = ["voice"]'),
+            "risks.standard.factors makes the voice",
+        ),
+        (("[risks.standard]", '[risks.standard]\nfactors = ["phrase"]'), "risks.standard.factors leaves out"),
+        (
+            ("[risks.standard]", "[risks.standard]\nattempts = { free_failures = 11 }"),
+            "risks.standard.attempts.free",
+        ),
+        (
+            ("[risks.standard]", "[risks.standard]\nattempts = { free_failures = 9, disable_after = 9 }"),
+            "risks.standard.attempts.free_failures and the others",
+        ),
+        (
+            ("[risks.standard]", "[risks.standard]\nattempts = { first_wait_s = 1 }"),
+            "risks.standard.attempts.first",
+        ),
+        (
+            ("[risks.standard]", "[risks.standard]\nthresholds = { live_llr = nan }"),
+            "risks.standard.thresholds.live",
+        ),
+        (
+            ("[risks.standard]", "[risks.standard]\nthresholds = { live_llr = -inf }"),
+            "risks.standard.thresholds.live",
+        ),
+        (
+            ("[risks.standard]", '[risks.standard]\nchallenge = { style = "song" }'),
+            "risks.standard.challenge.style",
+        ),
+        (('roles = ["nurse"]', "roles = []"), "allow[1].roles must name at least one role"),
+        (('roles = ["nurse"]', 'roles = ["nurse"]\nschedule = "day"'), "allow[1].schedule names `day`"),
+        (('roles = ["nurse"]', 'roles = "nurse"'), "allow[1].roles must be a list of texts"),
+        (('roles = ["nurse"]', "roles = [7]"), "allow[1].roles must hold texts only"),
+        (("[zones.ward]", "[zones]\nward = 5"), "zones must hold tables"),
+        (
+            ('risk = "standard"', 'risk = "standard"\nfire_release = 1'),
+            "doors.door-1.fire_release must be true",
+        ),
+        (
+            ('risk = "standard"', 'risk = "standard"\ntwo_persons_within_s = true'),
+            "doors.door-1.two_persons_within_s",
+        ),
+    ],
+)
+def test_each_kind_of_mistake_is_named_at_its_place(change, complaint):
+    found = mistakes(MINIMAL.replace(*change))
+    assert any(m.startswith(complaint) for m in found), found
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ('duress = "please"', "people.b.duress must be what `ostiary policy duress` printed"),
+        ("valid_until = 2026-12-01T18:00:00", "people.b.valid_until needs an offset"),
+        (
+            "valid_from = 2026-12-02T00:00:00Z\nvalid_until = 2026-12-01T00:00:00Z",
+            "people.b.valid_until is not after valid_from",
+        ),
+        ('badges = ["17"]', "people.b has the badge 17 of `a`"),
+        ('spoken = "one  Seven"', "people.b has the spoken one seven of `a`"),
+        ("disabled = 1", "people.b.disabled must be true or false"),
+    ],
+)
+def test_each_mistake_about_a_person_is_named(entry, complaint):
+    text = MINIMAL + f'[people.a]\nbadges = ["17"]\nspoken = "one seven"\n[people.b]\n{entry}\n'
+    assert any(m.startswith(complaint) for m in mistakes(text))
+
+
+@pytest.mark.parametrize("text", ["", "version = 1", "[[[", "\0", "a" * 100, "[doors]\n[doors]\n"])
+def test_a_file_that_holds_no_rules_is_refused(text):
+    assert mistakes(text)
+
+
+def test_a_file_that_is_missing_huge_or_binary_is_refused_with_one_line(tmp_path: Path):
+    huge, binary = tmp_path / "huge.toml", tmp_path / "binary.toml"
+    huge.write_bytes(b"#" * (5 * 1024 * 1024))
+    binary.write_bytes(b"\xff\xfe\x00version")
+    for path in (tmp_path / "none.toml", huge, binary, tmp_path):
+        with pytest.raises(RulesError) as error:
+            load_rules(path)
+        assert "\n" not in str(error.value)
+
+
+def test_without_a_rules_file_everybody_enrolled_may_pass_one_door_with_every_factor():
+    rules = default_rules("door-1")
+    assert rules.risks[rules.doors["door-1"].risk].factors == frozenset(Factor)
+    assert rules.person("anyone") is not None
+    assert rules.person("") is None
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
+    import tomllib
+
+    from device.access.rules.load import _rules
+    from device.access.rules.reader import Reader
+
+    table = tomllib.loads(EXAMPLE)
+    at = table
+    while True:
+        key = data.draw(st.sampled_from(sorted(at)))
+        if isinstance(at[key], dict) and at[key] and data.draw(st.booleans()):
+            at = at[key]
+            continue
+        at[key] = data.draw(values)
+        break
+    found: list[str] = []
+    _rules(Reader(table, "", found))
+    assert all(isinstance(mistake, str) and mistake for mistake in found)

@@ -1,0 +1,279 @@
+"""One-time phrases: what they are bound to and when they are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from device.access.challenge import (
+    Binding,
+    ChallengeBook,
+    ChallengeError,
+    ChallengeSettings,
+    Style,
+    code_sentence,
+    entropy_bits,
+)
+from device.access.decision import Outcome, Reason, RefusalError
+from device.clock import Now
+from device.evidence.vocabulary import DIGITS, NATO
+from device.evidence.wordlists import challenge_words, duress_words
+
+SECRET = b"a secret of this test"
+BINDING = Binding("unit-1", "pharmacy", "uid-7", "1234", "two boxes of morphine")
+WORDS = ChallengeSettings()
+
+
+def mac(purpose: str, message: bytes) -> bytes:
+    return hmac.digest(SECRET, purpose.encode() + b"\0" + message, hashlib.sha256)
+
+
+class Memory:
+    """Remembers for ever; the durable one has its own tests."""
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+
+    def shown_before(self, digest: bytes) -> bool:
+        return digest in self.digests
+
+    def remember(self, digest: bytes) -> None:
+        self.digests.append(digest)
+
+
+def now(after_s: float = 0.0) -> Now:
+    return Now(datetime(2026, 11, 22, 8, 0, tzinfo=UTC) + timedelta(seconds=after_s), 100.0 + after_s)
+
+
+def book(epoch: int = 1, memory: Memory | None = None, unit: str = "unit-1") -> ChallengeBook:
+    return ChallengeBook(unit, epoch, mac, memory or Memory())
+
+
+def refusal(error: pytest.ExceptionInfo[RefusalError]) -> tuple[Outcome, Reason]:
+    return error.value.decision.outcome, error.value.decision.code
+
+
+def redeem(open_book: ChallengeBook, challenge, *, door="pharmacy", person="uid-7", began_s=105.0):
+    return open_book.redeem(challenge, door=door, person=person, speech_began_s=began_s)
+
+
+def test_a_challenge_is_accepted_once_and_never_again():
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    assert redeem(unit, challenge) is challenge
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, challenge)
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_USED)
+
+
+def test_a_challenge_shown_before_a_restart_is_refused_after_it():
+    challenge = book(epoch=1).issue(BINDING, WORDS, now())
+    restarted = book(epoch=2)
+    restarted.issue(BINDING, WORDS, now())
+    with pytest.raises(RefusalError) as error:
+        redeem(restarted, challenge)
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_BEFORE_RESTART)
+
+
+def test_setting_the_wall_clock_back_revives_nothing():
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    unit.issue(BINDING, WORDS, Now(datetime(2020, 1, 1, tzinfo=UTC), 500.0))
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, challenge, began_s=500.0)
+    assert error.value.decision.outcome in {Outcome.DENIED_EXPIRED, Outcome.DENIED_REPLAY}
+
+
+@pytest.mark.parametrize(
+    ("door", "person", "code"),
+    [
+        ("ward", "uid-7", Reason.CHALLENGE_OTHER_DOOR),
+        ("pharmacy", "uid-8", Reason.CHALLENGE_OTHER_PERSON),
+        ("pharmacy", "", Reason.CHALLENGE_OTHER_PERSON),
+    ],
+)
+def test_a_challenge_is_good_only_at_its_door_and_for_its_person(door, person, code):
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, challenge, door=door, person=person)
+    assert refusal(error) == (Outcome.DENIED_REPLAY, code)
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, challenge)
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_USED)
+
+
+@pytest.mark.parametrize(
+    ("began_s", "accepted"), [(100.0, True), (120.0, True), (120.1, False), (99.9, False)]
+)
+def test_speech_must_begin_between_the_display_and_the_deadline(began_s, accepted):
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    if accepted:
+        assert redeem(unit, challenge, began_s=began_s)
+        return
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, challenge, began_s=began_s)
+    assert refusal(error) == (Outcome.DENIED_EXPIRED, Reason.CHALLENGE_EXPIRED)
+
+
+def test_a_start_of_speech_that_is_not_a_number_is_refused():
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    with pytest.raises(RefusalError):
+        redeem(unit, challenge, began_s=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda c: replace(c, phrase="open the door please"),
+        lambda c: replace(c, binding=replace(c.binding, door="ward")),
+        lambda c: replace(c, binding=replace(c.binding, transaction_text="nine boxes of morphine")),
+        lambda c: replace(c, lifetime_s=1e9),
+        lambda c: replace(c, epoch=2),
+        lambda c: replace(c, sequence=c.sequence + 1),
+        lambda c: replace(c, tag=b""),
+        lambda c: replace(c, issued_at="2030-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_challenge_with_one_field_changed_is_called_forged(forge):
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now())
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, forge(challenge))
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_FORGED)
+    assert redeem(unit, challenge)
+
+
+def test_a_second_unit_refuses_a_challenge_of_the_first():
+    challenge = book().issue(BINDING, WORDS, now())
+    other = ChallengeBook("unit-2", 1, lambda p, m: mac(p, b"other" + m), Memory())
+    with pytest.raises(RefusalError) as error:
+        redeem(other, challenge)
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_FORGED)
+    with pytest.raises(ChallengeError):
+        other.issue(BINDING, WORDS, now())
+
+
+def test_withdrawing_a_door_closes_its_challenge_and_no_other():
+    unit = book()
+    here = unit.issue(BINDING, WORDS, now())
+    there = unit.issue(replace(BINDING, door="ward"), WORDS, now())
+    unit.withdraw("pharmacy")
+    with pytest.raises(RefusalError):
+        redeem(unit, here)
+    assert redeem(unit, there, door="ward")
+
+
+def test_the_code_style_is_the_sentence_of_the_original_system_with_four_characters_of_the_hash():
+    challenge = book().issue(BINDING, ChallengeSettings(Style.CODE), now())
+    words = challenge.display.split()
+    assert words[:-1] == ["I", "approve", "the", "transaction", "1234", "with", "the", "code"]
+    assert len(challenge.code) == 4
+    assert challenge.code == words[-1]
+    assert set(challenge.code) <= set("0123456789ABCDEF")
+
+
+def test_a_code_is_judged_as_people_read_it_out_and_shown_as_it_is_written():
+    judged, shown = code_sentence("1234", "1D3A")
+    assert shown == "I approve the transaction 1234 with the code 1D3A"
+    assert judged == "I approve the transaction 1 2 3 4 with the code 1 D 3 A"
+
+
+@pytest.mark.parametrize(
+    ("transaction", "said"),
+    [
+        ("1234", "1234"),
+        ("A1b2C3d4", "A1b2C3d4"),
+        ("order-2026-11-0042", "0042"),
+        ("10.0001", "0001"),
+        ("###", "0001"),
+    ],
+)
+def test_a_long_or_odd_transaction_id_is_said_by_its_end(transaction, said):
+    challenge = book().issue(replace(BINDING, transaction=transaction), ChallengeSettings(Style.CODE), now())
+    assert challenge.display.startswith(f"I approve the transaction {said} with the code ")
+    assert challenge.binding.transaction == transaction
+
+
+def test_the_code_depends_on_the_transaction_its_text_and_the_time():
+    def code(binding: Binding, at: Now) -> str:
+        fixed = ChallengeBook("unit-1", 1, mac, Memory(), nonces=lambda size: b"n" * size)
+        return fixed.issue(binding, ChallengeSettings(Style.CODE), at).code
+
+    first = code(BINDING, now())
+    assert code(BINDING, now()) == first
+    others = {
+        code(replace(BINDING, transaction_text="two boxes of aspirin"), now()),
+        code(replace(BINDING, transaction="1235"), now()),
+        code(BINDING, now(1.0)),
+    }
+    assert first not in others
+    assert len(others) == 3
+
+
+def test_digits_never_stand_twice_in_a_row():
+    unit = book()
+    for _ in range(300):
+        digits = unit.issue(BINDING, ChallengeSettings(Style.DIGITS), now()).display.split()
+        assert len(digits) == 6
+        assert all(left != right for left, right in itertools.pairwise(digits))
+
+
+def test_words_are_drawn_from_the_vocabulary_without_repeats_and_evenly():
+    unit = book()
+    drawn = [unit.issue(BINDING, WORDS, now()).phrase.split() for _ in range(2_000)]
+    assert all(len(set(words)) == 5 and set(words) <= set(challenge_words()) for words in drawn)
+    counts = [sum(word in words for words in drawn) for word in challenge_words()]
+    assert min(counts) >= 10  # 39 expected, standard deviation 6
+    assert max(counts) <= 75
+
+
+def test_no_phrase_is_shown_twice_within_the_horizon():
+    memory = Memory()
+    settings = ChallengeSettings(Style.DIGITS, digits=4)
+    shown = [book(epoch, memory).issue(BINDING, settings, now()).phrase for epoch in range(1, 1_500)]
+    assert len(set(shown)) == len(shown)
+
+
+def test_a_style_whose_phrases_are_all_used_up_refuses_to_repeat_one():
+    class Full(Memory):
+        def shown_before(self, digest: bytes) -> bool:
+            return True
+
+    with pytest.raises(ChallengeError):
+        book(memory=Full()).issue(BINDING, WORDS, now())
+
+
+def test_no_phrase_holds_a_duress_word_a_digit_or_a_spelled_letter():
+    assert len(duress_words()) == 16
+    assert not set(duress_words()) & set(challenge_words())
+    assert not {*DIGITS, *NATO} & {*challenge_words(), *duress_words()}
+
+
+def test_entropy_is_what_the_documentation_states():
+    assert entropy_bits(ChallengeSettings(words=5)) == pytest.approx(39.9, abs=0.1)
+    assert entropy_bits(ChallengeSettings(words=4)) == pytest.approx(32.0, abs=0.1)
+    assert entropy_bits(ChallengeSettings(Style.DIGITS)) == pytest.approx(19.2, abs=0.1)
+    assert entropy_bits(ChallengeSettings(Style.CODE)) == 16.0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"words": 2}, {"digits": 3}, {"lifetime_s": 0.5}, {"lifetime_s": float("nan")}]
+)
+def test_settings_outside_their_limits_are_refused(wrong):
+    with pytest.raises(ValueError):
+        ChallengeSettings(**wrong)
+
+
+def test_ten_thousand_displays_leave_only_a_bounded_number_open():
+    unit = book()
+    for step in range(2_000):
+        unit.issue(replace(BINDING, door=f"door-{step}"), WORDS, now(step * 0.001))
+    assert len(unit._open) <= 256

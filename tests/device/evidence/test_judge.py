@@ -1,0 +1,183 @@
+"""The judge: three checks side by side, all or nothing. Real models on real speech."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from device.audio import Quality, Utterance, load_utterance
+from device.evidence.judge import Judge, JudgeError, PhraseScore
+from device.liveness import LivenessError, SideEvidence
+from device.models.spoof.detector import SpoofEvidence
+from sync.vocabulary import SCORES
+from tests.conftest import SyntheticVoice
+from tests.speech import Reading
+
+Vector = npt.NDArray[np.float32]
+
+
+def template_of(judge: Judge, readings: list[Reading]) -> Vector:
+    return judge.speaker.template([judge.speaker.embed(load_utterance(r.path).wave()) for r in readings])
+
+
+@pytest.fixture(scope="module")
+def template(judge: Judge, reader: list[Reading]) -> Vector:
+    return template_of(judge, [reader[0], reader[2], reader[3]])
+
+
+def test_the_right_person_with_the_right_words_has_evidence_for_all_three(
+    judge: Judge, template: Vector, reader: list[Reading]
+) -> None:
+    for reading in (reader[1], reader[4]):
+        evidence = judge(load_utterance(reading.path), reading.text, template)
+        assert evidence.phrase_llr > 2.0
+        assert evidence.speaker_llr is not None
+        assert evidence.speaker_llr > 3.0
+        assert evidence.spoof_llr > 0.0
+
+
+def test_wrong_words_speak_against_the_phrase_and_not_against_the_voice(
+    judge: Judge, template: Vector, reader: list[Reading]
+) -> None:
+    evidence = judge(load_utterance(reader[1].path), reader[4].text, template)
+    assert evidence.phrase_llr < 0.0
+    assert evidence.speaker_llr is not None
+    assert evidence.speaker_llr > 3.0
+
+
+def test_another_person_speaks_against_the_voice(
+    judge: Judge, template: Vector, other_reader: list[Reading]
+) -> None:
+    evidence = judge(load_utterance(other_reader[4].path), other_reader[4].text, template)
+    assert evidence.speaker_llr is not None
+    assert evidence.speaker_llr < 0.0
+
+
+def test_synthetic_voices_have_a_lower_live_score_than_the_reader(
+    judge: Judge, reader: list[Reading], synthetic_voice: SyntheticVoice
+) -> None:
+    human = judge(load_utterance(reader[1].path), reader[1].text, None).spoof_llr
+    for system in ("espeak-ng", "flite"):
+        made = load_utterance(synthetic_voice(reader[1].text, system))
+        assert judge(made, reader[1].text, None).spoof_llr < min(0.0, human)
+
+
+def test_without_a_template_there_is_no_voice_evidence(judge: Judge, reader: list[Reading]) -> None:
+    assert judge(load_utterance(reader[1].path), reader[1].text, None).speaker_llr is None
+
+
+def test_every_model_is_named_in_the_evidence(judge: Judge, reader: list[Reading]) -> None:
+    evidence = judge(load_utterance(reader[1].path), reader[1].text, None)
+    assert len(evidence.model_versions) == 3
+    assert all(any(c.isdigit() for c in version) for version in evidence.model_versions)
+
+
+class Steady:
+    """A check that answers; `failing` makes it raise, `nan` an embedding of nothing."""
+
+    version = "steady-1"
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self._failing = failing
+        self.meeting: threading.Barrier | None = None
+
+    def _answer(self) -> None:
+        if self.meeting is not None:
+            self.meeting.wait(timeout=5.0)
+        if self._failing is not None:
+            raise self._failing
+
+    def score(self, wave: Vector, phrase: str) -> PhraseScore:
+        self._answer()
+        return PhraseScore(1.0, phrase)
+
+    def embed(self, wave: Vector) -> Vector:
+        self._answer()
+        return np.ones(192, np.float32)
+
+    def template(self, embeddings: object) -> Vector:
+        return np.ones(192, np.float32)
+
+    def llr(self, wave: Vector, template: Vector | None = None) -> float:
+        if template is None:
+            self._answer()
+        return 1.0
+
+    def evidence(self, wave: Vector) -> SpoofEvidence:
+        return SpoofEvidence(2.0, 2.0, -1.5, 2.0, self.llr(wave), 93.75)
+
+
+def utterance() -> Utterance:
+    return Utterance(np.ones(16_000, np.int16), 0.1, 0.9, Quality(0.8, 30.0, 0.0, -20.0, 7000.0))
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_one_failing_check_means_no_evidence_at_all(broken: int) -> None:
+    checks = [Steady(RuntimeError("out of memory") if number == broken else None) for number in range(3)]
+    judge = Judge(checks[0], checks[1], checks[2])
+    with pytest.raises(JudgeError, match="out of memory"):
+        judge(utterance(), "one two", None)
+    judge.close()
+
+
+def test_what_led_to_the_live_score_is_told_kind_by_kind() -> None:
+    judge = Judge(Steady(None), Steady(None), Steady(None))
+    found = judge(utterance(), "one two", None)
+    judge.close()
+    assert found.spoof_llr == 1.0
+    assert found.live_kinds["cadence_llr"] == -1.5
+    assert set(found.live_kinds) < SCORES
+
+
+class Beside:
+    """Looks beside the models and remembers being asked."""
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self._failing = failing
+        self.asked = 0
+
+    def look(self, utterance: Utterance, wave: Vector) -> SideEvidence:
+        if self._failing is not None:
+            raise self._failing
+        return SideEvidence(reuse_llr=3.0)
+
+    def consistency_llr(self, speaker: object, utterance: Utterance, wave: Vector) -> float:
+        self.asked += 1
+        return 2.0
+
+
+def test_a_failing_look_beside_means_no_evidence_either() -> None:
+    judge = Judge(Steady(), Steady(), Steady(), Beside(LivenessError("no memory")))
+    with pytest.raises(JudgeError, match="no memory"):
+        judge(utterance(), "one two", None)
+    judge.close()
+
+
+def test_constancy_is_asked_only_of_a_voice_that_is_not_clearly_the_person() -> None:
+    beside = Beside()
+    judge = Judge(Steady(), Steady(), Steady(), beside)
+    assert judge(utterance(), "one two", None).side.consistency_llr is None
+    weak = judge(utterance(), "one two", np.ones(192, np.float32))
+    assert (weak.side.consistency_llr, weak.side.reuse_llr, beside.asked) == (2.0, 3.0, 1)
+    judge.close()
+
+
+def test_a_door_looks_with_other_eyes_and_the_same_models() -> None:
+    judge = Judge(Steady(), Steady(), Steady())
+    door = judge.looking_beside(Beside())
+    assert judge(utterance(), "one two", None).side.reuse_llr is None
+    assert door(utterance(), "one two", None).side.reuse_llr == 3.0
+    judge.close()
+
+
+def test_the_three_checks_run_at_the_same_time() -> None:
+    meeting = threading.Barrier(3)
+    checks = [Steady() for _ in range(3)]
+    for check in checks:
+        check.meeting = meeting  # each waits for the other two: one after the other would never end
+    judge = Judge(checks[0], checks[1], checks[2])
+    assert judge(utterance(), "one two", None).phrase_llr == 1.0
+    judge.close()

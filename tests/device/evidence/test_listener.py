@@ -1,0 +1,48 @@
+"""One answer and its judgement, where the judgement does not end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from device.audio import AudioSettings, FileSource
+from device.evidence.judge import JudgeError
+from device.evidence.listener import Ear, Moments
+from tests.speech import Reading
+
+PATIENCE_S = 60.0
+
+
+class Hung:
+    """A judge whose native code never comes back, until it is released."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def __call__(self, *_: object) -> None:
+        self.released.wait(PATIENCE_S)
+
+
+def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_stands_still(
+    reader: list[Reading],
+) -> None:
+    judge = Hung()
+    ear = Ear(judge, AudioSettings(), timeout_s=0.01)  # type: ignore[arg-type]
+    try:
+        answer = ear.hear(
+            FileSource(reader[0].path),
+            "",
+            None,  # type: ignore[arg-type]
+            start_within_s=PATIENCE_S,
+            stop=threading.Event(),
+            moments=Moments(),
+        )
+        assert isinstance(answer.heard, JudgeError)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not ear.stuck() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert "a judgement has not ended" in ear.stuck()
+    finally:
+        judge.released.set()
+        ear.close()
+    assert ear.stuck() == ""

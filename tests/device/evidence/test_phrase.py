@@ -1,0 +1,158 @@
+"""Phrases: one canonical spelling, rivals, loops, redaction."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device.evidence.phrase import (
+    REDACTED,
+    agreement,
+    before_loop,
+    competitors,
+    forms,
+    is_invented,
+    normalise,
+    redact,
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("51 56", "fifty one fifty six"),
+        ("268-441-8.", "two six eight four four one eight"),
+        ("4386", "four thousand three hundred and eighty six"),
+        ("1D3A", "one D three A"),
+        ("1D3A", "one delta three alpha"),
+        ("M-O-R-E", "M O R E"),
+        ("WFSOL 844.", "W F S O L eight four four"),
+        ("A.B.C.", "alpha bravo Charlie"),
+        ("1504", "one five oh four"),
+        ("1225", "one double two five"),
+        ("007", "double oh seven"),
+        ("B A A A 3", "B triple A three"),
+        ("W 4", "double u four"),
+        ("1 5 O 4", "one five zero four"),
+        ("September 15, 1965", "september fifteen nineteen sixty five"),
+        ("Twenty, twenty-one", "2021"),
+        ("July 12th, 1969", "july twelfth nineteen sixty nine"),
+        ("Mr. Jones", "mister jones"),
+        ("I'm sure, um, that's it", "im sure thats it"),
+        ("make make sure", "make sure"),
+    ],
+)
+def test_ways_of_saying_the_same_phrase_agree(written: str, spoken: str) -> None:
+    assert normalise(written) == normalise(spoken)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("44", "4"), ("A A", "A"), ("five one", "one five"), ("B", "D"), ("nine", "five")]
+)
+def test_phrases_that_differ_stay_different(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
+@given(st.text(max_size=300))
+def test_any_text_at_all_normalises_and_is_stable(text: str) -> None:
+    tokens = normalise(text)
+    assert normalise(" ".join(tokens)) == tokens or any(token.isdigit() for token in tokens)
+    assert 0.0 <= agreement(text, "two six eight") <= 1.0
+
+
+def test_rivals_follow_from_the_phrase_alone() -> None:
+    assert competitors("two six eight", 6) == competitors("TWO SIX EIGHT", 6)
+    assert competitors("two six eight", 6) != competitors("two six nine", 6)
+
+
+def test_rivals_are_of_the_same_shape_and_never_the_phrase_itself() -> None:
+    phrase = "erase C K nine amber lantern"
+    for rival in competitors(phrase, 6):
+        assert len(rival.split()) == len(phrase.split())
+        assert normalise(rival) != normalise(phrase)
+
+
+def test_every_other_rival_is_one_word_away() -> None:
+    phrase = "four two one six two eight three"
+    near = competitors(phrase, 6)[::2]
+    assert all(
+        sum(one != other for one, other in zip(rival.split(), phrase.split(), strict=True)) == 1
+        for rival in near
+    )
+
+
+def test_a_letter_is_rivalled_by_letters_and_a_digit_by_digits() -> None:
+    for rival in competitors("A one A one", 6):
+        assert [len(word) == 1 for word in rival.split()] == [True, False, True, False]
+        assert {"one", "oh", "niner"} | {
+            "zero",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+        } >= set(rival.split()[1::2])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["one", "B", "kilo", "lantern", "twelve", "42"]), min_size=1, max_size=12))
+def test_rivals_never_sound_like_the_phrase(words: list[str]) -> None:
+    rivals = competitors(" ".join(words), 4)
+    assert normalise(" ".join(words)) not in {normalise(rival) for rival in rivals}
+    assert len({normalise(rival) for rival in rivals}) == len(rivals)
+
+
+def test_an_empty_phrase_has_no_rivals() -> None:
+    assert competitors("", 3) == ()
+
+
+def test_forms_include_figures_and_a_written_sentence() -> None:
+    assert forms("ENTER FIVE ZERO") == ("enter five zero", "Enter five zero.", "enter 5 0")
+    assert forms("M O R E") == ("M O R E", "M O R E.", "M-O-R-E")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "  ", "...", "Thank you.", "you", "(soft music)", "[BLANK_AUDIO]", "♪♪", "Thanks for watching!"],
+)
+def test_what_whisper_makes_up_counts_as_nothing(text: str) -> None:
+    assert is_invented(text)
+
+
+def test_real_words_are_not_invented() -> None:
+    assert not is_invented("thank you two six eight")
+
+
+def test_a_loop_is_cut_to_its_first_round() -> None:
+    assert before_loop([9, 1, 2, 3, 1, 2, 3, 1, 2, 3]) == 4
+    assert before_loop([7] * 6) == 1
+
+
+def test_repeated_digits_are_no_loop() -> None:
+    assert before_loop([4, 4, 4]) is None
+    assert before_loop([1, 2, 1, 2]) is None
+    assert before_loop([]) is None
+
+
+def test_words_outside_the_challenge_never_leave() -> None:
+    shown = redact("Doctor Miller said two six eight, please", "two six eight")
+    assert shown == f"{REDACTED} 2 6 8 {REDACTED}"
+
+
+@given(st.text(alphabet=st.characters(categories=["L", "N", "P", "Z"]), max_size=200))
+def test_redaction_shows_challenge_words_digits_and_letters_only(text: str) -> None:
+    allowed = {"open", "now"}
+    for word in redact(text, "open now").split():
+        assert word in allowed or word == REDACTED or len(word) == 1
+
+
+def test_a_very_long_transcript_takes_no_time() -> None:
+    started = time.perf_counter()
+    agreement("one two three " * 200, "one two three")
+    assert time.perf_counter() - started < 5.0

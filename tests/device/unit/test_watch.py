@@ -1,0 +1,257 @@
+"""The fire input and orders, at a unit that is busy with something else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from device.access.decision import Decision, Outcome
+from device.access.rules import Rules, parse_rules
+from device.door import SimulatedDoor
+from device.unit.watch import FireInput, Watch
+from device.uplink.orders import Action, Order, OrderError, await_done, post
+from sync.outbox import OutboxFullError
+from tests.device.door_world import World, evidence
+
+RULES = """
+version = {version}
+[risks.standard]
+[zones.ward]
+[doors.ward]
+zone = "ward"
+risk = "standard"
+fire_release = {release}
+[[allow]]
+roles = ["nurse"]
+[people.anna]
+roles = ["nurse"]
+"""
+
+
+def rules(version: int = 1, release: str = "true") -> Rules:
+    return parse_rules(RULES.format(version=version, release=release))
+
+
+@dataclass
+class SmallUnit:
+    """What the watch needs of a unit: a real keeper, and a log that can be read."""
+
+    world: World
+    logged: list[str] = field(default_factory=list)
+    full: bool = False
+
+    @property
+    def keeper(self) -> object:
+        return self.world.keeper
+
+    def record(self, decision: Decision) -> None:
+        if self.full:
+            raise OutboxFullError("the audit log is full")
+        self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
+
+    def note(self, kind: str, reason: str, door: str) -> None:
+        self.logged.append(f"{kind} {reason} {door}")
+
+
+class Display:
+    def __init__(self) -> None:
+        self.told: list[Decision] = []
+
+    def tell(self, decision: Decision) -> None:
+        self.told.append(decision)
+
+
+class Scene:
+    """A door with a fire contact and a folder of orders; `look` is one look of the watch."""
+
+    def __init__(self, folder: Path, found: Rules) -> None:
+        self.world = World(folder, found)
+        self.unit = SmallUnit(self.world)
+        self.display = Display()
+        self.contact = folder / "value"
+        self.contact.write_text("0\n")
+        self.orders = folder / "orders"
+        self.new_rules: Callable[[], Rules] = lambda: rules(2)
+        self.door = SimulatedDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
+        self.watch = Watch(
+            self.unit,  # type: ignore[arg-type]
+            "ward",
+            self.door,
+            self.display,  # type: ignore[arg-type]
+            orders_folder=self.orders,
+            rules=lambda: self.new_rules(),
+            fire=FireInput(self.contact),
+        )
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path, rules())
+
+
+def test_a_fire_alarm_releases_the_door_until_it_ends_and_is_logged(scene: Scene) -> None:
+    scene.watch.look()
+    assert scene.door.is_locked
+    scene.contact.write_text("1\n")
+    scene.watch.look()
+    scene.watch.look()
+    scene.world.later(3600.0)
+    assert not scene.door.is_locked
+    assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward"]
+    assert [told.outcome for told in scene.display.told] == [Outcome.EMERGENCY_RELEASE]
+    scene.contact.write_text("0\n")
+    scene.watch.look()
+    assert scene.door.is_locked
+
+
+def test_a_door_without_emergency_release_stays_locked_in_a_fire_and_stays_in_service(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, rules(release="false"))
+    scene.contact.write_text("1")
+    scene.watch.look()
+    assert scene.door.is_locked
+    assert scene.unit.logged == ["DENIED_RULE fire_input ward"]
+    assert scene.display.told == []
+    assert scene.world.attempt().opens
+
+
+def test_a_full_log_keeps_nobody_in_a_fire_and_the_release_is_recorded_when_there_is_room(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.unit.full = True
+    scene.contact.write_text("1")
+    for _ in range(3):
+        scene.watch.look()
+    assert not scene.door.is_locked
+    assert scene.unit.logged == []
+    assert [record.levelname for record in caplog.records if "not in the log" in record.message] == ["ERROR"]
+    scene.unit.full = False
+    scene.watch.look()
+    scene.watch.look()
+    assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward"]
+
+
+def test_a_full_log_does_not_keep_a_lock_down_from_locking(scene: Scene) -> None:
+    scene.contact.write_text("1")
+    scene.watch.look()
+    scene.unit.full = True
+    post(scene.orders, Order(Action.LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.door.is_locked
+    scene.unit.full = False
+    scene.watch.look()
+    assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward", "LOCK_DOWN locked_down ward"]
+
+
+@pytest.mark.parametrize("content", [b"", b"2", b"\xff\xff", b"on", None])
+def test_a_contact_that_cannot_be_read_is_no_alarm_and_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
+) -> None:
+    contact = tmp_path / "value"
+    if content is not None:
+        contact.write_bytes(content)
+    fire = FireInput(contact)
+    with caplog.at_level(logging.ERROR):
+        assert not any(fire() for _ in range(3))
+    assert len(caplog.records) == 1
+    assert "wire" in caplog.text
+    contact.write_text("1")
+    assert fire()
+
+
+def test_a_contact_may_be_active_low(tmp_path: Path) -> None:
+    contact = tmp_path / "value"
+    contact.write_text("0\n")
+    assert FireInput(contact, active_low=True)()
+    assert not FireInput(contact)()
+
+
+def test_a_lock_down_takes_back_a_strike_that_is_released_and_beats_the_fire(scene: Scene) -> None:
+    scene.door.obey(scene.world.attempt())
+    assert not scene.door.is_locked
+    post(scene.orders, Order(Action.LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.door.is_locked
+    assert scene.world.attempt().outcome is Outcome.LOCK_DOWN
+    scene.contact.write_text("1")
+    scene.watch.look()
+    assert scene.door.is_locked
+    post(scene.orders, Order(Action.END_LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.world.attempt().opens
+    assert scene.unit.logged[-1] == "COMMAND_APPLIED operator ward"
+
+
+def test_new_rules_are_taken_at_once_and_old_ones_refused(scene: Scene) -> None:
+    path = post(scene.orders, Order(Action.ADOPT_RULES))
+    scene.watch.look()
+    await_done(path)
+    assert scene.world.keeper.rules.version == 2
+    path = post(scene.orders, Order(Action.ADOPT_RULES))
+    scene.watch.look()
+    with pytest.raises(OrderError, match="not newer"):
+        await_done(path)
+
+
+def test_an_order_that_cannot_be_obeyed_says_why(scene: Scene) -> None:
+    for order, why in (
+        (Order(Action.PARDON, "anna"), "no failures"),
+        (Order(Action.LOCK_DOWN, "cellar"), "no door cellar"),
+    ):
+        path = post(scene.orders, order)
+        scene.watch.look()
+        with pytest.raises(OrderError, match=why):
+            await_done(path)
+
+
+def test_a_person_is_pardoned_while_the_unit_runs(scene: Scene) -> None:
+    for _ in range(12):
+        scene.world.attempt(heard=evidence(voice=-5.0))
+    assert scene.world.attempt().outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
+    post(scene.orders, Order(Action.PARDON, "anna"))
+    scene.watch.look()
+    assert scene.world.attempt().opens
+
+
+def test_the_watch_goes_on_after_whatever_went_wrong_in_one_look(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = threading.Event()
+
+    def rules_that_break() -> Rules:
+        broken.set()
+        raise RuntimeError("no")
+
+    scene.new_rules = rules_that_break
+    with scene.watch:
+        order = post(scene.orders, Order(Action.ADOPT_RULES))
+        assert broken.wait(5.0)
+        order.unlink(missing_ok=True)
+        scene.contact.write_text("1")
+        deadline = time.monotonic() + 5.0
+        while scene.door.is_locked and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert not scene.door.is_locked
+    assert "goes on" in caplog.text
+
+
+def test_a_watch_whose_look_does_not_end_is_said_to_stand_still(tmp_path: Path) -> None:
+    scene, now_s = Scene(tmp_path, rules()), 0.0
+    watch = Watch(
+        scene.unit,  # type: ignore[arg-type]
+        "ward",
+        scene.door,
+        scene.display,  # type: ignore[arg-type]
+        orders_folder=scene.orders,
+        rules=scene.new_rules,
+        now_s=lambda: now_s,
+    )
+    now_s = 59.0
+    assert watch.stuck() == ""
+    now_s = 61.0
+    assert "not looked at for 61 s" in watch.stuck()

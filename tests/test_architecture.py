@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import MOST_APP_LINES, MOST_MODULES, complaints
+
+ROOT = Path(__file__).parents[1]
+
+
+def tree(folder: Path, **files: str) -> Path:
+    """A project in which each keyword is a module, `__` for a folder's edge."""
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return folder
+
+
+def test_the_project_keeps_to_its_layout() -> None:
+    assert complaints(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("sync__agent", "from device.settings import load"),
+        ("sync__agent", "import quantize.build"),
+        ("device__watch", "from quantize.errors import QuantizeError"),
+        ("device__watch", "import bench.vault"),
+        ("device__watch", "from tests.speech import readings"),
+        ("device__watch", "import research"),
+        ("quantize__build", "from bench import vault"),
+        ("quantize__build", "def late():\n    from tests import speech"),
+        ("device__cli", "from tests import speech"),
+        ("bench__vault", "import research"),
+        ("sync__agent", 'NAME = "device.settings"'),
+        ("device__watch", "from ..quantize import errors"),
+    ],
+)
+def test_an_arrow_that_points_back_is_found(tmp_path: Path, by: str, line: str) -> None:
+    assert complaints(tree(tmp_path, device__settings="", quantize__errors="")) == []
+    found = complaints(tree(tmp_path, **{by: line}))
+    assert len(found) == 1
+    assert found[0].startswith(by.replace("__", "."))
+
+
+def test_the_command_line_may_name_everything(tmp_path: Path) -> None:
+    line = 'COMMANDS = ["quantize.cli:models"]\nfrom quantize.errors import QuantizeError\n'
+    root = tree(tmp_path, device__cli=line, quantize__cli="from device import cli", quantize__errors="")
+    assert complaints(root) == []
+
+
+def test_two_rooms_that_know_each_other_are_found(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        device__audio__gate="from device.access import rules",
+        device__access__rules="",
+        device__access__limits="from device.audio.quality import check",
+        device__audio__quality="",
+    )
+    assert complaints(root) == ["a circle of rooms: device.access <-> device.audio"]
+
+
+def test_a_circle_over_three_rooms_and_a_loose_module_is_found(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        device__settings="from device.audio import gate",
+        device__audio__gate="from device.unit import clock",
+        device__unit__clock="def late():\n    from device import settings",
+    )
+    assert "a circle of rooms: device.audio <-> device.settings <-> device.unit" in complaints(root)
+
+
+def test_two_modules_of_one_room_that_know_each_other_are_found(tmp_path: Path) -> None:
+    root = tree(tmp_path, sync__a="from sync import b", sync__b="from sync.a import x")
+    assert complaints(root) == ["a circle of modules: sync.a <-> sync.b"]
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("quantize__words", "from device.models import _secret"),
+        ("quantize__words", "from device.models._secret import text"),
+        ("bench__live", "from device.models.tokens import _text"),
+        ("device__unit__watch", "from device.models.tokens import _text"),
+    ],
+)
+def test_what_is_private_is_not_imported_from_elsewhere(tmp_path: Path, by: str, line: str) -> None:
+    root = tree(tmp_path, device__models___secret="", device__models__tokens="", **{by: line})
+    found = complaints(root)
+    assert len(found) == 1
+    assert "is private to" in found[0]
+
+
+def test_a_crowded_room_and_a_long_loop_are_found(tmp_path: Path) -> None:
+    room = {f"device__unit__part_{number}": "" for number in range(MOST_MODULES)}
+    root = tree(tmp_path, device__app="\n" * MOST_APP_LINES, **room)
+    assert complaints(root) == []
+    root = tree(tmp_path, device__app="\n" * (MOST_APP_LINES + 1), device__unit__one_more="")
+    assert complaints(root) == [
+        "device/unit has 13 modules; the most is 12",
+        "device/app.py has 121 lines; the loop fits in 120",
+    ]
