@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,9 @@ import numpy.typing as npt
 
 from device.access.challenge import Challenge, code_sentence
 from device.access.decision import Decision
-from device.access.permissions import refusal
 from device.access.policy import Thresholds
 from device.access.rules import Rules
 from device.access.voices import is_enrolled, voiceprint
-from device.access.weigh import weigh
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
@@ -30,9 +28,10 @@ from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import ConsentError, Store, Template
 from device.settings import Settings
-from device.unit.assembly import open_log, rules_of, witness_of
+from device.unit.assembly import rules_of
 from device.unit.enrolment import consent_now
 from device.unit.notes import note_person
+from device.unit.rehearse import check_clock, rehearse
 from device.unit.reports import evidence_report, report
 
 
@@ -70,7 +69,7 @@ class Checks:
         if not isinstance(heard, Evidence | QualityError):
             raise heard
         evidence = heard if isinstance(heard, Evidence) else None
-        decision = self._ruled(request, heard) if request.door else None
+        decision = self._ruled(request, heard, phrase) if request.door else None
         return {
             "kind": "verify",
             "outcome": "judged" if evidence is not None else "unusable",
@@ -128,6 +127,7 @@ class Checks:
         scores: Sequence[float],
     ) -> dict[str, Any]:
         settings = self.settings.store
+        check_clock(self.store, self.state, self.clock)
         consent = consent_now(settings, request.consent_to) if request.consent_to else None
         template = Template(self.judge.speaker.version, vector, len(request.audio))
         self.results.begin_enrolment(asked)
@@ -169,25 +169,24 @@ class Checks:
             "model_versions": [self.judge.speaker.version, self.judge.spoof.version],
         }
 
-    def _ruled(self, request: VerifyRequest, heard: Evidence | QualityError) -> Decision:
-        """The decision of a door's rule, in the audit log before the caller hears of it.
+    def _ruled(self, request: VerifyRequest, heard: Evidence | QualityError, phrase: str) -> Decision:
+        """What the door would do now, in the audit log before the caller hears of it.
 
-        No strike moves and no attempt is charged; where people are (anti-passback, the second person) only
-        the door process knows.
+        By the door's own path, on what the door process last wrote down: lock-down, waits, where people are
+        and who waits for a second person count. No strike moves and no attempt is charged.
         """
-        rules = self.door_rules(request.door)
-        door = rules.doors[request.door]
-        risk = rules.risks[door.risk]
-        decision = weigh(heard, risk, claimed=True)
-        now = self.clock()
-        if decision.opens:
-            decision = refusal(rules, door, request.uid, now.wall) or decision
-        decision = replace(decision, door=request.door, person=request.uid)
-        evidence = heard if isinstance(heard, Evidence) else None
-        with open_log(self.settings, self.state, rules, self.clock) as log:
-            event = witness_of(self.store, rules, 0, self.clock).of(decision, evidence, now)
-            log.append(event, beside=True)
-        return decision
+        return rehearse(
+            self.judge,
+            self.store,
+            self.settings,
+            self.state,
+            self.door_rules(request.door),
+            door=request.door,
+            uid=request.uid,
+            heard=heard,
+            phrase=phrase,
+            clock=self.clock,
+        )
 
 
 Job = Callable[[], dict[str, Any]]

@@ -28,6 +28,7 @@ from device.model_store.floor import pinned_floor
 from device.secure_store import open_store
 from device.settings import Settings
 from device.unit.assembly import open_judge
+from device.unit.rehearse import go_by_time_seen
 from sync.service_manager import ServiceManager
 
 RESULTS_FILE = Path("api") / "results.db"
@@ -62,6 +63,7 @@ def service_with(
         ) as results,
         TokenBook(state / TOKENS_FILE) as tokens,
     ):
+        go_by_time_seen(store, state, clock)
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
         desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
         checks = Checks(judge, store, results, settings, state, clock)

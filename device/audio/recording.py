@@ -18,8 +18,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.audio.containers import plain
 from device.audio.errors import TooLongError, UnreadableAudioError
+from device.audio.files.containers import plain
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,9 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from device.access.decision import Decision, Factor, Outcome
-from device.access.permissions import refusal
 from device.access.voices import gallery, voiceprint
-from device.access.weigh import weigh
 from device.audio import load_utterance
 from device.clock import system_clock
 from device.commands.people import AUDIO
@@ -23,8 +20,9 @@ from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import Store, open_store
 from device.settings import Settings, load, models_dir, state_dir
-from device.unit.assembly import open_judge, open_log, rules_of, witness_of
+from device.unit.assembly import open_judge, rules_of
 from device.unit.enrolment import embeddings_of
+from device.unit.rehearse import go_by_time_seen, rehearse
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
@@ -40,8 +38,8 @@ EXIT_FAULT = 3
 def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
     """Decide one attempt from the recording PROBE: the judge, the rules and the audit log of this unit.
 
-    A rehearsal: no strike moves, so nothing is charged against the attempt limit, and what only the running
-    unit knows (waits, lock-down, where people are, who came first of two) is left out. Without --claim the
+    A rehearsal: no strike moves and nothing is charged against the attempt limit, but waits, lock-down, where
+    people are and who waits for a second person count as the door last wrote them down. Without --claim the
     voice is searched for among everybody who may pass, where the door's rule asks for no claim. Exit code 0
     when the door would open, 1 when not, 3 when the attempt could not be judged.
 
@@ -53,6 +51,7 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
         open_store(state_dir(), settings.store) as store,
         open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
     ):
+        go_by_time_seen(store, state_dir(), system_clock)
         decision, evidence = decide_recording(
             judge, store, settings, state_dir(), door=door, uid=uid, phrase=phrase, probe=probe
         )
@@ -75,7 +74,7 @@ def decide_recording(
     probe: Path,
 ) -> tuple[Decision, Evidence | None]:
     """The decision on one recording, already in the audit log, and its evidence when there is any."""
-    rules = rules_of(state, door)
+    rules = rules_of(state, settings.door.name)
     if door not in rules.doors:
         raise click.UsageError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
     risk = rules.risks[rules.doors[door].risk]
@@ -84,18 +83,19 @@ def decide_recording(
     voices = voiceprint(store.vault, uid, model) if claimed else gallery(store.vault, rules, door, model)
     with voices as voice:
         heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, voice)
-    evidence = heard if isinstance(heard, Evidence) else None
-    decision = weigh(heard, risk, claimed=bool(uid))
-    if evidence is not None and evidence.identified is not None and decision.opens:
-        uid = evidence.identified.uid
-    if decision.opens:
-        refused = refusal(rules, rules.doors[door], uid, system_clock().wall)
-        decision = decision if refused is None else replace(refused, findings=decision.findings)
-    decision = replace(decision, door=door, person=uid or None)
-    with open_log(settings, state, rules, system_clock) as log:
-        event = witness_of(store, rules, 0, system_clock).of(decision, evidence, system_clock())
-        log.append(event, beside=True)
-    return decision, evidence
+    decision = rehearse(
+        judge,
+        store,
+        settings,
+        state,
+        rules,
+        door=door,
+        uid=uid,
+        heard=heard,
+        phrase=phrase,
+        clock=system_clock,
+    )
+    return decision, heard if isinstance(heard, Evidence) else None
 
 
 def exit_code(decision: Decision) -> int:

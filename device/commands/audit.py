@@ -13,8 +13,8 @@ from device.errors import DeviceError
 from device.secure_store import Store, open_store
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import Settings, load, state_dir
-from device.unit import archive
 from device.unit.assembly import AUDIT_FILE, rules_of
+from device.uplink import archive
 from sync.audit_cli import audit
 from sync.outbox import Outbox
 from sync.unit_events import unit_event

@@ -8,12 +8,14 @@ from uuid import UUID
 
 import click
 
+from device.clock import system_clock
 from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import open_judge
 from device.unit.enrolment import consent_now, enrol_noted, forget_noted, forget_record_noted
+from device.unit.rehearse import check_clock
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -43,6 +45,7 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
         open_store(state_dir(), settings.store) as store,
         open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
     ):
+        check_clock(store, state_dir(), system_clock)
         consent = None if consent_to is None else consent_now(settings.store, consent_to)
         record, doubtful = enrol_noted(judge, store, settings, uid, recordings, consent)
         version = judge.speaker.version

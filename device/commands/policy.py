@@ -14,8 +14,9 @@ from pathlib import Path
 
 import click
 
-from device.access.doorkeeper import duress_digest
-from device.access.history import History, HistoryBusyError
+from device.access.memory.history import History, HistoryBusyError
+from device.access.memory.timekeeping import BUILT, TimeSeen
+from device.access.passage import duress_digest
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event
 from device.access.rules.summary import remarks, summary
@@ -26,6 +27,7 @@ from device.liveness.memory import FILE_NAME as MEMORY_FILE
 from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
+from device.unit.notes import note_person
 from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
 from sync.events import AuditEvent, Record
 
@@ -218,6 +220,33 @@ def pardon(uid: str) -> None:
         _order(Order(Action.PARDON, uid))
         pardoned = True
     click.echo(f"{uid} may try again." if pardoned else f"{uid} had no failures.")
+
+
+@policy.command("trust-clock")
+def trust_clock() -> None:
+    """Say that this unit's clock is right, although it lies behind a time that the unit has seen.
+
+    Until then doors with hours, and people whose access begins or ends, wait. Look at the clock first: it is
+    printed. Works on a running unit too.
+
+    \b
+    Example: ostiary policy trust-clock
+    """
+    now = system_clock()
+    if now.wall < BUILT:
+        raise DeviceError(
+            f"the clock says {now.wall:%Y-%m-%d %H:%M} UTC, before this program was made; set it"
+        )
+    try:
+        with _history() as history:
+            history.saw_time(TimeSeen(now.wall.timestamp()))
+            history.keep()
+        settings = load()
+        with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+            note_person(store, settings, state_dir(), system_clock, "CLOCK_SET", "operator")
+    except HistoryBusyError:
+        _order(Order(Action.TRUST_CLOCK))
+    click.echo(f"From now on {now.wall:%Y-%m-%d %H:%M} UTC is right.")
 
 
 @policy.command("lock-down")

@@ -38,12 +38,12 @@ from device.feedback import (
     language,
 )
 from device.settings import Settings, load, models_dir, state_dir
-from device.unit.archive import rotate_when_due
 from device.unit.assembly import open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import FireInput, Watch
+from device.uplink.archive import rotate_when_due
 from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.service_manager import ServiceManager

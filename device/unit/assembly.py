@@ -11,7 +11,7 @@ from pathlib import Path
 
 from device.access.decision import Decision, Factor
 from device.access.doorkeeper import Doorkeeper
-from device.access.history import History
+from device.access.memory.history import History
 from device.access.recollection import Recollection
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
@@ -143,6 +143,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
+        # The keeper's clocks are looked at with every attempt: what was seen stands whatever the clock says.
+        keeper.time.look(clock())
+        store.vault.go_by(lambda: keeper.time.seen.time(clock().wall))
         witness = witness_of(store, rules, log.next_boot(), clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from device.access.memory.history import History, HistoryBusyError, HistoryError
 from device.access.recollection import forget_habit
 from device.audio import QualityError, load_utterance
 from device.clock import system_clock
@@ -18,7 +21,11 @@ from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.secure_store import Consent, DeletionReceipt, Store, StoreSettings, Template
 from device.settings import Settings, state_dir
+from device.unit.assembly import HISTORY_FILE
 from device.unit.notes import note_person
+from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
+
+log = logging.getLogger(__name__)
 
 
 class EnrolmentError(DeviceError):
@@ -105,10 +112,34 @@ def forget_noted(store: Store, settings: Settings, uid: str) -> DeletionReceipt:
     """
     note = partial(_note, store, settings, reason="on_request", uid=uid)
     note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
+    forget_attempts(store, state_dir(), uid)
     forget_habit(state_dir(), store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
     receipt = store.vault.forget(uid)
     note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
     return receipt
+
+
+def forget_attempts(store: Store, state: Path, uid: str) -> None:
+    """Erase failures and position of a person, also in the memory of a running door.
+
+    Raises OrderError when that does not obey. A history that cannot be read keeps nobody enrolled: it is
+    enciphered, and `ostiary policy start-over` empties it.
+    """
+    try:
+        history = History(
+            state / HISTORY_FILE,
+            store.keystore.counter("attempts"),
+            store.mac,
+            opened_s=system_clock().monotonic_s,
+            never_used=store.never_used("attempts"),
+        )
+    except HistoryBusyError:
+        await_done(post(state / ORDERS_FOLDER, Order(Action.FORGET, uid)))
+    except HistoryError as err:
+        log.warning("what is remembered of attempts could not be erased: %s", err)
+    else:
+        with closing(history):
+            history.forget(uid)
 
 
 def forget_record_noted(store: Store, settings: Settings, record: UUID) -> DeletionReceipt:

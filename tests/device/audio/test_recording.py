@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
-from device.audio.flac_length import _samples_to_end, flac_length
+from device.audio.files.flac_length import _samples_to_end, flac_length
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
 from tests.speech import Reading

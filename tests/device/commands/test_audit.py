@@ -16,8 +16,8 @@ from device.commands.doctor import _audit
 from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
-from device.unit.archive import FOLDER, files
 from device.unit.assembly import AUDIT_FILE, open_log, rules_of
+from device.uplink.archive import FOLDER, files
 from sync.outbox import Outbox, OutboxRollbackError
 from sync.unit_events import unit_event
 

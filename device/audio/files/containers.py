@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from device.audio.errors import UnreadableAudioError
-from device.audio.flac_length import flac_length
+from device.audio.files.flac_length import flac_length
 
 MAX_CHUNKS = 4096
 _TOTAL = 0xF_FFFF_FFFF
