@@ -30,7 +30,7 @@ from device.access.rules.model import RiskClass
 from device.access.voices import gallery
 from device.audio import QualityError, load_utterance
 from device.evidence.gallery import Gallery
-from device.model_store import shelf
+from device.model_store import slots
 from device.models.speaker import MIN_ENROLMENT, InconsistentEnrolmentError, SpeakerModel
 from device.secure_store import StoreSettings, Template, open_store
 from device.settings import models_dir
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--most", type=int, default=8, help="recordings of one speaker")
     options = parser.parse_args()
-    model = SpeakerModel.open(shelf.active(models_dir(), print))
+    model = SpeakerModel.open(slots.active(models_dir(), print))
     found = times(model) if options.what == "time" else rates(model, options.data, options.most)
     machine = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
     print(

@@ -69,12 +69,12 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         stack.callback(store.close)
         for unit, key in simulation.keys.items():
             store.register(unit, key, time.time_ns() // 1_000_000)
-        files = authority.issue("registry", NOW)
         workers = []
         for number in range(options.workers):
+            files = authority.issue(f"worker-{number + 1}", NOW)
             command = [sys.executable, "-c", "from device.cli import main; main()", "registry", "worker"]
             command += ["--database", url, "--broker", f"127.0.0.1:{broker.port}", "--ca", str(files.ca)]
-            command += ["--cert", str(files.certificate), "--key", str(files.key), "--name", f"w{number}"]
+            command += ["--cert", str(files.certificate), "--key", str(files.key)]
             command += ["--signing-key", str(folder / "receipts.key")]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             workers.append(process)

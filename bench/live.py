@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.models.spoof.beats import beats
 from device.models.spoof.detector import SpoofDetector
 from device.models.spoof.envelopes import envelopes
@@ -60,7 +60,7 @@ def main() -> None:
     samples = int(given.seconds * RATE_HZ)
     clips = [clip.wave for clip in parity_speech().clips() if len(clip.wave) >= samples]
     wave = clips[0][:samples].astype(np.float32)
-    detector = SpoofDetector.open(shelf.active(models_dir()), given.threads)
+    detector = SpoofDetector.open(slots.active(models_dir()), given.threads)
     took = measured(parts(detector, wave), given.rounds)
     table = Table("part", "share of the whole", "median ms", "least ms", "one in ten slower than")
     table.title = f"{given.seconds:g} s of speech, {given.rounds} rounds"

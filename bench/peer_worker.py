@@ -61,12 +61,12 @@ def _peak_rss_mib() -> float:
 
 
 def ours_speaker(job: dict[str, Any]) -> Work:
-    from device.model_store import shelf
+    from device.model_store import slots
     from device.model_store.pick import remembered
     from device.models.speaker import SpeakerModel
 
     models = Path(job["models"])
-    bundle = shelf.active(models)
+    bundle = slots.active(models)
     runtime = remembered(models, bundle, lambda text: None).runtime("speaker")
     model = SpeakerModel.open(bundle, job["threads"], runtime)
     return lambda wave, phrase: model.embed(wave)

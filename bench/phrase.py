@@ -28,7 +28,7 @@ import numpy.typing as npt
 import soundfile
 
 from device.evidence.phrase import another, competitors, normalise
-from device.model_store import shelf
+from device.model_store import slots
 from device.models.words.transcriber import Clues, Fusion, Transcriber
 from device.settings import WordsEngine, models_dir
 
@@ -100,7 +100,7 @@ def near_miss(words: list[str], dice: random.Random) -> str:
 
 
 def collect(options: argparse.Namespace) -> None:
-    bundle = shelf.active(models_dir())
+    bundle = slots.active(models_dir())
     transcriber = Transcriber.open(bundle, threads=options.threads, engine=options.words)
     chosen = spoken(options)
     texts = {name: sorted({r["text"] for r in chosen if folder(r) == name}) for name in CORPORA}

@@ -24,7 +24,7 @@ import kaldi_native_fbank as knf
 import numpy as np
 import onnx
 
-from device.model_store import pick, shelf
+from device.model_store import pick, slots
 from device.model_store.sessions import OnnxSession, SessionError, TfliteSession, ort
 from device.models.features import kaldi_fbank
 from device.models.speaker import unit
@@ -96,7 +96,7 @@ def bucketed(lane: Callable[[], Network]) -> Callable[[], Network]:
 
 
 def lanes(models: Path, work: Path) -> list[Lane]:
-    bundle = shelf.active(models)
+    bundle = slots.active(models)
     small, exact = bundle.path("speaker"), reference.build(models.parent / "reference").campplus
     operators = work / "qoperator.onnx"
     tuned_lane(small, optimized_model_filepath=str(operators))()

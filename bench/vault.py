@@ -28,7 +28,7 @@ import numpy.typing as npt
 import soundfile
 from rich.progress import track
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.models.speaker import SpeakerModel
 from device.secure_store import StoreSettings, Template, open_store
 from device.secure_store.hardware.swtpm import SwTpm
@@ -167,7 +167,7 @@ def kept_embeddings(options: argparse.Namespace) -> list[list[Matrix]]:
 
 def embeddings(data: Path, models: Path, limit: int | None) -> list[list[Matrix]]:
     """Speakers with five or more bona fide files, files in path order: lists of (192,) unit vectors."""
-    model = SpeakerModel.open(shelf.active(models))
+    model = SpeakerModel.open(slots.active(models))
     by_speaker: dict[str, list[Path]] = {}
     for recording in read_manifest(data / "manifest.tsv", data):
         if recording.label == "bonafide" and recording.folder in ("an4", "so762"):

@@ -10,7 +10,7 @@ from device.access.decision import Decision, Outcome
 from device.audio import AudioSource
 from device.door import Door
 from device.unit.assembly import Unit
-from device.unit.attempts import named, served
+from device.unit.attempts import listened_on, named, served
 from device.unit.display import Display
 
 
@@ -25,14 +25,18 @@ def run(
 ) -> Iterator[Decision]:
     """Serve one door until the claims end or `stop` is set; yields each decision once it is carried out."""
     if not unit.asks_for_claim(door_name):
-        unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)  # before anybody waits for it
+        unit.voices.at(
+            door_name, unit.controller.rules, unit.clock().monotonic_s
+        )  # before anybody waits for it
     for claim in claims:
-        uid = named(unit, claim, source, door_name, display, stop)
+        who = named(unit, claim, source, door_name, display, stop)
         more = True
         while more and not stop.is_set():
-            decision = served(unit, uid, source, door_name, display, stop)
+            made = served(unit, who, source, door_name, display, stop)
+            decision = made.decision
             door.obey(decision)
             display.tell(decision)
+            listened_on(unit, made)
             yield decision
             more = decision.outcome is Outcome.STEP_UP  # one more phrase, from the same person
         if stop.is_set():

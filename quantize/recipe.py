@@ -13,12 +13,12 @@ from quantize.fetch import fetch, fetch_from_origin
 if TYPE_CHECKING:
     pass
 
-Tick = Callable[[str, float], None]
+ReportProgress = Callable[[str, float], None]
 """Told what is being done and how far it is, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Artefact:
     """What a recipe says about the file it has just written."""
 
     inputs: tuple[Port, ...] = ()
@@ -32,25 +32,25 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Kitchen:
+class BuildContext:
     """What a recipe may use."""
 
     folder: Path | None
     """Where the operator keeps upstream files, instead of their packages."""
-    tick: Tick
+    progress: ReportProgress
     origin: bool = False
     """Take upstream files from where their authors publish them, instead of their packages."""
-    shelf: Mapping[str, Path] = field(default_factory=dict)
+    made: Mapping[str, Path] = field(default_factory=dict)
     """The files already made, by role: those of the roles that a recipe comes `after`."""
 
     def source(self, name: str) -> Path:
         if self.origin and self.folder is None:
-            self.tick(f"downloading {name} from its origin", 0.0)
+            self.progress(f"downloading {name} from its origin", 0.0)
             return fetch_from_origin(name)
-        return fetch(name, folder=self.folder, report=lambda text: self.tick(text, 0.0))
+        return fetch(name, folder=self.folder, report=lambda text: self.progress(text, 0.0))
 
 
-Prove = Callable[[Path, Kitchen], dict[str, float]]
+Prove = Callable[[Path, BuildContext], dict[str, float]]
 """Given the finished file: its metrics beside float. Raises ParityError when it is not good enough."""
 
 
@@ -63,7 +63,7 @@ class Recipe:
     network: str
     task: str
     licence: str
-    make: Callable[[Path, Kitchen], Made]
+    make: Callable[[Path, BuildContext], Artefact]
     prove: Prove | None = None
     """None for a file that belongs to another one."""
     sources: tuple[str, ...] = ()

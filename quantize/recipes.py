@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantize.errors import QuantizeError
-from quantize.recipe import Kitchen, Made, Prove, Recipe, ports
+from quantize.recipe import Artefact, BuildContext, Prove, Recipe, ports
 from quantize.sources import source
 
 if TYPE_CHECKING:
@@ -17,153 +17,156 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
+SELF_TEST = HERE / "self-test.json"
 ENVELOPES = "spoof-envelopes.npz"
 WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
 WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
 
 
-def _speaker(out: Path, kitchen: Kitchen) -> Made:
+def _speaker(out: Path, context: BuildContext) -> Artefact:
     from quantize.speaker import build_speaker
 
-    return build_speaker(kitchen.source("campplus"), out, kitchen.tick)
+    return build_speaker(context.source("campplus"), out, context.progress)
 
 
-def _speaker_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+def _speaker_proof(network: Path, context: BuildContext) -> dict[str, float]:
     from quantize.speaker import prove_speaker
 
-    return prove_speaker(kitchen.source("campplus"), network, kitchen.tick)
+    return prove_speaker(context.source("campplus"), network, context.progress)
 
 
-def _tiny(kitchen: Kitchen) -> Upstream:
+def _tiny(context: BuildContext) -> Upstream:
     from quantize.words import Upstream
 
-    model, tokenizer = (kitchen.source(name) for name in WHISPER)
+    model, tokenizer = (context.source(name) for name in WHISPER)
     return Upstream.read(model, tokenizer)
 
 
-def _base(kitchen: Kitchen) -> Upstream:
+def _base(context: BuildContext) -> Upstream:
     from quantize.words_base import Base
 
-    return Base.of(*(kitchen.source(name) for name in WHISPER_BASE))
+    return Base.of(*(context.source(name) for name in WHISPER_BASE))
 
 
-def _encoder(read: Callable[[Kitchen], Upstream]) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
-    def make(out: Path, kitchen: Kitchen) -> Made:
+def _encoder(
+    read: Callable[[BuildContext], Upstream],
+) -> tuple[Callable[[Path, BuildContext], Artefact], Prove]:
+    def make(out: Path, context: BuildContext) -> Artefact:
         from quantize.words import build_encoder
 
-        return build_encoder(read(kitchen), out, kitchen.tick)
+        return build_encoder(read(context), out, context.progress)
 
-    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    def prove(network: Path, context: BuildContext) -> dict[str, float]:
         from quantize.words import prove_encoder
 
-        return prove_encoder(read(kitchen), network, kitchen.tick)
+        return prove_encoder(read(context), network, context.progress)
 
     return make, prove
 
 
 def _decoder(
-    read: Callable[[Kitchen], Upstream], encoder: str
-) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
-    def make(out: Path, kitchen: Kitchen) -> Made:
+    read: Callable[[BuildContext], Upstream], encoder: str
+) -> tuple[Callable[[Path, BuildContext], Artefact], Prove]:
+    def make(out: Path, context: BuildContext) -> Artefact:
         from quantize.words import build_decoder
 
-        return build_decoder(read(kitchen), out, kitchen.tick)
+        return build_decoder(read(context), out, context.progress)
 
-    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    def prove(network: Path, context: BuildContext) -> dict[str, float]:
         from quantize.words import prove_decoder
 
-        return prove_decoder(read(kitchen), kitchen.shelf[encoder], network, kitchen.tick)
+        return prove_decoder(read(context), context.made[encoder], network, context.progress)
 
     return make, prove
 
 
 def _ggml(
-    sources: Sequence[str], read: Callable[[Kitchen], Upstream], weights: str
-) -> tuple[Callable[[Path, Kitchen], Made], Prove]:
-    def make(out: Path, kitchen: Kitchen) -> Made:
+    sources: Sequence[str], read: Callable[[BuildContext], Upstream], weights: str
+) -> tuple[Callable[[Path, BuildContext], Artefact], Prove]:
+    def make(out: Path, context: BuildContext) -> Artefact:
         from quantize.words_ggml import build_ggml
 
-        model, tokenizer = (kitchen.source(name) for name in sources)
-        return build_ggml(model, tokenizer, out, weights, kitchen.tick)
+        model, tokenizer = (context.source(name) for name in sources)
+        return build_ggml(model, tokenizer, out, weights, context.progress)
 
-    def prove(network: Path, kitchen: Kitchen) -> dict[str, float]:
+    def prove(network: Path, context: BuildContext) -> dict[str, float]:
         from quantize.words import parity_clips
         from quantize.words_ggml import prove_ggml
 
-        return prove_ggml(read(kitchen), network, weights, parity_clips(), kitchen.tick)
+        return prove_ggml(read(context), network, weights, parity_clips(), context.progress)
 
     return make, prove
 
 
-def _spoof(out: Path, kitchen: Kitchen) -> Made:
+def _spoof(out: Path, context: BuildContext) -> Artefact:
     import onnx
 
-    kitchen.tick("copying the spoof detector", 0.5)
+    context.progress("copying the spoof detector", 0.5)
     _copy(WEIGHTS / "spoof.int8.onnx", out)
     graph = onnx.load(out).graph
-    return Made(ports(graph.input), ports(graph.output), str(_card()["version"]))
+    return Artefact(ports(graph.input), ports(graph.output), str(_card()["version"]))
 
 
-def _spoof_card(out: Path, kitchen: Kitchen) -> Made:
+def _spoof_card(out: Path, context: BuildContext) -> Artefact:
     _copy(WEIGHTS / "spoof.json", out)
-    return Made(version=str(_card()["version"]))
+    return Artefact(version=str(_card()["version"]))
 
 
-def _spoof_envelopes(out: Path, kitchen: Kitchen) -> Made:
+def _spoof_envelopes(out: Path, context: BuildContext) -> Artefact:
     _copy(WEIGHTS / ENVELOPES, out)
-    return Made(version=str(_card()["version"]))
+    return Artefact(version=str(_card()["version"]))
 
 
-def _twin(role: str) -> Callable[[Path, Kitchen], Made]:
-    def make(out: Path, kitchen: Kitchen) -> Made:
+def _twin(role: str) -> Callable[[Path, BuildContext], Artefact]:
+    def make(out: Path, context: BuildContext) -> Artefact:
         from quantize.twins import build_twin
 
-        return build_twin(kitchen.shelf[role], out, kitchen.tick)
+        return build_twin(context.made[role], out, context.progress)
 
     return make
 
 
-def _speaker_twin_proof(twin: Path, kitchen: Kitchen) -> dict[str, float]:
+def _speaker_twin_proof(twin: Path, context: BuildContext) -> dict[str, float]:
     from quantize.twins import prove_speaker_twin
 
-    return prove_speaker_twin(kitchen.shelf["speaker"], twin, kitchen.tick)
+    return prove_speaker_twin(context.made["speaker"], twin, context.progress)
 
 
-def _spoof_twin_proof(twin: Path, kitchen: Kitchen) -> dict[str, float]:
+def _spoof_twin_proof(twin: Path, context: BuildContext) -> dict[str, float]:
     from device.models.spoof.detector import SpoofCard
     from quantize.twins import prove_spoof_twin
 
-    card = SpoofCard.from_bytes(kitchen.shelf["spoof-card"].read_bytes())
-    return prove_spoof_twin(kitchen.shelf["spoof"], twin, card, kitchen.tick)
+    card = SpoofCard.from_bytes(context.made["spoof-card"].read_bytes())
+    return prove_spoof_twin(context.made["spoof"], twin, card, context.progress)
 
 
-def _resemblyzer(out: Path, kitchen: Kitchen) -> Made:
+def _resemblyzer(out: Path, context: BuildContext) -> Artefact:
     from quantize.recurrent import build_resemblyzer
 
-    return build_resemblyzer(kitchen.source("resemblyzer"), out, kitchen.tick)
+    return build_resemblyzer(context.source("resemblyzer"), out, context.progress)
 
 
-def _resemblyzer_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+def _resemblyzer_proof(network: Path, context: BuildContext) -> dict[str, float]:
     from quantize.recurrent import prove_resemblyzer
 
-    return prove_resemblyzer(kitchen.source("resemblyzer"), network, kitchen.tick)
+    return prove_resemblyzer(context.source("resemblyzer"), network, context.progress)
 
 
-def _segmentation(out: Path, kitchen: Kitchen) -> Made:
+def _segmentation(out: Path, context: BuildContext) -> Artefact:
     from quantize.recurrent import build_segmentation
 
-    return build_segmentation(kitchen.source("pyannote-segmentation"), out, kitchen.tick)
+    return build_segmentation(context.source("pyannote-segmentation"), out, context.progress)
 
 
-def _segmentation_proof(network: Path, kitchen: Kitchen) -> dict[str, float]:
+def _segmentation_proof(network: Path, context: BuildContext) -> dict[str, float]:
     from quantize.recurrent import prove_segmentation
 
-    return prove_segmentation(kitchen.source("pyannote-segmentation"), network, kitchen.tick)
+    return prove_segmentation(context.source("pyannote-segmentation"), network, context.progress)
 
 
 def _copy(given: Path, out: Path) -> None:
     if not given.is_file():
-        raise QuantizeError(f"{given.name} is not in quantize/train/weights; restore it from version control")
+        raise QuantizeError(f"{given.name} is not in {given.parent.name}; restore it from version control")
     shutil.copyfile(given, out)
 
 
@@ -175,7 +178,12 @@ def _card() -> dict[str, Any]:
         raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err
 
 
-def _spoof_figures(network: Path, kitchen: Kitchen) -> dict[str, float]:
+def _self_test(out: Path, context: BuildContext) -> Artefact:
+    _copy(SELF_TEST, out)
+    return Artefact()
+
+
+def _spoof_figures(network: Path, context: BuildContext) -> dict[str, float]:
     """As its trainer measured them."""
     return {
         f"parity_{name}": round(float(value), 6)
@@ -307,6 +315,14 @@ RECIPES: tuple[Recipe, ...] = (
         make=_twin("speaker"),
         prove=_speaker_twin_proof,
         after=("speaker",),
+    ),
+    Recipe(
+        role="self-test",
+        file="self-test.json",
+        network="self-test",
+        task="what the models above must answer to known recordings, on any processor",
+        licence="Apache-2.0",
+        make=_self_test,
     ),
     Recipe(
         role="resemblyzer",

@@ -16,7 +16,7 @@ from quantize.checkpoint import read_tensors
 from quantize.graphs import pyannote, resemblyzer
 from quantize.int8_lstm import quantise_lstms
 from quantize.parity import decisions, demand, embedding_parity, pieces
-from quantize.recipe import Made, Tick, ports
+from quantize.recipe import Artefact, ReportProgress, ports
 from quantize.speech import Clip, parity_speech
 
 RESEMBLYZER_MIN_COSINE = 0.999
@@ -29,13 +29,13 @@ MAX_PROBABILITY_DRIFT = 0.15
 """Of one class in one frame of 17 ms."""
 
 
-def build_resemblyzer(checkpoint: Path, out: Path, tick: Tick) -> Made:
+def build_resemblyzer(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`."""
     tick("quantising Resemblyzer", 0.3)
     return _kept(quantise_lstms(resemblyzer.build(read_tensors(checkpoint)), RESEMBLYZER_FLOAT), out)
 
 
-def prove_resemblyzer(checkpoint: Path, network: Path, tick: Tick) -> dict[str, float]:
+def prove_resemblyzer(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside float; raises ParityError when it strays."""
     exact = OnnxSession(resemblyzer.build(read_tensors(checkpoint)).SerializeToString())
     waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
@@ -49,13 +49,13 @@ def prove_resemblyzer(checkpoint: Path, network: Path, tick: Tick) -> dict[str, 
     )
 
 
-def build_segmentation(checkpoint: Path, out: Path, tick: Tick) -> Made:
+def build_segmentation(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`."""
     tick("quantising pyannote segmentation", 0.3)
     return _kept(quantise_lstms(pyannote.build(read_tensors(checkpoint))), out)
 
 
-def prove_segmentation(checkpoint: Path, network: Path, tick: Tick) -> dict[str, float]:
+def prove_segmentation(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside float; raises ParityError when it strays.
 
     A decision is which of the seven sets of speakers is the likeliest in one frame.
@@ -79,6 +79,6 @@ def _frame_probabilities(session: Session, clips: list[Clip]) -> Array:
     return np.concatenate([np.exp(session.run({"wave": clip.wave[None, None]})[0][0]) for clip in clips])
 
 
-def _kept(model: onnx.ModelProto, out: Path) -> Made:
+def _kept(model: onnx.ModelProto, out: Path) -> Artefact:
     onnx.save(model, out)
-    return Made(ports(model.graph.input), ports(model.graph.output))
+    return Artefact(ports(model.graph.input), ports(model.graph.output))

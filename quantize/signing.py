@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_CONTEXT, SIGNATURE_NAME, Bundle
 from quantize.errors import QuantizeError
+from sync.durable import replace_file
 
 MAX_KEY_BYTES = 16 * 1024
 
@@ -25,12 +26,8 @@ def sign_bundle(directory: Path, key: Ed25519PrivateKey) -> Bundle:
     raw = (directory / MANIFEST_NAME).read_bytes()
     if raw != bundle.manifest_bytes:
         raise QuantizeError("the manifest changed while it was being signed; sign again")
-    partial = directory / f"{SIGNATURE_NAME}.part"
-    with partial.open("wb") as stream:
-        stream.write(key.sign(SIGNATURE_CONTEXT + bundle.manifest_bytes))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(directory / SIGNATURE_NAME)
+    signature = key.sign(SIGNATURE_CONTEXT + bundle.manifest_bytes)
+    replace_file(directory / SIGNATURE_NAME, signature, 0o644)
     return bundle
 
 

@@ -17,7 +17,7 @@ from quantize.graphs import campplus
 from quantize.int8 import quantise
 from quantize.learned import Learned, learned
 from quantize.parity import embedding_parity, pieces
-from quantize.recipe import Made, Tick, ports
+from quantize.recipe import Artefact, ReportProgress, ports
 from quantize.speech import Clip, SpeechSet, parity_speech
 
 NAME = "speaker"
@@ -27,17 +27,17 @@ DECISION_COSINE = 0.55
 """Near the default threshold: where a changed decision would be felt."""
 
 
-def build_speaker(checkpoint: Path, out: Path, tick: Tick) -> Made:
+def build_speaker(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`. Raises LearnedError when nothing was learned about these weights."""
     tick("quantising CAM++", 0.3)
     tensors = read_tensors(checkpoint)
     known = learned(NAME, tensors_hash(tensors))
     small = quantise(campplus.build(tensors), known, keep_float=campplus.SENSITIVE)
     onnx.save(small, out)
-    return Made(ports(small.graph.input), ports(small.graph.output), calibration_set=known.speech)
+    return Artefact(ports(small.graph.input), ports(small.graph.output), calibration_set=known.speech)
 
 
-def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: Tick) -> Learned:
+def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: ReportProgress) -> Learned:
     """What the quantiser needs, from every second recording; the proof is made on the others."""
     tensors = read_tensors(checkpoint)
     feeds = [{"features": kaldi_fbank(clip.wave)[np.newaxis]} for clip in speech.clips()[::2]]
@@ -51,14 +51,19 @@ def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: Tick) -> Learned:
     )
 
 
-def prove_speaker(checkpoint: Path, network: Path, tick: Tick) -> dict[str, float]:
+def prove_speaker(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside its float graph; raises ParityError when it strays."""
     exact = OnnxSession(campplus.build(read_tensors(checkpoint)).SerializeToString())
     return compare("CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, tick)
 
 
 def compare(
-    network: str, exact: Session, small: Session, speech: Sequence[Clip], least_cosine: float, tick: Tick
+    network: str,
+    exact: Session,
+    small: Session,
+    speech: Sequence[Clip],
+    least_cosine: float,
+    tick: ReportProgress,
 ) -> dict[str, float]:
     """How close two sessions of CAM++ are on real speech; raises ParityError when they are not."""
     waves = [piece for clip in speech for piece in pieces(clip)]

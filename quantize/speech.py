@@ -24,6 +24,7 @@ _SHORTEST_BYTES = 48_000  # three seconds of an 8 kHz prompt
 _ASTERISK_CLIPS = 24
 _PROMPT_BYTES = 24_000
 """One and a half seconds: shorter prompts tell little about a phrase."""
+_SHORT_BYTES = 10_000
 
 
 class SpeechError(QuantizeError):
@@ -73,10 +74,16 @@ def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> Speec
     return SpeechSet(tuple(files))
 
 
-def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
-    """Speech that no range is chosen on: half of `packaged_speech`, and all other prompts."""
+def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK, *, short: bool = False) -> SpeechSet:
+    """Speech that no range is chosen on: half of `packaged_speech`, and all other sentences.
+
+    With `short` the single words, digits and letters too, from 0.6 s.
+    """
     known = packaged_speech(sphinx, asterisk).files
     others = [p for p in sorted(asterisk.glob("*.wav")) if p.stat().st_size > _PROMPT_BYTES]
+    if short:
+        spoken = [p for p in sorted(asterisk.rglob("*.wav")) if p.parent.name != "silence"]
+        others = [p for p in spoken if p.stat().st_size > _SHORT_BYTES]
     taken = {path for _, path in known}
     return SpeechSet((*known[1::2], *(("asterisk", path) for path in others if path not in taken)))
 

@@ -19,7 +19,7 @@ from device.models.spoof.features import spoof_features
 from quantize import speaker
 from quantize.fetch import sha256_of
 from quantize.parity import Wave, decisions, demand, pieces
-from quantize.recipe import Made, Tick, ports
+from quantize.recipe import Artefact, ReportProgress, ports
 from quantize.speech import parity_speech
 from quantize.tflite.lower import lower
 
@@ -29,26 +29,27 @@ MAX_LLR_DRIFT = 0.25
 """Between the spoof detector's LLRs of one piece of speech in both runtimes."""
 
 
-def build_twin(network: Path, out: Path, tick: Tick) -> Made:
+def build_twin(network: Path, out: Path, tick: ReportProgress) -> Artefact:
     """The ONNX file `network` as TFLite."""
     tick(f"writing {network.name} for TFLite", 0.3)
     model = onnx.load(network)
     out.write_bytes(lower(model))
     source = {TWIN_SOURCE: sha256_of(network)}
-    return Made(ports(model.graph.input), ports(model.graph.output), source=source)
+    return Artefact(ports(model.graph.input), ports(model.graph.output), source=source)
 
 
-def prove_speaker_twin(network: Path, twin: Path, tick: Tick) -> dict[str, float]:
+def prove_speaker_twin(network: Path, twin: Path, tick: ReportProgress) -> dict[str, float]:
     """Metrics of CAM++ in TFLite beside ONNX; raises ParityError when it strays."""
     given, made = OnnxSession(network), TfliteSession(twin)
     return speaker.compare("CAM++ in TFLite", given, made, parity_speech().clips(), MIN_COSINE, tick)
 
 
 def prove_spoof_twin(
-    network: Path, twin: Path, card: SpoofCard, tick: Tick = lambda text, done: None
+    network: Path, twin: Path, card: SpoofCard, tick: ReportProgress = lambda text, done: None
 ) -> dict[str, float]:
     """Metrics of the spoof detector in TFLite beside ONNX; raises ParityError when it strays."""
-    waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
+    clips = parity_speech(short=True).clips()  # two decisions a piece, and a thousand are needed
+    waves = [piece for clip in clips for piece in pieces(clip)]
     tick("comparing two runtimes", 0.5)
     before, after = (spoof_llrs(one, waves, card) for one in (OnnxSession(network), TfliteSession(twin)))
     drift = np.abs(before - after)

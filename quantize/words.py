@@ -11,7 +11,7 @@ import onnx
 
 from device.evidence.phrase import competitors, normalise
 from device.model_store.sessions import Array, OnnxSession
-from device.models.words.hearing import Ears, audio_frames
+from device.models.words.hearing import SpeechModel, audio_frames
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
@@ -21,7 +21,7 @@ from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
-from quantize.recipe import Made, Tick, ports
+from quantize.recipe import Artefact, ReportProgress, ports
 from quantize.speech import RATE_HZ, Clip, parity_speech
 from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
 
@@ -70,33 +70,36 @@ class Upstream:
         return whisper.encoder(self.weights, products), decoder
 
 
-def build_encoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
+def build_encoder(upstream: Upstream, out: Path, tick: ReportProgress) -> Artefact:
     """Write the INT8 encoder to `out`."""
     tick("quantising Whisper's encoder", 0.3)
     return _kept(upstream.graphs(EightBits())[0], out)
 
 
-def build_decoder(upstream: Upstream, out: Path, tick: Tick) -> Made:
+def build_decoder(upstream: Upstream, out: Path, tick: ReportProgress) -> Artefact:
     """Write the INT8 decoder to `out`."""
     tick("quantising Whisper's decoder", 0.3)
     return _kept(upstream.graphs(EightBits())[1], out)
 
 
-def _kept(small: onnx.ModelProto, out: Path) -> Made:
+def _kept(small: onnx.ModelProto, out: Path) -> Artefact:
     onnx.save(small, out)
-    return Made(ports(small.graph.input), ports(small.graph.output))
+    return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_encoder(upstream: Upstream, encoder: Path, tick: Tick) -> dict[str, float]:
-    """Metrics of the INT8 encoder beside float, with float's own decoder; raises ParityError."""
-    exact, decoder = (model.SerializeToString() for model in upstream.graphs(Exact()))
-    clips = parity_clips()
-    metrics = likeness(OnnxSession(exact), OnnxSession(encoder), clips)
-    metrics |= compare(OnnxWhisper(exact, decoder), OnnxWhisper(encoder, decoder), clips, tick)
-    return bounded("Whisper's encoder in INT8", metrics)
+def prove_encoder(upstream: Upstream, encoder: Path, tick: ReportProgress) -> dict[str, float]:
+    """How like float's the INT8 encoder's keys and values are; raises ParityError when they are not.
+
+    What it decides, it decides with the decoder, whose proof is of both.
+    """
+    tick("comparing encoders", 0.3)
+    exact = upstream.graphs(Exact())[0].SerializeToString()
+    metrics = likeness(OnnxSession(exact), OnnxSession(encoder), parity_clips())
+    cosines = dict.fromkeys(metrics, MIN_COSINE)
+    return demand("Whisper's encoder in INT8", metrics, at_least=cosines, decides=False)
 
 
-def prove_decoder(upstream: Upstream, encoder: Path, decoder: Path, tick: Tick) -> dict[str, float]:
+def prove_decoder(upstream: Upstream, encoder: Path, decoder: Path, tick: ReportProgress) -> dict[str, float]:
     """Metrics of both INT8 files together beside float; raises ParityError when they judge otherwise."""
     exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
     metrics = compare(exact, OnnxWhisper(encoder, decoder), parity_clips(), tick)
@@ -124,7 +127,9 @@ def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> d
     return {"parity_keys_cosine_min": float(lowest[0]), "parity_values_cosine_min": float(lowest[1])}
 
 
-def compare(exact: Ears, small: Ears, clips: Sequence[Clip], tick: Tick) -> dict[str, float]:
+def compare(
+    exact: SpeechModel, small: SpeechModel, clips: Sequence[Clip], tick: ReportProgress
+) -> dict[str, float]:
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
     """

@@ -12,20 +12,20 @@ from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.graphs import whisper_ggml
 from quantize.graphs.products import Exact
 from quantize.parity import FLIPS_LIMIT
-from quantize.recipe import Made, Tick
+from quantize.recipe import Artefact, ReportProgress
 from quantize.speech import Clip
 from quantize.words import DRIFT, Upstream, bounded, compare, likeness
 
 
-def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, tick: Tick) -> Made:
+def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, tick: ReportProgress) -> Artefact:
     """Write `model` to `out` in blocks of `weights`."""
     tick(f"quantising Whisper to {weights}", 0.3)
     whisper_ggml.build(model, tokenizer, out, weights=weights)
-    return Made()
+    return Artefact()
 
 
 def prove_ggml(
-    upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], tick: Tick
+    upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], tick: ReportProgress
 ) -> dict[str, float]:
     """Metrics of the file in whisper.cpp beside float; raises ParityError when it strays.
 

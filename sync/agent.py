@@ -16,7 +16,7 @@ from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
 from sync.heads import Head
-from sync.health import Facts, check_facts, write_health
+from sync.health import Facts, check_facts, signed_health, write_health
 from sync.messages import BatchMessage, open_receipt
 from sync.metrics import Figures
 from sync.mqtt import Link, Message
@@ -37,9 +37,13 @@ class Log(Protocol):
 
     def status(self) -> OutboxStatus: ...
 
+    def next_report(self) -> int:
+        """A number for a health message: higher than every one before, also after a restart."""
+        ...
 
-class Desk(Protocol):
-    """Who obeys commands: `sync.command_desk`. What either returns is published as the answer."""
+
+class Handler(Protocol):
+    """Who obeys commands: `sync.command_handler`. What either returns is published as the answer."""
 
     def take(self, message: bytes) -> bytes: ...
 
@@ -84,7 +88,7 @@ class Agent:
     settings: AgentSettings = field(default_factory=AgentSettings)
     facts: Callable[[], Facts] = dict
     """Versions and the like as they are now, for the health message."""
-    desk: Desk | None = None
+    handler: Handler | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
@@ -146,6 +150,7 @@ class Agent:
         """What the dashboard shows of this unit between events: numbers, versions, no people."""
         status = self.log.status()
         numbers = {
+            "counter": self.log.next_report(),
             "time_ms": self.time_ms(),
             "sequence": status.sequence,
             "pending": status.pending,
@@ -155,8 +160,10 @@ class Agent:
             "refused": self.counts.refused,
             "messages_refused": self.counts.messages_refused,
             "commands": self.counts.commands,
+            "connect_failures": self.link.failures,
+            "every_s": round(self.settings.health_every_s),
         }
-        return write_health(state, numbers, self.facts())
+        return signed_health(self.log.unit, write_health(state, numbers, self.facts()), self.signer)
 
     def figures(self) -> Figures:
         """Metrics: what was counted since the start, and how the log stands."""
@@ -208,9 +215,9 @@ class Agent:
             if channel == RECEIPTS:
                 self._receipt(message.payload, now)
             elif channel == COMMANDS:
-                if self.desk is None:
+                if self.handler is None:
                     raise SyncError("this unit takes no commands")
-                answer = self.desk.take(message.payload)
+                answer = self.handler.take(message.payload)
                 self.counts.commands += 1
                 self.link.publish(topic(self.log.unit, RESULTS), answer)
         except SyncError:
@@ -218,10 +225,10 @@ class Agent:
 
     def _answer_again(self) -> None:
         """The last answer may have been lost with the last connection."""
-        if self.desk is None:
+        if self.handler is None:
             return
         try:
-            answer = self.desk.last_answer()
+            answer = self.handler.last_answer()
         except SyncError:
             self.counts.messages_refused += 1
             return

@@ -36,18 +36,33 @@ def audit() -> None:
     type=click.Path(path_type=Path),
     help="A signed head that you kept from before (may be repeated).",
 )
+@click.option(
+    "--registry-key", type=click.Path(path_type=Path), help="Who signs records of retention, PEM or DER."
+)
+@click.option("--from", "start", type=click.IntRange(1), help="The first event it should have; else 1.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify_command(
-    source: str, key_file: Path | None, unit: str | None, checkpoints: tuple[Path, ...], as_json: bool
+    source: str,
+    key_file: Path | None,
+    unit: str | None,
+    checkpoints: tuple[Path, ...],
+    registry_key: Path | None,
+    start: int | None,
+    as_json: bool,
 ) -> None:
     """Check an exported bundle, from a FILE or an https URL. Exit code 0 sound, 1 not.
+
+    A log that begins later than with event 1 is sound when the registry has recorded that it deleted the
+    rest (--registry-key), or when you know it (--from).
 
     \b
     Example:
       ostiary audit verify icu-2.bundle --key icu-2.pem --checkpoint last-month.head
+      ostiary audit verify icu-2.bundle --key icu-2.pem --registry-key receipts.pem
     """
     data = _read(source)
     heads = [_read(str(path)) for path in checkpoints]
+    keeper = bundles.key_from_bytes(_read(str(registry_key))) if registry_key else None
     note = None
     if key_file is not None:
         key = bundles.key_from_bytes(_read(str(key_file)))
@@ -60,7 +75,8 @@ def verify_command(
             report.wrong("the file", str(err))
             _show(report, as_json)
             raise click.exceptions.Exit(1) from err
-    report = verify(data, key, unit=unit_id(unit) if unit else None, checkpoints=heads)
+    name = unit_id(unit) if unit else None
+    report = verify(data, key, unit=name, checkpoints=heads, registry_key=keeper, start=start)
     if note:
         report.notes.insert(0, note)
     _show(report, as_json)

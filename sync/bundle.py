@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sync import chain
-from sync.cbor import fields
+from sync.cbor import fields, typed
 from sync.cose import peek1
-from sync.errors import MalformedError
+from sync.errors import MalformedError, ProofError
 from sync.events import UnitId, unit_id
 from sync.heads import Head
 from sync.merkle import Frontier, consistency_proof, inclusion_proof
@@ -28,11 +28,28 @@ MAX_BUNDLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Events `missing_from` to `first` - 1 are not there.
+
+    `chain` is the chain hash before `first`, as the unit said it, or empty; the next head vouches for it.
+    """
+
+    missing_from: int
+    first: int
+    chain: bytes
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.missing_from < self.first or len(self.chain) not in (0, 32):
+            raise MalformedError("a gap is between two events, and a chain hash has 32 bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class LogBundle:
     """Events `first` to the last head, every signed head among them, and the state just before `first`.
 
     When `first` is not 1 (older events have passed their retention), the first head covers the event before
-    it, so that what came before is still pinned down by a signature.
+    it, so that what came before is still pinned down by a signature; `records`, signed by the registry, say
+    who deleted it. `frontier` is empty when events are missing there: the tree cannot be continued then.
     """
 
     unit: UnitId
@@ -43,12 +60,13 @@ class LogBundle:
     frontier: bytes
     events: tuple[bytes, ...]
     heads: tuple[bytes, ...]
+    gaps: tuple[Gap, ...] = ()
+    records: tuple[bytes, ...] = ()
 
     def to_bytes(self) -> bytes:
-        return _dump(
-            "log",
-            [self.unit, self.key, self.first, self.chain, self.frontier, [*self.events], [*self.heads]],
-        )
+        gaps = [[gap.missing_from, gap.first, gap.chain] for gap in self.gaps]
+        start = [self.unit, self.key, self.first, self.chain, self.frontier]
+        return _dump("log", [*start, [*self.events], [*self.heads], gaps, [*self.records]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,7 @@ def parse(data: bytes) -> Bundle:
     if name != FORMAT:
         raise MalformedError("this is not an ostiary bundle, or one of another version")
     forms: dict[str, tuple[Callable[..., Bundle], str]] = {
-        "log": (LogBundle, "sbibbll"),
+        "log": (LogBundle, "sbibbllgl"),
         "event": (EventProof, "sbbilb"),
         "growth": (GrowthProof, "sbbbl"),
     }
@@ -104,7 +122,7 @@ def parse(data: bytes) -> Bundle:
     if len(values) != len(form) or not all(map(_is, values, form)):
         raise MalformedError("a bundle has a missing or mistyped field")
     unit_id(values[0])
-    bundle = maker(*(tuple(value) if type(value) is list else value for value in values))
+    bundle = maker(*map(_frozen, values, form))
     if bundle.to_bytes() != data:
         raise MalformedError("a bundle is not in the deterministic encoding, or has bytes after its end")
     return bundle
@@ -112,17 +130,17 @@ def parse(data: bytes) -> Bundle:
 
 def prove_event(log: LogBundle, sequence: int) -> EventProof:
     """The proof for one event of a log; older ones may have passed their retention. Raises ProofError."""
-    leaves, before = _leaves(log)
+    leaves, before, head = _provable(log)
     path = inclusion_proof(leaves, sequence - 1, before)
     event = log.events[sequence - log.first]
-    return EventProof(log.unit, log.key, event, sequence, tuple(path), log.heads[-1])
+    return EventProof(log.unit, log.key, event, sequence, tuple(path), head)
 
 
 def prove_growth(log: LogBundle, old_head: bytes) -> GrowthProof:
     """The proof that a log still begins as it was when `old_head` was signed. Raises ProofError."""
-    leaves, before = _leaves(log)
+    leaves, before, head = _provable(log)
     path = consistency_proof(leaves, Head.from_bytes(peek1(old_head)).size, before)
-    return GrowthProof(log.unit, log.key, old_head, log.heads[-1], tuple(path))
+    return GrowthProof(log.unit, log.key, old_head, head, tuple(path))
 
 
 def whole_log(unit: UnitId, events: Sequence[bytes], heads: Sequence[bytes], key: bytes) -> LogBundle:
@@ -146,15 +164,21 @@ def key_from_bytes(data: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def _leaves(log: LogBundle) -> tuple[list[bytes], Frontier]:
-    """The leaves up to the last head, and the sum of those before the log's first event."""
+def _provable(log: LogBundle) -> tuple[list[bytes], Frontier, bytes]:
+    """The leaves up to the last head before any gap, the sum of those before the log, and that head."""
     if not log.heads:
         raise MalformedError("proofs need a log that has a head")
-    size = Head.from_bytes(peek1(log.heads[-1])).size
+    if not log.frontier:
+        raise ProofError("proofs would need events that are missing")
     before = Frontier.from_bytes(log.frontier)
     if before.size != log.first - 1:
         raise MalformedError("this log does not start where it says; verify it")
-    return [chain.leaf_hash(body) for body in log.events[: size - before.size]], before
+    end = log.gaps[0].missing_from - 1 if log.gaps else log.first + len(log.events) - 1
+    sizes = {Head.from_bytes(peek1(head)).size: head for head in log.heads}
+    covered = max((size for size in sizes if size <= end), default=0)
+    if covered < before.size or not covered:
+        raise ProofError("no signed head covers an event before the first gap")
+    return [chain.leaf_hash(body) for body in log.events[: covered - before.size]], before, sizes[covered]
 
 
 def _dump(kind: str, values: list[Any]) -> bytes:
@@ -164,4 +188,12 @@ def _dump(kind: str, values: list[Any]) -> bytes:
 def _is(value: object, form: str) -> bool:
     if form == "l":
         return type(value) is list and all(type(item) is bytes for item in value)
+    if form == "g":
+        return type(value) is list and all(type(item) is list and typed(item, "iib") for item in value)
     return type(value) is {"s": str, "b": bytes, "i": int}[form]
+
+
+def _frozen(value: Any, form: str) -> Any:
+    if form == "g":
+        return tuple(Gap(*item) for item in value)
+    return tuple(value) if form == "l" else value

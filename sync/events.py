@@ -74,6 +74,12 @@ def unit_id(text: str) -> UnitId:
     return UnitId(text)
 
 
+def door_name(text: str) -> str:
+    """Check the name of a door as events may hold it. Raises MalformedError."""
+    _pattern(text, "a door", _DOOR)
+    return text
+
+
 def version_text(text: str) -> str:
     """Check the name of a version: lower case, no blanks, at least one digit. Raises MalformedError."""
     _pattern(text, "a version", _VERSION)

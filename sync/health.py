@@ -1,4 +1,8 @@
-"""The health message: numbers and versions that a unit tells of itself, checked at both ends."""
+"""The health message: numbers and versions that a unit tells of itself, signed and counted.
+
+A sign of life that anybody could make or play back would hide that everything else was taken away. Only the
+will, which the broker sends for a unit that fell silent, is unsigned: it says `offline` and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sync.errors import MalformedError
-from sync.events import MAX_TIME_MS, version_text
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import cose
+from sync.errors import MalformedError, ProofError
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, version_text
 from sync.vocabulary import KEYSTORES
 
-MAX_HEALTH_BYTES = 4096
+HEALTH_TYPE = "application/ostiary-health+json"
+WILL = b'{"state": "offline"}'
+MAX_HEALTH_BYTES = 3800
 STATES = frozenset({"online", "stopped", "offline"})
 NUMBERS = (
+    "counter",
     "time_ms",
     "sequence",
     "pending",
@@ -22,6 +32,8 @@ NUMBERS = (
     "refused",
     "messages_refused",
     "commands",
+    "connect_failures",
+    "every_s",
 )
 FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
 FACT_WORDS = KEYSTORES | {"production", "laptop"}
@@ -72,4 +84,25 @@ def read_health(payload: bytes) -> dict[str, Any]:
         raise MalformedError("a health message has mistyped facts")
     told["facts"] = {name: value for name, value in facts.items() if name in FACTS}
     check_facts(told["facts"])
+    return told
+
+
+def signed_health(unit: UnitId, report: bytes, signer: Signer) -> bytes:
+    """What `write_health` wrote, as `unit`'s: a COSE_Sign1 whose payload begins with the unit's name."""
+    return cose.sign1(unit.encode() + b"\n" + report, signer, HEALTH_TYPE)
+
+
+def open_health(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId) -> dict[str, Any]:
+    """What `unit` said of itself, with `counter` and `time_ms`. Raises MalformedError or ProofError.
+
+    Whether the counter is higher than every one before is the caller's to check.
+    """
+    name, _, report = cose.open1(message, key, HEALTH_TYPE).partition(b"\n")
+    if name != unit.encode():
+        raise ProofError("a health message of another unit")
+    told = read_health(report)
+    if not all(type(told.get(name)) is int for name in ("counter", "time_ms")):
+        raise MalformedError("a health message without its number and time")
+    if not 1 <= told["counter"] <= MAX_SEQUENCE:
+        raise MalformedError("a health message with a number out of range")
     return told

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -31,17 +33,32 @@ class FileSigner:
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def load_or_create(cls, path: Path) -> FileSigner:
-        """The key in `path` (PEM, mode 0600), made on first use."""
+    def create(cls, path: Path) -> FileSigner:
+        """A new key in `path` (PEM, mode 0600). Raises SyncError when there is a file of that name."""
+        signer = cls.generate()
         try:
-            if not path.exists():
-                signer = cls.generate()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(signer.private_pem())
-                return signer
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(signer.private_pem())
+        except FileExistsError as err:
+            raise SyncError(f"there is a key in {path} already; it is not replaced") from err
+        except OSError as err:
+            raise SyncError(f"the signing key {path.name} cannot be written ({err.strerror})") from err
+        return signer
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> FileSigner:
+        """The key in `path`, made on first use: for a unit of a trial, whose key nobody knows before."""
+        return cls.load(path) if path.exists() else cls.create(path)
+
+    @classmethod
+    def load(cls, path: Path) -> FileSigner:
+        """The key in `path`. Raises SyncError when there is none: a name with a slip makes no new key."""
+        try:
             key = load_pem_private_key(path.read_bytes(), password=None)
+        except FileNotFoundError as err:
+            raise SyncError(f"there is no key {path}; `ostiary registry new-key` makes one") from err
         except (OSError, ValueError) as err:
             raise SyncError(f"the signing key {path.name} cannot be read ({err})") from err
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -54,6 +71,11 @@ class FileSigner:
     def sign(self, message: bytes) -> bytes:
         r, s = decode_dss_signature(self._key.sign(message, ES256))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def secret(self, label: str) -> bytes:
+        """32 bytes that whoever holds this key can make, and nobody else: one for each label (RFC 5869)."""
+        scalar = self._key.private_numbers().private_value.to_bytes(32, "big")
+        return HKDF(hashes.SHA256(), 32, None, label.encode()).derive(scalar)
 
     def private_pem(self) -> bytes:
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

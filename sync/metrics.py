@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from sync.durable import replace_file
 from sync.errors import SyncError
 
 WRITE_EVERY_S = 10.0
@@ -40,14 +40,9 @@ class MetricsFile:
     def write(self, values: Figures, now_s: float) -> None:
         """Raises SyncError when the file cannot be written."""
         self._next_s = now_s + WRITE_EVERY_S
-        draft = self._path.with_name(self._path.name + ".new")
-        try:
-            draft.write_text(exposition(values), encoding="utf-8")
-            draft.chmod(0o644)  # the collector is another user, and nothing in it is secret
-            draft.replace(self._path)
+        try:  # readable for the collector, which is another user: nothing in it is secret
+            replace_file(self._path, exposition(values).encode(), 0o644, durable=False)
         except OSError as err:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise SyncError(f"the metrics file {self._path.name} cannot be written: {err}") from err
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -81,6 +82,15 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def common_name(certificate: Path) -> str:
+    """Whose certificate (PEM) it is. Raises SyncError."""
+    try:
+        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+        return str(names.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    except (OSError, ValueError, IndexError) as err:
+        raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err
+
+
 class Link:
     """One MQTT session. Made by `Reactor.link`; used from the reactor's thread only."""
 
@@ -97,6 +107,7 @@ class Link:
         self.inbox: deque[Message] = deque()
         self.connected = False
         self.connections = 0
+        self.failures = 0
         self.last_error = ""
         self._reactor = reactor
         self._subscriptions = tuple(subscriptions)
@@ -148,6 +159,7 @@ class Link:
 
     def failed(self, why: str) -> None:
         self.connected = False
+        self.failures += 1
         self.last_error = why
         self.retry_at = time.monotonic() + self.backoff.next_s()
 

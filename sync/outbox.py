@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 BUSY_TIMEOUT_S = 5.0
+REPORTS_RESERVED = 1000
 
 
 class Outbox:
@@ -75,6 +76,7 @@ class Outbox:
         self._now_ms = now_ms
         self._limits = limits or OutboxLimits()
         self._lock = threading.Lock()
+        self._report = self._reserved = 0
         self._ballast = path.with_name(path.name + ".ballast")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +256,22 @@ class Outbox:
             oldest = self._oldest_ms(acknowledged)
         return OutboxStatus(sequence, sealed, acknowledged, sequence - acknowledged, oldest, overflow)
 
+    def next_report(self) -> int:
+        """A number for a health message: higher than every one before, also after a restart.
+
+        Numbers are reserved many at a time, so few messages cost a write; and a disk that takes none does not
+        keep the unit from saying so.
+        """
+        if self._report >= self._reserved:
+            with contextlib.suppress(OutboxError), self._transaction():
+                (known,) = self._db.execute("SELECT reserved FROM reports").fetchone()
+                # A log that started over goes on above the old one's numbers.
+                self._report = max(self._report, known, self._now_ms() // 1000)
+                self._reserved = self._report + REPORTS_RESERVED
+                self._db.execute("UPDATE reports SET reserved = ?", (self._reserved,))
+        self._report += 1
+        return self._report
+
     def last_head(self, signer: Signer) -> Head | None:
         """The newest stored head, verified with our own key; None when everything was acknowledged."""
         with self._lock, self._reading():
@@ -420,6 +438,7 @@ class Outbox:
             (self.unit, chain.genesis(self.unit), Frontier().to_bytes(), NO_HEAD),
         )
         self._db.execute("INSERT OR IGNORE INTO base VALUES (1, ?, x'')", (Frontier().to_bytes(),))
+        self._db.execute("INSERT OR IGNORE INTO reports VALUES (1, 0)")
         (unit,) = self._db.execute("SELECT unit FROM state").fetchone()
         if unit != self.unit:
             raise OutboxError(f"this audit log belongs to {unit}; give {self.unit} its own state directory")

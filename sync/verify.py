@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import chain
-from sync.bundle import Bundle, EventProof, GrowthProof, LogBundle, key_to_der, parse
+from sync.bundle import Bundle, EventProof, Gap, GrowthProof, LogBundle, key_to_der, parse
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import Record, UnitId
 from sync.heads import NO_HEAD, Head, head_hash, open_head
 from sync.merkle import Frontier, verify_consistency, verify_inclusion
+from sync.retention import open_record
 
 MAX_FINDINGS = 100
 CLOCK_TOLERANCE_MS = 5 * 60_000
@@ -54,8 +56,13 @@ def verify(
     *,
     unit: UnitId | None = None,
     checkpoints: Sequence[bytes] = (),
+    registry_key: ec.EllipticCurvePublicKey | None = None,
+    start: int | None = None,
 ) -> Report:
     """Check a bundle against the unit's public key, brought from somewhere else.
+
+    A log that does not begin with event 1 is sound only where its beginning is accounted for: by records of
+    retention, which `registry_key` must have signed, or by the auditor, who says that it begins at `start`.
 
     `unit` is whose log it should be. `checkpoints` are signed heads the auditor got at other times or
     places: the log must reach at least as far and agree with them. Without one, a log that simply ends
@@ -73,16 +80,23 @@ def verify(
         report.wrong("the file", f"it is about {bundle.unit}, not {unit}")
     if bundle.key != key_to_der(key):
         report.wrong("the file", "it names another key than the one you brought")
-    _verify_kind(bundle, key, checkpoints, report)
+    _verify_kind(bundle, key, _Known(checkpoints, registry_key, start), report)
     return report
 
 
-def _verify_kind(
-    bundle: Bundle, key: ec.EllipticCurvePublicKey, checkpoints: Sequence[bytes], report: Report
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the auditor brings besides the unit's key."""
+
+    checkpoints: Sequence[bytes]
+    registry_key: ec.EllipticCurvePublicKey | None
+    start: int | None
+
+
+def _verify_kind(bundle: Bundle, key: ec.EllipticCurvePublicKey, known: _Known, report: Report) -> None:
     if isinstance(bundle, LogBundle):
         report.kind = "log"
-        _LogCheck(bundle, key, report).run(checkpoints)
+        _LogCheck(bundle, key, known, report).run()
     elif isinstance(bundle, EventProof):
         report.kind = "event"
         _check(report, "the event", lambda: _verify_event(bundle, key, report))
@@ -110,28 +124,30 @@ def _verify_growth(proof: GrowthProof, key: ec.EllipticCurvePublicKey, report: R
 class _LogCheck:
     """Walks a log once, from its start to its last head."""
 
-    def __init__(self, bundle: LogBundle, key: ec.EllipticCurvePublicKey, report: Report) -> None:
+    def __init__(
+        self, bundle: LogBundle, key: ec.EllipticCurvePublicKey, known: _Known, report: Report
+    ) -> None:
         self._bundle = bundle
         self._key = key
+        self._known = known
         self._report = report
         self._heads: dict[int, Head] = {}
         self._chains: dict[int, bytes] = {}
+        self._holes: list[Gap] = []
 
-    def run(self, checkpoints: Sequence[bytes]) -> None:
+    def run(self) -> None:
         bundle, report = self._bundle, self._report
         report.first, report.events = bundle.first, len(bundle.events)
-        report.last = bundle.first + len(bundle.events) - 1
         # 2. Every head is signed by the unit and follows the one before.
         self._open_heads()
-        # 3. The log starts where a log starts, or where a head pins it down.
+        # 3. It starts where a log starts, or where a head pins it down and somebody accounts for the rest.
         self._check_start()
         # 4. Every event is well formed, in its place, and under a head that agrees.
         self._walk()
         # 5. The last head covers the last event.
-        if not self._heads or max(self._heads) != report.last:
-            report.wrong("the end of the log", "no signed head covers the last event")
+        self._check_end()
         # 6. What the auditor already knew must still be true.
-        self._check_checkpoints(checkpoints)
+        self._check_checkpoints()
 
     def _open_heads(self) -> None:
         bundle, report = self._bundle, self._report
@@ -147,6 +163,10 @@ class _LogCheck:
                 continue
             if previous is None and bundle.first > 1 and number == 1:
                 before = head.previous
+            since = previous.size if previous else 0
+            # Where events are missing, heads are: that is said once, of the events.
+            if any(since < gap.first <= head.size for gap in bundle.gaps):
+                before = head.previous
             if before and head.previous != before:
                 report.wrong(where, "a signed head before it is missing, was added or was replaced")
             if previous and (head.size <= previous.size or head.boot < previous.boot):
@@ -161,45 +181,95 @@ class _LogCheck:
         bundle, report = self._bundle, self._report
         if bundle.first < 1:
             report.wrong("the start of the log", "events are numbered from 1")
-        elif bundle.first == 1:
+            return
+        if bundle.first == 1:
             if bundle.chain != chain.genesis(bundle.unit) or bundle.frontier != Frontier().to_bytes():
                 report.wrong("the start of the log", "it does not start as a new log of this unit does")
-        else:
-            head = self._heads.get(bundle.first - 1)
+            return
+        head = self._heads.get(bundle.first - 1)
+        try:
+            frontier = Frontier.from_bytes(bundle.frontier) if bundle.frontier else None
+        except MalformedError as err:
+            report.wrong("the start of the log", str(err))
+            return
+        if head is None:
+            report.wrong("the start of the log", "no signed head covers the event before the first")
+        elif head.chain != bundle.chain or (
+            frontier and (frontier.root(), frontier.size) != (head.root, head.size)
+        ):
+            report.wrong("the start of the log", "it disagrees with the signed head before it")
+        self._check_beginning()
+
+    def _check_beginning(self) -> None:
+        """Whoever deletes the beginning at a signed head leaves no other trace than a missing record."""
+        bundle, report, key = self._bundle, self._report, self._known.registry_key
+        missing = f"events 1 to {bundle.first - 1}"
+        if self._known.start == bundle.first:
+            report.notes.append(f"{missing} are not in this file, as you said")
+            return
+        if not bundle.records or key is None:
+            why = "somebody recorded that: check it with the registry's key, --registry-key FILE"
+            if not bundle.records:
+                why = f"nobody recorded why. If you know that the log begins later, say --from {bundle.first}"
+            report.wrong(missing, f"they are missing, and {why}")
+            return
+        expected, link = 1, b""
+        for message in bundle.records:
             try:
-                frontier = Frontier.from_bytes(bundle.frontier)
-            except MalformedError as err:
-                report.wrong("the start of the log", str(err))
+                record = open_record(message, key, bundle.unit)
+            except SyncError as err:
+                report.wrong("a record of retention", str(err))
                 return
-            if head is None:
-                report.wrong("the start of the log", "no signed head covers the event before the first")
-            elif (head.chain, head.root, head.size) != (bundle.chain, frontier.root(), frontier.size):
-                report.wrong("the start of the log", "it disagrees with the signed head before it")
-            report.notes.append(f"events before {bundle.first} are not in this file (retention)")
+            if record.first != expected:
+                break
+            expected, link = record.last + 1, record.chain
+            day = datetime.fromtimestamp(record.time_ms / 1000, UTC).date()
+            report.notes.append(
+                f"events {record.first} to {record.last} were deleted by {record.account} on {day}, on record"
+            )
+        if (expected, link) != (bundle.first, bundle.chain):
+            report.wrong(missing, "they are missing, and the records of retention account for others")
 
     def _walk(self) -> None:
         bundle, report = self._bundle, self._report
-        link, covered = bundle.chain, bundle.first - 1
-        self._chains[covered] = link
+        link: bytes | None = bundle.chain
+        sequence = covered = bundle.first - 1
+        self._chains[covered] = bundle.chain
         try:
-            tree: Frontier | None = Frontier.from_bytes(bundle.frontier)
+            tree: Frontier | None = Frontier.from_bytes(bundle.frontier) if bundle.frontier else None
         except MalformedError:
             tree = None
+        declared = {gap.missing_from: gap for gap in bundle.gaps}
         pending: list[bytes] = []
         last: Record | None = None
-        for sequence, body in enumerate(bundle.events, start=bundle.first):
-            last = self._check_event(sequence, body, last)
+        for body in bundle.events:
+            record = self._read_event(sequence + 1, body)
+            gap = declared.pop(sequence + 1, None) or self._undeclared(sequence + 1, record)
+            if gap is not None:
+                self._missing(gap)
+                sequence = covered = gap.first - 1
+                # A head over the event before says the chain as well as the unit did.
+                head = self._heads.get(sequence)
+                link = head.chain if head else gap.chain or None
+                tree = None
+                pending.clear()
+            sequence += 1
+            last = self._check_event(sequence, record, last)
             leaf = chain.leaf_hash(body)
-            link = chain.link(link, leaf)
             pending.append(leaf)
-            self._chains[sequence] = link
+            if link is not None:
+                link = chain.link(link, leaf)
+                self._chains[sequence] = link
             head = self._heads.get(sequence)
             if head is None:
                 continue
             tree = tree.extended(pending) if tree else None
             where = f"events {covered + 1} to {sequence}"
             if head.chain != link:
-                report.wrong(where, "they are not what the unit signed: edited, removed, added or reordered")
+                why = "they are not what the unit signed: edited, removed, added or reordered"
+                if link is None:
+                    why = "no signature can be held against them: what comes before them is missing"
+                report.wrong(where, why)
                 # Go on from what was signed, so that one edit is reported once and in its place.
                 link, tree = head.chain, None
                 self._chains[sequence] = link
@@ -208,18 +278,49 @@ class _LogCheck:
                 tree = None
             pending.clear()
             covered = sequence
+        report.last = sequence
+        for gap in declared.values():
+            report.wrong(f"event {gap.missing_from}", "the file says that events are missing here; none are")
+
+    def _read_event(self, sequence: int, body: bytes) -> Record | None:
+        try:
+            return Record.from_bytes(body)
+        except MalformedError as err:
+            self._report.wrong(f"event {sequence}", str(err))
+            return None
+
+    def _undeclared(self, expected: int, record: Record | None) -> Gap | None:
+        """A hole that only the next event's own number tells of."""
+        if record is None or record.unit != self._bundle.unit:
+            return None
+        if not expected < record.sequence <= max(self._heads, default=0):
+            return None
+        return Gap(expected, record.sequence, b"")
+
+    def _missing(self, gap: Gap) -> None:
+        self._holes.append(gap)
+        span = f"events {gap.missing_from} to {gap.first - 1}"
+        self._report.wrong(
+            span, "they are missing: the unit has written them, and this file does not have them"
+        )
+
+    def _check_end(self) -> None:
+        report, newest = self._report, max(self._heads, default=0)
+        if not report.events and not self._heads and self._bundle.first == 1:
+            report.notes.append("this log has no event yet")
+        elif newest > report.last:
+            report.wrong(
+                f"events {report.last + 1} to {newest}", "they are missing: a signed head covers them"
+            )
+        elif newest < report.last or report.last not in self._heads:
+            report.wrong("the end of the log", "no signed head covers the last event")
         for size in self._heads:
-            if size > report.last:
-                report.wrong(f"head over {size} events", "the events that it signs are missing")
-            elif size < bundle.first - 1:
+            if size < self._bundle.first - 1:
                 report.wrong(f"head over {size} events", "it is older than this file")
 
-    def _check_event(self, sequence: int, body: bytes, last: Record | None) -> Record | None:
+    def _check_event(self, sequence: int, record: Record | None, last: Record | None) -> Record | None:
         report, where = self._report, f"event {sequence}"
-        try:
-            record = Record.from_bytes(body)
-        except MalformedError as err:
-            report.wrong(where, str(err))
+        if record is None:
             return last
         if record.unit != self._bundle.unit or record.sequence != sequence:
             report.wrong(where, f"it says it is event {record.sequence} of {record.unit}")
@@ -234,8 +335,8 @@ class _LogCheck:
                     report.notes.append(f"{where}: the unit's clock was moved by {drift / 1000:.0f} s")
         return record
 
-    def _check_checkpoints(self, checkpoints: Sequence[bytes]) -> None:
-        bundle, report = self._bundle, self._report
+    def _check_checkpoints(self) -> None:
+        bundle, report, checkpoints = self._bundle, self._report, self._known.checkpoints
         if not checkpoints:
             report.notes.append(
                 "no checkpoint was given, so a log that ends early cannot be told from an older export"
@@ -251,6 +352,8 @@ class _LogCheck:
                 report.wrong("the end of the log", f"it ends before event {head.size} of your checkpoint")
             elif head.size < bundle.first - 1:
                 report.notes.append(f"your checkpoint over {head.size} events is older than this file")
+            elif any(gap.missing_from <= head.size < gap.first for gap in self._holes):
+                report.notes.append(f"your checkpoint over {head.size} events lies where events are missing")
             elif known != head.chain:
                 report.wrong(f"events up to {head.size}", "your checkpoint disagrees: the log was rewritten")
 

@@ -6,22 +6,14 @@ A claim decides nothing. It says against whose voiceprint the evidence is held; 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO
 
+from device.access.badges import MAX_BADGE_CHARACTERS, BadgeError, Swipe, badge_number
 from device.access.rules import Rules
-from device.errors import DeviceError
 
-MAX_BADGE_CHARACTERS = 32
 MIN_SPOKEN_DIGITS = 3
-_STX, _ETX = 0x02, 0x03
-
-
-class ClaimError(DeviceError):
-    """What a reader sent is no badge, or the reader went away."""
 
 
 class ClaimKind(StrEnum):
@@ -31,6 +23,8 @@ class ClaimKind(StrEnum):
     SPOKEN = "spoken"
     BUTTON = "button"
     """Somebody is there and showed no badge."""
+    UNREADABLE = "unreadable"
+    """A reader sent something that is no badge number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,61 +33,6 @@ class Claim:
 
     kind: ClaimKind
     uid: str = ""
-
-
-class BadgeDecoder:
-    """Bytes of a keyboard-wedge or serial reader to badge numbers.
-
-    Readers send digits and letters ended by CR or LF, often between STX and ETX and with a facility code
-    before a colon, dash or space. A number must come in one burst: what lies `gap_s` apart is a new badge or
-    somebody typing.
-    """
-
-    def __init__(self, gap_s: float = 0.5) -> None:
-        self._gap_s = gap_s
-        self._seen = bytearray()
-        self._last_s = -math.inf
-        self._spoilt = False
-
-    def feed(self, data: bytes, now_s: float) -> Iterator[str]:
-        """Each complete badge number in `data`, upper case, separators removed."""
-        if now_s - self._last_s > self._gap_s:
-            self._start_over()
-        self._last_s = now_s
-        for byte in data:
-            if byte == _STX:
-                self._start_over()
-            elif byte in (0x0D, 0x0A, _ETX):
-                badge = self._seen.decode("ascii").upper()
-                spoilt = self._spoilt
-                self._start_over()
-                if badge and not spoilt:
-                    yield badge
-            elif chr(byte) in ":- ":
-                continue
-            elif byte < 0x80 and chr(byte).isalnum() and len(self._seen) < MAX_BADGE_CHARACTERS:
-                self._seen.append(byte)
-            else:
-                self._spoilt = (
-                    True  # a control sequence, noise on the line, or far too long: drop it to its end
-                )
-
-    def _start_over(self) -> None:
-        self._seen.clear()
-        self._spoilt = False
-
-
-def badges(stream: BinaryIO, clock_s: Iterator[float], gap_s: float = 0.5) -> Iterator[str]:
-    """Badge numbers from an unbuffered stream (a serial port, a wedge in raw mode) until it ends."""
-    decoder = BadgeDecoder(gap_s)
-    while True:
-        try:
-            data = stream.read(64)
-        except OSError as err:
-            raise ClaimError(f"the badge reader went away ({err.strerror}); check its cable") from err
-        if not data:
-            return
-        yield from decoder.feed(data, next(clock_s))
 
 
 Tokens = tuple[str, ...]
@@ -115,14 +54,22 @@ class Directory:
     def of(cls, rules: Rules, normalise: Callable[[str], Tokens]) -> Directory:
         """From the rules' people. `normalise` makes "forty-five" and "4 5" the same tokens."""
         people = rules.people.values()
-        return cls(
-            {_plain(badge): person.uid for person in people for badge in person.badges},
-            {normalise(person.spoken): person.uid for person in people if person.spoken},
-        )
+        # A uid is claimed by its own number, however it is written, unless the number is a badge.
+        by_badge = {number: person.uid for person in people if (number := _number(person.uid))}
+        by_badge |= {
+            number: person.uid for person in people for badge in person.badges if (number := _number(badge))
+        }
+        return cls(by_badge, {normalise(person.spoken): person.uid for person in people if person.spoken})
 
     def badge(self, number: str) -> Claim:
-        """The claim that a badge makes; without an owner in the rules its number is the uid itself."""
-        return Claim(ClaimKind.BADGE, self.by_badge.get(_plain(number), number))
+        """The claim of a badge's canonical number; without an owner in the rules it is the uid itself."""
+        return Claim(ClaimKind.BADGE, self.by_badge.get(number, number))
+
+    def swipe(self, swipe: Swipe) -> Claim:
+        """The claim in what a reader sent."""
+        if swipe.is_button:
+            return Claim(ClaimKind.BUTTON)
+        return self.badge(swipe.number) if swipe.number else Claim(ClaimKind.UNREADABLE)
 
     def spoken(self, tokens: Tokens) -> Claim:
         """The claim in a transcript's canonical tokens:
@@ -140,8 +87,12 @@ class Directory:
         return Claim(ClaimKind.SPOKEN, whole.pop() if len(whole) == 1 else "")
 
 
-def _plain(badge: str) -> str:
-    return "".join(character for character in badge.upper() if character.isalnum())
+def _number(text: str) -> str:
+    """The canonical form; empty for a uid that no reader can send."""
+    try:
+        return badge_number(text)
+    except BadgeError:
+        return ""
 
 
 def _contains(tokens: Tokens, said: Tokens) -> bool:

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     WEAK_SCORE = "weak_score"
     NOT_ENROLLED = "not_enrolled"
     NO_CLAIM = "no_claim"
+    BADGE_UNREADABLE = "badge_unreadable"
     NO_EVIDENCE = "no_evidence"
     INVALID_EVIDENCE = "invalid_evidence"
     EMPTY_RULE = "empty_rule"
@@ -126,6 +127,8 @@ class Notice(StrEnum):
     NOT_HERE = "not_here"
     LOCKED_DOWN = "locked_down"
     EMERGENCY = "emergency"
+    CLOSE_DOOR = "close_door"
+    CARD_UNREADABLE = "card_unreadable"
     OUT_OF_SERVICE = "out_of_service"
 
 
@@ -165,6 +168,8 @@ class Decision:
     """Identifier of the challenge that was answered."""
     silent_alarm: bool = False
     wait_s: float = 0.0
+    unlock_s: float | None = None
+    """How long the strike stays released for this person; None is the door's own time."""
 
     @property
     def opens(self) -> bool:
@@ -226,5 +231,6 @@ _QUALITY = {
     "SILENCE": (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
     "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
     "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
+    "GAP": (Reason.UNUSABLE_AUDIO, Notice.ALL_WORDS),
     "TOO_NOISY": (Reason.TOO_NOISY, Notice.COME_CLOSER),
 }

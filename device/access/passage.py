@@ -95,7 +95,7 @@ def conclude(
     found = heard.identified if isinstance(heard, Evidence) and not uid else None
     who = found.uid if found is not None else uid
     duress = False
-    if isinstance(heard, Evidence) and _duress(known, who, heard.transcript):
+    if isinstance(heard, Evidence) and duress_said(known.rules, known.mac, who, heard.transcript):
         duress, heard = True, _without_duress_word(heard, phrase, known.risk.thresholds)
     decision = weigh(heard, known.risk, claimed=bool(uid), before_llr=before_llr)
     if decision.outcome is not Outcome.GRANTED:
@@ -188,15 +188,15 @@ def _inside_already(known: Known, uid: str) -> bool:
     return (known.at - position.since).total_seconds() < door.anti_passback_s
 
 
-def _duress(known: Known, uid: str, transcript: str) -> bool:
+def duress_said(rules: Rules, mac: Mac, uid: str, transcript: str) -> bool:
     """Whether the transcript holds the person's duress word.
 
     Every word is hashed, for everybody: same time.
     """
-    person = known.rules.person(uid)
+    person = rules.person(uid)
     expected = (person.duress if person is not None else None) or bytes(16)
     words = "".join(c if c.isalnum() else " " for c in transcript.casefold()).split()
-    hits = [hmac.compare_digest(duress_digest(known.mac, uid, word), expected) for word in words]
+    hits = [hmac.compare_digest(duress_digest(mac, uid, word), expected) for word in words]
     return any(hits)
 
 

@@ -199,11 +199,11 @@ def _findings(
     """Gravest first: this order is the log's precedence."""
     voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
     live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
-    beside = evidence.side.scores()
-    asked = {name: getattr(limits, name) for name in beside}
+    context = evidence.context.scores()
+    asked = {name: getattr(limits, name) for name in context}
     parts = [
         Finding(Factor.LIVE, llr, asked[name], name)
-        for name, llr in beside.items()
+        for name, llr in context.items()
         if llr is not None and asked[name] is not None
     ]
     every = (

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from device.access.controller import rule_of, subject_of, unlock_s
 from device.access.decision import Decision, Reason, RefusalError, fault, refusal_for
-from device.access.doorkeeper import rule_of, subject_of
 from device.access.memory.history import HistoryError, present_boot
 from device.access.memory.remembered import AttemptLimits, Remembered, Standing
 from device.access.passage import Known, before_hearing, conclude
@@ -37,6 +37,9 @@ class Rehearsal:
             decision = before_hearing(known, uid)
             if decision is None:
                 decision, _ = conclude(known, uid, heard, phrase)
+                if decision.opens:
+                    pair = [decision.person or uid, *([known.first.uid] if known.first else [])]
+                    decision = replace(decision, unlock_s=unlock_s(self.rules, pair))
         except RefusalError as err:
             decision = err.decision
         except HistoryError as err:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from device.access.challenge import Challenge, code_sentence
 from device.access.decision import Decision
-from device.access.policy import Thresholds
 from device.access.rules import Rules
 from device.access.voices import is_enrolled, voiceprint
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.errors import NO_DOOR, ProblemError
 from device.api.results import Results, Transaction
 from device.audio import QualityError, load_utterance
-from device.clock import Clock
-from device.evidence.judge import Evidence, Judge
+from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
-from device.models.features import WaveError
-from device.models.speaker import InconsistentEnrolmentError
-from device.secure_store import ConsentError, Store, Template
-from device.settings import Settings
-from device.unit.assembly import rules_of
-from device.unit.enrolment import consent_now
-from device.unit.notes import note_person
-from device.unit.rehearse import check_clock, rehearse
+from device.unit.assembly import Tools
+from device.unit.enrolment import EnrolmentError, enrol
+from device.unit.recordings import NoSuchDoorError, decide_heard, rules_with
 from device.unit.reports import evidence_report, report
 
 
@@ -39,20 +26,15 @@ from device.unit.reports import evidence_report, report
 class Checks:
     """The parts a check needs."""
 
-    judge: Judge
-    store: Store
+    tools: Tools
     results: Results
-    settings: Settings
-    state: Path
-    clock: Clock
 
     def door_rules(self, door: str) -> Rules:
-        """The rules in force, read anew so that a changed file counts; raises ProblemError for another
-        door."""
-        rules = rules_of(self.state, self.settings.door.name)
-        if door not in rules.doors:
-            raise ProblemError(NO_DOOR, "the rules of this unit have no door of this name")
-        return rules
+        """The rules in force; raises ProblemError for a door that they do not have."""
+        try:
+            return rules_with(self.tools, door)
+        except NoSuchDoorError as err:
+            raise ProblemError(NO_DOOR, "the rules of this unit have no door of this name") from err
 
     def verify(self, request: VerifyRequest, challenge: Challenge | None) -> dict[str, Any]:
         """Evidence on one recording, and what a door's rule makes of it when one was asked for.
@@ -60,16 +42,19 @@ class Checks:
         Raises DeviceError when the unit, not the recording, is at fault.
         """
         phrase = code_sentence(request.tid, request.code)[0] if challenge is None else challenge.phrase
-        audio = request.audio
-        with voiceprint(self.store.vault, request.uid, self.judge.speaker.version) as template:
+        audio, tools = request.audio, self.tools
+        with voiceprint(tools.store.vault, request.uid, tools.judge.speaker.version) as template:
             enrolled = template is not None
             heard = judge_file(
-                lambda: load_utterance(audio, self.settings.audio), self.judge, phrase, template
+                lambda: load_utterance(audio, tools.settings.audio), tools.judge, phrase, template
             )
         if not isinstance(heard, Evidence | QualityError):
             raise heard
         evidence = heard if isinstance(heard, Evidence) else None
-        decision = self._ruled(request, heard, phrase) if request.door else None
+        decision = None
+        if request.door:
+            rules = self.door_rules(request.door)
+            decision = decide_heard(tools, heard, rules, door=request.door, uid=request.uid, phrase=phrase)
         return {
             "kind": "verify",
             "outcome": "judged" if evidence is not None else "unusable",
@@ -87,69 +72,25 @@ class Checks:
         enrolled already: forgetting them first is an administrator's act. Raises DeviceError for a fault of
         the unit.
         """
-        if is_enrolled(self.store.vault, request.uid) and not self.results.began_enrolment(asked):
+        tools = self.tools
+        if is_enrolled(tools.store.vault, request.uid) and not self.results.began_enrolment(asked):
             return self._registered("refused", code="ALREADY_ENROLLED", detail="forget this person first")
-        embeddings: list[npt.NDArray[np.float32]] = []
-        scores: list[float] = []
-        with ExitStack() as heard:
-            for number, content in enumerate(request.audio, start=1):
-                try:
-                    utterance = load_utterance(content, self.settings.audio)
-                    heard.callback(utterance.wipe)
-                    wave = utterance.wave()
-                    heard.callback(wave.fill, 0.0)
-                    embeddings.append(self.judge.speaker.embed(wave))
-                    scores.append(self.judge.spoof.evidence(wave).llr)
-                except QualityError as err:
-                    return self._registered("unusable", code=err.code, detail=f"recording {number}: {err}")
-                except WaveError as err:
-                    return self._registered(
-                        "unusable", code="UNREADABLE", detail=f"recording {number}: {err}"
-                    )
-        live_llr = Thresholds().live_llr
-        doubtful = [number for number, llr in enumerate(scores, start=1) if not llr >= live_llr]
-        if doubtful:
-            which = ", ".join(map(str, doubtful))
-            return self._registered(
-                "refused", scores, code="NOT_LIVE", detail=f"not a live human: recording {which}"
+        recordings = {f"recording {number}": audio for number, audio in enumerate(request.audio, start=1)}
+        try:
+            found = enrol(
+                tools,
+                request.uid,
+                recordings,
+                reason="on_request",
+                consent_to=request.consent_to,
+                must_sound_live=True,
+                begins=lambda: self.results.begin_enrolment(asked),
             )
-        try:
-            vector = self.judge.speaker.template(embeddings)
-        except InconsistentEnrolmentError as err:
-            return self._registered("refused", scores, code="VOICES_DIFFER", detail=str(err))
-        return self._enrolled(request, asked, vector, scores)
-
-    def _enrolled(
-        self,
-        request: RegisterRequest,
-        asked: Transaction,
-        vector: npt.NDArray[np.float32],
-        scores: Sequence[float],
-    ) -> dict[str, Any]:
-        settings = self.settings.store
-        check_clock(self.store, self.state, self.clock)
-        consent = consent_now(settings, request.consent_to) if request.consent_to else None
-        template = Template(self.judge.speaker.version, vector, len(request.audio))
-        self.results.begin_enrolment(asked)
-        note = partial(
-            note_person,
-            self.store,
-            self.settings,
-            self.state,
-            self.clock,
-            reason="on_request",
-            uid=request.uid,
-            count=len(request.audio),
-        )
-        try:
-            note("ENROLMENT_BEGUN")  # a power cut enrols nobody of whom the log knows nothing
-            record = self.store.vault.enrol(request.uid, template, consent)
-        except ConsentError as err:
-            return self._registered("refused", scores, code="CONSENT", detail=str(err))
-        finally:
-            template.wipe()
-        note("ENROLLED", record=record)
-        return self._registered("registered", scores, record=str(record))
+        except EnrolmentError as err:
+            outcome = "refused" if err.code in _REFUSALS else "unusable"
+            scores = err.spoof_llrs if err.code in _REFUSALS else ()
+            return self._registered(outcome, scores, code=err.code, detail=str(err))
+        return self._registered("registered", found.spoof_llrs, record=str(found.record))
 
     def _registered(
         self,
@@ -166,28 +107,12 @@ class Checks:
             "reason": {"code": code, "detail": detail} if code else None,
             "record": record or None,
             "spoof_llrs": [round(float(llr), 4) for llr in scores],
-            "model_versions": [self.judge.speaker.version, self.judge.spoof.version],
+            "model_versions": [self.tools.judge.speaker.version, self.tools.judge.spoof.version],
         }
 
-    def _ruled(self, request: VerifyRequest, heard: Evidence | QualityError, phrase: str) -> Decision:
-        """What the door would do now, in the audit log before the caller hears of it.
 
-        By the door's own path, on what the door process last wrote down: lock-down, waits, where people are
-        and who waits for a second person count. No strike moves and no attempt is charged.
-        """
-        return rehearse(
-            self.judge,
-            self.store,
-            self.settings,
-            self.state,
-            self.door_rules(request.door),
-            door=request.door,
-            uid=request.uid,
-            heard=heard,
-            phrase=phrase,
-            clock=self.clock,
-        )
-
+_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "CONSENT"})
+"""Of recordings that could all be judged."""
 
 Job = Callable[[], dict[str, Any]]
 

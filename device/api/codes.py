@@ -28,7 +28,7 @@ class _Open:
     challenge: Challenge
 
 
-class CodeDesk:
+class CodeIssuer:
     """Issues codes and takes them back once. Not safe for threads: the event loop alone uses it."""
 
     def __init__(

@@ -290,7 +290,7 @@ def _schemas() -> Schema:
                 "transcript": {"type": "string", "description": "Words outside the phrase are redacted."},
                 "quality": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
                 "timings": {"type": "object", "additionalProperties": number},
-                "beside": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
+                "context": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
                 "model_versions": names,
             }
         ),

@@ -17,21 +17,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from device.api.app import make_app
 from device.api.checks import Checks
-from device.api.codes import CodeDesk
+from device.api.codes import CodeIssuer
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
-from device.api.tokens import TOKENS_FILE, TokenBook
+from device.api.tokens import TokenBook
 from device.clock import Clock, system_clock
 from device.evidence.judge import Judge
-from device.model_store.floor import pinned_floor
+from device.model_store.minimum_versions import pinned_minimum
 from device.secure_store import open_store
 from device.settings import Settings
-from device.unit.assembly import open_judge
-from device.unit.rehearse import go_by_time_seen
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, open_judge
 from sync.service_manager import ServiceManager
 
-RESULTS_FILE = Path("api") / "results.db"
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
 
@@ -42,8 +41,11 @@ def open_service(
 ) -> Iterator[Service]:
     """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
     with open_store(state, settings.store) as store:
-        floor = pinned_floor(store.vault)
-    with open_judge(models, settings, floor) as judge, service_with(judge, settings, state, clock) as service:
+        minimum = pinned_minimum(store.vault)
+    with (
+        open_judge(models, settings, minimum) as judge,
+        service_with(judge, settings, state, clock) as service,
+    ):
         yield service
 
 
@@ -55,21 +57,20 @@ def service_with(
     with (
         open_store(state, settings.store) as store,
         Results(
-            state / RESULTS_FILE,
+            StateFolder(state).api_results,
             store.mac,
             now_s=lambda: clock().wall.timestamp(),
             lifetime_s=settings.api.result_lifetime_s,
             most=settings.api.max_results,
         ) as results,
-        TokenBook(state / TOKENS_FILE) as tokens,
+        TokenBook(StateFolder(state).api_tokens) as tokens,
     ):
-        go_by_time_seen(store, state, clock)
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
-        desk = CodeDesk(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
-        checks = Checks(judge, store, results, settings, state, clock)
+        codes = CodeIssuer(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
+        checks = Checks(Tools(judge, store, settings, state, clock).going_by_time_seen(), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
-            settings.api, checks, results, desk, store.mac, clock, tokens, stuck_after_s=stuck_after_s
+            settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s
         )
         try:
             yield service

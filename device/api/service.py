@@ -18,7 +18,7 @@ from typing import Any
 
 from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
 from device.api.checks import Checks, Job
-from device.api.codes import CodeDesk
+from device.api.codes import CodeIssuer
 from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, OTHER_BODY, ProblemError
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
@@ -48,7 +48,7 @@ class Service:
         settings: ApiSettings,
         checks: Checks,
         results: Results,
-        desk: CodeDesk,
+        codes: CodeIssuer,
         mac: Mac,
         clock: Clock,
         tokens: TokenBook,
@@ -60,7 +60,7 @@ class Service:
         self.room = Room(settings.max_waiting, settings.max_waiting_bytes)
         self._checks = checks
         self._results = results
-        self._desk = desk
+        self._codes = codes
         self._mac = mac
         self._tokens = tokens
         self._clock = clock
@@ -100,7 +100,7 @@ class Service:
         )
         if asked.key in self._waiting or self._results.fetch(asked.key) is not None:
             raise ProblemError(OTHER_BODY, "this transaction was already answered")
-        return self._desk.issue(asked, request, self._clock())
+        return self._codes.issue(asked, request, self._clock())
 
     async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
         """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
@@ -115,7 +115,7 @@ class Service:
                 self._checks.door_rules(request.door)
             now = self._clock()
             self._people.take(request.uid, now.monotonic_s)
-            challenge = self._desk.redeem(asked.key, request, now)
+            challenge = self._codes.redeem(asked.key, request, now)
             return partial(self._checks.verify, request, challenge)
 
         return await self._answer(asked, request.tid, request.uid, job, stay)

@@ -40,7 +40,6 @@ from device.secure_store.signing import Mac
 SCOPES = ("otp", "register", "verify", "results")
 MAX_TOKEN_CHARS = 2048
 _PREFIX = "ost1"
-TOKENS_FILE = Path("api") / "tokens.db"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tokens (
     token_id TEXT PRIMARY KEY, client TEXT NOT NULL, scopes TEXT NOT NULL, certificate TEXT NOT NULL,

@@ -11,6 +11,7 @@ from device.audio.endpointer import (
     Event,
     Refused,
     SilenceBegan,
+    SilenceLasts,
     SpeechResumed,
     SpeechStarted,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Samples",
     "SilenceBegan",
     "SilenceError",
+    "SilenceLasts",
     "SpeechResumed",
     "SpeechStarted",
     "TooLongError",

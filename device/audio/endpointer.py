@@ -53,6 +53,11 @@ class SilenceBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class SilenceLasts:
+    """The pause goes on, by one frame. Only `listen` says so, for those who wait for the checks."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechResumed:
     """The pause was only a pause: whatever was started on its utterance is void."""
 
@@ -75,7 +80,7 @@ class Refused:
     error: QualityError
 
 
-Event: TypeAlias = SpeechStarted | SilenceBegan | SpeechResumed | Ended | Refused
+Event: TypeAlias = SpeechStarted | SilenceBegan | SilenceLasts | SpeechResumed | Ended | Refused
 
 
 class _State(Enum):

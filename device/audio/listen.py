@@ -8,7 +8,7 @@ from threading import Event as StopEvent
 
 import webrtcvad
 
-from device.audio.endpointer import Ended, Endpointer, Event, Refused, SilenceBegan
+from device.audio.endpointer import Ended, Endpointer, Event, Refused, SilenceBegan, SilenceLasts
 from device.audio.errors import QualityError, SilenceError
 from device.audio.recording import read_recording
 from device.audio.settings import AudioSettings
@@ -26,10 +26,15 @@ def listen(source: AudioSource, stop: StopEvent, settings: AudioSettings | None 
     endpointer = Endpointer(
         settings.endpointer, settings.quality, VoiceActivity(settings.endpointer.aggressiveness)
     )
+    pausing = False
     try:
         for frame in source.frames(stop):
             events = endpointer.push(frame)
             wipe(frame.samples)
+            if events:
+                pausing = isinstance(events[-1], SilenceBegan)
+            elif pausing:
+                events = [SilenceLasts()]
             yield from events
         if not stop.is_set():
             yield from endpointer.finish()
@@ -45,6 +50,8 @@ def utterances(
     for event in listen(source, stop, settings):
         if isinstance(event, SilenceBegan):
             pending = event.utterance
+            continue
+        if isinstance(event, SilenceLasts):
             continue
         if pending is not None and not isinstance(event, Ended):
             pending.wipe()

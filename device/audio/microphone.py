@@ -1,12 +1,14 @@
-"""The unit's microphone. The one module that touches the sound card.
+"""The unit's microphone: frames from the process that holds the sound card.
 
-PortAudio's thread puts what it hears into a bounded queue and never waits; frames are cut, and resampled
-when the device has another rate, on the reader's side. A device that is unplugged either ends its stream or
-simply stops calling: both are an AudioDeviceLostError, never silence.
+That process (`card/child.py`) may hang inside PortAudio and is killed then; a thread of ours takes what it
+sends into a bounded queue. Frames are cut, and resampled when the device has another rate, on the reader's
+side. A device that is unplugged either ends its stream or simply stops: both are an AudioDeviceLostError,
+never silence.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +19,12 @@ import numpy as np
 import soxr
 
 from device.audio.buffers import SampleQueue
+from device.audio.card.health import Health, Trouble
+from device.audio.card.process import CardProcess, refusal
 from device.audio.errors import AudioDeviceLostError, AudioError
 from device.audio.settings import MicrophoneSettings
 from device.audio.source import framed
-from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, wipe
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, wipe
 
 _POLL_S = 0.2
 """How soon a stop is noticed while nothing comes."""
@@ -29,33 +33,41 @@ _POLL_S = 0.2
 class Microphone:
     """An AudioSource. Calling `frames` again after it ended or raised opens the device anew."""
 
-    def __init__(self, settings: MicrophoneSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: MicrophoneSettings | None = None,
+        on_trouble: Callable[[Trouble], None] = lambda _: None,
+        start: Callable[[], CardProcess] = CardProcess,
+    ) -> None:
+        """`on_trouble` is told once a stream what is wrong with the sound itself."""
         self._settings = settings or MicrophoneSettings()
-        self._lost = False
+        self._on_trouble = on_trouble
+        self._start = start
+        self._spare: CardProcess | None = None
         self.dropped_samples = 0
         """Lost since this object was made, at 16 kHz: because we were late or the device was."""
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Frames until `stop` is set. Raises AudioDeviceLostError when there is no device or it goes away."""
-        try:
-            yield from self._frames(stop)
-        except AudioDeviceLostError:
-            self._lost = True
-            raise
-
-    def _frames(self, stop: Event) -> Iterator[Frame]:
-        with self._stream() as (queue, rate_hz):
+        with self._stream(stop) as opened:
+            if opened is None:
+                return
+            pump, rate_hz = opened
             convert = _converter(rate_hz)
             waiting: Samples = np.zeros(0, np.int16)
             carried = 0  # lost, but not yet told: a driver's block may be shorter than a frame
             patience_s = self._settings.start_s
             while not stop.is_set():
-                taken = _taken(queue, stop, patience_s)
+                taken = _taken(pump.queue, stop, patience_s)
                 patience_s = self._settings.stall_s
                 if taken is None:
                     if stop.is_set():
                         return
-                    raise AudioDeviceLostError("the microphone fell silent; check its plug and cable")
+                    raise AudioDeviceLostError(
+                        pump.why or "the microphone fell silent; check its plug and cable"
+                    )
+                for trouble in pump.troubles():
+                    self._on_trouble(trouble)
                 heard, missed = taken
                 lost = 0
                 if missed:
@@ -73,70 +85,111 @@ class Microphone:
                 yield from framed(joined[:whole], carried + lost)
                 carried = 0 if whole else carried + lost
 
+    def close(self) -> None:
+        """End the process that waits for the next attempt."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
+
     @contextmanager
-    def _stream(self) -> Iterator[tuple[SampleQueue, int]]:
-        """An open, running stream: the queue it fills and the rate it runs at."""
-        sounddevice = _portaudio()
-        if self._lost:
-            # PortAudio lists devices once, when it starts: a microphone plugged in again is a new one to it.
-            sounddevice._terminate()
-            sounddevice._initialize()
-            self._lost = False
+    def _stream(self, stop: Event) -> Iterator[tuple[_Pump, int] | None]:
+        """An open, running stream and its rate; None when `stop` came first."""
         settings = self._settings
+        card, self._spare = self._spare or self._start(), None
+        pump: _Pump | None = None
         try:
-            rate_hz = settings.rate_hz or int(
-                sounddevice.query_devices(settings.device, "input")["default_samplerate"]
+            card.ask(
+                do="capture", device=settings.device, rate_hz=settings.rate_hz, latency_s=settings.latency_s
             )
-            queue = SampleQueue(int(settings.buffer_s * rate_hz))
-            stream = sounddevice.RawInputStream(
-                samplerate=rate_hz,
-                blocksize=rate_hz * FRAME_MS // 1_000,
-                device=settings.device,
-                channels=1,
-                dtype="int16",
-                latency=settings.latency_s,
-                callback=_callback(queue),
-                finished_callback=queue.close,
-            )
-        except (sounddevice.PortAudioError, ValueError) as err:
-            raise AudioDeviceLostError(
-                f"no microphone can be opened ({_one_line(err)}); plug one in"
-            ) from err
-        try:
-            with stream:
-                yield queue, rate_hz
-        except sounddevice.PortAudioError as err:
-            raise AudioDeviceLostError(f"the microphone was lost ({_one_line(err)}); check its plug") from err
+            facts = self._opened(card, stop)
+            if facts is None:
+                yield None
+                return
+            rate_hz, channels = int(facts["rate_hz"]), int(facts["channels"])
+            pump = _Pump(card, rate_hz, channels, settings.buffer_s)
+            yield pump, rate_hz
         finally:
-            queue.wipe()
+            card.kill()
+            if pump is not None:
+                pump.stop()
+            card.close()
+            self._spare = self._start()
+
+    def _opened(self, card: CardProcess, stop: Event) -> dict[str, Any] | None:
+        settings = self._settings
+        deadline_s = time.monotonic() + settings.start_s
+        while not stop.is_set():
+            message = card.message(min(_POLL_S, max(0.0, deadline_s - time.monotonic())))
+            if message is not None and message.kind == "o":
+                return message.facts()
+            if message is not None:
+                raise refusal(message.facts(), settings.device, settings.rate_hz)
+            if time.monotonic() >= deadline_s:
+                raise AudioDeviceLostError(
+                    f"the microphone did not open within {settings.start_s:g} s; "
+                    "unplug it and plug it in again"
+                )
+        return None
 
 
-def _portaudio() -> Any:
-    """The library, loaded on first use: everything but a microphone works without it."""
-    try:
-        import sounddevice
-    except OSError as err:
-        raise AudioError("PortAudio is missing; run `apt install libportaudio2`") from err
-    return sounddevice
+class _Pump:
+    """A thread that takes what the process sends, so that the sound card never waits for us."""
+
+    def __init__(self, card: CardProcess, rate_hz: int, channels: int, buffer_s: float) -> None:
+        self.queue = SampleQueue(int(buffer_s * rate_hz))
+        self.why = ""
+        """Why nothing more comes, when the device said so."""
+        self._card = card
+        self._channels = channels
+        self._health = Health(rate_hz, channels)
+        self._found: list[Trouble] = []
+        self._stopped = Event()
+        self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
+        self._thread.start()
+
+    def troubles(self) -> list[Trouble]:
+        """What was found since the last call."""
+        found, self._found = self._found, []
+        return found
+
+    def stop(self) -> None:
+        """Returns when the thread has ended, within a second."""
+        self._stopped.set()
+        self._thread.join()
+        self.queue.wipe()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                message = self._card.message(_POLL_S)
+                if message is None:
+                    continue
+                if message.kind != "s":
+                    self.why = f"the microphone was lost ({message.facts().get('text', '')}); check its plug"
+                    return
+                block = np.frombuffer(message.body, np.int16, offset=1).reshape(-1, self._channels).copy()
+                self._found += self._health.feed(block, time.monotonic())
+                # The driver does not say how much it dropped; a block is the least it can be.
+                self.queue.put(block[:, self._health.channel].copy(), len(block) if message.body[0] else 0)
+        except (AudioError, OSError):
+            return  # the process has ended, or was ended by us
+        finally:
+            self.queue.close()
 
 
 def _taken(queue: SampleQueue, stop: Event, patience_s: float) -> tuple[Samples, int] | None:
-    """What waits; None when nothing came in time, nothing will, or `stop` is set."""
-    deadline_s = time.monotonic() + patience_s
+    """What waits; None when nothing came in time, nothing will, or `stop` is set.
+
+    Only time in which we were running counts: a unit that was itself held up says nothing about its device.
+    """
+    waited_s = 0.0
     while not stop.is_set():
+        began_s = time.monotonic()
         taken = queue.take(min(patience_s, _POLL_S))
-        if taken is not None or queue.closed or time.monotonic() >= deadline_s:
+        waited_s += min(time.monotonic() - began_s, 2 * _POLL_S)
+        if taken is not None or queue.closed or waited_s >= patience_s:
             return taken
     return None
-
-
-def _callback(queue: SampleQueue) -> Callable[[Any, int, Any, Any], None]:
-    def heard(data: Any, count: int, times: Any, status: Any) -> None:
-        samples = np.frombuffer(data, dtype=np.int16)
-        # The driver does not say how much it dropped; a block is the least it can be.
-        queue.put(samples, lost=count if status.input_overflow else 0)
-
-    return heard
 
 
 def _converter(rate_hz: int) -> Callable[[Samples], Samples]:
@@ -149,7 +202,3 @@ def _converter(rate_hz: int) -> Callable[[Samples], Samples]:
         return converted
 
     return convert
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())

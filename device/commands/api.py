@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from device.api.errors import ApiError
 from device.api.openapi import document
-from device.api.tokens import SCOPES, TOKENS_FILE, Token, TokenBook, issue
+from device.api.tokens import SCOPES, Token, TokenBook, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
+from device.state_folder import StateFolder
 from sync import journal
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -95,7 +96,10 @@ def token(
         now_s + max(1, round(minutes * 60)),
         "" if certificate is None else _thumbprint(certificate),
     )
-    with open_store(state_dir(), settings.store) as store, TokenBook(state_dir() / TOKENS_FILE) as book:
+    with (
+        open_store(state_dir(), settings.store) as store,
+        TokenBook(StateFolder(state_dir()).api_tokens) as book,
+    ):
         text = issue(made, store.mac)
         book.add(made)
     facts = {"token": text, "token_id": made.token_id, "expires_s": made.expires_s}
@@ -110,7 +114,7 @@ def tokens(as_json: bool) -> None:
     \b
     Example: ostiary api tokens
     """
-    with TokenBook(state_dir() / TOKENS_FILE) as book:
+    with TokenBook(StateFolder(state_dir()).api_tokens) as book:
         found = book.listed(time.time())
     if as_json:
         click.echo(json.dumps([asdict(item) for item in found]))
@@ -138,7 +142,7 @@ def recall(token_id: str, client: str, everything: bool) -> None:
     """
     if sum(map(bool, (token_id, client, everything))) != 1:
         raise click.UsageError("name one TOKEN_ID (`ostiary api tokens` lists them), --client or --all")
-    with TokenBook(state_dir() / TOKENS_FILE) as book:
+    with TokenBook(StateFolder(state_dir()).api_tokens) as book:
         count = book.recall(token_id=token_id, client=client, everything=everything)
     click.echo(f"{count} recalled.")
     if not count:

@@ -9,20 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from device.access.decision import Decision, Factor, Outcome
-from device.access.voices import gallery, voiceprint
+from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
-from device.clock import system_clock
 from device.commands.people import AUDIO
-from device.evidence.judge import Evidence, Judge
+from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
-from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
-from device.secure_store import Store, open_store
-from device.settings import Settings, load, models_dir, state_dir
-from device.unit.assembly import open_judge, rules_of
-from device.unit.enrolment import embeddings_of
-from device.unit.rehearse import go_by_time_seen, rehearse
+from device.settings import load, models_dir, state_dir
+from device.unit.assembly import open_judge, open_tools
+from device.unit.enrolment import heard_voices, named
+from device.unit.recordings import NoSuchDoorError, decide_recording
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
@@ -46,56 +42,16 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
     \b
     Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
     """
-    settings = load()
-    with (
-        open_store(state_dir(), settings.store) as store,
-        open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
-    ):
-        go_by_time_seen(store, state_dir(), system_clock)
-        decision, evidence = decide_recording(
-            judge, store, settings, state_dir(), door=door, uid=uid, phrase=phrase, probe=probe
-        )
+    with open_tools(load(), state_dir(), models_dir()) as tools:
+        try:
+            decision, evidence = decide_recording(tools, probe, door=door, uid=uid, phrase=phrase)
+        except NoSuchDoorError as err:
+            raise click.UsageError(str(err)) from err
     if as_json:
         click.echo(json.dumps(report(decision, evidence), allow_nan=False))
     else:
         show(Console(), decision, evidence)
     raise click.exceptions.Exit(exit_code(decision))
-
-
-def decide_recording(
-    judge: Judge,
-    store: Store,
-    settings: Settings,
-    state: Path,
-    *,
-    door: str,
-    uid: str,
-    phrase: str,
-    probe: Path,
-) -> tuple[Decision, Evidence | None]:
-    """The decision on one recording, already in the audit log, and its evidence when there is any."""
-    rules = rules_of(state, settings.door.name)
-    if door not in rules.doors:
-        raise click.UsageError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
-    risk = rules.risks[rules.doors[door].risk]
-    claimed = bool(uid) or Factor.CLAIM in risk.factors
-    model = judge.speaker.version
-    voices = voiceprint(store.vault, uid, model) if claimed else gallery(store.vault, rules, door, model)
-    with voices as voice:
-        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, voice)
-    decision = rehearse(
-        judge,
-        store,
-        settings,
-        state,
-        rules,
-        door=door,
-        uid=uid,
-        heard=heard,
-        phrase=phrase,
-        clock=system_clock,
-    )
-    return decision, heard if isinstance(heard, Evidence) else None
 
 
 def exit_code(decision: Decision) -> int:
@@ -123,7 +79,7 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
     for factor, llr, spent_ms in rows:
         wanted = f"{needed[factor]:+.1f}" if factor in needed else "-"
         table.add_row(factor, "-" if llr is None else f"{llr:+.1f}", wanted, f"{spent_ms:.0f}")
-    for name, llr in evidence.side.scores().items():
+    for name, llr in evidence.context.scores().items():
         if llr is not None:
             wanted = f"{needed[name]:+.1f}" if name in needed else "-"
             table.add_row(f"  {name.removesuffix('_llr')}", f"{llr:+.1f}", wanted, "")
@@ -155,7 +111,7 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
         raise click.UsageError(f"--enroll takes at least {MIN_ENROLMENT} recordings of one person")
     settings = load()
     with open_judge(models_dir(), settings) as judge:
-        template = judge.speaker.template(embeddings_of(judge, settings, recordings)[0])
+        template = judge.speaker.template(heard_voices(judge, settings, named(recordings))[0])
         heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

@@ -13,11 +13,12 @@ from device.errors import DeviceError
 from device.secure_store import Store, open_store
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import Settings, load, state_dir
-from device.unit.assembly import AUDIT_FILE, rules_of
+from device.state_folder import StateFolder
+from device.unit.assembly import rules_of
+from device.unit.audit import AuditTrail, EventContext
 from device.uplink import archive
 from sync.audit_cli import audit
 from sync.outbox import Outbox
-from sync.unit_events import unit_event
 
 __all__ = ["audit"]
 
@@ -37,7 +38,10 @@ def export_command(out: Path) -> None:
         if held is None:
             raise DeviceError("this unit's log holds no event")
         write_durably(out, archive.bundle(held, store.audit_signer).to_bytes())
-    click.echo(f"events {held.first} to {held.last} are in {out}; check it with `ostiary audit verify`")
+    later = f" --from {held.first}" if held.first > 1 else ""
+    click.echo(
+        f"events {held.first} to {held.last} are in {out}; check it: ostiary audit verify {out}{later}"
+    )
 
 
 @audit.command("rotate")
@@ -45,14 +49,15 @@ def rotate_command() -> None:
     """On a unit without a registry: move its log to files that `ostiary audit verify` proves.
 
     A unit whose settings say `[audit] standalone = true` does this by itself. Works while it runs. Events
-    that were moved are not sent any more if the unit gets a registry later: hand its auditor the files.
+    that were moved are not sent any more if the unit gets a registry later: hand its auditor the files. A
+    file is named by its first and last event; to verify one that begins later than with event 1, say --from.
 
     \b
     Example:
       ostiary audit rotate
     """
     with _opened() as (store, settings, log):
-        folder = settings.audit.archive or state_dir() / archive.FOLDER
+        folder = settings.audit.archive or StateFolder(state_dir()).audit_archive
         made = archive.rotate(log, store.audit_signer, folder, settings.audit.keep_bytes())
     for path in made:
         click.echo(path)
@@ -72,7 +77,7 @@ def start_over_command() -> None:
     Example:
       ostiary audit start-over
     """
-    settings, path = load(), state_dir() / AUDIT_FILE
+    settings, path = load(), StateFolder(state_dir()).audit_log
     with open_store(state_dir(), settings.store) as store:
         aside = path.with_name(f"{path.name}.{system_clock().wall:%Y%m%dT%H%M%SZ}")
         for suffix in ("", "-wal", "-shm"):
@@ -81,18 +86,19 @@ def start_over_command() -> None:
                 old.replace(aside.with_name(aside.name + suffix))
         counter = store.keystore.counter("audit")
         with _log(settings, store, never_used=counter.value(), guarded=True) as log:
-            now_ms = int(system_clock().wall.timestamp() * 1000)
-            event = unit_event(
-                "FAULT", "operator", door=settings.door.name, time_ms=now_ms, keystore=store.keystore.kind
+            context, rules = (
+                EventContext.of(store, 0, system_clock()),
+                rules_of(state_dir(), settings.door.name),
             )
-            log.append(event, beside=True)
+            trail = AuditTrail(log, context, lambda: rules, system_clock, beside=True)
+            trail.note("FAULT", "operator", settings.door.name)
     click.echo(f"A new log begins; what was left of the old one is in {aside.name}, beside it.")
 
 
 @contextmanager
 def _opened() -> Iterator[tuple[Store, Settings, Outbox]]:
     settings = load()
-    if not (state_dir() / AUDIT_FILE).exists():
+    if not StateFolder(state_dir()).audit_log.exists():
         raise DeviceError("this unit has no audit log yet")
     with open_store(state_dir(), settings.store) as store, _log(settings, store) as log:
         yield store, settings, log
@@ -102,7 +108,7 @@ def _log(settings: Settings, store: Store, never_used: int = 0, guarded: bool = 
     rules = rules_of(state_dir(), settings.door.name)
     return closing(
         Outbox(
-            state_dir() / AUDIT_FILE,
+            StateFolder(state_dir()).audit_log,
             unit=settings.door.unit,
             doors={settings.door.name, *rules.doors},
             now_ms=lambda: int(system_clock().wall.timestamp() * 1000),

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from device.access.decision import Decision, Outcome
-from device.commands.attempt import decide_recording
+from device.commands.demo_site import ACCOUNT, Site, starting
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load, models_dir
-from device.unit.assembly import open_judge
-from device.unit.enrolment import enrol_recordings
+from device.unit.assembly import Tools, open_judge
+from device.unit.enrolment import enrol, named
+from device.unit.recordings import decide_recording
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -31,6 +34,11 @@ SENTENCE = "he was not an ill disposed young man"
 OTHER_SENTENCE = "he might even have been made amiable himself"
 CARDS = "four queen of clubs"
 UID = "reader-1"
+HEADINGS = ("at the door", "decision", "words", "voice", "live", "ms", "")
+WIDTHS = (31, 14, 5, 5, 5, 4, 10)
+"""With a space between them: 80 characters."""
+NUMBERS = range(2, 6)
+"""The columns that are set to the right."""
 
 
 class DemoError(DeviceError):
@@ -63,84 +71,108 @@ class Row:
 
 @click.command()
 @click.option("--headless", is_flag=True, help="No colours, no motion; for scripts and CI.")
+@click.option("--no-page", is_flag=True, help="The door alone, without registry and dashboard.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Save the table as a picture.")
-def demo(headless: bool, svg: Path | None) -> None:
+def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
     """Enrol a real reader, then try the door as that reader and as everybody else.
 
     Every row goes through the code of `ostiary enroll` and `ostiary decide`, with a store of its own, sealed
-    by a TPM in software, that is gone afterwards. Exit code 0 only if every row came out as it must.
+    by a TPM in software, that is gone afterwards. Each attempt travels to a registry and appears on its
+    dashboard, on this machine alone. Exit code 0 only if every row came out as it must and is on the page.
 
     \b
     Example: ostiary demo --headless
     """
-    console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 118)
-    with tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder:
-        rows = list(_play(console, Path(folder), headless))
-    table = _table(rows)
-    console.print(table)
-    wrong = [row for row in rows if not row.as_expected]
-    console.print(
-        f"[bold red]{len(wrong)} of {len(rows)} came out wrong.[/]"
-        if wrong
-        else f"[bold green]All {len(rows)} attempts came out as they must.[/]"
-    )
-    console.print(
-        "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look next:\n"
-        "  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
-        "  ostiary run --claim 4711                  your own microphone\n"
-        "  ostiary evaluate --help                   error rates on your own recordings"
-    )
+    console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 84)
+    with (
+        tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder,
+        _progress(console, headless) as progress,
+        _door(Path(folder), page=not no_page) as (tools, site),
+    ):
+        if site is not None:
+            click.echo(f"Live at {site.origin} (account {ACCOUNT}, password {site.password})", err=True)
+        console.print(_line(HEADINGS, "bold"), soft_wrap=True)
+        rows = []
+        for row in _play(tools, site, Path(folder), progress):
+            rows.append(row)
+            console.print(_row(row), soft_wrap=True)
+        progress.stop()
+        wrong = [row for row in rows if not row.as_expected]
+        console.print(
+            f"[bold red]{len(wrong)} of {len(rows)} came out wrong.[/]"
+            if wrong
+            else f"[bold green]All {len(rows)} attempts came out as they must.[/]"
+        )
+        if site is not None and (listed := site.listed()) != len(rows):
+            raise DemoError(f"the dashboard lists {listed} of {len(rows)} attempts")
+        console.print(
+            "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look "
+            "next:\n  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
+            "  ostiary run --claim 4711                  your own microphone\n"
+            "  ostiary evaluate --help                   error rates on your own recordings"
+        )
+        if site is not None:
+            _show(console, site, len(rows), headless)
     if svg is not None:
         console.save_svg(str(svg), title="scripts/demo", code_format=_SVG)
     raise click.exceptions.Exit(1 if wrong else 0)
 
 
-def _play(console: Console, folder: Path, headless: bool) -> Iterator[Row]:
+@contextmanager
+def _door(folder: Path, *, page: bool) -> Iterator[tuple[Tools, Site | None]]:
+    """The door, and the hospital around it, which starts while the models load."""
+    with ExitStack() as parts:
+        tpm = parts.enter_context(SwTpm(folder / "tpm"))
+        settings = replace(load(), store=tpm.settings())
+        store = parts.enter_context(open_store(folder / "state", settings.store))
+        opening = parts.enter_context(starting(store, settings, folder)) if page else None
+        judge = parts.enter_context(open_judge(models_dir(), settings))
+        site = parts.enter_context(opening()) if opening is not None else None
+        yield Tools(judge, store, settings, folder / "state"), site
+
+
+def _play(tools: Tools, site: Site | None, folder: Path, progress: Progress) -> Iterator[Row]:
     enrolment = [_speech("librivox", READER.format(number)) for number in ENROLMENT]
-    with (
-        _progress(console, headless) as progress,
-        SwTpm(folder / "tpm") as tpm,
-        open_judge(models_dir(), settings := replace(load(), store=tpm.settings())) as judge,
-        open_store(folder / "state", settings.store) as store,
-    ):
-        scenes = _scenes(folder)
-        task = progress.add_task("Enrolling a reader from three sentences", total=len(scenes) + 1)
-        enrol_recordings(judge, store, settings, UID, enrolment)
-        for scene in scenes:
-            progress.update(task, advance=1, description=f"{scene.who} ...")
-            decision, evidence = decide_recording(
-                judge,
-                store,
-                settings,
-                folder / "state",
-                door=settings.door.name,
-                uid=scene.claim,
-                phrase=scene.phrase,
-                probe=scene.recording,
-            )
-            yield Row(scene, decision, evidence)
-        progress.update(task, advance=1)
+    task = progress.add_task("Enrolling a reader from three sentences", total=None)
+    enrol(tools, UID, named(enrolment), reason="operator")
+    for scene in _scenes(folder):
+        progress.update(task, description=f"{scene.who} ...")
+        decision, evidence = decide_recording(
+            tools, scene.recording, door=tools.settings.door.name, uid=scene.claim, phrase=scene.phrase
+        )
+        if site is not None:
+            site.decided(decision, evidence)
+        yield Row(scene, decision, evidence)
 
 
-def _scenes(folder: Path) -> list[Scene]:
+def _show(console: Console, site: Site, times: int, headless: bool) -> None:
+    """All of it is on the page; somebody at a terminal may look until they have seen enough."""
+    console.print(f"All {times} are on the dashboard, signed by the unit and stored by the registry.")
+    if headless or not (console.is_terminal and sys.stdin.isatty()):
+        return
+    where = f"{site.origin} (account {ACCOUNT}, password {site.password})"
+    click.echo(f"Look at {where}. Ctrl-C ends it.", err=True)
+    with suppress(KeyboardInterrupt):
+        signal.pause()
+
+
+def _scenes(folder: Path) -> Iterator[Scene]:
+    """Each made when its turn comes: the first row need not wait for the synthesisers."""
     granted, phrase = frozenset({Outcome.GRANTED}), frozenset({Outcome.DENIED_PHRASE})
+    voice, unknown = frozenset({Outcome.DENIED_VOICE}), frozenset({Outcome.DENIED_UNKNOWN})
     spoof, quality = frozenset({Outcome.DENIED_SPOOF}), frozenset({Outcome.DENIED_QUALITY})
     first = _speech("librivox", READER.format("0880"))
     second = _speech("librivox", READER.format("0930"))
-    cards = _speech("cards", "002.wav")
-    return [
-        Scene("the reader, the right words", SENTENCE, first, granted),
-        Scene("the reader, another sentence", OTHER_SENTENCE, second, granted),
-        Scene("the reader, the wrong words", OTHER_SENTENCE, first, phrase),
-        Scene("another person, the right words", CARDS, cards, frozenset({Outcome.DENIED_VOICE})),
-        Scene(
-            "a badge nobody enrolled", SENTENCE, first, frozenset({Outcome.DENIED_UNKNOWN}), claim="nobody"
-        ),
-        Scene("a synthetic voice (espeak-ng)", SENTENCE, _espeak(folder), spoof),
-        Scene("a synthetic voice (flite)", SENTENCE, _flite(folder), spoof),
-        Scene("silence", SENTENCE, _sox(folder, "silence", "trim", "0", "4"), quality),
-        Scene("noise", SENTENCE, _sox(folder, "noise", "synth", "4", "pinknoise", "gain", "-12"), quality),
-    ]
+    yield Scene("the reader, the right words", SENTENCE, first, granted)
+    yield Scene("the reader, another sentence", OTHER_SENTENCE, second, granted)
+    yield Scene("the reader, the wrong words", OTHER_SENTENCE, first, phrase)
+    yield Scene("another person, the right words", CARDS, _speech("cards", "002.wav"), voice)
+    yield Scene("a badge nobody enrolled", SENTENCE, first, unknown, claim="nobody")
+    yield Scene("a synthetic voice (espeak-ng)", SENTENCE, _espeak(folder), spoof)
+    yield Scene("a synthetic voice (flite)", SENTENCE, _flite(folder), spoof)
+    yield Scene("silence", SENTENCE, _sox(folder, "silence", "trim", "0", "4"), quality)
+    noise = _sox(folder, "noise", "synth", "4", "pinknoise", "gain", "-12")
+    yield Scene("noise", SENTENCE, noise, quality)
 
 
 def _speech(folder: str, name: str) -> Path:
@@ -182,19 +214,25 @@ def _progress(console: Console, headless: bool) -> Iterator[Progress]:
         yield progress
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(title="One door, one enrolled person", title_justify="left")
-    for heading in ("at the door", "decision", "words", "voice", "live", "ms", ""):
-        table.add_column(heading, justify="right" if heading in ("words", "voice", "live", "ms") else "left")
-    for row in rows:
-        colour = "green" if row.decision.opens else "red"
-        table.add_row(
-            row.scene.who,
-            f"[{colour}]{row.decision.outcome}[/]",
-            *_scores(row.evidence),
-            "as it must" if row.as_expected else "[bold red]WRONG[/]",
-        )
-    return table
+def _row(row: Row) -> Text:
+    cells = (
+        row.scene.who,
+        str(row.decision.outcome),
+        *_scores(row.evidence),
+        "as it must" if row.as_expected else "WRONG",
+    )
+    return _line(cells, "" if row.as_expected else "bold red", "green" if row.decision.opens else "red")
+
+
+def _line(cells: tuple[str, ...], style: str = "", decision_style: str = "") -> Text:
+    """One row, as soon as it is known: a table would wait for the last."""
+    padded = [
+        cell.rjust(width) if number in NUMBERS else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    ]
+    line = Text(" ".join(padded).rstrip(), style)
+    line.stylize(decision_style, WIDTHS[0] + 1, WIDTHS[0] + 1 + WIDTHS[1])
+    return line
 
 
 def _scores(evidence: Evidence | None) -> tuple[str, str, str, str]:

@@ -14,6 +14,7 @@ import click
 
 from device.errors import DeviceError
 from device.settings import Settings, load, models_dir, settings_file, state_dir
+from device.state_folder import StateFolder
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -32,7 +33,8 @@ class Finding:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
-def doctor(as_json: bool) -> None:
+@click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
+def doctor(as_json: bool, sound: bool) -> None:
     """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
@@ -40,7 +42,7 @@ def doctor(as_json: bool) -> None:
     \b
     Example: ostiary doctor
     """
-    findings = examine()
+    findings = examine(sound)
     if as_json:
         click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
     else:
@@ -53,8 +55,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_NO)
 
 
-def examine() -> list[Finding]:
-    """Every finding, in the order in which the unit needs the parts."""
+def examine(sound: bool = False) -> list[Finding]:
+    """Every finding, in the order in which the unit needs the parts; with `sound` the door plays a chirp."""
     try:
         settings = load()
     except DeviceError as err:
@@ -62,12 +64,15 @@ def examine() -> list[Finding]:
     looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
         ("models", _models, "ostiary models build"),
+        ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
-        ("rules", _rules, f"ostiary policy check {state_dir() / 'rules.toml'}"),
+        ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
+        *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
         _look(what, look, settings, fix) for what, look, fix in looks
@@ -95,12 +100,12 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    from device.model_store import shelf
+    from device.model_store import slots
     from device.model_store.pick import read
     from device.models.race import FRAMES_PER_S as RUNTIME_ROLES
 
     told: list[str] = []
-    bundle = shelf.active(models_dir(), told.append)
+    bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
     pick = read(models_dir(), bundle)
@@ -109,6 +114,22 @@ def _models(settings: Settings) -> str:
         for entry in bundle.manifest.files
     ]
     return f"bundle {bundle.manifest.version}, " + ", ".join(named)
+
+
+def _self_test(settings: Settings) -> str:
+    """Asks the models anew, whatever is remembered."""
+    from device.model_store import slots as shelf
+    from device.model_store.pick import remembered
+    from device.model_store.processor import processor_class
+    from device.models import self_test
+
+    bundle = shelf.active(models_dir())
+    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    forms = self_test.chosen(findings)
+    stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
+    largest = max(one.largest_difference for one in findings if one.passed)
+    used = ", ".join(f"{role} in {form}" for role, form in forms.items())
+    return "; ".join([f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})", *stray])
 
 
 def _store(settings: Settings) -> str:
@@ -126,26 +147,26 @@ def _store(settings: Settings) -> str:
 
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
-    from device.model_store import shelf
-    from device.model_store.floor import pinned_floor
+    from device.model_store import slots
+    from device.model_store.minimum_versions import pinned_minimum
     from device.secure_store import open_store
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
-        floor, kind = pinned_floor(store.vault), store.keystore.kind
-    if floor is None:
+        minimum, kind = pinned_minimum(store.vault), store.keystore.kind
+    if minimum is None:
         return "any that this machine built: no signed bundle was accepted yet"
-    shelf.active(models_dir(), floor=floor)
+    slots.active(models_dir(), minimum=minimum)
     held = "the TPM's counter holds it" if kind == "tpm" else "no TPM holds it: an older disk brings it back"
-    return f"bundle {floor.version}, and {floor.fallback} to fall back on; {held}"
+    return f"bundle {minimum.version}, and {minimum.fallback} to fall back on; {held}"
 
 
 def _memory(settings: Settings) -> str:
     """Whether it is whole; whether it is the latest, the unit itself checks when it starts."""
-    from device.liveness.memory import FILE_NAME
+
     from device.liveness.memory_file import MemoryFile
     from device.secure_store import open_store
 
-    path = state_dir() / FILE_NAME
+    path = StateFolder(state_dir()).replay_memory
     if not path.exists():
         return "empty"
     with (
@@ -168,11 +189,11 @@ def _audit(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
     from device.clock import system_clock
     from device.secure_store import open_store
-    from device.unit.assembly import AUDIT_FILE, open_log, rules_of
+    from device.unit.assembly import open_log, rules_of
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
         used, first = store.keystore.counter("audit").value(), store.never_used("audit")
-    if not (state_dir() / AUDIT_FILE).exists():
+    if not StateFolder(state_dir()).audit_log.exists():
         if used > first:
             raise DeviceError("it is gone; put it back, or find out why and then `ostiary audit start-over`")
         return "empty"
@@ -190,11 +211,34 @@ def _audit(settings: Settings) -> str:
     return told
 
 
+def _door(settings: Settings) -> str:
+    from device.clock import system_clock
+    from device.door.gpio import KernelGpio
+    from device.door.wiring import examined
+
+    return examined(settings.door, KernelGpio(), lambda: system_clock().monotonic_s)
+
+
 def _microphone(settings: Settings) -> str:
     """Opens it for one frame: a microphone that is listed but silent on the wire is no microphone."""
     from device.audio.microphone import Microphone
 
     stop = Event()
-    with closing(Microphone(settings.audio.microphone).frames(stop)) as frames:  # type: ignore[type-var]
+    with (
+        closing(Microphone(settings.audio.microphone)) as microphone,
+        closing(microphone.frames(stop)) as frames,  # type: ignore[type-var]
+    ):
         next(frames).samples[:] = 0
     return settings.audio.microphone.device or "the default device can be heard"
+
+
+def _sound(settings: Settings) -> str:
+    """Loudspeaker and microphone together: level, noise and band."""
+    from device.audio.card.loudspeaker import Loudspeaker, self_test
+    from device.audio.microphone import Microphone
+
+    with closing(Loudspeaker()) as speaker, closing(Microphone(settings.audio.microphone)) as microphone:
+        report = self_test(microphone, speaker)
+    if report.complaint:
+        raise DeviceError(f"{report}; {report.complaint}")
+    return str(report)

@@ -8,14 +8,12 @@ from uuid import UUID
 
 import click
 
-from device.clock import system_clock
-from device.model_store.floor import pinned_floor
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
-from device.unit.assembly import open_judge
-from device.unit.enrolment import consent_now, enrol_noted, forget_noted, forget_record_noted
-from device.unit.rehearse import check_clock
+from device.unit import enrolment
+from device.unit.assembly import open_tools
+from device.unit.enrolment import enrol, forget_record, named
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -40,24 +38,23 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
     """
     if len(recordings) < MIN_ENROLMENT:
         raise click.UsageError(f"an enrolment takes at least {MIN_ENROLMENT} recordings of the person")
-    settings = load()
-    with (
-        open_store(state_dir(), settings.store) as store,
-        open_judge(models_dir(), settings, pinned_floor(store.vault)) as judge,
-    ):
-        check_clock(store, state_dir(), system_clock)
-        consent = None if consent_to is None else consent_now(settings.store, consent_to)
-        record, doubtful = enrol_noted(judge, store, settings, uid, recordings, consent)
-        version = judge.speaker.version
+    with open_tools(load(), state_dir(), models_dir()) as tools:
+        found = enrol(tools, uid, named(recordings), reason="operator", consent_to=consent_to)
+        version = tools.judge.speaker.version
     if as_json:
         click.echo(
             json.dumps(
-                {"record": str(record), "recordings": len(recordings), "model": version, "doubtful": doubtful}
+                {
+                    "record": str(found.record),
+                    "recordings": len(recordings),
+                    "model": version,
+                    "doubtful": found.doubtful,
+                }
             )
         )
         return
-    click.echo(f"Enrolled from {len(recordings)} recordings (record {record}).")
-    for name in doubtful:
+    click.echo(f"Enrolled from {len(recordings)} recordings (record {found.record}).")
+    for name in found.doubtful:
         click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
 
 
@@ -78,9 +75,9 @@ def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
     settings = load()
     with open_store(state_dir(), settings.store) as store:
         if record is not None:
-            receipt = forget_record_noted(store, settings, record)
+            receipt = forget_record(store, settings, state_dir(), record)
         else:
-            receipt = forget_noted(store, settings, uid or "")
+            receipt = enrolment.forget(store, settings, state_dir(), uid or "")
     if as_json:
         click.echo(
             json.dumps(

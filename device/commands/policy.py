@@ -23,17 +23,15 @@ from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
 from device.errors import DeviceError
 from device.evidence.wordlists import duress_words
-from device.liveness.memory import FILE_NAME as MEMORY_FILE
 from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
-from device.unit.notes import note_person
-from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
+from device.state_folder import StateFolder
+from device.unit.assembly import open_trail
+from device.uplink.orders import Action, Order, await_done, post
+from sync.durable import replace_file
 from sync.events import AuditEvent, Record
 
-RULES_FILE = "rules.toml"
-HISTORY_FILE = "history"
-OUTBOX_FILE = Path("audit") / "outbox.db"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -87,8 +85,8 @@ def explain(event_id: uuid.UUID, rules_file: Path | None, as_json: bool) -> None
     \b
     Example: ostiary policy explain 5f1c9f0e-6f4b-4a53-9a6c-0e5d0d1f2a3b
     """
-    event = find_event(state_dir() / OUTBOX_FILE, event_id)
-    own = state_dir() / RULES_FILE
+    event = find_event(StateFolder(state_dir()).audit_log, event_id)
+    own = StateFolder(state_dir()).rules
     path = rules_file or (own if own.exists() else None)
     text = explain_event(event, load_rules(path) if path is not None else None)
     if as_json:
@@ -107,7 +105,7 @@ def recent(count: int, as_json: bool) -> None:
     \b
     Example: ostiary policy recent --count 3
     """
-    events = list(islice(_logged(state_dir() / OUTBOX_FILE), count))
+    events = list(islice(_logged(StateFolder(state_dir()).audit_log), count))
     if as_json:
         facts = [
             {
@@ -234,18 +232,20 @@ def trust_clock() -> None:
     """
     now = system_clock()
     if now.wall < BUILT:
-        raise DeviceError(
-            f"the clock says {now.wall:%Y-%m-%d %H:%M} UTC, before this program was made; set it"
-        )
+        raise DeviceError(f"the clock says {now.wall:%Y-%m-%d}, before this program was made; set it")
     try:
         with _history() as history:
             history.saw_time(TimeSeen(now.wall.timestamp()))
             history.keep()
-        settings = load()
-        with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
-            note_person(store, settings, state_dir(), system_clock, "CLOCK_SET", "operator")
     except HistoryBusyError:
         _order(Order(Action.TRUST_CLOCK))
+    else:
+        settings = load()
+        with (
+            open_store(state_dir(), settings.store, warn=lambda _: None) as store,
+            open_trail(store, settings, state_dir()) as trail,
+        ):
+            trail.note("CLOCK_SET", "operator", settings.door.name, risk="low")
     click.echo(f"From now on {now.wall:%Y-%m-%d %H:%M} UTC is right.")
 
 
@@ -279,7 +279,7 @@ def adopt(file: Path) -> None:
     Example: ostiary policy adopt rules.toml
     """
     rules = load_rules(file)
-    path = state_dir() / RULES_FILE
+    path = StateFolder(state_dir()).rules
     old = load_rules(path) if path.exists() else None
     if old is not None and rules.version <= old.version:
         raise RulesError([f"version {rules.version} is not higher than {old.version}, which is in force"])
@@ -289,9 +289,7 @@ def adopt(file: Path) -> None:
             [f"there is no door {door}, which is this unit's; they are {', '.join(rules.doors)}"]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(file.read_bytes())
-    temporary.replace(path)
+    replace_file(path, file.read_bytes(), 0o644)
     try:
         with _history():
             told = "they are in force when the unit starts"
@@ -303,7 +301,7 @@ def adopt(file: Path) -> None:
 
 def _order(order: Order) -> None:
     """Ask the running unit, and wait until it has obeyed."""
-    await_done(post(state_dir() / ORDERS_FOLDER, order))
+    await_done(post(StateFolder(state_dir()).orders, order))
 
 
 @policy.command("start-over")
@@ -319,8 +317,8 @@ def start_over() -> None:
     with open_store(state_dir(), load().store) as store:
         counter = store.keystore.counter("attempts")
         opened_s = system_clock().monotonic_s
-        History.start_over(state_dir() / HISTORY_FILE, counter, store.mac, opened_s=opened_s).close()
-        remove_memory(state_dir() / MEMORY_FILE)
+        History.start_over(StateFolder(state_dir()).history, counter, store.mac, opened_s=opened_s).close()
+        remove_memory(StateFolder(state_dir()).replay_memory)
     click.echo("The unit starts with an empty memory of attempts and of what it heard.")
 
 
@@ -328,7 +326,7 @@ def start_over() -> None:
 def _history() -> Iterator[History]:
     with open_store(state_dir(), load().store) as store:
         history = History(
-            state_dir() / HISTORY_FILE,
+            StateFolder(state_dir()).history,
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=system_clock().monotonic_s,

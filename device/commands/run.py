@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
-from device.access.claims import BadgeDecoder, Claim, ClaimKind, Directory
+from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
 from device.app import run as serve
-from device.audio import AudioSource, FifoSource, FileSource
+from device.audio import AudioError, AudioSource, FifoSource, FileSource
+from device.audio.card.health import Trouble
+from device.audio.card.loudspeaker import Loudspeaker, self_test
+from device.audio.microphone import Microphone
 from device.clock import system_clock
-from device.door import SimulatedDoor
+from device.door.opening import supervised_door
+from device.door.readers import swipes
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -31,21 +32,21 @@ from device.feedback import (
     Feedback,
     KernelLeds,
     LightSink,
-    Loudspeaker,
     PageSink,
     Sink,
     TerminalSink,
     language,
 )
 from device.settings import Settings, load, models_dir, state_dir
-from device.unit.assembly import open_unit, rules_of
+from device.state_folder import StateFolder
+from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
-from device.unit.watch import FireInput, Watch
+from device.unit.watch import Watch
 from device.uplink.archive import rotate_when_due
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
+from sync.errors import SyncError
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -89,30 +90,36 @@ def run(
     settings = load(config)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
-    door = SimulatedDoor(
-        settings.door.name, settings.door.unlock_s, lambda: system_clock().monotonic_s, click.echo
-    )
-    feedback = Feedback(language(settings.door.language), sinks(settings))
+    speaker = Loudspeaker() if settings.feedback.earcons else None
+    feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
     state = state_dir()
     try:
-        with open_unit(settings, state, models_dir()) as unit:
-            if settings.door.name not in unit.keeper.rules.doors:
+        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
+            if settings.door.name not in unit.controller.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
-                    f"they have {', '.join(sorted(unit.keeper.rules.doors))}"
+                    f"they have {', '.join(sorted(unit.controller.rules.doors))}"
                 )
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            fire = settings.door.fire_input
+            door = parts.enter_context(
+                supervised_door(
+                    settings.door,
+                    now_s=lambda: system_clock().monotonic_s,
+                    note=lambda kind, reason: unit.trail.note(kind, reason, settings.door.name),
+                    warn=feedback.warn,
+                    show=click.echo,
+                )
+            )
             watch = Watch(
                 unit,
                 settings.door.name,
                 door,
                 feedback,
-                orders_folder=state / ORDERS_FOLDER,
+                orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
-                fire=FireInput(fire, active_low=settings.door.fire_active_low) if fire else None,
+                fire=door.fire,
             )
             rotate = None
             if settings.audit.standalone:
@@ -121,14 +128,19 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 progress = Progress(
                     ServiceManager(),
-                    stuck={"watch": watch.stuck, "judge": unit.ear.stuck},
-                    troubles={"store": upkeep.trouble},
+                    stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
+                    troubles={"store": upkeep.trouble, "door": door.trouble},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
-                ears = progress.hearing(_ears(settings, source), microphone=source is None)
+                microphone = _microphone(settings, unit, parts) if source is None else None
+                if microphone is not None and speaker is not None and settings.feedback.chirp:
+                    _chirp(microphone, speaker, unit, settings.door.name)
+                ears = progress.hearing(
+                    microphone or _file(settings, source), microphone=microphone is not None
+                )
                 if not claims:
-                    rest_s, rules = settings.feedback.rest_s, lambda: unit.keeper.rules
-                    claims = _typed(rules, feedback.ready, rest_s, stop, progress.waiting)
+                    rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
+                    claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
                     progress.waiting()
                 feedback.ready()
                 progress.ready()
@@ -142,10 +154,11 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
-        door.close()
+        if speaker is not None:
+            speaker.close()
 
 
-def sinks(settings: Settings) -> list[Sink]:
+def sinks(settings: Settings, speaker: Loudspeaker | None) -> list[Sink]:
     """What tells the person: the terminal always, the rest as set up."""
     told = settings.feedback
     found: list[Sink] = [TerminalSink(Console())]
@@ -153,8 +166,8 @@ def sinks(settings: Settings) -> list[Sink]:
         found.append(PageSink(told.page, language(settings.door.language)))
     if told.leds is not None:
         found.append(LightSink(KernelLeds(told.leds)))
-    if told.earcons:
-        found.append(EarconSink(Loudspeaker()))
+    if speaker is not None:
+        found.append(EarconSink(speaker))
     return found
 
 
@@ -163,11 +176,39 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _ears(settings: Settings, source: Path | None) -> AudioSource:
-    if source is None:
-        from device.audio.microphone import Microphone  # a unit that hears a FIFO needs no sound card
+def _microphone(settings: Settings, unit: Unit, parts: ExitStack) -> Microphone:
+    def trouble(found: Trouble) -> None:
+        log.warning("the microphone's sound is poor: %s; `ostiary doctor --sound` tries it", found)
+        _noted(unit, found, settings.door.name)
 
-        return Microphone(settings.audio.microphone)
+    microphone = Microphone(settings.audio.microphone, trouble)
+    parts.callback(microphone.close)
+    return microphone
+
+
+def _chirp(microphone: Microphone, speaker: Loudspeaker, unit: Unit, door_name: str) -> None:
+    """Try loudspeaker and microphone once; what is wrong is an event, and the door serves on."""
+    try:
+        report = self_test(microphone, speaker)
+    except AudioError as err:
+        log.warning("the sound was not tried: %s", err)
+        return
+    log.info("sound: %s", report)
+    if report.complaint:
+        log.warning("%s", report.complaint)
+        _noted(unit, "audio_fault", door_name)
+
+
+def _noted(unit: Unit, reason: str, door_name: str) -> None:
+    try:
+        unit.trail.note("FAULT", reason, door_name)
+    except SyncError as err:
+        log.error("FAULT %s could not be written down: %s", reason, err)
+
+
+def _file(settings: Settings, source: Path | None) -> AudioSource:
+    if source is None:
+        raise DeviceError("there is no microphone and no file to hear")
     if source.is_fifo():
         return FifoSource(source)
     return FileSource(source, settings.audio.file, realtime=True)
@@ -177,54 +218,10 @@ def _typed(
     rules: Callable[[], Rules],
     rest: Callable[[], None],
     rest_s: float,
-    stop: threading.Event,
     waiting: Callable[[], None],
 ) -> Iterator[Claim]:
-    """Badges as a keyboard wedge types them, one a line; an empty line is somebody without one.
-
-    `rest` is called when nobody has come for a while after an answer, `waiting` every few seconds.
-    """
-    decoder = BadgeDecoder()
-    for line in _lines(sys.stdin.buffer, rest, rest_s, waiting):
-        if stop.is_set():
-            return
-        if not line.strip():
-            yield Claim(ClaimKind.BUTTON)
-            continue
-        directory = Directory.of(rules(), normalise)
-        for number in decoder.feed(line, system_clock().monotonic_s):
-            yield directory.badge(number)
-
-
-def _lines(
-    stream: BinaryIO, rest: Callable[[], None], rest_s: float, waiting: Callable[[], None]
-) -> Iterator[bytes]:
-    """Lines as they come. Read from the descriptor: a buffered reader would hide a line from `select`."""
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # a test's stream
-        yield from stream
-        return
-    rest_at_s, pending = math.inf, b""
-    while True:
-        waiting()
-        left_s = max(0.0, rest_at_s - time.monotonic())
-        ready, _, _ = select.select([descriptor], [], [], min(left_s, WAIT_S))
-        if not ready:
-            if time.monotonic() >= rest_at_s:
-                rest()
-                rest_at_s = math.inf
-            continue
-        data = os.read(descriptor, 4096)
-        *whole, pending = (pending + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        for number, line in enumerate(whole):
-            if not line and number:
-                continue  # a reader's second line end, not a button
-            yield line + b"\n"
-            rest_at_s = time.monotonic() + rest_s
-        if not data:
-            if pending:
-                yield pending
-            return
-        if len(pending) > 65_536:
-            pending = b""  # noise on the line, not a badge
+    """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
+    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S):
+        if swipe.trouble:
+            log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
+        yield Directory.of(rules(), normalise).swipe(swipe)

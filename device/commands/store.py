@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from device.secure_store.errors import SealPolicyError, StoreError
 from device.secure_store.hardware.sealing_policy import SignedPolicy, sign_policy
 from device.secure_store.settings import StoreSettings
-from device.secure_store.store import FOLDER, Store, open_keystore, open_store
+from device.secure_store.store import Store, open_keystore, open_store
 from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
+from device.state_folder import StateFolder
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATE = click.option("--state", type=click.Path(path_type=Path), help="State folder, if not the unit's own.")
@@ -103,7 +104,7 @@ def init(state: Path | None, config: Path | None, replace: bool) -> None:
 
     Example: ostiary store init --replace --yes
     """
-    settings, folder = _settings(config), _folder(state) / FOLDER
+    settings, folder = _settings(config), StateFolder(_folder(state)).store
     if replace:
         _destroy(folder, settings)
     elif folder.exists() and any(folder.iterdir()):
@@ -158,7 +159,7 @@ def reseal(state: Path | None, config: Path | None, policy: Path | None) -> None
     settings = _settings(config)
     if settings.keystore != "tpm":
         raise StoreError("a software keystore is sealed to nothing")
-    keystore = TpmKeystore(_folder(state) / FOLDER / "tpm", settings)
+    keystore = TpmKeystore(StateFolder(_folder(state)).store / "tpm", settings)
     accepted = keystore.reseal(SignedPolicy.from_json(policy.read_bytes()) if policy else None)
     keystore.close()
     click.echo(
@@ -210,9 +211,11 @@ def purge(state: Path | None, config: Path | None, clock_is_right: bool, as_json
 def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> None:
     from device.clock import system_clock
     from device.settings import load
-    from device.unit.notes import note_person
+    from device.unit.assembly import open_trail
 
-    note_person(opened, load(config), state, system_clock, "CONSENT_EXPIRED", "consent_expired", count=count)
+    settings = load(config)
+    with open_trail(opened, settings, state, system_clock) as trail:
+        trail.note("CONSENT_EXPIRED", "consent_expired", settings.door.name, count=count, risk="low")
 
 
 @store.command("new-tenant-key")
@@ -272,7 +275,7 @@ def audit_key(state: Path | None, config: Path | None) -> None:
 
     Example: ostiary store audit-key > unit.pem
     """
-    with closing(open_keystore(_folder(state) / FOLDER, _settings(config))) as keystore:
+    with closing(open_keystore(StateFolder(_folder(state)).store, _settings(config))) as keystore:
         key = keystore.audit_signer().public_key()
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     click.echo(pem.decode(), nl=False)

@@ -1,6 +1,7 @@
 """What a decision moves. Fail secure: a door is released for a moment and locks again by itself."""
 
+from device.door.lines import DoorError
 from device.door.protocol import Door
-from device.door.simulated import SimulatedDoor
+from device.door.supervised import SupervisedDoor
 
-__all__ = ["Door", "SimulatedDoor"]
+__all__ = ["Door", "DoorError", "SupervisedDoor"]

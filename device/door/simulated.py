@@ -1,52 +1,76 @@
-"""A strike for development: it tells what it does."""
+"""The wires of a door for development: files in a folder, and a strike that says that it moved."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
-from device.access.decision import Decision, Outcome
+from device.door.debounce import Level
+from device.door.lines import DoorError
+from device.door.settings import STRIKE
+from device.door.supervision import Line
+
+POLL_S = 0.02
 
 log = logging.getLogger(__name__)
 
 
-class SimulatedDoor:
-    """A strike that tells what it does. It is released while `unlock_s` seconds have not passed, or in an
-    emergency until it is locked.
+class SimulatedLines:
+    """Lines in `folder`, each a file that reads `0` or `1`; without a folder there are none.
+
+    What cannot be read is inactive: a cut wire must not open a door. It is said once.
     """
 
-    def __init__(
-        self, name: str, unlock_s: float, now_s: Callable[[], float], show: Callable[[str], None]
-    ) -> None:
-        self._name = name
-        self._unlock_s = unlock_s
+    def __init__(self, folder: Path | None, now_s: Callable[[], float]) -> None:
+        self._folder = folder
         self._now_s = now_s
-        self._show = show
-        self._released_until_s = 0.0
+        self._told: dict[Line, bool] = {}
+        self._unreadable: set[Line] = set()
 
-    @property
-    def is_locked(self) -> bool:
-        return self._now_s() >= self._released_until_s
+    def edges(self, timeout_s: float) -> Iterator[Level]:
+        until_s = time.monotonic() + timeout_s
+        while True:
+            changed = [item for item in self.levels().items() if self._told.get(item[0]) != item[1]]
+            for line, active in changed:
+                self._told[line] = active
+                yield Level(line, active, self._now_s())
+            left_s = until_s - time.monotonic()
+            if changed or left_s <= 0:
+                return
+            time.sleep(min(left_s, POLL_S if self._folder is not None else left_s))
 
-    def obey(self, decision: Decision) -> None:
-        """Release the strike for a decision that opens; for every other one keep it as it is."""
-        if not decision.opens:
-            self._show(f"{self._name}: stays locked")
-            return
-        if decision.outcome is Outcome.EMERGENCY_RELEASE:
-            self._released_until_s, how_long = math.inf, "until the alarm ends"
-        else:
-            until_s, how_long = self._now_s() + self._unlock_s, f"for {self._unlock_s:g} s"
-            self._released_until_s = max(self._released_until_s, until_s)
-        self._show(f"{self._name}: strike released {how_long}")
-        log.info("strike of %s released %s", self._name, how_long)
+    def levels(self) -> Mapping[Line, bool]:
+        if self._folder is None:
+            return {}
+        return {line: self._active(self._folder / line, line) for line in Line}
 
-    def lock(self) -> None:
-        """Lock at once."""
-        self._released_until_s = 0.0
-        self._show(f"{self._name}: locked")
+    def move(self, released: bool) -> None:
+        if self._folder is not None:
+            try:
+                (self._folder / STRIKE).write_text("1" if released else "0")
+            except OSError as err:
+                raise DoorError(f"the simulated strike cannot be written ({err})") from err
 
     def close(self) -> None:
-        """Lock at once, without a word."""
-        self._released_until_s = 0.0
+        try:
+            self.move(False)
+        except DoorError as err:
+            log.error("%s", err)
+
+    def _active(self, path: Path, line: Line) -> bool:
+        try:
+            with path.open("rb") as file:
+                level = file.read(8).strip()
+            if level not in (b"0", b"1"):
+                raise ValueError(f"it holds {level!r}")
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as err:
+            if line not in self._unreadable:
+                log.error("the line %s cannot be read (%s); it counts as inactive", line, err)
+            self._unreadable.add(line)
+            return False
+        self._unreadable.discard(line)
+        return level == b"1"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence.gallery import Gallery, Identification
-from device.liveness import NO_SIDE_EVIDENCE, SideEvidence
+from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 
 T = TypeVar("T")
@@ -72,10 +72,10 @@ class SpoofCheck(Protocol):
     def evidence(self, wave: Wave) -> LiveFinding: ...
 
 
-class SideCheck(Protocol):
-    """Looks beside the models (`device/liveness/side.py`)."""
+class ContextCheck(Protocol):
+    """Looks at what surrounds an utterance (`device/liveness/context.py`)."""
 
-    def look(self, utterance: Utterance, wave: Wave) -> SideEvidence: ...
+    def look(self, utterance: Utterance, wave: Wave) -> ContextEvidence: ...
 
     def consistency_llr(self, speaker: Embedder, utterance: Utterance, wave: Wave) -> float | None: ...
 
@@ -88,7 +88,7 @@ class Timings:
     speaker_ms: float
     spoof_ms: float
     total_ms: float
-    side_ms: float = 0.0
+    context_ms: float = 0.0
     """Memory and surroundings; the voice's constancy is part of `speaker_ms`."""
 
 
@@ -108,7 +108,7 @@ class Evidence:
     model_versions: tuple[str, ...] = field(default=())
     identified: Identification | None = None
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
-    side: SideEvidence = NO_SIDE_EVIDENCE
+    context: ContextEvidence = NO_CONTEXT_EVIDENCE
     """What speaks for a live person beside the network, each for itself."""
     live_kinds: Mapping[str, float] = field(default_factory=dict)
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
@@ -120,18 +120,18 @@ class Judge:
     """Three checks, three threads. ONNX Runtime and whisper.cpp release the interpreter while they work."""
 
     def __init__(
-        self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck, side: SideCheck | None = None
+        self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck, context: ContextCheck | None = None
     ) -> None:
         self._words = words
         self.speaker = speaker
         self.spoof = spoof
-        self._side = side
+        self._context = context
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
 
-    def looking_beside(self, side: SideCheck) -> Judge:
-        """The same judge, models and threads, with other eyes beside them: a door's have a memory."""
+    def with_context(self, context: ContextCheck) -> Judge:
+        """The same judge, models and threads, with another context check: that of a door has a memory."""
         other = copy.copy(self)
-        other._side = side
+        other._context = context
         return other
 
     def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
@@ -161,14 +161,14 @@ class Judge:
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
-        side = self._pool.submit(_timed, lambda: self._beside(utterance, wave))
+        context = self._pool.submit(_timed, lambda: self._in_context(utterance, wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
             live, spoof_ms = spoof.result()
-            found, side_ms = side.result()
+            found, context_ms = context.result()
         except Exception as err:  # whatever a check raised, the answer is: no evidence
-            _settle((words, voice, spoof, side))
+            _settle((words, voice, spoof, context))
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
@@ -179,10 +179,12 @@ class Judge:
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
-            timings=Timings(words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, side_ms),
+            timings=Timings(
+                words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
+            ),
             model_versions=self.model_versions,
             identified=identified,
-            side=replace(found, consistency_llr=consistency_llr),
+            context=replace(found, consistency_llr=consistency_llr),
             operating_points=getattr(self.spoof, "operating_points", {}),
         )
 
@@ -197,12 +199,12 @@ class Judge:
             llr = self.speaker.llr(probe, template)
         probe[:] = 0.0
         consistency_llr = None
-        if self._side is not None and llr is not None and llr < ASKED_BELOW_LLR:
-            consistency_llr = self._side.consistency_llr(self.speaker, utterance, wave)
+        if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
+            consistency_llr = self._context.consistency_llr(self.speaker, utterance, wave)
         return llr, identified, consistency_llr
 
-    def _beside(self, utterance: Utterance, wave: Wave) -> SideEvidence:
-        return NO_SIDE_EVIDENCE if self._side is None else self._side.look(utterance, wave)
+    def _in_context(self, utterance: Utterance, wave: Wave) -> ContextEvidence:
+        return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(utterance, wave)
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""

@@ -1,4 +1,8 @@
-"""One answer to a challenge: judged at its first pause, while the endpointer is still making sure."""
+"""One answer to a challenge: judged at its first pause, while the endpointer is still making sure.
+
+An answer that is complete at a pause is handed out at once. What is said after it is still listened to, for
+it may hold a duress word.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from device.audio import (
     AudioSettings,
     AudioSource,
     Ended,
+    Event,
     Frame,
     QualityError,
     Refused,
     SilenceBegan,
     SilenceError,
+    SilenceLasts,
     SpeechResumed,
     SpeechStarted,
     Utterance,
@@ -33,10 +39,26 @@ Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
 
 _TICK_S = 0.02
+_REST_S = 3.0
+"""Longest that is listened on after an answer that was complete at a pause."""
 STUCK_AFTER = 6.0
 """A judgement that runs for so many times its time limit will not end."""
 
 log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    """A moment that nobody waits for."""
+
+
+def _nothing_more() -> str:
+    """The silence was waited out: nothing follows the answer."""
+    return ""
+
+
+def _never(_: object) -> bool:
+    """Wait for the end of every utterance."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +67,13 @@ class Answer:
 
     heard: Heard
     speech_began_s: float
-
-
-def _nothing() -> None:
-    """A moment that nobody waits for."""
+    rest: Callable[[], str] = _nothing_more
+    """Call it once the door has been told. It listens until the utterance is over, _REST_S at most, and gives
+    the words of all of it, redacted; empty when nothing followed the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class AnswerProgress:
     """What to do as an answer goes on."""
 
     ready: Callable[[], None] = _nothing
@@ -61,7 +82,7 @@ class Moments:
     judging: Callable[[], None] = _nothing
 
 
-class Ear:
+class Listener:
     """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
 
     def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float, deaf_s: float = 0.0) -> None:
@@ -82,18 +103,29 @@ class Ear:
         *,
         start_within_s: float,
         stop: threading.Event,
-        moments: Moments,
+        progress: AnswerProgress,
+        complete: Callable[[Evidence], bool] = _never,
     ) -> Answer:
         """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
         it.
+
+        `complete` is asked at every pause whose judgement is ready: when it says yes, that is the answer.
         """
-        heard, began_s = self._first(
-            source,
+        quiet = threading.Event()
+        events = listen(
+            _Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings
+        )
+
+        heard, began_s, early = self._first(
+            events,
+            quiet,
             lambda utterance: self._judge(utterance, phrase, template),
             start_within_s=start_within_s,
-            stop=stop,
-            moments=moments,
+            progress=progress,
+            complete=complete,
         )
+        if early:
+            return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
         return Answer(heard, began_s)
 
     def name(
@@ -103,15 +135,16 @@ class Ear:
         *,
         start_within_s: float,
         stop: threading.Event,
-        moments: Moments,
+        progress: AnswerProgress,
     ) -> str:
         """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
-        heard, _ = self._first(
-            source,
+        quiet = threading.Event()
+        heard, _, _ = self._first(
+            listen(_Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings),
+            quiet,
             lambda utterance: self._judge.transcript(utterance, vocabulary),
             start_within_s=start_within_s,
-            stop=stop,
-            moments=moments,
+            progress=progress,
         )
         if isinstance(heard, Exception):
             log.info("no name or number: %s", heard)
@@ -129,15 +162,18 @@ class Ear:
 
     def _first(
         self,
-        source: AudioSource,
+        events: Iterator[Event],
+        quiet: threading.Event,
         work: Callable[[Utterance], T],
         *,
         start_within_s: float,
-        stop: threading.Event,
-        moments: Moments,
-    ) -> tuple[T | Exception, float]:
-        """What `work` makes of the first utterance, or what went wrong, and when its speech began."""
-        quiet = threading.Event()
+        progress: AnswerProgress,
+        complete: Callable[[Any], bool] = _never,
+    ) -> tuple[T | Exception, float, bool]:
+        """What `work` makes of the first utterance, or what went wrong; when its speech began; and whether
+        that was `complete` at a pause, with more of `events` to come. Setting `quiet` ends them.
+        """
+        early = False
         began_s = 0.0
         heard: T | Exception = SilenceError("Nothing was heard. Please say the phrase on the display.")
         # The deadline covers silence and the longest speech we keep; the policy checks the start itself.
@@ -147,21 +183,25 @@ class Ear:
         last = threading.Timer(longest_s, quiet.set)
         last.daemon = True
         running: Future[T] | None = None
-        halt = _Either(stop, quiet)
         deadline.start()
         last.start()
         try:
-            for event in listen(_Announcing(source, moments.ready, self._deaf_s), halt, self._settings):
+            for event in events:
                 if isinstance(event, SpeechStarted):
                     deadline.cancel()
                     began_s = self._deaf_s + event.at_s
-                    moments.speaking()
+                    progress.speaking()
                 elif isinstance(event, SilenceBegan):
                     running = self._start(event.utterance, work)
+                elif isinstance(event, SilenceLasts):
+                    if running is not None and _says(running, complete):
+                        progress.judging()
+                        heard, early = running.result(), True
+                        break
                 elif isinstance(event, SpeechResumed):
                     running = None
                 elif isinstance(event, Ended):
-                    moments.judging()
+                    progress.judging()
                     heard = self._finish(running or self._start(event.utterance, work))
                     break
                 elif isinstance(event, Refused):
@@ -172,7 +212,32 @@ class Ear:
         finally:
             deadline.cancel()
             last.cancel()
-        return heard, began_s
+        return heard, began_s, early
+
+    def _rest(self, events: Iterator[Event], quiet: threading.Event, phrase: str) -> str:
+        """The words of the whole utterance, where speech went on after the pause that was answered at."""
+        limit = threading.Timer(_REST_S, quiet.set)
+        limit.daemon = True
+        limit.start()
+        went_on, longest = False, None
+        try:
+            for event in events:
+                if isinstance(event, SpeechResumed):
+                    went_on = True
+                elif isinstance(event, SilenceBegan | Ended) and went_on:
+                    if longest is not None and longest is not event.utterance:
+                        longest.wipe()
+                    longest = event.utterance
+                if isinstance(event, Ended | Refused):
+                    break
+            return "" if longest is None else self._judge.transcript(longest, [phrase])
+        except Exception as err:  # noqa: BLE001 - the door has been told; what followed could not be heard
+            log.warning("what followed an answer could not be heard: %s", err)
+            return ""
+        finally:
+            limit.cancel()
+            if longest is not None:
+                longest.wipe()
 
     def _start(self, utterance: Utterance, work: Callable[[Utterance], T]) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
@@ -192,6 +257,11 @@ class Ear:
             return JudgeError(f"no judgement within {self._timeout_s:g} s; run `ostiary doctor`")
         except Exception as err:  # noqa: BLE001 - the policy turns every exception into a denial
             return err
+
+
+def _says(running: Future[Any], complete: Callable[[Any], bool]) -> bool:
+    """Whether a judgement is there, and complete. What it failed by is told when the utterance is over."""
+    return running.done() and running.exception() is None and complete(running.result())
 
 
 class _Announcing:

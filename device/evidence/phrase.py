@@ -128,6 +128,11 @@ def agreement(transcript: str, phrase: str) -> float:
     return 1.0 - _edit_distance(heard, meant) / longest if longest else 0.0
 
 
+def said_in_full(transcript: str, phrase: str) -> bool:
+    """Whether the transcript, redacted or not, is the phrase, all of it and nothing else."""
+    return REDACTED not in transcript and agreement(transcript, phrase) == 1.0
+
+
 def is_invented(transcript: str) -> bool:
     """True for nothing at all, for "(soft music)", and for what Whisper makes up when nobody speaks."""
     return " ".join(normalise(_ASIDE.sub(" ", transcript))) in INVENTED

@@ -2,7 +2,7 @@
 
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language, LanguageError, language, languages
-from device.feedback.outputs import KernelLeds, Loudspeaker
+from device.feedback.outputs import KernelLeds
 from device.feedback.page import PageSink
 from device.feedback.sinks import Cue, EarconSink, Feedback, LightSink, Sink, Stage, TerminalSink
 
@@ -15,7 +15,6 @@ __all__ = [
     "Language",
     "LanguageError",
     "LightSink",
-    "Loudspeaker",
     "PageSink",
     "Sink",
     "Stage",

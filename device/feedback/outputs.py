@@ -1,14 +1,8 @@
-"""The outputs of a unit's board: LEDs through the kernel's LED class, tones through the sound card."""
+"""LEDs of a unit's board, through the kernel's LED class."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Any
-
-from device.audio.utterance import SAMPLE_RATE_HZ
-
-log = logging.getLogger(__name__)
 
 _MIXED = {
     "white": ("red", "green", "blue"),
@@ -42,21 +36,3 @@ class KernelLeds:
             else:
                 (led / "trigger").write_text("none")
                 (led / "brightness").write_text((led / "max_brightness").read_text().strip())
-
-
-class Loudspeaker:
-    """Plays int16 mono at 16 kHz on the default output and does not wait. Without one it says so, once."""
-
-    def __init__(self) -> None:
-        self._silent = False
-
-    def __call__(self, samples: Any) -> None:
-        if self._silent:
-            return
-        try:
-            import sounddevice  # a unit without a loudspeaker needs no PortAudio
-
-            sounddevice.play(samples, SAMPLE_RATE_HZ)
-        except Exception as err:  # noqa: BLE001 - whatever PortAudio lacks, the door goes on without tones
-            self._silent = True
-            log.warning("no tones: the loudspeaker cannot be used (%s)", " ".join(str(err).split())[:120])

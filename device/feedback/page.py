@@ -7,6 +7,7 @@ from pathlib import Path
 
 from device.feedback.messages import Language
 from device.feedback.sinks import LIGHTS, Cue
+from sync.durable import replace_file
 
 _COLOURS = {
     "white": ("#f4f5f7", "#1b1f24"),
@@ -53,10 +54,10 @@ class PageSink:
         self._language = language
 
     def show(self, cue: Cue) -> None:
-        new = self._path.with_name(self._path.name + ".new")
-        new.write_text(render(cue, self._language.code), "utf-8")
-        new.chmod(0o644)  # the screen's browser is another user
-        new.replace(self._path)
+        page = render(cue, self._language.code).encode()
+        replace_file(
+            self._path, page, 0o644, durable=False
+        )  # readable for the screen's browser, another user
 
 
 def render(cue: Cue, language: str) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from device.access.challenge import Challenge
 from device.access.decision import OPENING, Decision, Notice, Outcome
+from device.audio.utterance import Samples
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
 
@@ -121,6 +122,10 @@ class Feedback:
         else:
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
 
+    def warn(self, notice: Notice) -> None:
+        """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
+        self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
+
     def _decided(self, decision: Decision) -> None:
         if decision.person != self._person:
             self._tries, self._person = 0, decision.person
@@ -181,7 +186,7 @@ class LightSink:
 class EarconSink:
     """Plays short tones: `play(samples)` takes int16 mono at 16 kHz and returns at once."""
 
-    def __init__(self, play: Callable[[object], None]) -> None:
+    def __init__(self, play: Callable[[Samples], None]) -> None:
         self._play = play
 
     def show(self, cue: Cue) -> None:

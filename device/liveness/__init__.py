@@ -5,14 +5,14 @@ by one (`device/access/policy.py`), the audit event names them one by one (`sync
 """
 
 from device.liveness.errors import LivenessError, MemoryRollbackError
-from device.liveness.evidence import NO_SIDE_EVIDENCE, SideEvidence
+from device.liveness.evidence import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.fingerprint import Fingerprint, Fingerprinter
 
 __all__ = [
-    "NO_SIDE_EVIDENCE",
+    "NO_CONTEXT_EVIDENCE",
+    "ContextEvidence",
     "Fingerprint",
     "Fingerprinter",
     "LivenessError",
     "MemoryRollbackError",
-    "SideEvidence",
 ]

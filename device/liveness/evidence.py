@@ -1,4 +1,4 @@
-"""The noun: what was found beside the network about one utterance."""
+"""What was found about the context of one utterance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
 
 
 @dataclass(frozen=True, slots=True)
-class SideEvidence:
+class ContextEvidence:
     """Each LLR is natural-log; positive speaks for the person; None means that it was not looked at."""
 
     reuse_llr: float | None = None
@@ -37,4 +37,4 @@ class SideEvidence:
         return {"reused_share": self.reused_share, "reuse_sources": float(self.reuse_sources)}
 
 
-NO_SIDE_EVIDENCE = SideEvidence()
+NO_CONTEXT_EVIDENCE = ContextEvidence()

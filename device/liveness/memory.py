@@ -23,7 +23,6 @@ from device.liveness.memory_file import MemoryFile
 from device.liveness.search import Index, Match
 from device.secure_store.signing import Mac
 
-FILE_NAME = "memory.db"
 _ROW = struct.Struct(">BBQ")  # format, opened a door, seconds since 1970
 _FORMAT = 1
 _MARK_BYTES = BITS // 8

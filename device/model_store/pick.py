@@ -18,7 +18,15 @@ from types import MappingProxyType
 
 from device.model_store.bundle import Bundle, read_limited
 from device.model_store.manifest import BundleError
-from device.model_store.sessions import OnnxSession, Runtime, Session, SessionError, open_session
+from device.model_store.sessions import (
+    ONNX_FORMS,
+    OnnxSession,
+    Runtime,
+    Session,
+    SessionError,
+    open_session,
+)
+from sync.durable import replace_file
 
 PICK_NAME = "pick.json"
 MAX_PICK_BYTES = 64 * 1024
@@ -26,7 +34,7 @@ TWIN_SUFFIX = "-tflite"
 TWIN_SOURCE = "onnx"
 """Under this name a twin's manifest entry states the SHA-256 of the ONNX file it was made from."""
 
-_RUNTIME_PACKAGES = ("onnxruntime", "tflite-runtime", "ai-edge-litert")
+_RUNTIME_PACKAGES = ("onnxruntime", "tflite-runtime", "ai-edge-litert", "numpy", "ostiary")
 
 Notify = Callable[[str], None]
 
@@ -104,16 +112,11 @@ def remembered(models: Path, bundle: Bundle, notify: Notify) -> Pick:
 
 def write(models: Path, pick: Pick) -> None:
     """Remember `pick`, in one step."""
-    partial = models / f"{PICK_NAME}.part"
-    with partial.open("wb") as stream:
-        stream.write(pick.to_bytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(models / PICK_NAME)
+    replace_file(models / PICK_NAME, pick.to_bytes(), 0o644)
 
 
 def machine() -> str:
-    """Changes when the processor, the number of its cores, or a runtime's version does."""
+    """Changes when the processor, the number of its cores, or the version of what computes does."""
     facts = [platform.machine(), str(os.cpu_count()), _processor()]
     for package in _RUNTIME_PACKAGES:
         try:
@@ -155,7 +158,7 @@ def has_twin(bundle: Bundle, role: str) -> bool:
 
 def served_by(bundle: Bundle, role: str, runtime: Runtime) -> Path:
     """The file of `role` that `runtime` opens; raises BundleError when it has none."""
-    return bundle.path(role) if runtime is Runtime.ONNX else twin(bundle, role)
+    return bundle.path(role) if runtime in ONNX_FORMS else twin(bundle, role)
 
 
 def open_role(

@@ -58,15 +58,21 @@ class Runtime(StrEnum):
     """What runs a network. The first is always there."""
 
     ONNX = "onnxruntime"
+    FLOAT = "onnxruntime-float"
+    """The same file and the same integers, multiplied in float: where eight bits are slow or wrong."""
     TFLITE = "tflite"
     XNNPACK = "tflite-xnnpack"
     """TFLite with its delegate: other kernels, which pack the weights once more in memory."""
 
 
+ONNX_FORMS = (Runtime.ONNX, Runtime.FLOAT)
+"""These open the ONNX file, the others its TFLite twin."""
+
+
 class OnnxSession:
     """A network in ONNX Runtime on the CPU."""
 
-    def __init__(self, network: Path | bytes, threads: int = 1) -> None:
+    def __init__(self, network: Path | bytes, threads: int = 1, *, float_products: bool = False) -> None:
         """`network` is a file or its bytes; raises SessionError when this runtime cannot open it."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -82,6 +88,13 @@ class OnnxSession:
         options.log_severity_level = 3
         try:
             given = network if isinstance(network, bytes) else str(network)
+            if float_products:
+                from device.model_store.float_products import (
+                    in_float,
+                )  # loads a library that is rarely needed
+
+                options.add_session_config_entry("session.disable_quant_qdq", "1")
+                given = in_float(network if isinstance(network, bytes) else network.read_bytes())
             self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as err:  # the runtime raises its own undocumented types
             name = "the network" if isinstance(network, bytes) else network.name
@@ -194,8 +207,8 @@ def _stderr_closed() -> Iterator[None]:
 
 def open_session(network: Path | bytes, runtime: Runtime, threads: int = 1) -> Session:
     """`network`, a file of the form `runtime` reads, opened in it; raises SessionError."""
-    if runtime is Runtime.ONNX:
-        return OnnxSession(network, threads)
+    if runtime in ONNX_FORMS:
+        return OnnxSession(network, threads, float_products=runtime is Runtime.FLOAT)
     return TfliteSession(network, threads, xnnpack=runtime is Runtime.XNNPACK)
 
 

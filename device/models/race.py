@@ -17,7 +17,7 @@ import numpy.typing as npt
 from device.model_store.bundle import Bundle
 from device.model_store.manifest import Entry
 from device.model_store.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
-from device.model_store.sessions import Runtime, Session, SessionError, open_session
+from device.model_store.sessions import ONNX_FORMS, Runtime, Session, SessionError, open_session
 from device.settings import WordsEngine
 
 FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
@@ -37,7 +37,12 @@ WORDS_PHRASE = "seven two nine amber cloud"
 MAX_STRAY = 0.1
 """Relative distance between two runtimes' outputs on noise, where they differ most; beyond, one is broken."""
 
+SLOW_FORM = 1.5
+"""After the same rounds, a form of the words check that takes so many times as long as the other is out."""
+
 Array = npt.NDArray[Any]
+Trusted = Callable[[str, Runtime], bool]
+"""Whether a form of a role's network answers rightly on this machine."""
 Lane = tuple[Runtime, int]
 
 
@@ -46,16 +51,18 @@ def race(
     notify: Notify = lambda text: None,
     tick: Callable[[float], None] = lambda done: None,
     rounds: int = ROUNDS,
+    trusted: Trusted = lambda role, form: True,
 ) -> Pick:
-    """The faster runtime of each role on this machine, with the timings; `notify` hears what cannot run.
+    """The faster form of each role on this machine, with the timings; `notify` hears what cannot run.
 
-    Raises BundleError or SessionError when not even ONNX Runtime opens a network.
+    Only forms that are `trusted` run. Raises BundleError or SessionError when not even ONNX Runtime opens a
+    network.
     """
     roles = [role for role in FRAMES_PER_S if has_twin(bundle, role)]
     runtimes: dict[str, Runtime] = {}
     timings: dict[str, dict[str, Timing]] = {}
     for number, role in enumerate(roles):
-        lanes = _lanes(bundle, role, notify)
+        lanes = _lanes(bundle, role, notify, trusted)
         inputs = _inputs(bundle.manifest.entry(role), FRAMES_PER_S[role], rounds + 1)
         found = _timed(lanes, inputs, notify)
         tick((number + 1) / len(roles))
@@ -63,45 +70,64 @@ def race(
         # Processor time: what else the machine does right now must not choose.
         at_door = {runtime: t.cpu_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
         runtimes[role] = min(at_door, key=lambda runtime: at_door[runtime])
-    words = race_words(bundle, rounds)
+    words = race_words(bundle, rounds, trusted)
     if words:
-        timings[WORDS_ROLE] = {f"{engine}/{WORDS_THREADS}": timing for engine, timing in words.items()}
+        timings[WORDS_ROLE] = {f"{name}/{WORDS_THREADS}": timing for name, timing in words.items()}
+        forms = {form: words[form].cpu_ms for form in ONNX_FORMS if form in words}
+        if forms:
+            runtimes[WORDS_ROLE] = min(forms, key=lambda form: forms[form])
     return Pick(machine(), identity(bundle), runtimes, timings)
 
 
-def race_words(bundle: Bundle, rounds: int = ROUNDS) -> dict[WordsEngine, Timing]:
-    """Every words model of the bundle on the same sounds, in turns; nothing with only the usual one.
+def race_words(
+    bundle: Bundle, rounds: int = ROUNDS, trusted: Trusted = lambda role, form: True
+) -> dict[str, Timing]:
+    """Every words model of the bundle, and each form of the usual one, on the same sounds, in turns.
 
-    Nothing is picked: these are not one network in two runtimes, and which of them judges is a setting.
+    Only a form is picked: other models are not one network in two forms, and which judges is a setting.
     """
     # They load libraries that are not needed otherwise.
     from device.models.words.transcriber import ENGINE_ROLES, Transcriber
 
     there = {entry.role for entry in bundle.manifest.files}
-    engines = [engine for engine, role in ENGINE_ROLES.items() if role in there]
-    if len(engines) < 2:
-        return {}
+    engines = {str(engine): engine for engine, role in ENGINE_ROLES.items() if role in there}
+    forms = [form for form in ONNX_FORMS if WORDS_ROLE in there and trusted(WORDS_ROLE, form)]
     with ExitStack() as parts:
-        opened = {engine: Transcriber.open(bundle, WORDS_THREADS, engine=engine) for engine in engines}
+        opened: dict[str, Transcriber] = {}
+        for name, engine in engines.items():
+            if engine is not WordsEngine.ONNX:
+                opened[name] = Transcriber.open(bundle, WORDS_THREADS, engine=engine)
+        for form in forms:
+            opened[str(form)] = Transcriber.open(bundle, WORDS_THREADS, runtime=form)
         for one in opened.values():
             parts.callback(one.close)
-        spent: dict[WordsEngine, list[float]] = {engine: [] for engine in engines}
-        worked: dict[WordsEngine, list[float]] = {engine: [] for engine in engines}
+        spent: dict[str, list[float]] = {name: [] for name in opened}
+        worked: dict[str, list[float]] = {name: [] for name in opened}
+        running = list(opened)
         rng = np.random.default_rng(4)
         for number, seconds in enumerate(rng.uniform(*SECONDS, rounds + 1)):
             wave = rng.normal(0.0, 0.05, round(seconds * 16_000)).astype(np.float32)
-            first = number % len(engines)
-            for engine in engines[first:] + engines[:first]:
+            first = number % max(1, len(running))
+            for name in running[first:] + running[:first]:
                 started, worked_s = time.perf_counter(), time.process_time()
-                opened[engine].clues(wave, WORDS_PHRASE)
-                spent[engine].append((time.perf_counter() - started) * 1e3)
-                worked[engine].append((time.process_time() - worked_s) * 1e3)
-        return {engine: _timing(spent[engine][1:], worked[engine][1:]) for engine in engines}
+                opened[name].clues(wave, WORDS_PHRASE)
+                spent[name].append((time.perf_counter() - started) * 1e3)
+                worked[name].append((time.process_time() - worked_s) * 1e3)
+            if number == HEATS and forms:
+                best = min(float(np.median(worked[form][1:])) for form in forms)
+                running = [
+                    name
+                    for name in running
+                    if name not in forms or float(np.median(worked[name][1:])) <= SLOW_FORM * best
+                ]
+        return {name: _timing(spent[name][1:], worked[name][1:]) for name in opened}
 
 
-def _lanes(bundle: Bundle, role: str, notify: Notify) -> dict[Lane, Session]:
+def _lanes(bundle: Bundle, role: str, notify: Notify, trusted: Trusted) -> dict[Lane, Session]:
     lanes: dict[Lane, Session] = {}
     for runtime in Runtime:
+        if runtime is not Runtime.ONNX and not trusted(role, runtime):
+            continue  # it heard already why
         path = served_by(bundle, role, runtime)
         try:
             for threads in THREADS:

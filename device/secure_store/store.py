@@ -21,8 +21,8 @@ from device.secure_store.software import SoftwareKeystore
 from device.secure_store.voiceprints.identity import TlsIdentity
 from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
 from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
+from device.state_folder import StateFolder
 
-FOLDER = "store"
 _INTERNAL = ("vault", "epoch")
 
 
@@ -112,7 +112,7 @@ def open_store(
     the door stays locked. Forbids core dumps for the whole process.
     """
     forbid_dumps()
-    folder = state_dir / FOLDER
+    folder = StateFolder(state_dir).store
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings)
     try:

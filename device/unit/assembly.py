@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from device.access.decision import Decision, Factor
-from device.access.doorkeeper import Doorkeeper
-from device.access.memory.history import History
-from device.access.recollection import Recollection
+from device.access.controller import AccessController
+from device.access.decision import Factor
+from device.access.memory.history import History, recall
+from device.access.memory.remembered import Remembered
+from device.access.memory.timekeeping import TimeSeen
+from device.access.replay_guard import ReplayGuard
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
 from device.clock import Clock, system_clock
-from device.evidence.judge import Evidence, Judge
-from device.evidence.listener import Ear
+from device.errors import DeviceError
+from device.evidence.judge import Judge
+from device.evidence.listener import Listener
 from device.feedback.earcons import TONE_S
-from device.liveness.side import SideChecks
-from device.model_store import shelf
+from device.liveness.context import ContextChecks
+from device.model_store import slots
 from device.model_store.bundle import Bundle
-from device.model_store.floor import Floor, pinned_floor, raise_floor
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.model_store.pick import remembered
+from device.models import self_test
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings
-from device.unit.audit import Witness
-from sync.outbox import Outbox, Risk
-
-RULES_FILE = "rules.toml"
-AUDIT_FILE = Path("audit") / "outbox.db"
-HISTORY_FILE = "history"
+from device.settings import Settings, own_models_dir
+from device.state_folder import StateFolder
+from device.unit.audit import AuditTrail, EventContext
+from sync.outbox import Outbox
 
 _LOG = logging.getLogger("ostiary")
 
@@ -45,33 +46,17 @@ class Unit:
 
     store: Store
     judge: Judge
-    ear: Ear
-    keeper: Doorkeeper
+    listener: Listener
+    controller: AccessController
     log: Outbox
-    witness: Witness
+    trail: AuditTrail
     clock: Clock
-    recollection: Recollection
+    replay_guard: ReplayGuard
     voices: GalleryCache
-
-    def record(self, decision: Decision, evidence: Evidence | None = None) -> None:
-        """Write the event of a decision; it is on the disk when this returns.
-
-        At a door of a risk class that says so, a full log only counts it. Raises OutboxError.
-        """
-        event = self._present_witness().of(decision, evidence, self.clock())
-        self.log.append(event, risk=log_risk_at(self.keeper.rules, decision.door))
-
-    def note(self, kind: str, reason: str, door_name: str) -> None:
-        """Write an event that is no attempt."""
-        self.log.append(self._present_witness().note(kind, reason, door_name, self.clock()))
-
-    def _present_witness(self) -> Witness:
-        """Rules may have been replaced since the unit started."""
-        return replace(self.witness, policy=policy_name(self.keeper.rules))
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
-        return Factor.CLAIM in factors_at(self.keeper.rules, door_name)
+        return Factor.CLAIM in factors_at(self.controller.rules, door_name)
 
 
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
@@ -81,16 +66,9 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
     return frozenset(Factor) if risk is None else risk.factors
 
 
-def log_risk_at(rules: Rules, door_name: str) -> Risk:
-    """Whether a full audit log keeps a door locked: always, unless its risk class says otherwise."""
-    door = rules.doors.get(door_name)
-    risk = rules.risks.get(door.risk) if door is not None else None
-    return "low" if risk is not None and risk.opens_with_full_log else "high"
-
-
 def rules_of(state: Path, door: str) -> Rules:
     """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
-    path = state / RULES_FILE
+    path = StateFolder(state).rules
     return load_rules(path) if path.exists() else default_rules(door)
 
 
@@ -99,12 +77,12 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
     with ExitStack() as parts:
         store = parts.enter_context(open_store(state, settings.store))
-        judge = parts.enter_context(open_judge(models, settings, pinned_floor(store.vault)))
-        raise_floor(store.vault, shelf.reached(models))
+        judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
+        raise_minimum(store.vault, slots.reached(models))
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
-            state / HISTORY_FILE,
+            StateFolder(state).history,
             store.keystore.counter("attempts"),
             store.mac,
             opened_s=clock().monotonic_s,
@@ -121,7 +99,7 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
                 never_used=store.never_used("audit"),
             )
         )
-        recollection = Recollection(
+        replay_guard = ReplayGuard(
             state,
             store.mac,
             store.vault.record_id,
@@ -130,12 +108,12 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             noted=history.memory_reached,
             people=store.vault.uids,
         )
-        parts.callback(recollection.close)
+        parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        remembering = judge.looking_beside(replace(SideChecks.open(), memory=recollection.memory))
-        ear = Ear(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
+        remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
+        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
         parts.callback(ear.close)
-        keeper = Doorkeeper(
+        controller = AccessController(
             settings.door.unit,
             rules,
             history,
@@ -143,23 +121,24 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
-        # The keeper's clocks are looked at with every attempt: what was seen stands whatever the clock says.
-        keeper.time.look(clock())
-        store.vault.go_by(lambda: keeper.time.seen.time(clock().wall))
-        witness = witness_of(store, rules, log.next_boot(), clock)
+        # Its clocks are looked at with every attempt: what was seen stands, whatever the clock says.
+        controller.time.look(clock())
+        store.vault.go_by(lambda: controller.time.seen.time(clock().wall))
+        context = EventContext.of(store, log.next_boot(), clock())
+        trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, keeper, log, witness, clock, recollection, voices)
+        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices)
 
 
 @contextmanager
-def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> Iterator[Judge]:
-    """The three checks on the verified bundle in `models`, none below `floor`.
+def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None = None) -> Iterator[Judge]:
+    """The three checks on the verified bundle in `models`, none below `minimum`.
 
     Raises ModelError when it must not be used.
     """
     with ExitStack() as parts:
-        judge, opened = shelf.steadily(models, partial(_judge_on, models, settings), _LOG.warning, floor)
+        judge, opened = slots.steadily(models, partial(_judge_on, models, settings), _LOG.warning, minimum)
         parts.push(opened)
         yield judge
 
@@ -167,17 +146,19 @@ def open_judge(models: Path, settings: Settings, floor: Floor | None = None) -> 
 def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
     """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
     pick = remembered(models, bundle, _LOG.warning)
+    forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
         words = Transcriber.open(
             bundle,
             threads=settings.judge.threads,
             engine=settings.judge.words,
+            runtime=forms["words"],
         )
         parts.callback(words.close)
         # They run beside the transcriber: a second thread of theirs would only take its core away.
-        speaker = SpeakerModel.open(bundle, 1, pick.runtime("speaker"), _LOG.warning)
-        spoof = SpoofDetector.open(bundle, 1, pick.runtime("spoof"), _LOG.warning)
-        judge = Judge(words, speaker, spoof, SideChecks.open())
+        speaker = SpeakerModel.open(bundle, 1, forms["speaker"], _LOG.warning)
+        spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
+        judge = Judge(words, speaker, spoof, ContextChecks.open())
         parts.callback(judge.close)
         return judge, parts.pop_all()
 
@@ -185,33 +166,78 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
 def open_log(
     settings: Settings,
     state: Path,
-    rules: Rules,
+    rules: Rules | None,
     clock: Clock,
     counter: Counter | None = None,
     never_used: int = 0,
 ) -> Outbox:
     """The unit's audit log."""
     return Outbox(
-        state / AUDIT_FILE,
+        StateFolder(state).audit_log,
         unit=settings.door.unit,
-        doors={settings.door.name, *rules.doors},
+        doors={settings.door.name, *(rules.doors if rules is not None else ())},
         now_ms=lambda: int(clock().wall.timestamp() * 1000),
         counter=counter,
         never_used=never_used,
     )
 
 
-def witness_of(store: Store, rules: Rules, boot: int, clock: Clock) -> Witness:
-    """What the events of this start have in common."""
-    return Witness(
-        boot=boot,
-        started_s=clock().monotonic_s,
-        pseudonym_key=store.pseudonym_key(),
-        keystore=store.keystore.kind,
-        policy=policy_name(rules),
-    )
+@contextmanager
+def open_trail(
+    store: Store, settings: Settings, state: Path, clock: Clock = system_clock
+) -> Iterator[AuditTrail]:
+    """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
+    from writing down what happened; its version is then left out.
+    """
+    with open_log(settings, state, _readable_rules(settings, state), clock) as log:
+        context = EventContext.of(store, 0, clock())
+        yield AuditTrail(log, context, lambda: _readable_rules(settings, state), clock, beside=True)
 
 
-def policy_name(rules: Rules) -> str:
-    """How events name the rules they were decided under."""
-    return f"rules-{rules.version}"
+def _readable_rules(settings: Settings, state: Path) -> Rules | None:
+    try:
+        return rules_of(state, settings.door.name)
+    except (DeviceError, OSError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What works on recordings in a process beside the door's: judge, store and log of the unit."""
+
+    judge: Judge
+    store: Store
+    settings: Settings
+    state: Path
+    clock: Clock = system_clock
+
+    def trail(self) -> AbstractContextManager[AuditTrail]:
+        """The unit's log, open for writing."""
+        return open_trail(self.store, self.settings, self.state, self.clock)
+
+    def recalled(self) -> Remembered:
+        """What the door process last wrote down of attempts, positions and time. Raises HistoryError."""
+        counter, never_used = self.store.keystore.counter("attempts"), self.store.never_used("attempts")
+        return recall(StateFolder(self.state).history, counter, self.store.mac, never_used)
+
+    def time_seen(self) -> TimeSeen:
+        """The highest time that the door process has seen; nothing where its history cannot be read."""
+        try:
+            return self.recalled().time
+        except DeviceError:
+            return TimeSeen()
+
+    def going_by_time_seen(self) -> Tools:
+        """The same, and consents are judged as at the door: a clock that was set back revives none."""
+        self.store.vault.go_by(lambda: self.time_seen().time(self.clock().wall))
+        return self
+
+
+@contextmanager
+def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]:
+    """Store and judge, none of the models below what the store has pinned."""
+    with (
+        open_store(state, settings.store) as store,
+        open_judge(models, settings, pinned_minimum(store.vault)) as judge,
+    ):
+        yield Tools(judge, store, settings, state).going_by_time_seen()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from device.access.claims import Claim, ClaimKind, Directory
@@ -14,7 +14,7 @@ from device.access.decision import Decision, Notice, Outcome, Reason, fault, ref
 from device.access.voices import voiceprint
 from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
-from device.evidence.listener import Moments
+from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.unit.assembly import Unit
 from device.unit.display import Display
@@ -29,72 +29,131 @@ NOBODY_NAMED = Decision(
     "no name or number was understood, and this door asks for one",
     Notice.SAY_NUMBER,
 )
+BADGE_UNREADABLE = Decision(
+    Outcome.DENIED_UNKNOWN,
+    Reason.BADGE_UNREADABLE,
+    "the reader sent something that is no badge number; `ostiary readers watch` shows it",
+    Notice.CARD_UNREADABLE,
+)
 
 
 def named(
     unit: Unit, claim: Claim, source: AudioSource, door_name: str, display: Display, stop: threading.Event
-) -> str:
-    """The uid of a claim; one who shows no badge where one is asked for may say a name or number."""
+) -> str | Decision:
+    """The uid of a claim, or why there is none; one who shows no badge where one is asked for may say a name
+    or number.
+    """
+    if claim.kind is ClaimKind.UNREADABLE:
+        return BADGE_UNREADABLE
     if claim.uid or claim.kind is not ClaimKind.BUTTON or not unit.asks_for_claim(door_name):
         return claim.uid
-    directory = Directory.of(unit.keeper.rules, normalise)
-    moments = Moments(display.ask_name, display.speaking, display.judging)
-    said = unit.ear.name(
-        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, moments=moments
+    directory = Directory.of(unit.controller.rules, normalise)
+    progress = AnswerProgress(display.ask_name, display.speaking, display.judging)
+    said = unit.listener.name(
+        source, directory.spoken_words, start_within_s=NAME_WITHIN_S, stop=stop, progress=progress
     )
     return directory.spoken(normalise(said)).uid
 
 
+def _nothing_more() -> str:
+    """There was no answer that more could follow."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was decided, on what evidence, and what to call for the words that follow an early answer."""
+
+    decision: Decision
+    evidence: Evidence | None = None
+    rest: Callable[[], str] = _nothing_more
+
+
 def served(
-    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
-) -> Decision:
+    unit: Unit,
+    who: str | Decision,
+    source: AudioSource,
+    door_name: str,
+    display: Display,
+    stop: threading.Event,
+) -> Attempt:
     """What was decided and is in the log: durable before the strike moves.
 
     Whatever goes wrong, and a log that takes no more, is a refusal that says "out of service". The door goes
     on: it may be mended while it runs.
     """
     try:
-        decision, evidence = attempt(unit, uid, source, door_name, display, stop)
+        made = attempt(unit, who, source, door_name, display, stop)
     except Exception as err:  # noqa: BLE001 - a supervisor: nothing in one attempt may end the process
         _LOG.exception("an attempt failed; the door stays locked")
-        decision, evidence = replace(refusal_for(err), door=door_name, person=uid or None), None
+        made = Attempt(replace(refusal_for(err), door=door_name, person=_uid(who)))
+    decision = made.decision
     try:
-        unit.record(decision, evidence)
+        unit.trail.decided(decision, made.evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
-        unit.keeper.take_back(decision)
-        return replace(
+        unit.controller.take_back(decision)
+        refused = replace(
             fault(Reason.LOG_FAULT, str(err)),
             door=door_name,
             person=decision.person,
             challenge=decision.challenge,
         )
-    return decision
+        return replace(made, decision=refused)
+    return made
+
+
+def listened_on(unit: Unit, made: Attempt) -> None:
+    """Listen until the person has ended. A duress word after an answer that was complete alarms silently."""
+    decision = made.decision
+    said = made.rest()
+    if not said or not decision.person or not unit.controller.duress_said(decision.person, said):
+        return
+    told = replace(
+        decision,
+        outcome=Outcome.DURESS if decision.opens else decision.outcome,
+        code=Reason.DURESS_WORD,
+        reason="the duress word was said after an answer that was complete",
+        silent_alarm=True,
+    )
+    try:
+        unit.trail.decided(told, made.evidence)
+    except SyncError as err:
+        _LOG.error("a silent alarm could not be written down: %s", err)
 
 
 def attempt(
-    unit: Unit, uid: str, source: AudioSource, door_name: str, display: Display, stop: threading.Event
-) -> tuple[Decision, Evidence | None]:
+    unit: Unit,
+    who: str | Decision,
+    source: AudioSource,
+    door_name: str,
+    display: Display,
+    stop: threading.Event,
+) -> Attempt:
     """One fresh phrase and its answer: what was decided, and on what evidence."""
+    if isinstance(who, Decision):
+        return Attempt(replace(who, door=door_name))
+    uid = who
     if not uid and unit.asks_for_claim(door_name):
-        return replace(NOBODY_NAMED, door=door_name), None
-    greeting = unit.keeper.greet(door_name, uid, unit.clock())
+        return Attempt(replace(NOBODY_NAMED, door=door_name))
+    greeting = unit.controller.greet(door_name, uid, unit.clock())
     if isinstance(greeting, Decision):
-        return greeting, None
+        return Attempt(greeting)
     with reference(unit, door_name, uid) as voice:
         listening_since_s = unit.clock().monotonic_s
-        answer = unit.ear.hear(
+        answer = unit.listener.hear(
             source,
             greeting.phrase,
             voice,
             start_within_s=greeting.lifetime_s,
             stop=stop,
-            moments=Moments(partial(display.tell, greeting), display.speaking, display.judging),
+            progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
+            complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
         )
-    heard = unit.recollection.note(
+    heard = unit.replay_guard.note(
         answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
     )  # before anybody decides on it: a cut after the door opened must not make the unit forget
-    decision = unit.keeper.decide(
+    decision = unit.controller.decide(
         greeting,
         heard,
         unit.clock(),
@@ -102,8 +161,8 @@ def attempt(
         uid=uid,
         speech_began_s=listening_since_s + answer.speech_began_s,
     )
-    unit.recollection.settle(decision)
-    return decision, heard if isinstance(heard, Evidence) else None
+    unit.replay_guard.settle(decision)
+    return Attempt(decision, heard if isinstance(heard, Evidence) else None, answer.rest)
 
 
 @contextmanager
@@ -114,4 +173,8 @@ def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
         with voiceprint(vault, uid, model) as vector:
             yield vector
     else:
-        yield unit.voices.at(door_name, unit.keeper.rules, unit.clock().monotonic_s)
+        yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)
+
+
+def _uid(who: str | Decision) -> str | None:
+    return who or None if isinstance(who, str) else None

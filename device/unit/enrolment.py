@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -14,127 +15,177 @@ import numpy as np
 import numpy.typing as npt
 
 from device.access.memory.history import History, HistoryBusyError, HistoryError
-from device.access.recollection import forget_habit
+from device.access.policy import Thresholds
+from device.access.replay_guard import forget_habit
 from device.audio import QualityError, load_utterance
-from device.clock import system_clock
+from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
-from device.secure_store import Consent, DeletionReceipt, Store, StoreSettings, Template
-from device.settings import Settings, state_dir
-from device.unit.assembly import HISTORY_FILE
-from device.unit.notes import note_person
-from device.uplink.orders import ORDERS_FOLDER, Action, Order, await_done, post
+from device.models.features import WaveError
+from device.models.speaker import InconsistentEnrolmentError
+from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
+from device.settings import Settings
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, open_trail
+from device.uplink.orders import Action, Order, await_done, post
 
 log = logging.getLogger(__name__)
 
+Recordings = Mapping[str, Path | bytes]
+"""Of one person: each with a name that a message can use."""
+
 
 class EnrolmentError(DeviceError):
-    """A recording cannot be judged, so nobody was enrolled."""
+    """Nobody was enrolled.
 
-
-def enrol_noted(
-    judge: Judge,
-    store: Store,
-    settings: Settings,
-    uid: str,
-    recordings: Sequence[Path],
-    consent: Consent | None = None,
-) -> tuple[UUID, list[str]]:
-    """`enrol_recordings` by an operator: the log hears of it before the vault changes, and when it has."""
-    note = partial(_note, store, settings, reason="operator", uid=uid, count=len(recordings))
-    record, doubtful = enrol_recordings(
-        judge, store, settings, uid, recordings, consent, lambda: note("ENROLMENT_BEGUN")
-    )
-    note("ENROLLED", record=record)
-    return record, doubtful
-
-
-def enrol_recordings(
-    judge: Judge,
-    store: Store,
-    settings: Settings,
-    uid: str,
-    recordings: Sequence[Path],
-    consent: Consent | None = None,
-    begins: Callable[[], None] = lambda: None,
-) -> tuple[UUID, list[str]]:
-    """Enrol `uid`; returns the record's id and the recordings that do not sound like a live human.
-
-    These are enrolled all the same: whoever enrols stands beside the person. Self-service must refuse them.
-    `begins` is called when all have been heard and nothing has changed yet: what it writes is on the disk
-    before the voiceprint is, so that no power cut enrols somebody of whom the log knows nothing.
+    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER or CONSENT; `spoof_llrs` says how
+    live each recording sounded, as far as they were heard.
     """
-    embeddings, doubtful = embeddings_of(judge, settings, recordings)
-    vector = judge.speaker.template(embeddings)
+
+    def __init__(self, code: str, text: str, spoof_llrs: Sequence[float] = ()) -> None:
+        super().__init__(text)
+        self.code = code
+        self.spoof_llrs = tuple(spoof_llrs)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What came of it. `doubtful` names the recordings that do not sound like a live human."""
+
+    record: UUID
+    spoof_llrs: tuple[float, ...]
+    doubtful: tuple[str, ...]
+
+
+def named(paths: Sequence[Path]) -> Recordings:
+    """Files under their own names; two of one name under their paths."""
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+def enrol(
+    tools: Tools,
+    uid: str,
+    recordings: Recordings,
+    *,
+    reason: str,
+    consent_to: str | None = None,
+    must_sound_live: bool = False,
+    begins: Callable[[], None] = lambda: None,
+) -> Enrolment:
+    """Enrol `uid` in place of an earlier enrolment. Raises EnrolmentError, or DeviceError for a fault.
+
+    An operator stands beside the person and may enrol what does not sound live; self-service must not.
+    `begins` is called when all have been heard and nothing has changed yet. So is the event that says so: it
+    is on the disk before the voiceprint is, so that no power cut enrols somebody of whom the log knows
+    nothing. `reason` is the events'; `consent_to` names who took the consent.
+    """
+    judge, settings, store = tools.judge, tools.settings, tools.store
+    check_clock(tools)
+    embeddings, spoof_llrs = heard_voices(judge, settings, recordings)
+    live_llr = Thresholds().live_llr
+    doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
+    if doubtful and must_sound_live:
+        raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
+    try:
+        vector = judge.speaker.template(embeddings)
+    except InconsistentEnrolmentError as err:
+        raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
+    consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
     template = Template(judge.speaker.version, vector, len(recordings))
     try:
         begins()
-        record = store.vault.enrol(uid, template, consent)
+        with tools.trail() as trail:
+            note = partial(
+                trail.note, reason=reason, door=settings.door.name, uid=uid, count=len(recordings), risk="low"
+            )
+            note("ENROLMENT_BEGUN")
+            record = store.vault.enrol(uid, template, consent)
+            note("ENROLLED", record=record)
+    except ConsentError as err:
+        raise EnrolmentError("CONSENT", str(err), spoof_llrs) from err
     finally:
         template.wipe()
-    return record, doubtful
+    return Enrolment(record, tuple(spoof_llrs), doubtful)
 
 
-def consent_now(settings: StoreSettings, taken_by: str) -> Consent:
-    """Consent given just now, to the unit's current text, for its retention time."""
-    now = datetime.now(UTC)
-    until = now + timedelta(days=settings.retention_days)
-    return Consent(taken_by, now, settings.consent_text_version, until)
-
-
-def embeddings_of(
-    judge: Judge, settings: Settings, recordings: Sequence[Path]
-) -> tuple[list[npt.NDArray[np.float32]], list[str]]:
-    """One unit embedding a recording, and the names of those that do not sound live.
+def heard_voices(
+    judge: Judge, settings: Settings, recordings: Recordings
+) -> tuple[list[npt.NDArray[np.float32]], list[float]]:
+    """Of each recording: its unit embedding, and the LLR that it is a live human.
 
     Raises EnrolmentError for a recording that cannot be judged.
     """
-    embeddings, doubtful = [], []
-    for path in recordings:
+    embeddings: list[npt.NDArray[np.float32]] = []
+    spoof_llrs: list[float] = []
+    for name, recording in recordings.items():
         try:
-            utterance = load_utterance(path, settings.audio)
+            utterance = load_utterance(recording, settings.audio)
         except QualityError as err:
-            named = str(err) if path.name in str(err) else f"{path.name}: {err}"
-            raise EnrolmentError(named) from err
+            text = str(err) if name in str(err) else f"{name}: {err}"
+            raise EnrolmentError(err.code, text, spoof_llrs) from err
         wave = utterance.wave()
         utterance.wipe()
-        embeddings.append(judge.speaker.embed(wave))
-        if judge.spoof.evidence(wave).llr < 0.0:
-            doubtful.append(path.name)
-        wave[:] = 0.0
-    return embeddings, doubtful
+        try:
+            embeddings.append(judge.speaker.embed(wave))
+            spoof_llrs.append(judge.spoof.evidence(wave).llr)
+        except WaveError as err:
+            raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
+        finally:
+            wave[:] = 0.0
+    return embeddings, spoof_llrs
 
 
-def forget_noted(store: Store, settings: Settings, uid: str) -> DeletionReceipt:
+def check_clock(tools: Tools) -> None:
+    """Raises DeviceError when the clock would date a consent wrongly."""
+    wall = tools.clock().wall
+    if tools.time_seen().behind(wall):
+        raise DeviceError(
+            f"this unit's clock says {wall:%Y-%m-%d %H:%M} UTC, behind a time that it has seen, so no "
+            "consent can be dated; set it, or, if it is right, `ostiary policy trust-clock`"
+        )
+
+
+def consent_now(settings: StoreSettings, taken_by: str, now: Now) -> Consent:
+    """Consent given just now, to the unit's current text, for its retention time."""
+    until = now.wall + timedelta(days=settings.retention_days)
+    return Consent(taken_by, now.wall, settings.consent_text_version, until)
+
+
+def forget(
+    store: Store, settings: Settings, state: Path, uid: str, clock: Clock = system_clock
+) -> DeletionReceipt:
     """Erase a person, and say so in the log before and after.
 
     Killed anywhere, it can be asked for again, or everything is gone and only the second event is missing.
     """
-    note = partial(_note, store, settings, reason="on_request", uid=uid)
-    note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
-    forget_attempts(store, state_dir(), uid)
-    forget_habit(state_dir(), store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
-    receipt = store.vault.forget(uid)
-    note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
+    with open_trail(store, settings, state, clock) as trail:
+        note = partial(trail.note, reason="on_request", door=settings.door.name, uid=uid, risk="low")
+        note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
+        forget_attempts(store, state, uid, clock)
+        forget_habit(state, store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
+        receipt = store.vault.forget(uid)
+        note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
     return receipt
 
 
-def forget_attempts(store: Store, state: Path, uid: str) -> None:
+def forget_attempts(store: Store, state: Path, uid: str, clock: Clock) -> None:
     """Erase failures and position of a person, also in the memory of a running door.
 
     Raises OrderError when that does not obey. A history that cannot be read keeps nobody enrolled: it is
     enciphered, and `ostiary policy start-over` empties it.
     """
+    folder = StateFolder(state)
     try:
         history = History(
-            state / HISTORY_FILE,
+            folder.history,
             store.keystore.counter("attempts"),
             store.mac,
-            opened_s=system_clock().monotonic_s,
+            opened_s=clock().monotonic_s,
             never_used=store.never_used("attempts"),
         )
     except HistoryBusyError:
-        await_done(post(state / ORDERS_FOLDER, Order(Action.FORGET, uid)))
+        await_done(post(folder.orders, Order(Action.FORGET, uid)))
     except HistoryError as err:
         log.warning("what is remembered of attempts could not be erased: %s", err)
     else:
@@ -142,22 +193,13 @@ def forget_attempts(store: Store, state: Path, uid: str) -> None:
             history.forget(uid)
 
 
-def forget_record_noted(store: Store, settings: Settings, record: UUID) -> DeletionReceipt:
-    """As `forget_noted`, for a record whose person nobody can tell any more."""
-    note = partial(_note, store, settings, reason="on_request", uid=None)
-    note("ERASURE_BEGUN", count=0, record=record)
-    receipt = store.vault.forget_records([record], "asked")[0]
-    note("FORGOTTEN", count=receipt.counter, record=record)
+def forget_record(
+    store: Store, settings: Settings, state: Path, record: UUID, clock: Clock = system_clock
+) -> DeletionReceipt:
+    """As `forget`, for a record whose person nobody can tell any more."""
+    with open_trail(store, settings, state, clock) as trail:
+        note = partial(trail.note, reason="on_request", door=settings.door.name, record=record, risk="low")
+        note("ERASURE_BEGUN", count=0)
+        receipt = store.vault.forget_records([record], "asked")[0]
+        note("FORGOTTEN", count=receipt.counter)
     return receipt
-
-
-def _note(
-    store: Store,
-    settings: Settings,
-    kind: str,
-    reason: str,
-    uid: str | None,
-    count: int,
-    record: UUID | None = None,
-) -> None:
-    note_person(store, settings, state_dir(), system_clock, kind, reason, uid=uid, record=record, count=count)

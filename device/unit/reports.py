@@ -35,7 +35,7 @@ def evidence_report(evidence: Evidence) -> dict[str, Any]:
         "quality": {name: _number(value) for name, value in asdict(evidence.quality).items()},
         "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
         "model_versions": list(evidence.model_versions),
-        "beside": {name: _number(llr) for name, llr in evidence.side.scores().items()},
+        "context": {name: _number(llr) for name, llr in evidence.context.scores().items()},
     }
 
 

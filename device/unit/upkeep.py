@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -73,7 +72,7 @@ class Upkeep:
         """One look at everything that is due."""
         now_s = self._unit.clock().monotonic_s
         self._look_at_the_clock()
-        if now_s >= self._purge_at_s and self._unit.keeper.time.settled():
+        if now_s >= self._purge_at_s and self._unit.controller.time.settled():
             self._purge_at_s = now_s + DAY_S
             self._purge()
         if self._rotate is not None:
@@ -93,16 +92,16 @@ class Upkeep:
                 return
 
     def _look_at_the_clock(self) -> None:
-        keeper, now = self._unit.keeper, self._unit.clock()
+        controller, now = self._unit.controller, self._unit.clock()
         if now.monotonic_s >= self._keep_time_at_s:
             self._keep_time_at_s = now.monotonic_s + KEEP_TIME_EVERY_S
             try:
-                keeper.keep_time(now)
+                controller.keep_time(now)
             except DeviceError as err:
                 log.error("the time that was seen could not be kept: %s", err)
         else:
-            keeper.time.look(now)
-        if jumps := keeper.time.jumps():
+            controller.time.look(now)
+        if jumps := controller.time.jumps():
             log.warning("the clock of this unit was set; it now says %s", now.wall.isoformat())
             self._note("CLOCK_SET", "clock_fault", jumps)
 
@@ -112,7 +111,7 @@ class Upkeep:
             before = vault.uids()
             receipts = vault.purge_expired(at_most=max(1, len(before) // PURGED_AT_ONCE))
             for uid in set(before) - set(vault.uids()) if receipts else ():
-                self._unit.keeper.forget(uid)
+                self._unit.controller.forget(uid)
         except DeviceError as err:
             log.error("nobody whose consent ran out could be forgotten: %s", err)
             self._note("FAULT", "store_fault")
@@ -133,7 +132,7 @@ class Upkeep:
     def _found(self) -> frozenset[str]:
         """What is wrong with keys, vault and log now, in words of the vocabulary."""
         found = set()
-        if self._unit.keeper.time.seen.behind(self._unit.clock().wall):
+        if self._unit.controller.time.seen.behind(self._unit.clock().wall):
             found.add("clock_fault")
         try:
             if not self._unit.store.keystore.status().ready:
@@ -156,10 +155,8 @@ class Upkeep:
         return frozenset(found)
 
     def _note(self, kind: str, reason: str, count: int | None = None) -> None:
-        """Written when there is room; a log that is full or broken is said aloud by the door already."""
-        witness, now = self._unit.witness, self._unit.clock()
+        """Written when there is room; the door itself has reported a log that is full or broken."""
         try:
-            event = replace(witness.note(kind, reason, self._door_name, now), count=count)
-            self._unit.log.append(event, risk="low")
+            self._unit.trail.note(kind, reason, self._door_name, count=count, risk="low")
         except SyncError as err:
             log.error("%s could not be written down: %s", kind, err)

@@ -29,34 +29,6 @@ PAUSE_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class FireInput:
-    """The fire panel's contact, as a file that reads `1` or `0`: a GPIO's `value`, or any file in a trial.
-
-    What cannot be read is no alarm: a cut wire must not open a door from outside, and the exit is free
-    anyway. It is said once.
-    """
-
-    def __init__(self, path: Path, *, active_low: bool = False) -> None:
-        self._path = path
-        self._alarm = b"0" if active_low else b"1"
-        self._broken = False
-
-    def __call__(self) -> bool:
-        """Whether there is a fire alarm."""
-        try:
-            with self._path.open("rb") as file:
-                level = file.read(8).strip()
-            if level not in (b"0", b"1"):
-                raise ValueError(f"it holds {level!r}")
-        except (OSError, ValueError) as err:
-            if not self._broken:
-                log.error("the fire input cannot be read (%s); check its wire", err)
-            self._broken = True
-            return False
-        self._broken = False
-        return level == self._alarm
-
-
 class Watch:
     """Looks every 100 ms in a thread of its own, from entry to exit, whatever the door is busy with."""
 
@@ -69,10 +41,10 @@ class Watch:
         *,
         orders_folder: Path,
         rules: Callable[[], Rules],
-        fire: FireInput | None = None,
+        fire: Callable[[], bool] = lambda: False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`rules` reads the rules file anew when it is ordered to."""
+        """`rules` reads the rules file anew when it is ordered to; `fire` says whether there is an alarm."""
         self._unit = unit
         self._door_name = door_name
         self._door = door
@@ -105,7 +77,7 @@ class Watch:
 
     def look(self) -> None:
         """One look at everything."""
-        if self._fire is not None and (alarm := self._fire()) != self._alarm:
+        if (alarm := self._fire()) != self._alarm:
             self._fire_changed(alarm)
             self._alarm = alarm  # only now: what failed is tried again
         self._record_owed()
@@ -133,7 +105,7 @@ class Watch:
             self._door.lock()
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
-        decision = self._unit.keeper.fire_input(self._door_name)
+        decision = self._unit.controller.fire_input(self._door_name)
         # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
         self._door.obey(decision)
         log.warning("fire input: %s, %s", decision.outcome, decision.reason)
@@ -145,7 +117,7 @@ class Watch:
         """Write down what was done at once; what cannot be written is tried again at every look."""
         while self._owed:
             try:
-                self._unit.record(self._owed[0])
+                self._unit.trail.decided(self._owed[0])
             except (DeviceError, SyncError) as err:
                 if self._owed[0] is not self._told:
                     log.error("%s was carried out but is not in the log yet: %s", self._owed[0].outcome, err)
@@ -154,31 +126,31 @@ class Watch:
             del self._owed[0]
 
     def _obey(self, order: Order) -> None:
-        keeper = self._unit.keeper
+        controller = self._unit.controller
         if order.action is Action.PARDON:
-            if not keeper.pardon(order.subject):
+            if not controller.pardon(order.subject):
                 raise OrderError(f"{order.subject} had no failures.")
         elif order.action is Action.FORGET:
-            keeper.forget(order.subject)
+            controller.forget(order.subject)
             return  # whoever asked for it writes the events
         elif order.action is Action.TRUST_CLOCK:
-            keeper.trust_clock(self._unit.clock())
-            self._unit.note("CLOCK_SET", "operator", self._door_name)
+            controller.trust_clock(self._unit.clock())
+            self._unit.trail.note("CLOCK_SET", "operator", self._door_name)
             return
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()
             if self._door_name not in rules.doors:
                 raise OrderError(f"the new rules have no door {self._door_name}; the old ones stay in force")
-            keeper.adopt(rules)
-            self._unit.note("POLICY_APPLIED", "operator", self._door_name)
+            controller.adopt(rules)
+            self._unit.trail.note("POLICY_APPLIED", "operator", self._door_name)
             return
         else:
             on = order.action is Action.LOCK_DOWN
-            decision = keeper.lock_down(order.subject, on)
+            decision = controller.lock_down(order.subject, on)
             if on:
                 self._door.lock()  # also what the fire input released: a lock-down beats it
                 self._owed.append(replace(decision, door=self._door_name))
                 self._display.tell(decision)
                 self._record_owed()
                 return
-        self._unit.note("COMMAND_APPLIED", "operator", self._door_name)
+        self._unit.trail.note("COMMAND_APPLIED", "operator", self._door_name)

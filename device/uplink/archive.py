@@ -14,11 +14,11 @@ from device.errors import DeviceError
 from device.secure_store.signing import Signer
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
+from device.state_folder import StateFolder
 from sync.bundle import LogBundle, key_to_der
 from sync.outbox import Held, Outbox
 from sync.verify import verify
 
-FOLDER = Path("audit") / "archive"
 AT_MOST_EVENTS = 50_000
 """In one file, so that making one takes little memory: about 30 MB."""
 DUE_SHARE = 0.5
@@ -52,7 +52,7 @@ def rotate_when_due(log: Outbox, signer: Signer, settings: AuditSettings, state:
     """
     if log.status().pending < settings.rotate_events and log.fill().share < DUE_SHARE:
         return 0
-    made = rotate(log, signer, settings.archive or state / FOLDER, settings.keep_bytes())
+    made = rotate(log, signer, settings.archive or StateFolder(state).audit_archive, settings.keep_bytes())
     return int(made[-1].stem.rpartition("-")[2]) if made else 0
 
 
@@ -65,7 +65,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
         raise ArchiveError(f"{folder} cannot be made: {err.strerror}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
-    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit)
+    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit, start=held.first)
     if not report.sound:
         finding = report.findings[0]
         raise ArchiveError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")

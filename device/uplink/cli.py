@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import signal
 import threading
@@ -15,16 +14,17 @@ import click
 
 from device.errors import DeviceError
 from device.settings import load, state_dir
-from device.uplink.desk import unit_desk
+from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
+from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
-from device.uplink.orders import ORDERS_FOLDER
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import Signer, unit_id
+from sync.health import WILL
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
@@ -56,6 +56,20 @@ log = logging.getLogger(__name__)
 @click.option(
     "--receipt-timeout", default=5.0, show_default=True, type=float, help="Seconds before resending."
 )
+@click.option(
+    "--health-every",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(1.0, 3600.0),
+    help="Seconds between health messages; a unit is called silent after three minutes or three of them.",
+)
+@click.option(
+    "--seal-every",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0.0, 3600.0),
+    help="Seconds between signed heads; more saves rows, and leaves what is newer to the unit's disk.",
+)
 @click.option("--once", is_flag=True, help="Stop when everything has a receipt; exit code 1 if not in time.")
 @click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for --once.")
 def sync(
@@ -71,6 +85,8 @@ def sync(
     audit_key: Path | None,
     window: int,
     receipt_timeout: float,
+    health_every: float,
+    seal_every: float,
     once: bool,
     timeout: float,
 ) -> None:
@@ -85,7 +101,7 @@ def sync(
     settings = load()
     name = unit_id(unit or settings.door.unit)
     own_log = path is None
-    path = path or state_dir() / "audit" / "outbox.db"
+    path = path or StateFolder(state_dir()).audit_log
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,14 +116,14 @@ def sync(
         else:
             held = stack.enter_context(contextlib.closing(unit_keystore(settings)))
             signer, keystore = held.audit_signer(), held.kind
-        door, orders = settings.door.name, state_dir() / ORDERS_FOLDER
+        door, orders = settings.door.name, StateFolder(state_dir()).orders
         outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
         facts = {"software": version("ostiary"), "keystore": keystore}
         try:
             link = reactor.link(
                 link_settings,
                 subscriptions=[topic(name, RECEIPTS), topic(name, COMMANDS)],
-                will=Will(topic(name, HEALTH), json.dumps({"state": "offline"}).encode()),
+                will=Will(topic(name, HEALTH), WILL),
             )
             agent = Agent(
                 log=outbox,
@@ -116,14 +132,19 @@ def sync(
                 registry_key=key_from_bytes(read_file(registry_key)),
                 now_s=time.monotonic,
                 time_ms=wall_ms,
-                settings=AgentSettings(window=window, receipt_timeout_s=receipt_timeout),
+                settings=AgentSettings(
+                    window=window,
+                    receipt_timeout_s=receipt_timeout,
+                    health_every_s=health_every,
+                    seal_every_s=seal_every,
+                ),
                 # A log that was named says nothing about this machine's own rules and models.
                 facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
             )
             if command_key is not None:
-                key_of_desk = key_from_bytes(read_file(command_key))
-                agent.desk = unit_desk(
-                    agent, outbox, key_of_desk, path.with_name("commands"), door, keystore, orders
+                command_public_key = key_from_bytes(read_file(command_key))
+                agent.handler = unit_handler(
+                    agent, outbox, command_public_key, path.with_name("commands"), door, keystore, orders
                 )
             figures = MetricsFile(metrics) if metrics else None
             done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)

@@ -9,11 +9,9 @@ from pathlib import Path
 from device.access.rules import load_rules
 from device.errors import DeviceError
 from device.model_store.bundle import MANIFEST_NAME
-from device.model_store.shelf import read_shelf
+from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
-
-RULES_FILE = "rules.toml"
-
+from device.state_folder import StateFolder
 
 UNREADABLE = "unreadable-0"
 
@@ -21,7 +19,7 @@ UNREADABLE = "unreadable-0"
 def unit_facts(settings: Settings) -> dict[str, str]:
     """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that."""
     return {
-        "policy": _or_unreadable(lambda: _policy(state_dir() / RULES_FILE)),
+        "policy": _or_unreadable(lambda: _policy(StateFolder(state_dir()).rules)),
         "models": _or_unreadable(lambda: _models(models_dir())),
         "settings": _digest(repr(settings).encode()),
         "profile": settings.store.profile,
@@ -33,9 +31,9 @@ def _policy(rules: Path) -> str:
 
 
 def _models(models: Path) -> str:
-    shelf = read_shelf(models)
-    if shelf is not None:
-        return f"sha256:{shelf.current[:16]}"
+    slots = read_slots(models)
+    if slots is not None:
+        return f"sha256:{slots.current[:16]}"
     manifest = models / MANIFEST_NAME
     return _digest(manifest.read_bytes()) if manifest.exists() else "none-0"
 

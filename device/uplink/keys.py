@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from device.secure_store.keystore import Keystore
-from device.secure_store.store import FOLDER, open_keystore
+from device.secure_store.store import open_keystore
 from device.settings import Settings, state_dir
+from device.state_folder import StateFolder
 
 
 def unit_keystore(settings: Settings) -> Keystore:
     """Who signs on this unit. The door process holds the vault; this process needs the audit key only."""
-    return open_keystore(state_dir() / FOLDER, settings.store)
+    return open_keystore(StateFolder(state_dir()).store, settings.store)

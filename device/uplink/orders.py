@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from device.errors import DeviceError
+from sync.durable import replace_file
 
-ORDERS_FOLDER = "orders"
 MAX_ORDER_BYTES = 1024
 _ORDER, _REFUSED = ".order", ".refused"
 
@@ -68,12 +67,7 @@ def post(folder: Path, order: Order) -> Path:
     """Put an order where the running unit finds it, whole or not at all."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{_ORDER}"
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        file.write(order.to_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, order.to_bytes(), 0o644)
     return path
 
 

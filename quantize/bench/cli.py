@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from device.liveness.context import ContextChecks
 from device.liveness.memory import MemoryLimits
-from device.liveness.side import SideChecks
 from device.settings import Settings, load, models_dir
 from device.unit.assembly import open_judge
 from quantize.bench.measure import (
@@ -144,8 +144,8 @@ def measure(
         # The speaker's own: a voice that fits badly is looked at twice more.
         template = judge.speaker.embed(sentences[0].again().wave())
         task = bar.add_task("Judging", total=rounds)
-        beside = dataclasses.replace(SideChecks.open(), memory=FullMemory(MemoryLimits()))
-        remembering = judge.looking_beside(beside)
+        beside = dataclasses.replace(ContextChecks.open(), memory=FullMemory(MemoryLimits()))
+        remembering = judge.with_context(beside)
         timed = latency(remembering, sentences, template, settings.audio, rounds, lambda: bar.advance(task))
     return BenchResult(
         latency=timed,
@@ -167,10 +167,10 @@ def show(result: BenchResult, console: Console) -> None:
         "words": "  words",
         "speaker": "  speaker",
         "spoof": "  spoof",
-        "beside": "  beside, full memory",
+        "context": "  context, full memory",
         "judge": "judge (they overlap)",
     }
-    for stage in ("endpointer", "judge", "words", "speaker", "spoof", "beside", "policy"):
+    for stage in ("endpointer", "judge", "words", "speaker", "spoof", "context", "policy"):
         _add(table, notes.get(stage, stage), timed.stages[stage])
     table.add_section()
     _add(table, "total", timed.total)

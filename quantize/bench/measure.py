@@ -26,7 +26,7 @@ from device.liveness.search import Index, Match
 from quantize.bench.speech import Sentence
 
 PROBE_TIMEOUT_S = 120.0
-STAGES = ("endpointer", "words", "speaker", "spoof", "beside", "judge", "policy")
+STAGES = ("endpointer", "words", "speaker", "spoof", "context", "judge", "policy")
 
 Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]
 
@@ -87,7 +87,7 @@ def latency(
                 timings.words_ms,
                 timings.speaker_ms,
                 timings.spoof_ms,
-                timings.side_ms,
+                timings.context_ms,
                 (judged - began) * 1e3,
                 (decided - judged) * 1e3,
             ),

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.pick import remembered, served_by
 from quantize.bench.measure import BenchError, Spread, spread
 from quantize.bench.speech import Sentence
@@ -238,7 +238,7 @@ def _size(key: str, files: Files) -> int:
 
     def ours(*roles: str) -> int:
         """What is opened: of a network that is there for two runtimes, only the file of the one in use."""
-        bundle = shelf.active(files.models)
+        bundle = slots.active(files.models)
         pick = remembered(files.models, bundle, lambda text: None)
         return sum(one(served_by(bundle, role, pick.runtime(role))) for role in roles)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.evidence.judge import Wave
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.calibration import LLR_LIMIT, Calibration
 from device.model_store.pick import twin
 from device.model_store.sessions import OnnxSession, TfliteSession
@@ -60,7 +60,7 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
     Resemblyzer is the bundle's, in INT8, where it has one, and the float network elsewhere. References are
     built from their pinned sources when `reference_dir` does not have them yet.
     """
-    bundle = shelf.active(models)
+    bundle = slots.active(models)
     calibration = bundle.calibration(ROLE)
     if name == PRODUCT_MODEL:
         model = SpeakerModel.open(bundle, threads=THREADS)
@@ -85,9 +85,9 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
 
 def open_spoof(models: Path) -> SpoofDetector:
     """The door's liveness check."""
-    return SpoofDetector.open(shelf.active(models), threads=THREADS)
+    return SpoofDetector.open(slots.active(models), threads=THREADS)
 
 
 def open_words(models: Path, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
     """The door's words check, by the model that a unit may choose in its settings."""
-    return Transcriber.open(shelf.active(models), threads=THREADS, engine=engine)
+    return Transcriber.open(slots.active(models), threads=THREADS, engine=engine)

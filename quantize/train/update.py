@@ -223,18 +223,18 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
 
 def _from(weights: Path, recipe):
     """The recipe with the detector's three files taken from `weights`; every other one as it is."""
-    from quantize.recipe import Made, ports
+    from quantize.recipe import Artefact, ports
 
     card = json.loads((weights / "spoof.json").read_bytes())
 
-    def network(out: Path, kitchen) -> Made:
+    def network(out: Path, context) -> Artefact:
         shutil.copyfile(weights / card["file"], out)
         graph = onnx.load(out).graph
-        return Made(ports(graph.input), ports(graph.output), card["version"])
+        return Artefact(ports(graph.input), ports(graph.output), card["version"])
 
-    def beside(out: Path, kitchen) -> Made:
+    def beside(out: Path, context) -> Artefact:
         shutil.copyfile(weights / recipe.file, out)
-        return Made(version=card["version"])
+        return Artefact(version=card["version"])
 
     makers = {"spoof": network, "spoof-card": beside, "spoof-envelopes": beside}
     if recipe.role not in makers:

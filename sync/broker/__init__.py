@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from sync.errors import SyncError
 
+WORKER_RIGHTS = """
+user worker-{number}
+topic read ostiary/v1/+/+/events
+topic read ostiary/v1/+/+/health
+topic read ostiary/v1/+/+/results
+topic write ostiary/v1/+/+/receipts
+topic write ostiary/v1/+/+/commands
+"""
+BROKER_USER = "mosquitto"
+
 
 def write_configuration(
-    folder: Path,
-    *,
-    port: int,
-    ca: Path,
-    certificate: Path,
-    key: Path,
-    address: str = "0.0.0.0",  # noqa: S104
+    folder: Path, *, port: int, ca: Path, certificate: Path, key: Path, address: str, workers: int = 8
 ) -> Path:
-    """Fill in the templates; returns the path of mosquitto.conf. Raises SyncError."""
-    values = {
-        "port": str(port),
-        "address": address,
-        "ca": str(ca),
-        "certificate": str(certificate),
-        "key": str(key),
-        "folder": str(folder),
-    }
+    """Fill in the templates and copy the TLS files beside them; returns the path of mosquitto.conf.
+
+    mosquitto gives up root before it reads its key, so root's files are given to its user. Raises SyncError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for source, name, mode in (
+            (ca, "ca.pem", 0o644),
+            (certificate, "broker.pem", 0o644),
+            (key, "broker.key", 0o600),
+        ):
+            data = source.read_bytes()
+            handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+        rights = "".join(WORKER_RIGHTS.format(number=number) for number in range(1, workers + 1))
+        values = {"port": str(port), "address": address, "folder": str(folder), "workers": rights}
         for name in ("mosquitto.conf", "acl.conf"):
             text = resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
             (folder / name).write_text(Template(text).substitute(values), encoding="utf-8")
+        if os.geteuid() == 0:
+            for path in (folder, *folder.iterdir()):
+                shutil.chown(path, BROKER_USER)
+    except LookupError as err:
+        raise SyncError(f"there is no user {BROKER_USER}; install mosquitto first") from err
     except OSError as err:
         raise SyncError(f"the broker's configuration cannot be written: {err}") from err
     return folder / "mosquitto.conf"

@@ -54,20 +54,29 @@ class Authority:
         except (OSError, ValueError) as err:
             raise SyncError(f"the certificate authority in {folder} cannot be used: {err}") from err
 
-    def issue(self, common_name: str, now: dt.datetime, hosts: tuple[str, ...] = ()) -> TlsFiles:
-        """A key and certificate for `common_name`; `hosts` makes it a server's."""
+    def issue(
+        self, common_name: str, now: dt.datetime, hosts: tuple[str, ...] = (), *, renew: bool = True
+    ) -> TlsFiles:
+        """A key and certificate for `common_name`; `hosts` makes it a server's.
+
+        Raises SyncError when there is one already and `renew` does not say that it may go.
+        """
+        name = common_name.replace("/", "_")
+        files = TlsFiles(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        if not renew and (files.key.exists() or files.certificate.exists()):
+            raise SyncError(f"{common_name} has a certificate here; --renew replaces it and its key")
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _builder(common_name, self.certificate.subject, key, now, LEAF_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+            # RFC 5280 4.2.1.1; OpenSSL's strict checks, which Python 3.13 asks for, refuse a leaf without it.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_host, hosts))), False)
         signed = builder.sign(self.key, hashes.SHA256())
-        name = common_name.replace("/", "_")
-        files = TlsFiles(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
         _write(files.key, _pem(key), 0o600)
         _write(files.certificate, signed.public_bytes(Encoding.PEM), 0o644)
         return files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import re
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ from sync.registry.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
+WORKER = re.compile(r"worker-[1-9][0-9]{0,2}")
 
 
 @click.group()
@@ -34,36 +36,47 @@ def fleet() -> None:
     "--authority", required=True, type=FOLDER, help="Where the authority is kept; made on first use."
 )
 @click.option("--host", "hosts", multiple=True, help="Makes it a server's certificate (may be repeated).")
-def certificate_command(name: str, authority: Path, hosts: tuple[str, ...]) -> None:
-    """Issue a certificate: NAME is a unit (site/unit), `registry`, or a broker with --host.
+@click.option("--renew", is_flag=True, help="Replace the certificate and key that are there.")
+def certificate_command(name: str, authority: Path, hosts: tuple[str, ...], renew: bool) -> None:
+    """Issue a certificate: NAME is a unit (site/unit), `worker-1` and so on, or a broker with --host.
 
     \b
     Example:
       ostiary fleet certificate st-mary/icu-2 --authority pki
+      ostiary fleet certificate worker-1 --authority pki
       ostiary fleet certificate broker --host mqtt.st-mary.example --authority pki
     """
-    if not hosts and name != "registry":
+    if not hosts and not WORKER.fullmatch(name):
         unit_id(name)
     now = dt.datetime.now(dt.UTC)
-    files = Authority.open(authority, now).issue(name, now, hosts)
+    files = Authority.open(authority, now).issue(name, now, hosts, renew=renew)
     click.echo(f"{files.certificate} and {files.key} are good for 90 days")
 
 
 @fleet.command("broker")
 @click.argument("folder", type=FOLDER)
-@click.option("--port", default=8883, show_default=True, type=int)
-@click.option("--ca", required=True, type=FILE)
-@click.option("--cert", required=True, type=FILE)
-@click.option("--key", required=True, type=FILE)
-def broker_command(folder: Path, port: int, ca: Path, cert: Path, key: Path) -> None:
-    """Write a mosquitto configuration with mutual TLS and rights per unit.
+@click.option("--listen", default="127.0.0.1", show_default=True, help="This machine's address for units.")
+@click.option("--port", default=8883, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--workers", default=8, show_default=True, type=click.IntRange(1, 999), help="How many may join."
+)
+@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
+@click.option("--cert", required=True, type=FILE, help="The broker's certificate (PEM).")
+@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
+def broker_command(
+    folder: Path, listen: str, port: int, workers: int, ca: Path, cert: Path, key: Path
+) -> None:
+    """Write a mosquitto configuration with mutual TLS and rights per unit, and all it needs, into FOLDER.
+
+    As root, the files are given to the user mosquitto, which the broker runs as.
 
     \b
     Example:
-      ostiary fleet broker /etc/mosquitto/ostiary --ca ca.pem --cert broker.pem --key broker.key
+      ostiary fleet broker /etc/mosquitto/ostiary --listen 0.0.0.0 --ca ca.pem --cert broker.pem \\
+        --key broker.key
     """
     made = write_configuration(
-        folder.resolve(), port=port, ca=ca.resolve(), certificate=cert.resolve(), key=key.resolve()
+        folder.resolve(), port=port, ca=ca, certificate=cert, key=key, address=listen, workers=workers
     )
     click.echo(f"start it with: mosquitto -c {made}")
 
@@ -102,7 +115,7 @@ def simulate_command(
     settings = SimulationSettings(host, port, units, rate, seconds, seal_every, prefix=prefix)
     issuer = Authority.open(authority, dt.datetime.now(dt.UTC))
     simulation = Simulation(settings, issuer, key_from_bytes(read_file(registry_key)))
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     for name, key in simulation.keys.items():
         store.register(name, key, wall_ms())
     store.close()

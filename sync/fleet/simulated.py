@@ -33,6 +33,7 @@ class MemoryLog:
     sequence: int = 0
     sealed: int = 0
     acknowledged: int = 0
+    reports: int = 0
     latencies_s: list[float] = field(default_factory=list)
     """From append to receipt, one per event."""
     _open: list[bytes] = field(default_factory=list)
@@ -86,6 +87,10 @@ class MemoryLog:
             self.latencies_s.append(now - self._born.popleft())
         self.acknowledged = size
         return True
+
+    def next_report(self) -> int:
+        self.reports += 1
+        return self.reports
 
     def status(self) -> OutboxStatus:
         pending = self.sequence - self.acknowledged

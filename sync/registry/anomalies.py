@@ -153,7 +153,8 @@ class Detector:
     def _units(self, now_ms: int) -> list[Alarm]:
         forms = {rule.form: rule for rule in self.rules}
         silence, drift = forms.get("silence"), forms.get("drift")
-        if silence is None and drift is None:
+        backlog, clock = forms.get("backlog"), forms.get("clock")
+        if not any((silence, drift, backlog, clock)):
             return []
         raised = []
         for unit in unit_statuses(self.store, now_ms):
@@ -162,6 +163,21 @@ class Detector:
                 evidence: dict[str, Any] = {"last_ms": last, "state": unit.state}
                 key = f"{silence.name} {unit.unit} {last}"
                 raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence, lasting=True))
+            if unit.state == "revoked":
+                continue
+            if backlog and unit.backlog_ms and now_ms - unit.backlog_ms > backlog.window_s * 1000:
+                evidence = {
+                    "pending": unit.health.get("pending"),
+                    "since_ms": unit.backlog_ms,
+                    "stored": unit.size,
+                    "written": unit.health.get("sequence"),
+                }
+                key = f"{backlog.name} {unit.unit} {unit.backlog_ms}"
+                raised.append(Alarm(backlog.name, backlog.severity, unit.unit, key, evidence, lasting=True))
+            if clock and unit.state == "online" and abs(unit.clock_off_ms) > clock.window_s * 1000:
+                evidence = {"off_ms": unit.clock_off_ms}
+                key = f"{clock.name} {unit.unit} {now_ms // (24 * HOUR_MS)}"
+                raised.append(Alarm(clock.name, clock.severity, unit.unit, key, evidence, lasting=True))
             if drift and unit.drifted and unit.state == "online":
                 evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
                 key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"

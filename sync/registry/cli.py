@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from sync import journal
@@ -23,17 +24,18 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.ingest import Ingest
-from sync.registry.retention import first_month_kept, forget_before
+from sync.registry.people_cli import access_command, person_command, pseudonym_command
+from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store
-from sync.registry.worker import Worker, subscriptions
+from sync.registry.store import Store, month_of
+from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def registry() -> None:
 @click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
-@click.option("--name", default="worker-1", show_default=True, help="This worker's MQTT client id.")
+@click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
     database: str,
@@ -62,7 +64,7 @@ def worker_command(
     cert: Path,
     key: Path,
     signing_key: Path,
-    name: str,
+    name: str | None,
     metrics: Path | None,
 ) -> None:
     """Take batches from the shared subscription until stopped. Run as many as you like.
@@ -70,20 +72,22 @@ def worker_command(
     \b
     Example:
       ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
-        --ca ca.pem --cert registry.pem --key registry.key --signing-key receipts.key
+        --ca ca.pem --cert worker-1.pem --key worker-1.key --signing-key receipts.key
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     host, port = host_and_port(broker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key), session_s=0)
-        link = reactor.link(settings, subscriptions=subscriptions())
-        ingest = Ingest(store, FileSigner.load_or_create(signing_key), wall_ms)
+        signer = FileSigner.load(signing_key)
+        store.remember_receipts_key(key_to_der(signer.public_key()))
+        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
+        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
+        ingest = Ingest(store, signer, wall_ms)
         figures = MetricsFile(metrics) if metrics else None
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
@@ -93,6 +97,34 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+@registry.command("create")
+@DATABASE
+def create_command(database: str) -> None:
+    """Make a registry in a new SQLite file or an empty PostgreSQL database.
+
+    \b
+    Example:
+      ostiary registry create --database sqlite:///registry.db
+    """
+    Store.open(database).close()
+    click.echo("the registry is ready")
+
+
+@registry.command("new-key")
+@click.argument("path", type=FILE)
+def new_key_command(path: Path) -> None:
+    """Make a signing key (receipts, or commands) and, beside it, the public key that units need.
+
+    \b
+    Example:
+      ostiary registry new-key receipts.key
+    """
+    signer = FileSigner.create(path)
+    public = path.with_suffix(".pem")
+    public.write_bytes(signer.public_pem())
+    click.echo(f"{path} signs and stays here; {public} goes to every unit")
 
 
 @registry.command("register")
@@ -107,7 +139,7 @@ def register_command(database: str, unit: str, key: Path) -> None:
       ostiary registry register st-mary/icu-2 --key icu-2.pem --database sqlite:///registry.db
     """
     name = unit_id(unit)
-    Store.open(database).register(name, key_to_der(key_from_bytes(read_file(key))), wall_ms())
+    Store.open(database, create=False).register(name, key_to_der(key_from_bytes(read_file(key))), wall_ms())
     click.echo(f"{name} is registered")
 
 
@@ -121,7 +153,7 @@ def revoke_command(database: str, unit: str) -> None:
     Example:
       ostiary registry revoke st-mary/icu-2 --database sqlite:///registry.db
     """
-    Store.open(database).revoke(unit_id(unit), wall_ms())
+    Store.open(database, create=False).revoke(unit_id(unit), wall_ms())
     click.echo(f"{unit} is revoked")
 
 
@@ -135,7 +167,7 @@ def units_command(database: str, as_json: bool) -> None:
     Example:
       ostiary registry units --database sqlite:///registry.db
     """
-    found = status.unit_statuses(Store.open(database), wall_ms())
+    found = status.unit_statuses(Store.open(database, create=False), wall_ms())
     if as_json:
         for unit in found:
             click.echo(json.dumps(dataclasses.asdict(unit)))
@@ -162,7 +194,7 @@ def alarms_command(database: str, as_json: bool) -> None:
     Example:
       ostiary registry alarms --database sqlite:///registry.db
     """
-    found = status.open_alarms(Store.open(database))
+    found = status.open_alarms(Store.open(database, create=False))
     if as_json:
         for alarm in found:
             click.echo(json.dumps(alarm))
@@ -194,10 +226,11 @@ def acknowledge_command(database: str, alarm: int, account: str) -> None:
     Example:
       ostiary registry acknowledge 17 --account m.desk --database sqlite:///registry.db
     """
-    store = Store.open(database)
-    store.log_access(account, "acknowledge", 1, wall_ms())
+    store = Store.open(database, create=False)
     if not status.acknowledge(store, alarm, account, wall_ms()):
-        raise click.exceptions.Exit(1)
+        raise SyncError(f"there is no open alarm {alarm}; `ostiary registry alarms` lists them")
+    store.log_access(account, "acknowledge", 1, wall_ms(), subject=f"alarm {alarm}")
+    click.echo(f"alarm {alarm} is acknowledged by {account}")
 
 
 @registry.command("refusals")
@@ -209,7 +242,7 @@ def refusals_command(database: str) -> None:
     Example:
       ostiary registry refusals --database sqlite:///registry.db
     """
-    for row in status.refusal_counts(Store.open(database)):
+    for row in status.refusal_counts(Store.open(database, create=False)):
         click.echo(json.dumps(row))
 
 
@@ -226,19 +259,19 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
     Example:
       ostiary registry export --form bundle --unit st-mary/icu-2 -o icu-2.bundle --database sqlite:///r.db
     """
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     name = unit_id(unit) if unit else None
     if form == "bundle":
         if name is None:
             raise click.UsageError("a bundle needs --unit")
         made = exports.bundle(store, name)
         # On record first: an export that is not on record must not exist.
-        store.log_access(account, "export", len(made.events), wall_ms())
+        store.log_access(account, "export", len(made.events), wall_ms(), subject=f"bundle of {name}")
         out.write_bytes(made.to_bytes())
         count = len(made.events)
     else:
         count = exports.count(store, name)
-        store.log_access(account, "export", count, wall_ms())
+        store.log_access(account, "export", count, wall_ms(), subject=f"{form} of {name or 'all units'}")
         page = exports.rows(store, name)
         with out.open("w", encoding="utf-8", newline="") as file:
             file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
@@ -250,15 +283,46 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
 @click.option(
     "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
 )
-def retain_command(database: str, from_month: int) -> None:
-    """Delete every event received before a month; what is left still verifies.
+@click.option("--signing-key", required=True, type=FILE, help="Signs the record of it: the receipts' (PEM).")
+@click.option("--account", default=getpass.getuser, help="Who deletes; it stands in the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retain_command(database: str, from_month: int, signing_key: Path, account: str, yes: bool) -> None:
+    """Delete every event received before a month, on record; what is left still verifies.
+
+    The record is signed and goes with every export: `ostiary audit verify` tells it from a cut that nobody
+    declares. Exit code 1 when a unit keeps its events because its log does not verify.
 
     \b
     Example:
-      ostiary registry retain --from-month 202405 --database sqlite:///registry.db
+      ostiary registry retain --from-month 202405 --signing-key receipts.key --database sqlite:///registry.db
     """
-    gone = forget_before(Store.open(database), from_month)
-    click.echo(f"{gone} events were deleted")
+    store, signer = Store.open(database, create=False), FileSigner.load(signing_key)
+    store.remember_receipts_key(key_to_der(signer.public_key()))
+    if from_month > month_of(wall_ms()):
+        raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
+    doomed = due(store, from_month)
+    if not doomed:
+        click.echo(f"there are no events from before {from_month}")
+        return
+    if not yes:
+        total = f"{sum(doomed.values())} events of {len(doomed)} units from before {from_month}"
+        click.confirm(f"Delete {total} for good?", abort=True)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("deleting", total=sum(doomed.values()))
+        done = forget_before(
+            store,
+            from_month,
+            signer=signer,
+            account=account,
+            now_ms=wall_ms(),
+            progress=lambda more: bar.update(task, advance=more),
+        )
+    click.echo(f"{done.events} events of {done.units} units were deleted")
+    for why in done.refused.values():
+        click.echo(why, err=True)
+    if done.refused:
+        raise click.exceptions.Exit(1)
 
 
 @registry.command("watch")
@@ -271,6 +335,7 @@ def retain_command(database: str, from_month: int) -> None:
     type=click.IntRange(1, 1200),
     help="Delete older months once a day; nothing is deleted when it is left out.",
 )
+@click.option("--signing-key", type=FILE, help="Signs the records of that: the receipts' (PEM).")
 @click.option("--once", is_flag=True, help="Look once and stop.")
 def watch_command(
     database: str,
@@ -278,13 +343,15 @@ def watch_command(
     sink_file: Path | None,
     every: float,
     keep_months: int | None,
+    signing_key: Path | None,
     once: bool,
 ) -> None:
     """Look for what no single event shows, tell the security desk, and let old months go.
 
     \b
     Example:
-      ostiary registry watch --sinks sinks.toml --keep-months 36 --database sqlite:///registry.db
+      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
+      ostiary registry watch --keep-months 36 --signing-key receipts.key --database sqlite:///registry.db
 
     \b
     In sinks.toml, any number of:
@@ -302,7 +369,12 @@ def watch_command(
       password_file = "/etc/ostiary/mail.password"
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
-    store = Store.open(database)
+    if keep_months is not None and signing_key is None:
+        raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
+    keeper = FileSigner.load(signing_key) if signing_key else None
+    store = Store.open(database, create=False)
+    if keeper is not None:
+        store.remember_receipts_key(key_to_der(keeper.public_key()))
     detector = Detector(store, load_rules(rules))
     delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
     stop = threading.Event()
@@ -317,10 +389,12 @@ def watch_command(
             detector.step(now_ms)
             for problem in delivery.step(now_ms, time.monotonic()):
                 log.warning("%s; trying again", problem)
-            if keep_months is not None and now_ms // DAY_MS != retained_day:
+            if keeper is not None and keep_months is not None and now_ms // DAY_MS != retained_day:
+                month = first_month_kept(now_ms, keep_months)
+                done = forget_before(store, month, signer=keeper, account="watch", now_ms=now_ms)
                 retained_day = now_ms // DAY_MS
-                if gone := forget_before(store, first_month_kept(now_ms, keep_months)):
-                    log.info("%d events passed their retention and were deleted", gone)
+                if done.events:
+                    log.info("%d events passed their retention and were deleted", done.events)
         except SyncError as err:
             if once:
                 raise
@@ -331,5 +405,12 @@ def watch_command(
         stop.wait(every)
 
 
-for _command in (command_command, commands_command, desire_command):
+for _command in (
+    command_command,
+    commands_command,
+    desire_command,
+    pseudonym_command,
+    person_command,
+    access_command,
+):
     registry.add_command(_command)

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from sync.command_line import AS_JSON, DATABASE, FILE, wall_ms
 from sync.commands import ACTIONS, MAX_LIFE_MS
-from sync.errors import SyncError
 from sync.events import unit_id
 from sync.health import FACTS, check_facts
 from sync.keys import FileSigner
@@ -50,11 +49,9 @@ def command_command(
       ostiary registry command st-mary/icu-2 resend --set after=1200 --signing-key commands.key \\
         --database sqlite:///registry.db
     """
-    if not signing_key.exists():
-        raise SyncError(f"there is no key {signing_key.name}; units would refuse what a new one signs")
     made = commands.issue(
-        Store.open(database),
-        FileSigner.load_or_create(signing_key),
+        Store.open(database, create=False),
+        FileSigner.load(signing_key),
         unit_id(unit),
         action,
         {name: int(value) if value.isdigit() else value for name, value in map(_pair, settings)},
@@ -76,7 +73,7 @@ def commands_command(database: str, unit: str | None, as_json: bool) -> None:
     Example:
       ostiary registry commands --database sqlite:///registry.db
     """
-    found = commands.listed(Store.open(database), wall_ms(), unit_id(unit) if unit else None)
+    found = commands.listed(Store.open(database, create=False), wall_ms(), unit_id(unit) if unit else None)
     if as_json:
         for row in found:
             click.echo(json.dumps(row))
@@ -104,7 +101,7 @@ def desire_command(database: str, unit: str, facts: tuple[str, ...]) -> None:
         if name not in FACTS:
             raise click.UsageError(f"a unit reports {', '.join(sorted(FACTS))}; {name} is none of them")
     check_facts(wanted)
-    Store.open(database).desire(unit_id(unit), wanted)
+    Store.open(database, create=False).desire(unit_id(unit), wanted)
     click.echo(f"{unit} should report {', '.join(facts) or 'whatever it likes'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,8 +17,11 @@ class StoreError(SyncError):
     """The database does not answer. Nothing was stored; wait and try again."""
 
 
-def open_engine(url: str) -> Engine:
-    """`sqlite:///registry.db` or `postgresql://...`. The schema is brought up to date."""
+def open_engine(url: str, *, create: bool = True) -> Engine:
+    """`sqlite:///registry.db` or `postgresql://...`. The schema is brought up to date.
+
+    Unless `create`, there must be a registry: a name with a slip makes no empty one.
+    """
     try:
         address = sa.make_url(url)
         if address.get_backend_name() == "postgresql":
@@ -30,11 +34,21 @@ def open_engine(url: str) -> Engine:
             sa.event.listen(engine, "begin", _sqlite_begin)
         else:
             raise StoreError("the registry runs on sqlite:///FILE or postgresql://...")
+        if not create and not _registry_in(engine, address):
+            engine.dispose()
+            name = address.database or "that database"
+            raise StoreError(f"there is no registry in {name}; `ostiary registry create` makes one")
         with engine.begin() as connection:
             migrate(connection)
     except (SQLAlchemyError, OSError) as err:
         raise StoreError(f"the registry's database cannot be opened: {first_line(err)}") from err
     return engine
+
+
+def _registry_in(engine: Engine, address: sa.URL) -> bool:
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
+        return False  # looking would make the file
+    return sa.inspect(engine).has_table("schema_version")
 
 
 def raw_errors() -> tuple[type[BaseException], ...]:

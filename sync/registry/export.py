@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync import chain
-from sync.bundle import LogBundle
-from sync.cose import peek1
+from sync.bundle import Gap, LogBundle
 from sync.errors import SyncError
 from sync.events import Record, UnitId
-from sync.heads import Head
 from sync.merkle import Frontier
-from sync.registry.schema import events, heads, retained, units
+from sync.registry.schema import events, gaps, heads, retained, retentions, units
 from sync.registry.store import Store
 
 COLUMNS = (
@@ -41,9 +40,16 @@ COLUMNS = (
 PAGE = 5000
 
 
-def rows(store: Store, unit: UnitId | None = None, since_ms: int = 0) -> Iterator[dict[str, Any]]:
-    """Events in order of arrival at the registry (all units), or in sequence (one unit): every field."""
+def rows(
+    store: Store, unit: UnitId | None = None, since_ms: int = 0, person: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Events in order of arrival at the registry (all units), or in sequence (one unit): every field.
+
+    `person` is a pseudonym: only what is about that person.
+    """
     query = sa.select(events.c.received_ms, events.c.body).where(events.c.received_ms >= since_ms)
+    if person is not None:
+        query = query.where(events.c.person == person)
     if unit is not None:
         query = query.where(events.c.unit == unit).order_by(events.c.sequence)
     else:
@@ -74,8 +80,10 @@ def _whole(received_ms: int, body: bytes) -> dict[str, Any]:
     }
 
 
-def count(store: Store, unit: UnitId | None = None) -> int:
+def count(store: Store, unit: UnitId | None = None, person: str | None = None) -> int:
     query = sa.select(sa.func.count()).select_from(events)
+    if person is not None:
+        query = query.where(events.c.person == person)
     if unit is not None:
         query = query.where(events.c.unit == unit)
     with store.reading() as db:
@@ -108,30 +116,36 @@ def bundle(store: Store, unit: UnitId) -> LogBundle:
         ).one_or_none()
         if row is None:
             raise SyncError(f"{unit} is not registered")
+        start = db.execute(sa.select(retained).where(retained.c.unit == unit)).one_or_none()
+        cut = start.size if start else 0
         bodies = db.execute(
             sa.select(events.c.sequence, events.c.body)
-            .where(events.c.unit == unit, events.c.sequence <= row.size)
+            .where(events.c.unit == unit, events.c.sequence <= row.size, events.c.sequence > cut)
             .order_by(events.c.sequence)
         ).all()
-        signed = [
-            bytes(head.cose)
-            for head in db.execute(sa.select(heads.c.cose).where(heads.c.unit == unit).order_by(heads.c.size))
-        ]
-        start = db.execute(
-            sa.select(retained.c.size, retained.c.chain, retained.c.frontier).where(retained.c.unit == unit)
-        ).one_or_none()
-    first = bodies[0].sequence if bodies else row.size + 1
-    if start is None:
-        link, frontier = chain.genesis(unit), Frontier().to_bytes()
-    else:
+        signed = sa.select(heads.c.cose).where(heads.c.unit == unit, heads.c.size >= cut)
+        cover = db.execute(signed.order_by(heads.c.size)).scalars().all()
+        told = {gap.first: bytes(gap.chain) for gap in db.execute(sa.select(gaps).where(gaps.c.unit == unit))}
+        noted = sa.select(retentions.c.record).where(retentions.c.unit == unit).order_by(retentions.c.size)
+        records = db.execute(noted).scalars().all()
+    link, frontier = chain.genesis(unit), Frontier().to_bytes()
+    if start is not None:
         link, frontier = bytes(start.chain), bytes(start.frontier)
-        signed = [head for head in signed if Head.from_bytes(peek1(head)).size >= start.size]
     return LogBundle(
         unit,
         bytes(row.public_key),
-        first,
+        cut + 1,
         link,
         frontier,
         tuple(bytes(body.body) for body in bodies),
-        tuple(signed),
+        tuple(map(bytes, cover)),
+        tuple(_holes([body.sequence for body in bodies], cut, told)),
+        tuple(map(bytes, records)),
     )
+
+
+def _holes(sequences: list[int], cut: int, told: dict[int, bytes]) -> Iterator[Gap]:
+    """Where numbers are left out, whether or not anybody noticed when it happened."""
+    for before, after in itertools.pairwise([cut, *sequences]):
+        if after != before + 1:
+            yield Gap(before + 1, after, told.get(after, b""))

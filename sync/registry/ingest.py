@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.bundle import key_from_bytes
+from sync.bundle import Gap, key_from_bytes
 from sync.commands import open_result
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, Signer, UnitId
 from sync.heads import Head
+from sync.health import WILL, open_health
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.registry import commands
 from sync.registry.store import Store, UnitRow
@@ -49,6 +52,7 @@ class _Round:
     receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
     events: list[tuple[Record, bytes, int]] = field(default_factory=list)
     heads: dict[tuple[UnitId, int], bytes] = field(default_factory=dict)
+    gaps: list[tuple[UnitId, Gap]] = field(default_factory=list)
     moved: dict[UnitId, tuple[Position, int, int]] = field(default_factory=dict)
     stored_batches: int = 0
     duplicates: int = 0
@@ -135,6 +139,36 @@ class Ingest:
         if refused:
             self.refuse(refused)
 
+    def health(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
+        """Keep what units say of themselves. Raises StoreError: call again, a number counts once."""
+        refused: Counter[tuple[str, str]] = Counter()
+        reports: dict[UnitId, dict[str, Any]] = {}
+        gone: set[UnitId] = set()
+        for unit, payload in messages:
+            key = self._key(unit)
+            try:
+                if key is None:
+                    raise ProofError("unknown unit")
+                if payload == WILL:
+                    gone.add(unit)
+                    continue
+                told = open_health(payload, key, unit)
+                if told["counter"] > reports.get(unit, {}).get("counter", 0):
+                    reports[unit] = told
+                    gone.discard(unit)
+            except MalformedError:
+                refused["malformed health", unit if key else ""] += 1
+            except ProofError:
+                refused["foreign health", unit if key else ""] += 1
+        now_ms = self._now_ms()
+        if reports:
+            texts = {unit: json.dumps(told, sort_keys=True) for unit, told in reports.items()}
+            self._store.save_health(texts, now_ms)
+        if gone:
+            self._store.mark_offline(gone, now_ms)
+        if refused:
+            self.refuse(refused)
+
     def refuse(self, counted: Counter[tuple[str, str]]) -> None:
         """Count and show what was refused: (reason, unit or '') -> how often. Raises StoreError."""
         known = {(reason, unit if self._key(UnitId(unit)) else ""): 0 for reason, unit in counted}
@@ -198,8 +232,8 @@ class Ingest:
                         head = done.heads.get((unit, batch.head.size))
                         head = head or self._store.head_at(db, unit, batch.head.size)
                         stored = Head.from_bytes(peek1(head)).chain if head else None
-                        if head is None and self._store.forgotten(db, unit, batch.head.size):
-                            # Past its retention: there is nothing left to hold it against.
+                        if head is None and self._store.not_held(db, unit, batch.head.size):
+                            # Past its retention, or in a gap: there is nothing to hold it against.
                             stored = batch.head.chain
                     if self._place(row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
@@ -213,6 +247,7 @@ class Ingest:
                     del kept[unit]
             self._store.add_events(db, done.events)
             self._store.add_heads(db, done.heads, now_ms)
+            self._store.add_gaps(db, done.gaps, now_ms)
             self._store.save_positions(db, list(done.moved.values()))
             self._store.raise_alarms(db, done.alarms, now_ms)
             self._store.count_refusals(db, dict(done.refusals), now_ms)
@@ -237,6 +272,8 @@ class Ingest:
             pairs = zip(batch.records, batch.message.bodies, strict=True)
             done.events += [(record, body, received_ms) for record, body in pairs]
             done.heads[unit, batch.head.size] = batch.message.head
+            if verdict.gap is not None:
+                done.gaps.append((unit, verdict.gap))
             done.stored_batches += 1
             done.receipts[unit] = (verdict.position, "stored")
         elif verdict.outcome == "duplicate":

@@ -91,11 +91,15 @@ _SEGMENTS_AND_SIGNED_HEALTH: Sequence[Statement] = (
     " account TEXT NOT NULL, requested_ms BIGINT NOT NULL, approved_by TEXT, approved_ms BIGINT)",
 )
 
+_FACTS: Sequence[Statement] = ("CREATE TABLE facts (name TEXT PRIMARY KEY, value {bytes} NOT NULL)",)
+
 MIGRATIONS: Sequence[Sequence[Statement]] = (
     (_UNITS, _EVENTS, *_REST),
     _BASELINES,
     _COMMANDS_AND_DELIVERIES,
     _SEGMENTS_AND_SIGNED_HEALTH,
+    _FACTS,
+    ("ALTER TABLE access ADD COLUMN subject TEXT",),
 )
 
 _WORDS = {

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from sync.errors import SyncError
 from sync.vocabulary import KINDS
 
-Form = Literal["burst", "travel", "spike", "silence", "drift", "access"]
+Form = Literal["burst", "travel", "spike", "silence", "drift", "backlog", "clock", "access"]
 Severity = Literal["info", "warning", "critical"]
 SILENT_ALARM = "SILENT_ALARM"
 """Among a rule's kinds: any event, whatever became of the attempt, in which the duress word was said."""
@@ -24,6 +24,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "spike": ("hours_utc", "days", "threshold", "probability"),
     "silence": (),
     "drift": (),
+    "backlog": ("window_s",),
+    "clock": ("window_s",),
     "access": ("window_s", "threshold"),
 }
 

@@ -156,6 +156,14 @@ gaps = sa.Table(
     sa.Column("noticed_ms", sa.BigInteger, nullable=False),
 )
 
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""What is true of the whole registry: `receipts_key`, the public key (DER) of whoever signs receipts."""
+
 requests = sa.Table(
     "requests",
     metadata,
@@ -190,8 +198,9 @@ access = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("account", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge
+    sa.Column("action", sa.Text, nullable=False),  # read, export, acknowledge, pseudonym, person
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text),  # whom or what it was about, and why
     sa.Index("access_time", "time_ms"),
 )

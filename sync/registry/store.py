@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from sync.bundle import Gap
 from sync.errors import SyncError
 from sync.events import Record, UnitId
 from sync.registry.engine import StoreError, first_line, open_engine, raw_errors
@@ -23,6 +24,8 @@ from sync.registry.schema import (
     alarms,
     deliveries,
     events,
+    facts,
+    gaps,
     heads,
     refusals,
     retained,
@@ -74,8 +77,14 @@ class Store:
         self._postgresql = engine.dialect.name == "postgresql"
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        return cls(open_engine(url))
+    def open(cls, url: str, *, create: bool = True) -> Store:
+        """Raises StoreError; unless `create`, also where there is no registry yet."""
+        return cls(open_engine(url, create=create))
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether months are tables of their own (PostgreSQL)."""
+        return self._postgresql
 
     def close(self) -> None:
         self._engine.dispose()
@@ -102,6 +111,23 @@ class Store:
                 yield connection
         except SQLAlchemyError as err:
             raise StoreError(f"the registry's database failed: {first_line(err)}") from err
+
+    def remember_receipts_key(self, key: bytes) -> None:
+        """Whose receipts (public key, DER) units believe here. Raises SyncError for another than before."""
+        with self.transaction() as db:
+            row = self.upsert(facts).values(name="receipts_key", value=key)
+            db.execute(row.on_conflict_do_nothing())
+        if self.receipts_key() != key:
+            raise SyncError(
+                "receipts of this registry are signed by another key, and units would refuse this one's; "
+                "give --signing-key the file that the first worker was given"
+            )
+
+    def receipts_key(self) -> bytes | None:
+        """The public key (DER) of this registry's receipts; None before the first worker."""
+        with self.reading() as db:
+            found = db.execute(sa.select(facts.c.value).where(facts.c.name == "receipts_key")).scalar()
+        return bytes(found) if found is not None else None
 
     # -- units
 
@@ -181,6 +207,7 @@ class Store:
                         "boot", "event_ms", "monotonic_ms", "seen_ms",
                     )
                 }
+                | {"backlog_ms": sa.null()}
             )
         )  # fmt: skip
         rows = [
@@ -205,16 +232,41 @@ class Store:
             raise StoreError("another worker moved a unit at the same time; trying again")
 
     def save_health(self, reports: Mapping[UnitId, str], now_ms: int) -> None:
-        """Keep the newest health message of each unit, in one commit; strangers have no row for it."""
-        newer = sa.or_(units.c.health_ms.is_(None), units.c.health_ms <= now_ms)
+        """Keep the newest health message of each unit, in one commit; strangers have no row for it.
+
+        One whose `counter` was heard before is no sign of life: it was played back.
+        """
+        number = sa.bindparam("number", type_=sa.BigInteger)
+        held = sa.bindparam("held", type_=sa.BigInteger)
         statement = (
             sa.update(units)
-            .where(units.c.unit == sa.bindparam("b_unit"), newer)
-            .values(health=sa.bindparam("health"), health_ms=now_ms)
+            .where(units.c.unit == sa.bindparam("b_unit"), units.c.health_counter < number)
+            .values(
+                health=sa.bindparam("health"),
+                health_ms=now_ms,
+                health_counter=number,
+                backlog_ms=sa.case((held > 0, sa.func.coalesce(units.c.backlog_ms, now_ms)), else_=None),
+            )
         )
+        rows = []
+        # In one order everywhere: two workers that hear of the same units must not wait for each other.
+        for unit in sorted(reports):
+            told = json.loads(reports[unit])
+            count, pending = told.get("counter") or now_ms, told.get("pending") or 0
+            rows.append({"b_unit": unit, "health": reports[unit], "number": count, "held": pending})
         with self.transaction() as db:
-            # In one order everywhere: two workers that hear of the same units must not wait for each other.
-            db.execute(statement, [{"b_unit": u, "health": reports[u]} for u in sorted(reports)])
+            db.execute(statement, rows)
+
+    def mark_offline(self, gone: Collection[UnitId], now_ms: int) -> None:
+        """The broker has lost these units; what they said last stays."""
+        with self.transaction() as db:
+            for unit in sorted(gone):
+                told = db.execute(
+                    sa.select(units.c.health).where(units.c.unit == unit).with_for_update()
+                ).scalar()
+                health = {**(json.loads(told) if told else {}), "state": "offline"}
+                state = {"health": json.dumps(health, sort_keys=True), "health_ms": now_ms}
+                db.execute(sa.update(units).where(units.c.unit == unit).values(state))
 
     def desire(self, unit: UnitId, facts: Mapping[str, str]) -> None:
         """What a unit should report in its health message; anything else is drift."""
@@ -261,10 +313,28 @@ class Store:
         found = db.execute(sa.select(heads.c.cose).where(heads.c.unit == unit, heads.c.size == size)).scalar()
         return bytes(found) if found is not None else None
 
-    def forgotten(self, db: Connection, unit: UnitId, size: int) -> bool:
-        """Whether retention has taken everything up to there."""
+    def not_held(self, db: Connection, unit: UnitId, size: int) -> bool:
+        """Whether event `size` is one that retention has taken, or that never came: see `gaps`."""
         found = db.execute(sa.select(retained.c.size).where(retained.c.unit == unit)).scalar()
-        return found is not None and size < found
+        if found is not None and size < found:
+            return True
+        around = (gaps.c.unit == unit, gaps.c.missing_from <= size, gaps.c.first > size)
+        return db.execute(sa.select(gaps.c.first).where(*around)).first() is not None
+
+    def add_gaps(self, db: Connection, found: Sequence[tuple[UnitId, Gap]], now_ms: int) -> None:
+        """Events that will never come, and where the log goes on."""
+        if found:
+            rows = [
+                {
+                    "unit": unit,
+                    "first": gap.first,
+                    "missing_from": gap.missing_from,
+                    "chain": gap.chain,
+                    "noticed_ms": now_ms,
+                }
+                for unit, gap in found
+            ]
+            db.execute(sa.insert(gaps), rows)
 
     # -- what people must look at
 
@@ -324,10 +394,13 @@ class Store:
             first = sa.and_(alarms.c.id == alarm_id, alarms.c.sent_ms.is_(None))
             db.execute(sa.update(alarms).where(first).values(sent_ms=now_ms))
 
-    def log_access(self, account: str, action: str, rows: int, now_ms: int) -> None:
-        """Who read or exported how much: reading the log is itself on record."""
+    def log_access(
+        self, account: str, action: str, rows: int, now_ms: int, subject: str | None = None
+    ) -> None:
+        """Who read or exported how much of what: reading the log is itself on record."""
+        row = {"account": account, "action": action, "rows": rows, "time_ms": now_ms, "subject": subject}
         with self.transaction() as db:
-            db.execute(sa.insert(access).values(account=account, action=action, rows=rows, time_ms=now_ms))
+            db.execute(sa.insert(access).values(row))
 
     def forget_partitions(self) -> None:
         """After partitions were dropped, look before the next insert."""

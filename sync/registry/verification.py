@@ -9,6 +9,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import chain
+from sync.bundle import Gap
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, UnitId
 from sync.heads import NO_HEAD, Head, head_hash, open_head
@@ -76,6 +77,7 @@ class Verdict:
     position: Position
     alarms: Sequence[Alarm] = ()
     reason: str = ""
+    gap: Gap | None = None
 
 
 def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
@@ -119,6 +121,7 @@ def place(
         alarms = [_replay(batch)] if late else []
         return Verdict("duplicate", position, alarms, "replayed" if late else "duplicate")
     alarms = []
+    gap: Gap | None = None
     if message.first == position.size + 1:
         # 2. Right behind what we know: it must continue exactly that.
         if message.previous_chain != position.chain or batch.head.previous != position.head_hash:
@@ -136,6 +139,7 @@ def place(
         # 5. The unit has a receipt for events that we do not have: they are gone.
         missing = {"missing_from": position.size + 1, "missing_to": message.first - 1}
         alarms.append(Alarm("GAP", "critical", unit, f"GAP {unit} {message.first}", missing))
+        gap = Gap(position.size + 1, message.first, message.previous_chain)
         frontier = None
     if batch.head.counter < position.counter:
         evidence = {"counter": batch.head.counter, "known": position.counter, "size": batch.head.size}
@@ -154,7 +158,7 @@ def place(
         confirmed=message.oldest - 1 if moved_on else position.confirmed,
         confirmed_ms=now_ms if moved_on else position.confirmed_ms,
     )
-    return Verdict("store", position, (*alarms, *clock))
+    return Verdict("store", position, (*alarms, *clock), gap=gap)
 
 
 def _grown(position: Position, batch: CheckedBatch) -> Frontier | None:

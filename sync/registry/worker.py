@@ -6,7 +6,6 @@ send again what has no receipt.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from sync.backoff import Backoff
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
-from sync.health import read_health
+from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
@@ -27,8 +26,6 @@ from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
 
 log = logging.getLogger(__name__)
-
-SHARE = "registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +38,18 @@ class WorkerSettings:
     commands_every_s: float = 1.0
 
 
-def subscriptions() -> list[str]:
+def subscriptions(share: str) -> list[str]:
     """Batches and answers are shared out between workers; health is retained, which a share does not get."""
-    return [everyones(EVENTS, SHARE), everyones(RESULTS, SHARE), everyones(HEALTH)]
+    return [everyones(EVENTS, share), everyones(RESULTS, share), everyones(HEALTH)]
+
+
+def share_name(signer: FileSigner) -> str:
+    """The group that workers share messages in: known to whoever holds the receipts key.
+
+    Brokers let anybody join a group, and give it messages that are then refused for want of rights: lost. A
+    name that nobody can guess keeps strangers out at every broker.
+    """
+    return f"registry-{signer.secret('ostiary mqtt share v1').hex()[:32]}"
 
 
 class Worker:
@@ -168,7 +174,7 @@ class Worker:
     def _handle(self, messages: Sequence[Message]) -> None:
         """One transaction for all of them, and the receipts after it."""
         batches: list[tuple[str, bytes]] = []
-        health: dict[UnitId, str] = {}
+        health: list[tuple[UnitId, bytes]] = []
         results: list[tuple[UnitId, bytes]] = []
         refused: Counter[tuple[str, str]] = Counter()
         for message in messages:
@@ -180,16 +186,13 @@ class Worker:
             if channel == EVENTS:
                 batches.append((message.topic, message.payload))
             elif channel == HEALTH:
-                try:
-                    health[unit] = json.dumps(read_health(message.payload), sort_keys=True)
-                except MalformedError:
-                    refused["malformed health", unit] += 1
+                health.append((unit, message.payload))
             elif channel == RESULTS:
                 results.append((unit, message.payload))
         if results:
             self._ingest.results(results)
         if health:
-            self._store.save_health(health, self._now_ms())
+            self._ingest.health(health)
         receipts = self._ingest.process(batches)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from device.access.challenge import Challenge
+from device.access.controller import AccessController
 from device.access.decision import Decision
-from device.access.doorkeeper import Doorkeeper
 from device.access.memory.history import History
 from device.access.rules import Rules
 from device.audio.utterance import Quality
@@ -101,7 +101,7 @@ class World:
         self.history = CuttableHistory(
             self.folder / "history", self.counter, mac, opened_s=self.monotonic_s, phrase_horizon=64
         )
-        self.keeper = Doorkeeper(
+        self.controller = AccessController(
             self.unit,
             self.rules,
             self.history,
@@ -124,7 +124,7 @@ class World:
         self.monotonic_s += seconds
 
     def greet(self, uid: str = "anna", door: str = "ward") -> Challenge | Decision:
-        return self.keeper.greet(door, uid, self.now)
+        return self.controller.greet(door, uid, self.now)
 
     def answer(
         self,
@@ -134,7 +134,7 @@ class World:
         uid: str = "anna",
         door: str = "ward",
     ) -> Decision:
-        return self.keeper.decide(
+        return self.controller.decide(
             challenge,
             heard,
             self.now,

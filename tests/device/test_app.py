@@ -19,14 +19,15 @@ from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import FileSource, Frame, Quality
 from device.audio.errors import AudioDeviceLostError
-from device.door import SimulatedDoor
 from device.evidence.judge import Evidence, Timings
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
-from device.unit.assembly import AUDIT_FILE, Unit, open_unit
-from device.unit.enrolment import enrol_recordings
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools, Unit, open_unit
+from device.unit.enrolment import enrol, named
 from sync.events import Record
 from tests.conftest import SyntheticVoice
+from tests.device.door.plain_door import PlainDoor
 from tests.speech import Reading
 
 UID = "4711"
@@ -61,13 +62,13 @@ def unit(tmp_path: Path, models: Path, reader: list[Reading]) -> Iterator[Unit]:
     settings = Settings()
     with open_unit(settings, tmp_path, models) as opened:
         enrolment = [reader[n].path for n in (0, 2, 3)]
-        enrol_recordings(opened.judge, opened.store, settings, UID, enrolment)
+        enrol(Tools(opened.judge, opened.store, settings, tmp_path), UID, named(enrolment), reason="operator")
         yield opened
 
 
-def serve(unit: Unit, source: object, uid: str = UID) -> tuple[Decision, SimulatedDoor, Recorder]:
+def serve(unit: app.Unit, source: object, uid: str = UID) -> tuple[Decision, PlainDoor, Recorder]:
     recorder = Recorder()
-    door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+    door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
     claim = Claim(ClaimKind.BADGE if uid else ClaimKind.BUTTON, uid)
     (decision,) = app.run(unit, [claim], source, "door-1", door, recorder, threading.Event())  # type: ignore[arg-type]
     return decision, door, recorder
@@ -75,22 +76,24 @@ def serve(unit: Unit, source: object, uid: str = UID) -> tuple[Decision, Simulat
 
 def saying(unit: Unit, phrase: str) -> Unit:
     """The unit with a display that shows a phrase of which there is a recording; all else stays real."""
-    issue = unit.keeper.greet
+    issue = unit.controller.greet
 
     class Greeter:
         def greet(self, door: str, uid: str, now: object) -> object:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
-        @property
-        def rules(self) -> object:
-            return unit.keeper.rules
+        def __getattr__(self, name: str) -> object:
+            return getattr(unit.controller, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
-            genuine = unit.keeper._book._open[challenge.sequence]  # type: ignore[union-attr]
-            return unit.keeper.decide(genuine, *args, **named)  # type: ignore[arg-type]
+            genuine = unit.controller._book._open[challenge.sequence]  # type: ignore[union-attr]
+            return unit.controller.decide(genuine, *args, **named)  # type: ignore[arg-type]
 
-    return replace(unit, keeper=Greeter())  # type: ignore[arg-type]
+        def take_back(self, decision: Decision) -> None:
+            unit.controller.take_back(decision)
+
+    return replace(unit, controller=Greeter())  # type: ignore[arg-type]
 
 
 def test_the_enrolled_person_who_says_the_phrase_gets_in(unit: Unit, reader: list[Reading]) -> None:
@@ -130,7 +133,8 @@ def test_a_unit_with_a_tpm_serves_across_power_cuts(
             with open_unit(settings, tmp_path / "state", models) as unit:
                 if start == 0:
                     enrolment = [reader[n].path for n in (0, 2, 3)]
-                    enrol_recordings(unit.judge, unit.store, settings, UID, enrolment)
+                    tools = Tools(unit.judge, unit.store, settings, tmp_path / "state")
+                    enrol(tools, UID, named(enrolment), reason="operator")
                 decision, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
                 # The first time it is somebody speaking; from then on it is a recording of them.
                 assert decision.outcome is (Outcome.GRANTED if start == 0 else Outcome.DENIED_REPLAY)
@@ -142,7 +146,7 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: Unit, reade
     again, _, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert (again.outcome, again.code) == (Outcome.DENIED_REPLAY, Reason.HEARD_BEFORE)
     assert again.counts_as_failure
-    with closing(sqlite3.connect(unit.store.folder.parent / AUDIT_FILE)) as log:
+    with closing(sqlite3.connect(StateFolder(unit.store.folder.parent).audit_log)) as log:
         (body,) = log.execute("SELECT body FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
     scores = dict(Record.from_bytes(body).event.more_scores)
     assert scores["reuse_llr"] < 0.0
@@ -155,7 +159,7 @@ def test_a_score_that_is_no_number_is_refused_and_logged(unit: Unit) -> None:
     quality = Quality(1.0, 30.0, 0.0, -20.0, 7000.0)
     evidence = Evidence(float("nan"), None, float("inf"), "", quality, Timings(1.0, 1.0, 1.0, 1.0))
     decision = Decision(Outcome.DENIED_FAULT, Reason.INVALID_EVIDENCE, "no number", Notice.REFUSED)
-    event = unit.witness.of(replace(decision, door="door-1"), evidence, unit.clock())
+    event = unit.trail.event_of(replace(decision, door="door-1"), evidence)
     assert (event.phrase_llr, event.spoof_llr) == (None, None)
 
 
@@ -184,7 +188,7 @@ def test_silence_ends_when_the_challenge_does(unit: Unit) -> None:
             while not stop.wait(0.002):
                 yield Frame(np.zeros(320, np.int16), 0)
 
-    impatient = replace(unit, ear=_Impatient(unit.ear))  # type: ignore[arg-type]
+    impatient = replace(unit, listener=_Impatient(unit.listener))  # type: ignore[arg-type]
     decision, door, _ = serve(impatient, Quiet())
     assert decision.outcome is Outcome.DENIED_QUALITY
     assert door.is_locked
@@ -204,7 +208,7 @@ class _Impatient:
 def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[Reading]) -> None:
     seen: list[int] = []
 
-    class Watching(SimulatedDoor):
+    class Watching(PlainDoor):
         def obey(self, decision: Decision) -> None:
             seen.append(unit.log.status().sequence)
             super().obey(decision)
@@ -218,19 +222,11 @@ def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[R
 
 def test_a_log_that_cannot_be_written_keeps_the_strike_still(unit: Unit, reader: list[Reading]) -> None:
     unit.log.close()
-    door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
-    with pytest.raises(Exception, match="log"):
-        list(
-            app.run(
-                saying(unit, reader[4].text),
-                [Claim(ClaimKind.BADGE, UID)],
-                FileSource(reader[4].path),
-                "door-1",
-                door,
-                Recorder(),
-                threading.Event(),
-            )
-        )
+    door = PlainDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
+    parts, claims = saying(unit, reader[4].text), [Claim(ClaimKind.BADGE, UID)]
+    heard = FileSource(reader[4].path)
+    (decision,) = app.run(parts, claims, heard, "door-1", door, Recorder(), threading.Event())
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_FAULT, Reason.LOG_FAULT)
     assert door.is_locked
 
 

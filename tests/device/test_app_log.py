@@ -15,19 +15,20 @@ from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
-from device.door import SimulatedDoor
 from device.evidence.judge import Evidence
 from device.evidence.listener import Answer
-from device.unit.audit import Witness
+from device.unit.assembly import Unit
+from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxLimits
-from tests.device.access.test_policy_doorkeeper import RULES
+from tests.device.access.test_policy_controller import RULES
+from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 from tests.sync.parts import SoftwareSigner
 
 DOOR = "ward"
 
 
-class Ear:
+class Listener:
     """Hears what a test says it hears."""
 
     def __init__(self, says: Callable[[], Evidence]) -> None:
@@ -64,28 +65,28 @@ def world(tmp_path: Path) -> World:
 
 def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] = evidence) -> list[Decision]:
     """What becomes of anna, who comes so many times, minutes apart."""
-    door = SimulatedDoor(DOOR, 5.0, lambda: world.monotonic_s, lambda _: None)
+    door = PlainDoor(DOOR, 5.0, lambda: world.monotonic_s, lambda _: None)
 
     def clock() -> Now:
         world.later(1.0)
         return world.now
 
     parts = SimpleNamespace(
-        keeper=world.keeper,
+        controller=world.controller,
         log=log,
-        ear=Ear(says),
+        listener=Listener(says),
         clock=clock,
-        witness=Witness(1, 0.0, b"k" * 32, "software", "rules-1"),
-        recollection=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
+        trail=AuditTrail(
+            log, EventContext(1, 0.0, b"k" * 32, "software"), lambda: world.controller.rules, clock
+        ),
+        replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
         store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
         judge=SimpleNamespace(speaker=SimpleNamespace(version="s1")),
     )
-    parts.record = lambda *given: app.Unit.record(cast(app.Unit, parts), *given)
-    parts._present_witness = lambda: parts.witness
     display = Display()
     coming = [Claim(ClaimKind.BADGE, "anna")] * claims
-    unit = cast(app.Unit, parts)
+    unit = cast(Unit, parts)
     decisions = []
     for decision in app.run(unit, coming, object(), DOOR, door, display, threading.Event()):  # type: ignore[arg-type]
         assert door.is_locked != decision.opens

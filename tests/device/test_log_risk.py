@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from device import app
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.access.rules import parse_rules
 from device.clock import Now
-from device.unit.audit import Witness
+from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
 from tests.device.door_world import World
 
@@ -44,16 +43,12 @@ def test_a_full_log_keeps_a_high_risk_door_locked_and_counts_what_a_low_risk_doo
     limits = OutboxLimits(max_events=2, ballast_bytes=0)
     doors = ("pharmacy", "corridor")
     with Outbox(tmp_path / "log.db", unit="a/b", doors=doors, now_ms=lambda: 0, limits=limits) as log:
-        unit = app.Unit(
-            keeper=world.keeper,
-            log=log,
-            witness=Witness(1, 0.0, bytes(32), "software", "rules-1"),
-            clock=lambda: NOW,
-            **dict.fromkeys(("store", "judge", "ear", "recollection", "voices")),  # type: ignore[arg-type]
+        trail = AuditTrail(
+            log, EventContext(1, 0.0, bytes(32), "software"), lambda: world.controller.rules, lambda: NOW
         )
-        unit.record(granted("pharmacy"))
-        unit.record(granted("pharmacy"))
+        trail.decided(granted("pharmacy"))
+        trail.decided(granted("pharmacy"))
         with pytest.raises(OutboxFullError):
-            unit.record(granted("pharmacy"))
-        unit.record(granted("corridor"))
+            trail.decided(granted("pharmacy"))
+        trail.decided(granted("corridor"))
         assert (log.status().sequence, log.status().overflow_count) == (2, 1)

@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 
 import device.access.memory.history
 from device.access.challenge import Challenge
+from device.access.controller import AccessController
 from device.access.decision import Decision
-from device.access.doorkeeper import Doorkeeper
 from device.access.memory.history import History, HistoryRollbackError
 from device.access.rules import Rules
 from device.clock import Now
@@ -182,7 +182,7 @@ def _live(
     except HistoryRollbackError as err:
         pipe.send(str(err))
         os._exit(0)
-    keeper = Doorkeeper(
+    controller = AccessController(
         "site-1/unit-1",
         rules,
         history,
@@ -198,17 +198,17 @@ def _live(
             os._exit(0)  # the test has gone
         if planned is not None:
             death[:] = [planned]
-        pipe.send(_served(keeper, history, what, arguments))
+        pipe.send(_served(controller, history, what, arguments))
 
 
-def _served(keeper: Doorkeeper, history: History, what: str, arguments: tuple[Any, ...]) -> object:
+def _served(controller: AccessController, history: History, what: str, arguments: tuple[Any, ...]) -> object:
     if what == "greet":
-        return keeper.greet(*arguments)
+        return controller.greet(*arguments)
     if what == "answer":
         challenge, heard, now, door, uid = arguments
-        return keeper.decide(challenge, heard, now, door=door, uid=uid, speech_began_s=now.monotonic_s)
+        return controller.decide(challenge, heard, now, door=door, uid=uid, speech_began_s=now.monotonic_s)
     if what == "pardon":
-        return keeper.pardon(*arguments)
+        return controller.pardon(*arguments)
     return dict(history.failing())
 
 

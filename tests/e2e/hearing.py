@@ -5,7 +5,9 @@ PortAudio looks for devices when it is loaded, so the process is born with the s
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import sys
 import time
 from collections.abc import Iterator
@@ -19,9 +21,12 @@ from device.audio import (
     MicrophoneSettings,
     Refused,
     Reopening,
+    SilenceLasts,
     listen,
 )
 from device.audio.microphone import Microphone
+
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # linux/prctl.h
 
 
 def report(kind: str, **facts: object) -> None:
@@ -43,6 +48,8 @@ class Announcing:
 
 def hear(source: AudioSource) -> None:
     for event in listen(Announcing(source), Event()):
+        if isinstance(event, SilenceLasts):
+            continue  # it comes with every frame of a pause
         facts: dict[str, object] = {"at_s": event.at_s}
         if isinstance(event, Ended):
             facts |= {
@@ -64,7 +71,21 @@ def be_late(microphone: Microphone) -> None:
     report("Late", lost_samples=sum(lost), dropped_samples=microphone.dropped_samples)
 
 
+def forbid_writable_code() -> None:
+    """What `MemoryDenyWriteExecute=` of the unit's service does to a process; exits with 77 where the kernel
+    cannot (before 6.3)."""
+    if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+        sys.exit(77)
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    except OSError:
+        return
+    raise SystemExit("pages can still be written and run")
+
+
 def main(mode: str, rate_hz: str | None = None) -> None:
+    if mode == "restricted":
+        forbid_writable_code()
     settings = MicrophoneSettings(
         rate_hz=int(rate_hz) if rate_hz else None, buffer_s=0.5, retry_s=0.2, retry_max_s=0.4
     )

@@ -13,15 +13,15 @@ from pathlib import Path
 from device import app
 from device.access.claims import Claim, ClaimKind
 from device.audio import FileSource
-from device.door import SimulatedDoor
 from device.settings import Settings
 from device.unit.assembly import open_unit
+from tests.device.door.plain_door import PlainDoor
 from tests.device.test_app import Recorder, saying
 
 
 def main(state: str, models: str) -> None:
     with open_unit(Settings(), Path(state), Path(models)) as unit:
-        door = SimulatedDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+        door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
         for line in sys.stdin:
             uid, wav, phrase = line.rstrip("\n").split("\t")
             (decision,) = app.run(

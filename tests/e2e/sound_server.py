@@ -35,7 +35,10 @@ class SoundServer:
         runtime.mkdir(mode=0o700)
         alsa = self._home / "asound.conf"
         alsa.write_text(
-            f'pcm.!default {{ type pulse device "{SINK}.monitor" }}\nctl.!default {{ type pulse }}\n'
+            "pcm.!default { type asym\n"
+            f'playback.pcm {{ type pulse device "{SINK}" }}\n'
+            f'capture.pcm {{ type pulse device "{SINK}.monitor" }} }}\n'
+            "ctl.!default { type pulse }\n"
         )
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PULSE_")},

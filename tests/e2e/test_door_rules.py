@@ -91,11 +91,12 @@ class Unit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.fire = folder / "fire"
+        (folder / "lines").mkdir()
+        self.fire = folder / "lines" / "fire"
         self.fire.write_text("0")
         (folder / "ostiary.toml").write_text(
             "[store]\nprofile = 'laptop'\nkeystore = 'software'\n"
-            f"[door]\nfire_input = '{self.fire}'\n[feedback]\npage = '{folder}/door.html'\n"
+            f"[door.simulated]\nlines = '{folder}/lines'\n[feedback]\npage = '{folder}/door.html'\n"
         )
         self.environment = {
             **os.environ,

@@ -15,10 +15,10 @@ import pytest
 from tests.e2e.sound_server import SoundServer, require_sound
 from tests.speech import Reading
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def server() -> Iterator[SoundServer]:
         yield running
 
 
-class Ears:
+class SpeechModel:
     """A process that listens to the server's microphone and tells what it hears."""
 
     def __init__(self, server: SoundServer, *arguments: str) -> None:
@@ -44,7 +44,7 @@ class Ears:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Ears:
+    def __enter__(self) -> SpeechModel:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,7 +78,7 @@ class Ears:
 def test_a_person_is_heard_through_the_microphone_at_any_rate(
     server: SoundServer, reader: list[Reading], rate_hz: list[str]
 ) -> None:
-    with Ears(server, "once", *rate_hz) as ears:
+    with SpeechModel(server, "once", *rate_hz) as ears:
         ears.until("Ready")
         server.play(reader[1].path)
         ears.until("SilenceBegan")
@@ -87,8 +87,23 @@ def test_a_person_is_heard_through_the_microphone_at_any_rate(
     assert float(str(ended["snr_db"])) > 10.0
 
 
+def test_a_person_is_heard_by_a_process_that_may_not_write_code_as_the_units_service_runs_it(
+    server: SoundServer, reader: list[Reading]
+) -> None:
+    with SpeechModel(server, "restricted") as ears:
+        try:
+            ears.until("Ready")
+        except pytest.fail.Exception:
+            if ears.exit_status() == 77:
+                pytest.skip("this kernel has no PR_SET_MDWE")
+            raise
+        server.play(reader[1].path)
+        ended = ears.until("Ended")
+    assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
+
+
 def test_pulling_the_plug_is_an_error_and_not_silence(server: SoundServer) -> None:
-    with Ears(server, "once") as ears:
+    with SpeechModel(server, "once") as ears:
         ears.until("Ready")
         server.unplug()
         try:
@@ -101,7 +116,7 @@ def test_pulling_the_plug_is_an_error_and_not_silence(server: SoundServer) -> No
 def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
     server.unplug()
     try:
-        with Ears(server, "once") as ears:
+        with SpeechModel(server, "once") as ears:
             message = str(ears.until("Lost")["message"])
     finally:
         server.plug_in()
@@ -112,7 +127,7 @@ def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
 def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
     server: SoundServer, reader: list[Reading]
 ) -> None:
-    with Ears(server, "reopening") as ears:
+    with SpeechModel(server, "reopening") as ears:
         ears.until("Ready")
         playing = server.start_playing(reader[0].path)
         ears.until("SpeechStarted")
@@ -129,7 +144,7 @@ def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
 
 
 def test_a_reader_that_is_late_is_told_how_much_it_missed(server: SoundServer) -> None:
-    with Ears(server, "late") as ears:
+    with SpeechModel(server, "late") as ears:
         ears.until("Ready")
         late = ears.until("Late")
     assert int(str(late["lost_samples"])) > 8_000

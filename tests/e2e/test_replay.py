@@ -15,8 +15,8 @@ import soundfile
 
 from device.secure_store import open_store
 from device.settings import Settings, models_dir
-from device.unit.assembly import open_judge
-from device.unit.enrolment import enrol_recordings
+from device.unit.assembly import Tools, open_judge
+from device.unit.enrolment import enrol, named
 from quantize.playback import TEN
 from tests.speech import Reading
 
@@ -58,7 +58,8 @@ def state(tmp_path: Path, reader: list[Reading]) -> Path:
     settings = Settings()
     with open_judge(models_dir(), settings) as judge, open_store(folder, settings.store) as store:
         for uid in ("4711", "4712", "4713"):
-            enrol_recordings(judge, store, settings, uid, [reader[n].path for n in (0, 2, 3)])
+            recordings = named([reader[n].path for n in (0, 2, 3)])
+            enrol(Tools(judge, store, settings, folder), uid, recordings, reason="operator")
     return folder
 
 

@@ -13,11 +13,14 @@ import pytest
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
+from sync.keys import FileSigner
 from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
+from sync.registry.worker import share_name, subscriptions
 from sync.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
 from tests.sync.services import NOW, Mosquitto
 
 pytestmark = pytest.mark.e2e
+SHARE = share_name(FileSigner.generate())
 ONE, TWO = unit_id("st-mary/icu-1"), unit_id("st-mary/icu-2")
 
 
@@ -57,7 +60,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_unit_writes_and_reads_under_its_own_name_only(site: Site) -> None:
-    registry = site.link("registry", everyones(EVENTS, "registry"))
+    registry = site.link("worker-1", everyones(EVENTS, SHARE))
     one = site.link(ONE, topic(ONE, RECEIPTS), topic(TWO, RECEIPTS), "#")
     one.publish(topic(TWO, EVENTS), b"in another's name")
     one.publish(topic(ONE, RECEIPTS), b"a receipt to itself")
@@ -70,7 +73,7 @@ def test_a_unit_writes_and_reads_under_its_own_name_only(site: Site) -> None:
 
 
 def test_shared_subscriptions_give_each_message_to_one_worker(site: Site) -> None:
-    workers = [site.link("registry", everyones(EVENTS, "registry"), client_id=f"worker-{n}") for n in (1, 2)]
+    workers = [site.link(f"worker-{n}", everyones(EVENTS, SHARE)) for n in (1, 2)]
     unit = site.link(ONE)
     for number in range(20):
         unit.publish(topic(ONE, EVENTS), bytes([number]))
@@ -83,8 +86,45 @@ def test_shared_subscriptions_give_each_message_to_one_worker(site: Site) -> Non
     assert all(worker.inbox for worker in workers)
 
 
+def test_a_unit_that_joins_shares_takes_nothing_away_from_the_workers(site: Site) -> None:
+    """mosquitto lets anybody join a share and drops what it may not deliver: so the name is a secret."""
+    worker, unit = site.link("worker-1", everyones(EVENTS, SHARE)), site.link(ONE)
+    names = ("registry", "ostiary", "worker", "$share", "+", "#", SHARE[:-1], SHARE.upper(), "registry-")
+    thief = site.link(TWO, *(everyones(EVENTS, name) for name in names if name not in ("+", "#")))
+    for number in range(40):
+        unit.publish(topic(ONE, EVENTS), bytes([number]))
+    site.until(lambda: len(worker.inbox) == 40, 60.0)
+    assert not thief.inbox
+
+
+def test_a_client_that_asks_for_anothers_id_does_not_end_its_session(site: Site) -> None:
+    worker = site.link("worker-1", everyones(EVENTS, SHARE))
+    first = site.link(ONE, topic(ONE, RECEIPTS))
+    for name in ("worker-1", ONE):
+        site.link(TWO, client_id=name)
+    first.publish(topic(ONE, EVENTS), b"still here")
+    site.until(lambda: bool(worker.inbox), 60.0)
+    assert (worker.connections, first.connections) == (1, 1)
+
+
+def test_a_name_that_is_no_worker_and_no_unit_of_ours_reads_nothing(site: Site) -> None:
+    for name in ("registry", "worker-99", "worker-1x"):
+        stranger = site.link(name, everyones(EVENTS), everyones(EVENTS, SHARE))
+        site.link(ONE).publish(topic(ONE, EVENTS), b"x")
+        site.settle(0.3)
+        assert not stranger.inbox
+
+
+def test_workers_with_one_key_share_and_the_name_of_their_share_cannot_be_told_from_the_public_key() -> None:
+    signer, other = FileSigner.generate(), FileSigner.generate()
+    assert share_name(signer) == share_name(FileSigner(signer._key)) != share_name(other)
+    assert signer.public_pem().hex() not in share_name(signer)
+    assert share_name(signer).removeprefix("registry-").isalnum()
+    assert subscriptions(share_name(signer))[0].startswith("$share/registry-")
+
+
 def test_the_will_tells_of_a_unit_that_fell_silent(site: Site) -> None:
-    registry = site.link("registry", everyones(HEALTH))
+    registry = site.link("worker-1", everyones(HEALTH))
     unit = site.link(ONE, will=Will(topic(ONE, HEALTH), b'{"state": "offline"}'))
     sock = unit.client.socket()
     assert sock is not None
@@ -94,7 +134,7 @@ def test_the_will_tells_of_a_unit_that_fell_silent(site: Site) -> None:
 
 
 def test_an_oversized_message_costs_its_sender_the_connection_and_nobody_else(site: Site) -> None:
-    registry = site.link("registry", everyones(EVENTS, "registry"))
+    registry = site.link("worker-1", everyones(EVENTS, SHARE))
     bad, good = site.link(ONE), site.link(TWO)
     bad.publish(topic(ONE, EVENTS), bytes(3 << 20))
     site.settle()

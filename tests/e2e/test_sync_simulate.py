@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from device.secure_store.software import SoftwareKeystore
-from device.secure_store.store import FOLDER
+from device.state_folder import StateFolder
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.outbox import Outbox
@@ -28,10 +28,12 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     authority = Authority.open(tmp_path / "pki", NOW)
     broker = Mosquitto(tmp_path, authority, default=False)
     broker.start()
-    files = authority.issue("registry", NOW)
+    files = authority.issue("worker-1", NOW)
     key = tmp_path / "receipts.key"
     (tmp_path / "receipts.pem").write_bytes(FileSigner.load_or_create(key).public_pem())
-    command = [*OSTIARY, "registry", "worker", "--database", f"sqlite:///{tmp_path}/r.db"]
+    database = ["--database", f"sqlite:///{tmp_path}/r.db"]
+    subprocess.run([*OSTIARY, "registry", "create", *database], check=True)
+    command = [*OSTIARY, "registry", "worker", *database]
     command += ["--broker", f"127.0.0.1:{broker.port}", "--signing-key", str(key)]
     command += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
     worker = subprocess.Popen(command)
@@ -67,7 +69,7 @@ def test_a_unit_with_its_own_key_store_sends_its_log(
     folder, port = registry
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(folder / "state"))
     database = ["--database", f"sqlite:///{folder}/r.db"]
-    store = folder / "state" / FOLDER
+    store = StateFolder(folder / "state").store
     store.mkdir(parents=True)
     SoftwareKeystore(store / "software").close()
     unit, key = "site-1/unit-1", folder / "unit.pem"

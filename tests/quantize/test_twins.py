@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.pick import TWIN_SOURCE
 from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.spoof.detector import SpoofCard
@@ -23,9 +23,9 @@ from quantize.speaker import compare
 from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower
 from quantize.twins import MAX_LLR_DRIFT, MIN_COSINE, build_twin, prove_spoof_twin, spoof_llrs
+from tests.runtimes import INSTALLED_TFLITE
 
 SPOOF = WEIGHTS / "spoof.int8.onnx"
-PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
 def quiet(text: str, done: float) -> None:
@@ -41,7 +41,7 @@ def card() -> SpoofCard:
 def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six recordings of three readers, which is no proof yet: enough to see that it would be one."""
     some = SpeechSet(parity_speech().files[:12:2])
-    monkeypatch.setattr(twins, "parity_speech", lambda: some)
+    monkeypatch.setattr(twins, "parity_speech", lambda **_: some)
     monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.2)
 
 
@@ -53,7 +53,7 @@ def test_the_spoof_twin_is_proven_and_says_what_it_was_made_from(tmp_path: Path,
     assert made.source == {TWIN_SOURCE: sha256_of(SPOOF)}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 @pytest.mark.parametrize("xnnpack", [False, True])
 def test_the_spoof_twin_scores_alike_in_every_interpreter(
     card: SpoofCard, package: str, xnnpack: bool
@@ -65,9 +65,9 @@ def test_the_spoof_twin_scores_alike_in_every_interpreter(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_the_speaker_twin_scores_alike_in_every_interpreter(package: str) -> None:
-    network = shelf.active(models_dir()).path("speaker")
+    network = slots.active(models_dir()).path("speaker")
     data = lower(onnx.load(network))
     clips = twins.parity_speech().clips()
     for xnnpack in (False, True):

@@ -27,7 +27,7 @@ from sync.bundle import parse
 from sync.errors import SyncError
 from sync.events import Record, unit_id
 from sync.heads import Head
-from sync.health import read_health
+from sync.health import open_health, read_health, signed_health
 from sync.keys import FileSigner
 from sync.merkle import Frontier
 from sync.messages import BatchMessage
@@ -100,6 +100,13 @@ def _bundle(payload: bytes) -> object:
     return parse(payload)
 
 
+def _health(payload: bytes) -> object:
+    """The report under its unit's signature, or a message as it comes."""
+    if not payload.startswith(b"\xd2"):
+        payload = signed_health(NAME, payload[:60_000], SIGNER)
+    return open_health(payload, KEY, NAME)
+
+
 def _facade(payload: bytes) -> object:
     table = bodies.json_object(payload)
     for read in (bodies.otp_request, bodies.register_request, bodies.verify_request):
@@ -126,9 +133,7 @@ def decoders() -> dict[str, Decoder]:
     receipt = messages.Receipt(NAME, 7, bytes(32), "stored", START_MS)
     order = commands.Command(NAME, 3, START_MS, START_MS + 9000, "resend", {"after": 3, "door": "x"})
     answer = commands.Result(NAME, 3, "failed", "not_held", START_MS)
-    told = (
-        b'{"state": "online", "pending": 1, "time_ms": 5, "facts": {"policy": "rules-1", "simulated": true}}'
-    )
+    told = b'{"state": "online", "pending": 1, "counter": 3, "time_ms": 5, "facts": {"policy": "rules-1"}}'
     audio = '"UklGRgAAAABXQVZF"'
     facade = (
         '{"tid": "t-1", "uid": "17", "text": "a", "style": "code", "door": "icu"}',
@@ -138,6 +143,7 @@ def decoders() -> dict[str, Decoder]:
     return {
         "topic": Decoder(_topic, (f"ostiary/v1/{UNIT}/events".encode(),), text=True),
         "health": Decoder(read_health, (told,), text=True),
+        "health-signed": Decoder(_health, (told, signed_health(NAME, told, SIGNER)), text=True),
         "event": Decoder(_event, (body,)),
         "event-in-batch": Decoder(_event_in_batch, (body,)),
         "batch": Decoder(_batch, (batch.to_bytes(),)),

@@ -21,7 +21,10 @@ from sync.broker import write_configuration
 from sync.fleet.certificates import Authority
 
 NOW = dt.datetime.now(dt.UTC)
-POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
+POSTGRES_BIN = max(
+    Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=Path("/none")
+)
+"""Debian 12 has version 15, Debian 13 version 17."""
 DEFAULT_CONFIGURATION = """\
 # mosquitto's defaults for everything but the listener and its TLS.
 listener {port} 127.0.0.1
@@ -49,10 +52,9 @@ class Mosquitto:
         self.folder = Path(tempfile.mkdtemp(prefix="ostiary-mqtt-"))
         self._log = folder / "mosquitto.log"
         files = authority.issue("broker", NOW, hosts=("127.0.0.1", "localhost"))
-        names = {}
-        for name, path in (("ca", files.ca), ("certificate", files.certificate), ("key", files.key)):
-            names[name] = Path(shutil.copy(path, self.folder))
+        names = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
         if default:
+            names = {name: Path(shutil.copy(path, self.folder)) for name, path in names.items()}
             self._configuration = self.folder / "mosquitto.conf"
             self._configuration.write_text(DEFAULT_CONFIGURATION.format(port=self.port, **names))
         else:

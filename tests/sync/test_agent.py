@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from sync import chain
 from sync.agent import Agent, AgentSettings
 from sync.events import unit_id
+from sync.health import open_health
 from sync.keys import FileSigner
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.mqtt import Message
@@ -32,6 +32,7 @@ class FakeLink:
         self.inbox: deque[Message] = deque()
         self.connected = True
         self.connections = 1
+        self.failures = 0
         self.sent: list[tuple[str, bytes]] = []
         self.acknowledged: list[Message] = []
 
@@ -203,7 +204,7 @@ def test_forged_foreign_malformed_and_impossible_receipts_free_nothing(world: Wo
 def test_health_carries_versions_and_numbers_and_is_sent_on_connecting(world: World) -> None:
     world.agent.step()
     (name, payload) = world.link.sent[-1]
-    report = json.loads(payload)
+    report = open_health(payload, world.agent.signer.public_key(), NAME)
     assert name == topic(NAME, HEALTH)
     assert (report["state"], report["facts"], report["pending"]) == ("online", {"software": "1.0"}, 0)
 

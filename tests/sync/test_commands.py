@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from device.uplink import orders
-from device.uplink.desk import unit_desk
+from device.uplink.handler import unit_handler
 from device.uplink.orders import Order
 from sync import cose
 from sync.agent import Agent, AgentSettings
-from sync.command_desk import CommandDesk, CommandFailedError, CommandLedger
+from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
 from sync.commands import ACTIONS, Command, Result, open_result
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import Record, unit_id
@@ -47,7 +47,7 @@ class Desk:
         ledger = CommandLedger(folder / "commands")
         handlers = {"lock_down": self.obey}
         key = REGISTRY.public_key()
-        self.desk = CommandDesk(NAME, key, SIGNER, ledger, self.clock, handlers, self.noted.append)
+        self.handler = CommandHandler(NAME, key, SIGNER, ledger, self.clock, handlers, self.noted.append)
 
     def obey(self, arguments: Mapping[str, Any]) -> None:
         self.obeyed.append(arguments)
@@ -55,7 +55,7 @@ class Desk:
             raise self.trouble
 
     def hears(self, made: Command, signer: FileSigner = REGISTRY) -> tuple[int, str, str]:
-        result = open_result(self.desk.take(made.signed(signer)), SIGNER.public_key(), NAME)
+        result = open_result(self.handler.take(made.signed(signer)), SIGNER.public_key(), NAME)
         return result.counter, result.status, result.why
 
 
@@ -81,7 +81,7 @@ def test_a_unit_killed_while_it_obeys_does_not_try_again_and_says_so(desk: Desk,
     with pytest.raises(PowerCutError):
         desk.hears(command(1))
     again = Desk(tmp_path)
-    answer = again.desk.last_answer()
+    answer = again.handler.last_answer()
     assert answer is not None
     result = open_result(answer, SIGNER.public_key(), NAME)
     assert (result.counter, result.status, result.why) == (1, "interrupted", "killed")
@@ -107,8 +107,8 @@ def test_foreign_and_forged_commands_receipts_and_noise_are_refused_and_use_up_n
     other = cose.sign1(command()._to_bytes(), REGISTRY, "application/ostiary-receipt+cbor")
     for message in (other, b"", b"\xff" * 99, command().signed(REGISTRY)[:-1]):
         with pytest.raises((MalformedError, ProofError)):
-            desk.desk.take(message)
-    assert (desk.obeyed, desk.noted, desk.desk.last_answer()) == ([], [], None)
+            desk.handler.take(message)
+    assert (desk.obeyed, desk.noted, desk.handler.last_answer()) == ([], [], None)
     assert desk.hears(command())[1] == "done"
 
 
@@ -191,7 +191,9 @@ class Unit:
         if desk:
             key = REGISTRY.public_key()
             ledger, self.orders = folder / "commands", folder / "orders"
-            self.agent.desk = unit_desk(self.agent, self.outbox, key, ledger, DOORS[0], "tpm", self.orders)
+            self.agent.handler = unit_handler(
+                self.agent, self.outbox, key, ledger, DOORS[0], "tpm", self.orders
+            )
 
     def hears(self, made: Command) -> None:
         self.link.deliver(made.signed(REGISTRY), topic(NAME, COMMANDS))
@@ -266,7 +268,7 @@ def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(
 def test_an_order_to_a_door_process_that_does_not_run_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("device.uplink.desk.ORDER_WITHIN_S", 0.1)
+    monkeypatch.setattr("device.uplink.handler.ORDER_WITHIN_S", 0.1)
     unit = Unit(tmp_path)
     unit.agent.step()
     unit.hears(command(1, action="lock_down"))

@@ -357,3 +357,16 @@ def test_a_log_on_a_counter_that_starts_high_is_a_new_log(tmp_path: Path, clock:
         assert first.append(event(0)) is not None
     with reopened(tmp_path, clock, counter=counter, never_used=41) as again:
         assert again.status().sequence == 1
+
+
+def test_numbers_of_health_messages_only_rise_also_after_a_kill_and_on_a_full_disk(tmp_path: Path) -> None:
+    given = []
+    for _ in range(3):
+        box = Outbox(tmp_path / "a.db", unit=UNIT, doors=DOORS, now_ms=Clock())
+        given += [box.next_report() for _ in range(5)]
+        box.close()
+    box = Outbox(tmp_path / "a.db", unit=UNIT, doors=DOORS, now_ms=Clock())
+    given.append(box.next_report())
+    box._db.execute("PRAGMA query_only = 1")
+    given += [box.next_report() for _ in range(2000)]
+    assert given == sorted(set(given))

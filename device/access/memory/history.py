@@ -36,6 +36,7 @@ from device.access.memory.remembered import (
 from device.access.memory.timekeeping import TimeSeen
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
+from sync.durable import replace_file
 
 __all__ = [
     "LIMITS_WITH_LIVENESS",
@@ -339,23 +340,10 @@ def _cipher(mac: Mac) -> AESGCM:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Durable before it returns: temporary file, fsync, rename, fsync of the directory."""
-    temporary = path.with_suffix(".new")
+    """Durable before it returns."""
     try:
-        with temporary.open("wb") as file:
-            temporary.chmod(0o600)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(path, content)
     except OSError as err:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise HistoryError(
             f"cannot write {path.name}: {err.strerror}; nobody is let in until it can"
         ) from err

@@ -23,6 +23,7 @@ _SAID = {
     Reason.WRONG_WORDS: "because the words were not those on the display",
     Reason.WEAK_SCORE: "because a score fell just short; one more phrase was asked instead of guessing",
     Reason.NOT_ENROLLED: "because the person claimed has no usable voiceprint on this unit",
+    Reason.BADGE_UNREADABLE: "because the reader sent something that is no badge number",
     Reason.NO_CLAIM: "because nobody was claimed, or two voices fitted about equally well",
     Reason.NO_EVIDENCE: "because there was no evidence to decide on",
     Reason.INVALID_EVIDENCE: "because a check returned what is not a number, which counts as a fault",

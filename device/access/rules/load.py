@@ -9,6 +9,7 @@ from datetime import UTC, time, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from device.access.badges import BadgeError, badge_number
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
@@ -25,6 +26,7 @@ from device.access.rules.model import (
 )
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
+from device.evidence.phrase import normalise
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -283,6 +285,7 @@ def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
         valid_until,
         reader.flag("disabled"),
         _duress(reader),
+        reader.number("unlock_s", 5.0, 0.5, 60.0) if reader.has("unlock_s") else None,
     )
     reader.finish()
     return person
@@ -303,12 +306,30 @@ def _duress(reader: Reader) -> bytes | None:
 
 
 def _unique(top: Reader, people: Mapping[str, Person]) -> None:
-    """One badge or spoken number names one person."""
-    owners: dict[str, str] = {}
+    """One badge or spoken number names one person, however it is written; a person's uid is a badge too."""
+    owners: dict[str, tuple[str, str]] = {}
     for uid, person in people.items():
-        claims = [f"badge {badge}" for badge in sorted(person.badges)]
-        claims += [f"spoken {' '.join(person.spoken.casefold().split())}"] if person.spoken else []
-        for claim in claims:
-            if claim in owners:
-                top.wrong(f"people.{uid}", f"has the {claim} of `{owners[claim]}`")
-            owners.setdefault(claim, uid)
+        claims: list[tuple[str, str, str]] = []
+        for badge in sorted(person.badges):
+            try:
+                claims.append((f"badge {badge_number(badge)}", "badge", badge))
+            except BadgeError as err:
+                top.wrong(f"people.{uid}.badges", f"has `{badge}`, which no reader can send: {err}")
+        if person.spoken:
+            said = " ".join(normalise(person.spoken))
+            if said:
+                claims.append((f"spoken {said}", "spoken", person.spoken))
+            else:
+                top.wrong(f"people.{uid}.spoken", f"is `{person.spoken}`, which holds no words")
+        for claim, kind, written in claims:
+            owner, before = owners.setdefault(claim, (uid, written))
+            if owner != uid:
+                same = "" if before == written else f" (`{before}`, which is the same)"
+                top.wrong(f"people.{uid}", f"has the {kind} `{written}` of `{owner}`{same}")
+    for uid in people:
+        try:
+            owner, written = owners.get(f"badge {badge_number(uid)}", (uid, ""))
+        except BadgeError:
+            continue
+        if owner != uid:
+            top.wrong(f"people.{owner}", f"has the badge `{written}`, which is the uid of `{uid}`")

@@ -83,6 +83,8 @@ class Person:
     disabled: bool = False
     duress: bytes | None = None
     """Keyed hash of the word that alarms silently; `ostiary policy duress` makes it."""
+    unlock_s: float | None = None
+    """How long the strike stays released for somebody who needs longer; None is the door's own time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,10 @@ class Reader:
         for item in value if isinstance(value, list) else []:
             if not isinstance(item, str):
                 self.wrong(key, f"must hold texts only, not {item!r}")
-            elif self._chosen(key, item, known, "") or not item:
+            elif known is None or item in known:
                 found.add(item)
+            else:
+                self._chosen(key, item, known, "")  # says which are there
         return frozenset(found)
 
     def number(self, key: str, default: float, low: float, high: float) -> float:

@@ -1,6 +1,6 @@
 """The words of a unit: those that challenges are made of, and those that can be agreed on as a silent alarm.
 
-`quantize/vocabulary/select_words.py` writes the lists, and its table beside it says how they were chosen.
+`research/vocabulary/select_words.py` writes the lists, and its table beside it says how they were chosen.
 """
 
 from __future__ import annotations

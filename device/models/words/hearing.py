@@ -58,7 +58,7 @@ class Sentence:
     rivals: Mapping[int, npt.NDArray[np.intp]] = field(default_factory=dict)
 
 
-class Ears(Protocol):
+class SpeechModel(Protocol):
     """One loaded model. Safe to call from several threads; raises WhisperError."""
 
     def tokens(self, text: str) -> tuple[int, ...]:

@@ -23,7 +23,8 @@ from device.evidence.phrase import (
 )
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
-from device.models.words.hearing import Ears, Heard, Sentence, Spoken
+from device.model_store.sessions import Runtime
+from device.models.words.hearing import Heard, Sentence, SpeechModel, Spoken
 from device.models.words.whisper_onnx import OnnxWhisper
 from device.settings import WordsEngine
 
@@ -124,21 +125,28 @@ class Transcriber:
     """Scores an expected phrase: all its written forms in one pass over the encoded sound, word by word."""
 
     def __init__(
-        self, ears: Ears, *, version: str = "whisper", calibration: Calibration | None = None
+        self, model: SpeechModel, *, version: str = "whisper", calibration: Calibration | None = None
     ) -> None:
         self.version = version
-        self._ears = ears
+        self._model = model
         self._fusion = Fusion()
         self._calibration = calibration or Calibration(1.0, 0.0)
         self._first: dict[str, int] = {}
         # The first call allocates; better now than at the first attempt.
-        self._ears.listen(
-            np.zeros(RATE_HZ, dtype=np.float32), [Sentence(self._ears.tokens(" one"))] * MAX_FORMS
+        self._model.listen(
+            np.zeros(RATE_HZ, dtype=np.float32), [Sentence(self._model.tokens(" one"))] * MAX_FORMS
         )
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 2, *, engine: WordsEngine = WordsEngine.ONNX) -> Transcriber:
-        """From a verified bundle; raises BundleError or WhisperError.
+    def open(
+        cls,
+        bundle: Bundle,
+        threads: int = 2,
+        *,
+        engine: WordsEngine = WordsEngine.ONNX,
+        runtime: Runtime = Runtime.ONNX,
+    ) -> Transcriber:
+        """From a verified bundle; raises BundleError or WhisperError. `runtime` is of ONNX's forms.
 
         Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
         were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
@@ -146,16 +154,18 @@ class Transcriber:
         """
         role = ENGINE_ROLES[engine]
         calibration = bundle.calibration(role)
-        ears: Ears
+        model: SpeechModel
         if engine in GGML_ROLES:
             # Here, since it loads a library that is not needed otherwise.
             from device.models.words.whisper_cpp import WhisperCpp
 
-            ears = WhisperCpp(bundle.path(role), threads=threads)
+            model = WhisperCpp(bundle.path(role), threads=threads)
         else:
             encoder = BASE_ENCODER_ROLE if engine is WordsEngine.WHISPER_BASE else ENCODER_ROLE
-            ears = OnnxWhisper(bundle.path(encoder), bundle.path(role), threads=threads)
-        return cls(ears, version=bundle.version(role), calibration=calibration)
+            wide = runtime is Runtime.FLOAT
+            files = bundle.path(encoder), bundle.path(role)
+            model = OnnxWhisper(*files, threads=threads, float_products=wide)
+        return cls(model, version=bundle.version(role), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
@@ -193,8 +203,8 @@ class Transcriber:
         for phrase in phrases:
             _check(wave, phrase)
         scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
-        heard = self._ears.listen(wave, [script.sentence for one in scripts for script in one])
-        transcript = self._ears.text(heard.free.tokens)
+        heard = self._model.listen(wave, [script.sentence for one in scripts for script in one])
+        transcript = self._model.text(heard.free.tokens)
         spoken = iter(heard.sentences)
         return [
             (_clues(phrase, transcript, heard, [(next(spoken), script) for script in one]), transcript)
@@ -218,9 +228,9 @@ class Transcriber:
             )
             for (token, _), one in first.items()
         }
-        heard = self._ears.listen(wave, list(kinds.values()))
+        heard = self._model.listen(wave, list(kinds.values()))
         begun = dict(zip(kinds, heard.sentences, strict=True))
-        transcript = self._ears.text(heard.free.tokens)
+        transcript = self._model.text(heard.free.tokens)
         return [
             max(
                 self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
@@ -235,7 +245,7 @@ class Transcriber:
         starts: list[int] = []
         rivals: dict[int, npt.NDArray[np.intp]] = {}
         for piece in pieces(form):
-            own = self._ears.tokens(piece)
+            own = self._model.tokens(piece)
             others = {self._first_token(other) for other in alternatives(piece)} - set(own[:1])
             if others:
                 rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
@@ -245,12 +255,12 @@ class Transcriber:
 
     def _first_token(self, piece: str) -> int:
         if piece not in self._first:
-            self._first[piece] = self._ears.tokens(piece)[0]
+            self._first[piece] = self._model.tokens(piece)[0]
         return self._first[piece]
 
     def close(self) -> None:
         """Release the model."""
-        self._ears.close()
+        self._model.close()
 
 
 def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]) -> Clues:

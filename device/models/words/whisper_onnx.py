@@ -94,9 +94,19 @@ class _Free:
 class OnnxWhisper:
     """One loaded model. Raises WhisperError when the two files are not a Whisper of ours."""
 
-    def __init__(self, encoder: Path | bytes, decoder: Path | bytes, *, threads: int = 2) -> None:
+    def __init__(
+        self,
+        encoder: Path | bytes,
+        decoder: Path | bytes,
+        *,
+        threads: int = 2,
+        float_products: bool = False,
+    ) -> None:
         try:
-            sessions = OnnxSession(encoder, threads), OnnxSession(decoder, threads)
+            first, second = (
+                OnnxSession(network, threads, float_products=float_products) for network in (encoder, decoder)
+            )
+            sessions = first, second
         except SessionError as err:
             raise WhisperError(f"{err}; run `ostiary models build`") from err
         self._sessions: tuple[OnnxSession, OnnxSession] | None = sessions

@@ -6,17 +6,17 @@ It knows nothing of keys. It reports what it could read; whether that is genuine
 from __future__ import annotations
 
 import hmac
-import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import Row
+from sync.durable import replace_file, sync_folder
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
@@ -231,30 +231,12 @@ def refuse_over_a_vault(folder: Path) -> None:
         )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_durably(path: Path, data: bytes) -> None:
     """Replace `path` by `data` (mode 0600): after a power cut it is the old content or the new, whole.
 
     Raises StoreUnavailableError when it cannot be written; the old content stays.
     """
-    temporary = path.with_name(path.name + ".new")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
+        replace_file(path, data)
     except OSError as err:
-        with suppress(OSError):
-            temporary.unlink()
         raise StoreUnavailableError(unavailable(path.name, err)) from err

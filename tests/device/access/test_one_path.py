@@ -18,14 +18,14 @@ from device.access.memory.history import recall
 from device.access.rehearsal import Rehearsal
 from device.access.rules.explain import explain
 from device.evidence.judge import Evidence
-from device.unit.audit import Witness
-from tests.device.access.test_policy_doorkeeper import DURESS_WORD, RULES
+from device.unit.audit import AuditTrail, EventContext
+from tests.device.access.test_policy_controller import DURESS_WORD, RULES
 from tests.device.door_world import World, evidence, mac
 
 MEMORY = Path("/dev/shm")
 PEOPLE = ("anna", "bruno", "sara", "vera", "nobody")
 DOORS = (*RULES.doors, "no-such-door")
-WITNESS = Witness(1, 0.0, b"k" * 32, "software", f"rules-{RULES.version}")
+CONTEXT = EventContext(1, 0.0, b"k" * 32, "software")
 SEEN: Counter[str] = Counter()
 
 
@@ -41,7 +41,7 @@ def world() -> Iterator[World]:
 def rehearsal(world: World) -> Rehearsal:
     """As another process of the unit has it."""
     return Rehearsal(
-        world.keeper.rules,
+        world.controller.rules,
         lambda: recall(world.folder / "history", world.counter, mac),
         mac,
         enrolled=lambda uid: uid in world.enrolled,
@@ -65,16 +65,16 @@ def something_happens(world: World, dice: random.Random) -> None:
     world.later(dice.choice([0.0, 0.0, 1.0, 20.0, 40.0, 130.0, 700.0, 4000.0]))
     kind = dice.random()
     if kind < 0.04:
-        world.keeper.lock_down(dice.choice(["*", "ward", "airlock"]), dice.random() < 0.4)
+        world.controller.lock_down(dice.choice(["*", "ward", "airlock"]), dice.random() < 0.4)
     elif kind < 0.06:
-        world.keeper.pardon(dice.choice(PEOPLE))
+        world.controller.pardon(dice.choice(PEOPLE))
     elif kind < 0.08:
         world.wall += timedelta(hours=dice.choice([-300, -2, 2, 9]))
     elif kind < 0.09:
-        world.keeper.trust_clock(world.now)
+        world.controller.trust_clock(world.now)
     elif kind < 0.10:
         world.reboot()
-        world.keeper.keep_time(world.now)  # as upkeep does at a start
+        world.controller.keep_time(world.now)  # as upkeep does at a start
     elif kind < 0.11:
         world.alike_llr = -world.alike_llr
     if world.now.wall.weekday() > 4 or not 7 <= world.now.wall.hour < 18:
@@ -98,11 +98,12 @@ def agree(world: World, situations: int, seed: int) -> None:
             phrase = greeting.phrase
             if isinstance(heard, Evidence):
                 heard = replace(heard, transcript=heard.transcript.replace("PHRASE", phrase))
-            world.keeper._asked_again.clear()  # a rehearsal knows of no phrase before this one
+            world.controller._asked_again.clear()  # a rehearsal knows of no phrase before this one
             said = rehearsal(world).decide(door, uid, heard, phrase, world.now)
             told = world.answer(greeting, heard, uid=uid, door=door)
         assert replace(told, challenge="") == said, f"the door says {told}, the rehearsal {said}"
-        text = explain(WITNESS.of(told, heard if isinstance(heard, Evidence) else None, world.now), RULES)
+        trail = AuditTrail(None, CONTEXT, lambda: RULES, lambda: world.now)  # type: ignore[arg-type]
+        text = explain(trail.event_of(told, heard if isinstance(heard, Evidence) else None), RULES)
         assert ("opened (" in text) == told.opens == said.opens
         SEEN[told.outcome] += 1
         SEEN[told.code] += 1

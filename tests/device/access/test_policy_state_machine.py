@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -42,7 +42,8 @@ from device.access.rules.explain import explain
 from device.evidence.gallery import Identification
 from device.evidence.judge import Evidence, JudgeError
 from device.evidence.wordlists import duress_words
-from device.unit.audit import Witness
+from device.unit.audit import AuditTrail, EventContext
+from sync.outbox import Outbox
 from tests.device.door_world import evidence, mac
 from tests.device.unit_process import At, KilledError, UnitProcess
 
@@ -84,7 +85,7 @@ duress = "{duress_digest(mac, "anna", DURESS_WORD).hex()}"
 [people.bruno]
 roles = ["nurse"]
 """)
-WITNESS = Witness(1, 0.0, b"k" * 32, "software", f"rules-{RULES.version}")
+CONTEXT = EventContext(1, 0.0, b"k" * 32, "software")
 DOORS = st.sampled_from(sorted(RULES.doors))
 PEOPLE = st.sampled_from(["anna", "anna", "bruno", "bruno", "badge-1", ""])
 SCORES = st.sampled_from([-8.0, 2.5, 6.0, 6.0, 6.0, 6.0])
@@ -302,7 +303,8 @@ class UnitHistory(RuleBasedStateMachine):
     def explanation_is_right(self, decision: Decision, heard: object) -> None:
         """What an admin would read about this decision later agrees with what was decided."""
         judged = heard if isinstance(heard, Evidence) and decision.findings else None
-        text = explain(WITNESS.of(decision, judged, self.world.now), RULES)
+        trail = AuditTrail(cast(Outbox, None), CONTEXT, lambda: RULES, lambda: self.world.now)
+        text = explain(trail.event_of(decision, judged), RULES)
         TALLY["explanations checked"] += 1
         assert (f"door {decision.door} opened (" in text) == decision.opens
         assert f"({decision.outcome}) because" in text

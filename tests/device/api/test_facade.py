@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import code_sentence
-from device.api.server import RESULTS_FILE
+from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -136,7 +136,7 @@ def test_neither_audio_nor_a_person_is_ever_on_the_disk(
     for path in facade.state.rglob("*"):
         if path.is_file():
             written.append(path.read_bytes())
-    assert (facade.state / RESULTS_FILE).exists()
+    assert StateFolder(facade.state).api_results.exists()
     for part in (sample, uid.encode(), b"tid-of-the-test", b"transcript"):
         assert not any(part in content for content in written)
 

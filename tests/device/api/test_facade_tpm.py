@@ -58,7 +58,7 @@ def test_people_results_codes_and_tokens_live_through_a_power_cut_of_unit_and_tp
 
 def test_a_hundred_codes_cost_the_tpm_one_write(tpm: SwTpm, judge: Judge, tmp_path: Path) -> None:
     with facade_on(tpm, judge, tmp_path / "state") as facade:
-        counter = facade.service._checks.store.keystore.counter("challenge")
+        counter = facade.service._checks.tools.store.keystore.counter("challenge")
         before = counter.value()
         for number in range(100):
             assert facade.post("/otp", {"tid": f"t{number}", "uid": "4711"}).status_code == 200

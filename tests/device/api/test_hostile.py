@@ -15,7 +15,8 @@ from starlette.requests import Request
 
 from device.api.app import _body
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
-from device.api.tokens import TOKENS_FILE, TokenBook
+from device.api.tokens import TokenBook
+from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -94,7 +95,7 @@ def test_a_recalled_token_is_refused_at_once_and_the_others_still_work(facade: F
         return [facade.client.get("/results/x", headers=found).status_code for found in headers]
 
     assert admitted() == [404, 404, 404]
-    with TokenBook(facade.state / TOKENS_FILE) as beside:  # as another process does it
+    with TokenBook(StateFolder(facade.state).api_tokens) as beside:  # as another process does it
         (first, *_) = [item.token_id for item in beside.listed(0.0) if item.client == "pharmacy"]
         assert beside.recall(token_id=first) == 1
         assert sorted(admitted()) == [401, 404, 404]
@@ -293,7 +294,7 @@ def test_a_synthetic_voice_cannot_register(
     audio = [encoded(synthetic_voice(text, system)) for text in said]
     result = facade.post("/register", {"tid": "1", "uid": UID, "audio": audio}).json()
     assert (result["outcome"], result["reason"]["code"]) == ("refused", "NOT_LIVE")
-    assert facade.service._checks.store.vault.uids() == ()
+    assert facade.service._checks.tools.store.vault.uids() == ()
 
 
 def test_one_synthetic_recording_among_real_ones_spoils_a_registration(
@@ -316,7 +317,7 @@ def test_recordings_of_two_people_do_not_register_anybody(
     audio = [*enrolment(reader)[:2], encoded(other_reader[0].path)]
     result = facade.post("/register", {"tid": "1", "uid": UID, "audio": audio}).json()
     assert result["outcome"] == "refused"
-    assert facade.service._checks.store.vault.uids() == ()
+    assert facade.service._checks.tools.store.vault.uids() == ()
 
 
 def test_nobody_is_registered_over_somebody_else(facade: Facade, reader: list[Reading]) -> None:

@@ -23,6 +23,7 @@ from device.audio import (
     Reopening,
     SilenceBegan,
     SilenceError,
+    SilenceLasts,
     SpeechResumed,
     TooShortError,
     UnreadableAudioError,
@@ -102,7 +103,9 @@ def test_the_speculative_utterance_of_a_last_pause_is_the_one_that_ends(
     tmp_path: Path, reader: list[Reading]
 ) -> None:
     path = write(tmp_path / "phrase.wav", join(read(reader[1].path), hush(1.0, 5.0)))
-    events = list(listen(FileSource(path), Event()))
+    heard = list(listen(FileSource(path), Event()))
+    events = [event for event in heard if not isinstance(event, SilenceLasts)]
+    assert len(heard) - len(events) > 10
     assert isinstance(events[-1], Ended)
     assert isinstance(events[-2], SilenceBegan)
     assert events[-2].utterance is events[-1].utterance
@@ -217,7 +220,7 @@ def test_the_development_recordings_of_people_pass_and_noise_does_not(developmen
     with (development_data / "manifest.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     people = [row["path"] for row in rows if row["path"].startswith(("an4/", "so762/"))][::8]
-    noises = [row["path"] for row in rows if row["label"] == "noise"]
+    noises = [row["path"] for row in rows if row["path"].startswith("noise/")]  # others hold voices
 
     def passes(path: str) -> bool:
         try:

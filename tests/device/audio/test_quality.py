@@ -9,6 +9,7 @@ import soxr
 
 from device.audio import (
     ClippedError,
+    GapError,
     Quality,
     QualityError,
     QualityLimits,
@@ -157,3 +158,32 @@ def test_a_clipped_syllable_is_too_short(tmp_path: Path, reader: list[Reading]) 
     path = write(tmp_path / "syllable.wav", join(hush(0.5, 5.0), syllable, hush(0.5, 5.0)))
     with pytest.raises((TooShortError, SilenceError)):
         load_utterance(path)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+def test_blocks_that_were_lost_inside_speech_are_asked_again_and_not_judged(
+    reader: list[Reading], tmp_path: Path, rate_hz: int
+) -> None:
+    whole = soxr.resample(read(reader[1].path).astype(np.float32), 16_000, rate_hz).astype(np.int16)
+    block = rate_hz // 50
+    for at in range(block * 7, len(whole) - block, block * 10):
+        whole[at : at + block] = 0
+    with pytest.raises(GapError, match="lost"):
+        load_utterance(write(tmp_path / "gaps.wav", whole, rate_hz))
+
+
+def test_pauses_of_a_noise_gate_are_no_lost_blocks(reader: list[Reading], tmp_path: Path) -> None:
+    gated = read(reader[1].path).copy()
+    level = np.convolve(np.abs(gated.astype(np.float32)), np.ones(320) / 320, "same")
+    fade = np.convolve((level > 200.0).astype(np.float32), np.hanning(640) / np.hanning(640).sum(), "same")
+    gated = (gated * fade).astype(np.int16)
+    assert load_utterance(write(tmp_path / "gated.wav", gated)).quality.speech_s > 0.0
+
+
+def test_closures_of_a_synthesiser_that_differ_in_length_are_no_lost_blocks(
+    reader: list[Reading], tmp_path: Path
+) -> None:
+    whole = read(reader[1].path).copy()
+    for at, length in ((9_000, 143), (15_000, 765), (21_000, 190), (27_000, 464), (33_000, 251)):
+        whole[at : at + length] = 0
+    assert load_utterance(write(tmp_path / "closures.wav", whole)).quality.speech_s > 0.0

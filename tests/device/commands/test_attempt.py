@@ -157,8 +157,8 @@ def test_the_same_file_twice_gets_the_same_answer(enrolled: Ostiary, reader: lis
     wanted = (*DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)
     first, second = (json.loads(enrolled("decide", *wanted).out) for _ in range(2))
     assert first["decision"] == second["decision"] == "GRANTED"
-    assert first["evidence"]["beside"]["reuse_llr"] is None
-    assert set(first["evidence"]["beside"]) == {
+    assert first["evidence"]["context"]["reuse_llr"] is None
+    assert set(first["evidence"]["context"]) == {
         "reuse_llr",
         "consistency_llr",
         "surroundings_llr",

@@ -16,8 +16,9 @@ from device.commands.doctor import _audit
 from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
-from device.unit.assembly import AUDIT_FILE, open_log, rules_of
-from device.uplink.archive import FOLDER, files
+from device.state_folder import StateFolder
+from device.unit.assembly import open_log, rules_of
+from device.uplink.archive import files
 from sync.outbox import Outbox, OutboxRollbackError
 from sync.unit_events import unit_event
 
@@ -72,15 +73,17 @@ def test_a_rotated_log_goes_on_where_it_was_and_all_of_it_verifies(state: Path) 
         with started(state) as log:
             write(log, 5)
             assert run("audit", "rotate").exit_code == 0  # beside the running unit
-    spans = [(first, last) for _, first, last in files(state / FOLDER)]
+    spans = [(first, last) for _, first, last in files(StateFolder(state).audit_archive)]
     assert spans == [(1, 5), (6, 10)]
-    assert all(run("audit", "verify", str(path)).exit_code == 0 for path, _, _ in files(state / FOLDER))
+    for path, first, _ in files(StateFolder(state).audit_archive):
+        assert run("audit", "verify", str(path), "--from", str(first)).exit_code == 0
+    assert run("audit", "verify", str(path)).exit_code == 1, "nobody said where the events before it are"
 
 
 def test_a_log_that_was_removed_stops_the_unit_until_somebody_starts_over(state: Path) -> None:
     with started(state) as log:
         write(log, 3)
-    shutil.rmtree(state / AUDIT_FILE.parent)
+    shutil.rmtree(StateFolder(state).audit_log.parent)
     with pytest.raises(DeviceError, match="audit start-over"):
         _audit(Settings())
     with pytest.raises(OutboxRollbackError, match="audit start-over"), started(state):
@@ -96,7 +99,9 @@ def test_starting_over_keeps_what_was_there(state: Path) -> None:
     with started(state) as log:
         write(log, 3)
     assert run("audit", "start-over", "--yes").exit_code == 0
-    kept = [path for path in (state / AUDIT_FILE.parent).glob("outbox.db.2*") if path.suffix != ".ballast"]
+    kept = [
+        path for path in StateFolder(state).audit_log.parent.glob("outbox.db.2*") if path.suffix != ".ballast"
+    ]
     assert kept
     with started(state) as log:
         assert log.status().sequence == 1

@@ -21,17 +21,17 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.access.recollection import Habits
+from device.access.replay_guard import Habits
 from device.evidence.judge import Judge, SpoofCheck, WordsCheck
-from device.liveness.memory import FILE_NAME
 from device.liveness.memory_file import MemoryFile
 from device.liveness.timing import Timing
 from device.models.spoof.detector import SpoofEvidence
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
-from device.unit.enrolment import enrol_noted, forget_noted
-from device.unit.notes import AUDIT_FILE
+from device.state_folder import StateFolder
+from device.unit.assembly import Tools
+from device.unit.enrolment import enrol, forget, named
 from sync.events import Record, pseudonym
 from sync.outbox import Outbox
 from tests.device.commands.dying import lives_until
@@ -96,11 +96,12 @@ class Unit:
 
     def enrol(self) -> None:
         with self.open() as store:
-            enrol_noted(self.judge, store, Settings(store=self.settings), "anna", self.recordings)
+            tools = Tools(self.judge, store, Settings(store=self.settings), self.folder)
+            enrol(tools, "anna", named(self.recordings), reason="operator")
 
     def forget(self) -> None:
         with self.open() as store:
-            forget_noted(store, Settings(store=self.settings), "anna")
+            forget(store, Settings(store=self.settings), self.folder, "anna")
 
     def anna(self, store: Store) -> Template | None:
         try:
@@ -132,7 +133,7 @@ class Unit:
         who = pseudonym(store.pseudonym_key(), "anna")
         settings = Settings().door
         log = Outbox(
-            self.folder / AUDIT_FILE,
+            StateFolder(self.folder).audit_log,
             unit=settings.unit,
             doors={settings.name},
             now_ms=lambda: 1_800_000_000_000,
@@ -164,13 +165,13 @@ def _marks(recording: Path) -> list[bytes]:
 
 def remember_habit(unit: Unit, store: Store) -> None:
     """As a door does that let anna in."""
-    habits = Habits(unit.folder / FILE_NAME, store.mac, store.vault.record_id)
+    habits = Habits(StateFolder(unit.folder).replay_memory, store.mac, store.vault.record_id)
     habits.learn("anna", Timing(1.0, 3.0))
     habits.close()
 
 
 def habit_is_kept(unit: Unit, store: Store) -> bool:
-    file = MemoryFile(unit.folder / FILE_NAME, store.mac)
+    file = MemoryFile(StateFolder(unit.folder).replay_memory, store.mac)
     kept = bool(file.habits())
     file.close()
     return kept

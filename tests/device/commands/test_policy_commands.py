@@ -12,12 +12,13 @@ from click.testing import CliRunner, Result
 
 from device.access.memory.history import History, HistoryError
 from device.access.rules import RulesError, parse_rules
-from device.commands.policy import HISTORY_FILE, OUTBOX_FILE, RULES_FILE, policy
+from device.commands.policy import policy
 from device.errors import DeviceError
 from device.evidence.wordlists import duress_words
 from device.secure_store import open_store
 from device.settings import load
-from device.uplink.orders import ORDERS_FOLDER, Action, Order, OrderError, done, waiting
+from device.state_folder import StateFolder
+from device.uplink.orders import Action, Order, OrderError, done, waiting
 from sync.events import AuditEvent
 from sync.outbox import Outbox
 
@@ -53,7 +54,7 @@ def test_each_mistake_is_one_line_and_the_exit_code_says_no(state):
 
 
 def test_a_decision_in_the_log_is_explained(state):
-    (state / RULES_FILE).write_text(run("example").stdout)
+    StateFolder(state).rules.write_text(run("example").stdout)
     event = AuditEvent(
         event_id=uuid.uuid4(),
         time_ms=1_764_000_000_000,
@@ -68,7 +69,7 @@ def test_a_decision_in_the_log_is_explained(state):
         policy="rules-7",
     )
     with Outbox(
-        state / OUTBOX_FILE, unit="site-1/unit-1", doors={"pharmacy"}, now_ms=lambda: event.time_ms
+        StateFolder(state).audit_log, unit="site-1/unit-1", doors={"pharmacy"}, now_ms=lambda: event.time_ms
     ) as log:
         log.append(event)
         listed = run("recent").stdout
@@ -85,7 +86,7 @@ def test_a_decision_in_the_log_is_explained(state):
 
 
 def test_an_event_that_is_not_in_the_log_is_said_to_be_elsewhere(state):
-    with Outbox(state / OUTBOX_FILE, unit="site-1/unit-1", doors={"a"}, now_ms=lambda: 1):
+    with Outbox(StateFolder(state).audit_log, unit="site-1/unit-1", doors={"a"}, now_ms=lambda: 1):
         result = run("explain", str(uuid.uuid4()))
     assert isinstance(result.exception, DeviceError)
     assert "registry" in str(result.exception)
@@ -109,7 +110,7 @@ def test_a_duress_word_that_phrases_might_hold_is_refused(state):
 
 def opened(state: Path) -> tuple[History, object]:
     store = open_store(state, load().store)
-    history = History(state / HISTORY_FILE, store.keystore.counter("attempts"), store.mac, opened_s=0.0)
+    history = History(StateFolder(state).history, store.keystore.counter("attempts"), store.mac, opened_s=0.0)
     return history, store
 
 
@@ -130,7 +131,7 @@ def test_a_damaged_memory_is_begun_anew_only_after_a_yes(state):
     history.charge("person:4f2a", 0.0)
     history.close()
     store.close()
-    (state / HISTORY_FILE).write_bytes(b"damaged")
+    StateFolder(state).history.write_bytes(b"damaged")
     assert isinstance(run("failures").exception, HistoryError)
     assert run("start-over", input="n\n").exit_code == 1
     assert isinstance(run("failures").exception, HistoryError)
@@ -147,7 +148,7 @@ def running(state: Path):
 
     def obey() -> None:
         while not stop.wait(0.02):
-            for path, order in waiting(state / ORDERS_FOLDER):
+            for path, order in waiting(StateFolder(state).orders):
                 taken.append(order)
                 done(path, "no such door" if order.subject == "moon" else "")
 
@@ -191,8 +192,8 @@ def test_rules_are_adopted_whole_and_only_forwards(state, tmp_path):
     for version, code in ((3, 0), (3, 1), (2, 1), (4, 0)):
         new.write_text(rules_text(version))
         assert run("adopt", str(new)).exit_code == code
-    assert "version = 4" in (state / RULES_FILE).read_text()
+    assert "version = 4" in StateFolder(state).rules.read_text()
     for wrong in (rules_text(9, "other"), rules_text(9) + "colour = 1"):
         new.write_text(wrong)
         assert isinstance(run("adopt", str(new)).exception, RulesError)
-    assert "version = 4" in (state / RULES_FILE).read_text()
+    assert "version = 4" in StateFolder(state).rules.read_text()

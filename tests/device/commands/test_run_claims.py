@@ -28,7 +28,9 @@ badges = ["111"]
 """)
 
 
-def claims(monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0) -> tuple[list[Claim], int]:
+def claims(
+    monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0, pause_s: float = 0.15
+) -> tuple[list[Claim], int]:
     """The claims in these bursts, and how often the door came to rest between them."""
     reading, writing = os.pipe()
     rests: list[None] = []
@@ -36,14 +38,13 @@ def claims(monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0
     def write() -> None:
         for burst in bursts:
             os.write(writing, burst)
-            time.sleep(0.15)
+            time.sleep(pause_s)
         os.close(writing)
 
     threading.Thread(target=write).start()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        stop = threading.Event()
-        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, stop))
+        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, lambda: None))
     return found, len(rests)
 
 
@@ -59,10 +60,9 @@ ANNA, BUTTON = Claim(ClaimKind.BADGE, "anna"), Claim(ClaimKind.BUTTON)
         ((b"111\n\n",), [ANNA]),  # a reader that ends its line twice
         ((b"\x02111\r\n\x03",), [ANNA]),
         ((b"\n",), [BUTTON]),
-        ((b"\n", b"111\n", b"\n"), [BUTTON, ANNA, BUTTON]),
         ((b"1", b"11\n"), [ANNA]),
         ((b"222\n",), [Claim(ClaimKind.BADGE, "222")]),
-        ((b"\xff\xfe\x00\n",), []),
+        ((b"\xff\xfe\x00\n",), [Claim(ClaimKind.UNREADABLE)]),
         ((b"",), []),
     ],
 )
@@ -70,6 +70,12 @@ def test_lines_are_badges_and_an_empty_one_is_somebody_without(
     monkeypatch: pytest.MonkeyPatch, bursts: tuple[bytes, ...], expected: list[Claim]
 ) -> None:
     assert claims(monkeypatch, *bursts)[0] == expected
+
+
+def test_an_empty_line_after_a_badge_is_somebody_else_once_the_reader_has_ended_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert claims(monkeypatch, b"\n", b"111\n", b"\n", pause_s=1.0)[0] == [BUTTON, ANNA, BUTTON]
 
 
 def test_the_door_asks_for_the_next_badge_when_nobody_has_come_for_a_while(
@@ -91,7 +97,7 @@ def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.M
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        typed = run._typed(lambda: present[0], lambda: None, 60.0, threading.Event())
+        typed = run._typed(lambda: present[0], lambda: None, 60.0, lambda: None)
         os.write(writing, b"111\n")
         assert next(typed) == ANNA
         present[0] = parse_rules(

@@ -10,7 +10,7 @@ import pytest
 
 from device.audio import Quality, Utterance, load_utterance
 from device.evidence.judge import Judge, JudgeError, PhraseScore
-from device.liveness import LivenessError, SideEvidence
+from device.liveness import ContextEvidence, LivenessError
 from device.models.spoof.detector import SpoofEvidence
 from sync.vocabulary import SCORES
 from tests.conftest import SyntheticVoice
@@ -139,10 +139,10 @@ class Beside:
         self._failing = failing
         self.asked = 0
 
-    def look(self, utterance: Utterance, wave: Vector) -> SideEvidence:
+    def look(self, utterance: Utterance, wave: Vector) -> ContextEvidence:
         if self._failing is not None:
             raise self._failing
-        return SideEvidence(reuse_llr=3.0)
+        return ContextEvidence(reuse_llr=3.0)
 
     def consistency_llr(self, speaker: object, utterance: Utterance, wave: Vector) -> float:
         self.asked += 1
@@ -159,17 +159,17 @@ def test_a_failing_look_beside_means_no_evidence_either() -> None:
 def test_constancy_is_asked_only_of_a_voice_that_is_not_clearly_the_person() -> None:
     beside = Beside()
     judge = Judge(Steady(), Steady(), Steady(), beside)
-    assert judge(utterance(), "one two", None).side.consistency_llr is None
+    assert judge(utterance(), "one two", None).context.consistency_llr is None
     weak = judge(utterance(), "one two", np.ones(192, np.float32))
-    assert (weak.side.consistency_llr, weak.side.reuse_llr, beside.asked) == (2.0, 3.0, 1)
+    assert (weak.context.consistency_llr, weak.context.reuse_llr, beside.asked) == (2.0, 3.0, 1)
     judge.close()
 
 
 def test_a_door_looks_with_other_eyes_and_the_same_models() -> None:
     judge = Judge(Steady(), Steady(), Steady())
-    door = judge.looking_beside(Beside())
-    assert judge(utterance(), "one two", None).side.reuse_llr is None
-    assert door(utterance(), "one two", None).side.reuse_llr == 3.0
+    door = judge.with_context(Beside())
+    assert judge(utterance(), "one two", None).context.reuse_llr is None
+    assert door(utterance(), "one two", None).context.reuse_llr == 3.0
     judge.close()
 
 

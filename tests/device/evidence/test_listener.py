@@ -7,7 +7,7 @@ import time
 
 from device.audio import AudioSettings, FileSource
 from device.evidence.judge import JudgeError
-from device.evidence.listener import Ear, Moments
+from device.evidence.listener import AnswerProgress, Listener
 from tests.speech import Reading
 
 PATIENCE_S = 60.0
@@ -27,7 +27,7 @@ def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_sta
     reader: list[Reading],
 ) -> None:
     judge = Hung()
-    ear = Ear(judge, AudioSettings(), timeout_s=0.01)  # type: ignore[arg-type]
+    ear = Listener(judge, AudioSettings(), timeout_s=0.01)  # type: ignore[arg-type]
     try:
         answer = ear.hear(
             FileSource(reader[0].path),
@@ -35,7 +35,7 @@ def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_sta
             None,  # type: ignore[arg-type]
             start_within_s=PATIENCE_S,
             stop=threading.Event(),
-            moments=Moments(),
+            progress=AnswerProgress(),
         )
         assert isinstance(answer.heard, JudgeError)
         deadline_s = time.monotonic() + PATIENCE_S

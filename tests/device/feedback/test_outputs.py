@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from device.feedback import Cue, Earcon, KernelLeds, LightSink, Loudspeaker, Stage, waveform
+from device.feedback import Cue, KernelLeds, LightSink, Stage
 
 
 @pytest.fixture
@@ -54,18 +51,3 @@ def test_lights_are_mixed_from_three_leds_and_blink_by_themselves(leds: Path) ->
 def test_leds_that_are_not_there_are_an_error_of_that_sink_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         KernelLeds(tmp_path)("green", 0.0)
-
-
-def test_without_a_loudspeaker_the_door_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def play(samples: object, rate_hz: int) -> None:
-        raise RuntimeError("Error querying device -1")
-
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(play=play))
-    speaker = Loudspeaker()
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            speaker(waveform(Earcon.OPEN))
-    assert len(caplog.records) == 1
-    assert "loudspeaker" in caplog.text

@@ -16,12 +16,19 @@ import numpy as np
 import onnx
 import pytest
 
-from device.model_store import pick, sessions, shelf
+from device.model_store import pick, sessions, slots
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import BundleError, Manifest
 from device.model_store.pick import Pick, Timing
-from device.model_store.sessions import Array, OnnxSession, Runtime, SessionError, TfliteSession
+from device.model_store.sessions import (
+    ONNX_FORMS,
+    Array,
+    OnnxSession,
+    Runtime,
+    SessionError,
+    TfliteSession,
+)
 from device.models.race import race
 from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
@@ -29,6 +36,7 @@ from quantize.graphs.builder import GraphBuilder
 from quantize.recipe import ports
 from quantize.tflite.lower import lower
 from tests.device.model_store.bundles import entry
+from tests.runtimes import INSTALLED_TFLITE
 
 RNG = np.random.default_rng(2)
 MEASURED = {"spoof": {"tflite/1": Timing(1.5, 1.25, 2.0, 1.5)}}
@@ -70,7 +78,9 @@ def noise(frames: int) -> dict[str, Array]:
 
 
 @pytest.mark.slow
-def test_every_words_model_that_was_built_is_timed_and_none_is_picked(models: Path, tmp_path: Path) -> None:
+def test_every_words_model_that_was_built_is_timed_and_only_a_form_of_the_usual_one_is_picked(
+    models: Path, tmp_path: Path
+) -> None:
     given = Bundle.open(models)
     here = tmp_path / "models"
     here.mkdir()
@@ -79,7 +89,7 @@ def test_every_words_model_that_was_built_is_timed_and_none_is_picked(models: Pa
         shutil.copyfile(given.path(one.role), here / one.name)
     alone = Manifest(1, "0.1.0", tuple(entries))
     (here / "manifest.json").write_bytes(alone.to_bytes())
-    assert race(Bundle.open(here), rounds=1).timings == {}
+    assert set(race(Bundle.open(here), rounds=1).timings["words"]) == {"onnxruntime/2", "onnxruntime-float/2"}
     made = here / "words-ggml.bin"
     whisper_ggml.build(fetch("whisper-tiny-en"), fetch("whisper-tiny-en-tokenizer"), made, weights="q5_1")
     other = replace(
@@ -87,16 +97,19 @@ def test_every_words_model_that_was_built_is_timed_and_none_is_picked(models: Pa
     )
     (here / "manifest.json").write_bytes(Manifest(1, "0.1.0", (*entries, other)).to_bytes())
     found = race(Bundle.open(here), rounds=2)
-    assert set(found.timings["words"]) == {"onnxruntime/2", "whisper.cpp-q5_1/2"}
+    assert set(found.timings["words"]) == {"onnxruntime/2", "onnxruntime-float/2", "whisper.cpp-q5_1/2"}
     assert all(timing.cpu_ms > 0 for timing in found.timings["words"].values())
-    assert not found.runtimes
+    assert found.runtime("words") in ONNX_FORMS
+    only = race(Bundle.open(here), rounds=2, trusted=lambda role, form: form is Runtime.ONNX)
+    assert only.runtime("words") is Runtime.ONNX
+    assert "onnxruntime-float/2" not in only.timings["words"]
     assert Pick.from_bytes(found.to_bytes()) == found
 
 
 def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
     bundle = twins(tmp_path / "models")
     served = [pick.open_role(bundle, "spoof", 1, runtime) for runtime in Runtime]
-    assert [type(session) for session in served] == [OnnxSession, TfliteSession, TfliteSession]
+    assert [type(session) for session in served] == [OnnxSession] * 2 + [TfliteSession] * 2
     for frames in (9, 30, 9, 200):
         given = noise(frames)
         answers = [session.run(given)[0] for session in served]
@@ -104,7 +117,7 @@ def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
             np.testing.assert_allclose(answer, answers[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("package", sessions.TFLITE_PACKAGES)
+@pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) -> None:
     bundle = twins(tmp_path / "models")
     given = noise(33)
@@ -185,8 +198,8 @@ def test_a_race_times_every_runtime_and_names_one(tmp_path: Path) -> None:
 def test_a_runtime_that_answers_differently_here_is_left_out(tmp_path: Path) -> None:
     told: list[str] = []
     found = race(twins(tmp_path / "models", twin_of=3.0), told.append, rounds=2)
-    assert found.runtime("spoof") is Runtime.ONNX
-    assert set(found.timings["spoof"]) == {"onnxruntime/1", "onnxruntime/2"}
+    assert found.runtime("spoof") in ONNX_FORMS
+    assert {name.split("/")[0] for name in found.timings["spoof"]} == {"onnxruntime", "onnxruntime-float"}
     assert len(told) == 2
 
 
@@ -205,7 +218,7 @@ def test_killed_while_picking_the_unit_keeps_what_it_had(tmp_path: Path) -> None
         content = (models / pick.PICK_NAME).read_bytes()
         if content != before:
             assert json.loads(content)["machine"] == pick.machine()
-        active = shelf.active(models)
+        active = slots.active(models)
         runtime = pick.read(models, active).runtime("spoof")
         assert pick.open_role(active, "spoof", 1, runtime).run(noise(30))[0].shape == (1, 20)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from device.model_store import shelf
+from device.model_store import slots
 from device.model_store.calibration import Calibration
 from device.models.features import WaveError
 from device.models.speaker import EMBEDDING_SIZE, InconsistentEnrolmentError, SpeakerError, SpeakerModel
@@ -20,7 +20,7 @@ Embedding = np.ndarray
 
 @pytest.fixture(scope="module")
 def speaker(models: Path) -> SpeakerModel:
-    return SpeakerModel.open(shelf.active(models), threads=2)
+    return SpeakerModel.open(slots.active(models), threads=2)
 
 
 @pytest.fixture(scope="module")

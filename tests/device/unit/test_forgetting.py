@@ -8,22 +8,21 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from device.access.doorkeeper import Doorkeeper
+from device.access.controller import AccessController
 from device.access.memory.history import History, Position
 from device.access.rules import default_rules
 from device.access.voices import is_enrolled
-from device.door import SimulatedDoor
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
 from device.settings import Settings
-from device.unit.assembly import HISTORY_FILE, Unit
-from device.unit.enrolment import forget_noted
+from device.state_folder import StateFolder
+from device.unit.assembly import Unit
+from device.unit.enrolment import forget
 from device.unit.watch import Watch
-from device.uplink.orders import ORDERS_FOLDER
 
 PEOPLE = [f"badge-{number:05d}" for number in range(70_001, 70_021)]
 GONE = PEOPLE[7]
@@ -43,7 +42,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 @contextmanager
 def history_of(store: Store, state: Path) -> Iterator[History]:
     counter = store.keystore.counter("attempts")
-    with closing(History(state / HISTORY_FILE, counter, store.mac, opened_s=0.0)) as history:
+    with closing(History(StateFolder(state).history, counter, store.mac, opened_s=0.0)) as history:
         yield history
 
 
@@ -61,7 +60,7 @@ def found_in(state: Path) -> list[str]:
 def test_forgetting_one_of_twenty_leaves_no_byte_of_them(store: Store, tmp_path: Path) -> None:
     with history_of(store, tmp_path) as history:
         used(history)
-    forget_noted(store, Settings(), GONE)
+    forget(store, Settings(), tmp_path, GONE)
     assert found_in(tmp_path) == []
     with history_of(store, tmp_path) as history:
         assert history.position(GONE) is None
@@ -73,15 +72,14 @@ def test_a_running_door_forgets_them_too(store: Store, tmp_path: Path) -> None:
     with history_of(store, tmp_path) as history:
         used(history)
         rules = default_rules("door-1")
-        keeper = Doorkeeper(
+        controller = AccessController(
             "site-1/unit-1", rules, history, store.mac, enrolled=partial(is_enrolled, store.vault)
         )
-        unit = cast(Unit, SimpleNamespace(keeper=keeper))
-        door = SimulatedDoor("door-1", 5.0, lambda: 0.0, lambda _: None)
-        display = cast("object", None)
-        folder = tmp_path / ORDERS_FOLDER
-        with Watch(unit, "door-1", door, display, orders_folder=folder, rules=lambda: rules):  # type: ignore[arg-type]
-            forget_noted(store, Settings(), GONE)
+        unit = cast(Unit, SimpleNamespace(controller=controller))
+        nothing = cast(Any, None)  # an order to forget moves no strike and shows nothing
+        folder = StateFolder(tmp_path).orders
+        with Watch(unit, "door-1", nothing, nothing, orders_folder=folder, rules=lambda: rules):
+            forget(store, Settings(), tmp_path, GONE)
         assert history.position(GONE) is None
         assert f"person:{GONE}" not in history.failing()
     with pytest.raises(NotEnrolledError):

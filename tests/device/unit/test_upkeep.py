@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,18 @@ from typing import cast
 import numpy as np
 import pytest
 
-from device.access.doorkeeper import Doorkeeper
+from device.access.controller import AccessController
 from device.access.memory.history import History
-from device.access.rules import default_rules
+from device.access.rules import Rules, default_rules
 from device.access.voices import is_enrolled
 from device.clock import Now
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
 from device.secure_store.errors import ConsentError, StoreError, TpmBusyError
 from device.settings import Settings
+from device.state_folder import StateFolder
 from device.unit import upkeep
-from device.unit.assembly import Unit
-from device.unit.audit import Witness
-from device.unit.notes import AUDIT_FILE, note_person
+from device.unit.assembly import Unit, open_trail
+from device.unit.audit import AuditTrail, EventContext
 from device.unit.upkeep import DAY_S, Upkeep
 from sync.events import AuditEvent, Record, pseudonym
 from sync.outbox import Outbox
@@ -55,12 +55,14 @@ class Door:
     clock: Clock
     store: Store
     log: Outbox
-    keeper: Doorkeeper
+    controller: AccessController
+    rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
 
     def upkeep(self) -> Upkeep:
-        witness = Witness(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software", "rules-3")
+        context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
+        trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
         parts = SimpleNamespace(
-            clock=self.clock, store=self.store, log=self.log, witness=witness, keeper=self.keeper
+            clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
         )
         return Upkeep(cast(Unit, parts), "door-1")
 
@@ -82,7 +84,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     with (
         open_store(tmp_path, LAPTOP, clock=lambda: clock().wall, warn=lambda _: None) as store,
         Outbox(
-            tmp_path / AUDIT_FILE,
+            StateFolder(tmp_path).audit_log,
             unit="site-1/unit-1",
             doors={"door-1"},
             now_ms=lambda: int(clock().wall.timestamp() * 1000),
@@ -92,8 +94,10 @@ def door(tmp_path: Path) -> Iterator[Door]:
         ) as history,
     ):
         enrolled = partial(is_enrolled, store.vault)
-        keeper = Doorkeeper("site-1/unit-1", default_rules("door-1"), history, store.mac, enrolled=enrolled)
-        yield Door(clock, store, log, keeper)
+        controller = AccessController(
+            "site-1/unit-1", default_rules("door-1"), history, store.mac, enrolled=enrolled
+        )
+        yield Door(clock, store, log, controller)
 
 
 def enrol(store: Store, uid: str, days: float) -> None:
@@ -166,7 +170,7 @@ def test_a_clock_set_back_is_told_once_and_stays_a_fault_until_somebody_acts(doo
         door.clock.passes(300)
     assert door.told() == [("CLOCK_SET", "clock_fault", 1), ("FAULT", "clock_fault", None)]
     assert "trust-clock" in keeper.trouble()
-    door.keeper.trust_clock(door.clock())
+    door.controller.trust_clock(door.clock())
     keeper.look()
     assert keeper.trouble() == ""
 
@@ -175,10 +179,10 @@ def test_whoever_is_purged_is_gone_from_the_memory_of_attempts_too(door: Door) -
     keeper = door.upkeep()
     settle(door, keeper)
     enrol(door.store, "4711", 4.5)
-    door.keeper._history.charge("person:4711", 0.0)
+    door.controller._history.charge("person:4711", 0.0)
     door.clock.passes(DAY_S)
     keeper.look()
-    assert door.keeper._history.failing() == {}
+    assert door.controller._history.failing() == {}
 
 
 class Trouble:
@@ -241,10 +245,35 @@ def test_an_enrolment_beside_the_door_leaves_a_pseudonym_and_a_record_and_no_bad
     record = door.store.vault.record_id("badge-4711")
     settings = replace(Settings(), store=LAPTOP)
     more = {"uid": "badge-4711", "record": record, "count": 3}
-    with door.upkeep():
-        note_person(door.store, settings, tmp_path, door.clock, "ENROLLED", "operator", **more)  # type: ignore[arg-type]
+    with door.upkeep(), open_trail(door.store, settings, tmp_path, door.clock) as trail:
+        trail.note("ENROLLED", "operator", "door-1", **more)  # type: ignore[arg-type]
     (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
     key = door.store.pseudonym_key()
     assert (event.person, event.attempt, event.count) == (pseudonym(key, "badge-4711"), record, 3)
     assert event.boot == 1
-    assert b"4711" not in (tmp_path / AUDIT_FILE).read_bytes()
+    assert b"4711" not in StateFolder(tmp_path).audit_log.read_bytes()
+
+
+def test_what_upkeep_writes_names_the_rules_in_force_and_not_those_of_the_start(door: Door) -> None:
+    keeper = door.upkeep()
+    settle(door, keeper)
+    enrol(door.store, "4711", 4.5)
+    door.rules = replace(door.rules, version=4)
+    door.clock.passes(DAY_S)
+    keeper.look()
+    door.store.keystore = Trouble(door.store.keystore, TpmBusyError("busy"))  # type: ignore[assignment]
+    keeper.look()
+    assert [(event.kind, event.policy) for event in door.events()] == [
+        ("CONSENT_EXPIRED", "rules-4"),
+        ("FAULT", "rules-4"),
+    ]
+
+
+def test_an_event_beside_a_broken_rules_file_is_written_without_its_version(
+    door: Door, tmp_path: Path
+) -> None:
+    StateFolder(tmp_path).rules.write_text("version = ")
+    with open_trail(door.store, replace(Settings(), store=LAPTOP), tmp_path, door.clock) as trail:
+        trail.note("ENROLLED", "operator", "door-1")
+    (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
+    assert event.policy is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +12,10 @@ import pytest
 
 from device.access.decision import Decision, Outcome
 from device.access.rules import Rules, parse_rules
-from device.door import SimulatedDoor
-from device.unit.watch import FireInput, Watch
+from device.unit.watch import Watch
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.outbox import OutboxFullError
+from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
 
 RULES = """
@@ -40,17 +39,21 @@ def rules(version: int = 1, release: str = "true") -> Rules:
 
 @dataclass
 class SmallUnit:
-    """What the watch needs of a unit: a real keeper, and a log that can be read."""
+    """What the watch needs of a unit: a real controller, and a log that can be read."""
 
     world: World
     logged: list[str] = field(default_factory=list)
     full: bool = False
 
     @property
-    def keeper(self) -> object:
-        return self.world.keeper
+    def controller(self) -> object:
+        return self.world.controller
 
-    def record(self, decision: Decision) -> None:
+    @property
+    def trail(self) -> SmallUnit:
+        return self
+
+    def decided(self, decision: Decision) -> None:
         if self.full:
             raise OutboxFullError("the audit log is full")
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
@@ -78,7 +81,7 @@ class Scene:
         self.contact.write_text("0\n")
         self.orders = folder / "orders"
         self.new_rules: Callable[[], Rules] = lambda: rules(2)
-        self.door = SimulatedDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
+        self.door = PlainDoor("ward", 5.0, lambda: self.world.monotonic_s, lambda _: None)
         self.watch = Watch(
             self.unit,  # type: ignore[arg-type]
             "ward",
@@ -86,7 +89,7 @@ class Scene:
             self.display,  # type: ignore[arg-type]
             orders_folder=self.orders,
             rules=lambda: self.new_rules(),
-            fire=FireInput(self.contact),
+            fire=lambda: self.contact.read_text().strip() == "1",
         )
 
 
@@ -148,29 +151,6 @@ def test_a_full_log_does_not_keep_a_lock_down_from_locking(scene: Scene) -> None
     assert scene.unit.logged == ["EMERGENCY_RELEASE fire_input ward", "LOCK_DOWN locked_down ward"]
 
 
-@pytest.mark.parametrize("content", [b"", b"2", b"\xff\xff", b"on", None])
-def test_a_contact_that_cannot_be_read_is_no_alarm_and_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
-) -> None:
-    contact = tmp_path / "value"
-    if content is not None:
-        contact.write_bytes(content)
-    fire = FireInput(contact)
-    with caplog.at_level(logging.ERROR):
-        assert not any(fire() for _ in range(3))
-    assert len(caplog.records) == 1
-    assert "wire" in caplog.text
-    contact.write_text("1")
-    assert fire()
-
-
-def test_a_contact_may_be_active_low(tmp_path: Path) -> None:
-    contact = tmp_path / "value"
-    contact.write_text("0\n")
-    assert FireInput(contact, active_low=True)()
-    assert not FireInput(contact)()
-
-
 def test_a_lock_down_takes_back_a_strike_that_is_released_and_beats_the_fire(scene: Scene) -> None:
     scene.door.obey(scene.world.attempt())
     assert not scene.door.is_locked
@@ -191,7 +171,7 @@ def test_new_rules_are_taken_at_once_and_old_ones_refused(scene: Scene) -> None:
     path = post(scene.orders, Order(Action.ADOPT_RULES))
     scene.watch.look()
     await_done(path)
-    assert scene.world.keeper.rules.version == 2
+    assert scene.world.controller.rules.version == 2
     path = post(scene.orders, Order(Action.ADOPT_RULES))
     scene.watch.look()
     with pytest.raises(OrderError, match="not newer"):

@@ -49,7 +49,9 @@ def test_a_full_log_takes_events_again_once_it_was_put_away_and_every_event_can_
         made = rotate(log, signer, tmp_path / "archive")
         assert log.status().pending == 0
         for path in made:
-            report = verify(path.read_bytes(), signer.public_key(), checkpoints=kept)
+            report = verify(
+                path.read_bytes(), signer.public_key(), checkpoints=kept, start=opened(path).first
+            )
             assert report.sound, report.findings
             kept.append(opened(path).heads[-1])
     spans = [(first, last) for _, first, last in files(tmp_path / "archive")]
@@ -70,12 +72,13 @@ def test_a_file_from_the_middle_that_was_changed_or_left_out_is_noticed(
         rotate(log, signer, tmp_path / "archive")
     first, second, third = (path for path, _, _ in files(tmp_path / "archive"))
     checkpoint = opened(first).heads[-1]
-    assert verify(second.read_bytes(), signer.public_key(), checkpoints=[checkpoint]).sound
-    skipped = verify(third.read_bytes(), signer.public_key(), checkpoints=[checkpoint])
+    assert verify(second.read_bytes(), signer.public_key(), checkpoints=[checkpoint], start=11).sound
+    assert not verify(second.read_bytes(), signer.public_key(), checkpoints=[checkpoint]).sound
+    skipped = verify(third.read_bytes(), signer.public_key(), checkpoints=[checkpoint], start=21)
     assert any("older than this file" in note for note in skipped.notes)
     data = bytearray(second.read_bytes())
     data[data.index(b"all_factors_passed")] ^= 1
-    assert not verify(bytes(data), signer.public_key()).sound
+    assert not verify(bytes(data), signer.public_key(), start=11).sound
 
 
 def test_killed_between_the_file_and_the_log_nothing_is_lost_and_nothing_stays_twice(
@@ -116,7 +119,7 @@ def test_with_a_limit_the_oldest_files_go_and_the_rest_still_verifies(
     assert 0 < len(left) < 4
     assert left[-1][2] == 40
     assert sum(path.stat().st_size for path, _, _ in left) <= 10_000
-    assert all(verify(path.read_bytes(), signer.public_key()).sound for path, _, _ in left)
+    assert all(verify(path.read_bytes(), signer.public_key(), start=first).sound for path, first, _ in left)
 
 
 def test_a_running_unit_puts_its_log_away_when_it_is_half_full_and_not_before(

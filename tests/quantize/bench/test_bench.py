@@ -135,7 +135,7 @@ def test_the_real_door_is_measured_and_nothing_is_written(
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["latency"]["seconds"] == pytest.approx(4.0)
-    stages = {"endpointer", "words", "speaker", "spoof", "beside", "judge", "policy"}
+    stages = {"endpointer", "words", "speaker", "spoof", "context", "judge", "policy"}
     assert set(found["latency"]["stages"]) == stages
     assert 50 < found["fresh"]["ready_rss_mib"] <= found["fresh"]["peak_rss_mib"] < 400
     assert found["fresh"]["cold_start_s"] > 0

@@ -164,8 +164,8 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
     from device.models.spoof.cadence import NULL_SECONDS
     from quantize.train import splits
-    from quantize.train.leaveout import ASKED, Rig, groups, leave_out, table
     from quantize.train.unfamiliar import zeros
+    from research.spoof.leaveout import ASKED, Rig, groups, leave_out, table
 
     def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
         about = {"page": page, "family": family, "system": family, "voice": "", "part": part}
@@ -448,7 +448,7 @@ def test_training_has_no_front_end_of_its_own() -> None:
 
 
 def test_the_pooled_baseline_tells_a_buzz_from_noise_and_treats_small_classes_alike() -> None:
-    from quantize.train.baselines import lfcc, logistic
+    from research.spoof.baselines import lfcc, logistic
 
     rng = np.random.default_rng(0)
     waves = [voice(1.0, n) for n in range(6)] + [0.1 * rng.standard_normal(RATE_HZ) for _ in range(24)]
@@ -459,7 +459,7 @@ def test_the_pooled_baseline_tells_a_buzz_from_noise_and_treats_small_classes_al
 
 
 def test_what_is_laid_beside_speech_lies_as_far_below_it_as_asked() -> None:
-    from quantize.train import limits
+    from research.spoof import limits
 
     rng = np.random.default_rng(0)
     wave = voice(2.0, 1).astype(np.float32)
@@ -469,7 +469,7 @@ def test_what_is_laid_beside_speech_lies_as_far_below_it_as_asked() -> None:
 
 
 def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length() -> None:
-    from quantize.train import limits
+    from research.spoof import limits
 
     wave = voice(2.0, 2).astype(np.float32)
     assert len(limits.faster(wave, 1.03)) == pytest.approx(len(wave) / 1.03, abs=2)
@@ -483,9 +483,9 @@ def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length()
 def test_door_phrases_are_judged_by_the_released_detector(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from quantize.train import phrases
     from quantize.train.__main__ import WEIGHTS
     from quantize.train.attacks import FLITE_VOICES
+    from research.spoof import phrases
 
     if shutil.which("espeak-ng") is None:
         pytest.skip("Debian package espeak-ng is not installed")
@@ -500,8 +500,8 @@ def test_door_phrases_are_judged_by_the_released_detector(
 def test_known_classical_synthesis_is_told_by_system_and_by_voice_that_was_not_heard() -> None:
     from rich.console import Console
 
-    from quantize.train import classical
     from quantize.train.corpus import HELD_VOICES
+    from research.spoof import classical
 
     def files(system: str, voice: str, count: int) -> list[SimpleNamespace]:
         return [SimpleNamespace(spoof=system != "-", system=system, voice=voice) for _ in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,50 @@ def test_a_jittering_clock_is_one_alarm_and_an_alarm_of_somebody_in_need_goes_ou
     waiting = watched.registry.store.undelivered("desk")
     assert [alarm["kind"] for alarm in waiting][:2] == ["SOMEBODY_IN_NEED", "CLOCK_JUMP"]
     assert waiting[1]["times"] == 399
+
+
+def told(watched: Watched, unit: int, counter: int, **numbers: Any) -> None:
+    now = watched.registry.clock()
+    report = {"state": "online", "counter": counter, "time_ms": now, "facts": {}, **numbers}
+    watched.registry.store.save_health({watched.units[unit].unit: json.dumps(report)}, now)
+
+
+def test_a_unit_whose_events_are_held_back_while_its_health_comes_is_noticed(watched: Watched) -> None:
+    """A broker that drops every batch and lets signs of life through."""
+    for minute in range(7):
+        told(watched, 0, minute + 1, pending=3, sequence=3)
+        told(watched, 1, minute + 1, pending=minute % 2, sequence=3)
+        watched.step()
+        watched.registry.clock.now_ms += 60_000
+    raised = status.open_alarms(watched.registry.store)
+    alarms = [alarm for alarm in raised if alarm["kind"] == "EVENTS_HELD_BACK"]
+    assert [alarm["unit"] for alarm in alarms] == [watched.units[0].unit]
+    assert (alarms[0]["severity"], alarms[0]["evidence"]["pending"]) == ("critical", 3)
+
+
+def test_a_busy_unit_whose_events_do_arrive_holds_nothing_back(watched: Watched) -> None:
+    for minute in range(9):
+        told(watched, 0, minute + 1, pending=3, sequence=3)
+        watched.happens(0, seconds(minute * 60))
+        watched.step()
+        watched.registry.clock.now_ms += 60_000
+    assert "EVENTS_HELD_BACK" not in watched.alarms()
+
+
+@pytest.mark.parametrize("years", [-2, 2])
+def test_a_clock_that_is_years_off_is_noticed(watched: Watched, years: int) -> None:
+    now = watched.registry.clock()
+    told(watched, 0, 1, time_ms=now + years * 365 * 86_400_000)
+    watched.detector.step(now)
+    alarm = next(a for a in status.open_alarms(watched.registry.store) if a["kind"] == "CLOCK_WRONG")
+    assert alarm["evidence"]["off_ms"] == years * 365 * 86_400_000
+
+
+def test_a_unit_that_reports_every_five_minutes_is_not_silent_in_between(watched: Watched) -> None:
+    told(watched, 0, 1, every_s=300)
+    watched.registry.clock.now_ms += 4 * 60_000
+    watched.step()
+    assert watched.alarms() == {}
+    watched.registry.clock.now_ms += 12 * 60_000
+    watched.step()
+    assert "UNIT_SILENT" in watched.alarms()

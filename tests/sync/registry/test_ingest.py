@@ -178,7 +178,9 @@ def test_workers_whose_clocks_differ_leave_arrival_times_that_never_go_back(
     assert rows == sorted(rows)
     assert {row.month for row in rows} == {202611}
     assert registry.alarms()["WORKER_CLOCK"]["evidence"] == {"behind_ms": 30_000}
-    assert forget_before(registry.store, 202612) == 6, "a month still ends at a signed head"
+    december = registry.clock() + 40 * 86_400_000
+    gone = forget_before(registry.store, 202612, signer=REGISTRY, account="desk", now_ms=december)
+    assert (gone.events, gone.refused) == (6, {}), "a month still ends at a signed head"
 
 
 def test_a_worker_that_waits_for_another_stores_later_than_that_one(registry: Registry, unit: Unit) -> None:
@@ -366,18 +368,19 @@ def test_retention_forgets_whole_months_and_the_rest_still_verifies(registry: Re
     registry.take(unit.batch(some(6, 8)))
     registry.clock.now_ms += 10 * 86_400_000  # November
     registry.take(unit.batch(some(9, 12)))
-    assert forget_before(registry.store, 202611) == 8
+    gone = forget_before(registry.store, 202611, signer=REGISTRY, account="desk", now_ms=registry.clock())
+    assert (gone.events, gone.refused) == (8, {})
     made = export.bundle(registry.store, unit.unit)
     assert len(made.heads) == 2, "the one at the cut, and the one that is kept"
     assert (made.first, len(made.events)) == (9, 4)
-    assert verify(made.to_bytes(), unit.signer.public_key(), unit=unit.unit).findings == []
+    assert verify(made.to_bytes(), unit.signer.public_key(), unit=unit.unit, start=9).findings == []
     unit.oldest = 13
     assert registry.take(unit.batch(some(13, 14)))[0].size == 14
     registry.clock.now_ms += 86_400_000
     assert registry.take(old)[0].status == "stored"
     assert set(registry.alarms()) == {"REPLAY"}, "what was forgotten and comes back is no second history"
     made = export.bundle(registry.store, unit.unit)
-    assert verify(made.to_bytes(), unit.signer.public_key()).findings == []
+    assert verify(made.to_bytes(), unit.signer.public_key(), start=9).findings == []
 
 
 def test_csv_and_json_lines_hold_every_event_once(registry: Registry, unit: Unit) -> None:

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sync import chain
 from sync.commands import Result, open_command
 from sync.errors import MalformedError
-from sync.events import Record
+from sync.events import Record, unit_id
 from sync.heads import Head
+from sync.health import WILL, signed_health
 from sync.keys import FileSigner
 from sync.merkle import Frontier
 from sync.messages import BatchMessage
@@ -54,6 +55,14 @@ class Line:
 
     def hears(self, channel: str, payload: bytes) -> None:
         self.link.deliver(payload, topic(self.unit.unit, channel))
+
+    def says(self, counter: int, *, signer: FileSigner | None = None, **told: Any) -> None:
+        """A health message of the unit, signed by its key or another's."""
+        now = self.registry.clock()
+        report = {"state": "online", "counter": counter, "time_ms": now, **told}
+        self.hears(
+            HEALTH, signed_health(self.unit.unit, json.dumps(report).encode(), signer or self.unit.signer)
+        )
 
     def runs(self, seconds: float = 0.2) -> None:
         stop = threading.Event()
@@ -103,13 +112,13 @@ def test_batches_health_and_answers_of_one_round_are_kept_and_receipted(line: Li
     (order,) = line.sent(COMMANDS)
     assert open_command(order, desk.public_key(), line.unit.unit, now) == made
     line.hears(EVENTS, line.unit.batch(some(1, 3)).to_bytes())
-    line.hears(HEALTH, b'{"state": "online", "pending": 1}')
-    line.hears(HEALTH, b'{"state": "online", "pending": 2, "facts": {"policy": "rules-1"}}')
+    line.says(1, pending=1)
+    line.says(2, pending=2, facts={"policy": "rules-1"})
     line.hears(RESULTS, Result(line.unit.unit, 1, "failed", "not_held", now).signed(line.unit.signer))
     line.runs()
     assert len(line.registry.stored(line.unit)) == 3
     assert len(line.sent(RECEIPTS)) == 1
-    assert line.health() == {"state": "online", "pending": 2, "facts": {"policy": "rules-1"}}
+    assert (line.health()["pending"], line.health()["facts"]) == (2, {"policy": "rules-1"})
     (row,) = commands.listed(line.registry.store, now)
     assert (row["state"], row["why"]) == ("failed", "not_held")
 
@@ -127,6 +136,26 @@ HOSTILE_HEALTH = [
     b'{"state": "online", "facts": []}',
     json.dumps({"state": "online", "note": "x" * 5000}).encode(),
 ]
+
+
+def test_health_that_is_unsigned_forged_played_back_or_anothers_is_no_sign_of_life(line: Line) -> None:
+    line.says(7, pending=1)
+    line.runs_until(lambda: bool(line.health()))
+    line.registry.clock.now_ms += 600_000
+    line.hears(HEALTH, b'{"state": "online", "pending": 0}')
+    line.says(7, pending=1)  # the very same again
+    line.says(6, pending=0)
+    line.says(9, signer=FileSigner.generate())
+    line.hears(HEALTH, signed_health(unit_id("a/b"), b'{"state": "online"}', line.unit.signer))
+    line.runs_until(lambda: len(line.link.acknowledged) == 6)
+    (unit,) = status.unit_statuses(line.registry.store, line.registry.clock())
+    assert (unit.state, unit.health["counter"], unit.health["pending"]) == ("silent", 7, 1)
+    assert line.registry.refusals() == {"malformed health": 1, "foreign health": 2}
+    line.says(8, pending=0)
+    line.runs_until(lambda: line.health()["counter"] == 8)
+    line.hears(HEALTH, WILL)
+    line.runs_until(lambda: line.health()["state"] == "offline")
+    assert line.health()["counter"] == 8, "what it said last stays"
 
 
 def test_hostile_messages_are_counted_shown_and_keep_no_good_one_from_its_receipt(line: Line) -> None:

@@ -183,8 +183,8 @@ def test_each_kind_of_mistake_is_named_at_its_place(change, complaint):
             "valid_from = 2026-12-02T00:00:00Z\nvalid_until = 2026-12-01T00:00:00Z",
             "people.b.valid_until is not after valid_from",
         ),
-        ('badges = ["17"]', "people.b has the badge 17 of `a`"),
-        ('spoken = "one  Seven"', "people.b has the spoken one seven of `a`"),
+        ('badges = ["17"]', "people.b has the badge `17` of `a`"),
+        ('spoken = "one  Seven"', "people.b has the spoken `one  Seven` of `a`"),
         ("disabled = 1", "people.b.disabled must be true or false"),
     ],
 )
@@ -242,3 +242,14 @@ def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
     found: list[str] = []
     _rules(Reader(table, "", found))
     assert all(isinstance(mistake, str) and mistake for mistake in found)
+
+
+def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
+    person = "[people.a]\nunlock_s = "
+    assert parse_rules(MINIMAL + person + "20\n").people["a"].unlock_s == 20.0
+    assert mistakes(MINIMAL + person + "3600\n") == ("people.a.unlock_s must be from 0.5 to 60, not 3600",)
+
+
+def test_an_empty_text_is_no_choice_among_names():
+    found = mistakes(MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = [""]'))
+    assert found[0].startswith("risks.standard.factors names ``, which is not there")

@@ -1,0 +1,231 @@
+"""How fast the dashboard answers over a large registry, and whether its live list keeps up.
+
+    .venv/bin/python bench/dashboard.py --events 1000000 --doors 1000
+    .venv/bin/python bench/dashboard.py --events 10000000 --doors 1000 --database postgresql://...
+
+Fills a database with simulated events (through the registry's own insert, not signed), serves the page in a
+process of its own, and asks for each page over HTTP, one after the other, as a logged-in auditor. Then
+stores events at a steady rate while pages listen, and reports how late each arrived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import sqlalchemy as sa
+
+from sync.bundle import key_to_der
+from sync.dashboard.accounts import Accounts
+from sync.dashboard.demo_data import demo_places
+from sync.dashboard.migrations import analyse, prepare
+from sync.dashboard.places import replace
+from sync.events import Record, UnitId
+from sync.fleet.simulated import simulated_event
+from sync.keys import FileSigner
+from sync.registry.schema import units
+from sync.registry.store import Store
+
+PASSWORD = "only for measuring"  # noqa: S105 - of a database that lives as long as this run
+KEY = b"nobody is behind these pseudonyms"
+DAY_MS = 86_400_000
+CHUNK = 20_000
+
+
+def fill(store: Store, events: int, doors: int, now_ms: int) -> None:
+    """`events` over a year at `doors` doors, in the order of their times."""
+    dice = random.Random(1)
+    key = key_to_der(FileSigner.generate().public_key())
+    places = demo_places(doors)
+    replace(store, places)
+    for place in places:
+        store.register(UnitId(place.unit), key, now_ms - 365 * DAY_MS)
+    sizes = dict.fromkeys((place.unit for place in places), 0)
+    for start in range(0, events, CHUNK):
+        rows = []
+        for number in range(start, min(events, start + CHUNK)):
+            at_ms = now_ms - 365 * DAY_MS + int(number / events * 365 * DAY_MS)
+            unit = dice.choice(places).unit
+            sizes[unit] += 1
+            record = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, at_ms, 0))
+            rows.append((record, record.to_bytes(), at_ms))
+        with store.transaction() as db:
+            store.add_events(db, rows)
+        print(f"\r{start + len(rows):>10} events", end="", file=sys.stderr)
+    with store.transaction() as db:
+        statement = units.update().where(units.c.unit == sa.bindparam("b_unit"))
+        db.execute(
+            statement, [{"b_unit": unit, "size": size, "seen_ms": now_ms} for unit, size in sizes.items()]
+        )
+    analyse(store)
+    print(file=sys.stderr)
+
+
+@contextlib.contextmanager
+def serving(database: str, port: int) -> Iterator[str]:
+    origin = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).with_name("ostiary")), "dashboard", "serve"]
+    command += ["--database", database, "--address", origin]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr or ():
+        if "The dashboard is at" in line:
+            break
+    try:
+        yield origin
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def measure(client: httpx.Client, path: str, rounds: int) -> tuple[float, float]:
+    """(median, p95) in milliseconds, from request to the last byte."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        answer = client.get(path)
+        times.append((time.perf_counter() - began) * 1e3)
+        answer.raise_for_status()
+    return statistics.median(times), statistics.quantiles(times, n=20)[18]
+
+
+def pages(client: httpx.Client, rounds: int) -> None:
+    first = client.get("/events").text
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    person = re.search(r"/people/([0-9a-f-]+)", first)
+    asked = {
+        "events, first page": "/events",
+        "events, second page": older[1].replace("&amp;", "&") if older else "/events",
+        "events, refused": "/events?show=refused",
+        "events, attacks": "/events?show=attacks",
+        "events, alarms (there are none)": "/events?show=alarms",
+        "events, one kind": "/events?kind=DENIED_SPOOF",
+        "events, one reason": "/events?reason=not_live",
+        "events, one reason that never was": "/events?reason=duress_word",
+        "events, one door": "/events?door=st-mary/icu-1/door-1",
+        "events, one door, attacks": "/events?door=st-mary/icu-1/door-1&show=attacks",
+        "events, one zone": "/events?zone=pharmacy",
+        "events, one zone and reason": "/events?zone=pharmacy&reason=other_voice",
+        "events, one site": "/events?site=harbour-clinic",
+        "events, one site and kind": "/events?site=harbour-clinic&kind=DENIED_SPOOF",
+        "events, a day half a year ago": "/events?since=2026-05-20&until=2026-05-20",
+        "events, one person": f"/events?person={person[1]}" if person else "/events",
+        "one person": f"/people/{person[1]}" if person else "/events",
+        "doors": "/doors",
+        "one door": "/doors/st-mary/icu-1/door-1",
+        "attacks, a year": "/attacks?days=365",
+        "units and models": "/health-of-units",
+        "proofs": "/proofs",
+    }
+    print(f"{'page':<40} {'median ms':>10} {'p95 ms':>10}")
+    for name, path in asked.items():
+        median, p95 = measure(client, path, rounds)
+        print(f"{name:<40} {median:>10.0f} {p95:>10.0f}", flush=True)
+
+
+def live(store: Store, client: httpx.Client, rate: int, seconds: int, listeners: int) -> None:
+    """Events at `rate` a second while `listeners` pages listen: how late, and whether any was lost."""
+    late: list[float] = []
+    heard = [0] * listeners
+    stop = threading.Event()
+    ready = threading.Barrier(listeners + 1)
+
+    def listen(number: int) -> None:
+        # The streams end when the page is stopped, after the last figure.
+        with contextlib.suppress(httpx.HTTPError), client.stream("GET", "/stream", timeout=60) as answer:
+            ready.wait()
+            for line in answer.iter_lines():
+                if line.startswith("data: ["):
+                    now = time.time() * 1e3
+                    for event in json.loads(line[6:]):
+                        heard[number] += 1
+                        if number == 0:
+                            late.append(now - event["time_ms"])
+                if stop.is_set():
+                    return
+
+    threads = [threading.Thread(target=listen, args=(n,), daemon=True) for n in range(listeners)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    time.sleep(1.5)
+    dice, places, sent = random.Random(2), demo_places(40), 0
+    with store.reading() as db:
+        sizes = {row.unit: row.size for row in db.execute(units.select())}
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        due = int((time.monotonic() - began) * rate) - sent
+        rows, moved = [], {}
+        for _ in range(due):
+            unit = dice.choice(places).unit
+            sizes[unit] += 1
+            now_ms = time.time_ns() // 1_000_000
+            record = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, now_ms, 0))
+            rows.append((record, record.to_bytes(), now_ms))
+            moved[unit] = sizes[unit]
+        if rows:
+            with store.transaction() as db:
+                store.add_events(db, rows)
+                for unit, size in moved.items():
+                    db.execute(units.update().where(units.c.unit == unit).values(size=size))
+            sent += len(rows)
+        time.sleep(0.05)
+    time.sleep(3)
+    stop.set()
+    cuts = statistics.quantiles(late, n=20)
+    print(
+        f"live, {rate} a second, {listeners} pages: {sent} sent, {min(heard)} to {max(heard)} heard by each;"
+    )
+    print(f"  door to page p50 {statistics.median(late):.0f} ms, p95 {cuts[18]:.0f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--doors", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--port", type=int, default=8799)
+    parser.add_argument("--database", help="an empty one; else a temporary SQLite file")
+    parser.add_argument("--rate", type=int, default=500)
+    parser.add_argument("--listeners", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
+        database = options.database or f"sqlite:///{folder}/registry.db"
+        store = Store.open(database)
+        prepare(store)
+        now_ms = time.time_ns() // 1_000_000
+        fill(store, options.events, options.doors, now_ms)
+        accounts = Accounts(store)
+        token = accounts.invite("admin", (), "bench", now_ms)
+        accounts.accept(token, "bench", PASSWORD, now_ms)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        size = f"{options.events} events, {options.doors} doors, {database.partition(':')[0]}"
+        print(f"{machine}; {size}, {options.rounds} rounds")
+        with serving(database, options.port) as origin:
+            limits = httpx.Limits(max_connections=500)
+            with httpx.Client(
+                base_url=origin, headers={"Origin": origin}, limits=limits, timeout=60
+            ) as client:
+                client.post("/login", data={"account": "bench", "password": PASSWORD})
+                pages(client, options.rounds)
+                live(store, client, options.rate, 10, options.listeners)
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Badge numbers: one canonical form for readers, rules and store, and what a reader sent once. Pure.
+
+A number is ASCII letters and digits, upper case. Facility code and leading zeros stay as they are; what
+readers put between them (dash, colon, space) is dropped, because one reader sends it and the next does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from device.errors import DeviceError
+
+MAX_BADGE_CHARACTERS = 32
+MAX_SENT_BYTES = 256
+SEPARATORS = ":- "
+_STX, _ETX = 0x02, 0x03
+_ENDS = b"\r\n\t\x03"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class BadgeError(DeviceError):
+    """A text is no badge number; the message says what is wrong with it, without the number."""
+
+
+def badge_number(text: str) -> str:
+    """The canonical form of `text`. Raises BadgeError."""
+    kept = "".join(character for character in text.strip() if character not in SEPARATORS)
+    if not kept:
+        raise BadgeError("it holds no letter or digit")
+    for character in kept:
+        if not character.isascii():
+            raise BadgeError(f"it holds {character!r}, which is no ASCII letter or digit")
+        if not character.isalnum():
+            raise BadgeError(
+                f"it holds {character!r}; only letters, digits, dash, colon and space may be there"
+            )
+    if len(kept) > MAX_BADGE_CHARACTERS:
+        raise BadgeError(f"it has {len(kept)} characters; {MAX_BADGE_CHARACTERS} are the most")
+    return kept.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Swipe:
+    """What a reader sent once: a badge, something unreadable, or the line end of a button."""
+
+    number: str = ""
+    """Canonical; empty when there is none."""
+    trouble: str = ""
+    """Why it could not be read."""
+    sent: bytes = b""
+    """As it came, without its line end: for whoever sets a reader up, never for a log."""
+
+    @property
+    def is_button(self) -> bool:
+        return not self.number and not self.trouble
+
+
+class BadgeDecoder:
+    """Bytes of a keyboard-wedge or serial reader to swipes.
+
+    Readers end a number by CR, LF, TAB or ETX, often more than one of them, and may begin it with STX. A
+    number must come in one burst: what lies `gap_s` apart is a new badge, and the half before it unreadable.
+    """
+
+    def __init__(self, gap_s: float = 0.5) -> None:
+        self._gap_s = gap_s
+        self._seen = bytearray()
+        self._overlong = False
+        self._last_s = -math.inf
+        self._ended_s = -math.inf
+
+    def feed(self, data: bytes, now_s: float) -> Iterator[Swipe]:
+        """Each swipe that `data` completes."""
+        if self._seen and now_s - self._last_s > self._gap_s:
+            yield Swipe(trouble="it was cut short", sent=self._take())
+        self._last_s = now_s
+        for byte in data:
+            if byte == _STX:
+                self._take()
+            elif byte in _ENDS:
+                yield from self._end(byte, now_s)
+            elif len(self._seen) < MAX_SENT_BYTES:
+                self._seen.append(byte)
+            else:
+                self._overlong = True
+
+    def finish(self) -> Iterator[Swipe]:
+        """What is left when the stream has ended."""
+        if self._seen:
+            yield from self._end(0, self._last_s)
+
+    def _end(self, byte: int, now_s: float) -> Iterator[Swipe]:
+        overlong, sent = self._overlong, self._take()
+        first = now_s - self._ended_s > self._gap_s  # else it is the second line end of one swipe
+        self._ended_s = now_s
+        if sent:
+            yield read(sent, overlong)
+        elif first and byte in b"\r\n":
+            yield Swipe()
+
+    def _take(self) -> bytes:
+        sent = bytes(self._seen)
+        self._seen.clear()
+        self._overlong = False
+        return sent
+
+
+def read(sent: bytes, overlong: bool = False) -> Swipe:
+    """One line of a reader, without its end."""
+    text = sent.removeprefix(_BYTE_ORDER_MARK)
+    if overlong:
+        return Swipe(trouble=f"it is longer than {MAX_SENT_BYTES} bytes", sent=sent)
+    try:
+        return Swipe(badge_number(text.decode("ascii")), sent=sent)
+    except UnicodeDecodeError:
+        return Swipe(trouble="it holds bytes that are no ASCII letters or digits", sent=sent)
+    except BadgeError as err:
+        return Swipe(trouble=str(err), sent=sent)

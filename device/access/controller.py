@@ -1,0 +1,362 @@
+"""One unit's attempts from claim to decision: challenge, limits, evidence, rules, two persons, duress.
+
+The order is the security argument. An attempt is charged on disk before its evidence is looked at, the
+challenge is gone before that, and a success is on disk before anybody hears of it. Rights (hours, zones,
+visits) are answered only to somebody whose every factor passed, so a found badge tells a stranger nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeError
+from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError, fault, refusal_for
+from device.access.memory.history import History, HistoryError
+from device.access.memory.remembered import First, Position, Standing
+from device.access.memory.timekeeping import Timekeeper, TimeSeen
+from device.access.passage import (
+    Factors,
+    Known,
+    barred,
+    before_hearing,
+    conclude,
+    duress_said,
+    locked_down,
+)
+from device.access.policy import counts_on
+from device.access.rules import Door, RiskClass, Rules
+from device.access.weigh import weigh
+from device.clock import Now
+from device.errors import DeviceError
+from device.evidence.judge import Evidence
+from device.evidence.phrase import said_in_full
+from device.secure_store.signing import Mac
+
+STEP_UP_WINDOW_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One more phrase was asked for; what the first counts beside it."""
+
+    until_s: float
+    before_llr: float
+
+
+class AccessController:
+    """Greets a claim with a challenge, and turns the answer into a decision that is already on disk."""
+
+    def __init__(
+        self,
+        unit: str,
+        rules: Rules,
+        history: History,
+        mac: Mac,
+        *,
+        enrolled: Callable[[str], bool],
+        same_voice_llr: Callable[[str, str], float] | None = None,
+    ) -> None:
+        """`enrolled(uid)`: whether there is a voiceprint. `same_voice_llr(a, b)`: whether two enrolled people
+        are
+        one voice, as an LLR; a door for two persons stays locked without it."""
+        self._unit = unit
+        self.rules = rules
+        self._history = history
+        self._mac = mac
+        self._enrolled = enrolled
+        self._same_voice_llr = same_voice_llr
+        self._book: ChallengeBook | None = None
+        self._asked_again: dict[tuple[str, str], _Asked] = {}
+        self._before: dict[str, Position | None] = {}
+        self.time = Timekeeper(history.time_seen, history.saw_time)
+        # Attempts come from one thread, the fire input and orders from another.
+        self._one_at_a_time = threading.Lock()
+
+    def greet(
+        self, door: str, uid: str, now: Now, *, transaction: str = "", transaction_text: str = ""
+    ) -> Challenge | Decision:
+        """A phrase to say, or the reason why there is none. `uid` is empty when nobody was claimed."""
+        try:
+            with self._one_at_a_time:
+                return self._greet(Binding(self._unit, door, uid, transaction, transaction_text), now)
+        except HistoryError as err:
+            return replace(fault(Reason.HISTORY_FAULT, str(err)), door=door, person=uid or None)
+        except DeviceError as err:
+            return replace(refusal_for(err), door=door, person=uid or None)
+
+    def complete(self, challenge: Challenge, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether nothing more need be waited for: every word was heard and every factor passes by itself.
+
+        Nothing is charged and nothing is kept; `decide` decides. At a door for two persons the silence is
+        waited out, so that a duress word after the phrase counts for both.
+        """
+        rule = self.rules.doors.get(door)
+        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        if rule is None or risk is None or rule.two_persons_within_s is not None:
+            return False
+        passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
+        return passed and said_in_full(heard.transcript, challenge.phrase)
+
+    def duress_said(self, uid: str, transcript: str) -> bool:
+        """Whether a transcript holds the person's duress word."""
+        return duress_said(self.rules, self._mac, uid, transcript)
+
+    def decide(
+        self,
+        challenge: Challenge,
+        heard: Evidence | BaseException,
+        now: Now,
+        *,
+        door: str,
+        uid: str,
+        speech_began_s: float,
+    ) -> Decision:
+        """The decision on one answered challenge. `heard` is the evidence, or what kept the judge from any.
+
+        When this returns, failures, successes and positions are on disk. Whatever is raised inside is a
+        denial.
+        """
+        try:
+            with self._one_at_a_time:
+                decision = self._decide(challenge, heard, now, door, uid, speech_began_s)
+        except RefusalError as err:
+            decision = err.decision
+        except HistoryError as err:
+            decision = fault(Reason.HISTORY_FAULT, str(err))
+        except Exception as err:  # noqa: BLE001 - the last line of defence: nothing that fails may open a door
+            decision = refusal_for(err)
+        person = decision.person or uid or None
+        return replace(decision, door=door, person=person, challenge=challenge.challenge_id)
+
+    def take_back(self, decision: Decision) -> None:
+        """The door did not open after all, because its event could not be written: nobody has moved."""
+        if not decision.opens:
+            return
+        try:
+            with self._one_at_a_time:
+                self._history.settle((), self._before)
+        except HistoryError as err:
+            log.error("where people are could not be taken back: %s", err)
+
+    def fire_input(self, door: str) -> Decision:
+        """What the fire input does at `door`. Lock-down wins: pulling an alarm must not open a door it
+        closed.
+
+        Only the entry side is ours; the way out is always free.
+        """
+        rule = self.rules.doors.get(door)
+        if rule is None or not rule.fire_release:
+            decision = Decision(
+                Outcome.DENIED_RULE,
+                Reason.FIRE_INPUT,
+                "this door has no emergency release in its rules; the exit is free",
+                Notice.NOT_HERE,
+            )
+        elif self._history.locked_down(door):
+            decision = locked_down()
+        else:
+            decision = Decision(
+                Outcome.EMERGENCY_RELEASE,
+                Reason.FIRE_INPUT,
+                "the fire input released the door",
+                Notice.EMERGENCY,
+            )
+        return replace(decision, door=door)
+
+    def lock_down(self, door: str, on: bool) -> Decision:
+        """Lock a door, or all of them with `*`, until that is lifted; on disk when this returns.
+
+        Raises HistoryError, and RefusalError for a door that the rules do not know.
+        """
+        with self._one_at_a_time:
+            if door != "*":
+                self._rule(door)
+            self._history.lock_down(door, on)
+        return replace(locked_down(), door=door)
+
+    def pardon(self, uid: str) -> bool:
+        """Take back a person's failures and forget where they are; False when nothing was held."""
+        with self._one_at_a_time:
+            return self._history.pardon(f"person:{uid}")
+
+    def adopt(self, rules: Rules) -> None:
+        """New rules, from the next attempt on. Raises HistoryError unless their version is higher."""
+        with self._one_at_a_time:
+            self._adopt(rules)
+
+    def _adopt(self, rules: Rules) -> None:
+        if rules.version <= self.rules.version:
+            raise HistoryError(
+                f"rules {rules.version} are not newer than {self.rules.version}; raise `version`"
+            )
+        self.rules = rules
+        self._history.settle((), first={door: None for door in self._history.waiting_doors})
+        self._asked_again.clear()
+
+    def keep_time(self, now: Now) -> TimeSeen:
+        """Look at the clocks while nobody comes, and keep what was seen. Raises HistoryError."""
+        with self._one_at_a_time:
+            seen = self.time.look(now)
+            self._history.keep()
+        return seen
+
+    def trust_clock(self, now: Now) -> None:
+        """An admin says that the clock is right. Raises HistoryError."""
+        with self._one_at_a_time:
+            self.time.trust(now)
+            self._history.keep()
+
+    def forget(self, uid: str) -> None:
+        """Erase what is remembered of a person. Raises HistoryError."""
+        with self._one_at_a_time:
+            self._history.forget(uid)
+            self._before.pop(uid, None)
+            self._asked_again = {key: value for key, value in self._asked_again.items() if key[1] != uid}
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Erase what is remembered of everybody else. Raises HistoryError."""
+        with self._one_at_a_time:
+            self._history.keep_only(uids)
+
+    def _greet(self, binding: Binding, now: Now) -> Challenge | Decision:
+        known = self._known(binding.door, now)
+        refused = before_hearing(known, binding.person)
+        if refused is not None:
+            return replace(refused, door=binding.door, person=binding.person or None)
+        if self._book is None:
+            self._book = ChallengeBook(self._unit, self._history.begin(), self._mac, self._history)
+        self._book.withdraw(binding.door)
+        return self._book.issue(binding, known.risk.challenge, now)
+
+    def _decide(
+        self,
+        challenge: Challenge,
+        heard: Evidence | BaseException,
+        now: Now,
+        door_name: str,
+        uid: str,
+        speech_began_s: float,
+    ) -> Decision:
+        known = self._known(door_name, now)
+        # 1. The challenge is genuine, open, of this door and person, in time; from here on it is used up.
+        if self._book is None:
+            raise ChallengeError("no challenge was shown since the unit started")
+        self._book.redeem(challenge, door=door_name, person=uid, speech_began_s=speech_began_s)
+        # 2. The claim may still try.
+        if (shut := barred(known, uid)) is not None:
+            return shut
+        # 3. Charged before the evidence is looked at.
+        subject = subject_of(self.rules, self._enrolled, door_name, uid)
+        self._history.charge(subject, now.monotonic_s)
+        try:
+            return self._charged(known, subject, uid, heard, challenge.phrase, now)
+        except Exception:
+            with contextlib.suppress(HistoryError):  # whatever failed was the unit, not the person
+                self._history.refund(subject)
+            raise
+
+    def _charged(
+        self,
+        known: Known,
+        subject: str,
+        uid: str,
+        heard: Evidence | BaseException,
+        phrase: str,
+        now: Now,
+    ) -> Decision:
+        door = known.door
+        before_llr = self._before_llr(door.name, uid, now) if isinstance(heard, Evidence) else None
+        # 4. The factors; and to somebody whose every factor passed, and to nobody else, the rules.
+        decision, factors = conclude(known, uid, heard, phrase, before_llr)
+        if decision.outcome is Outcome.STEP_UP:
+            asked = _Asked(now.monotonic_s + STEP_UP_WINDOW_S, counts_on(decision))
+            self._asked_again[(door.name, uid)] = asked
+        if factors is Factors.BARRED:
+            return decision
+        if factors is Factors.FAILED:
+            if not decision.counts_as_failure:
+                self._history.refund(subject)
+            return decision
+        moved: dict[str, Position | None] = {}
+        first: dict[str, First | None] = {}
+        who = decision.person or uid
+        if decision.opens:
+            here = Position(door.zone, known.at)
+            moved[who] = here
+            if known.first is not None and door.two_persons_within_s is not None:
+                moved[known.first.uid] = here
+                first[door.name] = None
+            decision = replace(decision, unlock_s=unlock_s(self.rules, moved))
+            self._before = {person: self._history.position(person) for person in moved}
+        elif decision.outcome is Outcome.AWAITING_SECOND_PERSON:
+            until_s = now.monotonic_s + decision.wait_s
+            first[door.name] = First(who, until_s, decision.silent_alarm)
+        # 5. On disk before it is acted on.
+        if decision.opens or subject == f"person:{uid}":
+            self._history.settle((subject,), moved, first)
+        elif not decision.counts_as_failure:
+            self._history.refund(subject)  # a door's count is not one person's to clear without opening it
+            if first:
+                self._history.settle((), first=first)
+        return decision
+
+    def _before_llr(self, door: str, uid: str, now: Now) -> float | None:
+        """What a phrase that fell just short counts beside this one."""
+        asked = self._asked_again.pop((door, uid), None)
+        return asked.before_llr if asked is not None and now.monotonic_s <= asked.until_s else None
+
+    def _rule(self, name: str) -> tuple[Door, RiskClass]:
+        return rule_of(self.rules, name)
+
+    def _known(self, door_name: str, now: Now) -> Known:
+        door, risk = self._rule(door_name)
+        seen = self.time.look(now)
+
+        def standing(uid: str) -> Standing:
+            subject = subject_of(self.rules, self._enrolled, door_name, uid)
+            return self._history.standing(subject, risk.attempts, now.monotonic_s)
+
+        return Known(
+            rules=self.rules,
+            door=door,
+            risk=risk,
+            at=seen.time(now.wall),
+            clock_behind=seen.behind(now.wall),
+            locked_down=self._history.locked_down(door_name),
+            first=self._history.waiting(door_name, now.monotonic_s),
+            position=self._history.position,
+            standing=standing,
+            mac=self._mac,
+            same_voice_llr=self._same_voice_llr,
+        )
+
+
+def unlock_s(rules: Rules, uids: Iterable[str]) -> float | None:
+    """The longest strike time that the rules give one of these people."""
+    people = (rules.person(uid) for uid in uids)
+    return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
+
+
+def rule_of(rules: Rules, door_name: str) -> tuple[Door, RiskClass]:
+    """A door and its risk class. Raises RefusalError for one that the rules do not know."""
+    door = rules.doors.get(door_name)
+    if door is None or door.risk not in rules.risks:
+        raise RefusalError(
+            fault(Reason.NO_SUCH_DOOR, f"the rules have no door {door_name}, so it stays locked")
+        )
+    return door, rules.risks[door.risk]
+
+
+def subject_of(rules: Rules, enrolled: Callable[[str], bool], door: str, uid: str) -> str:
+    """Whose limit an attempt counts against.
+
+    Invented badge numbers share the door's, so they fill no disk.
+    """
+    known = uid and (uid in rules.people or enrolled(uid))
+    return f"person:{uid}" if known else f"door:{door}"

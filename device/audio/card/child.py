@@ -1,0 +1,95 @@
+"""Started as a script: owns PortAudio and one stream, and may be killed at any instant.
+
+Reads one JSON line that says what to do. Captures (blocks of samples to standard output, until its pipe is
+closed) or plays (blocks from standard input, until that ends). Blocking calls only: a callback needs memory
+that is writable and executable, which the unit's service forbids. Nothing of `device` is imported, so that it
+starts quickly.
+
+Messages out: one letter, four bytes of length (little-endian), that many bytes. `o` the stream is open
+(JSON), `s` samples after one byte that says whether some were lost before them, `e` why not (JSON), `p`
+played.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from typing import Any, BinaryIO
+
+BLOCK_MS = 20
+
+
+def tell(kind: bytes, body: bytes) -> None:
+    """Write one message, however often the pipe takes only a part."""
+    message = memoryview(kind + struct.pack("<I", len(body)) + body)
+    while message:
+        message = message[os.write(1, message) :]
+
+
+def capture(sounddevice: Any, wanted: dict[str, Any]) -> None:
+    device = wanted["device"]
+    found = sounddevice.query_devices(device, "input")
+    rate_hz = wanted["rate_hz"] or int(found["default_samplerate"])
+    channels = min(2, int(found["max_input_channels"]))
+    block = rate_hz * BLOCK_MS // 1_000
+    with sounddevice.RawInputStream(
+        samplerate=rate_hz,
+        blocksize=block,
+        device=device,
+        channels=channels,
+        dtype="int16",
+        latency=wanted["latency_s"],
+    ) as stream:
+        name = sounddevice.query_devices(stream.device)["name"]
+        tell(b"o", json.dumps({"rate_hz": rate_hz, "channels": channels, "name": name}).encode())
+        while True:
+            samples, lost = stream.read(block)
+            tell(b"s", bytes((lost,)) + bytes(samples))
+
+
+def play(sounddevice: Any, wanted: dict[str, Any], source: BinaryIO) -> None:
+    rate_hz = wanted["rate_hz"]
+    while header := source.read(4):
+        (count,) = struct.unpack("<I", header)
+        samples = source.read(2 * count)
+        with sounddevice.RawOutputStream(
+            samplerate=rate_hz, device=wanted["device"], channels=1, dtype="int16"
+        ) as stream:
+            stream.write(samples)
+        tell(b"p", b"")
+
+
+def main() -> None:
+    source = sys.stdin.buffer
+    wanted = json.loads(source.readline() or b"null")
+    if wanted is None:  # whoever started this has gone
+        return
+    try:
+        import sounddevice
+    except OSError:
+        tell(b"e", json.dumps({"code": "library", "text": "PortAudio is missing"}).encode())
+        return
+    try:
+        # It lists devices once, when it starts; that may have been before the microphone was plugged in.
+        sounddevice._terminate()
+        sounddevice._initialize()
+        if wanted["do"] == "capture":
+            capture(sounddevice, wanted)
+        else:
+            tell(b"o", b"{}")
+            play(sounddevice, wanted, source)
+    except BrokenPipeError:
+        return
+    except (sounddevice.PortAudioError, ValueError) as err:
+        code = err.args[1] if len(err.args) > 1 else 0
+        tell(b"e", json.dumps({"code": code, "text": " ".join(str(err).split())}).encode())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:
+        os._exit(0)
+    os._exit(0)  # PortAudio's own farewell may hang on a device that is gone

@@ -1,0 +1,111 @@
+"""What is wrong with the sound of a microphone that does deliver samples. Pure; one object a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+CLIPPED_LEVEL = 32_700
+WINDOW_S = 1.0
+STUCK_S = 5.0
+"""No microphone gives the very same number for so long; a gate or a mute switch may for less."""
+CLIPPED_FRACTION = 0.05
+CLIPPED_WINDOWS = 3
+OFFSET_LEVEL = 3_000.0
+"""A tenth of full scale."""
+INVERTED = -0.9
+"""Correlation of the two channels below which one is wired the wrong way round."""
+LOUD_RMS = 100.0
+"""Below this, two channels hold noise of their own, and say nothing about each other."""
+RATE_TOLERANCE = 0.05
+RATE_AFTER_S = 10.0
+
+Block = npt.NDArray[np.int16]
+"""Shape (samples, channels)."""
+
+
+class Trouble(StrEnum):
+    """Words of the audit vocabulary."""
+
+    STUCK = "microphone_stuck"
+    DEAD_CHANNEL = "microphone_dead_channel"
+    CLIPPED = "microphone_clipped"
+    OFFSET = "microphone_offset"
+    INVERTED = "microphone_inverted"
+    RATE = "microphone_rate"
+
+
+class Health:
+    """Feed it every block; it names each trouble once."""
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self._rate_hz = rate_hz
+        self._told: set[Trouble] = set()
+        self._window: list[Block] = []
+        self._held = 0
+        self._still_s = np.zeros(channels)
+        self._value: Block | None = None
+        self._clipped_windows = 0
+        self._began_s: float | None = None
+        self._samples = 0
+        self.channel = 0
+        """Which one to hear. Channels are never added: one wired the wrong way round cancels the other."""
+
+    def feed(self, block: Block, now_s: float) -> Iterator[Trouble]:
+        """`now_s` is when the block arrived, of a monotonic clock."""
+        yield from self._fresh(self._rate(block, now_s))
+        self._window.append(block)
+        self._held += len(block)
+        if self._held >= WINDOW_S * self._rate_hz:
+            window = np.concatenate(self._window)
+            self._window, self._held = [], 0
+            yield from self._fresh(self._look(window))
+            window[:] = 0
+
+    def _fresh(self, found: Iterator[Trouble]) -> Iterator[Trouble]:
+        for trouble in found:
+            if trouble not in self._told:
+                self._told.add(trouble)
+                yield trouble
+
+    def _rate(self, block: Block, now_s: float) -> Iterator[Trouble]:
+        if self._began_s is None:  # the first block was waiting: it tells no rate
+            self._began_s = now_s
+            return
+        self._samples += len(block)
+        elapsed_s = now_s - self._began_s
+        if elapsed_s >= RATE_AFTER_S:
+            if abs(self._samples / elapsed_s / self._rate_hz - 1.0) > RATE_TOLERANCE:
+                yield Trouble.RATE
+            self._began_s, self._samples = now_s, 0
+
+    def _look(self, window: Block) -> Iterator[Trouble]:
+        seconds = len(window) / self._rate_hz
+        still = np.all(window == window[:1], axis=0)
+        if self._value is not None:
+            still &= window[0] == self._value
+        self._value = window[-1].copy()
+        self._still_s = np.where(still, self._still_s + seconds, 0.0)
+        dead = self._still_s >= STUCK_S
+        if dead.all():
+            yield Trouble.STUCK
+        elif dead.any():
+            self.channel = int(np.flatnonzero(~dead)[0])
+            yield Trouble.DEAD_CHANNEL
+        heard = window[:, self.channel].astype(np.float64)
+        clipped = float(np.mean(np.abs(heard) >= CLIPPED_LEVEL))
+        self._clipped_windows = self._clipped_windows + 1 if clipped > CLIPPED_FRACTION else 0
+        if self._clipped_windows >= CLIPPED_WINDOWS:
+            yield Trouble.CLIPPED
+        if abs(heard.mean()) > OFFSET_LEVEL and not dead[self.channel]:
+            yield Trouble.OFFSET
+        if window.shape[1] == 2 and not dead.any():
+            both = window.astype(np.float64) - window.mean(axis=0)
+            rms = np.sqrt(np.mean(np.square(both), axis=0))
+            if rms.min() > LOUD_RMS and np.mean(both[:, 0] * both[:, 1]) / (rms[0] * rms[1]) < INVERTED:
+                yield Trouble.INVERTED
+            both[:] = 0.0
+        heard[:] = 0.0

@@ -1,0 +1,138 @@
+"""Owner of the process that holds PortAudio: every wait has a deadline, and past it the process is killed."""
+
+from __future__ import annotations
+
+import json
+import select
+import struct
+import subprocess
+import sys
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from device.audio.errors import AudioDeviceLostError, AudioError
+
+CHILD = Path(__file__).with_name("child.py")
+MAX_MESSAGE_BYTES = 1 << 20
+
+# PortAudio's error numbers, portaudio.h.
+_INVALID_RATE, _DEVICE_UNAVAILABLE = -9997, -9985
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the process says; see `child.py`."""
+
+    kind: str
+    body: bytes
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self.body)
+        return facts
+
+
+class CardProcess:
+    """Starts the process at once, so that it is ready when a person comes."""
+
+    def __init__(self, child: Path = CHILD) -> None:
+        # Its own output is the protocol; what PortAudio and ALSA print would fill the journal.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", str(child)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        self._kill = weakref.finalize(self, _end, self._process)
+        self._pending = bytearray()
+
+    def ask(self, **wanted: Any) -> None:
+        """Say what to do."""
+        self.send(json.dumps(wanted).encode() + b"\n")
+
+    def send(self, data: bytes) -> None:
+        """Raises AudioDeviceLostError when the process has gone."""
+        stdin = _pipe(self._process.stdin)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[stdin.write(view) or 0 :]
+        except OSError as err:
+            raise AudioDeviceLostError("the sound card's process has ended; it is started again") from err
+
+    def message(self, timeout_s: float) -> Message | None:
+        """The next message; None when none came in time. Raises AudioDeviceLostError at the stream's end."""
+        stdout = _pipe(self._process.stdout)
+        deadline_s = time.monotonic() + timeout_s
+        while (found := self._whole()) is None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
+                return None
+            data = stdout.read(65_536)
+            if not data:
+                raise AudioDeviceLostError("the microphone or loudspeaker was lost; check its plug")
+            self._pending += data
+        return found
+
+    def kill(self) -> None:
+        """Whatever it waits for; what it has sent can still be read."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process, whatever it waits for. Never waits long."""
+        self._pending[:] = bytes(len(self._pending))
+        self._kill()
+
+    def _whole(self) -> Message | None:
+        if len(self._pending) < 5:
+            return None
+        (length,) = struct.unpack_from("<I", self._pending, 1)
+        if length > MAX_MESSAGE_BYTES:
+            raise AudioError(f"the sound card's process sent a message of {length} bytes")
+        if len(self._pending) < 5 + length:
+            return None
+        found = Message(chr(self._pending[0]), bytes(self._pending[5 : 5 + length]))
+        self._pending[: 5 + length] = bytes(5 + length)
+        del self._pending[: 5 + length]
+        return found
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: it ends when its call does
+        process.wait(1.0)
+
+
+def _pipe(pipe: Any) -> BinaryIO:
+    if pipe is None or pipe.closed:
+        raise AudioDeviceLostError("the sound card's process has ended; it is started again")
+    found: BinaryIO = pipe
+    return found
+
+
+def refusal(
+    facts: dict[str, Any], device: str | None, rate_hz: int | None, what: str = "microphone"
+) -> AudioError:
+    """Why the stream is not open, and what to do about it."""
+    code, text = facts.get("code"), str(facts.get("text", ""))
+    named = f" called {device!r}" if device else ""
+    if code == "library":
+        return AudioError("PortAudio is missing; run `apt install libportaudio2`")
+    if code == _DEVICE_UNAVAILABLE:
+        return AudioDeviceLostError(
+            f"no {what} can be opened: another program is using it ({text}); stop that program"
+        )
+    if code == _INVALID_RATE:
+        rate = f"at {rate_hz} Hz; remove `rate_hz` from the settings" if rate_hz else "at its own rate"
+        return AudioDeviceLostError(f"no {what} can be opened: it does not run {rate} ({text})")
+    return AudioDeviceLostError(
+        f"no {what}{named} can be opened ({text}); plug one in"
+        + (", or mend `[audio.microphone] device`" if device else "")
+    )

@@ -1,0 +1,98 @@
+"""`ostiary first-boot`: names the door of a new unit, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from device.errors import DeviceError
+from device.secure_store.voiceprints.vault_file import write_durably
+from device.settings import SYSTEM_FILE
+from sync.errors import MalformedError
+from sync.events import door_name, unit_id
+
+TPM = Path("/dev/tpmrm0")
+MACHINE_ID = Path("/etc/machine-id")
+AUTHORITY_NAME = "policy-authority.pem"
+
+_HEAD = """\
+# The settings of this unit. `ostiary config show` lists all there are, `ostiary config check` every mistake.
+# After a change: systemctl restart ostiary-door
+"""
+
+
+class FirstBootError(DeviceError):
+    """The unit cannot be set up like that."""
+
+
+@click.command("first-boot")
+@click.option("--door", metavar="NAME", help="Instead of being asked.")
+@click.option(
+    "--unit", metavar="SITE/UNIT", help="How the registry knows this unit; else made of its machine id."
+)
+@click.option("--trial", is_flag=True, help="Without a TPM, for a table top: the keys then lie in files.")
+@click.option("--tcti", default=f"device:{TPM}", show_default=True, help="How the TPM is reached.")
+@click.option(
+    "--settings",
+    "file",
+    type=click.Path(path_type=Path),
+    default=SYSTEM_FILE,
+    show_default=True,
+    help="Written.",
+)
+def first_boot(door: str | None, unit: str | None, trial: bool, tcti: str, file: Path) -> None:
+    """Set up a new unit: ask for the door's name and write /etc/ostiary/ostiary.toml.
+
+    A unit in service needs a TPM and, beside the settings, the public key of whoever may move its sealing
+    policy: policy-authority.pem (docs/operator says how that is made once for a site).
+
+    \b
+    Example: ostiary first-boot --door pharmacy
+    """
+    if file.exists():
+        raise FirstBootError(f"{file} is there already: this unit is set up; change it with an editor")
+    name = door if door is not None else click.prompt("Which door is this? (such as pharmacy)")
+    try:
+        door_name(name)
+        chosen = unit_id(unit) if unit is not None else _own_unit()
+    except MalformedError as err:
+        raise FirstBootError(str(err)) from err
+    store = _TRIAL if trial else _production(file.parent / AUTHORITY_NAME, tcti)
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_durably(file, f'{_HEAD}\n[door]\nname = "{name}"\nunit = "{chosen}"\n\n{store}'.encode())
+    file.chmod(0o644)  # the other services read it too, and nothing in it is secret
+    click.echo(f"This is door {name} of unit {chosen}. Start it: systemctl start ostiary-door")
+
+
+_TRIAL = """\
+[store]
+profile = "laptop"       # no TPM: whoever takes the disk has the keys
+keystore = "software"
+"""
+
+
+def _production(authority: Path, tcti: str) -> str:
+    """The store's settings. Raises FirstBootError naming what is missing."""
+    if tcti == f"device:{TPM}" and not TPM.exists():
+        raise FirstBootError(f"no TPM at {TPM}; fit one, or give --trial for a table top without")
+    if not authority.exists():
+        raise FirstBootError(
+            f"{authority} is missing: copy the site's public policy key there (docs/operator)"
+        )
+    return (
+        f'[store]\nprofile = "production"\nkeystore = "tpm"\ntcti = "{tcti}"\n'
+        f'policy_authority = "{authority}"\n'
+    )
+
+
+def _own_unit() -> str:
+    """A name that no other unit has: the machine's id is its own, and its hash tells nothing of it."""
+    try:
+        machine = MACHINE_ID.read_text().strip()
+    except OSError as err:
+        raise FirstBootError(f"{MACHINE_ID} cannot be read ({err.strerror}); give --unit SITE/UNIT") from err
+    if not machine:
+        raise FirstBootError(f"{MACHINE_ID} is empty; give --unit SITE/UNIT")
+    return f"site-1/unit-{hashlib.sha256(b'ostiary unit ' + machine.encode()).hexdigest()[:8]}"

@@ -1,0 +1,66 @@
+"""A mechanical contact closes many times before it is closed. Pure; times are in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from device.door.supervision import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a wire says since `at_s`."""
+
+    line: Line
+    active: bool
+    at_s: float
+
+
+class Debounce:
+    """Lets a level through once it has held for `settle_s`. The first level of a wire counts at once."""
+
+    def __init__(self, settle_s: float) -> None:
+        self._settle_s = settle_s
+        self._raw: dict[Line, Level] = {}
+        self._settled: dict[Line, bool] = {}
+
+    def feed(self, level: Level) -> Iterator[Level]:
+        """Levels that are settled because of this one, which may be told late and in a burst."""
+        before = self._raw.get(level.line)
+        if before is None:
+            self._raw[level.line] = level
+            self._settled[level.line] = level.active
+            yield level
+        elif before.active != level.active:
+            if level.at_s - before.at_s >= self._settle_s:
+                yield from self._settle(before)
+            self._raw[level.line] = level
+
+    def settled(self, now_s: float) -> Iterator[Level]:
+        """Levels that have held long enough by now."""
+        for raw in self._raw.values():
+            if now_s - raw.at_s >= self._settle_s:
+                yield from self._settle(raw)
+
+    @property
+    def due_s(self) -> float:
+        """When `settled` may have something to say."""
+        return min(
+            (
+                raw.at_s + self._settle_s
+                for raw in self._raw.values()
+                if raw.active != self._settled[raw.line]
+            ),
+            default=math.inf,
+        )
+
+    def active(self, line: Line) -> bool:
+        """The settled level; False for a wire that was never read."""
+        return self._settled.get(line, False)
+
+    def _settle(self, raw: Level) -> Iterator[Level]:
+        if raw.active != self._settled[raw.line]:
+            self._settled[raw.line] = raw.active
+            yield Level(raw.line, raw.active, raw.at_s + self._settle_s)

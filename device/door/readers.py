@@ -1,0 +1,93 @@
+"""Badge readers: a keyboard wedge on standard input, or a serial reader's device."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from device.access.badges import BadgeDecoder, Swipe
+from device.errors import DeviceError
+
+CUT_SHORT_S = 0.5
+"""What is not ended within this long is no badge; said at once and not with the next badge."""
+CALM_S = 2.0
+"""A line full of noise is one unreadable badge in this time, so that it fills no log."""
+
+
+class ReaderLostError(DeviceError):
+    """The badge reader went away."""
+
+
+def swipes(
+    stream: BinaryIO,
+    *,
+    rest: Callable[[], None] = lambda: None,
+    rest_s: float = math.inf,
+    waiting: Callable[[], None] = lambda: None,
+    wait_s: float = 5.0,
+    monotonic_s: Callable[[], float] = time.monotonic,
+) -> Iterator[Swipe]:
+    """What comes from an unbuffered stream until it ends.
+
+    `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`.
+    Raises ReaderLostError when the reader is pulled off.
+    """
+    decoder = BadgeDecoder(CUT_SHORT_S)
+    noisy_until_s = -math.inf
+    due = _Due()
+    for data in _bursts(stream, due, waiting, wait_s, monotonic_s):
+        if data is None:
+            if monotonic_s() >= due.at_s:
+                due.at_s = math.inf
+                rest()
+            continue
+        for swipe in decoder.feed(data, monotonic_s()) if data else decoder.finish():
+            if swipe.trouble:
+                if monotonic_s() < noisy_until_s:
+                    continue
+                noisy_until_s = monotonic_s() + CALM_S
+            yield swipe
+            due.at_s = monotonic_s() + rest_s
+
+
+@dataclass(slots=True)
+class _Due:
+    """When the wait for the next bytes must be interrupted."""
+
+    at_s: float = math.inf
+
+
+def _bursts(
+    stream: BinaryIO,
+    due: _Due,
+    waiting: Callable[[], None],
+    wait_s: float,
+    monotonic_s: Callable[[], float],
+) -> Iterator[bytes | None]:
+    """Bytes as they come; None when none came for a while, and b"" once at the end."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a test's stream
+        yield from stream
+        yield b""
+        return
+    while True:
+        waiting()
+        left_s = max(0.0, due.at_s - monotonic_s())
+        # Read from the descriptor: a buffered reader would hide bytes from `select`.
+        ready, _, _ = select.select([descriptor], [], [], min(left_s, wait_s))
+        if not ready:
+            yield None
+            continue
+        try:
+            data = os.read(descriptor, 4096)
+        except OSError as err:
+            raise ReaderLostError(f"the badge reader went away ({err.strerror}); check its cable") from err
+        yield data
+        if not data:
+            return

@@ -1,0 +1,235 @@
+"""What a door's contacts and its strike mean together. Pure: every step takes the time and returns a state.
+
+The strike is released by a decision and locks again when its time is over or the door has closed behind
+somebody. A door that opens without a decision and without the exit button is forced; one that stands open too
+long is first asked to be closed, then reported. The way out is never held: the exit button only says that an
+opening is no break-in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+SETTLE_S = 0.7
+"""A door that springs back open within this long after it closed is still the same passage."""
+FORCED_GRACE_S = 0.3
+"""The handle's switch may close after the door's contact has opened: so long is a request to exit awaited."""
+EXIT_STUCK_S = 60.0
+"""A request to exit that lasts longer is a stuck or taped button, and excuses no opening any more."""
+
+
+class Line(StrEnum):
+    """One wire of the door. Active means: open, pressed, case open, alarm."""
+
+    CONTACT = "contact"
+    EXIT = "request_to_exit"
+    TAMPER = "tamper"
+    FIRE = "fire"
+
+
+class Happening(StrEnum):
+    """What the unit writes down, or says at the door."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    EGRESS = "egress"
+    FORCED = "forced"
+    PRE_ALARM = "pre_alarm"
+    HELD_OPEN = "held_open"
+    TAMPERED = "tampered"
+    UNTAMPERED = "untampered"
+    EXIT_STUCK = "exit_stuck"
+    RELOCKED = "relocked"
+    """An emergency release or an order has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorTiming:
+    """How long a door may do what, in seconds."""
+
+    held_open_s: float = field(default=30.0, metadata={"low": 2.0, "high": 3600.0})
+    """A door that stands open longer is reported; somebody with a longer strike time has that much more."""
+    pre_alarm_s: float = field(default=10.0, metadata={"low": 0.0, "high": 600.0})
+    """So long before, the door asks to be closed."""
+    exit_s: float = field(default=8.0, metadata={"low": 1.0, "high": 120.0})
+    """After a request to exit the door may be opened for so long."""
+
+    def __post_init__(self) -> None:
+        if self.pre_alarm_s >= self.held_open_s:
+            raise ValueError("pre_alarm_s must be shorter than held_open_s")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorState:
+    """What is known of one door. Times are readings of one monotonic clock, in seconds."""
+
+    timing: DoorTiming = field(default_factory=DoorTiming)
+    released_until_s: float = -math.inf
+    """The strike is released before this; for ever in an emergency."""
+    may_open_until_s: float = -math.inf
+    """An opening before this has a cause."""
+    extra_s: float = 0.0
+    """How much longer this passage may stay open."""
+    is_open: bool | None = None
+    """None until the contact was read for the first time, and where there is none."""
+    opened_s: float = math.inf
+    unexplained_s: float = math.inf
+    """When the door opened without a cause, while a request to exit may still explain it."""
+    forced: bool = False
+    pre_alarmed: bool = False
+    held_open: bool = False
+    exit_since_s: float | None = None
+    exit_stuck: bool = False
+    tampered: bool = False
+
+    @property
+    def emergency(self) -> bool:
+        return self.released_until_s == math.inf
+
+    def strike_released(self, now_s: float) -> bool:
+        return now_s < self.released_until_s
+
+    @property
+    def due_s(self) -> float:
+        """When time alone will change something next; infinite when it will not."""
+        due = [self.unexplained_s + FORCED_GRACE_S]
+        if self.released_until_s > -math.inf:
+            due.append(self.released_until_s)
+        if self.exit_since_s is not None and not self.exit_stuck:
+            due.append(self.exit_since_s + EXIT_STUCK_S)
+        if self._timed:
+            due.append(self._held_s if self.pre_alarmed else self._pre_alarm_s)
+        return min(due)
+
+    @property
+    def _timed(self) -> bool:
+        return bool(self.is_open) and not (self.forced or self.held_open or self.emergency)
+
+    @property
+    def _held_s(self) -> float:
+        return self.opened_s + self.timing.held_open_s + self.extra_s
+
+    @property
+    def _pre_alarm_s(self) -> float:
+        return self._held_s - self.timing.pre_alarm_s
+
+
+Step = tuple[DoorState, tuple[Happening, ...]]
+
+
+def granted(state: DoorState, now_s: float, unlock_s: float, extra_s: float = 0.0) -> Step:
+    """Release the strike for `unlock_s`; the passage may stay open `extra_s` longer than others."""
+    state, told = passed(state, now_s)
+    until_s = max(state.released_until_s, now_s + unlock_s)
+    state = replace(
+        state,
+        released_until_s=until_s,
+        may_open_until_s=max(state.may_open_until_s, until_s),
+        extra_s=extra_s,
+        unexplained_s=math.inf,
+    )
+    if state.is_open and not state.forced:  # one more person goes through: the time begins anew
+        state = replace(state, opened_s=now_s, pre_alarmed=False, held_open=False)
+    return state, told
+
+
+def emergency(state: DoorState, now_s: float) -> Step:
+    """Release the strike until `locked`."""
+    state, told = passed(state, now_s)
+    return replace(state, released_until_s=math.inf, may_open_until_s=math.inf, unexplained_s=math.inf), told
+
+
+def locked(state: DoorState, now_s: float) -> Step:
+    """Lock at once: an alarm has ended, or somebody ordered it. A door that stands open is timed from now."""
+    state, told = passed(state, now_s)
+    if not state.strike_released(now_s):
+        return state, told
+    was_emergency = state.emergency
+    state = replace(
+        state,
+        released_until_s=-math.inf,
+        may_open_until_s=-math.inf,
+        opened_s=now_s if state.is_open and was_emergency else state.opened_s,
+    )
+    return state, (*told, Happening.RELOCKED)
+
+
+def sensed(state: DoorState, line: Line, active: bool, now_s: float) -> Step:
+    """A wire has another level. The fire input is not weighed here: the rules decide what it does."""
+    state, told = passed(state, now_s)
+    if line is Line.CONTACT:
+        state, more = _opened(state, now_s) if active else _closed(state, now_s)
+    elif line is Line.EXIT:
+        state, more = _exit(state, active, now_s)
+    elif line is Line.TAMPER and active != state.tampered:
+        state = replace(state, tampered=active)
+        more = (Happening.TAMPERED if active else Happening.UNTAMPERED,)
+    else:
+        more = ()
+    return state, (*told, *more)
+
+
+def passed(state: DoorState, now_s: float) -> Step:
+    """What has become due by `now_s`."""
+    told: list[Happening] = []
+    if -math.inf < state.released_until_s <= now_s:
+        state = replace(state, released_until_s=-math.inf)
+    if now_s >= state.unexplained_s + FORCED_GRACE_S:
+        state = replace(state, unexplained_s=math.inf, forced=True)
+        told.append(Happening.FORCED)
+    if state.exit_since_s is not None and not state.exit_stuck and now_s >= state.exit_since_s + EXIT_STUCK_S:
+        state = replace(state, exit_stuck=True)
+        told.append(Happening.EXIT_STUCK)
+    if state._timed and not state.pre_alarmed and now_s >= state._pre_alarm_s:
+        state = replace(state, pre_alarmed=True)
+        told.append(Happening.PRE_ALARM)
+    if state._timed and now_s >= state._held_s:
+        state = replace(state, held_open=True)
+        told.append(Happening.HELD_OPEN)
+    return state, tuple(told)
+
+
+def _opened(state: DoorState, now_s: float) -> Step:
+    if state.is_open:
+        return state, ()
+    first_look = state.is_open is None  # after a power cut nobody knows why it stands open
+    state = replace(state, is_open=True, opened_s=now_s, pre_alarmed=False, held_open=False)
+    exit_pressed = state.exit_since_s is not None and not state.exit_stuck
+    if not (first_look or exit_pressed or now_s < state.may_open_until_s):
+        state = replace(state, unexplained_s=now_s)
+    return state, (Happening.OPENED,)
+
+
+def _closed(state: DoorState, now_s: float) -> Step:
+    if not state.is_open:
+        return replace(state, is_open=False), ()
+    explained = not state.forced and state.unexplained_s == math.inf
+    told: tuple[Happening, ...] = (Happening.CLOSED,)
+    if state.unexplained_s != math.inf:  # opened and shut again within the grace: still a break-in
+        told = (Happening.FORCED, Happening.CLOSED)
+    state = replace(
+        state, is_open=False, opened_s=math.inf, unexplained_s=math.inf, forced=False, extra_s=0.0
+    )
+    if state.emergency:
+        return state, told
+    return replace(
+        state,
+        released_until_s=-math.inf,
+        may_open_until_s=now_s + SETTLE_S if explained else -math.inf,
+    ), told
+
+
+def _exit(state: DoorState, pressed: bool, now_s: float) -> Step:
+    if pressed == (state.exit_since_s is not None):
+        return state, ()
+    if not pressed and state.exit_stuck:
+        return replace(state, exit_since_s=None, exit_stuck=False), ()
+    state = replace(
+        state,
+        exit_since_s=now_s if pressed else None,
+        may_open_until_s=max(state.may_open_until_s, now_s + state.timing.exit_s),
+        unexplained_s=math.inf,
+    )
+    return state, (Happening.EGRESS,) if pressed else ()

@@ -1,0 +1,69 @@
+"""Below which bundle a unit never goes back, remembered where an older disk cannot put it back.
+
+`shelf.json` says what was accepted, and is a file like any other. What it must at least say is pinned in the
+store, under the counter of its keystore: with a TPM, neither an older slots nor an older disk passes for the
+newest. A pin is raised after the slots was switched, never before, and again at every start: a crash in
+between leaves a slots that is newer than its pin, which is allowed, and never one that is older.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from device.model_store.manifest import BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumVersions:
+    """The key that must have signed, and the lowest version of the bundle in use and of the last good one."""
+
+    key: str
+    version: int
+    fallback: int
+
+    def raised(self, other: MinimumVersions) -> MinimumVersions:
+        """The higher of both; raises BundleError when they are not under one key."""
+        if self.key != other.key:
+            raise BundleError("shelf.json names another key than this unit's store remembers; refused")
+        return MinimumVersions(self.key, max(self.version, other.version), max(self.fallback, other.fallback))
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({"models": asdict(self)}, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> MinimumVersions:
+        """Raises BundleError: what the store vouches for is never damaged, but may be of a newer release."""
+        try:
+            fields = json.loads(data)["models"]
+            return cls(str(fields["key"]), int(fields["version"]), int(fields["fallback"]))
+        except (ValueError, KeyError, TypeError) as err:
+            raise BundleError("the store remembers models in a form this release does not know") from err
+
+
+class Pins(Protocol):
+    """Where a minimum is kept: the store's vault."""
+
+    def pinned(self) -> bytes:
+        """What was pinned last; empty when nothing was."""
+        ...
+
+    def pin(self, data: bytes) -> None:
+        """Keep `data` for good."""
+        ...
+
+
+def pinned_minimum(pins: Pins) -> MinimumVersions | None:
+    """The minimum of this unit, or None before it accepted its first signed bundle."""
+    data = pins.pinned()
+    return MinimumVersions.from_bytes(data) if data else None
+
+
+def raise_minimum(pins: Pins, reached: MinimumVersions | None) -> MinimumVersions | None:
+    """Pin what was reached where it is higher, and return what holds now. Raises what the store raises."""
+    held = pinned_minimum(pins)
+    wanted = held if reached is None else reached if held is None else held.raised(reached)
+    if wanted is not None and wanted != held:
+        pins.pin(wanted.to_bytes())
+    return wanted

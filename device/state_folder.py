@@ -1,0 +1,59 @@
+"""Where everything lies in a unit's state folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """Names every path in the folder; makes none of them."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """Keys and vault."""
+        return self.root / "store"
+
+    @property
+    def models(self) -> Path:
+        """The bundle in use and the last good one, unless $OSTIARY_MODELS_DIR names another folder."""
+        return self.root / "models"
+
+    @property
+    def rules(self) -> Path:
+        return self.root / "rules.toml"
+
+    @property
+    def history(self) -> Path:
+        """Failures, lock-downs, positions, the epoch of challenges."""
+        return self.root / "history"
+
+    @property
+    def replay_memory(self) -> Path:
+        """What was heard lately."""
+        return self.root / "memory.db"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.root / "audit" / "outbox.db"
+
+    @property
+    def audit_archive(self) -> Path:
+        """The log's files on a unit without a registry."""
+        return self.root / "audit" / "archive"
+
+    @property
+    def orders(self) -> Path:
+        """What the door process is asked to do by others on this machine."""
+        return self.root / "orders"
+
+    @property
+    def api_results(self) -> Path:
+        return self.root / "api" / "results.db"
+
+    @property
+    def api_tokens(self) -> Path:
+        return self.root / "api" / "tokens.db"

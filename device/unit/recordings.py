@@ -1,0 +1,66 @@
+"""Decides one recording as the door would now, on what the door process last wrote. No strike moves."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from device.access.decision import Decision, Factor
+from device.access.rehearsal import Rehearsal
+from device.access.rules import Rules
+from device.access.voices import alike, gallery, is_enrolled, voiceprint
+from device.audio import load_utterance
+from device.errors import DeviceError
+from device.evidence.judge import Evidence
+from device.evidence.listener import Heard, judge_file
+from device.unit.assembly import Tools, rules_of
+
+
+class NoSuchDoorError(DeviceError):
+    """The rules of this unit have no door of that name."""
+
+
+def rules_with(tools: Tools, door: str) -> Rules:
+    """The rules in force, read anew so that a changed file counts. Raises NoSuchDoorError."""
+    rules = rules_of(tools.state, tools.settings.door.name)
+    if door not in rules.doors:
+        raise NoSuchDoorError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
+    return rules
+
+
+def decide_recording(
+    tools: Tools, recording: Path | bytes, *, door: str, uid: str, phrase: str
+) -> tuple[Decision, Evidence | None]:
+    """The decision on one recording, already in the audit log, and its evidence when there is any.
+
+    `uid` is empty when nobody is claimed: where the door's rule asks for no claim, the voice is searched for.
+    """
+    rules = rules_with(tools, door)
+    vault, model = tools.store.vault, tools.judge.speaker.version
+    claimed = bool(uid) or Factor.CLAIM in rules.risks[rules.doors[door].risk].factors
+    voices = voiceprint(vault, uid, model) if claimed else gallery(vault, rules, door, model)
+    with voices as voice:
+        heard = judge_file(
+            lambda: load_utterance(recording, tools.settings.audio), tools.judge, phrase, voice
+        )
+    decision = decide_heard(tools, heard, rules, door=door, uid=uid, phrase=phrase)
+    return decision, heard if isinstance(heard, Evidence) else None
+
+
+def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: str, phrase: str) -> Decision:
+    """What the door would do now with what was heard, in the audit log before anybody is told.
+
+    Nothing is charged, and nobody is noted as inside or as first of two.
+    """
+    vault, speaker = tools.store.vault, tools.judge.speaker
+    rehearsal = Rehearsal(
+        rules,
+        tools.recalled,
+        tools.store.mac,
+        enrolled=partial(is_enrolled, vault),
+        same_voice_llr=partial(alike, vault, speaker),
+    )
+    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock())
+    with tools.trail() as trail:
+        trail.decided(decision, heard if isinstance(heard, Evidence) else None)
+    return decision

@@ -1,0 +1,91 @@
+"""What a unit's sync process obeys: some of it itself, some by an order to the door process beside it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device.uplink.orders import Action, Order, OrderError, await_done, post
+from sync.agent import Agent
+from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
+from sync.commands import Arguments, Result
+from sync.events import MAX_SEQUENCE, AuditEvent
+from sync.outbox import Outbox
+from sync.unit_events import unit_event
+
+ORDER_WITHIN_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+def unit_handler(
+    agent: Agent,
+    outbox: Outbox,
+    command_key: ec.EllipticCurvePublicKey,
+    ledger: Path,
+    door: str,
+    keystore: str,
+    orders: Path,
+) -> CommandHandler:
+    """The handler of commands to `agent`; its key signs the answers.
+
+    `ledger` is a file beside the audit log, `orders` the
+    folder that the door process takes orders from."""
+
+    def report_health(_: Arguments) -> None:
+        agent.report_now()
+
+    def resend(arguments: Arguments) -> None:
+        after = arguments.get("after")
+        if type(after) is not int or not 0 <= after <= MAX_SEQUENCE:
+            raise CommandFailedError("bad_arguments")
+        if not agent.resend_after(after):
+            raise CommandFailedError("not_held")
+
+    def lock_down(arguments: Arguments) -> None:
+        _order(orders, Action.LOCK_DOWN, arguments)
+
+    def end_lock_down(arguments: Arguments) -> None:
+        _order(orders, Action.END_LOCK_DOWN, arguments)
+
+    def apply_policy(_: Arguments) -> None:
+        _order(orders, Action.ADOPT_RULES, {})
+
+    def note(result: Result) -> None:
+        # Low risk: a full log counts it as overflow, and keeps no command from its answer.
+        outbox.append(command_event(result, door, keystore), risk="low", beside=True)
+
+    obeyed = (report_health, resend, lock_down, end_lock_down, apply_policy)
+    return CommandHandler(
+        agent.log.unit,
+        command_key,
+        agent.signer,
+        CommandLedger(ledger),
+        agent.time_ms,
+        handlers={handler.__name__: handler for handler in obeyed},
+        note=note,
+    )
+
+
+def command_event(result: Result, door: str, keystore: str) -> AuditEvent:
+    """What became of a command is itself an event in the chain; `count` is the command's counter."""
+    kind = "COMMAND_APPLIED" if result.status == "done" else "COMMAND_REFUSED"
+    words = {"done": "on_request", "failed": "command_failed", "interrupted": "command_interrupted"}
+    stale = result.why in ("expired", "future")
+    reason = words.get(result.status, "command_expired" if stale else "command_unknown")
+    time_ms, count = result.time_ms, result.counter
+    return unit_event(kind, reason, door=door, time_ms=time_ms, keystore=keystore, count=count)
+
+
+def _order(folder: Path, action: Action, arguments: Arguments) -> None:
+    """Have the running door process do it, and wait until it has: it alone holds rules and lock-downs."""
+    subject = arguments.get("door", "*" if action is not Action.ADOPT_RULES else "")
+    if type(subject) is not str or not set(arguments) <= {"door"}:
+        raise CommandFailedError("bad_arguments")
+    try:
+        await_done(post(folder, Order(action, subject)), ORDER_WITHIN_S)
+    except (OrderError, OSError) as err:
+        log.warning("the door process did not obey %s: %s", action, err)
+        raise CommandFailedError("door_refused") from err

@@ -1,0 +1,363 @@
+"""Fits the weights of the evidence beside the network on half of the speakers, judges them on the other half.
+
+    python -m research.fits.liveness --manifest M.tsv --root DIR [--retakes DIR] [--write]
+
+Reuse: every recording is looked up among all others, for the rate at which somebody new is taken for a
+playback, and played through random loudspeakers and rooms, for the rate at which a playback is missed.
+Consistency: the two halves of one recording, and of a splice of two people. Surroundings: recordings in a
+background that was there before, and playbacks of them, both simulated. Pace: each sentence of a person
+against their others, and against those of everybody else in the same corpus. `--write` puts the maps into
+device/liveness/weights.toml.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+import device.liveness
+from device.audio import QualityError, Utterance, load_utterance
+from device.audio.utterance import SAMPLE_RATE_HZ
+from device.liveness import Fingerprint, Fingerprinter, consistency, surroundings
+from device.liveness.search import Index, best_line
+from device.liveness.timing import ANYBODY_PACE, Habit, Timing, timing
+from device.settings import models_dir
+from quantize.evaluate.calibrate import Linear, fit, fits
+from quantize.evaluate.checks import open_speaker
+from quantize.evaluate.manifest import Recording, read_manifest
+from quantize.evaluate.report import PRODUCT_MODEL
+from quantize.evaluate.scoring import Bars
+from quantize.playback import pink, random_playback, rms
+
+WEIGHTS_FILE = Path(device.liveness.__file__).with_name("weights.toml")
+SHORTEST_S = 1.2
+PHRASE_S = 2.5
+"""A phrase of five words takes about this long and longer."""
+LEAST_WORDS = 3
+FIT_PRIOR = 0.5
+SECRET = bytes(32)
+"""Any secret: scores do not depend on it."""
+
+Wave = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """One recording as the door would have it."""
+
+    recording: Recording
+    wave: Wave
+    utterance: Utterance
+    marks: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Scores of one kind of trial, with the speaker behind each."""
+
+    scores: list[float]
+    speakers: list[str]
+
+    def half(self, fitting: bool) -> npt.NDArray[np.float64]:
+        chosen = [s for s, who in zip(self.scores, self.speakers, strict=True) if fits(who) == fitting]
+        return np.asarray(chosen, dtype=np.float64)
+
+
+@click.command()
+@click.option("--manifest", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--root", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--models", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--retakes",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help=(
+        "Prompts of one professional who says the same words in many of them, such as "
+        "/usr/share/asterisk/sounds/en_US_f_Allison."
+    ),
+)
+@click.option("--playbacks", default=400, show_default=True, type=click.IntRange(10, 100_000))
+@click.option("--most", type=click.IntRange(20), help="At most this many recordings, evenly spread.")
+@click.option("--write", is_flag=True, help="Put the maps into device/liveness/weights.toml.")
+def main(
+    manifest: Path,
+    root: Path,
+    models: Path | None,
+    retakes: Path | None,
+    playbacks: int,
+    most: int | None,
+    write: bool,
+) -> None:
+    """Fit the weights beside the network and say how they do on speakers kept apart."""
+    recordings = [
+        r
+        for r in read_manifest(manifest, root)
+        if r.label == "bonafide" and r.folder in ("an4", "so762", "libri")
+    ]
+    everybody = recordings
+    if most is not None:
+        recordings = recordings[:: max(1, len(recordings) // most)]
+    rng = np.random.default_rng(7)
+    with Bars() as bars:
+        heard = load(root, recordings, bars)
+        new, played = reuse(heard, rng, playbacks, bars)
+        whole, spliced = constancy(heard, models or models_dir(), rng, bars)
+        lived, brought = backgrounds(heard, rng, bars)
+        own, others = paces(root, everybody, bars)
+    reuse_map = _report("reuse", new, played, "new people", "playbacks")
+    _repeats(heard, retakes, reuse_map)
+    consistency_map = _report("consistency", whole, spliced, "one voice", "splices of two")
+    surroundings_map = _report("surroundings", lived, brought, "simulated voices", "simulated playbacks")
+    pace_map = _report("pace", own, others, "sentences of one's own", "sentences of others")
+    if write:
+        maps = {
+            "reuse": reuse_map,
+            "consistency": consistency_map,
+            "surroundings": surroundings_map,
+            "pace": pace_map,
+        }
+        write_weights(WEIGHTS_FILE, maps, f"liveness-{datetime.now(UTC):%Y%m%d}")
+
+
+def load(root: Path, recordings: Sequence[Recording], bars: Bars) -> list[Heard]:
+    """Every recording that the door would judge and that is long enough to carry marks."""
+    mark = Fingerprinter(SECRET)
+    tick = bars.bar("marks", len(recordings))
+    found = []
+    for recording in recordings:
+        tick()
+        try:
+            utterance = load_utterance(root / recording.path)
+        except QualityError:
+            continue
+        if utterance.duration_s >= SHORTEST_S:
+            wave = utterance.wave()
+            found.append(Heard(recording, wave, utterance, mark(wave)))
+    return found
+
+
+def reuse(heard: Sequence[Heard], rng: np.random.Generator, playbacks: int, bars: Bars) -> tuple[Pool, Pool]:
+    """(each recording among all others, playbacks of some among all)."""
+    mark = Fingerprinter(SECRET)
+    index = Index(sum(len(one.marks.stored) for one in heard))
+    for number, one in enumerate(heard):
+        index.add(number, one.marks.stored)
+    new: list[float] = []
+    tick = bars.bar("new", len(heard))
+    for number, one in enumerate(heard):
+        tick()
+        new.append(index.search(one.marks, without=number).score)
+    long = [one for one in heard if one.utterance.duration_s >= PHRASE_S]
+    chosen = [long[i] for i in rng.integers(len(long), size=playbacks)]
+    tick = bars.bar("playbacks", len(chosen))
+    played: list[float] = []
+    for one in chosen:
+        tick()
+        played.append(index.search(mark(random_playback(rng)(one.wave, rng))).score)
+    return (
+        Pool([-s for s in new], [one.recording.unit for one in heard]),
+        Pool([-s for s in played], [one.recording.unit for one in chosen]),
+    )
+
+
+def constancy(
+    heard: Sequence[Heard], models: Path, rng: np.random.Generator, bars: Bars, most: int = 240
+) -> tuple[Pool, Pool]:
+    """(cosines of the halves of one recording, of splices of two people's)."""
+    voice = open_speaker(PRODUCT_MODEL, models, Path())
+    long = [one for one in heard if len(_speech(one)) >= 2 * consistency.MIN_HALF_S * SAMPLE_RATE_HZ]
+    chosen = [long[i] for i in rng.permutation(len(long))[:most]]
+    tick = bars.bar("halves", 2 * len(chosen))
+    whole: list[float] = []
+    spliced: list[float] = []
+    for one, other in zip(chosen, chosen[1:] + chosen[:1], strict=True):
+        tick(), tick()
+        speech = _speech(one)
+        whole.append(consistency.score(voice, speech) or 0.0)
+        if one.recording.unit != other.recording.unit:
+            half = len(speech) // 2
+            joined = np.concatenate([speech[:half], _speech(other)[-half:]])
+            spliced.append(consistency.score(voice, joined) or 0.0)
+    units = [one.recording.unit for one in chosen]
+    return Pool(whole, units), Pool(spliced, units[: len(spliced)])
+
+
+def backgrounds(
+    heard: Sequence[Heard], rng: np.random.Generator, bars: Bars, most: int = 240
+) -> tuple[Pool, Pool]:
+    """(voices in a background that was there before, playbacks into the same one). Both are simulated.
+
+    No recording here has a second of its own place before it; what each brings in of its recorder's noise
+    makes the live half look worse than it would be.
+    """
+    chosen = [heard[i] for i in rng.permutation(len(heard))[:most]]
+    tick = bars.bar("surroundings", len(chosen))
+    lived, brought = Pool([], []), Pool([], [])
+    for one in chosen:
+        tick()
+        speech = _speech(one)
+        snr_db = float(rng.uniform(15.0, 40.0))
+        place = pink(SAMPLE_RATE_HZ + len(speech), rng) * rms(speech) * np.float32(10.0 ** (-snr_db / 20.0))
+        before, during = place[:SAMPLE_RATE_HZ], place[SAMPLE_RATE_HZ:]
+        played = random_playback(rng)(speech, rng)[: len(speech)]
+        for pool, sound in ((lived, speech), (brought, np.resize(played, len(speech)))):
+            change = surroundings.change(before, sound + during)
+            if change is not None:
+                pool.scores.append(change.score)
+                pool.speakers.append(one.recording.unit)
+    return lived, brought
+
+
+def paces(root: Path, recordings: Sequence[Recording], bars: Bars, least: int = 6) -> tuple[Pool, Pool]:
+    """(likeness of each sentence to its speaker's other ones, to those of another speaker of the corpus)."""
+    tick = bars.bar("pace", len(recordings))
+    said: dict[tuple[str, str], list[Timing]] = defaultdict(list)
+    for recording in recordings:
+        tick()
+        if len(recording.text.split()) < LEAST_WORDS:
+            continue
+        try:
+            utterance = load_utterance(root / recording.path)
+        except QualityError:
+            continue
+        one = timing(1.0, recording.text, utterance.speech_end_s - utterance.speech_start_s)
+        if one is not None:
+            said[recording.folder, recording.unit].append(one)
+    known = {who: times for who, times in said.items() if len(times) >= least}
+    own, others = Pool([], []), Pool([], [])
+    for (folder, unit), times in known.items():
+        for left, one in enumerate(times):
+            habit = Habit((*times[:left], *times[left + 1 :]))
+            own.scores.append(habit.likeness(one, 1, ANYBODY_PACE))
+            own.speakers.append(unit)
+        strangers = [
+            t for (where, who), heard in known.items() if where == folder and who != unit for t in heard
+        ]
+        for one in strangers:
+            others.scores.append(Habit(tuple(times)).likeness(one, 1, ANYBODY_PACE))
+            others.speakers.append(unit)
+    return own, others
+
+
+def _speech(one: Heard) -> Wave:
+    first, last = (
+        round(s * SAMPLE_RATE_HZ) for s in (one.utterance.speech_start_s, one.utterance.speech_end_s)
+    )
+    return one.wave[first:last]
+
+
+def _report(name: str, good: Pool, bad: Pool, what_good: str, what_bad: str) -> Linear | None:
+    """Fit on one half, print the error rates at LLR 0 on the other."""
+    if min(len(pool.half(fitting)) for pool in (good, bad) for fitting in (True, False)) < 2:
+        click.echo(f"{name}: too few {what_good} or {what_bad} in this manifest; weights left as they are")
+        return None
+    fitted = _fit(good.half(True), bad.half(True))
+    person, attack = fitted.llr(good.half(False)), fitted.llr(bad.half(False))
+    click.echo(
+        f"{name}: llr = {float(fitted.weights[0]):.3f} * score + {fitted.offset:.3f}; speakers kept apart: "
+        f"Cllr {_cllr(person, attack):.2f} bit (1 says nothing), "
+        f"{_rate(person < 0)} of {what_good} below 0, {_rate(attack >= 0)} of {what_bad} at 0 or above; "
+        f"scores of {what_good} 50/1/0 %: {_quantiles(good.half(False), (50, 1, 0))}, "
+        f"of {what_bad} 50/99/100 %: {_quantiles(bad.half(False), (50, 99, 100))}"
+    )
+    return fitted
+
+
+def _cllr(person: npt.NDArray[np.float64], attack: npt.NDArray[np.float64]) -> float:
+    """What these LLRs cost (Bruemmer 2010), in bits; knowing nothing costs 1."""
+    return float((np.logaddexp(0, -person).mean() + np.logaddexp(0, attack).mean()) / 2 / math.log(2))
+
+
+def _fit(good: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> Linear:
+    """Logistic regression; where the scores do not overlap it would be as steep as one likes.
+
+    So each side is given the error that it may be about to make: one trial at the other's edge (in the
+    spirit of Platt 1999, 2.2).
+    """
+    if good.min() > bad.max():
+        good, bad = np.append(good, bad.max()), np.append(bad, good.min())
+    return fit(good, bad, FIT_PRIOR)
+
+
+def _repeats(heard: Sequence[Heard], retakes: Path | None, fitted: Linear | None) -> None:
+    """The same words again: by other people, and by one professional in many prompts."""
+    by_text: dict[str, list[Heard]] = defaultdict(list)
+    for one in heard:
+        if one.recording.text:
+            by_text[one.recording.text.casefold()].append(one)
+    same_words = [(a, b) for group in by_text.values() for i, a in enumerate(group) for b in group[:i]]
+    same = np.array([best_line(b.marks.stored, a.marks.asked).score for a, b in same_words])
+    if len(same):
+        click.echo(f"same words, {len(same_words)} pairs of people: {_highest(same, fitted)}")
+    count = len(heard)
+    click.echo(f"recordings {count}, each among all others: {count * (count - 1)} pairs")
+    if retakes is None:
+        return
+    mark = Fingerprinter(SECRET)
+    prompts: list[tuple[str, Fingerprint]] = []
+    for path in sorted(retakes.glob("*.wav")):
+        try:
+            utterance = load_utterance(path)
+        except QualityError:
+            continue
+        if utterance.duration_s >= SHORTEST_S:
+            prompts.append((path.stem, mark(utterance.wave())))
+    index = Index(sum(len(marks.stored) for _, marks in prompts))
+    for number, (_, marks) in enumerate(prompts):
+        index.add(number, marks.stored)
+    found = np.array([index.search(marks, without=n).score for n, (_, marks) in enumerate(prompts)])
+    pairs_of_prompts = len(prompts) * (len(prompts) - 1)
+    click.echo(
+        f"one professional, {len(prompts)} prompts ({pairs_of_prompts} pairs): {_highest(found, fitted)}"
+    )
+    for n in np.argsort(-found)[:8]:
+        click.echo(f"  {prompts[n][0]}: {found[n]:.2f}")
+
+
+def _highest(scores: npt.NDArray[np.float64], fitted: Linear | None) -> str:
+    below = "" if fitted is None else f", {_rate(fitted.llr(-scores) < 0)} below LLR 0"
+    return f"highest {scores.max():.2f}, 99 % {np.quantile(scores, 0.99):.2f}{below}"
+
+
+def _rate(hits: npt.NDArray[np.bool_]) -> str:
+    """A share with its 95 % Wilson interval."""
+    n, k = len(hits), int(hits.sum())
+    if not n:
+        return "none of 0"
+    z = 1.96
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
+    return f"{k} of {n} [{100 * max(0.0, centre - half):.2f}, {100 * (centre + half):.2f} %]"
+
+
+def _quantiles(scores: npt.NDArray[np.float64], at: tuple[int, ...]) -> str:
+    return " / ".join(f"{value:.2f}" for value in np.percentile(scores, at))
+
+
+def write_weights(path: Path, maps: dict[str, Linear | None], version: str) -> None:
+    """Replace the numbers of the maps that were fitted; every other line stays."""
+    section = ""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("["):
+            section = line[1 : line.index("]")]
+        fitted = maps.get(section)
+        if line.startswith("version"):
+            line = f'version = "{version}"'
+        elif fitted is not None and line.startswith("scale"):
+            line = f"scale = {float(fitted.weights[0]):.4f}"
+        elif fitted is not None and line.startswith("offset"):
+            line = f"offset = {fitted.offset:.4f}"
+        lines.append(line)
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

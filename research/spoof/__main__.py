@@ -1,0 +1,106 @@
+"""Experiments on the spoof detector: what the figures of ADR 12 to 17 and of the model card come from.
+
+python -m research.spoof leaveout --data SPEECH --attacks ATTACKS --work WORK
+python -m research.spoof classical --data SPEECH --attacks ATTACKS --work WORK
+python -m research.spoof limits --data SPEECH --attacks ATTACKS --work WORK
+python -m research.spoof probe --data SPEECH --attacks ATTACKS --work WORK
+python -m research.spoof baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
+python -m research.spoof phrases
+python -m research.spoof report --work WORK [--baseline SCORES.tsv] [--plots DIR]
+
+Files, folds and the detector itself are made by `python -m quantize.train bank`, `folds` and `final`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from quantize.errors import QuantizeError
+
+WEIGHTS = Path(__file__).parents[2] / "quantize" / "train" / "weights"
+STEPS = {
+    "leaveout": "the same with every page, and every system, left out in turn (without the second network)",
+    "classical": "known classical synthesisers, in voices, texts and by speakers never heard",
+    "limits": "what hides the beat of frames, and what puts one into people",
+    "probe": "how far length, level, silence and bandwidth alone would get",
+    "baselines": "how far pooled LFCC, and a pooled Whisper encoder, get on the same splits",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m research.spoof",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in STEPS.items():
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
+        one.add_argument("--attacks", type=Path, required=True, help="folder with attacks.tsv")
+        one.add_argument("--work", type=Path, required=True, help="caches, weights and scores")
+        if name == "leaveout":
+            one.add_argument("--seed", type=int, default=1)
+            one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="models trained at a time")
+        if name == "baselines":
+            one.add_argument("--encoder", type=Path, help="the bundle's words-encoder")
+        if name == "limits":
+            one.add_argument("--plots", type=Path, help="folder to draw frame rates into")
+    phrases = commands.add_parser("phrases", help="the released detector on door phrases and on people")
+    phrases.add_argument("--each", type=int, default=4, help="phrases of every voice")
+    phrases.add_argument("--seed", type=int, default=9)
+    report = commands.add_parser("report", help="tables from the folds' scores")
+    report.add_argument("--work", type=Path, required=True)
+    report.add_argument(
+        "--baseline", type=Path, help="another detector's scores: path and score, tabs between"
+    )
+    report.add_argument("--plots", type=Path, help="folder to draw trade-offs and systems into")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.command == "report":
+        from research.spoof.report import report
+
+        report(args.work, args.baseline, args.plots)
+    elif args.command == "phrases":
+        from research.spoof import phrases
+
+        phrases.run(WEIGHTS, args.each, args.seed)
+    elif args.command == "probe":
+        from research.spoof.probe import probe
+
+        probe(args)
+    elif args.command == "classical":
+        from research.spoof import classical
+
+        classical.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json")
+    elif args.command == "limits":
+        from research.spoof import limits
+
+        limits.run(args.data, args.attacks, args.work, WEIGHTS / "spoof.json", args.plots)
+    elif args.command == "baselines":
+        from research.spoof.baselines import baselines
+
+        baselines(args)
+    else:
+        from quantize.train.fit import FitSettings
+        from research.spoof import leaveout
+
+        leaveout.run(args.data, args.attacks, args.work, FitSettings(seed=args.seed), args.jobs)
+
+
+def main() -> int:
+    try:
+        _run(_parser().parse_args())
+    except QuantizeError as err:
+        sys.stderr.write(f"error: {err}\n")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

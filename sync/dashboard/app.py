@@ -1,0 +1,140 @@
+"""The dashboard as an ASGI application: the table of its pages, and who may open each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mimetypes
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from sync.dashboard.errors import RefusedError, not_found
+from sync.dashboard.feed import Feed
+from sync.dashboard.guard import Guard
+from sync.dashboard.pages import (
+    doors,
+    entrance,
+    events,
+    incidents,
+    lockdown,
+    look,
+    manage,
+    muster,
+    people,
+    proofs,
+    review,
+    stream,
+)
+from sync.dashboard.rights import Right
+from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
+from sync.errors import SyncError
+
+_UNIT = "{site:str}/{unit:str}"
+
+PAGES: list[tuple[str, str, Handler, Right | None]] = [
+    ("GET", "/", entrance.start, None),
+    ("POST", "/logout", entrance.log_out, None),
+    ("POST", "/theme", entrance.choose_theme, None),
+    ("GET", "/doors", doors.overview, Right.DOORS),
+    ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
+    ("GET", "/events", events.listing, Right.EVENTS),
+    ("POST", "/events/export", events.export, Right.EXPORT),
+    ("GET", f"/events/{_UNIT}/{{sequence:str}}", events.why, Right.PEOPLE),
+    ("GET", "/people/{person:str}", people.person, Right.PEOPLE),
+    ("POST", "/people/{person:str}/name", people.reveal, Right.REVEAL),
+    ("GET", "/incidents", incidents.listing, Right.INCIDENTS),
+    ("GET", "/incidents/{incident:str}", incidents.one, Right.INCIDENTS),
+    ("POST", "/incidents/{incident:str}", incidents.act, Right.WORK),
+    ("GET", "/lockdown", lockdown.overview, Right.LOCK_DOWN),
+    ("GET", "/lockdown/start", lockdown.confirm, Right.LOCK_DOWN),
+    ("POST", "/lockdown/start", lockdown.start, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans", lockdown.save_plan, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans/{plan:str}/remove", lockdown.remove_plan, Right.LOCK_DOWN),
+    ("GET", "/lockdown/{run:str}", lockdown.run, Right.LOCK_DOWN),
+    ("POST", "/lockdown/{run:str}/end", lockdown.end, Right.LOCK_DOWN),
+    ("GET", "/muster", muster.overview, Right.MUSTER),
+    ("POST", "/muster", muster.start, Right.MUSTER),
+    ("GET", "/muster/{muster:str}", muster.one, Right.MUSTER),
+    ("POST", "/muster/{muster:str}", muster.act, Right.MUSTER),
+    ("GET", "/attacks", look.attacks, Right.ATTACKS),
+    ("GET", "/health-of-units", look.health, Right.HEALTH),
+    ("GET", "/review", review.overview, Right.REVIEW),
+    ("POST", "/review", review.sign, Right.REVIEW),
+    ("GET", "/proofs", proofs.listing, Right.PROOFS),
+    ("GET", f"/proofs/{_UNIT}", proofs.one, Right.PROOFS),
+    ("POST", f"/proofs/{_UNIT}/bundle", proofs.bundle, Right.PROOFS),
+    ("POST", f"/proofs/{_UNIT}/head", proofs.newest_head, Right.PROOFS),
+    ("GET", "/journal", manage.looked_at, Right.JOURNAL),
+    ("GET", "/accounts", manage.accounts, Right.ACCOUNTS),
+    ("POST", "/accounts", manage.invite, Right.ACCOUNTS),
+    ("POST", "/accounts/disable", manage.disable, Right.ACCOUNTS),
+    ("GET", "/account", manage.mine, None),
+    ("POST", "/account/password", manage.change_password, None),
+]
+"""Method, path, page, and the right it needs; None: anybody who is logged in."""
+
+
+def make_app(desk: Desk) -> Starlette:
+    """The whole site. Its reader of new events runs as long as the application does."""
+    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        reader = asyncio.create_task(feed.run())
+        try:
+            yield
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+
+    routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
+    routes += [
+        Route("/login", entrance.login, methods=["GET", "POST"]),
+        Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
+        Route("/stream", stream.events_stream, methods=["GET"]),
+        Route("/static/{name:str}", _static, methods=["GET"]),
+        Route("/health", _health, methods=["GET"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={
+            SyncError: show_error,
+            HTTPException: _http_error,
+            Exception: show_error,
+        },
+    )
+    app.add_middleware(Guard, settings=desk.settings)
+    app.state.desk = desk
+    app.state.feed = feed
+    return app
+
+
+async def _http_error(request: Request, err: Exception) -> Response:
+    status = err.status_code if isinstance(err, HTTPException) else 400
+    refusal = not_found() if status == 404 else RefusedError("This page does not do that.", status)
+    return await show_error(request, refusal)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    file = STATIC.joinpath(name)
+    if not file.is_file() or "/" in name or name.startswith("."):
+        return PlainTextResponse("Not found.\n", 404)
+    kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(file.read_bytes(), media_type=kind or "application/octet-stream", headers=headers)
+
+
+async def _health(request: Request) -> Response:
+    """For a proxy: 200 while the database answers."""
+    feed: Feed = request.app.state.feed
+    if feed.stale_since_ms is not None:
+        return PlainTextResponse("the database does not answer\n", 503)
+    return PlainTextResponse("ok\n")

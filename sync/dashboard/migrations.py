@@ -1,0 +1,44 @@
+"""The dashboard's tables, and the indexes on events that its questions need.
+
+They are made when a dashboard opens a registry's database for the first time: a registry without one pays
+for no index that only a page reads.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from sync.dashboard.errors import DashboardError
+from sync.dashboard.schema import metadata
+from sync.registry.store import Store
+
+VERSION = 1
+INDEXES = (
+    "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
+    "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",
+    "CREATE INDEX IF NOT EXISTS events_kind_time ON events (kind, time_ms, unit, sequence)",
+    "CREATE INDEX IF NOT EXISTS events_reason_time ON events (reason, time_ms, unit, sequence)",
+)
+
+
+def prepare(store: Store) -> None:
+    """Bring the dashboard's part of the database up to date. Raises StoreError, DashboardError."""
+    with store.transaction() as db:
+        if db.dialect.name == "postgresql":
+            db.execute(text("SELECT pg_advisory_xact_lock(7216356)"))
+        db.execute(text("CREATE TABLE IF NOT EXISTS dashboard_version (version INTEGER NOT NULL)"))
+        done = db.execute(text("SELECT max(version) FROM dashboard_version")).scalar() or 0
+        if done > VERSION:
+            raise DashboardError("this database was made by a newer dashboard; update this program")
+        if done == VERSION:
+            return
+        metadata.create_all(db)
+        for statement in INDEXES:
+            db.execute(text(statement))
+        db.execute(text("INSERT INTO dashboard_version VALUES (:number)"), {"number": VERSION})
+
+
+def analyse(store: Store) -> None:
+    """Let the database look at its rows, so that it chooses the right index for a filter."""
+    with store.transaction() as db:
+        db.execute(text("ANALYZE"))

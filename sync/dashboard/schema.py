@@ -1,0 +1,201 @@
+"""The dashboard's own tables: who may look, who looked, and the work that people do on what they see.
+
+What happened at the doors lies in the registry's tables and is only read here.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+accounts = sa.Table(
+    "dashboard_accounts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password", sa.Text),  # Argon2id, encoded; NULL until the person has chosen one
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON list of `site` and `site/zone`; [] is everywhere
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("disabled_ms", sa.BigInteger),
+)
+
+sessions = sa.Table(
+    "dashboard_sessions",
+    metadata,
+    sa.Column("id_hash", sa.Text, primary_key=True),  # SHA-256 of what the cookie holds
+    sa.Column("account", sa.Text, nullable=False, index=True),
+    sa.Column("csrf", sa.Text, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger, nullable=False),
+)
+
+links = sa.Table(
+    "dashboard_links",
+    metadata,
+    sa.Column("token_hash", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text),  # NULL: whoever opens it chooses the name
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_ms", sa.BigInteger),
+)
+
+failures = sa.Table(
+    "dashboard_login_failures",
+    metadata,
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("times", sa.Integer, nullable=False),
+    sa.Column("last_ms", sa.BigInteger, nullable=False),
+)
+
+passkeys = sa.Table(
+    "dashboard_passkeys",
+    metadata,
+    sa.Column("credential", sa.Text, primary_key=True),  # base64url
+    sa.Column("account", sa.Text, nullable=False, index=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("sign_count", sa.BigInteger, nullable=False),
+    sa.Column("added_ms", sa.BigInteger, nullable=False),
+)
+
+journal = sa.Table(
+    "dashboard_journal",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("chain", sa.LargeBinary, nullable=False),  # over this entry and all before it
+)
+
+places = sa.Table(
+    "dashboard_places",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("door", sa.Text, primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("zone", sa.Text, nullable=False),
+    sa.Column("zone_label", sa.Text, nullable=False),
+    sa.Column("locking", sa.Text, nullable=False),
+    sa.Column("phrase_llr", sa.Double, nullable=False),
+    sa.Column("voice_llr", sa.Double, nullable=False),
+    sa.Column("live_llr", sa.Double, nullable=False),
+)
+
+people = sa.Table(
+    "dashboard_people",
+    metadata,
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("since_ms", sa.BigInteger, primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+
+incidents = sa.Table(
+    "dashboard_incidents",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("subject", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("unit", sa.Text),
+    sa.Column("site", sa.Text),
+    sa.Column("door", sa.Text),
+    sa.Column("opened_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_ms", sa.BigInteger, nullable=False),
+    sa.Column("times", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Column("resolved_ms", sa.BigInteger),
+    sa.Column("reopened", sa.Integer, nullable=False),
+)
+
+incident_alarms = sa.Table(
+    "dashboard_incident_alarms",
+    metadata,
+    sa.Column("alarm", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("incident", sa.BigInteger, nullable=False, index=True),
+    sa.Column("times", sa.BigInteger, nullable=False),
+)
+
+notes = sa.Table(
+    "dashboard_notes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("incident", sa.BigInteger, nullable=False, index=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
+
+plans = sa.Table(
+    "dashboard_plans",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("zones", sa.Text, nullable=False),  # JSON list, in the order in which they are locked
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("removed_ms", sa.BigInteger),
+)
+
+runs = sa.Table(
+    "dashboard_runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("plan", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("drill", sa.Integer, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_by", sa.Text),
+    sa.Column("ended_ms", sa.BigInteger),
+)
+
+run_doors = sa.Table(
+    "dashboard_run_doors",
+    metadata,
+    sa.Column("run", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("counter", sa.BigInteger, nullable=False),  # of the command that asked it
+    sa.Column("end_counter", sa.BigInteger),  # of the command that ended it
+)
+
+musters = sa.Table(
+    "dashboard_musters",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger),
+)
+
+muster_people = sa.Table(
+    "dashboard_muster_people",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("muster", sa.BigInteger, nullable=False, index=True),
+    sa.Column("person", sa.Text),
+    sa.Column("visitor", sa.Text),
+    sa.Column("zone", sa.Text, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger),
+    sa.Column("safe_ms", sa.BigInteger),
+    sa.Column("safe_by", sa.Text),
+)
+
+reviews = sa.Table(
+    "dashboard_reviews",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("day", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("finding", sa.Text, nullable=False),
+)

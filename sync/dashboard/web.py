@@ -1,0 +1,283 @@
+"""From a request to a page and back: sessions, rights, forms, templates, headers, errors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import hmac
+import logging
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from sync.dashboard import journal, shown, words
+from sync.dashboard.accounts import Accounts
+from sync.dashboard.errors import RefusedError, not_found
+from sync.dashboard.names import NameBook
+from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
+from sync.dashboard.sessions import Sessions
+from sync.dashboard.settings import DashboardSettings
+from sync.errors import SyncError
+from sync.events import Signer
+from sync.registry.store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+MAX_FORM_BYTES = 64 * 1024
+THEME_COOKIE = "theme"
+STATIC = resources.files("sync.dashboard").joinpath("static")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything a page may use."""
+
+    store: Store
+    settings: DashboardSettings
+    accounts: Accounts
+    sessions: Sessions
+    now_ms: Callable[[], int]
+    names: NameBook | None = None
+    """Whose pseudonym is whose; None where the site keeps that elsewhere."""
+    signer: Signer | None = None
+    """Signs commands to units; None where this page must not command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request by somebody who is logged in and may make it."""
+
+    desk: Desk
+    viewer: Viewer
+    request: Request
+    now_ms: int
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query_params
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        return self.request.path_params
+
+    @property
+    def zone(self) -> dt.tzinfo:
+        return self.desk.settings.time_zone
+
+    def note(self, action: str, subject: str, rows: int = 1) -> None:
+        """On record, before anything is shown."""
+        journal.record(self.desk.store, self.viewer.account, action, subject, self.now_ms, rows=rows)
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        rights = {"can_prove": self.viewer.may(Right.PROOFS), "may_export": self.viewer.may(Right.EXPORT)}
+        shared = {"viewer": self.viewer, "now_ms": self.now_ms, **rights}
+        return render(self.desk, self.request, template, status, **shared, **values)
+
+    def text(self, name: str, most: int, *, needed: bool = True) -> str:
+        """A field of the form. Raises RefusedError when it is missing or too long."""
+        value = self.form.get(name, "").strip()
+        if needed and not value:
+            raise RefusedError(f"Please fill in: {name.replace('_', ' ')}.")
+        if len(value) > most or any(ord(c) < 32 and c not in "\r\n\t" for c in value):
+            raise RefusedError(f"{name.replace('_', ' ').capitalize()} is at most {most} characters of text.")
+        return value
+
+    def number(self, name: str) -> int:
+        value = self.path.get(name) or self.form.get(name, "")
+        if not value.isascii() or not value.isdigit() or len(value) > 16:
+            raise not_found()
+        return int(value)
+
+
+NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
+    (
+        "Now",
+        (
+            ("/doors", "Doors", Right.DOORS),
+            ("/events", "Events", Right.EVENTS),
+            ("/incidents", "Incidents", Right.INCIDENTS),
+            ("/lockdown", "Lock-down", Right.LOCK_DOWN),
+            ("/muster", "Roll call", Right.MUSTER),
+        ),
+    ),
+    (
+        "Look into",
+        (
+            ("/attacks", "Attacks", Right.ATTACKS),
+            ("/health-of-units", "Units and models", Right.HEALTH),
+        ),
+    ),
+    (
+        "Prove",
+        (
+            ("/proofs", "Proofs", Right.PROOFS),
+            ("/review", "Daily review", Right.REVIEW),
+            ("/journal", "Journal", Right.JOURNAL),
+        ),
+    ),
+    ("Manage", (("/accounts", "Accounts", Right.ACCOUNTS),)),
+)
+"""The menu: heading, then address, label, and the right that a page needs."""
+
+Handler = Callable[[Call], Response]
+
+
+def guarded(handler: Handler, right: Right | None) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that only somebody with `right` reaches; None: anybody who is logged in."""
+
+    @functools.wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        desk: Desk = request.app.state.desk
+        form = await read_form(request) if request.method == "POST" else {}
+        return await run_in_threadpool(_answer, desk, request, form, handler, right)
+
+    return endpoint
+
+
+def _answer(
+    desk: Desk, request: Request, form: Mapping[str, str], handler: Handler, right: Right | None
+) -> Response:
+    now_ms = desk.now_ms()
+    viewer = viewer_of(desk, request)
+    if viewer is None:
+        if request.method == "POST":
+            raise RefusedError("Your session has ended. Log in and do it again.", 401)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return redirect(f"/login?{urllib.parse.urlencode({'next': wanted})}")
+    if right is not None and not viewer.may(right):
+        raise RefusedError("Your account may not do this. An administrator can change that.", 403)
+    if request.method == "POST" and not hmac.compare_digest(
+        form.get("csrf", "").encode(), viewer.csrf.encode()
+    ):
+        raise RefusedError("This form is too old or came from another page. Open it again.", 403)
+    return handler(Call(desk, viewer, request, now_ms, form))
+
+
+def viewer_of(desk: Desk, request: Request, *, touch: bool = True) -> Viewer | None:
+    return desk.sessions.viewer(request.cookies.get(desk.settings.cookie), desk.now_ms(), touch=touch)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form, once each. Raises RefusedError for other bodies and for large ones."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind not in ("application/x-www-form-urlencoded", ""):
+        raise RefusedError("This page takes forms only.", 415)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_FORM_BYTES:
+                raise RefusedError("This form is too large.", 413)
+    except ClientDisconnect as err:
+        raise RefusedError("The form did not arrive whole.") from err
+    try:
+        pairs = urllib.parse.parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=200,
+        )
+    except ValueError as err:
+        raise RefusedError("This form cannot be read.") from err
+    return dict(pairs)
+
+
+def redirect(address: str) -> Response:
+    """To another page of ours."""
+    return RedirectResponse(address, status_code=303)
+
+
+def own_address(text: str) -> str:
+    """Where to go after a login: a page of ours, whatever the address says."""
+    parts = urllib.parse.urlsplit(text)
+    plain = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
+    return text if plain and not parts.scheme and not parts.netloc and len(text) < 2000 else "/"
+
+
+def render(desk: Desk, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    values.setdefault("viewer", None)
+    values.setdefault("now_ms", desk.now_ms())
+    theme = request.cookies.get(THEME_COOKIE, "")
+    html = (
+        environment()
+        .get_template(template)
+        .render(
+            organisation=desk.settings.organisation,
+            time_zone=desk.settings.time_zone,
+            theme=theme if theme in ("light", "dark") else "",
+            path=request.url.path,
+            **values,
+        )
+    )
+    return HTMLResponse(html, status_code=status)
+
+
+async def show_error(request: Request, err: Exception) -> Response:
+    """A page of the same design that says what to do, for whatever went wrong."""
+    desk: Desk = request.app.state.desk
+    status = err.status if isinstance(err, RefusedError) else 400
+    message = str(err)
+    if isinstance(err, StoreError):
+        log.error("%s", err)
+        status, message = (
+            503,
+            "The registry's database does not answer. Nothing was lost; try again in a moment.",
+        )
+    elif not isinstance(err, SyncError):
+        log.error("a page failed", exc_info=err)
+        status, message = 500, "This page failed. The log of the dashboard says why."
+    viewer = None
+    if status not in (503, 500):
+        try:
+            viewer = await run_in_threadpool(viewer_of, desk, request)
+        except StoreError:
+            viewer = None
+    return render(desk, request, "error.html", status, viewer=viewer, message=message, status_code=status)
+
+
+@functools.cache
+def static_version(name: str) -> str:
+    """Changes whenever the file does, so that browsers may keep it for ever."""
+    return hashlib.sha256(STATIC.joinpath(name).read_bytes()).hexdigest()[:12]
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("sync.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def moment(ms: int | None, zone: dt.tzinfo, form: str = "%-d %b %Y %H:%M:%S") -> str:
+        return "never" if ms is None else dt.datetime.fromtimestamp(ms / 1000, zone).strftime(form)
+
+    def static(name: str) -> str:
+        return f"/static/{name}?v={static_version(name)}"
+
+    def csrf(viewer: Viewer) -> Markup:
+        return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf)
+
+    made.filters.update(moment=moment, duration=shown.duration)
+    made.globals.update(
+        static=static,
+        csrf=csrf,
+        NAV=NAV,
+        ROLE_NAMES=ROLE_NAMES,
+        reason=words.reason,
+        rights=lambda viewer: ROLES[viewer.role],
+    )
+    return made

@@ -1,0 +1,51 @@
+"""Replaces a file so that a power cut leaves the old content or the new, never a part of it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Make `data` the content of `path`, in one step for whoever reads it.
+
+    With `durable` it is on the disk when this returns, the name in its folder included; without, a power cut
+    may bring the old content back. Raises OSError; the old content stays.
+    """
+    draft = path.with_name(path.name + ".new")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)  # a draft that was left there, or a umask, may say otherwise
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(handle)
+        draft.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def move_file(made: Path, path: Path) -> None:
+    """As `replace_file`, for a file that was written under another name on the same disk."""
+    handle = os.open(made, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    made.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in `folder` on the disk. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,149 @@
+"""What the policy makes of the evidence beside the network, and of sound that no detector could judge."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from device.access.decision import Factor, Notice, Outcome, Reason
+from device.access.policy import Thresholds, decide
+from device.access.rules.load import RulesError, parse_rules
+from device.evidence.judge import Evidence
+from device.liveness import ContextEvidence
+from tests.device.door_world import GOOD, evidence
+
+
+def beside(**scores: float | None) -> Evidence:
+    return replace(evidence(), context=ContextEvidence(**scores))  # type: ignore[arg-type]
+
+
+def test_a_recording_that_was_heard_before_is_refused_whatever_else_is_right() -> None:
+    decision = decide(beside(reuse_llr=-0.1))
+    assert decision.outcome is Outcome.DENIED_REPLAY
+    assert decision.code is Reason.HEARD_BEFORE
+    assert decision.counts_as_failure
+    assert not decision.opens
+
+
+def test_a_playback_looks_like_any_other_failed_voice_at_the_door() -> None:
+    assert decide(beside(reuse_llr=-9.0)).notice is decide(evidence(voice=-9.0)).notice
+
+
+def test_a_playback_just_below_the_threshold_gets_no_second_phrase() -> None:
+    limits = Thresholds(step_up_margin_llr=3.0)
+    assert decide(beside(reuse_llr=-0.1), limits).outcome is Outcome.DENIED_REPLAY
+
+
+def test_the_log_names_a_playback_before_anything_else() -> None:
+    both = replace(evidence(live=-5.0, voice=-5.0), context=ContextEvidence(reuse_llr=-5.0))
+    assert decide(both).code is Reason.HEARD_BEFORE
+
+
+def test_a_new_utterance_passes_and_its_finding_has_a_name() -> None:
+    decision = decide(beside(reuse_llr=4.0))
+    assert decision.opens
+    assert [finding.name for finding in decision.findings] == ["reuse_llr", "live", "voice", "phrase"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("consistency_llr", Reason.VOICE_CHANGES),
+        ("surroundings_llr", Reason.OTHER_SURROUNDINGS),
+        ("timing_llr", Reason.UNUSUAL_TIMING),
+    ],
+)
+def test_each_further_evidence_counts_only_where_the_rules_ask_for_it(name: str, code: Reason) -> None:
+    poor = beside(**{name: -2.0})
+    assert decide(poor).opens
+    asked = decide(poor, Thresholds(**{name: -1.0}))  # type: ignore[arg-type]
+    assert (asked.outcome, asked.code) == (Outcome.DENIED_SPOOF, code)
+    assert decide(poor, Thresholds(**{name: -3.0})).opens  # type: ignore[arg-type]
+
+
+def test_evidence_that_could_not_be_looked_at_is_not_held_against_the_person() -> None:
+    limits = Thresholds(consistency_llr=0.0, surroundings_llr=0.0, timing_llr=0.0)
+    assert decide(beside(reuse_llr=3.0), limits).opens
+
+
+def test_a_further_score_that_is_no_number_keeps_the_door_locked() -> None:
+    assert decide(beside(reuse_llr=math.nan)).code is Reason.INVALID_EVIDENCE
+
+
+def test_where_live_is_not_asked_nothing_beside_it_is() -> None:
+    decision = decide(beside(reuse_llr=-9.0), required=frozenset({Factor.VOICE, Factor.PHRASE}))
+    assert decision.opens
+
+
+@pytest.mark.parametrize(
+    ("change", "notice"),
+    [
+        ({"snr_db": 5.0}, Notice.COME_CLOSER),
+        ({"bandwidth_hz": 2_500.0}, Notice.COME_CLOSER),
+        ({"speech_s": 0.55}, Notice.ALL_WORDS),
+    ],
+)
+def test_where_the_detector_cannot_know_the_door_asks_again_and_counts(
+    change: dict[str, float], notice: Notice
+) -> None:
+    decision = decide(evidence(live=12.0, quality=replace(GOOD, **change)))  # type: ignore[arg-type]
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_QUALITY, Reason.UNKNOWN_CONDITION)
+    assert decision.notice is notice
+    assert decision.counts_as_failure
+
+
+def test_what_the_detector_guesses_is_no_reason_to_accuse_anybody() -> None:
+    noisy = replace(GOOD, snr_db=5.0)
+    assert decide(evidence(live=-9.0, quality=noisy)).code is Reason.UNKNOWN_CONDITION
+    assert decide(evidence(live=-9.0, voice=-9.0, quality=noisy)).code is Reason.OTHER_VOICE
+    margin = Thresholds(step_up_margin_llr=6.0)
+    assert decide(evidence(phrase=1.0, quality=noisy), margin).code is Reason.WRONG_WORDS
+
+
+def test_a_playback_in_noise_is_still_called_a_playback() -> None:
+    noisy = replace(beside(reuse_llr=-5.0), quality=replace(GOOD, snr_db=4.0))
+    assert decide(noisy).code is Reason.HEARD_BEFORE
+
+
+def test_an_operating_point_is_taken_by_name_from_the_detector_that_scored() -> None:
+    heard = replace(evidence(live=1.5), operating_points={"bpcer_1": 1.0, "bpcer_3": 2.0})
+    assert decide(heard, Thresholds(live_point="bpcer_1")).opens
+    strict = decide(heard, Thresholds(live_point="bpcer_3"))
+    assert strict.code is Reason.NOT_LIVE
+    assert strict.findings[0].threshold_llr == 2.0
+
+
+def test_an_operating_point_that_the_detector_does_not_have_keeps_the_door_locked() -> None:
+    decision = decide(evidence(), Thresholds(live_point="bpcer_5"))
+    assert decision.outcome is Outcome.DENIED_FAULT
+
+
+RULES = """
+version = 1
+[risks.drugs]
+thresholds = { %s }
+[zones.pharmacy]
+[doors.pharmacy]
+zone = "pharmacy"
+risk = "drugs"
+[[allow]]
+roles = ["enrolled"]
+"""
+
+
+def test_rules_name_operating_points_and_thresholds_beside_the_network() -> None:
+    rules = parse_rules(RULES % 'live = "bpcer_3", reuse_llr = 2.0, timing_llr = -1.0')
+    limits = rules.risks["drugs"].thresholds
+    assert (limits.live_point, limits.reuse_llr, limits.timing_llr) == ("bpcer_3", 2.0, -1.0)
+    assert (limits.consistency_llr, limits.surroundings_llr) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", ['live = "bpcer_4"', 'live = "bpcer_3", live_llr = 1.0', "reuse_llr = 99.0"]
+)
+def test_rules_that_contradict_themselves_or_name_nothing_are_mistakes(wrong: str) -> None:
+    with pytest.raises(RulesError) as caught:
+        parse_rules(RULES % wrong)
+    assert len(caught.value.mistakes) == 1

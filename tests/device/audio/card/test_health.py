@@ -1,0 +1,66 @@
+"""Microphones that deliver samples, and poor ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from device.audio.card.health import Health, Trouble
+
+RATE_HZ = 16_000
+
+
+def found(sound: npt.NDArray[np.float64], rate_hz: float = RATE_HZ) -> tuple[list[Trouble], Health]:
+    """What is said of sound of shape (samples, channels), which arrives at `rate_hz`."""
+    health = Health(RATE_HZ, sound.shape[1])
+    block = 320
+    told = [
+        trouble
+        for at in range(0, len(sound) - block + 1, block)
+        for trouble in health.feed(
+            np.clip(sound[at : at + block], -32768, 32767).astype(np.int16), (at + block) / rate_hz
+        )
+    ]
+    return told, health
+
+
+def noise(seconds: float, channels: int = 1, level: float = 500.0) -> npt.NDArray[np.float64]:
+    return np.random.default_rng(1).normal(0.0, level, (int(seconds * RATE_HZ), channels))
+
+
+def test_an_ordinary_microphone_has_no_trouble() -> None:
+    assert found(noise(30.0))[0] == []
+    assert found(noise(30.0, 2))[0] == []
+
+
+def test_a_microphone_that_gives_one_number_for_ever_is_stuck_and_said_once() -> None:
+    assert found(np.full((30 * RATE_HZ, 1), 7.0))[0] == [Trouble.STUCK]
+
+
+def test_a_pause_of_a_gate_is_not_stuck() -> None:
+    assert found(np.concatenate((noise(3.0), np.zeros((3 * RATE_HZ, 1)), noise(3.0))))[0] == []
+
+
+def test_the_other_channel_is_heard_when_one_is_dead() -> None:
+    sound = noise(12.0, 2)
+    sound[:, 0] = 0.0
+    told, health = found(sound)
+    assert told == [Trouble.DEAD_CHANNEL]
+    assert health.channel == 1
+
+
+def test_an_overdriven_input_is_said() -> None:
+    assert found(noise(10.0, level=60_000.0))[0] == [Trouble.CLIPPED]
+
+
+def test_a_constant_offset_is_said() -> None:
+    assert found(noise(5.0) + 6_000.0)[0] == [Trouble.OFFSET]
+
+
+def test_a_channel_wired_the_wrong_way_round_is_said() -> None:
+    left = noise(5.0)
+    assert found(np.concatenate((left, -left), axis=1))[0] == [Trouble.INVERTED]
+
+
+def test_a_device_that_runs_at_another_rate_than_it_says_is_said() -> None:
+    assert found(noise(30.0), rate_hz=14_700.0)[0] == [Trouble.RATE]

@@ -1,0 +1,166 @@
+"""A sound card's process that hangs, floods, dies or says no: the door goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Timer
+
+import numpy as np
+import pytest
+
+from device.audio import AudioDeviceLostError, AudioError, MicrophoneSettings
+from device.audio.card.loudspeaker import Loudspeaker
+from device.audio.card.process import CardProcess, refusal
+from device.audio.microphone import Microphone
+
+QUICK = MicrophoneSettings(start_s=1.0, stall_s=0.5)
+HEAD = """
+import json, os, struct, sys, time
+def tell(kind, body):
+    os.write(1, kind + struct.pack("<I", len(body)) + body)
+wanted = json.loads(sys.stdin.buffer.readline() or b"null")
+if wanted is None: sys.exit()
+def opened(channels=1):
+    tell(b"o", json.dumps({"rate_hz": 16000, "channels": channels, "name": "fake"}).encode())
+"""
+Card = Callable[[str], Callable[[], CardProcess]]
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Card:
+    """Makes processes that run this text in the place of PortAudio's."""
+
+    def made(text: str) -> Callable[[], CardProcess]:
+        path = tmp_path / "child.py"
+        path.write_text(HEAD + text)
+        return lambda: CardProcess(path)
+
+    return made
+
+
+def lost(microphone: Microphone) -> str:
+    with pytest.raises(AudioDeviceLostError) as caught:
+        for _ in microphone.frames(Event()):
+            pass
+    microphone.close()
+    return str(caught.value)
+
+
+def test_a_device_lost_while_it_is_opened_ends_in_an_error_and_not_in_a_hang(card: Card) -> None:
+    flood = "import threading\nwhile True: os.write(2, b'ALSA lib pcm_hw.c: no such device\\n' * 100)\n"
+    began_s = time.monotonic()
+    assert "did not open within 1 s" in lost(Microphone(QUICK, start=card(flood)))
+    assert time.monotonic() - began_s < 60.0
+
+
+def test_a_driver_that_stalls_is_a_lost_device(card: Card) -> None:
+    text = "opened()\nfor _ in range(20): tell(b's', bytes(1 + 640))\ntime.sleep(3600)\n"
+    assert "fell silent" in lost(Microphone(QUICK, start=card(text)))
+
+
+def test_a_process_that_dies_is_a_lost_device(card: Card) -> None:
+    assert "microphone" in lost(Microphone(QUICK, start=card("opened()\ntell(b's', bytes(641))\n")))
+
+
+def test_a_device_that_ends_with_a_reason_says_it(card: Card) -> None:
+    text = "opened()\ntell(b'e', json.dumps({'code': -9988, 'text': 'Stream closed'}).encode())\n"
+    assert "Stream closed" in lost(Microphone(QUICK, start=card(text)))
+
+
+def test_a_stop_is_obeyed_while_the_device_does_not_answer(card: Card) -> None:
+    stop = Event()
+    microphone = Microphone(MicrophoneSettings(start_s=60.0), start=card("time.sleep(3600)\n"))
+    Timer(0.2, stop.set).start()
+    assert list(microphone.frames(stop)) == []
+    microphone.close()
+
+
+def test_the_same_microphone_serves_again_after_each_loss(card: Card, tmp_path: Path) -> None:
+    text = f"""
+again = os.path.exists({str(tmp_path / "again")!r})
+open({str(tmp_path / "again")!r}, "w").close()
+if not again: time.sleep(3600)
+opened()
+while True: tell(b's', bytes(641)); time.sleep(0.001)
+"""
+    microphone = Microphone(QUICK, start=card(text))
+    with pytest.raises(AudioDeviceLostError):
+        next(iter(microphone.frames(Event())))
+    for _ in range(3):
+        frames = microphone.frames(Event())
+        assert len(next(iter(frames)).samples) == 320
+        frames.close()  # type: ignore[attr-defined]
+    microphone.close()
+
+
+def test_of_two_channels_one_is_heard_so_that_one_wired_the_wrong_way_round_cancels_nothing(
+    card: Card,
+) -> None:
+    text = """
+opened(channels=2)
+while True: tell(b's', bytes(1) + struct.pack("<hh", 1000, -1000) * 320); time.sleep(0.001)
+"""
+    microphone = Microphone(QUICK, start=card(text))
+    frames = microphone.frames(Event())
+    assert set(next(iter(frames)).samples) == {1000}
+    frames.close()  # type: ignore[attr-defined]
+    microphone.close()
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"code": -9985, "text": "Device unavailable"}, "another program is using it"),
+        ({"code": -9997, "text": "Invalid sample rate"}, "remove `rate_hz` from the settings"),
+        ({"code": -9996, "text": "Error querying device -1"}, "plug one in"),
+        ({"code": "library", "text": ""}, "apt install libportaudio2"),
+    ],
+)
+def test_each_reason_tells_what_to_do_about_it(facts: dict[str, object], said: str) -> None:
+    assert said in str(refusal(facts, None, 48_000))
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60.0
+    while not true():
+        assert time.monotonic() < deadline_s, "it did not happen within a minute"
+        time.sleep(0.01)
+
+
+def test_without_a_loudspeaker_the_door_says_so_once_and_plays_when_there_is_one(
+    card: Card, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    plugged, played = tmp_path / "plugged", tmp_path / "played"
+    text = f"""
+if not os.path.exists({str(plugged)!r}):
+    tell(b'e', json.dumps({{'code': -9996, 'text': 'no device'}}).encode()); sys.exit()
+tell(b'o', b'{{}}')
+while header := sys.stdin.buffer.read(4):
+    sys.stdin.buffer.read(2 * struct.unpack('<I', header)[0])
+    open({str(played)!r}, 'w').close(); tell(b'p', b'')
+"""
+    tries = []
+    start = card(text)
+    speaker = Loudspeaker(lambda: (tries.append(1), start())[1])
+    tone = np.zeros(1_600, np.int16)
+    with caplog.at_level(logging.WARNING):
+        for count in range(3):
+            speaker(tone)
+            wait_for(lambda count=count: len(tries) > count)  # type: ignore[misc]
+    wait_for(lambda: "no tones" in caplog.text)
+    assert "loudspeaker" in caplog.text
+    plugged.touch()
+    wait_for(lambda: (speaker(tone), time.sleep(0.05), played.exists())[2])
+    speaker.close()
+    assert len([record for record in caplog.records if "no tones" in record.message]) == 1
+
+
+def test_a_message_of_any_length_is_refused(card: Card) -> None:
+    process = card("tell(b's' + struct.pack('<I', 1 << 31), b'')\ntime.sleep(60)\n")()
+    process.ask(do="capture")
+    with pytest.raises(AudioError, match="bytes"):
+        process.message(30.0)
+    process.close()

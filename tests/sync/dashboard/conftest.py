@@ -1,0 +1,185 @@
+"""A small hospital that is really signed, its page on a real port, and Debian's Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uvicorn
+from argon2 import PasswordHasher
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from starlette.testclient import TestClient
+
+from sync.dashboard.accounts import Accounts
+from sync.dashboard.app import make_app
+from sync.dashboard.demo_data import DemoData, DemoSize
+from sync.dashboard.migrations import prepare
+from sync.dashboard.names import NameBook
+from sync.dashboard.rights import ROLES
+from sync.dashboard.sessions import Sessions
+from sync.dashboard.settings import DashboardSettings
+from sync.dashboard.web import Desk
+from sync.keys import FileSigner
+from sync.registry.store import Store
+from tests.sync.services import free_port
+
+PASSWORD = "a quiet place to sit down"
+NAMES_KEY = b"n" * 32
+SCOPED = "pharmacist"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""What a password costs is Argon2's matter; the tests need it to be checked, and soon."""
+
+
+@dataclass
+class Hospital:
+    """A registry with three days behind it, in a file of its own."""
+
+    folder: Path
+    store: Store
+    signer: FileSigner
+    ahead_ms: int = 0
+    data: DemoData | None = None
+    settings: DashboardSettings = field(default_factory=lambda: DashboardSettings("http://127.0.0.1:8080"))
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead_ms
+
+    @property
+    def accounts(self) -> Accounts:
+        return Accounts(self.store, CHEAP)
+
+    def desk(self, settings: DashboardSettings | None = None) -> Desk:
+        return Desk(
+            self.store,
+            settings or self.settings,
+            self.accounts,
+            Sessions(self.store),
+            self.now_ms,
+            NameBook(self.store, NAMES_KEY),
+            self.signer,
+        )
+
+    def client(self, account: str | None = None) -> TestClient:
+        """The page without a network; logged in when an account is named."""
+        made = TestClient(
+            make_app(self.desk()),
+            base_url=self.settings.origin,
+            follow_redirects=False,
+            headers={"Origin": self.settings.origin},
+            raise_server_exceptions=False,
+        )
+        if account is not None:
+            answer = made.post("/login", data={"account": account, "password": PASSWORD})
+            assert answer.status_code == 303, answer.text
+        return made
+
+
+def token_of(html: str) -> str:
+    """The token in a page's forms."""
+    return html.partition('name="csrf" value="')[2].partition('"')[0]
+
+
+@pytest.fixture(scope="session")
+def _made_hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hospital")
+    store = Store.open(f"sqlite:///{folder}/registry.db")
+    prepare(store)
+    hospital = Hospital(folder, store, FileSigner.load_or_create(folder / "commands.key"))
+    data = DemoData(store, hospital.now_ms(), DemoSize(doors=12, days=3, per_day=14))
+    data.make()
+    data.name_people(NameBook(store, NAMES_KEY))
+    for role in ROLES:
+        token = hospital.accounts.invite(role, (), "console", hospital.now_ms())
+        hospital.accounts.accept(token, role, PASSWORD, hospital.now_ms())
+    token = hospital.accounts.invite("auditor", ["st-mary/pharmacy"], "console", hospital.now_ms())
+    hospital.accounts.accept(token, SCOPED, PASSWORD, hospital.now_ms())
+    store.close()
+    return folder
+
+
+@pytest.fixture
+def hospital(_made_hospital: Path, tmp_path: Path) -> Iterator[Hospital]:
+    """A copy that a test may spoil."""
+    for file in _made_hospital.iterdir():
+        shutil.copy(file, tmp_path)
+    store = Store.open(f"sqlite:///{tmp_path}/registry.db")
+    yield Hospital(tmp_path, store, FileSigner.load_or_create(tmp_path / "commands.key"))
+    store.close()
+
+
+@dataclass
+class Served:
+    """The page on a port of this machine, and a browser to open it with."""
+
+    hospital: Hospital
+    browser: Browser
+    contexts: list[BrowserContext] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        return self.hospital.settings.origin
+
+    def visit(self, account: str | None = None, **options: object) -> Page:
+        """A new window, logged in as `account`. What its console complains about is kept."""
+        context = self.browser.new_context(base_url=self.origin, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(60_000)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda err: self.complaints.append(str(err)))
+        if account is not None:
+            page.goto("/login")
+            page.fill("input[name=account]", account)
+            page.fill("input[name=password]", PASSWORD)
+            page.click("button.primary")
+            page.wait_for_url(lambda url: "/login" not in url)
+        return page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    assert path, "the tests need Debian's chromium: scripts/setup --test installs it"
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
+    port = free_port()
+    hospital.settings = DashboardSettings(f"http://127.0.0.1:{port}", organisation="St Mary's")
+    config = uvicorn.Config(
+        make_app(hospital.desk()),
+        port=port,
+        log_level="error",
+        http="h11",
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    place = Served(hospital, browser)
+    yield place
+    for context in place.contexts:
+        context.close()
+    server.should_exit = True
+    thread.join(30)
+
+
+def wait_until(true: Callable[[], object], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.02)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sync.durable import move_file, replace_file
+
+
+class Disk:
+    """What the kernel was asked for, in order; every call is really made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        fsync, replace = os.fsync, os.rename
+
+        def note_fsync(handle: int) -> None:
+            name = Path(f"/proc/self/fd/{handle}").readlink()
+            self.asked.append(f"fsync {'folder' if name.is_dir() else name.name}")
+            fsync(handle)
+
+        def note_replace(path: Path, target: Path) -> Path:
+            self.asked.append(f"rename {path.name} {target.name}")
+            replace(path, target)
+            return target
+
+        monkeypatch.setattr(os, "fsync", note_fsync)
+        monkeypatch.setattr(Path, "replace", note_replace)
+
+
+def test_content_then_name_then_folder_reach_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    replace_file(tmp_path / "rules.toml", b"new")
+    assert disk.asked == ["fsync rules.toml.new", "rename rules.toml.new rules.toml", "fsync folder"]
+    (tmp_path / "made").write_bytes(b"large")
+    disk.asked.clear()
+    move_file(tmp_path / "made", tmp_path / "kept")
+    assert disk.asked == ["fsync made", "rename made kept", "fsync folder"]
+
+
+def test_the_mode_is_the_one_asked_for_whatever_a_draft_or_the_umask_says(tmp_path: Path) -> None:
+    draft = tmp_path / "page.new"
+    draft.write_bytes(b"left by a cut")
+    draft.chmod(0o600)
+    before = os.umask(0o077)
+    try:
+        replace_file(tmp_path / "page", b"shown", 0o644, durable=False)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "page").stat().st_mode & 0o777 == 0o644
+    assert not draft.exists()
+
+
+def test_a_file_that_cannot_be_replaced_keeps_its_content_and_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(OSError, match="kept"):
+        replace_file(tmp_path / "kept", b"new")
+    assert (tmp_path / "kept").is_dir()
+    assert not (tmp_path / "kept.new").exists()

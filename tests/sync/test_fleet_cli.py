@@ -1,0 +1,67 @@
+"""`ostiary fleet`: identities that are not overwritten, and a broker that starts as it says."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sync.errors import SyncError
+from sync.fleet.cli import fleet
+from tests.sync.services import free_port, wait_for_port
+
+
+def types(*words: str) -> Result:
+    return CliRunner().invoke(fleet, list(words))
+
+
+def test_a_certificate_and_its_key_are_replaced_only_when_that_is_said(tmp_path: Path) -> None:
+    command = ["certificate", "st-mary/icu-2", "--authority", str(tmp_path)]
+    assert types(*command).exit_code == 0
+    key = (tmp_path / "st-mary_icu-2.key").read_bytes()
+    again = types(*command)
+    assert isinstance(again.exception, SyncError)
+    assert "--renew" in str(again.exception)
+    assert (tmp_path / "st-mary_icu-2.key").read_bytes() == key
+    assert types(*command, "--renew").exit_code == 0
+    assert (tmp_path / "st-mary_icu-2.key").read_bytes() != key
+
+
+@pytest.mark.parametrize("name", ["registry", "worker", "worker-0", "worker-1000", "Worker-1", "+/#"])
+def test_a_name_that_is_neither_unit_nor_worker_gets_no_certificate(tmp_path: Path, name: str) -> None:
+    assert types("certificate", name, "--authority", str(tmp_path)).exit_code != 0
+
+
+@pytest.mark.e2e
+def test_the_broker_starts_as_the_command_says_and_listens_where_it_was_told() -> None:
+    with tempfile.TemporaryDirectory(prefix="ostiary-fleet-") as name:
+        folder, port = Path(name), free_port()
+        folder.chmod(0o755)
+        pki = folder / "pki"
+        assert types("certificate", "broker", "--host", "localhost", "--authority", str(pki)).exit_code == 0
+        tls = [
+            "--ca",
+            str(pki / "ca.pem"),
+            "--cert",
+            str(pki / "broker.pem"),
+            "--key",
+            str(pki / "broker.key"),
+        ]
+        made = types("broker", str(folder / "broker"), "--port", str(port), *tls)
+        assert made.exit_code == 0
+        command = made.output.strip().removeprefix("start it with: ").split()
+        assert command[:2] == ["mosquitto", "-c"]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for_port(port, folder / "log", 30.0)
+            listening = Path("/proc/net/tcp").read_text()
+            assert f"0100007F:{port:04X}" in listening, "127.0.0.1 and nowhere else"
+            assert f"00000000:{port:04X}" not in listening
+        finally:
+            process.kill()
+            process.wait()
+        assert (folder / "broker" / "broker.key").stat().st_mode & 0o077 == 0

@@ -1,0 +1,60 @@
+"""The operator guide names what is there: tests, commands, settings and services."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from device.access.rules import load_rules
+from device.cli import COMMANDS
+from device.settings import load
+from tests.faults import PAGE, faults
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = sorted((ROOT / "docs" / "operator").glob("*.md"))
+
+
+def test_every_fault_of_the_guide_has_a_test_that_is_there() -> None:
+    rows = faults(PAGE.read_text("utf-8"))
+    assert len(rows) >= 15
+    for row in rows:
+        path, _, name = row.test.partition("::")
+        assert f"def {name}(" in (ROOT / path).read_text("utf-8"), row.test
+        assert row.state
+        assert row.remedy
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda path: path.name)
+def test_every_command_of_the_guide_is_one_that_there_is(page: Path) -> None:
+    for name in re.findall(r"(?:^|`)ostiary ([a-z][a-z-]+)", page.read_text("utf-8"), re.MULTILINE):
+        assert name in COMMANDS, f"{page.name}: ostiary {name}"
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda path: path.name)
+def test_every_link_of_the_guide_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_service_of_the_guide_is_one_that_is_installed() -> None:
+    units = {path.name.split(".")[0] for path in (ROOT / "systemd").iterdir()}
+    for page in GUIDE:
+        for name in re.findall(
+            r"systemctl \S+(?: --now| -P StatusText)? (ostiary-[a-z-]+@?)", page.read_text("utf-8")
+        ):
+            assert name in units, f"{page.name}: {name}"
+
+
+def test_the_rules_and_settings_that_the_guide_has_people_type_are_accepted(tmp_path: Path) -> None:
+    blocks = re.findall(
+        r"<<'TOML'\n(.*?)\nTOML", (ROOT / "docs/operator/README.md").read_text("utf-8"), re.DOTALL
+    )
+    settings, rules = blocks
+    (tmp_path / "ostiary.toml").write_text(settings)
+    load(tmp_path / "ostiary.toml")
+    (tmp_path / "rules.toml").write_text(rules)
+    assert "pharmacy" in load_rules(tmp_path / "rules.toml").doors
+    assert tomllib.loads(rules)["people"]["4711"]["badges"] == ["4711"]
