@@ -88,7 +88,7 @@ def prove_models(
     """
     known = read_proven(proven_file)
     asked = set(only)
-    chosen = chosen_recipes(only, known if not every else (), recipes, every)
+    chosen = chosen_recipes(only, (), recipes, every)
     processor = processor_class()
     path = folder / f"{processor}.json"
     before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}

@@ -7,6 +7,7 @@ purpose: the outbox and the registry's receipts are.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import ssl
 import time
@@ -27,7 +28,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from sync.backoff import Backoff
 from sync.errors import SyncError
 
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 5.0
+HUNG_UP = "the broker does not take us; check whether our certificate has run out, and its log"
 MISC_EVERY_S = 1.0
 
 
@@ -108,6 +112,7 @@ class Link:
         self.connected = False
         self.connections = 0
         self.failures = 0
+        self._told = ""
         self.last_error = ""
         self._reactor = reactor
         self._subscriptions = tuple(subscriptions)
@@ -155,20 +160,26 @@ class Link:
                 properties=properties,
             )
         except (OSError, ValueError) as err:
-            self.failed(str(err))
+            self.failed(_why(err))
 
     def failed(self, why: str) -> None:
         self.connected = False
         self.failures += 1
-        self.last_error = why
+        if why != self._told:
+            # Once, until it is another reason or there was a connection: a line a minute helps nobody.
+            log.warning("no connection to the broker %s:%d: %s", self.settings.host, self.settings.port, why)
+        self.last_error = self._told = why
         self.retry_at = time.monotonic() + self.backoff.next_s()
 
     def _on_connect(
         self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
-            self.last_error = str(reason)
+            self.failed(f"the broker refuses us ({reason}); check our certificate")
             return
+        if self._told:
+            log.warning("connected to the broker again")
+            self._told = ""
         self.connected = True
         self.connections += 1
         self.backoff.reset()
@@ -180,6 +191,17 @@ class Link:
         self.inbox.append(
             Message(message.topic, bytes(message.payload), mid, message.retain, self.connections)
         )
+
+
+def _why(err: OSError | ValueError) -> str:
+    """A connection's error in words that say what to do."""
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({err.verify_message}); check --ca and the broker's name"
+    if isinstance(err, ssl.SSLError):
+        return f"TLS failed ({err.reason or err}); check the port, and whether certificates have run out"
+    if isinstance(err, ConnectionRefusedError):
+        return "nothing listens there; check the port, and whether the broker runs"
+    return str(err)
 
 
 class Reactor:
@@ -248,7 +270,7 @@ class Reactor:
     def _checked(self, link: Link, code: MQTTErrorCode) -> bool:
         if code == paho.MQTT_ERR_SUCCESS or code == paho.MQTT_ERR_AGAIN:
             return True
-        link.failed(paho.error_string(code))
+        link.failed(paho.error_string(code) if link.connected else HUNG_UP)
         return False
 
     def socket_opened(self, client: paho.Client, link: Any, sock: Any) -> None:
@@ -259,7 +281,7 @@ class Reactor:
         if link.connected:
             link.failed("the broker closed the connection")
         elif link.retry_at <= time.monotonic():
-            link.failed(link.last_error or "the broker did not accept the connection")
+            link.failed(HUNG_UP)
 
     def wants_write(self, client: paho.Client, link: Any, sock: Any) -> None:
         self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, link)

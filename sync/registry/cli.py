@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sync import journal
+from sync.backoff import Backoff
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
@@ -29,12 +30,13 @@ from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
+from sync.registry.engine import NoRegistryError
 from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
 from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store, month_of
+from sync.registry.store import Store, StoreError, month_of
 from sync.registry.worker import Worker, share_name, subscriptions
 from sync.service_manager import ServiceManager
 
@@ -79,12 +81,13 @@ def worker_command(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database, create=False)
+    signer = FileSigner.load(signing_key)
+    store = _patiently(database, signer, stop)
+    if store is None:
+        return
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        signer = FileSigner.load(signing_key)
-        store.remember_receipts_key(key_to_der(signer.public_key()))
         settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
         link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
         ingest = Ingest(store, signer, wall_ms)
@@ -97,6 +100,28 @@ def worker_command(
     finally:
         reactor.close()
         store.close()
+
+
+def _patiently(database: str, signer: FileSigner | None, stop: threading.Event) -> Store | None:
+    """The store, once its database answers; None when `stop` came first.
+
+    A service that is started while the database is down must not stay away for good. Raises SyncError for
+    what waiting does not mend.
+    """
+    backoff = Backoff(first_s=0.5, cap_s=10.0)
+    while not stop.is_set():
+        try:
+            store = Store.open(database, create=False)
+            if signer is not None:
+                store.remember_receipts_key(key_to_der(signer.public_key()))
+        except NoRegistryError:
+            raise
+        except StoreError as err:
+            log.warning("%s; trying again", err)
+            stop.wait(backoff.next_s())
+        else:
+            return store
+    return None
 
 
 @registry.command("create")
@@ -372,14 +397,14 @@ def watch_command(
     if keep_months is not None and signing_key is None:
         raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
     keeper = FileSigner.load(signing_key) if signing_key else None
-    store = Store.open(database, create=False)
-    if keeper is not None:
-        store.remember_receipts_key(key_to_der(keeper.public_key()))
-    detector = Detector(store, load_rules(rules))
-    delivery = Delivery(store, load_sinks(sink_file) if sink_file else [])
+    found, sinks = load_rules(rules), load_sinks(sink_file) if sink_file else []
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    store = Store.open(database, create=False) if once else _patiently(database, keeper, stop)
+    if store is None:
+        return
+    detector, delivery = Detector(store, found), Delivery(store, sinks)
     retained_day = 0
     manager = ServiceManager()
     manager.ready("looking")

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sync.errors import SyncError
 from sync.registry.migrations import migrate
@@ -15,6 +15,10 @@ from sync.registry.migrations import migrate
 
 class StoreError(SyncError):
     """The database does not answer. Nothing was stored; wait and try again."""
+
+
+class NoRegistryError(StoreError):
+    """There is no registry under that address, so waiting for it is no use."""
 
 
 def open_engine(url: str, *, create: bool = True) -> Engine:
@@ -33,13 +37,15 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
             sa.event.listen(engine, "connect", _sqlite_settings)
             sa.event.listen(engine, "begin", _sqlite_begin)
         else:
-            raise StoreError("the registry runs on sqlite:///FILE or postgresql://...")
+            raise NoRegistryError("the registry runs on sqlite:///FILE or postgresql://...")
         if not create and not _registry_in(engine, address):
             engine.dispose()
             name = address.database or "that database"
-            raise StoreError(f"there is no registry in {name}; `ostiary registry create` makes one")
+            raise NoRegistryError(f"there is no registry in {name}; `ostiary registry create` makes one")
         with engine.begin() as connection:
             migrate(connection)
+    except ArgumentError as err:
+        raise NoRegistryError(f"that is no address of a database: {first_line(err)}") from err
     except (SQLAlchemyError, OSError) as err:
         raise StoreError(f"the registry's database cannot be opened: {first_line(err)}") from err
     return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import ssl
 import time
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.events import unit_id
-from sync.fleet.certificates import Authority
+from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.keys import FileSigner
 from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
 from sync.registry.worker import share_name, subscriptions
 from sync.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
-from tests.sync.services import NOW, Mosquitto
+from tests.sync.services import NOW, Mosquitto, free_port
 
 pytestmark = pytest.mark.e2e
 SHARE = share_name(FileSigner.generate())
@@ -151,6 +153,32 @@ def test_nobody_gets_in_without_a_certificate_of_our_authority(site: Site, tmp_p
     site.settle(1.5)
     assert not link.connected
     assert link.last_error
+
+
+def test_whoever_cannot_connect_says_why_and_what_to_do_once(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = site.authority.issue(ONE, NOW)
+    strange = Authority.open(tmp_path / "strange", NOW)
+    expired = site.authority.issue(TWO, NOW - dt.timedelta(days=LEAF_DAYS + 1))
+    cases = {
+        "check the port": LinkSettings("127.0.0.1", free_port(), ONE, good),
+        "check --ca": LinkSettings(
+            "127.0.0.1",
+            site.broker.port,
+            ONE,
+            TlsFiles(strange.folder / "ca.pem", good.certificate, good.key),
+        ),
+        "check whether": LinkSettings("127.0.0.1", site.broker.port, TWO, expired),
+    }
+    for advice, settings in cases.items():
+        caplog.clear()
+        link = site.reactor.link(settings, backoff=Backoff(0.05, 0.1))
+        site.until(lambda link=link: link.failures >= 4, 60.0)  # type: ignore[misc]
+        site.reactor.remove(link)
+        said = [record.getMessage() for record in caplog.records if "no connection" in record.getMessage()]
+        assert len(said) <= 2, "not a line for every try"
+        assert any(advice in line for line in said), said
 
 
 def test_tls_before_1_3_is_refused(site: Site) -> None:

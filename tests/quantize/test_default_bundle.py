@@ -7,6 +7,8 @@ import pytest
 from device.model_store import pick, slots
 from device.model_store.bundle import Bundle
 from device.settings import models_dir
+from quantize.parity import FLIPS_LIMIT, MAX_FLIPS_LIMIT
+from quantize.prove import PROOF_FOLDER, Report
 from quantize.proven import read_proven
 from quantize.recipes import RECIPES
 
@@ -27,6 +29,25 @@ def test_every_default_file_has_the_bytes_that_the_repository_states(bundle: Bun
     proven = read_proven()
     for role in DEFAULT:
         assert bundle.manifest.entry(role).sha256 == proven[role].sha256, role
+
+
+def test_every_network_was_proven_on_enough_decisions_and_a_report_says_on_which_machine() -> None:
+    proven, reports = read_proven(), [Report.from_bytes(p.read_bytes()) for p in PROOF_FOLDER.glob("*.json")]
+    assert reports
+    for role in ("speaker", "speaker-tflite", "words", "spoof-tflite"):
+        for metrics in (proven[role].metrics, *(one.files[role].metrics for one in reports)):
+            assert metrics[FLIPS_LIMIT] <= MAX_FLIPS_LIMIT, role
+            assert metrics["parity_pairs"] >= 1_000, role
+    for report in reports:
+        assert report.machine
+        assert {role: one.sha256 for role, one in report.files.items() if role in DEFAULT} == {
+            role: proven[role].sha256 for role in DEFAULT
+        }
+
+
+def test_every_model_that_a_unit_may_choose_is_pinned_but_those_whose_proof_fails() -> None:
+    failing = {"words-ggml-q5-1", "words-ggml-base-q5-1"}
+    assert set(read_proven()) == {recipe.role for recipe in RECIPES} - failing
 
 
 def test_both_networks_that_may_run_in_tflite_have_their_own_twin(bundle: Bundle) -> None:

@@ -32,7 +32,7 @@ from sync.keys import FileSigner
 from sync.merkle import Frontier
 from sync.messages import BatchMessage
 from sync.registry.verification import Position, check_batch, place
-from sync.topics import unit_of
+from sync.topics import EVENTS, HEALTH, RESULTS, unit_of
 from sync.verify import verify
 from tests.sync.parts import START_MS, UNIT, event
 
@@ -90,9 +90,14 @@ def _event(payload: bytes) -> object:
 
 
 def _event_in_batch(payload: bytes) -> object:
+    return _batch(_in_batch(payload))
+
+
+def _in_batch(payload: bytes) -> bytes:
+    """A batch of one event, whatever it is, as its unit would sign it."""
     tree, link = Frontier().extended([chain.leaf_hash(payload)]), chain.extend(chain.genesis(NAME), [payload])
     head = Head(NAME, 1, link, tree.root(), START_MS, 3, 1).signed(SIGNER)
-    return _batch(BatchMessage(NAME, 1, chain.genesis(NAME), 1, (payload,), head).to_bytes())
+    return BatchMessage(NAME, 1, chain.genesis(NAME), 1, (payload,), head).to_bytes()
 
 
 def _bundle(payload: bytes) -> object:
@@ -156,6 +161,22 @@ def decoders() -> dict[str, Decoder]:
         "bundle": Decoder(_bundle, (log.to_bytes(),)),
         "facade": Decoder(_facade, tuple(text.encode() for text in facade), (ProblemError,), text=True),
     }
+
+
+def on_the_wire(dice: random.Random) -> tuple[str, bytes]:
+    """A channel that a unit may write to, and what a hostile one writes there: signed where that helps it."""
+    name = dice.choice(
+        ("event-in-batch", "batch", "batch", "head", "health", "health-signed", "result", "receipt")
+    )
+    payload = next(hostile(name, dice))
+    match name:
+        case "event-in-batch":
+            return EVENTS, _in_batch(payload)
+        case "health-signed":
+            return HEALTH, signed_health(NAME, payload, SIGNER)
+        case "result":
+            return RESULTS, cose.sign1(payload, SIGNER, commands.RESULT_TYPE)
+    return dice.choice((EVENTS, HEALTH, RESULTS)), payload
 
 
 def corpus(name: str) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,12 +39,13 @@ def log_mel(wave: Floats, frames: int) -> Floats:
 def mel_filters() -> Floats:
     """Slaney's mel filterbank as Whisper uses it: shape (80, 201), area-normalised, 0 to 8 kHz."""
     break_hz, linear_step = 1000.0, 200.0 / 3.0
-    break_mel, log_step = break_hz / linear_step, np.log(6.4) / 27.0
-    top_mel = break_mel + np.log(RATE_HZ / 2 / break_hz) / log_step
+    break_mel = break_hz / linear_step
+    # Logarithms in decimal: processors may round their own otherwise, and whisper.cpp's file holds these.
+    log_step = Decimal("6.4").ln() / 27
+    top_mel = break_mel + float((Decimal(RATE_HZ) / 2 / Decimal(break_hz)).ln() / log_step)
     mels = np.linspace(0.0, top_mel, BINS + 2)
-    edges_hz = np.where(
-        mels < break_mel, mels * linear_step, break_hz * np.exp(log_step * (mels - break_mel))
-    )
+    risen = [float((log_step * (Decimal(mel) - Decimal(break_mel))).exp()) for mel in mels.tolist()]
+    edges_hz = np.where(mels < break_mel, mels * linear_step, break_hz * np.asarray(risen))
     bins_hz = np.linspace(0.0, RATE_HZ / 2, WINDOW // 2 + 1)
     widths = np.diff(edges_hz)
     slopes = edges_hz[:, None] - bins_hz[None, :]
