@@ -1,4 +1,4 @@
-"""Twelve attempts on recordings that packages carry, judged on this processor: their scores as JSON.
+"""The self-test, and twelve attempts on recordings that packages carry, on this processor: scores as JSON.
 
     .venv/bin/python bench/decisions.py --models ~/.local/state/ostiary/models
 
@@ -8,20 +8,28 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
+import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from device.audio import load_utterance
-from device.evidence.judge import Evidence
+from device.evidence.judge import Evidence, Judge
 from device.evidence.listener import judge_file
+from device.liveness.context import ContextChecks
+from device.model_store.answers import CHECKS
+from device.model_store.bundle import Bundle
+from device.model_store.pick import Pick
 from device.model_store.processor import processor_class
+from device.model_store.sessions import Runtime
+from device.models import self_test
+from device.models.speaker import SpeakerModel
+from device.models.spoof.detector import SpoofDetector
+from device.models.words.transcriber import Transcriber
 from device.settings import Settings
-from device.unit.assembly import open_judge
-from device.unit.enrolment import embeddings_of
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -36,44 +44,57 @@ SAID = {
 }
 
 
+def judge_on(bundle: Bundle, forms: dict[str, Runtime]) -> Judge:
+    return Judge(
+        Transcriber.open(bundle, threads=2, runtime=forms["words"]),
+        SpeakerModel.open(bundle, 1, forms["speaker"]),
+        SpoofDetector.open(bundle, 1, forms["spoof"]),
+        ContextChecks.open(),
+    )
+
+
+def decided(judge: Judge) -> list[dict[str, float | None]]:
+    """The three LLRs of each attempt: every recording with what was said, and with what was not."""
+    settings = Settings().audio
+    enrolment = [load_utterance(SPEECH / READER.format(number), settings) for number in ENROLMENT]
+    template = judge.speaker.template([judge.speaker.embed(heard.wave()) for heard in enrolment])
+    phrases, scores = list(SAID.values()), []
+    for number, name in enumerate(SAID):
+        for phrase in (phrases[number], phrases[number - 1]):
+            heard = judge_file(partial(load_utterance, SPEECH / name, settings), judge, phrase, template)
+            if not isinstance(heard, Evidence):
+                raise SystemExit(f"{name}: {heard}")
+            found = (heard.phrase_llr, heard.speaker_llr, heard.spoof_llr)
+            scores.append(dict(zip(CHECKS, found, strict=True)))
+            print(f"{name} {phrase!r}: {found}", file=sys.stderr, flush=True)
+    return scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="A folder with a bundle.")
-    given = parser.parse_args()
-    settings = Settings()
-    scores = []
-    with open_judge(given.models, settings) as judge:
-        recordings = [SPEECH / READER.format(number) for number in ENROLMENT]
-        template = judge.speaker.template(embeddings_of(judge, settings, recordings)[0])
-        phrases = list(SAID.values())
-        began = time.monotonic()
-        for number, name in enumerate(SAID):
-            for phrase in (phrases[number], phrases[number - 1]):  # what was said, and what was not
-                heard = judge_file(
-                    lambda name=name: load_utterance(SPEECH / name, settings.audio), judge, phrase, template
-                )
-                if not isinstance(heard, Evidence):
-                    raise SystemExit(f"{name}: {heard}")
-                found = (heard.phrase_llr, heard.speaker_llr, heard.spoof_llr)
-                scores.append(dict(zip(("words", "voice", "live"), found, strict=True)))
-        took_s = time.monotonic() - began
-    bundle = json.loads((given.models / "manifest.json").read_bytes())
-    print(
-        json.dumps(
-            {
-                "class": processor_class(),
-                "python": platform.python_version(),
-                "numpy": version("numpy"),
-                "onnxruntime": version("onnxruntime"),
-                "seconds": round(took_s, 1),
-                "scores": scores,
-                "files": {
-                    entry["role"]: hashlib.sha256((given.models / entry["name"]).read_bytes()).hexdigest()
-                    for entry in bundle["files"]
-                },
-            }
-        )
-    )
+    bundle = Bundle.open(parser.parse_args().models)
+    began = time.monotonic()
+    findings = self_test.run(bundle, Pick())
+    for one in findings:
+        print(f"self-test: {one}", file=sys.stderr, flush=True)
+    forms = self_test.chosen(findings)
+    report = {
+        "class": processor_class(),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "onnxruntime": version("onnxruntime"),
+        "reference": self_test.answers_of(bundle).reference,
+        "self_test": [
+            {"check": one.check, "form": one.form, "difference": one.largest_difference, "passed": one.passed}
+            for one in findings
+        ],
+        "forms": forms,
+        "scores": decided(judge_on(bundle, forms)),
+        "seconds": round(time.monotonic() - began, 1),
+        "files": {entry.role: entry.sha256 for entry in bundle.manifest.files},
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

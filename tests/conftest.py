@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.speech import Reading, readings, synthesise
 
 SyntheticVoice = Callable[..., Path]
+
+# How long an example takes says nothing about it: machines are slow, and busy.
+settings.register_profile("ostiary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ostiary")
 
 
 @pytest.fixture(scope="session")

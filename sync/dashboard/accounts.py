@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sync.dashboard import journal
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.rights import ROLES
-from sync.dashboard.schema import accounts, failures, links, sessions
+from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
 from sync.registry.store import Store
 
 LINK_LIFE_MS = 24 * 3600 * 1000
@@ -95,7 +95,8 @@ class Accounts:
         return row.role, row.account
 
     def accept(self, token: str, name: str, password: str, now_ms: int) -> str:
-        """Use up a link: the account's name. An account that exists gets the new password and role."""
+        """Use up a link: the account's name. An account that exists gets the new password and
+        role; its sessions and passkeys end."""
         check_name(name)
         _check_password(password, name)
         encoded = self._hasher.hash(password)
@@ -115,6 +116,7 @@ class Accounts:
             else:
                 db.execute(sa.update(accounts).where(accounts.c.name == name).values(**values))
                 db.execute(sa.delete(sessions).where(sessions.c.account == name))
+                db.execute(sa.delete(passkeys).where(passkeys.c.account == name))
             journal.append(db, name, "account", f"{name} is {row.role}", now_ms)
         return name
 

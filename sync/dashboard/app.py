@@ -75,6 +75,9 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/accounts/disable", manage.disable, Right.ACCOUNTS),
     ("GET", "/account", manage.mine, None),
     ("POST", "/account/password", manage.change_password, None),
+    ("POST", "/account/passkey/begin", manage.begin_passkey, None),
+    ("POST", "/account/passkey/finish", manage.add_passkey, None),
+    ("POST", "/account/passkey/remove", manage.remove_passkeys, None),
 ]
 """Method, path, page, and the right it needs; None: anybody who is logged in."""
 
@@ -96,6 +99,8 @@ def make_app(desk: Desk) -> Starlette:
     routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
     routes += [
         Route("/login", entrance.login, methods=["GET", "POST"]),
+        Route("/login/passkey/begin", entrance.begin_passkey, methods=["POST"]),
+        Route("/login/passkey/finish", entrance.passkey, methods=["POST"]),
         Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
         Route("/stream", stream.events_stream, methods=["GET"]),
         Route("/static/{name:str}", _static, methods=["GET"]),

@@ -20,6 +20,7 @@ from sync.dashboard.accounts import Accounts
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.names import NameBook, read_csv
+from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLES
 from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings, time_zone
@@ -84,7 +85,8 @@ def serve_command(
     accounts = Accounts(store)
     names = NameBook.open(store, names_key) if names_key else None
     signer = FileSigner.load(signing_key) if signing_key else None
-    desk = Desk(store, settings, accounts, Sessions(store), wall_ms, names, signer)
+    passkeys = Passkeys(store, settings)
+    desk = Desk(store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer)
     host, port = _listen(listen, settings, default_port(address))
 
     def started() -> None:

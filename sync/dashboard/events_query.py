@@ -169,9 +169,10 @@ def _parts(db: Connection, wanted: Filter) -> list[Filter]:
     """Filters that find the same events together, each along one index.
 
     The newest of each door of a zone, or of each kind of a group, and of those the newest: a kind that never
-    happened costs one look at an index, where the list in order of time would be read to its end.
+    happened costs one look at an index, where the list in order of time would be read to its end. A kind or a
+    reason in a zone has an index of its own already.
     """
-    if wanted.zone and not wanted.unit:
+    if wanted.zone and not wanted.unit and wanted.by_place_only:
         query = sa.select(places.c.unit, places.c.door).where(places.c.zone == wanted.zone)
         if wanted.site:
             query = query.where(within([wanted.site], places.c.unit, places.c.door))

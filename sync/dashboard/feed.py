@@ -85,6 +85,12 @@ class Feed:
                     self.stale_since_ms = self._now_ms()
                     log.warning("%s", err)
                     self._tell_all(self._stale())
+            except Exception:
+                # Whatever it was, the pages must say that they are not up to date, and the next look may do.
+                log.exception("new events could not be read")
+                if self.stale_since_ms is None:
+                    self.stale_since_ms = self._now_ms()
+                    self._tell_all(self._stale())
             await asyncio.sleep(EVERY_S)
 
     async def listen(

@@ -54,10 +54,16 @@ def gather(store: Store, now_ms: int) -> None:
     if not waiting and not back:
         return
     with store.transaction() as db:
+        if db.dialect.name == "postgresql":
+            # Two workers must not make two incidents of one alarm; SQLite has one writer anyway.
+            db.execute(sa.text("SELECT pg_advisory_xact_lock(7216357)"))
         for row in db.execute(query).all():
             _take(store, db, row, now_ms)
         for incident in back:
-            _close(db, incident, SYSTEM, now_ms, "resolved", "The unit reports again.")
+            # Another worker, or a person, may have been faster.
+            still = sa.update(incidents).where(incidents.c.id == incident, incidents.c.resolved_ms.is_(None))
+            if db.execute(still.values(resolved_ms=now_ms)).rowcount == 1:
+                _note(db, incident, SYSTEM, now_ms, "resolved", "The unit reports again.")
 
 
 def listed(db: Connection, viewer: Viewer, *, resolved: bool, limit: int = 200) -> Sequence[Any]:

@@ -12,7 +12,9 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
 from sync.registry.store import Store
 
-VERSION = 1
+VERSION = 2
+"""2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old
+one is a statement of its own here."""
 INDEXES = (
     "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",

@@ -59,6 +59,14 @@ passkeys = sa.Table(
     sa.Column("added_ms", sa.BigInteger, nullable=False),
 )
 
+challenges = sa.Table(
+    "dashboard_challenges",
+    metadata,
+    sa.Column("challenge", sa.Text, primary_key=True),  # base64url; answered once, or it expires
+    sa.Column("account", sa.Text),  # whose new passkey it is for; NULL: for a login
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+)
+
 journal = sa.Table(
     "dashboard_journal",
     metadata,

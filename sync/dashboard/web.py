@@ -23,6 +23,7 @@ from sync.dashboard import journal, shown, words
 from sync.dashboard.accounts import Accounts
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.names import NameBook
+from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
 from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
@@ -46,6 +47,7 @@ class Desk:
     accounts: Accounts
     sessions: Sessions
     now_ms: Callable[[], int]
+    passkeys: Passkeys
     names: NameBook | None = None
     """Whose pseudonym is whose; None where the site keeps that elsewhere."""
     signer: Signer | None = None

@@ -22,7 +22,7 @@ from sync.backoff import Backoff
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
 from sync.errors import SyncError
-from sync.events import unit_id
+from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
@@ -33,6 +33,7 @@ from sync.registry.command_cli import command_command, commands_command, desire_
 from sync.registry.engine import NoRegistryError
 from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
+from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
 from sync.registry.retention import due, first_month_kept, forget_before
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
@@ -285,7 +286,7 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
       ostiary registry export --form bundle --unit st-mary/icu-2 -o icu-2.bundle --database sqlite:///r.db
     """
     store = Store.open(database, create=False)
-    name = unit_id(unit) if unit else None
+    name = _log_name(unit) if unit else None
     if form == "bundle":
         if name is None:
             raise click.UsageError("a bundle needs --unit")
@@ -301,6 +302,15 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
         with out.open("w", encoding="utf-8", newline="") as file:
             file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
     click.echo(f"{count} events are in {out}")
+
+
+def _log_name(text: str) -> UnitId:
+    """A unit, or one of its closed logs: `site/unit~1`."""
+    unit, mark, number = text.partition("~")
+    unit_id(unit)
+    if mark and not number.isdigit():
+        raise click.UsageError("a closed log is named site/unit~1, ~2 and so on")
+    return UnitId(text)
 
 
 @registry.command("retain")
@@ -437,5 +447,8 @@ for _command in (
     pseudonym_command,
     person_command,
     access_command,
+    readmit_command,
+    approve_command,
+    requests_command,
 ):
     registry.add_command(_command)

@@ -18,7 +18,7 @@ from sync.errors import SyncError
 from sync.events import Record, UnitId
 from sync.merkle import Frontier
 from sync.registry.schema import events, gaps, heads, retained, retentions, units
-from sync.registry.store import Store
+from sync.registry.store import Store, name_of
 
 COLUMNS = (
     *(
@@ -128,11 +128,11 @@ def bundle(store: Store, unit: UnitId) -> LogBundle:
         told = {gap.first: bytes(gap.chain) for gap in db.execute(sa.select(gaps).where(gaps.c.unit == unit))}
         noted = sa.select(retentions.c.record).where(retentions.c.unit == unit).order_by(retentions.c.size)
         records = db.execute(noted).scalars().all()
-    link, frontier = chain.genesis(unit), Frontier().to_bytes()
+    link, frontier = chain.genesis(name_of(unit)), Frontier().to_bytes()
     if start is not None:
         link, frontier = bytes(start.chain), bytes(start.frontier)
     return LogBundle(
-        unit,
+        name_of(unit),
         bytes(row.public_key),
         cut + 1,
         link,

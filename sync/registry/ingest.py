@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Connection
 
 from sync.bundle import Gap, key_from_bytes
 from sync.commands import open_result
@@ -22,6 +23,7 @@ from sync.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.registry import commands
 from sync.registry.store import Store, UnitRow
 from sync.registry.verification import REPLAY_GRACE_MS, Alarm, CheckedBatch, Position, check_batch, place
+from sync.retention import MAX_ACCOUNT, RetentionRecord
 from sync.topics import unit_of
 
 EARLY_WAIT_S = 1.0
@@ -76,6 +78,7 @@ class Ingest:
         self._now_s = now_s
         self._grace_ms = replay_grace_ms
         self._keys: dict[UnitId, ec.EllipticCurvePublicKey] = {}
+        self._ders: dict[UnitId, bytes] = {}
         self._keys_at = float("-inf")
         self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = {}
         self._early_at = float("-inf")
@@ -193,7 +196,14 @@ class Ingest:
             message = BatchMessage.from_bytes(payload)
             if message.unit != unit:
                 raise ProofError("foreign")
-            return check_batch(message, key)
+            try:
+                return check_batch(message, key)
+            except ProofError:
+                # A readmitted unit may have another key than the one that we know.
+                newer = self._key(unit, doubted=True)
+                if newer is None or newer == key:
+                    raise
+                return check_batch(message, newer)
         except MalformedError as err:
             oversized = "oversized" in str(err)
             done.refusals["oversized" if oversized else "malformed", claimed] += 1
@@ -247,11 +257,25 @@ class Ingest:
                     del kept[unit]
             self._store.add_events(db, done.events)
             self._store.add_heads(db, done.heads, now_ms)
-            self._store.add_gaps(db, done.gaps, now_ms)
+            self._store.add_gaps(db, self._unexplained(db, done, now_ms), now_ms)
             self._store.save_positions(db, list(done.moved.values()))
             self._store.raise_alarms(db, done.alarms, now_ms)
             self._store.count_refusals(db, dict(done.refusals), now_ms)
         return kept
+
+    def _unexplained(self, db: Connection, done: _Round, now_ms: int) -> list[tuple[UnitId, Gap]]:
+        """Gaps but those before a readmitted unit's first batch: what lies there is in its earlier log."""
+        left = []
+        for unit, gap in done.gaps:
+            two = self._store.readmitted_by(db, unit) if gap.missing_from == 1 else None
+            if two is None:
+                left.append((unit, gap))
+                continue
+            where = f"in an earlier log ({two})"[:MAX_ACCOUNT]
+            record = RetentionRecord(unit, 1, gap.first - 1, gap.chain, where, now_ms)
+            self._store.begin_after(db, record, record.signed(self._signer))
+            done.alarms = [alarm for alarm in done.alarms if alarm.dedupe != f"GAP {unit} {gap.first}"]
+        return left
 
     def _place(
         self, row: UnitRow, batch: CheckedBatch, stored: bytes | None, done: _Round, now_ms: int
@@ -286,11 +310,12 @@ class Ingest:
             done.receipts[unit] = (row.position, "refused")
         return verdict.outcome
 
-    def _key(self, unit: UnitId) -> ec.EllipticCurvePublicKey | None:
-        if unit not in self._keys and self._now_s() - self._keys_at > KEYS_EVERY_S:
+    def _key(self, unit: UnitId, *, doubted: bool = False) -> ec.EllipticCurvePublicKey | None:
+        """A unit's audit key, read again now and then while it is not known, or `doubted`."""
+        if (doubted or unit not in self._keys) and self._now_s() - self._keys_at > KEYS_EVERY_S:
             for name, der in self._store.public_keys().items():
-                if name not in self._keys:
-                    self._keys[name] = key_from_bytes(der)
+                if self._ders.get(name) != der:
+                    self._keys[name], self._ders[name] = key_from_bytes(der), der
             # Only now: a database that did not answer has not said that a unit is unknown.
             self._keys_at = self._now_s()
         return self._keys.get(unit)

@@ -19,7 +19,7 @@ from sync.events import Signer, UnitId
 from sync.heads import Head
 from sync.merkle import Frontier
 from sync.registry.schema import events, gaps, heads, retained, retentions, units
-from sync.registry.store import Store, month_of
+from sync.registry.store import Store, month_of, name_of
 from sync.registry.verification import Alarm
 from sync.retention import RetentionRecord
 
@@ -123,7 +123,7 @@ def _checked_cut(store: Store, unit: UnitId, month: int) -> Cut | None:
             gap.first: bytes(gap.chain) for gap in db.execute(sa.select(gaps).where(gaps.c.unit == unit))
         }
         tree: Frontier | None = Frontier()
-        link = chain.genesis(unit)
+        link = chain.genesis(name_of(unit))
         if known:
             link = bytes(known.chain)
             tree = Frontier.from_bytes(bytes(known.frontier)) if known.frontier else None
@@ -154,7 +154,7 @@ def _checked_cut(store: Store, unit: UnitId, month: int) -> Cut | None:
 
 def _note(store: Store, cut: Cut, month: int, signer: Signer, account: str, now_ms: int) -> None:
     """The cut and its signed record, in one transaction; from then on nobody reads what lies before."""
-    record = RetentionRecord(cut.unit, cut.first, cut.last, cut.chain, account, now_ms)
+    record = RetentionRecord(name_of(cut.unit), cut.first, cut.last, cut.chain, account, now_ms)
     mine = (events.c.unit == cut.unit, events.c.sequence > cut.last, events.c.month < month)
     with store.transaction() as db:
         # The unit's row keeps ingest out: a batch of the old month could be on its way in.

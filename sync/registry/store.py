@@ -28,10 +28,13 @@ from sync.registry.schema import (
     gaps,
     heads,
     refusals,
+    requests,
     retained,
+    retentions,
     units,
 )
 from sync.registry.verification import Alarm, Position
+from sync.retention import RetentionRecord
 
 __all__ = ["Store", "StoreError", "UnitRow", "month_of"]
 
@@ -47,6 +50,11 @@ class UnitRow:
     revoked: bool
     seen_ms: int = 0
     """When its last batch was stored."""
+
+
+def name_of(log: str) -> UnitId:
+    """Whose log it is: a unit's closed logs are called `site/unit~1` and so on."""
+    return UnitId(log.partition("~")[0])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -320,6 +328,21 @@ class Store:
             return True
         around = (gaps.c.unit == unit, gaps.c.missing_from <= size, gaps.c.first > size)
         return db.execute(sa.select(gaps.c.first).where(*around)).first() is not None
+
+    def readmitted_by(self, db: Connection, unit: UnitId) -> str | None:
+        """The two who let a unit begin a new log; None when nobody did."""
+        query = sa.select(requests.c.account, requests.c.approved_by).where(
+            requests.c.unit == unit, requests.c.action == "readmit", requests.c.approved_ms.is_not(None)
+        )
+        row = db.execute(query.order_by(requests.c.id.desc()).limit(1)).one_or_none()
+        return f"{row.account}, {row.approved_by}" if row else None
+
+    def begin_after(self, db: Connection, record: RetentionRecord, signed: bytes) -> None:
+        """A log whose first events are elsewhere, on record: its tree is not known here."""
+        state = {"unit": record.unit, "size": record.last, "chain": record.chain, "frontier": b""}
+        db.execute(sa.insert(retained).values(state))
+        noted = {"unit": record.unit, "size": record.last, "first": record.first, "account": record.account}
+        db.execute(sa.insert(retentions).values(**noted, time_ms=record.time_ms, record=signed))
 
     def add_gaps(self, db: Connection, found: Sequence[tuple[UnitId, Gap]], now_ms: int) -> None:
         """Events that will never come, and where the log goes on."""

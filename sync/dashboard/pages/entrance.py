@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from sync.dashboard import journal
 from sync.dashboard.errors import DashboardError, RefusedError
@@ -56,7 +56,27 @@ def login(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
     if account is None:
         message = "This name and password do not fit together."
         return render(desk, request, "login.html", 401, wanted=wanted, message=message, name=name)
+    if desk.passkeys.count(account.name):
+        # A password beside a passkey would be the weaker way in.
+        message = "This account logs in with its passkey. An administrator can give it a new link."
+        return render(desk, request, "login.html", 403, wanted=wanted, message=message, name=name)
     return _enter(desk, request, account.name, wanted)
+
+
+@_open_to_all
+def begin_passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+    return Response(desk.passkeys.begin_login(desk.now_ms()), media_type="application/json")
+
+
+@_open_to_all
+def passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+    try:
+        account = desk.passkeys.login(form.get("credential", ""), desk.now_ms())
+    except RefusedError as err:
+        return JSONResponse({"message": str(err)}, err.status)
+    answer = JSONResponse({"go": own_address(form.get("next", "/"))})
+    _begin(desk, request, account, answer)
+    return answer
 
 
 @_open_to_all
@@ -103,12 +123,17 @@ def choose_theme(call: Call) -> Response:
 
 
 def _enter(desk: Desk, request: Request, account: str, wanted: str) -> Response:
+    answer = redirect(wanted)
+    _begin(desk, request, account, answer)
+    return answer
+
+
+def _begin(desk: Desk, request: Request, account: str, answer: Response) -> None:
+    """Put a new session into an answer."""
     now_ms = desk.now_ms()
     # A new id at every login, and the old one ends: nobody can prepare a session for somebody else.
     secret = desk.sessions.begin(account, now_ms, replaces=request.cookies.get(desk.settings.cookie))
     journal.record(desk.store, account, "login", account, now_ms)
-    answer = redirect(wanted)
     answer.set_cookie(
         desk.settings.cookie, secret, path="/", secure=desk.settings.secure, httponly=True, samesite="strict"
     )
-    return answer

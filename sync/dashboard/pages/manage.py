@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from sync.dashboard import journal
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
@@ -60,6 +60,33 @@ def change_password(call: Call) -> Response:
     return _mine(call, "", "Your password is changed. Other sessions of yours have ended.")
 
 
+def begin_passkey(call: Call) -> Response:
+    """Options for the browser, as JSON."""
+    _may_have_passkeys(call)
+    options = call.desk.passkeys.begin_adding(call.viewer.account, call.now_ms)
+    return Response(options, media_type="application/json")
+
+
+def add_passkey(call: Call) -> Response:
+    _may_have_passkeys(call)
+    try:
+        call.desk.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
+    except DashboardError as err:
+        return JSONResponse({"message": str(err)}, 400)
+    return JSONResponse({"go": "/account"})
+
+
+def remove_passkeys(call: Call) -> Response:
+    """From now on the password counts again."""
+    call.desk.passkeys.remove_all(call.viewer.account, call.now_ms)
+    return redirect("/account")
+
+
+def _may_have_passkeys(call: Call) -> None:
+    if call.viewer.public:
+        raise RefusedError("A wall display has no passkey.", 403)
+
+
 def looked_at(call: Call) -> Response:
     before = call.query.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
@@ -82,4 +109,5 @@ def _accounts(call: Call, link: str | None, message: str, status: int = 200) -> 
 
 def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:
     rights = sorted(right.value for right in ROLES[call.viewer.role])
-    return call.page("account.html", status, wrong=wrong, done=done, may=rights)
+    held = call.desk.passkeys.count(call.viewer.account)
+    return call.page("account.html", status, wrong=wrong, done=done, may=rights, passkeys=held)

@@ -20,6 +20,7 @@ from sync.dashboard.app import make_app
 from sync.dashboard.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.names import NameBook
+from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLES
 from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
@@ -60,6 +61,7 @@ class Hospital:
             self.accounts,
             Sessions(self.store),
             self.now_ms,
+            Passkeys(self.store, settings or self.settings),
             NameBook(self.store, NAMES_KEY),
             self.signer,
         )
@@ -157,7 +159,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     port = free_port()
-    hospital.settings = DashboardSettings(f"http://127.0.0.1:{port}", organisation="St Mary's")
+    # A passkey belongs to a name, never to an address of numbers.
+    hospital.settings = DashboardSettings(f"http://localhost:{port}", organisation="St Mary's")
     config = uvicorn.Config(
         make_app(hospital.desk()),
         port=port,

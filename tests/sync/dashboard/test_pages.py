@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 import zipfile
 
 import pytest
 import sqlalchemy as sa
 
-from sync.dashboard import journal, lockdown, muster, places
+from sync.dashboard import incidents, journal, lockdown, muster, places
 from sync.dashboard.app import PAGES
 from sync.dashboard.guard import HEADERS
 from sync.dashboard.places import Place
 from sync.dashboard.rights import ROLES, Viewer
+from sync.dashboard.schema import incidents as table
 from sync.dashboard.schema import sessions
 from sync.dashboard.sessions import IDLE_MS
-from sync.registry.schema import events
+from sync.registry.schema import events, units
 from sync.registry.verification import Alarm
 from tests.sync.dashboard.conftest import PASSWORD, SCOPED, Hospital, token_of
 
@@ -355,6 +357,29 @@ def test_a_database_that_is_gone_gets_a_page_that_says_so(hospital: Hospital) ->
         with hospital.store.transaction() as db:
             db.execute(sa.text("ALTER TABLE gone RENAME TO dashboard_sessions"))
         assert client.get("/doors").status_code == 200
+
+
+def test_two_workers_that_gather_at_once_close_an_incident_once(hospital: Hospital) -> None:
+    now_ms = hospital.now_ms()
+    with hospital.store.transaction() as db:
+        db.execute(sa.update(units).values(seen_ms=now_ms))
+    incidents.gather(hospital.store, now_ms)  # what the demonstration left
+    alarms = [Alarm("UNIT_SILENT", "warning", f"st-mary/icu-{n}", f"SILENT icu-{n}", {}) for n in (1, 2, 3)]
+    with hospital.store.transaction() as db:
+        hospital.store.raise_alarms(db, alarms, now_ms)
+    threads = [threading.Thread(target=incidents.gather, args=(hospital.store, now_ms)) for _ in range(8)]
+    caught: list[BaseException] = []
+    hook, threading.excepthook = threading.excepthook, lambda told: caught.append(told.exc_value or OSError())
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    threading.excepthook = hook
+    incidents.gather(hospital.store, now_ms)
+    assert caught == []
+    with hospital.store.reading() as db:
+        left = sa.select(sa.func.count()).where(table.c.kind == "UNIT_SILENT", table.c.resolved_ms.is_(None))
+        assert db.execute(left).scalar_one() == 0
 
 
 def _door_is_forced(hospital: Hospital) -> None:

@@ -103,3 +103,15 @@ def test_a_persons_denials_and_a_doors_latest_are_found_by_an_index(tmp_path: Pa
             assert "SCAN" not in plan
             assert "TEMP B-TREE" not in plan
     store.close()
+
+
+def test_a_unit_is_readmitted_by_two_accounts_at_the_command_line(desk: Desk) -> None:
+    asked = desk.types("readmit", "st-mary/icu-2", "--why", "new disk", "--account", "m.desk")
+    assert "registry approve 1" in asked.output
+    assert "second person" in str(desk.types("approve", "1", "--account", "m.desk").exception)
+    assert "st-mary/icu-2~1" in desk.types("approve", "1", "--account", "n.desk").output
+    (request,) = (json.loads(line) for line in desk.types("requests").output.splitlines())
+    assert (request["account"], request["approved_by"]) == ("m.desk", "n.desk")
+    out = str(desk.folder / "old.bundle")
+    kept = desk.types("export", "--form", "bundle", "--unit", "st-mary/icu-2~1", "-o", out)
+    assert "20 events" in kept.output

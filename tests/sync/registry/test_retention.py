@@ -73,7 +73,7 @@ def test_what_was_deleted_is_on_record_and_the_record_goes_with_the_export(regis
     assert record == RetentionRecord(unit.unit, 1, 8, made.chain, "m.desk", NOVEMBER_MS)
     report = checked(registry, unit)
     assert report.findings == []
-    assert any("deleted by m.desk on 2026-11-05" in note for note in report.notes)
+    assert any("left this log on 2026-11-05, on record: m.desk" in note for note in report.notes)
     assert whats(checked(registry, unit, key=False)) == [
         "events 1 to 8: they are missing, and somebody recorded that: check it with the registry's key, "
         "--registry-key FILE"
