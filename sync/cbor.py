@@ -51,11 +51,13 @@ def decode(data: bytes, max_bytes: int, max_depth: int = 4) -> Any:
         raise MalformedError("not CBOR of the plain kind") from err
 
 
-def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any]:
-    """A map whose keys are rising whole numbers. Raises MalformedError.
+def decode_map(
+    data: bytes, max_bytes: int, max_depth: int = 4, *, deterministic: bool = False
+) -> dict[int, Any]:
+    """A map whose keys are rising whole numbers, if wanted in the one deterministic encoding only.
 
     It is decoded as the list of its keys and values: a dictionary is made only once the keys are known to be
-    what they should.
+    what they should. Raises MalformedError.
     """
     if type(data) is not bytes or not data or not 0 <= data[0] - 0xA0 <= MAX_FIELDS:
         raise MalformedError("not a CBOR map of a few fields")
@@ -63,7 +65,10 @@ def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any
         raise MalformedError(f"oversized: at most {max_bytes} bytes")
     items = 2 * (data[0] - 0xA0)
     header = bytes((0x80 | items,)) if items < 24 else bytes((0x98, items))
-    listed = decode(header + data[1:], max_bytes + 1, max_depth)
+    as_list = header + data[1:]
+    listed = decode(as_list, max_bytes + 1, max_depth)
+    if deterministic and cbor2.dumps(listed, canonical=True) != as_list:
+        raise MalformedError("not in the deterministic encoding")
     keys = listed[::2]
     if any(type(key) is not int for key in keys) or keys != sorted(set(keys)):
         raise MalformedError("the fields of a map are not numbered and in order")

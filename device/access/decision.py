@@ -61,8 +61,6 @@ class Reason(StrEnum):
     NOT_LIVE = "not_live"
     HEARD_BEFORE = "heard_before"
     VOICE_CHANGES = "voice_changes"
-    OTHER_SURROUNDINGS = "other_surroundings"
-    UNUSUAL_TIMING = "unusual_timing"
     UNKNOWN_CONDITION = "unknown_condition"
     OTHER_VOICE = "other_voice"
     WRONG_WORDS = "wrong_words"

@@ -102,11 +102,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         replay_guard = ReplayGuard(
             state,
             store.mac,
-            store.vault.record_id,
             at_least=history.memory_version,
             now=clock().wall,
             noted=history.memory_reached,
-            people=store.vault.uids,
         )
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from device.access.memory.history import History, HistoryBusyError, HistoryError
 from device.access.policy import Thresholds
-from device.access.replay_guard import forget_habit
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
@@ -163,7 +162,6 @@ def forget(
         note = partial(trail.note, reason="on_request", door=settings.door.name, uid=uid, risk="low")
         note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
         forget_attempts(store, state, uid, clock)
-        forget_habit(state, store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
         receipt = store.vault.forget(uid)
         note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
     return receipt

@@ -174,6 +174,7 @@ def show(result: BenchResult, console: Console) -> None:
         _add(table, notes.get(stage, stage), timed.stages[stage])
     table.add_section()
     _add(table, "total", timed.total)
+    _add(table, "processor time, all threads", timed.processor)
     console.print(table)
     rest = Table(show_header=False, box=None)
     rest.add_column(style="bold")

@@ -51,9 +51,9 @@ def test_heads_that_a_tpm_signed_reach_the_registry_and_verify_without_our_code(
         def one_start_of_the_unit(first: int, last: int) -> None:
             """The door process decides and writes; then the sync process has the TPM, seals and sends."""
             with open_store(state, tpm.settings()) as store:
-                counter = store.keystore.counter("audit")
-                path = state / "audit" / "outbox.db"
-                with Outbox(path, unit=UNIT, doors=DOORS, now_ms=Clock(), counter=counter) as outbox:
+                counter, never_used = store.keystore.counter("audit"), store.never_used("audit")
+                path, said = state / "audit" / "outbox.db", {"counter": counter, "never_used": never_used}
+                with Outbox(path, unit=UNIT, doors=DOORS, now_ms=Clock(), **said) as outbox:
                     boot = outbox.next_boot()
                     for number in range(first, last + 1):
                         outbox.append(event(number, boot=boot, keystore="tpm"))

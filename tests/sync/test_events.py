@@ -222,3 +222,21 @@ def test_the_chain_binds_order_content_and_unit() -> None:
     assert chain.extend(start, bodies) == chain.extend(chain.extend(start, bodies[:1]), bodies[1:])
     assert chain.extend(start, bodies) != chain.extend(start, bodies[::-1])
     assert chain.extend(start, bodies) != chain.extend(chain.genesis(unit_id("st-mary/icu-3")), bodies)
+
+
+@pytest.mark.parametrize("extra", [{20: False}, {15: []}, {21: {}}, {10: None}, {12: 1}, {19: 2.0}])
+def test_a_field_that_says_nothing_is_a_second_encoding_and_refused(extra: dict[int, object]) -> None:
+    plain = cbor2.loads(Record(unit_id(UNIT), 1, event(1, attempt=None, models=(), count=None)).to_bytes())
+    with pytest.raises(MalformedError):
+        Record.from_bytes(cbor2.dumps(dict(sorted({**plain, **extra}.items())), canonical=True))
+
+
+def test_what_is_read_is_written_again_byte_for_byte() -> None:
+    for number in range(200):
+        changes = (
+            {}
+            if number % 3
+            else {"more_scores": (("replay_llr", number / 7), ("snr_db", 1e5 / (number + 1)))}
+        )
+        body = Record(unit_id(UNIT), number + 1, event(number, speaker_llr=number / 3, **changes)).to_bytes()
+        assert Record.from_bytes(body).to_bytes() == body

@@ -83,6 +83,8 @@ class Person:
     disabled: bool = False
     duress: bytes | None = None
     """Keyed hash of the word that alarms silently; `ostiary policy duress` makes it."""
+    card: str = ""
+    """The card as the controller behind an OSDP door wants it: bits and hexadecimal digits, `26:2AB3C440`."""
     unlock_s: float | None = None
     """How long the strike stays released for somebody who needs longer; None is the door's own time."""
 

@@ -206,6 +206,25 @@ def test_messages_that_were_held_while_the_database_was_down_are_stored_when_it_
     assert len(line.registry.stored(line.unit)) == 9
 
 
+def test_a_registry_whose_disk_is_full_keeps_what_came_until_there_is_room(line: Line) -> None:
+    with line.registry.store.reading() as db:
+        (pages,) = db.exec_driver_sql("PRAGMA page_count").one()
+
+    def limit(to: int) -> None:
+        engine = line.registry.store._engine
+        engine.dispose()
+        sa.event.listen(engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {to}"))
+
+    limit(pages + 2)
+    for first in range(1, 301, 100):
+        line.hears(EVENTS, line.unit.batch(some(first, first + 99)).to_bytes())
+    line.runs()
+    assert (line.registry.stored(line.unit), line.link.acknowledged) == ([], [])
+    limit(1 << 30)
+    line.runs_until(lambda: len(line.link.acknowledged) == 3)
+    assert len(line.registry.stored(line.unit)) == 300
+
+
 class Stumbling:
     """An ingest with a mistake: one payload makes it raise what no caller expects."""
 

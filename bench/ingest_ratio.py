@@ -1,0 +1,135 @@
+"""What verification costs at ingest: the worker's own code beside an inserter that checks nothing.
+
+`python bench/ingest_ratio.py --events 20000` sends the same signed batches through both, into SQLite files of
+their own, in one process and in turns, and prints CPU microseconds an event and their ratio for batches of 50
+and of 1. The inserter decodes a batch and its events with cbor2 and writes the same rows; it looks at no
+signature, no chain, no types and no order. Neither has a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sync.bundle import key_to_der
+from sync.events import UnitId, unit_id
+from sync.fleet.simulate import TENANT_KEY
+from sync.fleet.simulated import MemoryLog, simulated_event
+from sync.keys import FileSigner
+from sync.messages import BatchMessage
+from sync.registry.ingest import Ingest
+from sync.registry.schema import heads
+from sync.registry.store import EVENT_COLUMNS, Store, month_of
+from sync.topics import EVENTS, topic
+
+UNITS = 20
+ROUND_MESSAGES = 100
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def messages(batch: int, events: int, keys: dict[UnitId, FileSigner]) -> list[tuple[str, bytes]]:
+    """Signed batches of `batch` events, in order, the units in turns."""
+    dice, made = random.Random(1), []
+    logs = {unit: MemoryLog(unit, time.monotonic, now_ms) for unit in keys}
+    for _ in range(max(1, events // batch // len(logs))):
+        for unit, log in logs.items():
+            for _ in range(batch):
+                log.append(simulated_event(dice, TENANT_KEY, now_ms(), 0))
+            log.seal(keys[unit])
+            one = log.batch_after(log.sequence - batch)
+            if one is None:
+                raise SystemExit("a sealed batch is missing")
+            message = BatchMessage(unit, one.first, one.previous_chain, one.first, one.bodies, one.head)
+            made.append((topic(unit, EVENTS), message.to_bytes()))
+    return made
+
+
+def insert_blindly(store: Store, round_: Sequence[tuple[str, bytes]]) -> None:
+    """The same rows as ingest writes, from bytes that nobody looked at."""
+    received_ms = now_ms()
+    month = month_of(received_ms)
+    rows: list[tuple[Any, ...]] = []
+    signed = []
+    for _, payload in round_:
+        _, unit, first, _, _, bodies, head = cbor2.loads(payload)
+        for body in bodies:
+            e = cbor2.loads(body)
+            ids = [str(e[key]) if key in e else None for key in (10, 11)]
+            scores = [e.get(key) for key in (12, 13, 14)]
+            row = (
+                unit,
+                e[2],
+                month,
+                received_ms,
+                str(e[3]),
+                e[4],
+                e[7],
+                e[8],
+                e[9],
+                *ids,
+                *scores,
+                e[18],
+                body,
+            )
+            rows.append((*row, 1 if e.get(20) else None))
+        signed.append(
+            {"unit": unit, "size": first + len(bodies) - 1, "cose": head, "received_ms": received_ms}
+        )
+    with store.transaction() as db:
+        db.exec_driver_sql(f"INSERT INTO events VALUES ({', '.join('?' * len(EVENT_COLUMNS))})", rows)  # noqa: S608
+        db.execute(sa.insert(heads), signed)
+
+
+def measure(batch: int, events: int, folder: Path) -> dict[str, float]:
+    keys = {unit_id(f"site/unit-{number}"): FileSigner.generate() for number in range(UNITS)}
+    sent = messages(batch, events, keys)
+    ours, blind = (Store.open(f"sqlite:///{folder}/{name}-{batch}.db") for name in ("ours", "blind"))
+    for unit, signer in keys.items():
+        ours.register(unit, key_to_der(signer.public_key()), now_ms())
+    ingest = Ingest(ours, FileSigner.generate(), now_ms)
+    costs: dict[str, list[float]] = {"ours": [], "blind": []}
+    for at in range(0, len(sent), ROUND_MESSAGES):
+        round_ = sent[at : at + ROUND_MESSAGES]
+        for name, work in (
+            ("ours", lambda r: ingest.process(r)),
+            ("blind", lambda r: insert_blindly(blind, r)),
+        ):
+            begun = time.process_time()
+            work(round_)
+            costs[name].append((time.process_time() - begun) / len(round_) / batch * 1e6)
+    if ingest.counts.stored_events != len(sent) * batch:
+        raise SystemExit("ingest did not take everything")
+    ours.close()
+    blind.close()
+    found = {f"{name}_cpu_us_per_event": round(statistics.median(cost), 1) for name, cost in costs.items()}
+    ratio = statistics.median(a / b for a, b in zip(costs["ours"], costs["blind"], strict=True))
+    return {"batch": batch, "rounds": len(costs["ours"]), **found, "ratio": round(ratio, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--events", type=int, default=20_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ostiary-ratio-") as folder:
+        for batch, events in ((50, options.events), (1, options.events // 10)):
+            print(json.dumps(measure(batch, events, Path(folder))))
+
+
+if __name__ == "__main__":
+    main()
