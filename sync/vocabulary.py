@@ -88,6 +88,7 @@ DECISION_REASONS = frozenset(
         "invalid_evidence",
         "locked_down",
         "log_fault",
+        "clock_behind",
         "must_wait",
         "narrow_band",
         "no_claim",

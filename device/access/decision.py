@@ -75,6 +75,7 @@ class Reason(StrEnum):
     INTERNAL_FAULT = "internal_fault"
     HISTORY_FAULT = "history_fault"
     LOG_FAULT = "log_fault"
+    CLOCK_BEHIND = "clock_behind"
     TOO_LITTLE_SPEECH = "too_little_speech"
     TOO_NOISY = "too_noisy"
     CLIPPED = "clipped"

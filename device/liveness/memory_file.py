@@ -2,7 +2,7 @@
 
 Every row is AES-256-GCM under a key that the vault derives; a row is bound to its number, and one keyed hash
 over every number and tag vouches for all of them, at a version that rises with every commit. The attempt
-history keeps the latest version (`device/access/history.py`), and the history itself is guarded by the
+history keeps the latest version (`device/access/memory/history.py`), and the history itself is guarded by the
 monotonic counter: a memory that is older than the history says, or gone, is refused.
 """
 

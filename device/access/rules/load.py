@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from device.access.badges import BadgeError, CardBits, CardError, badge_number
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules.model import (
     ENROLLED,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.access.history import History
+from device.access.memory.history import History
 from device.access.replay_guard import ReplayGuard
 from device.clock import Now
 from device.model_store.manifest import Manifest
