@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from sync.dashboard import incidents, lockdown
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.feed import Feed
 from sync.dashboard.guard import Guard
@@ -20,8 +21,6 @@ from sync.dashboard.pages import (
     doors,
     entrance,
     events,
-    incidents,
-    lockdown,
     look,
     manage,
     muster,
@@ -30,6 +29,8 @@ from sync.dashboard.pages import (
     review,
     stream,
 )
+from sync.dashboard.pages import incidents as incident_pages
+from sync.dashboard.pages import lockdown as lockdown_pages
 from sync.dashboard.rights import Right
 from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
@@ -47,16 +48,16 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", f"/events/{_UNIT}/{{sequence:str}}", events.why, Right.PEOPLE),
     ("GET", "/people/{person:str}", people.person, Right.PEOPLE),
     ("POST", "/people/{person:str}/name", people.reveal, Right.REVEAL),
-    ("GET", "/incidents", incidents.listing, Right.INCIDENTS),
-    ("GET", "/incidents/{incident:str}", incidents.one, Right.INCIDENTS),
-    ("POST", "/incidents/{incident:str}", incidents.act, Right.WORK),
-    ("GET", "/lockdown", lockdown.overview, Right.LOCK_DOWN),
-    ("GET", "/lockdown/start", lockdown.confirm, Right.LOCK_DOWN),
-    ("POST", "/lockdown/start", lockdown.start, Right.LOCK_DOWN),
-    ("POST", "/lockdown/plans", lockdown.save_plan, Right.LOCK_DOWN),
-    ("POST", "/lockdown/plans/{plan:str}/remove", lockdown.remove_plan, Right.LOCK_DOWN),
-    ("GET", "/lockdown/{run:str}", lockdown.run, Right.LOCK_DOWN),
-    ("POST", "/lockdown/{run:str}/end", lockdown.end, Right.LOCK_DOWN),
+    ("GET", "/incidents", incident_pages.listing, Right.INCIDENTS),
+    ("GET", "/incidents/{incident:str}", incident_pages.one, Right.INCIDENTS),
+    ("POST", "/incidents/{incident:str}", incident_pages.act, Right.WORK),
+    ("GET", "/lockdown", lockdown_pages.overview, Right.LOCK_DOWN),
+    ("GET", "/lockdown/start", lockdown_pages.confirm, Right.LOCK_DOWN),
+    ("POST", "/lockdown/start", lockdown_pages.start, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans", lockdown_pages.save_plan, Right.LOCK_DOWN),
+    ("POST", "/lockdown/plans/{plan:str}/remove", lockdown_pages.remove_plan, Right.LOCK_DOWN),
+    ("GET", "/lockdown/{run:str}", lockdown_pages.run, Right.LOCK_DOWN),
+    ("POST", "/lockdown/{run:str}/end", lockdown_pages.end, Right.LOCK_DOWN),
     ("GET", "/muster", muster.overview, Right.MUSTER),
     ("POST", "/muster", muster.start, Right.MUSTER),
     ("GET", "/muster/{muster:str}", muster.one, Right.MUSTER),
@@ -84,7 +85,13 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
 
 def make_app(desk: Desk) -> Starlette:
     """The whole site. Its reader of new events runs as long as the application does."""
-    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone)
+
+    def chores(now_ms: int) -> None:
+        incidents.gather(desk.store, now_ms)
+        if desk.signer is not None:
+            lockdown.end_due(desk.store, desk.signer, now_ms)
+
+    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone, chores)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
-from sync.dashboard import doors, incidents, places
+from sync.dashboard import doors, places
 from sync.dashboard.events_query import SHOWN, Filter
 from sync.dashboard.places import Place, Places
 from sync.dashboard.rights import Viewer
@@ -35,6 +35,7 @@ BEAT_S = 10.0
 MOST_AT_ONCE = 5000
 KEPT = 5000
 QUEUED = 50
+MOST_LISTENERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,16 @@ class Listener:
 class Feed:
     """`run` until cancelled; `listen` yields the lines of one page's stream."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int], time_zone: dt.tzinfo) -> None:
+    def __init__(
+        self,
+        store: Store,
+        now_ms: Callable[[], int],
+        time_zone: dt.tzinfo,
+        chores: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`chores` is done before each look, with the time: what is due must not need a visitor."""
         self._store = store
+        self._chores = chores
         self._now_ms = now_ms
         self._zone = time_zone
         self._sizes: dict[str, int] | None = None
@@ -125,6 +134,10 @@ class Feed:
         finally:
             self._listeners.discard(me)
 
+    @property
+    def full(self) -> bool:
+        return len(self._listeners) >= MOST_LISTENERS
+
     def close(self) -> None:
         """End every stream, so that the server can stop at once."""
         for listener in self._listeners:
@@ -134,7 +147,7 @@ class Feed:
 
     def _read(self) -> list[News]:
         """What was stored since the last call. Raises StoreError; then the next call reads it."""
-        incidents.gather(self._store, self._now_ms())
+        self._chores(self._now_ms())
         with self._store.reading() as db:
             sizes = {row.unit: row.size for row in db.execute(sa.select(units.c.unit, units.c.size))}
             before = self._sizes

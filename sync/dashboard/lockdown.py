@@ -7,6 +7,7 @@ measures the same way to every door and back, and locks nothing. Egress stays fr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ from sync.registry.store import Store
 LIFE_MS = 30 * 60_000
 """A unit that comes back within half an hour still locks; after that somebody decides anew."""
 SHARE = 0.95
+TIMER = Viewer("timer", "admin", (), "", "")
+"""Whoever ends a lock-down whose time is over: in the journal and in the commands."""
+LONGEST_MINUTES = 24 * 60
 State = Literal["locked", "asked", "unreachable", "refused"]
 
 
@@ -72,6 +76,8 @@ class Run:
     started_ms: int
     ended_by: str | None
     ended_ms: int | None
+    until_ms: int | None
+    """When it ends by itself."""
     doors: tuple[RunDoor, ...]
 
     @property
@@ -140,14 +146,19 @@ def start(
     plan: int,
     drill: bool,
     now_ms: int,
+    minutes: int = 0,
 ) -> int:
-    """Order every door of the zones to lock, first zone first; the run's number."""
+    """Order every door of the zones to lock, first zone first; the run's number.
+
+    After `minutes` it ends by itself; 0: only when somebody ends it.
+    """
     with store.transaction() as db:
         doors = doors_of(db, viewer, site, zones)
         if not doors:
             raise RefusedError("These zones have no door that your account may lock.")
         values = {"plan": plan, "name": name, "site": site, "drill": int(drill), "account": viewer.account}
-        made = db.execute(sa.insert(runs).values(**values, started_ms=now_ms))
+        until_ms = now_ms + minutes * 60_000 if minutes and not drill else None
+        made = db.execute(sa.insert(runs).values(**values, started_ms=now_ms, until_ms=until_ms))
         run = int((made.inserted_primary_key or [0])[0])
         what = "drill" if drill else "lock-down"
         journal.append(db, viewer.account, what, f"run {run}: {name}, {site} {' '.join(zones)}", now_ms)
@@ -177,6 +188,17 @@ def end(store: Store, signer: Signer, viewer: Viewer, run: int, now_ms: int) -> 
         here = (run_doors.c.run == run, run_doors.c.unit == door.place.unit)
         with store.transaction() as db:
             db.execute(sa.update(run_doors).where(*here).values(end_counter=counter))
+
+
+def end_due(store: Store, signer: Signer, now_ms: int) -> None:
+    """End what was to end by itself by now."""
+    over = (runs.c.until_ms <= now_ms, runs.c.ended_ms.is_(None))
+    with store.reading() as db:
+        due = list(db.execute(sa.select(runs.c.id).where(*over)).scalars())
+    for run in due:
+        # Of several workers one ends it.
+        with contextlib.suppress(RefusedError):
+            end(store, signer, TIMER, run, now_ms)
 
 
 def recent(db: Connection, viewer: Viewer, now_ms: int, limit: int = 20) -> list[Run]:
@@ -213,6 +235,7 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
         found.append(_door(db, line, place, now_ms))
     return Run(
         row.id, row.name, row.site, bool(row.drill), row.account, row.started_ms, row.ended_by, row.ended_ms,
+        row.until_ms,
         tuple(found),
     )  # fmt: skip
 

@@ -12,9 +12,10 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
 from sync.registry.store import Store
 
-VERSION = 2
-"""2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old
-one is a statement of its own here."""
+VERSION = 3
+"""2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old one
+is a statement of its own in `CHANGES`."""
+CHANGES = {3: ("ALTER TABLE dashboard_runs ADD COLUMN until_ms BIGINT",)}
 INDEXES = (
     "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",
@@ -34,6 +35,10 @@ def prepare(store: Store) -> None:
             raise DashboardError("this database was made by a newer dashboard; update this program")
         if done == VERSION:
             return
+        if done:
+            for number in range(done + 1, VERSION + 1):
+                for change in CHANGES.get(number, ()):
+                    db.execute(text(change))
         metadata.create_all(db)
         for statement in INDEXES:
             db.execute(text(statement))

@@ -162,6 +162,7 @@ runs = sa.Table(
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("ended_by", sa.Text),
     sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("until_ms", sa.BigInteger),  # ends by itself then; NULL: when somebody ends it
 )
 
 run_doors = sa.Table(

@@ -49,6 +49,7 @@ def start(call: Call) -> Response:
         plan=plan,
         drill=call.form.get("drill") == "1",
         now_ms=call.now_ms,
+        minutes=_minutes(call),
     )
     return redirect(f"/lockdown/{run}")
 
@@ -99,6 +100,13 @@ def _wanted(call: Call, given: dict[str, str]) -> tuple[str, tuple[str, ...], st
     if label is None:
         raise not_found()
     return site, (zone,), label, 0
+
+
+def _minutes(call: Call) -> int:
+    text = call.form.get("minutes", "") or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > lockdown.LONGEST_MINUTES:
+        raise RefusedError("A lock-down ends by itself after up to 1440 minutes, or never.")
+    return int(text)
 
 
 def _zones(call: Call, db: sa.Connection) -> list[tuple[str, str, str, int]]:

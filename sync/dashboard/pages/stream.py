@@ -22,6 +22,8 @@ async def events_stream(request: Request) -> Response:
     wanted = Filter.read(request.query_params)
     if not viewer.may(Right.EVENTS) or (viewer.public and not wanted.by_place_only):
         return PlainTextResponse("not for this account\n", 403)
+    if feed.full:
+        return PlainTextResponse("too many pages listen\n", 503)
     began = (viewer.account, viewer.role, viewer.scopes)
 
     def still() -> bool:

@@ -52,6 +52,13 @@ def test_after_five_failures_everybody_at_that_address_waits(hospital: Hospital)
     assert accounts.check("admin", PASSWORD, "10.0.0.1", NOW) is not None
 
 
+def test_an_address_that_tries_many_names_waits_too(hospital: Hospital) -> None:
+    for number in range(100):
+        assert hospital.accounts.check(f"name-{number}", "wrong", "10.0.0.66", NOW) is None
+    with pytest.raises(DashboardError, match="Too many failures"):
+        hospital.accounts.check("another", "wrong", "10.0.0.66", NOW)
+
+
 def test_a_name_that_does_not_exist_is_checked_like_one_that_does(hospital: Hospital) -> None:
     for name in ("nobody", "admin"):
         for _ in range(5):

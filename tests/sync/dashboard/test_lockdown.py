@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sync.commands import Result, open_command
 from sync.dashboard import lockdown
 from sync.dashboard.errors import RefusedError
+from sync.dashboard.migrations import prepare
 from sync.dashboard.rights import Viewer
 from sync.events import UnitId
 from sync.keys import FileSigner
@@ -109,6 +110,34 @@ def test_ending_a_lock_down_asks_every_door_again(hospital: Hospital) -> None:
     assert (run.ended_by, run.locked) == ("desk", 3)
     with pytest.raises(RefusedError, match="ended already"):
         lockdown.end(hospital.store, hospital.signer, DESK, number, start_ms + 63_000)
+
+
+def test_a_lock_down_with_an_end_ends_by_itself_and_once(hospital: Hospital) -> None:
+    with hospital.client("desk") as client:
+        page = client.get("/lockdown/start?site=st-mary&zone=icu").text
+        form = {"csrf": token_of(page), "site": "st-mary", "zone": "icu", "drill": "0"}
+        assert client.post("/lockdown/start", data=form | {"minutes": "9999"}).status_code == 400
+        path = client.post("/lockdown/start", data=form | {"minutes": "30"}).headers["location"]
+        number, start_ms = int(path.rpartition("/")[2]), hospital.now_ms()
+        assert "ends by itself" in client.get(path).text
+    lockdown.end_due(hospital.store, hospital.signer, start_ms + 60_000)
+    assert _run(hospital, number, start_ms + 60_000).ended_ms is None
+    later_ms = start_ms + 31 * 60_000
+    for _ in range(2):
+        lockdown.end_due(hospital.store, hospital.signer, later_ms)
+    assert _run(hospital, number, later_ms).ended_by == "timer"
+    assert _answer(hospital, later_ms + 1000, *ICU) == ["end_lock_down"] * 3
+
+
+def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospital) -> None:
+    with hospital.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE dashboard_runs DROP COLUMN until_ms"))
+        db.execute(sa.text("DROP TABLE dashboard_challenges"))
+        db.execute(sa.text("DELETE FROM dashboard_version"))
+        db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))
+    prepare(hospital.store)
+    assert _run(hospital, _start(hospital), hospital.now_ms()).until_ms is None
+    assert hospital.desk().passkeys.begin_login(hospital.now_ms())
 
 
 def test_tags_limit_what_can_be_locked_and_seen(hospital: Hospital) -> None:
