@@ -1,4 +1,4 @@
-"""Badge numbers: one canonical form for readers, rules and store, and what a reader sent once. Pure.
+"""Badge numbers in one canonical form, what a reader sent once, and a card as bits. Pure.
 
 A number is ASCII letters and digits, upper case. Facility code and leading zeros stay as they are; what
 readers put between them (dash, colon, space) is dropped, because one reader sends it and the next does not.
@@ -7,6 +7,7 @@ readers put between them (dash, colon, space) is dropped, because one reader sen
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ MAX_SENT_BYTES = 256
 SEPARATORS = ":- "
 _STX, _ETX = 0x02, 0x03
 _ENDS = b"\r\n\t\x03"
+MAX_BITS = 512
+_WRITTEN = re.compile(r"(\d{1,3}):([0-9a-fA-F]+)")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -118,3 +121,39 @@ def read(sent: bytes, overlong: bool = False) -> Swipe:
         return Swipe(trouble="it holds bytes that are no ASCII letters or digits", sent=sent)
     except BadgeError as err:
         return Swipe(trouble=str(err), sent=sent)
+
+
+class CardError(DeviceError):
+    """A text is no card."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardBits:
+    """`count` bits, the first one the highest of `data[0]`; the last byte is filled with zeros."""
+
+    count: int
+    data: bytes
+
+    @classmethod
+    def parse(cls, written: str) -> CardBits:
+        """From `26:2AB3C440`: how many bits, then the bits in hexadecimal, first bit first, filled with zeros
+        to whole bytes. Nothing is decoded or made anew: parity, facility code and number stay as they were
+        read. Raises CardError.
+        """
+        found = _WRITTEN.fullmatch(written.strip())
+        if found is None:
+            raise CardError("it is not written as bits and hexadecimal digits, such as `26:2AB3C440`")
+        count, digits = int(found[1]), found[2]
+        if not 1 <= count <= MAX_BITS:
+            raise CardError(f"a card has 1 to {MAX_BITS} bits, not {count}")
+        size = (count + 7) // 8
+        if len(digits) != 2 * size:
+            raise CardError(f"{count} bits are {2 * size} hexadecimal digits, not {len(digits)}")
+        data = bytes.fromhex(digits)
+        spare = 8 * size - count
+        if spare and data[-1] & ((1 << spare) - 1):
+            raise CardError(f"the last {spare} bits are beyond the {count} of the card and must be zero")
+        return cls(count, data)
+
+    def __str__(self) -> str:
+        return f"{self.count}:{self.data.hex().upper()}"

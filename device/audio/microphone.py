@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 
 from device.audio.buffers import SampleQueue
-from device.audio.card.health import Health, Trouble
+from device.audio.card.health import Gaps, Health, Trouble
 from device.audio.card.process import CardProcess, refusal
 from device.audio.errors import AudioDeviceLostError, AudioError
 from device.audio.settings import MicrophoneSettings
@@ -142,6 +142,7 @@ class _Pump:
         self._card = card
         self._channels = channels
         self._health = Health(rate_hz, channels)
+        self._gaps = Gaps(rate_hz)
         self._found: list[Trouble] = []
         self._stopped = Event()
         self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
@@ -169,8 +170,10 @@ class _Pump:
                     return
                 block = np.frombuffer(message.body, np.int16, offset=1).reshape(-1, self._channels).copy()
                 self._found += self._health.feed(block, time.monotonic())
+                heard = block[:, self._health.channel].copy()
                 # The driver does not say how much it dropped; a block is the least it can be.
-                self.queue.put(block[:, self._health.channel].copy(), len(block) if message.body[0] else 0)
+                lost = len(block) if message.body[0] else 0
+                self.queue.put(heard, lost + self._gaps.feed(heard))
         except (AudioError, OSError):
             return  # the process has ended, or was ended by us
         finally:

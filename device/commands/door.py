@@ -9,9 +9,13 @@ import click
 
 from device.clock import system_clock
 from device.door.lines import DoorError
-from device.door.opening import lines_of
+from device.door.opening import connect, lines_of
+from device.door.osdp.install import Installing
+from device.door.osdp.keys import keep_key, new_key
 from device.door.wiring import WORDS, tried
-from device.settings import load
+from device.secure_store import Store, open_store
+from device.settings import Settings, load, state_dir
+from device.unit.assembly import open_trail
 
 
 @click.group()
@@ -60,3 +64,63 @@ def wires(seconds: int, as_json: bool) -> None:
 
 def _tell(as_json: bool, line: str, state: str) -> None:
     click.echo(json.dumps({"line": line, "state": state}) if as_json else f"{line:16} {state}")
+
+
+@door.command("osdp-key")
+@click.option("--import", "given", metavar="HEX", help="Take the controller's own key instead of a new one.")
+def osdp_key(given: str | None) -> None:
+    """Make a random key for the secure channel, keep it sealed, and print it once for the controller.
+
+    The unit must be stopped. Set the same key at the controller by hand; no key ever travels in the clear.
+
+    \b
+    Example: ostiary door osdp-key
+    """
+    settings = load()
+    try:
+        key = bytes.fromhex(given) if given is not None else new_key()
+    except ValueError as err:
+        raise click.UsageError("a key is 32 hexadecimal digits") from err
+    with open_store(state_dir(), settings.store) as store:
+        keep_key(store.folder, store.vault.derive, key)
+        _noted(settings, store, "key_set")
+    if given is None:
+        click.echo(key.hex().upper())
+    click.echo("The unit uses this key from its next start.", err=True)
+
+
+@door.command("osdp-install")
+@click.option(
+    "--seconds", type=click.IntRange(10, 600), default=120, show_default=True, help="How long to wait."
+)
+def osdp_install(seconds: int) -> None:
+    """Let the controller set the key: opens the line with the standard's default key, for a limited time.
+
+    The unit must be stopped. Do it with nobody else on the wire: whoever listens learns the key. `osdp-key`
+    needs no such window. Beginning, key and end are in the log. Exit code 1 when no key was set in time.
+
+    \b
+    Example: ostiary door osdp-install --seconds 60
+    """
+    settings = load()
+    with open_store(state_dir(), settings.store) as store:
+        panel = Installing(lambda key: keep_key(store.folder, store.vault.derive, key))
+        _noted(settings, store, "install_mode")
+        try:
+            with connect(settings.door, None, panel, install=True):
+                panel.done.wait(seconds)
+                if panel.done.is_set():
+                    time.sleep(1.0)  # the answer still has to reach the controller
+        finally:
+            if panel.done.is_set():
+                _noted(settings, store, "key_set")
+            _noted(settings, store, "install_mode_ended")
+    if not panel.done.is_set():
+        click.echo(f"no key was set within {seconds} s{panel.refused}", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo("The controller has set the key; the unit uses it from its next start.")
+
+
+def _noted(settings: Settings, store: Store, reason: str) -> None:
+    with open_trail(store, settings, state_dir()) as trail:
+        trail.note("COMMAND_APPLIED", reason, settings.door.name)

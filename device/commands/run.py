@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
+from device.access.badges import CardBits, read
 from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
 from device.app import run as serve
@@ -23,8 +24,13 @@ from device.audio.card.health import Trouble
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
 from device.clock import system_clock
-from device.door.opening import supervised_door
+from device.door.opening import osdp_door, supervised_door
+from device.door.osdp.door import OsdpDoor
+from device.door.osdp.keys import kept_key
+from device.door.osdp.settings import OsdpMode
 from device.door.readers import swipes
+from device.door.settings import DoorKind
+from device.door.supervised import SupervisedDoor
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -39,12 +45,12 @@ from device.feedback import (
 )
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
-from device.unit.archive import rotate_when_due
 from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
+from device.uplink.archive import rotate_when_due
 from sync import journal
 from sync.errors import SyncError
 from sync.service_manager import ServiceManager
@@ -103,15 +109,8 @@ def run(
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
-            door = parts.enter_context(
-                supervised_door(
-                    settings.door,
-                    now_s=lambda: system_clock().monotonic_s,
-                    note=lambda kind, reason: unit.trail.note(kind, reason, settings.door.name),
-                    warn=feedback.warn,
-                    show=click.echo,
-                )
-            )
+            door = _door(settings, unit, feedback)
+            parts.enter_context(door)
             watch = Watch(
                 unit,
                 settings.door.name,
@@ -141,6 +140,8 @@ def run(
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
                     claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
+                    if isinstance(door, OsdpDoor) and settings.door.osdp.mode is OsdpMode.CLAIM_FROM_PANEL:
+                        claims = _asked(door, rules, progress.waiting)
                     progress.waiting()
                 feedback.ready()
                 progress.ready()
@@ -156,6 +157,34 @@ def run(
         stop.set()
         if speaker is not None:
             speaker.close()
+
+
+def _door(settings: Settings, unit: Unit, feedback: Feedback) -> SupervisedDoor | OsdpDoor:
+    """The door that the settings name, not yet entered."""
+    name = settings.door.name
+
+    def card_of(uid: str) -> CardBits | None:
+        person = unit.controller.rules.person(uid)
+        return CardBits.parse(person.card) if person is not None and person.card else None
+
+    def note(kind: str, reason: str) -> None:
+        unit.trail.note(kind, reason, name)
+
+    def now_s() -> float:
+        return system_clock().monotonic_s
+
+    if settings.door.kind is not DoorKind.OSDP:
+        return supervised_door(settings.door, now_s=now_s, note=note, warn=feedback.warn, show=click.echo)
+    return osdp_door(
+        settings.door,
+        key=lambda: kept_key(unit.store.folder, unit.store.vault.derive),
+        card_of=card_of,
+        display=feedback.panel,
+        now_s=now_s,
+        note=note,
+        warn=feedback.warn,
+        show=click.echo,
+    )
 
 
 def sinks(settings: Settings, speaker: Loudspeaker | None) -> list[Sink]:
@@ -225,3 +254,10 @@ def _typed(
         if swipe.trouble:
             log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
         yield Directory.of(rules(), normalise).swipe(swipe)
+
+
+def _asked(door: OsdpDoor, rules: Callable[[], Rules], waiting: Callable[[], None]) -> Iterator[Claim]:
+    """Claims of badges that the controller has read."""
+    for sent in door.claims(waiting, WAIT_S):
+        swipe = read(sent.encode())
+        yield Directory.of(rules(), normalise).swipe(swipe) if sent else Claim(ClaimKind.UNREADABLE)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from zlib import crc32
 
+from device.access.badges import CardBits
 from device.access.decision import Notice
 from device.door.gpio import GpioLines, KernelGpio
-from device.door.lines import Lines
+from device.door.lines import DoorError, Lines
+from device.door.osdp.door import OsdpDoor
+from device.door.osdp.peripheral import Panel, Peripheral
+from device.door.osdp.port import SerialPort
 from device.door.settings import DoorKind, DoorSettings
 from device.door.simulated import SimulatedLines
 from device.door.supervised import Note, SupervisedDoor
@@ -38,8 +44,59 @@ def supervised_door(
     )
 
 
+def osdp_door(
+    settings: DoorSettings,
+    *,
+    key: Callable[[], bytes],
+    card_of: Callable[[str], CardBits | None],
+    display: Callable[[str, str], None],
+    now_s: Callable[[], float],
+    note: Note,
+    warn: Callable[[Notice], None],
+    show: Callable[[str], None],
+) -> OsdpDoor:
+    """The same behind a controller. `key` is read each time the port is opened; it raises DoorError when
+    there is none.
+    """
+    local = partial(_noting, settings, now_s=now_s, warn=warn, show=show)
+    return OsdpDoor(
+        settings.osdp.mode,
+        local,
+        lambda panel: connect(settings, key(), panel),
+        note=note,
+        card_of=card_of,
+        show=show,
+        display=display,
+    )
+
+
+def connect(settings: DoorSettings, key: bytes | None, panel: Panel, *, install: bool = False) -> Peripheral:
+    """The line to the controller, opened; enter it to serve. Raises DoorError."""
+    if settings.osdp.port is None:
+        raise DoorError("no port to the controller is set: `[door.osdp] port`")
+    port = SerialPort(settings.osdp.port, settings.osdp.baud)
+    try:
+        return Peripheral(
+            port, settings.osdp.address, key, crc32(settings.unit.encode()), panel, install=install
+        )
+    except BaseException:
+        port.close()
+        raise
+
+
 def lines_of(settings: DoorSettings, now_s: Callable[[], float]) -> Lines:
     """The wires, opened. Raises DoorError."""
-    if settings.kind is DoorKind.SIMULATED:
+    if settings.kind is DoorKind.SIMULATED or not settings.gpio.chip:
         return SimulatedLines(settings.simulated.lines, now_s)
     return GpioLines(settings.gpio, KernelGpio(), now_s)
+
+
+def _noting(
+    settings: DoorSettings,
+    note: Note,
+    *,
+    now_s: Callable[[], float],
+    warn: Callable[[Notice], None],
+    show: Callable[[str], None],
+) -> SupervisedDoor:
+    return supervised_door(settings, now_s=now_s, note=note, warn=warn, show=show)

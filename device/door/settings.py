@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from device.door.osdp.settings import OsdpMode, OsdpSettings
 from device.door.supervision import DoorTiming, Line
 
 STRIKE = "strike"
@@ -99,7 +100,25 @@ class DoorSettings:
     timing: DoorTiming = field(default_factory=DoorTiming)
     simulated: SimulatedSettings = field(default_factory=SimulatedSettings)
     gpio: GpioSettings = field(default_factory=GpioSettings)
+    osdp: OsdpSettings = field(default_factory=OsdpSettings)
 
     def __post_init__(self) -> None:
         if self.kind is DoorKind.GPIO and not self.gpio.strike:
             raise ValueError('kind = "gpio" needs `gpio.chip` and `gpio.strike`')
+        if self.kind is DoorKind.OSDP:
+            self._check_osdp()
+
+    def _check_osdp(self) -> None:
+        own_strike = bool(self.gpio.strike or self.simulated.lines)
+        wrong = []
+        if self.osdp.port is None:
+            wrong.append('kind = "osdp" needs `osdp.port`')
+        if self.osdp.mode is OsdpMode.REPORT and not own_strike:
+            wrong.append('osdp.mode = "report" needs a strike of the unit: `gpio.chip` and `gpio.strike`')
+        if self.osdp.mode is not OsdpMode.REPORT and (self.gpio.strike or self.gpio.contact):
+            wrong.append(
+                f'osdp.mode = "{self.osdp.mode}" leaves strike and contact to the controller: '
+                "remove `gpio.strike` and `gpio.contact`"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))

@@ -88,6 +88,9 @@ _RETRY = {
 }
 
 
+_PANEL = {"red": Stage.REFUSED, "green": Stage.OPEN, "amber": Stage.RETRY, "blue": Stage.LISTENING}
+
+
 class Feedback:
     """Turns what happens at the door into cues, in one language; a second try of one person explains."""
 
@@ -125,6 +128,10 @@ class Feedback:
     def warn(self, notice: Notice) -> None:
         """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
         self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
+
+    def panel(self, colour: str, text: str) -> None:
+        """What the controller behind the door wants to be seen."""
+        self._tell(Cue(_PANEL.get(colour, Stage.READY), text or self._language.prompts["ready"]))
 
     def _decided(self, decision: Decision) -> None:
         if decision.person != self._person:

@@ -9,10 +9,10 @@ from datetime import UTC, time, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from device.access.badges import BadgeError, badge_number
+from device.access.badges import BadgeError, CardBits, CardError, badge_number
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules.model import (
     ENROLLED,
@@ -168,7 +168,7 @@ def _thresholds(reader: Reader) -> Thresholds:
     base = Thresholds()
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+        for name in ("reuse_llr", "consistency_llr")
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):
@@ -285,10 +285,22 @@ def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
         valid_until,
         reader.flag("disabled"),
         _duress(reader),
+        _card(reader),
         reader.number("unlock_s", 5.0, 0.5, 60.0) if reader.has("unlock_s") else None,
     )
     reader.finish()
     return person
+
+
+def _card(reader: Reader) -> str:
+    written = reader.text("card", "")
+    if not written:
+        return ""
+    try:
+        return str(CardBits.parse(written))
+    except CardError as err:
+        reader.wrong("card", f"cannot be a card: {err}")
+        return ""
 
 
 def _duress(reader: Reader) -> bytes | None:

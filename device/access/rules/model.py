@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, tzinfo
 
 from device.access.challenge import ChallengeSettings
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 
 EVERY_DAY = frozenset(range(7))
@@ -83,6 +83,8 @@ class Person:
     disabled: bool = False
     duress: bytes | None = None
     """Keyed hash of the word that alarms silently; `ostiary policy duress` makes it."""
+    card: str = ""
+    """The card as the controller behind an OSDP door wants it: bits and hexadecimal digits, `26:2AB3C440`."""
     unlock_s: float | None = None
     """How long the strike stays released for somebody who needs longer; None is the door's own time."""
 

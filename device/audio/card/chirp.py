@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 
 SECONDS = 0.7
@@ -75,7 +76,7 @@ def analyse(heard: Samples) -> ChirpReport:
         return ChirpReport(False, -100.0, -100.0, 0.0, 0.0)
     wave -= wave.mean()
     size = 1 << int(np.ceil(np.log2(len(wave) + len(sent))))
-    echo = np.fft.irfft(np.fft.rfft(wave, size) * np.conj(np.fft.rfft(sent, size)), size)
+    echo = np.fft.irfft(rfft(wave, size) * np.conj(rfft(sent, size)), size)
     echo = np.abs(echo[: len(wave) - len(sent) + 1])
     at = int(np.argmax(echo))
     part = wave[at : at + len(sent)]
@@ -95,7 +96,7 @@ def analyse(heard: Samples) -> ChirpReport:
 
 def _bands(wave: _Wave) -> _Wave:
     """Mean power in each band of BANDS_HZ."""
-    power = np.square(np.abs(np.fft.rfft(wave))) / max(1, len(wave)) ** 2
+    power = np.square(np.abs(rfft(wave))) / max(1, len(wave)) ** 2
     hertz = np.fft.rfftfreq(len(wave), 1.0 / SAMPLE_RATE_HZ)
     edges = pairwise(BANDS_HZ)
     # Summed, and per second of sound: part and noise differ in length.

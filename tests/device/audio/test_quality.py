@@ -160,16 +160,14 @@ def test_a_clipped_syllable_is_too_short(tmp_path: Path, reader: list[Reading]) 
         load_utterance(path)
 
 
-@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
 def test_blocks_that_were_lost_inside_speech_are_asked_again_and_not_judged(
-    reader: list[Reading], tmp_path: Path, rate_hz: int
+    reader: list[Reading], tmp_path: Path
 ) -> None:
-    whole = soxr.resample(read(reader[1].path).astype(np.float32), 16_000, rate_hz).astype(np.int16)
-    block = rate_hz // 50
-    for at in range(block * 7, len(whole) - block, block * 10):
-        whole[at : at + block] = 0
+    whole = read(reader[1].path).copy()
+    for at in range(2_240, len(whole) - 320, 3_200):
+        whole[at : at + 320] = 0
     with pytest.raises(GapError, match="lost"):
-        load_utterance(write(tmp_path / "gaps.wav", whole, rate_hz))
+        load_utterance(write(tmp_path / "gaps.wav", whole))
 
 
 def test_pauses_of_a_noise_gate_are_no_lost_blocks(reader: list[Reading], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.card.health import Health, Trouble
+from device.audio.card.health import Gaps, Health, Trouble
 
 RATE_HZ = 16_000
 
@@ -64,3 +64,24 @@ def test_a_channel_wired_the_wrong_way_round_is_said() -> None:
 
 def test_a_device_that_runs_at_another_rate_than_it_says_is_said() -> None:
     assert found(noise(30.0), rate_hz=14_700.0)[0] == [Trouble.RATE]
+
+
+def gaps(sound: npt.NDArray[np.float64], rate_hz: int = 48_000) -> int:
+    watch = Gaps(rate_hz)
+    samples = sound[:, 0].astype(np.int16)
+    return sum(watch.feed(samples[at : at + 960].copy()) for at in range(0, len(samples), 960))
+
+
+def test_a_block_that_was_lost_inside_sound_is_counted_wherever_it_lies() -> None:
+    sound = noise(1.0, level=3_000.0)
+    for at, length in ((1_000, 480), (2_000, 960), (5_300, 2_048)):
+        sound[at : at + length] = 0.0
+    assert gaps(sound) == 480 + 960 + 2_048
+
+
+def test_silence_and_sound_that_fades_are_no_lost_blocks() -> None:
+    sound = noise(1.0, level=3_000.0)
+    fade = np.concatenate((np.linspace(1.0, 0.0, 400), np.zeros(1_000), np.linspace(0.0, 1.0, 400)))
+    sound[4_000:5_800] *= fade[:, None]
+    assert gaps(sound) == 0
+    assert gaps(np.zeros((48_000, 1))) == 0

@@ -1,0 +1,205 @@
+"""Seven attacks on an OSDP line, through somebody in the middle or by a controller that is not ours."""
+
+from __future__ import annotations
+
+import time
+
+import osdp_sys
+import pytest
+
+from device.door.lines import DoorError
+from device.door.osdp.install import Installing
+from device.door.osdp.keys import DEFAULT_KEY, keep_key, kept_key, new_key, weakness
+from device.door.osdp.peripheral import Peripheral
+from device.door.osdp.port import SerialPort
+from device.secure_store.memory import SecretBytes
+from tests.device.door.osdp.panels import PanelProcess, wait_for
+from tests.device.door.osdp.test_panels import derived
+from tests.device.door.osdp.wire import CARD, Recorder, Wire, unit
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+WATCHED_S = 4.0
+"""So long an attack goes on before its failure counts; a handshake takes half a second."""
+KEYSET, CAPABILITIES, SECURITY = 0x75, 0x46, 9
+
+
+def crc(data: bytes) -> int:
+    """CRC-16 of the standard (AUG-CCITT)."""
+    found = 0x1D0F
+    for byte in data:
+        found ^= byte << 8
+        for _ in range(8):
+            found = (found << 1 ^ 0x1021 if found & 0x8000 else found << 1) & 0xFFFF
+    return found
+
+
+def clear_frame(command: int, data: bytes, sequence: int = 0) -> bytes:
+    """A command to address 1 outside any secure channel."""
+    length = 8 + len(data)
+    frame = bytes((0x53, 1, length & 0xFF, length >> 8, 0x04 | sequence, command)) + data
+    return frame + crc(frame).to_bytes(2, "little")
+
+
+def nothing_happens(reader: Peripheral) -> None:
+    until_s = time.monotonic() + WATCHED_S
+    while time.monotonic() < until_s:
+        assert not reader.secure
+        assert not reader.send_card(CARD)
+        time.sleep(0.02)
+
+
+def test_1_a_controller_that_speaks_in_the_clear_gets_no_card() -> None:
+    with (
+        Wire() as wire,
+        unit(wire, new_key(), Recorder()) as reader,
+        PanelProcess.pure(wire.panel, new_key(), "clear") as controller,
+    ):
+        wait_for(lambda: controller.of("begun"))
+        wait_for(lambda: controller.of("nak"))
+        nothing_happens(reader)
+        assert CARD.data not in wire.seen
+        assert controller.of("card") == []
+
+
+def test_2_capabilities_rewritten_to_no_security_open_no_clear_channel() -> None:
+    """The reply is changed on its way, checksum and all, for a controller that would believe it."""
+    changed = []
+
+    def downgrade(data: bytes) -> bytes:
+        at = data.find(b"\x53")
+        if at < 0 or len(data) < at + 8 or data[at + 5] != CAPABILITIES:
+            return data
+        frame = bytearray(data[at:-2])
+        for entry in range(6, len(frame) - 2, 3):
+            if frame[entry] == SECURITY:
+                frame[entry + 1 : entry + 3] = b"\0\0"
+                changed.append(entry)
+        return data[:at] + bytes(frame) + crc(bytes(frame)).to_bytes(2, "little")
+
+    with Wire() as wire, unit(wire, key := new_key(), Recorder()) as reader:
+        wire.from_reader = downgrade
+        with PanelProcess.libosdp(wire.panel, key, "clear") as controller:
+            wait_for(lambda: changed)
+            until_s = time.monotonic() + WATCHED_S
+            while time.monotonic() < until_s:
+                assert reader.send_card(CARD) == reader.secure
+                time.sleep(0.02)
+            assert CARD.data not in wire.seen
+            assert reader.secure or controller.of("event") == []
+
+
+def test_3_a_controller_that_stays_in_install_mode_gets_no_channel() -> None:
+    panel = Recorder()
+    with (
+        Wire() as wire,
+        unit(wire, new_key(), panel) as reader,
+        PanelProcess.libosdp(wire.panel, None, "clear"),
+    ):
+        nothing_happens(reader)
+    assert panel.keys == []
+
+
+def test_3_a_reader_without_a_key_does_not_serve_the_default_one(tmp_path) -> None:
+    with pytest.raises(DoorError, match="osdp-key"):
+        kept_key(tmp_path, lambda label: SecretBytes(32))
+    with Wire() as wire, pytest.raises(DoorError, match="without a key"):
+        Peripheral(SerialPort(wire.reader, 9_600), 1, None, 1, Recorder())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        DEFAULT_KEY,
+        bytes(16),
+        b"\xff" * 16,
+        bytes(range(16)),
+        bytes(range(15, -1, -1)),
+        bytes(range(0, 32, 2)),
+        b"\x01\x02" * 8,
+        bytes.fromhex("0123456789abcdef") * 2,
+        b"ThisIsASecretKey",
+        b"short",
+    ],
+)
+def test_4_weak_and_published_keys_are_refused(tmp_path, key: bytes) -> None:
+    assert weakness(key)
+    with pytest.raises(DoorError, match="refused"):
+        keep_key(tmp_path, lambda label: SecretBytes(32), key)
+    assert list(tmp_path.iterdir()) == []
+    with Wire() as wire, pytest.raises(DoorError, match="refused"):
+        Peripheral(SerialPort(wire.reader, 9_600), 1, key, 1, Recorder())
+    kept: list[bytes] = []
+    installing = Installing(lambda given: kept.append(given) if not weakness(given) else _refuse())
+    assert not installing.key_offered(key)
+    assert kept == []
+
+
+def _refuse() -> None:
+    raise DoorError("the key is refused")
+
+
+def test_5_a_key_set_in_the_clear_is_refused() -> None:
+    panel, key = Recorder(takes_keys=True), new_key()
+    with Wire() as wire, unit(wire, key, panel) as reader:
+        with PanelProcess.libosdp(wire.panel, key):
+            wait_for(lambda: reader.secure)
+        attacker = SerialPort(wire.panel, 9_600)
+        for sequence in (0, 1, 2, 3) * 5:
+            attacker.write(clear_frame(KEYSET, b"\x01\x10" + new_key(), sequence))
+            time.sleep(0.1)
+        attacker.close()
+        assert panel.keys == []
+        with PanelProcess.libosdp(wire.panel, key):  # the old key still serves
+            wait_for(lambda: not reader.secure)
+            wait_for(lambda: reader.secure)
+
+
+def test_6_a_controller_cannot_set_a_new_key_outside_installation_even_in_its_own_channel() -> None:
+    panel, key = Recorder(takes_keys=False), new_key()
+    with Wire() as wire, unit(wire, key, panel) as reader:
+        with PanelProcess.libosdp(wire.panel, key) as controller:
+            wait_for(lambda: reader.secure)
+            wait_for(lambda: any(told["secure"] for told in controller.of("status")))
+            controller.order(command=osdp_sys.CMD_KEYSET, type=1, data=new_key().hex())
+            wait_for(lambda: panel.keys)
+        wait_for(lambda: not reader.secure)
+        with PanelProcess.libosdp(wire.panel, key):
+            wait_for(lambda: reader.secure)
+
+
+def test_6_a_cleared_reader_is_not_keyed_anew_by_the_controller() -> None:
+    """It lost its key: the library is never started in install mode by itself, so nothing answers at all."""
+    with Wire() as wire, PanelProcess.pure(wire.panel, new_key(), seconds=WATCHED_S + 2) as controller:
+        wait_for(lambda: controller.of("begun"))
+        with pytest.raises(DoorError):
+            unit(wire, None, Recorder())
+        time.sleep(WATCHED_S)
+        assert not any(told["online"] for told in controller.of("status"))
+
+
+def test_7_a_key_derived_from_a_shared_master_and_the_readers_identity_opens_nothing() -> None:
+    master = new_key()
+    keys = {new_key() for _ in range(100)}
+    assert len(keys) == 100
+    with (
+        Wire() as wire,
+        unit(wire, new_key(), Recorder()) as reader,
+        PanelProcess.libosdp(wire.panel, derived(master)),
+    ):
+        nothing_happens(reader)
+
+
+def test_installation_takes_one_good_key_in_a_channel_and_is_over() -> None:
+    kept: list[bytes] = []
+    installing = Installing(kept.append)
+    with Wire() as wire:
+        port = SerialPort(wire.reader, 9_600)
+        master = new_key()
+        with (
+            Peripheral(port, 1, None, 0x1234, installing, install=True),
+            PanelProcess.pure(wire.panel, master),
+        ):
+            assert installing.done.wait(60.0)
+    assert kept == [derived(master)]
+    assert not installing.key_offered(new_key())
