@@ -80,10 +80,12 @@ class Outbox:
         self._ballast = path.with_name(path.name + ".ballast")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Nobody else reads a log that is made here; one that was made for a group of users stays theirs.
+            # The log that SQLite writes ahead, and its index, take the rights of the file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
             )
-            path.chmod(0o600)  # WAL and index take the rights of the file
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             # The log file that SQLite writes ahead must itself fit into the ballast.

@@ -88,6 +88,7 @@ DECISION_REASONS = frozenset(
         "invalid_evidence",
         "locked_down",
         "log_fault",
+        "clock_behind",
         "must_wait",
         "narrow_band",
         "no_claim",
@@ -97,7 +98,6 @@ DECISION_REASONS = frozenset(
         "not_allowed",
         "not_enrolled",
         "not_live",
-        "other_surroundings",
         "other_voice",
         "outside_schedule",
         "person_disabled",
@@ -108,7 +108,6 @@ DECISION_REASONS = frozenset(
         "too_noisy",
         "unknown_condition",
         "unusable_audio",
-        "unusual_timing",
         "visit_ended",
         "visit_not_begun",
         "voice_changes",
@@ -167,7 +166,9 @@ UNIT_REASONS = frozenset(
     }
 )
 
-REASONS = DECISION_REASONS | UNIT_REASONS
+FORMER_REASONS = frozenset({"other_surroundings", "unusual_timing"})
+"""Of units up to version 0.1.0, whose logs must still verify."""
+REASONS = DECISION_REASONS | UNIT_REASONS | FORMER_REASONS
 """Why, in a word. The sentence a person reads is made from it where it is shown."""
 
 SCORES = frozenset(
@@ -181,9 +182,9 @@ SCORES = frozenset(
         "loudspeaker_llr",
         "frame_rate_hz",
         "reuse_llr",
-        "timing_llr",
+        "timing_llr",  # of units up to 0.1.0
         "consistency_llr",
-        "surroundings_llr",
+        "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",
         "snr_db",

@@ -7,25 +7,33 @@ visits) are answered only to somebody whose every factor passed, so a found badg
 
 from __future__ import annotations
 
-import hmac
+import contextlib
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 
 from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeError
 from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError, fault, refusal_for
-from device.access.history import History, HistoryError, Position
-from device.access.permissions import refusal, roles_of
-from device.access.policy import Thresholds, counts_on
+from device.access.memory.history import History, HistoryError
+from device.access.memory.remembered import First, Position, Standing
+from device.access.memory.timekeeping import Timekeeper, TimeSeen
+from device.access.passage import (
+    Factors,
+    Known,
+    barred,
+    before_hearing,
+    conclude,
+    duress_said,
+    locked_down,
+)
+from device.access.policy import counts_on
 from device.access.rules import Door, RiskClass, Rules
 from device.access.weigh import weigh
 from device.clock import Now
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
-from device.evidence.phrase import normalise, said_in_full
+from device.evidence.phrase import said_in_full
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
@@ -39,20 +47,6 @@ class _Asked:
 
     until_s: float
     before_llr: float
-
-
-@dataclass(frozen=True, slots=True)
-class _First:
-    """The first of two persons, waiting for the second."""
-
-    uid: str
-    until_s: float
-    duress: bool
-
-
-def duress_digest(mac: Mac, uid: str, word: str) -> bytes:
-    """What the rules keep instead of a duress word: useless without this unit's secret."""
-    return mac("duress", f"{uid}\0{word.casefold()}".encode())[:16]
 
 
 class AccessController:
@@ -79,8 +73,8 @@ class AccessController:
         self._same_voice_llr = same_voice_llr
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
-        self._first: dict[str, _First] = {}
         self._before: dict[str, Position | None] = {}
+        self.time = Timekeeper(history.time_seen, history.saw_time)
         # Attempts come from one thread, the fire input and orders from another.
         self._one_at_a_time = threading.Lock()
 
@@ -111,7 +105,7 @@ class AccessController:
 
     def duress_said(self, uid: str, transcript: str) -> bool:
         """Whether a transcript holds the person's duress word."""
-        return self._duress(uid, transcript)
+        return duress_said(self.rules, self._mac, uid, transcript)
 
     def decide(
         self,
@@ -146,7 +140,7 @@ class AccessController:
             return
         try:
             with self._one_at_a_time:
-                self._history.move(self._before)
+                self._history.settle((), self._before)
         except HistoryError as err:
             log.error("where people are could not be taken back: %s", err)
 
@@ -165,7 +159,7 @@ class AccessController:
                 Notice.NOT_HERE,
             )
         elif self._history.locked_down(door):
-            decision = _locked_down()
+            decision = locked_down()
         else:
             decision = Decision(
                 Outcome.EMERGENCY_RELEASE,
@@ -184,7 +178,7 @@ class AccessController:
             if door != "*":
                 self._rule(door)
             self._history.lock_down(door, on)
-        return replace(_locked_down(), door=door)
+        return replace(locked_down(), door=door)
 
     def pardon(self, uid: str) -> bool:
         """Take back a person's failures and forget where they are; False when nothing was held."""
@@ -202,20 +196,43 @@ class AccessController:
                 f"rules {rules.version} are not newer than {self.rules.version}; raise `version`"
             )
         self.rules = rules
-        self._first.clear()
+        self._history.settle((), first={door: None for door in self._history.waiting_doors})
         self._asked_again.clear()
 
+    def keep_time(self, now: Now) -> TimeSeen:
+        """Look at the clocks while nobody comes, and keep what was seen. Raises HistoryError."""
+        with self._one_at_a_time:
+            seen = self.time.look(now)
+            self._history.keep()
+        return seen
+
+    def trust_clock(self, now: Now) -> None:
+        """An admin says that the clock is right. Raises HistoryError."""
+        with self._one_at_a_time:
+            self.time.trust(now)
+            self._history.keep()
+
+    def forget(self, uid: str) -> None:
+        """Erase what is remembered of a person. Raises HistoryError."""
+        with self._one_at_a_time:
+            self._history.forget(uid)
+            self._before.pop(uid, None)
+            self._asked_again = {key: value for key, value in self._asked_again.items() if key[1] != uid}
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Erase what is remembered of everybody else. Raises HistoryError."""
+        with self._one_at_a_time:
+            self._history.keep_only(uids)
+
     def _greet(self, binding: Binding, now: Now) -> Challenge | Decision:
-        door, risk = self._rule(binding.door)
-        if self._history.locked_down(door.name) and not self.rules.lock_down_roles:
-            return replace(_locked_down(), door=door.name, person=binding.person or None)
-        barred = self._barred(door.name, binding.person, risk, now)
-        if barred is not None:
-            return replace(barred, door=door.name, person=binding.person or None)
+        known = self._known(binding.door, now)
+        refused = before_hearing(known, binding.person)
+        if refused is not None:
+            return replace(refused, door=binding.door, person=binding.person or None)
         if self._book is None:
             self._book = ChallengeBook(self._unit, self._history.begin(), self._mac, self._history)
-        self._book.withdraw(door.name)
-        return self._book.issue(binding, risk.challenge, now)
+        self._book.withdraw(binding.door)
+        return self._book.issue(binding, known.risk.challenge, now)
 
     def _decide(
         self,
@@ -226,205 +243,120 @@ class AccessController:
         uid: str,
         speech_began_s: float,
     ) -> Decision:
-        door, risk = self._rule(door_name)
+        known = self._known(door_name, now)
         # 1. The challenge is genuine, open, of this door and person, in time; from here on it is used up.
         if self._book is None:
             raise ChallengeError("no challenge was shown since the unit started")
         self._book.redeem(challenge, door=door_name, person=uid, speech_began_s=speech_began_s)
         # 2. The claim may still try.
-        barred = self._barred(door_name, uid, risk, now)
-        if barred is not None:
-            return barred
+        if (shut := barred(known, uid)) is not None:
+            return shut
         # 3. Charged before the evidence is looked at.
-        subject = self._subject(door_name, uid)
+        subject = subject_of(self.rules, self._enrolled, door_name, uid)
         self._history.charge(subject, now.monotonic_s)
-        found = heard.identified if isinstance(heard, Evidence) and not uid else None
-        who = found.uid if found is not None else uid
-        duress = False
-        if isinstance(heard, Evidence) and self._duress(who, heard.transcript):
-            duress, heard = True, _without_duress_word(heard, challenge.phrase, risk.thresholds)
-        decision = self._judged(heard, risk, door_name, uid, now)
-        granted = decision.outcome is Outcome.GRANTED
-        if not granted and not decision.counts_as_failure:
-            self._history.refund(subject)
-            return replace(decision, silent_alarm=duress)
-        if not granted:
-            return replace(decision, silent_alarm=duress)
-        if who != uid and (barred := self._barred(door_name, who, risk, now)) is not None:
-            return replace(barred, silent_alarm=duress, person=who)
-        # 4. Every factor passed: now, and only now, the rules speak.
-        decision = replace(self._permitted(door, who, now, duress, decision), person=who)
-        moved = {}
-        if decision.opens:
-            here = Position(door.zone, now.wall)
-            moved = {who: here}
-            if (first := self._first.pop(door_name, None)) is not None:
-                moved[first.uid] = here
-            decision = replace(decision, unlock_s=self._unlock_s(moved))
-            self._before = {person: self._history.position(person) for person in moved}
-        # 5. On disk before it is acted on.
-        if decision.opens or subject == f"person:{uid}":
-            self._history.settle((subject,), moved)
-        elif not decision.counts_as_failure:
-            self._history.refund(subject)  # a door's count is not one person's to clear without opening it
-        return decision
+        try:
+            return self._charged(known, subject, uid, heard, challenge.phrase, now)
+        except Exception:
+            with contextlib.suppress(HistoryError):  # whatever failed was the unit, not the person
+                self._history.refund(subject)
+            raise
 
-    def _judged(
-        self, heard: Evidence | BaseException, risk: RiskClass, door: str, uid: str, now: Now
+    def _charged(
+        self,
+        known: Known,
+        subject: str,
+        uid: str,
+        heard: Evidence | BaseException,
+        phrase: str,
+        now: Now,
     ) -> Decision:
-        """The factors alone."""
-        asked = self._asked_again.pop((door, uid), None) if isinstance(heard, Evidence) else None
-        before_llr = asked.before_llr if asked is not None and now.monotonic_s <= asked.until_s else None
-        decision = weigh(heard, risk, claimed=bool(uid), before_llr=before_llr)
+        door = known.door
+        before_llr = self._before_llr(door.name, uid, now) if isinstance(heard, Evidence) else None
+        # 4. The factors; and to somebody whose every factor passed, and to nobody else, the rules.
+        decision, factors = conclude(known, uid, heard, phrase, before_llr)
         if decision.outcome is Outcome.STEP_UP:
             asked = _Asked(now.monotonic_s + STEP_UP_WINDOW_S, counts_on(decision))
-            self._asked_again[(door, uid)] = asked
+            self._asked_again[(door.name, uid)] = asked
+        if factors is Factors.BARRED:
+            return decision
+        if factors is Factors.FAILED:
+            if not decision.counts_as_failure:
+                self._history.refund(subject)
+            return decision
+        moved: dict[str, Position | None] = {}
+        first: dict[str, First | None] = {}
+        who = decision.person or uid
+        if decision.opens:
+            here = Position(door.zone, known.at)
+            moved[who] = here
+            if known.first is not None and door.two_persons_within_s is not None:
+                moved[known.first.uid] = here
+                first[door.name] = None
+            decision = replace(decision, unlock_s=unlock_s(self.rules, moved))
+            self._before = {person: self._history.position(person) for person in moved}
+        elif decision.outcome is Outcome.AWAITING_SECOND_PERSON:
+            until_s = now.monotonic_s + decision.wait_s
+            first[door.name] = First(who, until_s, decision.silent_alarm)
+        # 5. On disk before it is acted on.
+        if decision.opens or subject == f"person:{uid}":
+            self._history.settle((subject,), moved, first)
+        elif not decision.counts_as_failure:
+            self._history.refund(subject)  # a door's count is not one person's to clear without opening it
+            if first:
+                self._history.settle((), first=first)
         return decision
 
-    def _permitted(self, door: Door, uid: str, now: Now, duress: bool, passed: Decision) -> Decision:
-        """What the rules make of a person whose every factor passed. The findings stay with the decision."""
-        findings = passed.findings
-        if self._history.locked_down(door.name):
-            person = self.rules.person(uid)
-            if person is None or not roles_of(person) & self.rules.lock_down_roles:
-                return replace(_locked_down(), findings=findings, silent_alarm=duress)
-        if (refused := refusal(self.rules, door, uid, now.wall)) is not None:
-            return replace(refused, findings=findings, silent_alarm=duress)
-        if self._inside_already(door, uid, now):
-            return Decision(
-                Outcome.PASSBACK_DETECTED,
-                Reason.ALREADY_INSIDE,
-                f"this person was let into {door.zone} less than {door.anti_passback_s:.0f} s ago",
-                Notice.REFUSED,
-                findings,
-                silent_alarm=duress,
-            )
-        if door.two_persons_within_s is not None:
-            waiting = self._two_persons(door, door.two_persons_within_s, uid, now, duress, passed)
-            if waiting is not None:
-                return waiting
-            duress = duress or self._first[door.name].duress
-        if duress:
-            return Decision(
-                Outcome.DURESS,
-                Reason.DURESS_WORD,
-                "every required factor passed, and the duress word was said",
-                Notice.WELCOME,
-                findings,
-                silent_alarm=True,
-            )
-        return passed
-
-    def _two_persons(
-        self, door: Door, within_s: float, uid: str, now: Now, duress: bool, passed: Decision
-    ) -> Decision | None:
-        """None when `uid` completes a pair."""
-        first = self._first.get(door.name)
-        if first is None or now.monotonic_s > first.until_s:
-            self._first[door.name] = _First(uid, now.monotonic_s + within_s, duress)
-            return Decision(
-                Outcome.AWAITING_SECOND_PERSON,
-                Reason.SECOND_PERSON_NEEDED,
-                f"a second person must pass within {within_s:.0f} s",
-                Notice.SECOND_PERSON,
-                passed.findings,
-                silent_alarm=duress,
-                wait_s=within_s,
-            )
-        if first.uid == uid:
-            return Decision(
-                Outcome.DENIED_RULE,
-                Reason.SAME_PERSON_TWICE,
-                "the second person must be another one",
-                Notice.SECOND_PERSON,
-                passed.findings,
-                silent_alarm=duress,
-            )
-        if self._same_voice_llr is None:
-            return fault(Reason.CHECK_FAILED, "this unit cannot tell whether two people are one voice")
-        alike_llr = self._same_voice_llr(first.uid, uid)
-        if not alike_llr < 0.0:  # also when it is not a number
-            return Decision(
-                Outcome.DENIED_RULE,
-                Reason.SAME_VOICE_TWICE,
-                f"both people have the same voice (LLR {alike_llr:+.1f})",
-                Notice.SECOND_PERSON,
-                passed.findings,
-                silent_alarm=duress,
-            )
-        return None
-
-    def _inside_already(self, door: Door, uid: str, now: Now) -> bool:
-        position = self._history.position(uid)
-        if door.anti_passback_s is None or position is None or position.zone != door.zone:
-            return False
-        # A clock set back makes this negative: still inside, until an admin pardons.
-        return (now.wall - position.since).total_seconds() < door.anti_passback_s
-
-    def _unlock_s(self, uids: Iterable[str]) -> float | None:
-        """The longest strike time that the rules give one of these people."""
-        people = (self.rules.person(uid) for uid in uids)
-        return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
-
-    def _duress(self, uid: str, transcript: str) -> bool:
-        """Whether the transcript holds the person's duress word.
-
-        Every word is hashed, for everybody: same time.
-        """
-        person = self.rules.person(uid)
-        expected = (person.duress if person is not None else None) or bytes(16)
-        words = "".join(c if c.isalnum() else " " for c in transcript.casefold()).split()
-        hits = [hmac.compare_digest(duress_digest(self._mac, uid, word), expected) for word in words]
-        return any(hits)
+    def _before_llr(self, door: str, uid: str, now: Now) -> float | None:
+        """What a phrase that fell just short counts beside this one."""
+        asked = self._asked_again.pop((door, uid), None)
+        return asked.before_llr if asked is not None and now.monotonic_s <= asked.until_s else None
 
     def _rule(self, name: str) -> tuple[Door, RiskClass]:
-        door = self.rules.doors.get(name)
-        if door is None or door.risk not in self.rules.risks:
-            raise RefusalError(
-                fault(Reason.NO_SUCH_DOOR, f"the rules have no door {name}, so it stays locked")
-            )
-        return door, self.rules.risks[door.risk]
+        return rule_of(self.rules, name)
 
-    def _subject(self, door: str, uid: str) -> str:
-        """Whose limit an attempt counts against.
+    def _known(self, door_name: str, now: Now) -> Known:
+        door, risk = self._rule(door_name)
+        seen = self.time.look(now)
 
-        Invented badge numbers share the door's, so they fill no disk.
-        """
-        known = uid and (uid in self.rules.people or self._enrolled(uid))
-        return f"person:{uid}" if known else f"door:{door}"
+        def standing(uid: str) -> Standing:
+            subject = subject_of(self.rules, self._enrolled, door_name, uid)
+            return self._history.standing(subject, risk.attempts, now.monotonic_s)
 
-    def _barred(self, door: str, uid: str, risk: RiskClass, now: Now) -> Decision | None:
-        standing = self._history.standing(self._subject(door, uid), risk.attempts, now.monotonic_s)
-        if standing.may_try:
-            return None
-        if standing.disabled:
-            return Decision(
-                Outcome.LOCKOUT_MAX_ATTEMPTS,
-                Reason.DISABLED_AFTER_FAILURES,
-                f"disabled after {standing.failures} failures until an admin enables it",
-                Notice.SEE_ADMIN,
-            )
-        return Decision(
-            Outcome.LOCKOUT_MAX_ATTEMPTS,
-            Reason.MUST_WAIT,
-            f"{standing.failures} failures: wait {standing.wait_s:.0f} s",
-            Notice.WAIT,
-            wait_s=standing.wait_s,
+        return Known(
+            rules=self.rules,
+            door=door,
+            risk=risk,
+            at=seen.time(now.wall),
+            clock_behind=seen.behind(now.wall),
+            locked_down=self._history.locked_down(door_name),
+            first=self._history.waiting(door_name, now.monotonic_s),
+            position=self._history.position,
+            standing=standing,
+            mac=self._mac,
+            same_voice_llr=self._same_voice_llr,
         )
 
 
-def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:
-    """The evidence with the extra word forgiven: it lowers the phrase's score, for it was not in the phrase.
+def unlock_s(rules: Rules, uids: Iterable[str]) -> float | None:
+    """The longest strike time that the rules give one of these people."""
+    people = (rules.person(uid) for uid in uids)
+    return max((p.unlock_s for p in people if p is not None and p.unlock_s is not None), default=None)
 
-    Then, and only then, four of five words of the phrase in the transcript, in order, stand in for the score.
+
+def rule_of(rules: Rules, door_name: str) -> tuple[Door, RiskClass]:
+    """A door and its risk class. Raises RefusalError for one that the rules do not know."""
+    door = rules.doors.get(door_name)
+    if door is None or door.risk not in rules.risks:
+        raise RefusalError(
+            fault(Reason.NO_SUCH_DOOR, f"the rules have no door {door_name}, so it stays locked")
+        )
+    return door, rules.risks[door.risk]
+
+
+def subject_of(rules: Rules, enrolled: Callable[[str], bool], door: str, uid: str) -> str:
+    """Whose limit an attempt counts against.
+
+    Invented badge numbers share the door's, so they fill no disk.
     """
-    wanted, said = normalise(phrase), normalise(heard.transcript)
-    blocks = SequenceMatcher(None, wanted, said, autojunk=False).get_matching_blocks()
-    if sum(block.size for block in blocks) < 0.8 * len(wanted) or not math.isfinite(heard.phrase_llr):
-        return heard
-    # The margin is the most that a phrase before can have left missing.
-    return replace(heard, phrase_llr=max(heard.phrase_llr, limits.phrase_llr, limits.step_up_margin_llr))
-
-
-def _locked_down() -> Decision:
-    return Decision(Outcome.LOCK_DOWN, Reason.LOCKED_DOWN, "the door is in lock-down", Notice.LOCKED_DOWN)
+    known = uid and (uid in rules.people or enrolled(uid))
+    return f"person:{uid}" if known else f"door:{door}"

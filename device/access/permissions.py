@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from device.access.decision import Decision, Notice, Outcome, Reason
+from device.access.decision import Decision, Notice, Outcome, Reason, fault
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
 
 
-def refusal(rules: Rules, door: Door, uid: str, at: datetime) -> Decision | None:
-    """Why `uid` may not pass `door` at `at`, or None when a permission covers it."""
+def refusal(
+    rules: Rules, door: Door, uid: str, at: datetime, *, clock_behind: bool = False
+) -> Decision | None:
+    """Why `uid` may not pass `door` at `at`, or None when a permission covers it.
+
+    `at` is the highest time known. With `clock_behind` that is all that is known of the time: what has ended
+    has ended, and for whatever else depends on the time the door stays locked and says so.
+    """
     person = rules.person(uid)
     if person is None:
         return _no(Outcome.DENIED_UNKNOWN, Reason.NO_SUCH_PERSON, "the rules do not know this person")
     if person.disabled:
         return _no(Outcome.DENIED_RULE, Reason.PERSON_DISABLED, "this person is disabled in the rules")
+    dated = person.valid_from is not None or person.valid_until is not None
+    if clock_behind and dated and not (person.valid_until and at >= person.valid_until):
+        return _clock_behind()
     if person.valid_from and at < person.valid_from:
         return _no(
             Outcome.DENIED_SCHEDULE,
@@ -36,9 +45,13 @@ def refusal(rules: Rules, door: Door, uid: str, at: datetime) -> Decision | None
             Reason.NOT_ALLOWED,
             f"no permission covers {door.name} for roles {', '.join(sorted(roles_of(person)))}",
         )
+    if any(permission.schedule is None for permission in covering):
+        return None
+    if clock_behind:
+        return _clock_behind()
     local = at.astimezone(rules.time_zone)
     for permission in covering:
-        if permission.schedule is None or open_at(rules, rules.schedules[permission.schedule], local):
+        if permission.schedule is not None and open_at(rules, rules.schedules[permission.schedule], local):
             return None
     names = ", ".join(sorted({p.schedule for p in covering if p.schedule}))
     return _no(
@@ -85,6 +98,14 @@ def open_at(rules: Rules, schedule: Schedule, local: datetime) -> bool:
 def _day_counts(rules: Rules, schedule: Schedule, day: datetime) -> bool:
     holiday = day.date() in rules.holidays
     return day.weekday() in schedule.days and (schedule.on_holidays or not holiday)
+
+
+def _clock_behind() -> Decision:
+    return fault(
+        Reason.CLOCK_BEHIND,
+        "this unit's clock lies behind a time that it has seen, so hours and visits cannot be judged: set "
+        "the clock, or, if it is right, `ostiary policy trust-clock`",
+    )
 
 
 def _no(outcome: Outcome, code: Reason, reason: str, notice: Notice = Notice.NOT_HERE) -> Decision:

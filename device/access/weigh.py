@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from device.access.decision import Decision, Notice, Outcome, Reason, refusal_for
-from device.access.permissions import refusal
 from device.access.policy import decide
-from device.access.rules.model import RiskClass, Rules
+from device.access.rules.model import RiskClass
 from device.evidence.judge import Evidence
-
-
-def ruled(heard: Evidence | BaseException, rules: Rules, door_name: str, uid: str, at: datetime) -> Decision:
-    """What the factors and the rules of a door make of one recording. Pure: nothing is charged, and what only
-    the running door knows (waits, lock-down, where people are, who came first of two) is left out.
-
-    `uid` is empty when nobody was claimed.
-    """
-    door = rules.doors[door_name]
-    decision = weigh(heard, rules.risks[door.risk], claimed=bool(uid))
-    who = uid
-    if decision.opens and isinstance(heard, Evidence) and heard.identified is not None:
-        who = heard.identified.uid
-    refused = refusal(rules, door, who, at) if decision.opens else None
-    if refused is not None:
-        decision = replace(refused, findings=decision.findings)
-    return replace(decision, door=door_name, person=who or None)
 
 
 def weigh(

@@ -54,7 +54,7 @@ class Checks:
         decision = None
         if request.door:
             rules = self.door_rules(request.door)
-            decision = decide_heard(tools, heard, rules, door=request.door, uid=request.uid)
+            decision = decide_heard(tools, heard, rules, door=request.door, uid=request.uid, phrase=phrase)
         return {
             "kind": "verify",
             "outcome": "judged" if evidence is not None else "unusable",

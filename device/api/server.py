@@ -67,7 +67,7 @@ def service_with(
     ):
         epochs, lifetime_s = store.counter("challenge"), settings.api.code_lifetime_s
         codes = CodeIssuer(settings.door.unit, epochs.advance, store.mac, results, lifetime_s)
-        checks = Checks(Tools(judge, store, settings, state, clock), results)
+        checks = Checks(Tools(judge, store, settings, state, clock).going_by_time_seen(), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
             settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s

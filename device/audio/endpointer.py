@@ -27,9 +27,6 @@ from device.audio.errors import GapError, QualityError, TooLongError
 from device.audio.settings import EndpointerSettings, QualityLimits
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance
 
-BEFORE_MS = 1_000
-"""Of what was heard before an utterance, handed out with it: how the place sounds without the voice."""
-
 
 class SpeechDetector(Protocol):
     """Called with every frame in order; may remember earlier ones."""
@@ -110,8 +107,7 @@ class Endpointer:
         self._end = sys.maxsize if whole else settings.frames(settings.end_ms)
         self._window = settings.frames(settings.window_s * 1_000)
         self._max_speech = sys.maxsize if whole else settings.frames(settings.max_speech_s * 1_000)
-        self._before = settings.frames(BEFORE_MS)
-        held = self._window + self._pre_roll + self._pause + self._before
+        held = self._window + self._pre_roll + self._pause
         self._history = SampleHistory(held * FRAME_SAMPLES)
         self._flags: deque[bool] = deque(maxlen=held)
         self._clock_samples = 0
@@ -215,9 +211,7 @@ class Endpointer:
             return GapError("Part of that was lost. Please say the phrase again.")
         begin = max(0, self._first_voiced - self._pre_roll, self._heard - len(self._flags))
         begin = max(begin, self._voiced_until - self._window)
-        earliest = max(0, begin - self._before, self._heard - len(self._flags))
-        held = self._history.copy(earliest * FRAME_SAMPLES)
-        before, samples = np.split(held, [(begin - earliest) * FRAME_SAMPLES])
+        samples = self._history.copy(begin * FRAME_SAMPLES)
         speech = np.array(self._flags, dtype=np.bool_)[len(self._flags) - (self._heard - begin) :]
         seconds = FRAME_SAMPLES / SAMPLE_RATE_HZ
         utterance = Utterance(
@@ -226,7 +220,6 @@ class Endpointer:
             speech_end_s=(self._voiced_until - begin) * seconds,
             quality=quality.measure(samples, speech),
             earlier_s=max(0, begin - self._first_voiced) * seconds,
-            before=before,
         )
         try:
             return quality.check(utterance, self._limits)

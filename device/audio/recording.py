@@ -1,14 +1,14 @@
 """Reads a recorded phrase from a file or from memory: WAV or FLAC of any usual rate, to 16 kHz mono int16.
 
 Two channels are averaged when they agree (one voice, two microphones) and refused when they do not: their
-average would be nobody's voice. What is cut short, not finite or not audio is refused, never repaired.
+average would be nobody's voice. What is cut short, not finite or not audio is refused, never repaired; only
+what a writer to a pipe cannot know, the length, is taken from where it ends.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 from device.audio.errors import TooLongError, UnreadableAudioError
+from device.audio.files.containers import plain
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 
@@ -28,8 +29,6 @@ MAX_SIDE_TO_MID = 0.25
 """Energy of half the channels' difference over that of their mean; one voice on both stays far below."""
 BLOCK_S = 1
 _SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
-_HEADER_BYTES = 12
-_MAX_CHUNKS = 64
 
 _Wave = npt.NDArray[np.float32]
 
@@ -39,24 +38,30 @@ def read_recording(source: str | os.PathLike[str] | bytes, limits: FileLimits) -
 
     Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`.
     """
+    content: bytes | bytearray
     if isinstance(source, bytes):
-        name, opened = "recording", _in_memory(source, limits)
+        name, content = "recording", _in_memory(source, limits)
     else:
         name = "".join(letter if letter.isprintable() else "?" for letter in Path(source).name)
-        opened = _opened(source, name, limits)
-    with opened as (descriptor, size):
-        _check_container(descriptor, size, name)
-        try:
-            with soundfile.SoundFile(descriptor, closefd=False) as sound:
-                _check_format(sound, name, limits)
-                return _to_samples(_Blocks(sound, name), sound.samplerate)
-        except soundfile.SoundFileError as err:
-            raise UnreadableAudioError(f"{name}: this audio file is damaged; record it again") from err
+        content = _in_file(source, name, limits)
+    try:
+        found = plain(content, name)
+        pieces = (found.header, memoryview(content)[found.start : found.stop])
+        with (
+            _anonymous(pieces) as descriptor,
+            soundfile.SoundFile(descriptor, closefd=False) as sound,
+        ):
+            _check_format(sound, name, limits)
+            return _to_samples(_Blocks(sound, name), sound.samplerate)
+    except soundfile.SoundFileError as err:
+        raise UnreadableAudioError(f"{name}: this audio file is damaged; record it again") from err
+    finally:
+        if isinstance(content, bytearray):
+            content[:] = bytes(len(content))
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str], name: str, limits: FileLimits) -> Iterator[tuple[int, int]]:
-    """The open file and its size. Non-blocking, so that a named pipe without a writer cannot hang us."""
+def _in_file(path: str | os.PathLike[str], name: str, limits: FileLimits) -> bytearray:
+    """The file's content, to be overwritten. Non-blocking: a named pipe without a writer cannot hang us."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as err:
@@ -70,68 +75,41 @@ def _opened(path: str | os.PathLike[str], name: str, limits: FileLimits) -> Iter
             raise UnreadableAudioError(f"{name}: the file is empty; record it again")
         if status.st_size > limits.max_bytes:
             raise TooLongError(f"{name}: larger than {limits.max_bytes >> 20} MiB; give one phrase per file")
-        yield descriptor, status.st_size
+        content, at = bytearray(status.st_size), 0
+        while at < len(content):
+            count = os.preadv(descriptor, [memoryview(content)[at:]], at)
+            if count == 0:
+                raise UnreadableAudioError(f"{name}: the file became shorter while it was read; try again")
+            at += count
+        return content
+    except OSError as err:
+        raise UnreadableAudioError(f"{name}: cannot be read ({err.strerror})") from err
     finally:
         os.close(descriptor)
 
 
-@contextmanager
-def _in_memory(content: bytes, limits: FileLimits) -> Iterator[tuple[int, int]]:
-    """`content` behind a descriptor that never had a path, so that it goes through the same checks as a file.
-
-    Its pages are anonymous memory; they are overwritten before they are given back.
-    """
+def _in_memory(content: bytes, limits: FileLimits) -> bytes:
     if not content:
         raise UnreadableAudioError("recording: it is empty; record it again")
     if len(content) > limits.max_bytes:
         raise TooLongError(f"recording: larger than {limits.max_bytes >> 20} MiB; give one phrase at a time")
+    return content
+
+
+@contextmanager
+def _anonymous(pieces: tuple[bytes | memoryview, ...]) -> Iterator[int]:
+    """The pieces behind a descriptor that never had a path. Its pages are overwritten before they go."""
     descriptor = os.memfd_create("recording", os.MFD_CLOEXEC)
+    size = sum(len(piece) for piece in pieces)
     try:
         with open(descriptor, "wb", closefd=False) as memory:
-            memory.write(content)
+            for piece in pieces:
+                memory.write(piece)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor, len(content)
+        yield descriptor
     finally:
-        os.pwrite(descriptor, bytes(len(content)), 0)
+        os.pwrite(descriptor, bytes(size), 0)
         os.close(descriptor)
-
-
-def _check_container(descriptor: int, size: int, name: str) -> None:
-    """Refuse what is neither WAV nor FLAC, and a WAV whose samples are not all there.
-
-    The library repairs such a header silently, and half a phrase would be judged as a whole one. A FLAC
-    that is cut short is noticed while reading it.
-    """
-    header = os.pread(descriptor, _HEADER_BYTES, 0)
-    if header[:4] == b"fLaC":
-        return
-    if header[:4] != b"RIFF" or (len(header) == _HEADER_BYTES and header[8:] != b"WAVE"):
-        raise UnreadableAudioError(f"{name}: not a WAV or FLAC file; convert it or record it again")
-    position, block_align = _HEADER_BYTES, 0
-    for _ in range(_MAX_CHUNKS):
-        chunk = os.pread(descriptor, 8, position)
-        if len(chunk) < 8:
-            break
-        kind, length = struct.unpack("<4sI", chunk)
-        position += 8
-        if kind == b"data":
-            _check_data_length(length, size - position, name)
-            return
-        if kind == b"fmt ":
-            block_align = int.from_bytes(os.pread(descriptor, 2, position + 12), "little")
-            if length < 16 or block_align == 0:
-                break
-        position += length + length % 2
-    raise UnreadableAudioError(f"{name}: the WAV header is cut short; record it again")
-
-
-def _check_data_length(promised: int, present: int, name: str) -> None:
-    if promised == 0:
-        raise UnreadableAudioError(f"{name}: the recording holds no samples; record it again")
-    if promised > present:
-        raise UnreadableAudioError(
-            f"{name}: the recording is cut short ({present} of {promised} bytes are there); record it again"
-        )
 
 
 def _check_format(sound: soundfile.SoundFile, name: str, limits: FileLimits) -> None:
@@ -153,10 +131,10 @@ class _Blocks:
 
     def __init__(self, sound: soundfile.SoundFile, name: str) -> None:
         self._sound = sound
-        self._name = name
+        self.name = name
 
     def __iter__(self) -> Iterator[_Wave]:
-        sound, name = self._sound, self._name
+        sound, name = self._sound, self.name
         read, mid_energy, side_energy = 0, 0.0, 0.0
         while read < sound.frames:
             block: _Wave = sound.read(sound.samplerate * BLOCK_S, dtype="float32", always_2d=True)
@@ -186,6 +164,8 @@ def _to_samples(blocks: _Blocks, rate_hz: int) -> Samples:
         block[:] = 0.0
     if resampler is not None:
         parts.append(_to_int16(resampler.resample_chunk(np.zeros(0, np.float32), last=True)))
+    if not any(len(part) for part in parts):
+        raise UnreadableAudioError(f"{blocks.name}: the recording holds no samples; record it again")
     samples: Samples = np.concatenate(parts)
     for part in parts:
         part[:] = 0

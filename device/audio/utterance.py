@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -64,16 +64,12 @@ class Utterance:
     quality: Quality
     earlier_s: float = 0.0
     """Seconds of the same speech that fell out of the window before `samples` begins."""
-    before: Samples = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
-    """What was heard just before `samples`, a second at most: what the place sounds like."""
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.int16 or self.samples.ndim != 1:
             raise ValueError(
                 f"samples must be int16 of shape (n,), not {self.samples.dtype} {self.samples.shape}"
             )
-        if self.before.dtype != np.int16 or self.before.ndim != 1:
-            raise ValueError("what was heard before must be int16 of shape (n,)")
         if not 0.0 <= self.speech_start_s <= self.speech_end_s <= self.duration_s + 1e-6:
             raise ValueError("speech must lie inside the samples")
         if not self.earlier_s >= 0.0:
@@ -90,4 +86,3 @@ class Utterance:
     def wipe(self) -> None:
         """Overwrite the samples; call it when the decision has been made."""
         wipe(self.samples)
-        wipe(self.before)

@@ -34,8 +34,8 @@ EXIT_FAULT = 3
 def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
     """Decide one attempt from the recording PROBE: the judge, the rules and the audit log of this unit.
 
-    A rehearsal: no strike moves, so nothing is charged against the attempt limit, and what only the running
-    unit knows (waits, lock-down, where people are, who came first of two) is left out. Without --claim the
+    A rehearsal: no strike moves and nothing is charged against the attempt limit, but waits, lock-down, where
+    people are and who waits for a second person count as the door last wrote them down. Without --claim the
     voice is searched for among everybody who may pass, where the door's rule asks for no claim. Exit code 0
     when the door would open, 1 when not, 3 when the attempt could not be judged.
 

@@ -14,9 +14,9 @@ from device.secure_store import Store, open_store
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import Settings, load, state_dir
 from device.state_folder import StateFolder
-from device.unit import archive
 from device.unit.assembly import rules_of
 from device.unit.audit import AuditTrail, EventContext
+from device.uplink import archive
 from sync.audit_cli import audit
 from sync.outbox import Outbox
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import click
 
-from device.access.controller import duress_digest
-from device.access.history import History, HistoryBusyError
+from device.access.memory.history import History, HistoryBusyError
+from device.access.memory.timekeeping import BUILT, TimeSeen
+from device.access.passage import duress_digest
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event
 from device.access.rules.summary import remarks, summary
@@ -26,6 +27,7 @@ from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
+from device.unit.assembly import open_trail
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
@@ -216,6 +218,35 @@ def pardon(uid: str) -> None:
         _order(Order(Action.PARDON, uid))
         pardoned = True
     click.echo(f"{uid} may try again." if pardoned else f"{uid} had no failures.")
+
+
+@policy.command("trust-clock")
+def trust_clock() -> None:
+    """Say that this unit's clock is right, although it lies behind a time that the unit has seen.
+
+    Until then doors with hours, and people whose access begins or ends, wait. Look at the clock first: it is
+    printed. Works on a running unit too.
+
+    \b
+    Example: ostiary policy trust-clock
+    """
+    now = system_clock()
+    if now.wall < BUILT:
+        raise DeviceError(f"the clock says {now.wall:%Y-%m-%d}, before this program was made; set it")
+    try:
+        with _history() as history:
+            history.saw_time(TimeSeen(now.wall.timestamp()))
+            history.keep()
+    except HistoryBusyError:
+        _order(Order(Action.TRUST_CLOCK))
+    else:
+        settings = load()
+        with (
+            open_store(state_dir(), settings.store, warn=lambda _: None) as store,
+            open_trail(store, settings, state_dir()) as trail,
+        ):
+            trail.note("CLOCK_SET", "operator", settings.door.name, risk="low")
+    click.echo(f"From now on {now.wall:%Y-%m-%d %H:%M} UTC is right.")
 
 
 @policy.command("lock-down")

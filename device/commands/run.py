@@ -45,12 +45,12 @@ from device.feedback import (
 )
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
-from device.unit.archive import rotate_when_due
 from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
+from device.uplink.archive import rotate_when_due
 from sync import journal
 from sync.errors import SyncError
 from sync.service_manager import ServiceManager

@@ -75,7 +75,7 @@ class SpoofCheck(Protocol):
 class ContextCheck(Protocol):
     """Looks at what surrounds an utterance (`device/liveness/context.py`)."""
 
-    def look(self, utterance: Utterance, wave: Wave) -> ContextEvidence: ...
+    def look(self, wave: Wave) -> ContextEvidence: ...
 
     def consistency_llr(self, speaker: Embedder, utterance: Utterance, wave: Wave) -> float | None: ...
 
@@ -89,7 +89,7 @@ class Timings:
     spoof_ms: float
     total_ms: float
     context_ms: float = 0.0
-    """Memory and surroundings; the voice's constancy is part of `speaker_ms`."""
+    """The replay memory; the voice's constancy is part of `speaker_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Judge:
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
-        context = self._pool.submit(_timed, lambda: self._in_context(utterance, wave))
+        context = self._pool.submit(_timed, lambda: self._in_context(wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
@@ -203,8 +203,8 @@ class Judge:
             consistency_llr = self._context.consistency_llr(self.speaker, utterance, wave)
         return llr, identified, consistency_llr
 
-    def _in_context(self, utterance: Utterance, wave: Wave) -> ContextEvidence:
-        return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(utterance, wave)
+    def _in_context(self, wave: Wave) -> ContextEvidence:
+        return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(wave)
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""

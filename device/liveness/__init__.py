@@ -1,4 +1,4 @@
-"""What speaks for a live person beside the network: memory, timing, surroundings, one voice throughout.
+"""What the context of an utterance says about a live person: heard before, one voice throughout.
 
 Each piece of evidence is a log-likelihood ratio of its own with a name of its own; the policy sees them one
 by one (`device/access/policy.py`), the audit event names them one by one (`sync/vocabulary.py`).

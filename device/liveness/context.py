@@ -1,15 +1,15 @@
-"""Looks at the context of an utterance: the replay memory, the place, one voice throughout."""
+"""Looks at the context of an utterance: was it heard before, does one voice speak throughout?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
-from device.liveness import consistency, surroundings
+from device.liveness import consistency
 from device.liveness.evidence import ContextEvidence
 from device.liveness.fingerprint import Fingerprint, Fingerprinter
 from device.liveness.search import Match
@@ -37,15 +37,13 @@ class ContextChecks:
     def open(cls) -> ContextChecks:
         return cls(shipped())
 
-    def look(self, utterance: Utterance, wave: Floats) -> ContextEvidence:
-        """Reuse and surroundings of one utterance; `wave` are its samples. Raises LivenessError."""
-        found = ContextEvidence(surroundings_llr=self._surroundings(utterance, wave))
+    def look(self, wave: Floats) -> ContextEvidence:
+        """Whether one utterance was heard before; `wave` are its samples. Raises LivenessError."""
         if self.memory is None:
-            return found
+            return ContextEvidence()
         fingerprint = self.memory.fingerprinter(wave)
         match = self.memory.find(fingerprint)
-        return replace(
-            found,
+        return ContextEvidence(
             reuse_llr=self.weights.reuse.llr(-match.score),
             reused_share=match.reused_share,
             reuse_sources=match.sources,
@@ -59,10 +57,3 @@ class ContextChecks:
         first, last = (round(s * SAMPLE_RATE_HZ) for s in (utterance.speech_start_s, utterance.speech_end_s))
         cosine = consistency.score(speaker, wave[first:last])
         return None if cosine is None else self.weights.consistency.llr(cosine)
-
-    def _surroundings(self, utterance: Utterance, wave: Floats) -> float | None:
-        first, last = (round(s * SAMPLE_RATE_HZ) for s in (utterance.speech_start_s, utterance.speech_end_s))
-        before = utterance.before.astype(np.float32) / 32768.0
-        found = surroundings.change(before, wave[first:last])
-        before[:] = 0.0
-        return None if found is None else self.weights.surroundings.llr(found.score)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from device.liveness.fingerprint import Fingerprint
 
-NAMES = ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+NAMES = ("reuse_llr", "consistency_llr")
 """In the order in which the policy looks at them; rules, events and reports use these very names."""
 
 
@@ -20,10 +20,6 @@ class ContextEvidence:
     """Of the utterance, that fits something remembered."""
     reuse_sources: int = 0
     """How many remembered utterances it fits; two or more is a splice."""
-    timing_llr: float | None = None
-    """That prompt-to-speech time and speaking rate are this person's, against anybody's."""
-    surroundings_llr: float | None = None
-    """That noise and bandwidth are those of the second before, against a playback that brings its own."""
     consistency_llr: float | None = None
     """That one voice speaks from the first half to the second, against a splice of two."""
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)

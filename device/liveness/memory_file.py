@@ -2,7 +2,7 @@
 
 Every row is AES-256-GCM under a key that the vault derives; a row is bound to its number, and one keyed hash
 over every number and tag vouches for all of them, at a version that rises with every commit. The attempt
-history keeps the latest version (`device/access/history.py`), and the history itself is guarded by the
+history keeps the latest version (`device/access/memory/history.py`), and the history itself is guarded by the
 monotonic counter: a memory that is older than the history says, or gone, is refused.
 """
 
@@ -13,7 +13,6 @@ import hmac
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -30,13 +29,13 @@ _LOOK_INTO_IT = "find out why, then `ostiary policy start-over`"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER, mac BLOB);
 CREATE TABLE IF NOT EXISTS utterances (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS habits (person BLOB PRIMARY KEY, sealed BLOB NOT NULL);
+DROP TABLE IF EXISTS habits; -- of version 0.1.0: how people pause and how fast they speak
 """
 _BUSY_S = 10.0
 
 
 class MemoryFile:
-    """Rows by number, and habits by person. `close` it; one process writes utterances."""
+    """Rows by number. `close` it; one process writes utterances."""
 
     def __init__(self, path: Path, mac: Mac) -> None:
         """Open or make the file. Raises LivenessError when it cannot be opened."""
@@ -124,40 +123,6 @@ class MemoryFile:
             ) from err
         self._tags, self._version = tags, version
         return version
-
-    def habit(self, person: bytes) -> bytes | None:
-        """What was kept under `person`, or None. A row that cannot be opened is as good as none."""
-        try:
-            row = self._db.execute("SELECT sealed FROM habits WHERE person = ?", (person,)).fetchone()
-        except sqlite3.Error:
-            return None
-        if row is None or not isinstance(row[0], bytes) or len(row[0]) > MAX_ROW_BYTES:
-            return None
-        with suppress(InvalidTag, ValueError):
-            return self._open(row[0], b"habit" + person)
-        return None
-
-    def keep_habit(self, person: bytes, body: bytes) -> None:
-        sealed = self._seal(body, b"habit" + person)
-        try:
-            self._db.execute("INSERT OR REPLACE INTO habits VALUES (?, ?)", (person, sealed))
-        except sqlite3.Error as err:
-            raise LivenessError(f"habits cannot be written ({err})") from err
-
-    def habits(self) -> tuple[bytes, ...]:
-        """Under whom there is a habit."""
-        try:
-            return tuple(row[0] for row in self._db.execute("SELECT person FROM habits"))
-        except sqlite3.Error:
-            return ()
-
-    def forget_habit(self, person: bytes) -> None:
-        """Erase a person's row, also from the write-ahead log as far as nobody else reads it."""
-        try:
-            self._db.execute("DELETE FROM habits WHERE person = ?", (person,))
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as err:
-            raise LivenessError(f"habits cannot be erased ({err}); try again") from err
 
     def close(self) -> None:
         self._db.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Self
 
-from device.liveness.timing import TimingWeights
 from device.model_store.calibration import Calibration
 
 
@@ -18,8 +17,6 @@ class Weights:
     version: str
     reuse: Calibration
     consistency: Calibration
-    surroundings: Calibration
-    timing: TimingWeights
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -29,8 +26,6 @@ class Weights:
             str(table["version"]),
             _calibration(table["reuse"]),
             _calibration(table["consistency"]),
-            _calibration(table["surroundings"]),
-            TimingWeights(_calibration(table["pace"]), float(table["start"]["scale"])),
         )
 
 

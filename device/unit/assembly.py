@@ -11,7 +11,9 @@ from pathlib import Path
 
 from device.access.controller import AccessController
 from device.access.decision import Factor
-from device.access.history import History
+from device.access.memory.history import History, recall
+from device.access.memory.remembered import Remembered
+from device.access.memory.timekeeping import TimeSeen
 from device.access.replay_guard import ReplayGuard
 from device.access.rules import Rules, default_rules, load_rules
 from device.access.voices import GalleryCache, alike, is_enrolled
@@ -100,11 +102,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
         replay_guard = ReplayGuard(
             state,
             store.mac,
-            store.vault.record_id,
             at_least=history.memory_version,
             now=clock().wall,
             noted=history.memory_reached,
-            people=store.vault.uids,
         )
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
@@ -119,6 +119,9 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
         )
+        # Its clocks are looked at with every attempt: what was seen stands, whatever the clock says.
+        controller.time.look(clock())
+        store.vault.go_by(lambda: controller.time.seen.time(clock().wall))
         context = EventContext.of(store, log.next_boot(), clock())
         trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
@@ -210,6 +213,23 @@ class Tools:
         """The unit's log, open for writing."""
         return open_trail(self.store, self.settings, self.state, self.clock)
 
+    def recalled(self) -> Remembered:
+        """What the door process last wrote down of attempts, positions and time. Raises HistoryError."""
+        counter, never_used = self.store.keystore.counter("attempts"), self.store.never_used("attempts")
+        return recall(StateFolder(self.state).history, counter, self.store.mac, never_used)
+
+    def time_seen(self) -> TimeSeen:
+        """The highest time that the door process has seen; nothing where its history cannot be read."""
+        try:
+            return self.recalled().time
+        except DeviceError:
+            return TimeSeen()
+
+    def going_by_time_seen(self) -> Tools:
+        """The same, and consents are judged as at the door: a clock that was set back revives none."""
+        self.store.vault.go_by(lambda: self.time_seen().time(self.clock().wall))
+        return self
+
 
 @contextmanager
 def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]:
@@ -218,4 +238,4 @@ def open_tools(settings: Settings, state: Path, models: Path) -> Iterator[Tools]
         open_store(state, settings.store) as store,
         open_judge(models, settings, pinned_minimum(store.vault)) as judge,
     ):
-        yield Tools(judge, store, settings, state)
+        yield Tools(judge, store, settings, state).going_by_time_seen()

@@ -150,9 +150,8 @@ def attempt(
             progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
         )
-    heard = unit.replay_guard.note(
-        answer.heard, greeting.phrase, uid, answer.speech_began_s, unit.clock()
-    )  # before anybody decides on it: a cut after the door opened must not make the unit forget
+    # Before anybody decides on it: a cut after the door opened must not make the unit forget.
+    heard = unit.replay_guard.note(answer.heard, unit.clock())
     decision = unit.controller.decide(
         greeting,
         heard,

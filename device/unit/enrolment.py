@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -12,8 +14,8 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from device.access.memory.history import History, HistoryBusyError, HistoryError
 from device.access.policy import Thresholds
-from device.access.replay_guard import forget_habit
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
@@ -22,7 +24,11 @@ from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
 from device.settings import Settings
+from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_trail
+from device.uplink.orders import Action, Order, await_done, post
+
+log = logging.getLogger(__name__)
 
 Recordings = Mapping[str, Path | bytes]
 """Of one person: each with a name that a message can use."""
@@ -74,6 +80,7 @@ def enrol(
     nothing. `reason` is the events'; `consent_to` names who took the consent.
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
+    check_clock(tools)
     embeddings, spoof_llrs = heard_voices(judge, settings, recordings)
     live_llr = Thresholds().live_llr
     doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
@@ -128,6 +135,16 @@ def heard_voices(
     return embeddings, spoof_llrs
 
 
+def check_clock(tools: Tools) -> None:
+    """Raises DeviceError when the clock would date a consent wrongly."""
+    wall = tools.clock().wall
+    if tools.time_seen().behind(wall):
+        raise DeviceError(
+            f"this unit's clock says {wall:%Y-%m-%d %H:%M} UTC, behind a time that it has seen, so no "
+            "consent can be dated; set it, or, if it is right, `ostiary policy trust-clock`"
+        )
+
+
 def consent_now(settings: StoreSettings, taken_by: str, now: Now) -> Consent:
     """Consent given just now, to the unit's current text, for its retention time."""
     until = now.wall + timedelta(days=settings.retention_days)
@@ -144,10 +161,34 @@ def forget(
     with open_trail(store, settings, state, clock) as trail:
         note = partial(trail.note, reason="on_request", door=settings.door.name, uid=uid, risk="low")
         note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
-        forget_habit(state, store.mac, uid)  # first: who is not enrolled any more cannot be asked for again
+        forget_attempts(store, state, uid, clock)
         receipt = store.vault.forget(uid)
         note("FORGOTTEN", count=receipt.counter, record=receipt.record_id)
     return receipt
+
+
+def forget_attempts(store: Store, state: Path, uid: str, clock: Clock) -> None:
+    """Erase failures and position of a person, also in the memory of a running door.
+
+    Raises OrderError when that does not obey. A history that cannot be read keeps nobody enrolled: it is
+    enciphered, and `ostiary policy start-over` empties it.
+    """
+    folder = StateFolder(state)
+    try:
+        history = History(
+            folder.history,
+            store.keystore.counter("attempts"),
+            store.mac,
+            opened_s=clock().monotonic_s,
+            never_used=store.never_used("attempts"),
+        )
+    except HistoryBusyError:
+        await_done(post(folder.orders, Order(Action.FORGET, uid)))
+    except HistoryError as err:
+        log.warning("what is remembered of attempts could not be erased: %s", err)
+    else:
+        with closing(history):
+            history.forget(uid)
 
 
 def forget_record(

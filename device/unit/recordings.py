@@ -1,13 +1,14 @@
-"""Decides one recording as the door would: judged, weighed, ruled on, and in the log. No strike moves."""
+"""Decides one recording as the door would now, on what the door process last wrote. No strike moves."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from device.access.decision import Decision, Factor
+from device.access.rehearsal import Rehearsal
 from device.access.rules import Rules
-from device.access.voices import gallery, voiceprint
-from device.access.weigh import ruled
+from device.access.voices import alike, gallery, is_enrolled, voiceprint
 from device.audio import load_utterance
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
@@ -42,14 +43,24 @@ def decide_recording(
         heard = judge_file(
             lambda: load_utterance(recording, tools.settings.audio), tools.judge, phrase, voice
         )
-    return decide_heard(tools, heard, rules, door=door, uid=uid), heard if isinstance(
-        heard, Evidence
-    ) else None
+    decision = decide_heard(tools, heard, rules, door=door, uid=uid, phrase=phrase)
+    return decision, heard if isinstance(heard, Evidence) else None
 
 
-def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: str) -> Decision:
-    """The decision on what was heard already, in the audit log before anybody is told."""
-    decision = ruled(heard, rules, door, uid, tools.clock().wall)
+def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: str, phrase: str) -> Decision:
+    """What the door would do now with what was heard, in the audit log before anybody is told.
+
+    Nothing is charged, and nobody is noted as inside or as first of two.
+    """
+    vault, speaker = tools.store.vault, tools.judge.speaker
+    rehearsal = Rehearsal(
+        rules,
+        tools.recalled,
+        tools.store.mac,
+        enrolled=partial(is_enrolled, vault),
+        same_voice_llr=partial(alike, vault, speaker),
+    )
+    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock())
     with tools.trail() as trail:
         trail.decided(decision, heard if isinstance(heard, Evidence) else None)
     return decision

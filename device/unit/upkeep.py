@@ -1,8 +1,10 @@
 """What a running unit does for itself: says that it started and stopped, and looks after its store.
 
-Once a day it forgets whoever's consent has run out; every few minutes it asks the key store whether it is
-well and the audit log how full it is, and on a unit without a registry it moves the log to files. All leave
-events, so that somebody knows of a unit in trouble before a person stands at its door.
+Once a day it forgets whoever's consent has run out, a tenth of the people at most, and only when the clock
+has agreed with running time for days: a clock that lies must not erase anybody. Every few minutes it looks at
+the clock, asks the key store whether it is well and the audit log how full it is, and on a unit without a
+registry it moves the log to files. All leave events, so that somebody knows of a unit in trouble before a
+person stands at its door.
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ from sync.errors import SyncError
 
 LOOK_EVERY_S = 300.0
 DAY_S = 86_400.0
+KEEP_TIME_EVERY_S = 3_600.0
+PURGED_AT_ONCE = 10
+"""At most one in so many people at one look, and one at least."""
 WARN_SHARE = 0.5
 """From here on a log that fills up is reported: at a hundred events a day there is more than a year left."""
 TROUBLES = {
+    "clock_fault": "the clock is behind a time that was seen; set it, or `ostiary policy trust-clock`",
     "backlog_too_large": "the audit log is half full; run `ostiary sync`, or set `[audit] standalone`",
     "disk_full": "the disk of the audit log is nearly full; make room",
     "tpm_fault": "the key store does not answer; run `ostiary doctor`",
@@ -39,7 +45,7 @@ class Upkeep:
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
-        self._purge_at_s = unit.clock().monotonic_s
+        self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
@@ -65,7 +71,8 @@ class Upkeep:
     def look(self) -> None:
         """One look at everything that is due."""
         now_s = self._unit.clock().monotonic_s
-        if now_s >= self._purge_at_s:
+        self._look_at_the_clock()
+        if now_s >= self._purge_at_s and self._unit.controller.time.settled():
             self._purge_at_s = now_s + DAY_S
             self._purge()
         if self._rotate is not None:
@@ -84,9 +91,27 @@ class Upkeep:
             if self._stop.wait(LOOK_EVERY_S):
                 return
 
+    def _look_at_the_clock(self) -> None:
+        controller, now = self._unit.controller, self._unit.clock()
+        if now.monotonic_s >= self._keep_time_at_s:
+            self._keep_time_at_s = now.monotonic_s + KEEP_TIME_EVERY_S
+            try:
+                controller.keep_time(now)
+            except DeviceError as err:
+                log.error("the time that was seen could not be kept: %s", err)
+        else:
+            controller.time.look(now)
+        if jumps := controller.time.jumps():
+            log.warning("the clock of this unit was set; it now says %s", now.wall.isoformat())
+            self._note("CLOCK_SET", "clock_fault", jumps)
+
     def _purge(self) -> None:
+        vault = self._unit.store.vault
         try:
-            receipts = self._unit.store.vault.purge_expired()
+            before = vault.uids()
+            receipts = vault.purge_expired(at_most=max(1, len(before) // PURGED_AT_ONCE))
+            for uid in set(before) - set(vault.uids()) if receipts else ():
+                self._unit.controller.forget(uid)
         except DeviceError as err:
             log.error("nobody whose consent ran out could be forgotten: %s", err)
             self._note("FAULT", "store_fault")
@@ -107,6 +132,8 @@ class Upkeep:
     def _found(self) -> frozenset[str]:
         """What is wrong with keys, vault and log now, in words of the vocabulary."""
         found = set()
+        if self._unit.controller.time.seen.behind(self._unit.clock().wall):
+            found.add("clock_fault")
         try:
             if not self._unit.store.keystore.status().ready:
                 found.add("tpm_fault")

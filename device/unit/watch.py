@@ -130,6 +130,13 @@ class Watch:
         if order.action is Action.PARDON:
             if not controller.pardon(order.subject):
                 raise OrderError(f"{order.subject} had no failures.")
+        elif order.action is Action.FORGET:
+            controller.forget(order.subject)
+            return  # whoever asked for it writes the events
+        elif order.action is Action.TRUST_CLOCK:
+            controller.trust_clock(self._unit.clock())
+            self._unit.trail.note("CLOCK_SET", "operator", self._door_name)
+            return
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()
             if self._door_name not in rules.doors:

@@ -36,6 +36,8 @@ class Action(StrEnum):
     END_LOCK_DOWN = "end_lock_down"
     PARDON = "pardon"
     ADOPT_RULES = "adopt_rules"
+    FORGET = "forget"
+    TRUST_CLOCK = "trust_clock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
-"""Fits the weights of the evidence beside the network on half of the speakers, judges them on the other half.
+"""Fits the weights of the context checks on half of the speakers, judges them on the other half.
 
     python -m research.fits.liveness --manifest M.tsv --root DIR [--retakes DIR] [--write]
 
 Reuse: every recording is looked up among all others, for the rate at which somebody new is taken for a
 playback, and played through random loudspeakers and rooms, for the rate at which a playback is missed.
-Consistency: the two halves of one recording, and of a splice of two people. Surroundings: recordings in a
-background that was there before, and playbacks of them, both simulated. Pace: each sentence of a person
-against their others, and against those of everybody else in the same corpus. `--write` puts the maps into
+Consistency: the two halves of one recording, and of a splice of two people. `--write` puts the maps into
 device/liveness/weights.toml.
 """
 
@@ -26,22 +24,20 @@ import numpy.typing as npt
 import device.liveness
 from device.audio import QualityError, Utterance, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ
-from device.liveness import Fingerprint, Fingerprinter, consistency, surroundings
+from device.liveness import Fingerprint, Fingerprinter, consistency
 from device.liveness.search import Index, best_line
-from device.liveness.timing import ANYBODY_PACE, Habit, Timing, timing
 from device.settings import models_dir
 from quantize.evaluate.calibrate import Linear, fit, fits
 from quantize.evaluate.checks import open_speaker
 from quantize.evaluate.manifest import Recording, read_manifest
 from quantize.evaluate.report import PRODUCT_MODEL
 from quantize.evaluate.scoring import Bars
-from quantize.playback import pink, random_playback, rms
+from quantize.playback import random_playback
 
 WEIGHTS_FILE = Path(device.liveness.__file__).with_name("weights.toml")
 SHORTEST_S = 1.2
 PHRASE_S = 2.5
 """A phrase of five words takes about this long and longer."""
-LEAST_WORDS = 3
 FIT_PRIOR = 0.5
 SECRET = bytes(32)
 """Any secret: scores do not depend on it."""
@@ -101,7 +97,6 @@ def main(
         for r in read_manifest(manifest, root)
         if r.label == "bonafide" and r.folder in ("an4", "so762", "libri")
     ]
-    everybody = recordings
     if most is not None:
         recordings = recordings[:: max(1, len(recordings) // most)]
     rng = np.random.default_rng(7)
@@ -109,20 +104,11 @@ def main(
         heard = load(root, recordings, bars)
         new, played = reuse(heard, rng, playbacks, bars)
         whole, spliced = constancy(heard, models or models_dir(), rng, bars)
-        lived, brought = backgrounds(heard, rng, bars)
-        own, others = paces(root, everybody, bars)
     reuse_map = _report("reuse", new, played, "new people", "playbacks")
     _repeats(heard, retakes, reuse_map)
     consistency_map = _report("consistency", whole, spliced, "one voice", "splices of two")
-    surroundings_map = _report("surroundings", lived, brought, "simulated voices", "simulated playbacks")
-    pace_map = _report("pace", own, others, "sentences of one's own", "sentences of others")
     if write:
-        maps = {
-            "reuse": reuse_map,
-            "consistency": consistency_map,
-            "surroundings": surroundings_map,
-            "pace": pace_map,
-        }
+        maps = {"reuse": reuse_map, "consistency": consistency_map}
         write_weights(WEIGHTS_FILE, maps, f"liveness-{datetime.now(UTC):%Y%m%d}")
 
 
@@ -187,63 +173,6 @@ def constancy(
             spliced.append(consistency.score(voice, joined) or 0.0)
     units = [one.recording.unit for one in chosen]
     return Pool(whole, units), Pool(spliced, units[: len(spliced)])
-
-
-def backgrounds(
-    heard: Sequence[Heard], rng: np.random.Generator, bars: Bars, most: int = 240
-) -> tuple[Pool, Pool]:
-    """(voices in a background that was there before, playbacks into the same one). Both are simulated.
-
-    No recording here has a second of its own place before it; what each brings in of its recorder's noise
-    makes the live half look worse than it would be.
-    """
-    chosen = [heard[i] for i in rng.permutation(len(heard))[:most]]
-    tick = bars.bar("surroundings", len(chosen))
-    lived, brought = Pool([], []), Pool([], [])
-    for one in chosen:
-        tick()
-        speech = _speech(one)
-        snr_db = float(rng.uniform(15.0, 40.0))
-        place = pink(SAMPLE_RATE_HZ + len(speech), rng) * rms(speech) * np.float32(10.0 ** (-snr_db / 20.0))
-        before, during = place[:SAMPLE_RATE_HZ], place[SAMPLE_RATE_HZ:]
-        played = random_playback(rng)(speech, rng)[: len(speech)]
-        for pool, sound in ((lived, speech), (brought, np.resize(played, len(speech)))):
-            change = surroundings.change(before, sound + during)
-            if change is not None:
-                pool.scores.append(change.score)
-                pool.speakers.append(one.recording.unit)
-    return lived, brought
-
-
-def paces(root: Path, recordings: Sequence[Recording], bars: Bars, least: int = 6) -> tuple[Pool, Pool]:
-    """(likeness of each sentence to its speaker's other ones, to those of another speaker of the corpus)."""
-    tick = bars.bar("pace", len(recordings))
-    said: dict[tuple[str, str], list[Timing]] = defaultdict(list)
-    for recording in recordings:
-        tick()
-        if len(recording.text.split()) < LEAST_WORDS:
-            continue
-        try:
-            utterance = load_utterance(root / recording.path)
-        except QualityError:
-            continue
-        one = timing(1.0, recording.text, utterance.speech_end_s - utterance.speech_start_s)
-        if one is not None:
-            said[recording.folder, recording.unit].append(one)
-    known = {who: times for who, times in said.items() if len(times) >= least}
-    own, others = Pool([], []), Pool([], [])
-    for (folder, unit), times in known.items():
-        for left, one in enumerate(times):
-            habit = Habit((*times[:left], *times[left + 1 :]))
-            own.scores.append(habit.likeness(one, 1, ANYBODY_PACE))
-            own.speakers.append(unit)
-        strangers = [
-            t for (where, who), heard in known.items() if where == folder and who != unit for t in heard
-        ]
-        for one in strangers:
-            others.scores.append(Habit(tuple(times)).likeness(one, 1, ANYBODY_PACE))
-            others.speakers.append(unit)
-    return own, others
 
 
 def _speech(one: Heard) -> Wave:

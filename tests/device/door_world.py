@@ -11,7 +11,7 @@ from pathlib import Path
 from device.access.challenge import Challenge
 from device.access.controller import AccessController
 from device.access.decision import Decision
-from device.access.history import History
+from device.access.memory.history import History
 from device.access.rules import Rules
 from device.audio.utterance import Quality
 from device.clock import Now

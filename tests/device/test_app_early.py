@@ -14,8 +14,8 @@ import pytest
 
 from device import app
 from device.access.claims import Claim, ClaimKind
-from device.access.controller import duress_digest
 from device.access.decision import Decision, Outcome
+from device.access.passage import duress_digest
 from device.access.rules.model import Person
 from device.audio import FileSource, Frame
 from device.audio.settings import AudioSettings, EndpointerSettings

@@ -1,6 +1,6 @@
 """A unit in a process of its own that really dies: `kill -9` at a chosen point of a write, or at any moment.
 
-The process is forked, holds the real doorkeeper and history, and answers one request at a time. What survives
+The process is forked, holds the real controller and history, and answers one request at a time. What survives
 it is what survives a kill: the files, and a counter in shared memory that stands for TPM NV.
 """
 
@@ -22,11 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import device.access.history
+import device.access.memory.history
 from device.access.challenge import Challenge
 from device.access.controller import AccessController
 from device.access.decision import Decision
-from device.access.history import History, HistoryRollbackError
+from device.access.memory.history import History, HistoryRollbackError
 from device.access.rules import Rules
 from device.clock import Now
 from device.evidence.judge import Evidence
@@ -214,7 +214,7 @@ def _served(controller: AccessController, history: History, what: str, arguments
 
 def _mark_writes(reached: Callable[[At], None]) -> None:
     """Report each point of a change of the file, in this process alone."""
-    fsync, replace = os.fsync, device.access.history._replace
+    fsync, replace = os.fsync, device.access.memory.history._replace
     rename = Path.replace
     state = SimpleNamespace(renamed=True)
 
@@ -238,4 +238,4 @@ def _mark_writes(reached: Callable[[At], None]) -> None:
 
     os.fsync = marked_fsync
     Path.replace = marked_rename  # type: ignore[method-assign,assignment]
-    device.access.history._replace = marked_replace
+    device.access.memory.history._replace = marked_replace

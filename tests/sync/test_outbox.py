@@ -181,6 +181,16 @@ def test_how_full_the_log_is_can_be_seen_long_before_it_is(outbox: Outbox) -> No
     assert outbox.fill().reason == "backlog_too_large"
 
 
+def test_a_log_that_was_made_for_a_group_of_users_stays_theirs(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "audit.db"
+    path.touch()
+    path.chmod(0o660)
+    for _ in range(2):
+        with reopened(tmp_path, clock) as box:
+            box.append(event(0))
+        assert path.stat().st_mode & 0o777 == 0o660
+
+
 def test_nobody_else_on_the_machine_reads_the_log(outbox: Outbox, tmp_path: Path) -> None:
     outbox.append(event(0))
     for path in tmp_path.glob("audit.db*"):

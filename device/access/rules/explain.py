@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from device.access.decision import OPENING, Factor, Outcome, Reason
-from device.access.history import AttemptLimits
+from device.access.memory.history import AttemptLimits
 from device.access.rules.model import Door, RiskClass, Rules
 from device.liveness.evidence import NAMES as BESIDE
 from sync.events import AuditEvent
@@ -16,8 +16,6 @@ _SAID = {
     Reason.NOT_LIVE: "because the speech did not sound like a live human: a recording or a synthetic voice",
     Reason.HEARD_BEFORE: "because the unit had heard this very recording before: a playback",
     Reason.VOICE_CHANGES: "because the voice changed on the way, as where recordings are joined",
-    Reason.OTHER_SURROUNDINGS: "because noise and bandwidth were not those of the second before",
-    Reason.UNUSUAL_TIMING: "because pause and pace were not those of the person claimed",
     Reason.UNKNOWN_CONDITION: "because the sound was such that no detector could tell whether it was live",
     Reason.OTHER_VOICE: "because the voice did not match the person claimed",
     Reason.WRONG_WORDS: "because the words were not those on the display",
@@ -31,6 +29,7 @@ _SAID = {
     Reason.CHECK_FAILED: "because one of the checks could not be made; run `ostiary doctor`",
     Reason.INTERNAL_FAULT: "because something unexpected went wrong inside the unit; run `ostiary doctor`",
     Reason.HISTORY_FAULT: "because the memory of attempts could not be read or written; run `ostiary doctor`",
+    Reason.CLOCK_BEHIND: "because the unit's clock lay behind a time it had seen, and hours count here",
     Reason.LOG_FAULT: "because its event could not be written down, and nothing opens without one",
     Reason.TOO_LITTLE_SPEECH: "because too little speech was heard to judge",
     Reason.TOO_NOISY: "because the voice did not stand out from the noise",

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from device.access.badges import BadgeError, CardBits, CardError, badge_number
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules.model import (
     ENROLLED,
@@ -168,7 +168,7 @@ def _thresholds(reader: Reader) -> Thresholds:
     base = Thresholds()
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr", "surroundings_llr", "timing_llr")
+        for name in ("reuse_llr", "consistency_llr")
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):

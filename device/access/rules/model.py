@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, tzinfo
 
 from device.access.challenge import ChallengeSettings
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 
 EVERY_DAY = frozenset(range(7))

@@ -73,13 +73,15 @@ class Reader:
     def clock(self, key: str, default: time) -> time:
         """A time of day, written as `07:30:00` or as the text "07:30"."""
         value = self._value(key, (time, str), 'a time such as "07:30"', default)
-        if isinstance(value, time):
-            return value
         try:
-            return time.fromisoformat(str(value))
+            clock = value if isinstance(value, time) else time.fromisoformat(str(value))
         except ValueError:
             self.wrong(key, f'must be a time such as "07:30", not {value!r}')
             return default
+        if clock.tzinfo is not None:
+            self.wrong(key, f"must be a time without a zone, for `calendar.time_zone` holds, not {value!r}")
+            return default
+        return clock
 
     def moment(self, key: str) -> datetime | None:
         """A date with time and offset, or None when absent."""

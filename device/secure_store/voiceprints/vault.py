@@ -160,17 +160,29 @@ class Vault:
             self._ledger.rekey(drop=[])
             return self._ledger.found.head.epoch
 
-    def purge_expired(self) -> tuple[DeletionReceipt, ...]:
-        """Forget everybody whose consent has run out. The unit does this once a day."""
+    def go_by(self, clock: Clock) -> None:
+        """Judge consents by this clock from now on: one that a clock set back does not mislead."""
+        self._clock = clock
+
+    def expired(self) -> int:
+        """How many people's consent has run out, by the clock as it is."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            now = self._clock()
+            return sum(open_row(self._ledger.keys, row).consent.expired(now) for row in self._ledger.rows())
+
+    def purge_expired(self, at_most: int | None = None) -> tuple[DeletionReceipt, ...]:
+        """Forget whoever's consent has run out, those of longest ago first, `at_most` so many at once.
+
+        Erasing is for ever and clocks err: whoever calls this has a reason to believe the clock, or a limit.
+        """
         with self._ledger.exclusive():
             self._ledger.refresh()
             now = self._clock()
-            late = [
-                r.record_id
-                for r in self._ledger.rows()
-                if open_row(self._ledger.keys, r).consent.expired(now)
-            ]
-            return self.forget_records(late, "consent ran out") if late else ()
+            ends = [(open_row(self._ledger.keys, r).consent.retain_until, r) for r in self._ledger.rows()]
+            late = sorted(((end, r.record_id) for end, r in ends if now >= end), key=lambda each: each[0])
+            gone = [record_id for _, record_id in late[:at_most]]
+            return self.forget_records(gone, "consent ran out") if gone else ()
 
     def outdated(self, model: str) -> tuple[str, ...]:
         """Who has to enrol again because `model` did not make their voiceprint."""

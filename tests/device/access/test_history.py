@@ -16,16 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from device.access.history import (
+from device.access.memory.history import (
     LIMITS_WITH_LIVENESS,
     AttemptLimits,
+    First,
     History,
     HistoryBusyError,
     HistoryError,
     HistoryRollbackError,
     Position,
-    _State,
+    present_boot,
+    recall,
 )
+from device.access.memory.remembered import Remembered
+from device.access.memory.timekeeping import TimeSeen
 
 WHO = "person:uid-7"
 LIMITS = AttemptLimits()
@@ -358,7 +362,7 @@ def test_a_copy_made_between_two_writes_of_a_cut_start_is_refused_later(path):
 UNIT = textwrap.dedent("""
     import hashlib, hmac, sys, time
     from pathlib import Path
-    from device.access.history import History
+    from device.access.memory.history import History
 
     state = Path(sys.argv[1])
 
@@ -410,4 +414,55 @@ def test_the_version_of_the_memory_is_kept_with_the_next_charge(path, counter):
 
 def test_a_history_written_before_there_was_a_memory_knows_of_none() -> None:
     body = b'{"version":1,"epoch":3,"failures":{},"phrases":[],"positions":{},"locked_down":[]}'
-    assert _State.from_bytes(body).memory == 0
+    assert Remembered.from_bytes(body).memory == 0
+
+
+def test_nothing_in_the_file_says_who_failed_or_where_anybody_is(history, path):
+    history.charge(WHO, 0.0)
+    history.settle((), {"uid-7": Position("maternity", datetime(2026, 1, 1, tzinfo=UTC))})
+    data = path.read_bytes()
+    for word in (b"uid-7", b"person", b"maternity", b"2026", b"failures"):
+        assert word not in data
+
+
+def test_a_history_in_the_clear_of_an_earlier_version_is_read_and_enciphered(path, counter):
+    body = (
+        b'{"version":1,"epoch":1,"failures":{"person:uid-7":3},"phrases":[],'
+        b'"positions":{"uid-7":["ward","2026-01-01T00:00:00+00:00"]},"locked_down":["*"],"memory":4}'
+    )
+    path.write_bytes(mac("attempt-history", body).hex().encode() + b"\n" + body)
+    history = History(path, counter, mac, opened_s=0.0)
+    assert (history.failing(), history.memory_version) == ({WHO: 3}, 4)
+    assert history.locked_down("any")
+    history.charge(WHO, 1.0)
+    assert b"uid-7" not in path.read_bytes()
+    history.close()
+
+
+def test_another_process_reads_what_the_door_wrote_last(history, path, counter):
+    for at in range(6):
+        history.charge(WHO, float(at))
+    history.settle((), first={"ward": First("uid-7", 90.0, False)})
+    seen = recall(path, counter, mac)
+    assert (
+        seen.standing(WHO, LIMITS, 20.0, present_boot()).wait_s == history.standing(WHO, LIMITS, 20.0).wait_s
+    )
+    assert seen.waiting("ward", 80.0, present_boot()) == First("uid-7", 90.0, False)
+    assert seen.waiting("ward", 100.0, present_boot()) is None
+    assert seen.waiting("ward", 80.0, "another boot") is None
+
+
+def test_only_those_named_stay(history):
+    history.charge(WHO, 0.0)
+    history.charge("person:stays", 0.0)
+    history.charge("door:ward", 0.0)
+    history.keep_only(["stays"])
+    assert history.failing() == {"person:stays": 1, "door:ward": 1}
+
+
+def test_the_highest_time_seen_outlives_a_restart(history, counter):
+    history.saw_time(TimeSeen(5.0, 6.0))
+    history.keep()
+    again = reopen(history, counter)
+    assert again.time_seen == TimeSeen(5.0, 6.0)
+    again.close()

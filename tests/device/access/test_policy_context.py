@@ -47,24 +47,16 @@ def test_a_new_utterance_passes_and_its_finding_has_a_name() -> None:
     assert [finding.name for finding in decision.findings] == ["reuse_llr", "live", "voice", "phrase"]
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("consistency_llr", Reason.VOICE_CHANGES),
-        ("surroundings_llr", Reason.OTHER_SURROUNDINGS),
-        ("timing_llr", Reason.UNUSUAL_TIMING),
-    ],
-)
-def test_each_further_evidence_counts_only_where_the_rules_ask_for_it(name: str, code: Reason) -> None:
-    poor = beside(**{name: -2.0})
+def test_one_voice_throughout_counts_only_where_the_rules_ask_for_it() -> None:
+    poor = beside(consistency_llr=-2.0)
     assert decide(poor).opens
-    asked = decide(poor, Thresholds(**{name: -1.0}))  # type: ignore[arg-type]
-    assert (asked.outcome, asked.code) == (Outcome.DENIED_SPOOF, code)
-    assert decide(poor, Thresholds(**{name: -3.0})).opens  # type: ignore[arg-type]
+    asked = decide(poor, Thresholds(consistency_llr=-1.0))
+    assert (asked.outcome, asked.code) == (Outcome.DENIED_SPOOF, Reason.VOICE_CHANGES)
+    assert decide(poor, Thresholds(consistency_llr=-3.0)).opens
 
 
 def test_evidence_that_could_not_be_looked_at_is_not_held_against_the_person() -> None:
-    limits = Thresholds(consistency_llr=0.0, surroundings_llr=0.0, timing_llr=0.0)
+    limits = Thresholds(consistency_llr=0.0)
     assert decide(beside(reuse_llr=3.0), limits).opens
 
 
@@ -134,10 +126,10 @@ roles = ["enrolled"]
 
 
 def test_rules_name_operating_points_and_thresholds_beside_the_network() -> None:
-    rules = parse_rules(RULES % 'live = "bpcer_3", reuse_llr = 2.0, timing_llr = -1.0')
+    rules = parse_rules(RULES % 'live = "bpcer_3", reuse_llr = 2.0, consistency_llr = -1.0')
     limits = rules.risks["drugs"].thresholds
-    assert (limits.live_point, limits.reuse_llr, limits.timing_llr) == ("bpcer_3", 2.0, -1.0)
-    assert (limits.consistency_llr, limits.surroundings_llr) == (None, None)
+    assert (limits.live_point, limits.reuse_llr, limits.consistency_llr) == ("bpcer_3", 2.0, -1.0)
+    assert Thresholds().consistency_llr is None
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import Challenge
-from device.access.controller import duress_digest
 from device.access.decision import Decision, Notice, Outcome, Reason
-from device.access.history import HistoryError
+from device.access.memory.history import HistoryError, _opened
+from device.access.passage import duress_digest
 from device.access.policy import Thresholds
 from device.access.rules import Rules, parse_rules
 from device.audio.errors import SilenceError
@@ -330,18 +330,82 @@ def test_a_badge_passed_back_opens_nothing_until_time_or_another_door(world):
 
 
 def test_anti_passback_survives_a_reboot_and_a_clock_set_back(world):
-    assert world.attempt(door="airlock").opens
+    assert world.attempt(uid="sara", door="airlock").opens
     world.reboot()
-    assert world.attempt(door="airlock").outcome is Outcome.PASSBACK_DETECTED
+    assert world.attempt(uid="sara", door="airlock").outcome is Outcome.PASSBACK_DETECTED
     world.wall -= timedelta(hours=1)
-    assert world.attempt(door="airlock").outcome is Outcome.PASSBACK_DETECTED
+    assert world.attempt(uid="sara", door="airlock").outcome is Outcome.PASSBACK_DETECTED
 
 
 def test_a_pardon_lets_a_person_in_again_whom_a_wrong_clock_keeps_inside(world):
-    assert world.attempt(door="airlock").opens
+    assert world.attempt(uid="sara", door="airlock").opens
     world.wall -= timedelta(days=300)
-    assert world.history.pardon("person:anna")
-    assert world.attempt(door="airlock").opens
+    assert world.history.pardon("person:sara")
+    assert world.attempt(uid="sara", door="airlock").opens
+
+
+def test_a_clock_set_back_nine_days_does_not_bring_an_ended_visit_back(world):
+    world.later(5 * 3600.0)
+    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+    world.wall -= timedelta(days=9)
+    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+    world.reboot()
+    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+
+
+@pytest.mark.parametrize("reboot", [True, False])
+def test_with_a_clock_of_1970_doors_with_hours_stay_locked_and_say_so_and_others_work(world, reboot):
+    assert world.attempt().opens
+    world.wall = world.wall.replace(year=1970)
+    if reboot:
+        world.reboot()
+    for uid in ("anna", "vera"):
+        decision = world.attempt(uid=uid)
+        assert (decision.code, decision.notice) == (Reason.CLOCK_BEHIND, Notice.OUT_OF_SERVICE)
+        assert "trust-clock" in decision.reason
+    assert world.attempt(uid="sara").opens, "security may always"
+    assert world.history.failing() == {}, "nobody is charged for the unit's clock"
+
+
+def test_an_admin_who_says_that_the_clock_is_right_ends_it(world):
+    assert world.attempt().opens
+    world.wall += timedelta(days=800)
+    world.later(100.0)
+    world.controller.keep_time(world.now)
+    world.later(700.0)
+    world.controller.keep_time(world.now)  # so long that it counts as seen
+    world.wall -= timedelta(days=800)
+    assert world.attempt().code is Reason.CLOCK_BEHIND
+    world.controller.trust_clock(world.now)
+    assert world.attempt().opens
+    world.reboot()
+    assert world.attempt().opens
+
+
+def test_whatever_is_raised_after_the_charge_gives_it_back(world):
+    for kind in (TypeError, ValueError, RuntimeError, OverflowError):
+
+        def broken(*_: object, raised: type[Exception] = kind) -> float:
+            raise raised("x")
+
+        world.controller._same_voice_llr = broken
+        assert world.attempt(uid="anna", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+        decision = world.attempt(uid="bruno", door="pharmacy")
+        assert decision.outcome is Outcome.DENIED_FAULT
+        assert world.history.failing() == {}
+        world.later(100.0)
+
+
+def test_forgetting_somebody_takes_them_out_of_the_running_door(world):
+    fails(world, 3)
+    world.attempt(uid="bruno", door="pharmacy")
+    for uid in ("anna", "bruno"):
+        world.controller.forget(uid)
+    assert world.history.failing() == {}
+    assert world.history.waiting("pharmacy", world.monotonic_s) is None
+    body = _opened((world.folder / "history").read_bytes(), mac)
+    assert b"anna" not in body
+    assert b"bruno" not in body
 
 
 def test_lock_down_closes_a_door_to_all_but_those_named_and_survives_a_reboot(world):

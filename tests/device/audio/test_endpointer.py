@@ -255,18 +255,3 @@ def test_any_sequence_of_flags_gives_events_in_a_possible_order(
             heard = event.utterance
             assert len(heard.samples) % FRAME_SAMPLES == 0
             assert heard.speech_end_s - heard.speech_start_s <= SETTINGS.window_s + 1e-6
-
-
-def test_an_utterance_brings_along_what_was_heard_the_second_before() -> None:
-    ears = endpointer()
-    (ended,) = [e for e in hear(ears, hush(2.0), tone(1.0), hush(1.0)) if isinstance(e, Ended)]
-    utterance = ended.utterance
-    assert len(utterance.before) == 16_000
-    assert not loud(utterance.before)
-    utterance.wipe()
-    assert not utterance.before.any()
-
-
-def test_what_was_not_heard_before_is_not_invented() -> None:
-    (ended,) = [e for e in hear(endpointer(), tone(1.0), hush(1.0)) if isinstance(e, Ended)]
-    assert len(ended.utterance.before) == 0

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
+from device.audio.files.flac_length import _samples_to_end, flac_length
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
 from tests.speech import Reading
@@ -113,11 +116,113 @@ def test_a_header_that_promises_two_hours_is_refused(tmp_path: Path) -> None:
         read_recording(path, LIMITS)
 
 
-def test_a_streamed_header_that_does_not_know_its_length_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "streamed.wav"
-    path.write_bytes(wav_bytes(tone(1.0).tobytes(), promised=0xFFFFFFFF))
+@pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0])
+def test_a_wav_from_a_pipe_that_does_not_know_its_length_is_read_to_its_end(
+    speech: np.ndarray, promised: int
+) -> None:
+    content = wav_bytes(speech.tobytes(), promised=promised)
+    assert np.array_equal(read_recording(content, LIMITS), speech)
+    assert np.array_equal(read_recording(content + b"\x01", LIMITS), speech), "half a sample at the end"
+
+
+@pytest.mark.parametrize("writer", ["flac", "wav"])
+def test_what_a_program_writes_into_a_pipe_is_read(tmp_path: Path, speech: np.ndarray, writer: str) -> None:
+    path = write(tmp_path / "speech.wav", speech)
+    command = ["ffmpeg", "-loglevel", "error", "-i", str(path), "-f", writer, "-"]
+    piped = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert np.array_equal(read_recording(piped, LIMITS), speech)
+    if writer == "flac":
+        for part in (0.2, 0.5, 0.9, 0.999):
+            with pytest.raises(UnreadableAudioError, match="cut short"):
+                read_recording(piped[: int(len(piped) * part)], LIMITS)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
+def test_the_length_of_a_flac_is_told_from_its_last_frame(tmp_path: Path, rate_hz: int) -> None:
+    for samples in (5_000, rate_hz, 2 * rate_hz + 17):
+        path = write(tmp_path / "whole.flac", hush(samples / 16_000)[:samples], rate_hz)
+        content = path.read_bytes()
+        assert flac_length(memoryview(content), 8) == min(samples, len(hush(samples / 16_000)))
+
+
+@pytest.mark.parametrize("case", ["40_data_1byte", "49c_24bit_2bytes", "stereo 3 bytes", "float 3 bytes"])
+def test_a_data_chunk_shorter_than_one_sample_holds_no_samples(case: str) -> None:
+    form = {"40_data_1byte": (1, 1, 16, 1), "49c_24bit_2bytes": (1, 1, 24, 2)}.get(case) or (
+        (1, 2, 16, 3) if "stereo" in case else (3, 1, 32, 3)
+    )
+    tag, channels, bits, size = form
+    align = channels * bits // 8
+    head = struct.pack("<HHIIHH", tag, channels, 16_000, 16_000 * align, align, bits)
+    data = b"WAVEfmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", size) + bytes(size)
+    with pytest.raises(UnreadableAudioError, match="holds no samples"):
+        read_recording(b"RIFF" + struct.pack("<I", len(data)) + data, LIMITS)
+
+
+def riff(*chunks: tuple[bytes, bytes], magic: bytes = b"RIFF", pad: bool = True) -> bytes:
+    body = b"".join(
+        kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2 if pad else 0)
+        for kind, data in chunks
+    )
+    return magic + struct.pack("<I", len(body) + 4) + b"WAVE" + body
+
+
+FMT = (b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16))
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_odd_chunks_are_skipped_whether_or_not_their_writer_padded_them(
+    speech: np.ndarray, pad: bool
+) -> None:
+    odd = ((b"LIST", b"INFOx"), (b"junk", b"abc"))
+    content = riff(*odd, FMT, *odd, (b"data", speech.tobytes()), pad=pad)
+    assert np.array_equal(read_recording(content, LIMITS), speech)
+
+
+def test_a_wav_with_a_hundred_chunks_before_its_samples_is_read(speech: np.ndarray) -> None:
+    content = riff(FMT, *[(b"junk", b"")] * 100, (b"data", speech.tobytes()))
+    assert np.array_equal(read_recording(content, LIMITS), speech)
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+def test_a_wav_of_the_64_bit_kind_is_read(speech: np.ndarray, magic: bytes) -> None:
+    sizes = struct.pack("<QQQI", 36 + len(speech) * 2, len(speech) * 2, len(speech), 0)
+    content = bytearray(riff((b"ds64", sizes), FMT, (b"data", speech.tobytes()), magic=magic))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = b"\xff" * 4
+    assert np.array_equal(read_recording(bytes(content), LIMITS), speech)
     with pytest.raises(UnreadableAudioError, match="cut short"):
-        read_recording(path, LIMITS)
+        read_recording(bytes(content[:-1000]), LIMITS)
+
+
+def test_a_tag_in_front_of_a_flac_is_skipped(tmp_path: Path, speech: np.ndarray) -> None:
+    content = write(tmp_path / "a.flac", speech).read_bytes()
+    tagged = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128) + content
+    assert np.array_equal(read_recording(tagged, LIMITS), speech)
+
+
+@pytest.mark.parametrize(
+    ("form", "coder", "named"),
+    [
+        ("webm", "libopus", "WebM"),
+        ("ogg", "libopus", "Ogg"),
+        ("ipod", "aac", "M4A"),
+        ("mp3", "libmp3lame", "MP3"),
+        ("adts", "aac", "MP3 or AAC"),
+        ("aiff", "pcm_s16be", "AIFF"),
+        ("caf", "pcm_s16be", "CAF"),
+    ],
+)
+def test_what_phones_and_browsers_record_is_named_in_the_refusal(
+    tmp_path: Path, speech: np.ndarray, form: str, coder: str, named: str
+) -> None:
+    path, out = write(tmp_path / "speech.wav", speech), tmp_path / "recorded"
+    subprocess.run(
+        ["ffmpeg", "-loglevel", "error", "-i", path, "-ar", "48000", "-c:a", coder, "-f", form, out],
+        check=True,
+    )
+    with pytest.raises(UnreadableAudioError, match="send a WAV or FLAC file") as refused:
+        read_recording(out, LIMITS)
+    assert named in str(refused.value)
 
 
 def test_a_header_that_promises_no_samples_is_refused(tmp_path: Path) -> None:
@@ -283,3 +388,13 @@ def test_what_is_no_recording_in_memory_is_refused(content: bytes) -> None:
 def test_a_recording_in_memory_has_the_same_size_limit() -> None:
     with pytest.raises(TooLongError):
         read_recording(wav_bytes(tone(1.0).tobytes()), FileLimits(max_bytes=1_024))
+
+
+@pytest.mark.timeout(300)  # without a bound it is days
+def test_bytes_made_to_look_like_many_last_frames_take_no_long_search() -> None:
+    head = b"fLaC" + bytes([0x80, 0, 0, 34]) + bytes.fromhex("10001000") + bytes(6)
+    head += (16_000 << 44 | 15 << 36).to_bytes(8, "big") + bytes(16)
+    frame = bytes([0xFF, 0xF8, 0xC9, 0x08, 0x00])
+    crc = next(c for c in range(256) if _samples_to_end(frame + bytes([c]) + bytes(10), 0, 4096))
+    with pytest.raises(UnreadableAudioError, match="cut short"):
+        read_recording(head + (frame + bytes([crc])) * 100_000, LIMITS)

@@ -161,6 +161,4 @@ def test_the_same_file_twice_gets_the_same_answer(enrolled: Ostiary, reader: lis
     assert set(first["evidence"]["context"]) == {
         "reuse_llr",
         "consistency_llr",
-        "surroundings_llr",
-        "timing_llr",
     }

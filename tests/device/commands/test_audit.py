@@ -17,8 +17,8 @@ from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit.archive import files
 from device.unit.assembly import open_log, rules_of
+from device.uplink.archive import files
 from sync.outbox import Outbox, OutboxRollbackError
 from sync.unit_events import unit_event
 

@@ -21,10 +21,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.access.replay_guard import Habits
 from device.evidence.judge import Judge, SpoofCheck, WordsCheck
-from device.liveness.memory_file import MemoryFile
-from device.liveness.timing import Timing
 from device.models.spoof.detector import SpoofEvidence
 from device.secure_store import NotEnrolledError, Store, StoreSettings, Template, open_store
 from device.secure_store.hardware.swtpm import SwTpm
@@ -163,20 +160,6 @@ def _marks(recording: Path) -> list[bytes]:
     return [cut.astype("<i2").tobytes(), wave.tobytes(), wave.astype(np.float64).tobytes()]
 
 
-def remember_habit(unit: Unit, store: Store) -> None:
-    """As a door does that let anna in."""
-    habits = Habits(StateFolder(unit.folder).replay_memory, store.mac, store.vault.record_id)
-    habits.learn("anna", Timing(1.0, 3.0))
-    habits.close()
-
-
-def habit_is_kept(unit: Unit, store: Store) -> bool:
-    file = MemoryFile(StateFolder(unit.folder).replay_memory, store.mac)
-    kept = bool(file.habits())
-    file.close()
-    return kept
-
-
 @pytest.fixture
 def recordings(reader: list[Reading]) -> list[Path]:
     return [reader[n].path for n in (0, 2, 3)]
@@ -226,23 +209,18 @@ def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_k
     def one(die_at: int | None) -> int | None:
         shutil.copytree(tmp_path / "before", tmp_path / "unit")
         unit = Unit(tmp_path / "unit", LAPTOP, recordings, monkeypatch)
-        with unit.open() as store:
-            remember_habit(unit, store)
-            assert habit_is_kept(unit, store)
         passed = lives_until(die_at, unit.forget)
         with unit.open() as store:
             assert not store.vault.status().damaged
             assert set(store.vault.uids()) - {"anna"} == set(OTHERS)
             if (found := unit.anna(store)) is None:
                 assert "ERASURE_BEGUN" in unit.logged(store), "somebody was erased and nobody knows"
-                assert not habit_is_kept(unit, store)
             else:
                 assert same_voice(found, BEFORE)
         if found is not None:
             unit.forget()
             with unit.open() as store:
                 assert unit.anna(store) is None
-                assert not habit_is_kept(unit, store)
                 assert unit.logged(store)[-2:] == ["ERASURE_BEGUN", "FORGOTTEN"]
         shutil.rmtree(unit.folder)
         return passed

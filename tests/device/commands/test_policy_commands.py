@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device.access.history import History, HistoryError
+from device.access.memory.history import History, HistoryError
 from device.access.rules import RulesError, parse_rules
 from device.commands.policy import policy
 from device.errors import DeviceError

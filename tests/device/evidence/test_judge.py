@@ -139,7 +139,7 @@ class Beside:
         self._failing = failing
         self.asked = 0
 
-    def look(self, utterance: Utterance, wave: Vector) -> ContextEvidence:
+    def look(self, wave: Vector) -> ContextEvidence:
         if self._failing is not None:
             raise self._failing
         return ContextEvidence(reuse_llr=3.0)

@@ -7,15 +7,17 @@ manifest of the bundle it had built.
 
 from __future__ import annotations
 
+import sqlite3
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from device.access.history import History
+from device.access.memory.history import History
 from device.access.replay_guard import ReplayGuard
 from device.clock import Now
 from device.model_store.manifest import Manifest
@@ -62,7 +64,6 @@ def test_its_failures_and_its_lock_down_count_and_its_sounds_are_remembered(
     memory = ReplayGuard(
         state,
         store.mac,
-        store.vault.record_id,
         at_least=history.memory_version,
         now=NOW.wall,
         noted=history.memory_reached,
@@ -71,6 +72,9 @@ def test_its_failures_and_its_lock_down_count_and_its_sounds_are_remembered(
     assert memory.memory.find(memory.memory.fingerprinter(wave)).reused_share > 0.5
     memory.close()
     history.close()
+    with closing(sqlite3.connect(StateFolder(state).replay_memory)) as file:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    assert "habits" not in tables, "how people pause and pace is not kept any more"
 
 
 def test_its_log_goes_on_where_it_ended(state: Path, store: Store) -> None:

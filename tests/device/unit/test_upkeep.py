@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,10 +15,13 @@ from typing import cast
 import numpy as np
 import pytest
 
+from device.access.controller import AccessController
+from device.access.memory.history import History
 from device.access.rules import Rules, default_rules
+from device.access.voices import is_enrolled
 from device.clock import Now
 from device.secure_store import Consent, Store, StoreSettings, Template, open_store
-from device.secure_store.errors import StoreError, TpmBusyError
+from device.secure_store.errors import ConsentError, StoreError, TpmBusyError
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit import upkeep
@@ -50,12 +55,15 @@ class Door:
     clock: Clock
     store: Store
     log: Outbox
+    controller: AccessController
     rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
 
     def upkeep(self) -> Upkeep:
         context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
         trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
-        parts = SimpleNamespace(clock=self.clock, store=self.store, log=self.log, trail=trail)
+        parts = SimpleNamespace(
+            clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
+        )
         return Upkeep(cast(Unit, parts), "door-1")
 
     def events(self) -> list[AuditEvent]:
@@ -81,8 +89,15 @@ def door(tmp_path: Path) -> Iterator[Door]:
             doors={"door-1"},
             now_ms=lambda: int(clock().wall.timestamp() * 1000),
         ) as log,
+        closing(
+            History(tmp_path / "history", store.keystore.counter("attempts"), store.mac, opened_s=0.0)
+        ) as history,
     ):
-        yield Door(clock, store, log)
+        enrolled = partial(is_enrolled, store.vault)
+        controller = AccessController(
+            "site-1/unit-1", default_rules("door-1"), history, store.mac, enrolled=enrolled
+        )
+        yield Door(clock, store, log, controller)
 
 
 def enrol(store: Store, uid: str, days: float) -> None:
@@ -103,18 +118,71 @@ def test_a_unit_says_that_it_started_without_a_tpm_and_that_it_stopped(door: Doo
     }
 
 
-def test_people_whose_consent_ran_out_are_forgotten_once_a_day(door: Door) -> None:
-    for uid, days in (("4711", 0.5), ("4712", 0.6), ("4713", 30)):
-        enrol(door.store, uid, days)
+def settle(door: Door, keeper: Upkeep) -> None:
+    """The unit runs until its clock may be believed."""
+    for _ in range(4):
+        keeper.look()
+        door.clock.passes(DAY_S)
+
+
+def test_people_whose_consent_ran_out_are_forgotten_one_after_the_other_once_a_day(door: Door) -> None:
     keeper = door.upkeep()
-    keeper.look()
-    door.clock.passes(DAY_S - 1)
+    settle(door, keeper)
+    for uid, days in (("4711", 4.5), ("4712", 4.6), ("4713", 30)):
+        enrol(door.store, uid, days)
     keeper.look()
     assert (door.store.vault.uids(), door.told()) == (("4711", "4712", "4713"), [])
-    door.clock.passes(1)
+    door.clock.passes(DAY_S)
+    keeper.look()
+    keeper.look()
+    assert door.store.vault.uids() == ("4712", "4713"), "the one of longest ago"
+    door.clock.passes(DAY_S)
     keeper.look()
     assert door.store.vault.uids() == ("4713",)
-    assert door.told() == [("CONSENT_EXPIRED", "consent_expired", 2)]
+    assert door.told() == [("CONSENT_EXPIRED", "consent_expired", 1)] * 2
+
+
+def test_a_start_with_a_clock_of_2040_erases_nobody_and_is_in_the_log(door: Door) -> None:
+    for number in range(20):
+        enrol(door.store, "9" * (number + 1), 300)
+    keeper = door.upkeep()
+    settle(door, keeper)
+    door.clock.now = Now(datetime(2040, 1, 1, tzinfo=UTC), door.clock.now.monotonic_s + 60.0)
+    for _ in range(2):
+        keeper.look()
+        door.clock.passes(DAY_S)
+    assert len(door.store.vault.uids()) == 20
+    with pytest.raises(ConsentError):  # meanwhile nobody is let in on a consent that ran out
+        door.store.vault.template("9")
+    assert door.told() == [("CLOCK_SET", "clock_fault", 1)]
+    for _ in range(2):
+        door.clock.passes(DAY_S)
+        keeper.look()
+    assert 15 <= len(door.store.vault.uids()) < 20, "after days of 2040, slowly: somebody can still say stop"
+
+
+def test_a_clock_set_back_is_told_once_and_stays_a_fault_until_somebody_acts(door: Door) -> None:
+    keeper = door.upkeep()
+    keeper.look()
+    door.clock.now = Now(START - timedelta(days=9), door.clock.now.monotonic_s + 60.0)
+    for _ in range(3):
+        keeper.look()
+        door.clock.passes(300)
+    assert door.told() == [("CLOCK_SET", "clock_fault", 1), ("FAULT", "clock_fault", None)]
+    assert "trust-clock" in keeper.trouble()
+    door.controller.trust_clock(door.clock())
+    keeper.look()
+    assert keeper.trouble() == ""
+
+
+def test_whoever_is_purged_is_gone_from_the_memory_of_attempts_too(door: Door) -> None:
+    keeper = door.upkeep()
+    settle(door, keeper)
+    enrol(door.store, "4711", 4.5)
+    door.controller._history.charge("person:4711", 0.0)
+    door.clock.passes(DAY_S)
+    keeper.look()
+    assert door.controller._history.failing() == {}
 
 
 class Trouble:
@@ -154,7 +222,8 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.01)
-    enrol(door.store, "4711", 0.5)
+    settle(door, door.upkeep())
+    enrol(door.store, "4711", 4.5)
     door.clock.passes(DAY_S)
     vault = door.store.vault
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
@@ -186,8 +255,9 @@ def test_an_enrolment_beside_the_door_leaves_a_pseudonym_and_a_record_and_no_bad
 
 
 def test_what_upkeep_writes_names_the_rules_in_force_and_not_those_of_the_start(door: Door) -> None:
-    enrol(door.store, "4711", 0.5)
     keeper = door.upkeep()
+    settle(door, keeper)
+    enrol(door.store, "4711", 4.5)
     door.rules = replace(door.rules, version=4)
     door.clock.passes(DAY_S)
     keeper.look()

@@ -146,17 +146,17 @@ def test_evidence_beside_the_network_is_told_by_name_with_its_threshold() -> Non
         kind="DENIED_REPLAY",
         reason="heard_before",
         more_scores=(
+            ("consistency_llr", 0.5),
             ("reuse_llr", -7.5),
             ("reuse_sources", 2.0),
             ("reused_share", 0.9),
             ("snr_db", 20.0),
-            ("timing_llr", 0.5),
         ),
     )
     text = explain(event, RULES)
     assert "stayed locked (DENIED_REPLAY) because the unit had heard this very recording before" in text
     assert f"reuse -7.5 (failed, {Thresholds().reuse_llr:+.1f} needed)" in text
-    assert "timing +0.5 (not asked here)" in text
+    assert "consistency +0.5 (not asked here)" in text
     assert "90% of it from 2 earlier attempt(s)" in text
     assert "snr" not in text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from device.settings import AuditSettings
-from device.unit.archive import ArchiveError, files, put_away, rotate, rotate_when_due
+from device.uplink.archive import ArchiveError, files, put_away, rotate, rotate_when_due
 from sync.bundle import LogBundle, parse
 from sync.events import Record
 from sync.outbox import Outbox, OutboxLimits

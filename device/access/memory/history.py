@@ -1,8 +1,9 @@
 """What the unit must remember across power cuts: failures, phrases shown, where people are, lock-down.
 
-One small file, replaced atomically and authenticated by a keyed hash. Every change is on disk before the call
-returns, and an attempt is charged *before* its evidence is looked at, so pulling the plug never buys a free
-try.
+One small file, replaced atomically, enciphered and authenticated under a key of this unit's store: it names
+people, so nobody reads it from a disk, and whoever is forgotten is gone from it. Every change is on disk
+before the call returns, and an attempt is charged *before* its evidence is looked at, so pulling the plug
+never buys a free try.
 
 Old copies are refused by a monotonic counter (TPM NV on the unit): it moves once per start, when the first
 attempt comes, and the file carries its value. Within one start an old copy can only be put back by somebody
@@ -11,24 +12,52 @@ who already controls the running unit. So the counter wears by one write per use
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hmac
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from device.access.memory.remembered import (
+    LIMITS_WITH_LIVENESS,
+    AttemptLimits,
+    First,
+    Position,
+    Remembered,
+    Standing,
+)
+from device.access.memory.timekeeping import TimeSeen
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
+
+__all__ = [
+    "LIMITS_WITH_LIVENESS",
+    "AttemptLimits",
+    "First",
+    "History",
+    "HistoryBusyError",
+    "HistoryError",
+    "HistoryRollbackError",
+    "Position",
+    "Standing",
+    "present_boot",
+    "recall",
+]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_AHEAD = 64
 """How far the file may be ahead of the counter: one per power cut between the two writes of a start."""
 _PURPOSE = "attempt-history"
+_MAGIC = b"OSTHIST2"
+_NONCE_BYTES = 12
 _LOOK_INTO_IT = "find out why, then `ostiary policy start-over`"
 
 
@@ -50,96 +79,6 @@ class Counter(Protocol):
     def value(self) -> int: ...
 
     def advance(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """When failures make a person wait, and when only an admin helps. NIST SP 800-63B-4 3.2.2 and 3.2.3.
-
-    After `free_failures` the wait is `first_wait_s`, doubling with every further failure up to
-    `longest_wait_s`; from `disable_after` on the claim is disabled.
-    """
-
-    free_failures: int = 5
-    first_wait_s: float = 30.0
-    longest_wait_s: float = 3600.0
-    disable_after: int = 50
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.free_failures < self.disable_after <= 100:
-            raise ValueError(
-                "failures before a wait must be at least 1, before disabling more, and 100 at most"
-            )
-        if not 30.0 <= self.first_wait_s <= self.longest_wait_s <= 86_400.0:
-            raise ValueError("the first wait is at least 30 s, the longest not shorter and a day at most")
-
-    def wait_after(self, failures: int) -> float:
-        """Seconds that must pass between failure number `failures` and the next try."""
-        if failures < self.free_failures:
-            return 0.0
-        doublings = min(failures - self.free_failures, 32)
-        return min(self.longest_wait_s, self.first_wait_s * 2.0**doublings)
-
-
-LIMITS_WITH_LIVENESS = AttemptLimits(free_failures=10, disable_after=100)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a claim stands with its limits."""
-
-    failures: int
-    wait_s: float
-    disabled: bool
-
-    @property
-    def may_try(self) -> bool:
-        return not self.disabled and self.wait_s <= 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The zone a person was last let into, by the wall clock."""
-
-    zone: str
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    epoch: int
-    failures: Mapping[str, int] = field(default_factory=dict)
-    phrases: tuple[str, ...] = ()
-    positions: Mapping[str, Position] = field(default_factory=dict)
-    locked_down: frozenset[str] = frozenset()
-    memory: int = 0
-    """The version that the memory of utterances has reached (`device/liveness/memory_file.py`)."""
-
-    def to_bytes(self) -> bytes:
-        table = {
-            "version": 1,
-            "epoch": self.epoch,
-            "failures": dict(self.failures),
-            "phrases": list(self.phrases),
-            "positions": {uid: [p.zone, p.since.isoformat()] for uid, p in self.positions.items()},
-            "locked_down": sorted(self.locked_down),
-            "memory": self.memory,
-        }
-        return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_bytes(cls, body: bytes) -> _State:
-        table: dict[str, Any] = json.loads(body)
-        if table["version"] != 1:
-            raise ValueError(f"version {table['version']} is not 1")
-        return cls(
-            epoch=int(table["epoch"]),
-            failures={str(subject): int(count) for subject, count in table["failures"].items()},
-            phrases=tuple(table["phrases"]),
-            positions={u: Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()},
-            locked_down=frozenset(table["locked_down"]),
-            memory=int(table.get("memory", 0)),  # histories of earlier versions know of no memory
-        )
 
 
 class History:
@@ -166,12 +105,12 @@ class History:
         self._mac = mac
         self._opened_s = opened_s
         self._horizon = phrase_horizon
-        self._never_used = never_used
-        self._since_s: dict[str, float] = {}
         self._begun = False
         self._lock = _lock(path)
         try:
-            self._state = self._read()
+            found = recall(path, counter, mac, never_used)
+            # Waits begin anew, and who waited for a second person has gone.
+            self._state = replace(found, since_s={}, opened_s=opened_s, first={}, boot=present_boot())
         except BaseException:
             os.close(self._lock)
             raise
@@ -181,7 +120,7 @@ class History:
         """An empty history after an admin has looked into why the old one was refused."""
         lock = _lock(path)
         try:
-            _replace(path, _sealed(_State(epoch=counter.value()), mac))
+            _replace(path, _sealed(Remembered(epoch=counter.value()), mac))
         finally:
             os.close(lock)
         return cls(path, counter, mac, opened_s=opened_s)
@@ -206,16 +145,13 @@ class History:
 
     def standing(self, subject: str, limits: AttemptLimits, now_s: float) -> Standing:
         """Whether `subject` may try now."""
-        failures = self._state.failures.get(subject, 0)
-        elapsed_s = max(0.0, now_s - self._since_s.get(subject, self._opened_s))
-        wait_s = max(0.0, limits.wait_after(failures) - elapsed_s)
-        return Standing(failures, wait_s, failures >= limits.disable_after)
+        return self._state.standing(subject, limits, now_s, self._state.boot)
 
     def charge(self, subject: str, now_s: float) -> None:
         """Count a failure in advance; `settle` takes all of them back after a success."""
         failures = {**self._state.failures, subject: self._state.failures.get(subject, 0) + 1}
-        self._write(replace(self._state, failures=failures))
-        self._since_s[subject] = now_s
+        since_s = {**self._state.since_s, subject: now_s}
+        self._write(replace(self._state, failures=failures, since_s=since_s))
 
     def refund(self, subject: str) -> None:
         """Take back one charge: nothing was judged, so nothing was learnt."""
@@ -225,11 +161,25 @@ class History:
             failures[subject] = left
         self._write(replace(self._state, failures=failures))
 
-    def settle(self, subjects: tuple[str, ...], moved: Mapping[str, Position] | None = None) -> None:
-        """A success: forget the failures of `subjects` and note where people now are, in one write."""
+    def settle(
+        self,
+        subjects: tuple[str, ...],
+        moved: Mapping[str, Position | None] | None = None,
+        first: Mapping[str, First | None] | None = None,
+    ) -> None:
+        """A success: forget the failures of `subjects`, note where people now are (None: nowhere) and who
+        waits at which door (None: nobody), in one write."""
         failures = {s: n for s, n in self._state.failures.items() if s not in subjects}
         positions = {**self._state.positions, **(moved or {})}
-        self._write(replace(self._state, failures=failures, positions=positions))
+        waiting = {**self._state.first, **(first or {})}
+        self._write(
+            replace(
+                self._state,
+                failures=failures,
+                positions={u: p for u, p in positions.items() if p is not None},
+                first={d: f for d, f in waiting.items() if f is not None},
+            )
+        )
 
     def pardon(self, subject: str) -> bool:
         """An admin enables a claim again and forgets where that person is; False when nothing was held."""
@@ -249,19 +199,48 @@ class History:
     def position(self, uid: str) -> Position | None:
         return self._state.positions.get(uid)
 
-    def move(self, where: Mapping[str, Position | None]) -> None:
-        """Note where people are; None forgets it."""
-        positions = {**self._state.positions, **where}
-        self._write(replace(self._state, positions={u: p for u, p in positions.items() if p is not None}))
+    def waiting(self, door: str, now_s: float) -> First | None:
+        """Who waits at `door` for a second person."""
+        return self._state.waiting(door, now_s, self._state.boot)
 
-    def forget(self, uid: str) -> None:
-        """Erase what is known of a person, as part of forgetting them."""
-        failures = {s: n for s, n in self._state.failures.items() if s != f"person:{uid}"}
-        positions = {u: p for u, p in self._state.positions.items() if u != uid}
-        self._write(replace(self._state, failures=failures, positions=positions))
+    @property
+    def waiting_doors(self) -> tuple[str, ...]:
+        """The doors at which somebody waits, or has waited, for a second person."""
+        return tuple(self._state.first)
+
+    def forget(self, uid: str) -> bool:
+        """Erase what is known of a person, as part of forgetting them; False when nothing was."""
+        left = replace(self._state, **self._state.without(uid))
+        if left == self._state:
+            return False
+        self._write(left)
+        return True
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Erase what is known of everybody else."""
+        known = set(uids)
+        people = {s.removeprefix("person:") for s in self._state.failures if s.startswith("person:")}
+        people |= set(self._state.positions) | {first.uid for first in self._state.first.values()}
+        state = self._state
+        for uid in people - known:
+            state = replace(state, **state.without(uid))
+        if state != self._state:
+            self._write(state)
+
+    @property
+    def time_seen(self) -> TimeSeen:
+        return self._state.time
+
+    def saw_time(self, seen: TimeSeen) -> None:
+        """Keep it with the next write, which every charge is."""
+        self._state = replace(self._state, time=seen)
+
+    def keep(self) -> None:
+        """Write what waits for a write."""
+        self._write(self._state)
 
     def locked_down(self, door: str) -> bool:
-        return bool(self._state.locked_down & {door, "*"})
+        return self._state.is_locked_down(door)
 
     def lock_down(self, door: str, on: bool) -> None:
         """Lock one door, or all with `*`, until it is lifted; survives a restart."""
@@ -290,47 +269,74 @@ class History:
             os.close(self._lock)
             self._lock = -1
 
-    def _read(self) -> _State:
-        counted = self._counter.value()
-        try:
-            with self._path.open("rb") as file:
-                sealed = file.read(MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
-            if counted > self._never_used:
-                raise HistoryRollbackError(f"the attempt history is gone; {_LOOK_INTO_IT}") from None
-            return _State(epoch=counted)
-        except OSError as err:
-            raise HistoryError(f"cannot read {self._path.name}: {err.strerror}") from err
-        tag, _, body = sealed.partition(b"\n")
-        # 1. Written by this unit, and whole.
-        if len(sealed) > MAX_FILE_BYTES or not hmac.compare_digest(
-            tag, self._mac(_PURPOSE, body).hex().encode()
-        ):
-            raise HistoryRollbackError(f"the attempt history is damaged or foreign; {_LOOK_INTO_IT}")
-        try:
-            state = _State.from_bytes(body)
-        except (ValueError, KeyError, TypeError) as err:
-            raise HistoryError(f"the attempt history cannot be read ({err})") from err
-        # 2. The latest: not behind the counter, and ahead only by power cuts.
-        if not counted <= state.epoch <= counted + MAX_AHEAD:
-            raise HistoryRollbackError(
-                f"the attempt history is of start {state.epoch}, the counter says {counted}; {_LOOK_INTO_IT}"
-            )
-        return state
-
-    def _write(self, state: _State) -> None:
+    def _write(self, state: Remembered) -> None:
         self._put(replace(state, epoch=self.begin()))  # no change of any kind can be undone by an old copy
 
-    def _put(self, state: _State) -> None:
+    def _put(self, state: Remembered) -> None:
         if self._lock < 0:
             raise HistoryError("the attempt history is closed")
         _replace(self._path, _sealed(state, self._mac))
         self._state = state
 
 
-def _sealed(state: _State, mac: Mac) -> bytes:
-    body = state.to_bytes()
-    return mac(_PURPOSE, body).hex().encode() + b"\n" + body
+def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remembered:
+    """What is in the history at `path`, which another process may hold; empty on a unit that was never used.
+
+    Raises HistoryRollbackError or HistoryError.
+    """
+    counted = counter.value()
+    try:
+        with path.open("rb") as file:
+            sealed = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        if counted > never_used:
+            raise HistoryRollbackError(f"the attempt history is gone; {_LOOK_INTO_IT}") from None
+        return Remembered(epoch=counted)
+    except OSError as err:
+        raise HistoryError(f"cannot read {path.name}: {err.strerror}") from err
+    # 1. Written by this unit, and whole.
+    body = _opened(sealed, mac)
+    try:
+        state = Remembered.from_bytes(body)
+    except (ValueError, KeyError, TypeError) as err:
+        raise HistoryError(f"the attempt history cannot be read ({type(err).__name__})") from err
+    # 2. The latest: not behind the counter, and ahead only by power cuts.
+    if not counted <= state.epoch <= counted + MAX_AHEAD:
+        raise HistoryRollbackError(
+            f"the attempt history is of start {state.epoch}, the counter says {counted}; {_LOOK_INTO_IT}"
+        )
+    return state
+
+
+@cache
+def present_boot() -> str:
+    """Names this boot of the machine: monotonic times of another say nothing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _sealed(state: Remembered, mac: Mac) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return _MAGIC + nonce + _cipher(mac).encrypt(nonce, state.to_bytes(), _MAGIC)
+
+
+def _opened(sealed: bytes, mac: Mac) -> bytes:
+    """The body of the file; of version 1 too, which was authenticated and in the clear."""
+    if len(sealed) <= MAX_FILE_BYTES and sealed.startswith(_MAGIC):
+        start = len(_MAGIC)
+        nonce, rest = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
+        with contextlib.suppress(InvalidTag, ValueError):
+            return _cipher(mac).decrypt(nonce, rest, _MAGIC)
+    tag, _, body = sealed.partition(b"\n")
+    if len(sealed) > MAX_FILE_BYTES or not hmac.compare_digest(tag, mac(_PURPOSE, body).hex().encode()):
+        raise HistoryRollbackError(f"the attempt history is damaged or foreign; {_LOOK_INTO_IT}")
+    return body
+
+
+def _cipher(mac: Mac) -> AESGCM:
+    return AESGCM(mac(f"{_PURPOSE} key", b""))
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,0 +1,1 @@
+"""Recorded files: their containers undone, and what is none named."""

@@ -1,0 +1,110 @@
+"""A clock that was lost, set, or lies: what the unit believes, and for how long it waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from device.access.memory.timekeeping import CONFIRM_S, SETTLED_S, TOLERANCE_S, Timekeeper, TimeSeen
+from device.clock import Now
+
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class Clocks:
+    """Both clocks of a machine; a test sets one of them."""
+
+    def __init__(self, wall: datetime = NOON) -> None:
+        self.wall = wall
+        self.monotonic_s = 50.0
+
+    def now(self, passed_s: float = 0.0) -> Now:
+        self.wall += timedelta(seconds=passed_s)
+        self.monotonic_s += passed_s
+        return Now(self.wall, self.monotonic_s)
+
+
+def test_an_honest_clock_is_believed_and_says_nothing() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    for _ in range(100):
+        keeper.look(clocks.now(300.0))
+    assert keeper.jumps() == 0
+    assert keeper.seen.latest_s == clocks.wall.timestamp()
+    assert not keeper.seen.behind(clocks.wall)
+
+
+def test_a_clock_set_back_is_noticed_once_and_rights_go_by_the_later_time() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    keeper.look(clocks.now())
+    clocks.wall -= 9 * DAY
+    seen = keeper.look(clocks.now(60.0))
+    assert keeper.jumps() == 1
+    assert keeper.jumps() == 0
+    assert seen.behind(clocks.wall)
+    assert seen.time(clocks.wall) == NOON
+    keeper.look(clocks.now(300.0))
+    assert keeper.jumps() == 0
+
+
+def test_a_step_of_a_time_service_is_no_jump() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    keeper.look(clocks.now())
+    clocks.wall -= timedelta(seconds=TOLERANCE_S - 1)
+    assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
+    assert keeper.jumps() == 0
+
+
+def test_a_clock_of_1970_is_behind_even_on_a_unit_that_has_seen_nothing() -> None:
+    clocks = Clocks(datetime(1970, 1, 1, tzinfo=UTC))
+    assert Timekeeper(TimeSeen()).look(clocks.now()).behind(clocks.wall)
+
+
+def test_what_was_seen_before_a_restart_counts_after_it() -> None:
+    kept: list[TimeSeen] = []
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen(), kept.append)
+    keeper.look(clocks.now())
+    late = Clocks(NOON - 30 * DAY)
+    again = Timekeeper(kept[-1])
+    assert again.look(late.now()).behind(late.wall)
+    assert again.jumps() == 1
+
+
+def test_a_moment_in_2040_is_not_believed_for_ever_and_hours_of_it_are() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    keeper.look(clocks.now())
+    clocks.wall = datetime(2040, 1, 1, tzinfo=UTC)
+    keeper.look(clocks.now(1.0))
+    keeper.look(clocks.now(CONFIRM_S / 2))
+    clocks.wall = NOON + timedelta(seconds=clocks.monotonic_s - 50.0)
+    assert not keeper.look(clocks.now()).behind(clocks.wall), "it was put right before it counted"
+    assert keeper.jumps() == 2
+    clocks.wall = datetime(2040, 1, 1, tzinfo=UTC)
+    keeper.look(clocks.now(1.0))
+    keeper.look(clocks.now(CONFIRM_S + 1))
+    clocks.wall = NOON
+    assert keeper.look(clocks.now(1.0)).behind(clocks.wall)
+    keeper.trust(clocks.now())
+    assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
+
+
+def test_nothing_runs_out_before_clock_and_running_time_have_agreed_for_days() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    keeper.look(clocks.now())
+    while clocks.monotonic_s < SETTLED_S:
+        assert not keeper.settled()
+        keeper.look(clocks.now(3600.0))
+    keeper.look(clocks.now(3600.0))
+    assert keeper.settled()
+    clocks.wall += 400 * DAY
+    keeper.look(clocks.now(60.0))
+    assert not keeper.settled(), "the clock jumped: the days count anew"
+
+
+def test_agreement_lasts_over_a_restart_but_not_over_a_long_time_off() -> None:
+    seen = TimeSeen(NOON.timestamp(), SETTLED_S)
+    soon, late = Clocks(NOON + timedelta(minutes=5)), Clocks(NOON + 40 * DAY)
+    short, long = Timekeeper(seen), Timekeeper(seen)
+    short.look(soon.now())
+    long.look(late.now())
+    assert short.settled()
+    assert not long.settled()
