@@ -151,7 +151,8 @@ def test_what_a_unit_said_about_an_attempt_stands_in_its_event(unit: Unit, reade
     scores = dict(Record.from_bytes(body).event.more_scores)
     assert scores["reuse_llr"] < 0.0
     assert {"cadence_llr", "envelopes_llr", "frame_rate_hz", "loudspeaker_llr", "synthetic_llr"} < set(scores)
-    assert {"consistency_llr", "snr_db", "speech_s"} <= set(scores)
+    assert {"snr_db", "speech_s"} <= set(scores)
+    assert {"timing_llr", "surroundings_llr"}.isdisjoint(scores), "nobody's habits are written down"
     assert (scores["reused_share"], scores["reuse_sources"]) == (pytest.approx(1.0, abs=0.2), 1.0)
 
 

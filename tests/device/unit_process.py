@@ -1,6 +1,6 @@
 """A unit in a process of its own that really dies: `kill -9` at a chosen point of a write, or at any moment.
 
-The process is forked, holds the real doorkeeper and history, and answers one request at a time. What survives
+The process is forked, holds the real controller and history, and answers one request at a time. What survives
 it is what survives a kill: the files, and a counter in shared memory that stands for TPM NV.
 """
 
