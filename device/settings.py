@@ -38,9 +38,15 @@ class SettingsError(DeviceError):
 
 
 def state_dir() -> Path:
-    """Where this unit keeps what it must not lose: $OSTIARY_STATE_DIR, else ~/.local/state/ostiary."""
-    chosen = os.environ.get("OSTIARY_STATE_DIR")
-    return Path(chosen) if chosen else Path.home() / ".local" / "state" / "ostiary"
+    """Where this unit keeps what it must not lose: $OSTIARY_STATE_DIR, else ~/.local/state/ostiary.
+
+    Raises SettingsError for a user without a home folder who names none.
+    """
+    chosen = os.environ.get("OSTIARY_STATE_DIR") or "~/.local/state/ostiary"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as err:
+        raise SettingsError("this user has no home folder; name a folder in OSTIARY_STATE_DIR") from err
 
 
 def models_dir() -> Path:

@@ -27,7 +27,7 @@ from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
-from device.unit.assembly import open_trail
+from device.unit.assembly import open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
@@ -263,6 +263,11 @@ def lock_down(door: str, lift: bool) -> None:
     """
     try:
         with _history() as history:
+            rules = rules_of(state_dir(), load().door.name)
+            if door != "*" and door not in rules.doors:
+                raise click.UsageError(
+                    f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}"
+                )
             history.lock_down(door, on=not lift)
     except HistoryBusyError:
         _order(Order(Action.END_LOCK_DOWN if lift else Action.LOCK_DOWN, door))

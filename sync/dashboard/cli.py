@@ -80,7 +80,7 @@ def serve_command(
     settings = DashboardSettings(address, time_zone(zone), organisation)
     if settings.secure and cert is None and listen is None:
         raise click.UsageError("an https address needs --cert and --key, or --listen behind a proxy")
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     prepare(store)
     accounts = Accounts(store)
     names = NameBook.open(store, names_key) if names_key else None
@@ -253,7 +253,7 @@ def demo_data_command(
 
 
 def _open(database: str) -> Store:
-    store = Store.open(database)
+    store = Store.open(database, create=False)
     prepare(store)
     return store
 

@@ -172,6 +172,16 @@ def test_a_running_unit_is_ordered_and_answers(state, running):
     ]  # fmt: skip
 
 
+def test_a_mistyped_door_is_not_locked_down_on_a_stopped_unit_and_that_is_said(state):
+    refused = run("lock-down", "--door", "doro-1")
+    assert refused.exit_code == 2
+    assert "doro-1" in refused.output
+    history, store = opened(state)
+    assert not history.locked_down("doro-1")
+    history.close()
+    store.close()
+
+
 def test_a_stopped_unit_is_locked_down_when_it_starts(state):
     assert run("lock-down").exit_code == 0
     history, store = opened(state)

@@ -65,7 +65,7 @@ def test_it_spells_with_the_same_tokens(words: Transcriber, ggml: Path) -> None:
     whisper = WhisperCpp(ggml)
     # whisper.cpp's own speller would take " spa" and "des" for the last.
     for text in (" hello world", " 1D3A", " it's", "Enter 51.", " 8 of spades"):
-        assert whisper.tokens(text) == words._ears.tokens(text)
+        assert whisper.tokens(text) == words._model.tokens(text)
     whisper.close()
 
 
