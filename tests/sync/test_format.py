@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cbor2
-import pycddl
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -34,10 +34,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 NAME = unit_id(UNIT)
 
 
-def cddl(rule: str) -> pycddl.Schema:
+def pycddl() -> Any:
+    return pytest.importorskip("pycddl", reason="pycddl has wheels for x86-64 only")
+
+
+def cddl(rule: str) -> Any:
     """The page's types, with one of them as what a message must be."""
     (text,) = re.findall(r"```cddl\n(.*?)```", (DOCS / "format.md").read_text(encoding="utf-8"), re.S)
-    return pycddl.Schema(text.replace("any-of-ours = ", f"wanted = {rule}\nany-of-ours = ", 1))
+    return pycddl().Schema(text.replace("any-of-ours = ", f"wanted = {rule}\nany-of-ours = ", 1))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +86,9 @@ def test_every_message_is_what_the_page_says_and_another_version_of_it_is_not(ki
     plain = cbor2.loads(data)
     if isinstance(plain, dict):
         other = {**plain, 0: "ostiary-bundle-9" if kind == "bundle" else 9}
-        with pytest.raises(pycddl.ValidationError):
+        with pytest.raises(pycddl().ValidationError):
             cddl(kind).validate_cbor(cbor2.dumps(other, canonical=True))
-        with pytest.raises(pycddl.ValidationError):
+        with pytest.raises(pycddl().ValidationError):
             cddl(kind).validate_cbor(cbor2.dumps({**plain, 99: 1}, canonical=True))
 
 
