@@ -12,7 +12,6 @@ from device.errors import DeviceError
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
 
-EXIT_NO = 1
 EXIT_FAULT = 3
 
 # Imported on use only: `ostiary doctor` must start when a model library is broken.
@@ -87,7 +86,7 @@ def main() -> None:
         sys.exit(err.exit_code)
     except (DeviceError, QuantizeError, SyncError) as err:
         click.echo(f"ostiary: {err}", err=True)
-        sys.exit(EXIT_FAULT)
+        sys.exit(err.exit_code if isinstance(err, DeviceError) else EXIT_FAULT)
     except BrokenPipeError:
         sys.exit(EXIT_FAULT)  # whoever read our output has gone
     except ImportError as err:

@@ -1,5 +1,10 @@
 """The base of every error that `device` raises on purpose."""
 
+from typing import ClassVar
+
 
 class DeviceError(Exception):
     """Something in `device` failed. The message is one line and says what to do about it."""
+
+    exit_code: ClassVar[int] = 3
+    """Of a command that ends with it: 3 for a fault, 1 where it is an answer, "no"."""

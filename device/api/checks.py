@@ -111,7 +111,7 @@ class Checks:
         }
 
 
-_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "CONSENT"})
+_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "SAME_RECORDING", "CONSENT"})
 """Of recordings that could all be judged."""
 
 Job = Callable[[], dict[str, Any]]

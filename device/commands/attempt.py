@@ -11,6 +11,7 @@ from rich.table import Table
 
 from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
+from device.commands.answers import error_as_json
 from device.commands.people import AUDIO
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
@@ -42,7 +43,7 @@ def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None
     \b
     Example: ostiary decide --door door-1 --claim 4711 --phrase "ten of clubs" probe.wav
     """
-    with open_tools(load(), state_dir(), models_dir()) as tools:
+    with error_as_json(as_json), open_tools(load(), state_dir(), models_dir()) as tools:
         try:
             decision, evidence = decide_recording(tools, probe, door=door, uid=uid, phrase=phrase)
         except NoSuchDoorError as err:
@@ -109,10 +110,11 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
     recordings = (first, *more)
     if len(recordings) < MIN_ENROLMENT:
         raise click.UsageError(f"--enroll takes at least {MIN_ENROLMENT} recordings of one person")
-    settings = load()
-    with open_judge(models_dir(), settings) as judge:
-        template = judge.speaker.template(heard_voices(judge, settings, named(recordings))[0])
-        heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
+    with error_as_json(as_json):
+        settings = load()
+        with open_judge(models_dir(), settings) as judge:
+            template = judge.speaker.template(heard_voices(judge, settings, named(recordings))[0])
+            heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:
             click.echo(json.dumps({"evidence": None, "reason": str(heard)}))

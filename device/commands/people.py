@@ -8,6 +8,7 @@ from uuid import UUID
 
 import click
 
+from device.commands.answers import error_as_json
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
@@ -38,7 +39,9 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
     """
     if len(recordings) < MIN_ENROLMENT:
         raise click.UsageError(f"an enrolment takes at least {MIN_ENROLMENT} recordings of the person")
-    with open_tools(load(), state_dir(), models_dir()) as tools:
+    if consent_to is not None and not consent_to.strip():
+        raise click.UsageError("--consent-to names who took the consent; it is empty")
+    with error_as_json(as_json), open_tools(load(), state_dir(), models_dir()) as tools:
         found = enrol(tools, uid, named(recordings), reason="operator", consent_to=consent_to)
         version = tools.judge.speaker.version
     if as_json:
@@ -72,12 +75,13 @@ def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
     """
     if (uid is None) == (record is None):
         raise click.UsageError("name one person's id, or one --record")
-    settings = load()
-    with open_store(state_dir(), settings.store) as store:
-        if record is not None:
-            receipt = forget_record(store, settings, state_dir(), record)
-        else:
-            receipt = enrolment.forget(store, settings, state_dir(), uid or "")
+    with error_as_json(as_json):
+        settings = load()
+        with open_store(state_dir(), settings.store) as store:
+            if record is not None:
+                receipt = forget_record(store, settings, state_dir(), record)
+            else:
+                receipt = enrolment.forget(store, settings, state_dir(), uid or "")
     if as_json:
         click.echo(
             json.dumps(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 
 from device.evidence.vocabulary import (
     ABBREVIATIONS,
@@ -34,6 +36,11 @@ _ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 
 
+def plain(phrase: str) -> str:
+    """`phrase` in NFKC with single blanks: no-break spaces, tabs and line ends part words as blanks do."""
+    return " ".join(unicodedata.normalize("NFKC", phrase).split())
+
+
 def normalise(text: str) -> Tokens:
     """`text` as lower-case words, single digits and single letters, whichever way it was written or spelled.
 
@@ -42,7 +49,7 @@ def normalise(text: str) -> Tokens:
     need them.
     """
     words: list[str] = []
-    for raw in _WORD.findall(_ORDINAL_END.sub("", text.replace("’", "'"))):
+    for raw in _WORD.findall(_ORDINAL_END.sub("", plain(text).replace("’", "'"))):
         word = raw.lower().replace("'", "")
         if raw.isdigit() or len(word) == 1:
             words.append(word)
@@ -154,13 +161,30 @@ def before_loop(tokens: Sequence[object], minimum_repeats: int = 3) -> int | Non
 def redact(transcript: str, phrase: str) -> str:
     """The transcript with every run of words outside the challenge's vocabulary replaced by a mark.
 
-    The words that can be agreed on as a silent alarm stay: the policy looks for them in here.
+    A digit or a letter stays only at its place in the phrase, for a number or a spelled name is personal. The
+    words that can be agreed on as a silent alarm stay: the policy looks for them in here.
     """
-    allowed = {*normalise(phrase), *duress_words()}
+    meant, heard = normalise(phrase), normalise(transcript)
+    blocks = SequenceMatcher(None, meant, heard, autojunk=False).get_matching_blocks()
+    in_place = {at for block in blocks for at in range(block.b, block.b + block.size)}
+    known = {*meant, *duress_words()}
+    return _marked(
+        heard, [at in in_place if len(word) == 1 else word in known for at, word in enumerate(heard)]
+    )
+
+
+def redact_claim(transcript: str, vocabulary: Iterable[str]) -> str:
+    """As `redact` for what a person says of who they are: any digit and letter stays, for an id has them."""
+    heard = normalise(transcript)
+    known = {*normalise(" ".join(vocabulary)), *duress_words()}
+    return _marked(heard, [len(word) == 1 or word in known for word in heard])
+
+
+def _marked(words: Tokens, kept: Sequence[bool]) -> str:
+    """`words` with one mark for each run that is not kept."""
     shown: list[str] = []
-    for word in normalise(transcript):
-        known = word in allowed or word.isdigit() or len(word) == 1
-        if known:
+    for word, stays in zip(words, kept, strict=True):
+        if stays:
             shown.append(word)
         elif shown[-1:] != [REDACTED]:
             shown.append(REDACTED)

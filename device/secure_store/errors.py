@@ -16,6 +16,8 @@ class StoreUnavailableError(StoreError):
 class NotEnrolledError(StoreError):
     """There is no voiceprint for this person: the door answers DENIED_UNKNOWN."""
 
+    exit_code = 1
+
 
 class RecordDamagedError(StoreError):
     """One person's record does not verify. Enrol that person again; everybody else keeps working."""

@@ -26,6 +26,7 @@ from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, S
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_trail
+from device.unit.repeats import repeated
 from device.uplink.orders import Action, Order, await_done, post
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ Recordings = Mapping[str, Path | bytes]
 class EnrolmentError(DeviceError):
     """Nobody was enrolled.
 
-    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER or CONSENT; `spoof_llrs` says how
-    live each recording sounded, as far as they were heard.
+    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING or CONSENT;
+    `spoof_llrs` says how live each recording sounded, as far as they were heard.
     """
 
     def __init__(self, code: str, text: str, spoof_llrs: Sequence[float] = ()) -> None:
@@ -57,8 +58,11 @@ class Enrolment:
 
 
 def named(paths: Sequence[Path]) -> Recordings:
-    """Files under their own names; two of one name under their paths."""
+    """Files under their own names; two of one name under their paths. Raises EnrolmentError for one twice."""
     names = [path.name for path in paths]
+    twice = next((str(path) for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise EnrolmentError("SAME_RECORDING", f"{twice} is named twice; record the person again for each")
     return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
 
 
@@ -113,24 +117,30 @@ def heard_voices(
 ) -> tuple[list[npt.NDArray[np.float32]], list[float]]:
     """Of each recording: its unit embedding, and the LLR that it is a live human.
 
-    Raises EnrolmentError for a recording that cannot be judged.
+    Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
     embeddings: list[npt.NDArray[np.float32]] = []
     spoof_llrs: list[float] = []
-    for name, recording in recordings.items():
-        try:
-            utterance = load_utterance(recording, settings.audio)
-        except QualityError as err:
-            text = str(err) if name in str(err) else f"{name}: {err}"
-            raise EnrolmentError(err.code, text, spoof_llrs) from err
-        wave = utterance.wave()
-        utterance.wipe()
-        try:
-            embeddings.append(judge.speaker.embed(wave))
-            spoof_llrs.append(judge.spoof.evidence(wave).llr)
-        except WaveError as err:
-            raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
-        finally:
+    waves: dict[str, npt.NDArray[np.float32]] = {}
+    try:
+        for name, recording in recordings.items():
+            try:
+                utterance = load_utterance(recording, settings.audio)
+            except QualityError as err:
+                text = str(err) if name in str(err) else f"{name}: {err}"
+                raise EnrolmentError(err.code, text, spoof_llrs) from err
+            waves[name] = utterance.wave()
+            utterance.wipe()
+            try:
+                embeddings.append(judge.speaker.embed(waves[name]))
+                spoof_llrs.append(judge.spoof.evidence(waves[name]).llr)
+            except WaveError as err:
+                raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
+        if (same := repeated(waves)) is not None:
+            text = f"{same[0]} and {same[1]} are one recording; record the person again for each"
+            raise EnrolmentError("SAME_RECORDING", text, spoof_llrs)
+    finally:
+        for wave in waves.values():
             wave[:] = 0.0
     return embeddings, spoof_llrs
 

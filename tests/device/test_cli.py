@@ -38,7 +38,6 @@ def test_every_command_has_help(
         ("file", ("policy", "failures")),
         ("file", ("forget", "4711")),
         ("file", ("api", "tokens")),
-        ("ok", ("forget", "4711")),
         ("ok", ("policy", "explain", "5f1c9f0e-6f4b-4a53-9a6c-0e5d0d1f2a3b")),
         ("ok", ("policy", "recent")),
         ("ok", ("policy", "adopt", "{folder}/broken.toml")),

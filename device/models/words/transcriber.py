@@ -19,7 +19,9 @@ from device.evidence.phrase import (
     is_invented,
     normalise,
     pieces,
+    plain,
     redact,
+    redact_claim,
 )
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
@@ -187,12 +189,12 @@ class Transcriber:
         return self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
 
     def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
-        """What was said freely, with words outside `vocabulary`, digits and letters redacted.
+        """What was said freely, with words outside `vocabulary` redacted; digits and letters stay.
 
         Raises WordsError or WhisperError.
         """
         _, heard = self.clues(wave, "one")
-        return redact(heard, " ".join(vocabulary))
+        return redact_claim(heard, vocabulary)
 
     def clues(self, wave: npt.NDArray[np.float32], phrase: str) -> tuple[Clues, str]:
         """The evidence behind a score, and the free transcript, not redacted."""
@@ -202,6 +204,7 @@ class Transcriber:
         """`clues` of each phrase; the sound is encoded once."""
         for phrase in phrases:
             _check(wave, phrase)
+        phrases = [plain(phrase) for phrase in phrases]
         scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
         heard = self._model.listen(wave, [script.sentence for one in scripts for script in one])
         transcript = self._model.text(heard.free.tokens)
@@ -316,5 +319,5 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         raise WordsError("the audio holds values that are not numbers; check the microphone")
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise WordsError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
-    if not phrase.isprintable() or not normalise(phrase):
+    if not plain(phrase).isprintable() or not normalise(phrase):
         raise WordsError("the phrase holds no words that can be said")

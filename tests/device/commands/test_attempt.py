@@ -125,7 +125,8 @@ def test_whoever_is_forgotten_does_not_get_in_any_more(enrolled: Ostiary, reader
     assert receipt["receipt"]
     ran = enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)
     assert json.loads(ran.out)["decision"] == "DENIED_UNKNOWN"
-    assert enrolled("forget", "4711").code == 3
+    again = enrolled("forget", "4711")
+    assert (again.code, again.err.count("nobody is enrolled")) == (1, 1)
 
 
 def test_score_compares_without_touching_a_store(
@@ -162,3 +163,42 @@ def test_the_same_file_twice_gets_the_same_answer(enrolled: Ostiary, reader: lis
         "reuse_llr",
         "consistency_llr",
     }
+
+
+def test_one_recording_in_three_files_is_no_enrolment(
+    ostiary: Ostiary, reader: list[Reading], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(Path(reader[0].path).read_bytes())
+    for files in ((reader[0].path,) * 3, (reader[0].path, copy, reader[2].path)):
+        ran = ostiary("enroll", "4711", *files)
+        assert ran.code == 3
+        assert "record the person again" in ran.err
+    assert ostiary("forget", "4711").code == 1
+
+
+def test_an_empty_name_of_who_took_the_consent_is_a_usage_error(
+    ostiary: Ostiary, reader: list[Reading]
+) -> None:
+    for empty in ("", "  "):
+        ran = ostiary("enroll", "4711", "--consent-to", empty, *(reader[n].path for n in (0, 2, 3)))
+        assert ran.code == 2
+        assert "--consent-to" in ran.err
+
+
+def test_json_is_printed_on_refusals_and_faults_too(
+    ostiary: Ostiary, reader: list[Reading], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, files = reader[4], (reader[0].path,) * 3
+    commands = [
+        ("enroll", "4711", *files),
+        ("forget", "4711"),
+        ("score", "--enroll", *files, "--probe", probe.path, "--phrase", probe.text),
+    ]
+    for command in commands:
+        ran = ostiary(*command, "--json")
+        assert ran.code in (1, 3)
+        assert json.loads(ran.out)["error"] in ran.err
+    monkeypatch.setenv("OSTIARY_MODELS_DIR", str(tmp_path / "empty"))
+    ran = ostiary("decide", *DOOR, "--phrase", probe.text, "--json", probe.path)
+    assert (ran.code, "models build" in json.loads(ran.out)["error"]) == (3, True)

@@ -53,6 +53,22 @@ def test_each_mistake_is_one_line_and_the_exit_code_says_no(state):
     )
 
 
+@pytest.mark.parametrize("when", ["06:30Z", "06:30+02:00"])
+def test_hours_with_a_zone_do_not_pass_the_check(state, when):
+    path = state / "rules.toml"
+    path.write_text(
+        'version = 1\n[risks.standard]\nfactors = ["claim", "voice"]\n[zones.ward]\n'
+        '[doors.door-1]\nzone = "ward"\nrisk = "standard"\n'
+        f'[schedules.s]\nfrom = "{when}"\nto = "23:59"\n'
+        '[[allow]]\nroles = ["enrolled"]\nschedule = "s"\n[people.4712]\nbadges = ["4712"]\n'
+    )
+    result = run("check", str(path))
+    assert result.exit_code == 1
+    assert "without a zone" in result.stdout
+    path.write_text(path.read_text().replace(when, "06:30"))
+    assert run("check", str(path)).exit_code == 0
+
+
 def test_a_decision_in_the_log_is_explained(state):
     StateFolder(state).rules.write_text(run("example").stdout)
     event = AuditEvent(

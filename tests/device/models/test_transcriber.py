@@ -56,6 +56,14 @@ def test_a_reader_saying_the_phrase_is_believed(words: Transcriber, reader: list
         assert words.score(wave(said), said.text).llr > 0
 
 
+@pytest.mark.parametrize("between", ["\u00a0", "\t", "\n"])
+def test_a_phrase_is_the_same_with_any_white_space(
+    words: Transcriber, reader: list[Reading], between: str
+) -> None:
+    sound, text = wave(reader[4]), reader[4].text
+    assert words.score(sound, text.replace(" ", between)) == words.score(sound, text)
+
+
 def test_another_person_saying_the_phrase_is_believed_too(
     words: Transcriber, other_reader: list[Reading]
 ) -> None:
