@@ -11,8 +11,7 @@ from rich.table import Table
 
 from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
-from device.commands.answers import error_as_json
-from device.commands.people import AUDIO
+from device.commands.people import AUDIO, error_as_json
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.models.speaker import MIN_ENROLMENT

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 import click
 
-from device.commands.answers import error_as_json
+from device.errors import DeviceError
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from device.unit import enrolment
 from device.unit.assembly import open_tools
 from device.unit.enrolment import enrol, forget_record, named
+from sync.errors import SyncError
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@contextmanager
+def error_as_json(as_json: bool) -> Iterator[None]:
+    """With `as_json`, print `{"error": text}` for a refusal or a fault inside; the error itself goes on.
+
+    It still ends the command with its line on standard error and its exit code.
+    """
+    try:
+        yield
+    except (DeviceError, SyncError, OSError) as err:
+        if as_json:
+            click.echo(json.dumps({"error": str(err)}))
+        raise
 
 
 @click.command()
