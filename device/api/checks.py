@@ -11,9 +11,11 @@ from device.access.decision import Decision
 from device.access.rules import Rules
 from device.access.voices import is_enrolled, voiceprint
 from device.api.bodies import RegisterRequest, VerifyRequest
-from device.api.errors import NO_DOOR, ProblemError
+from device.api.errors import NO_DOOR, UNREADABLE, ProblemError
 from device.api.results import Results, Transaction
 from device.audio import QualityError, load_utterance
+from device.audio.recording import read_recording
+from device.audio.utterance import wipe
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.unit.assembly import Tools
@@ -35,6 +37,15 @@ class Checks:
             return rules_with(self.tools, door)
         except NoSuchDoorError as err:
             raise ProblemError(NO_DOOR, "the rules of this unit have no door of this name") from err
+
+    def readable(self, recordings: Sequence[bytes]) -> None:
+        """Raises ProblemError (422) for a file whose samples cannot be read. No model hears anything here."""
+        for number, content in enumerate(recordings, start=1):
+            try:
+                wipe(read_recording(content, self.tools.settings.audio.file))
+            except QualityError as err:
+                which = f"number {number} of {len(recordings)}: " if len(recordings) > 1 else ""
+                raise ProblemError(UNREADABLE, f"{which}{err}") from None
 
     def verify(self, request: VerifyRequest, challenge: Challenge | None) -> dict[str, Any]:
         """Evidence on one recording, and what a door's rule makes of it when one was asked for.

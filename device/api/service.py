@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +70,8 @@ class Service:
         self._people = Rate(per_min / 60.0, per_min, "this person's voice was checked too often lately")
         self._waiting: dict[bytes, _Waiting] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-judge")
+        # One thread, so that requests reach the judge in the order in which they came.
+        self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-reader")
         self._judging_since_s: float | None = None
         self._purged_s = clock().monotonic_s
 
@@ -104,6 +106,7 @@ class Service:
 
     async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
         """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
+        await self._readable((request.audio,))
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
@@ -122,6 +125,7 @@ class Service:
 
     async def register(self, token: Token, request: RegisterRequest, stay: Stay) -> Body | None:
         """As `verify`, for an enrolment."""
+        await self._readable(request.audio)
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
@@ -166,7 +170,15 @@ class Service:
 
     def close(self) -> None:
         """Finish the running check; what waits is dropped and was never answered."""
+        self._readers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _readable(self, recordings: Sequence[bytes]) -> None:
+        """Refuses a file that no judge could hear before it costs a code, a transaction or a try.
+
+        From here on all of them are spent, whatever the judge says: only what was never judged is free.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._checks.readable, recordings)
 
     async def _answer(
         self, asked: Transaction, tid: str, uid: str, job: Callable[[], Job], stay: Stay

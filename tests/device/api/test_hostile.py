@@ -212,21 +212,43 @@ def test_a_line_feed_after_an_id_is_no_part_of_it(facade: Facade) -> None:
 
 
 @pytest.mark.parametrize("filler", [np.nan, np.inf])
-def test_a_recording_of_no_numbers_is_unusable(facade: Facade, reader: list[Reading], filler: float) -> None:
+def test_a_recording_of_no_numbers_is_refused(facade: Facade, reader: list[Reading], filler: float) -> None:
     held = io.BytesIO()
     soundfile.write(held, np.full(16_000, filler, np.float32), 16_000, format="WAV", subtype="FLOAT")
     audio = base64.b64encode(held.getvalue()).decode()
-    result = facade.post("/verify", verify_body(reader, audio=audio)).json()
-    assert result["outcome"] == "unusable"
-    assert result["reason"]["code"] == "UNREADABLE"
-    assert result["evidence"] is None
+    assert slug(facade.post("/verify", verify_body(reader, audio=audio))) == "unreadable-recording"
 
 
 @pytest.mark.parametrize("kept", [3, 40, 44, 2_000])
-def test_a_recording_cut_short_is_unusable(facade: Facade, reader: list[Reading], kept: int) -> None:
+def test_a_recording_cut_short_is_refused(facade: Facade, reader: list[Reading], kept: int) -> None:
     audio = base64.b64encode(reader[1].path.read_bytes()[:kept]).decode()
-    result = facade.post("/verify", verify_body(reader, audio=audio)).json()
-    assert (result["outcome"], result["reason"]["code"]) == ("unusable", "UNREADABLE")
+    assert slug(facade.post("/verify", verify_body(reader, audio=audio))) == "unreadable-recording"
+
+
+def test_a_recording_that_cannot_be_read_uses_up_neither_code_nor_transaction_nor_try(
+    open_facade: OpenFacade, reader: list[Reading]
+) -> None:
+    silence = {}
+    for name, length_s in (("empty", 0), ("long", 200)):
+        held = io.BytesIO()
+        soundfile.write(held, np.zeros(8_000 * length_s, np.int16), 8_000, format="WAV", subtype="PCM_U8")
+        silence[name] = held.getvalue()
+    refused = (
+        *(b"\x1aE\xdf\xa3" + bytes(2_000), b"OggS" + bytes(2_000), b"\0\0\0\x20ftypM4A " + bytes(2_000)),
+        *(b"ID3\x04" + bytes(2_000), silence["empty"], silence["long"]),
+    )
+    with open_facade(checks_per_person_per_min=1) as facade:
+        facade.post("/otp", {"tid": "1", "uid": UID})
+        body = {"tid": "1", "uid": UID}
+        for content in refused:
+            answer = facade.post("/verify", body | {"audio": base64.b64encode(content).decode()})
+            assert slug(answer) == "unreadable-recording"
+            assert slug(facade.get("/results/1")) == "no-result"
+        good = body | {"audio": encoded(reader[1].path)}
+        assert facade.post("/verify", good).json()["phrase_from"] == "otp"
+        again = good | {"audio": encoded(reader[2].path)}
+        assert slug(facade.post("/verify", again)) == "transaction-taken"  # a judged one is spent
+        assert slug(facade.post("/verify", again | {"tid": "2", "code": "1D3A"})) == "too-many-requests"
 
 
 def test_a_used_transaction_with_another_body_is_refused(facade: Facade, reader: list[Reading]) -> None:
