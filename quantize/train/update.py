@@ -157,13 +157,17 @@ def update(args) -> None:
 
 
 def ready(bundle: Path, out: Path) -> None:
-    """Say what is missing before the long work, not after it. Raises QuantizeError."""
+    """Say what is missing before the long work, not after it. Raises QuantizeError, SelfTestError."""
+    from device.model_store.answers import ROLE
     from device.model_store.bundle import Bundle
+    from device.models.self_test import answers_of, recordings_of
 
     if (out / "bundle").exists():
         raise QuantizeError(f"{out / 'bundle'} is there already; name another folder")
     roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
     needed = ("flatbuffers", "tflite") if "spoof-tflite" in roles else ()
+    if ROLE in roles:
+        recordings_of(answers_of(Bundle.open(bundle)))
     missing = [tool for tool in needed if not _installed(tool)]
     if missing:
         raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")
@@ -189,9 +193,15 @@ def _patches_of(current: Path, work: Path) -> None:
 
 
 def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> None:
-    """A copy of the bundle `current` with the detector of `weights`, of the next version, signed."""
+    """A copy of the bundle `current` with the detector of `weights`, of the next version, signed.
+
+    The self-test's answers are asked of the new bundle, for a unit refuses those of another detector. Raises
+    SelfTestError where the self-test's recordings are not installed.
+    """
+    from device.model_store.answers import ROLE
     from device.model_store.bundle import Bundle
     from device.models.spoof.detector import SpoofCard
+    from quantize.answers import answer, reference
     from quantize.build import CALIBRATION_FILE, build
     from quantize.proven import Proven, read_proven
     from quantize.recipes import RECIPES
@@ -212,6 +222,11 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
     proven = read_proven() | dict.fromkeys(roles, Proven()) | {"spoof": Proven(metrics=figures)}
     made = build(out, only=roles, recipes=recipes, calibration_file=settings, proven=proven)
+    if ROLE in there:
+        asked = answer(Bundle.open(out), reference()).to_bytes()
+        recipes = [replace(r, make=_writes(asked)) if r.role == ROLE else r for r in recipes]
+        proven |= {ROLE: Proven(sha256=hashlib.sha256(asked).hexdigest())}
+        made = build(out, only=(ROLE,), recipes=recipes, calibration_file=settings, proven=proven)
     settings.unlink()
     if "spoof-tflite" in roles:
         paths = {role: out / made.entry(role).name for role in roles}
@@ -219,6 +234,16 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
             paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(paths["spoof-card"].read_bytes())
         )
     sign_bundle(out, key)
+
+
+def _writes(content: bytes):
+    from quantize.recipe import Artefact
+
+    def make(out: Path, context) -> Artefact:
+        out.write_bytes(content)
+        return Artefact()
+
+    return make
 
 
 def _from(weights: Path, recipe):

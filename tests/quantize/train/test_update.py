@@ -16,7 +16,10 @@ pytest.importorskip("scipy", reason="the training extra is not installed")
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from device.model_store.bundle import Bundle, Trust
+from device.model_store.bundle import MANIFEST_NAME, Bundle, Trust
+from device.model_store.pick import Pick
+from device.models.self_test import chosen, run
+from device.settings import models_dir
 from quantize.build import build
 from quantize.errors import QuantizeError
 from quantize.recipes import RECIPES
@@ -112,6 +115,26 @@ def test_the_bundle_holds_the_new_detector_under_the_next_version_and_is_signed(
     after = Bundle.open(tmp_path / "next", Trust(key=key.public_key())).manifest
     assert after.version == before.version + 1
     assert {e.version for e in after.files} == {"spoof-candidate"}
+
+
+def test_a_unit_trusts_the_bundle_of_a_new_detector(tmp_path: Path) -> None:
+    models = models_dir()
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    card = json.loads((WEIGHTS / "spoof.json").read_bytes())
+    card["version"] = "spoof-candidate"
+    card["calibration"]["synthetic"]["offset"] += 2.0  # it answers otherwise
+    (weights / "spoof.json").write_text(json.dumps(card))
+    key = Ed25519PrivateKey.generate()
+    current = tmp_path / "current"
+    current.mkdir()
+    for entry in Bundle.open(models).manifest.files:
+        shutil.copyfile(models / entry.name, current / entry.name)
+    shutil.copyfile(models / MANIFEST_NAME, current / MANIFEST_NAME)
+    bundle(current, weights, tmp_path / "next", key)
+    made = Bundle.open(tmp_path / "next", Trust(key=key.public_key()))
+    assert made.version("spoof") == "spoof-candidate"
+    assert set(chosen(run(made, Pick()))) == {"words", "speaker", "spoof"}
 
 
 def test_a_bundle_that_is_there_stops_the_update_before_its_long_work(tmp_path: Path) -> None:
