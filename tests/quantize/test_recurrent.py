@@ -20,7 +20,7 @@ from quantize.speech import SpeechSet, parity_speech
 def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     some = SpeechSet(parity_speech().files[:10:2])
     monkeypatch.setattr(recurrent, "parity_speech", lambda: some)
-    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.2)
+    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.3)
 
 
 def quiet(text: str, done: float) -> None:

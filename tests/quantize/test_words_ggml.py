@@ -63,7 +63,7 @@ def test_a_file_that_judges_otherwise_fails_its_proof(
     weights["decoder/layer_norm/gamma"] = 0.5 * weights["decoder/layer_norm/gamma"]
     strange = Upstream(weights, upstream.ordinary, upstream.prompt)
     clips, out = parity_clips()[:2], tmp_path / "out.bin"
-    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.2)  # two recordings are no proof
+    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.3)  # two recordings are no proof
     build_ggml(model, tokenizer, out, "q5_1", lambda text, done: None)
     with pytest.raises(ParityError, match="not released"):
         prove_ggml(strange, out, "q5_1", clips, lambda text, done: None)

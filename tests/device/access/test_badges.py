@@ -165,3 +165,8 @@ def test_a_badge_that_no_reader_can_send_is_refused(badge: str) -> None:
 def test_a_spoken_name_without_words_is_refused() -> None:
     (found,) = mistakes('[people.erin]\nspoken = "..."\n')
     assert "holds no words" in found
+
+
+def test_a_button_pressed_again_at_once_is_pressed_again_and_a_bouncing_one_is_not() -> None:
+    assert [swipe.is_button for swipe in decode((b"\n", 0.0), (b"\n", 0.3))] == [True, True]
+    assert [swipe.is_button for swipe in decode((b"\r\n", 0.0), (b"\r\n", 0.05))] == [True]

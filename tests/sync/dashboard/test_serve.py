@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sync.registry.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital
 from tests.sync.services import free_port
 
@@ -34,7 +35,9 @@ def test_the_first_administrator_gets_in_by_a_link_on_the_console_and_it_stops_a
     tmp_path: Path,
 ) -> None:
     port = free_port()
-    process, said = _serve(f"sqlite:///{tmp_path}/registry.db", port)
+    database = f"sqlite:///{tmp_path}/registry.db"
+    Store.open(database).close()
+    process, said = _serve(database, port)
     origin = f"http://127.0.0.1:{port}"
     link = next(word for word in said.split() if "/welcome/" in word)
     with httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
@@ -57,6 +60,13 @@ def test_the_first_administrator_gets_in_by_a_link_on_the_console_and_it_stops_a
         page.join(60)
     assert process.stderr is not None
     assert process.stderr.read() == ""
+
+
+def test_a_mistyped_address_makes_no_empty_registry(tmp_path: Path) -> None:
+    process, said = _serve(f"sqlite:///{tmp_path}/registrry.db", free_port())
+    assert process.wait(60) == 3
+    assert "registry create" in said
+    assert not (tmp_path / "registrry.db").exists()
 
 
 def test_another_worker_takes_over_when_one_is_killed(hospital: Hospital) -> None:
