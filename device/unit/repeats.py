@@ -8,6 +8,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spectrum import rfft
+
 Wave = npt.NDArray[np.float32]
 
 SAME_CORRELATION = 0.7
@@ -34,7 +36,7 @@ def correlation(first: Wave, second: Wave) -> float:
     if min(len(left), len(right)) < LEAST_COMMON:
         return 0.0
     size = 1 << (len(left) + len(right) - 1).bit_length()
-    fits = np.fft.irfft(np.fft.rfft(left, size) * np.conj(np.fft.rfft(right, size)), size)
+    fits = np.fft.irfft(rfft(left, size) * np.conj(rfft(right, size)), size)
     # Lag n: right[k] lies at left[k + n]. Lags of less than LEAST_COMMON shared samples are left out.
     lags = np.arange(LEAST_COMMON - len(right), len(left) - LEAST_COMMON + 1)
     lag = int(lags[np.abs(fits[lags % size]).argmax()])
