@@ -283,6 +283,11 @@ def adopt(file: Path) -> None:
     \b
     Example: ostiary policy adopt rules.toml
     """
+    click.echo(adopt_rules(file))
+
+
+def adopt_rules(file: Path) -> str:
+    """Put the rules in `file` in force; returns what to tell. Raises RulesError."""
     rules = load_rules(file)
     path = StateFolder(state_dir()).rules
     old = load_rules(path) if path.exists() else None
@@ -301,7 +306,7 @@ def adopt(file: Path) -> None:
     except HistoryBusyError:
         _order(Order(Action.ADOPT_RULES))
         told = "they are in force"
-    click.echo(f"Rules {rules.version}: {told}.")
+    return f"Rules {rules.version}: {told}."
 
 
 def _order(order: Order) -> None:
