@@ -11,11 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from device.cli import cli
 from device.secure_store.hardware.swtpm import SwTpm
+from sync.command_line import wall_ms
 from sync.fleet.provisioning.site import Site
+from sync.registry import status
+from sync.registry.store import Store
 from tests.sync.services import free_port, wait_for_port
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
@@ -81,29 +87,23 @@ class SiteWorld:
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def ostiary(self, *arguments: str, expect: int = 0) -> str:
-        done = subprocess.run(
-            [*OSTIARY, *arguments], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == expect, f"{arguments}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
+    def ostiary(self, *arguments: str) -> str:
+        """A command of the desk, in this process: each process of its own would take seconds to start."""
+        done = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, f"{arguments}\n{done.output}"
+        return done.output
 
     def claim(self, unit: str, *options: str, door: str = "pharmacy") -> str:
         said = self.ostiary("fleet", "claim", unit, "--door", door, "--json", *options, *self.at)
         return str(json.loads(said)["claim"])
 
-    def status(self) -> dict[str, object]:
-        done = subprocess.run(
-            [*OSTIARY, "fleet", "status", "--json", *self.db], capture_output=True, text=True, check=False
-        )
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
+    def states(self) -> dict[str, str]:
+        """Unit -> state, as of now."""
+        with closing(self.store()) as store:
+            return {unit.unit: unit.state for unit in status.unit_statuses(store, wall_ms())}
 
-    def alarms(self) -> list[str]:
-        done = subprocess.run(
-            [*OSTIARY, "registry", "alarms", "--json", *self.db], capture_output=True, text=True, check=False
-        )
-        return [json.loads(line)["kind"] for line in done.stdout.splitlines()]
+    def store(self) -> Store:
+        return Store.open(self.database, create=False)
 
 
 class Unit:

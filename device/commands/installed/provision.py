@@ -19,7 +19,6 @@ from device.commands.installed.first_boot import (
     production,
     set_up,
 )
-from device.commands.policy import adopt_rules
 from device.errors import DeviceError
 from device.secure_store import SealPolicyError, open_store
 from device.secure_store.hardware.endorsement import endorsement
@@ -106,6 +105,8 @@ def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
             if path.exists() and load_rules(file).version <= load_rules(path).version:
                 click.echo("the rules that are in force are newer than the claim's; they stay")
             else:
+                from device.commands.policy import adopt_rules  # loads the models' libraries: seconds
+
                 click.echo(adopt_rules(file))
 
 

@@ -53,6 +53,7 @@ class Guard:
     authority: Authority
     reload: Callable[[], None]
     now: Callable[[], dt.datetime]
+    in_effect_within_s: float = IN_EFFECT_WITHIN_S
     _listed: frozenset[int] | None = None
     _kicked: frozenset[str] = frozenset()
     _made: dt.datetime | None = None
@@ -104,7 +105,7 @@ class Guard:
             except OSError as err:
                 raise SyncError(f"the list of revoked certificates cannot be written: {err}") from err
             self.reload()
-            until = time.monotonic() + IN_EFFECT_WITHIN_S
+            until = time.monotonic() + self.in_effect_within_s
             while self._taken(files, "probe"):
                 if time.monotonic() > until:
                     raise SyncError("the broker does not read its list of revoked certificates; reload it")

@@ -100,7 +100,9 @@ def make(
         signer = FileSigner.create(folder / f"{key}.key")
         (folder / f"{key}.pem").write_bytes(signer.public_pem())
     try:
-        site.revoked.parent.mkdir(mode=0o755, exist_ok=True)
+        site.revoked.parent.mkdir(exist_ok=True)
+        for passage in (folder, site.revoked.parent):  # the broker's user reads the list, and no key
+            passage.chmod(0o711)
         replace_file(site.revoked, authority.revocation_list((), 0, now), 0o644)
         write_configuration(
             folder / "broker",
