@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,15 @@ def place_of(known: Places, unit: str, door: str) -> Place:
 def replace(store: Store, found: list[Place]) -> None:
     """From now on these are the doors."""
     with store.transaction() as db:
-        db.execute(sa.delete(places))
-        if found:
-            columns = [column.name for column in places.columns]
-            db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
+        replace_in(db, found)
+
+
+def replace_in(db: Connection, found: Sequence[Place]) -> None:
+    """The same as a part of the caller's transaction."""
+    db.execute(sa.delete(places))
+    if found:
+        columns = [column.name for column in places.columns]
+        db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
 
 
 def read(path: Path) -> list[Place]:
