@@ -134,6 +134,13 @@ places = sa.Table(
     sa.Column("live_llr", sa.Double, nullable=False),
 )
 
+stamps = sa.Table(
+    "dashboard_stamps",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # `places`
+    sa.Column("value", sa.Text, nullable=False),  # another one whenever that table changes
+)
+
 people = sa.Table(
     "dashboard_people",
     metadata,
