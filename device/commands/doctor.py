@@ -15,6 +15,7 @@ import click
 from device.errors import DeviceError
 from device.settings import Settings, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
+from device.unit import isolation
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -70,6 +71,7 @@ def examine(sound: bool = False) -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
@@ -209,6 +211,16 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _network(settings: Settings) -> str:
+    """Of the running door: this process has one, and may."""
+    found = isolation.of_running_door()
+    if found is None:
+        return f"{isolation.SERVICE} does not run here; it looks for itself when it starts"
+    if not found.complete:
+        raise DeviceError(f"the door has {found}, and must have none")
+    return "the running door has none"
 
 
 def _door(settings: Settings) -> str:
