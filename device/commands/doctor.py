@@ -12,10 +12,10 @@ from threading import Event
 
 import click
 
+from device import isolation
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, settings_file, state_dir
+from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
-from device.unit import isolation
 from sync.errors import SyncError
 
 EXIT_NO = 1
@@ -110,7 +110,7 @@ def _models(settings: Settings) -> str:
     bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
-    pick = read(models_dir(), bundle)
+    pick = read(kept_in(models_dir()), bundle)
     named = [
         f"{entry.version} in {pick.runtime(entry.role)}" if entry.role in RUNTIME_ROLES else entry.version
         for entry in bundle.manifest.files
@@ -126,7 +126,7 @@ def _self_test(settings: Settings) -> str:
     from device.models import self_test
 
     bundle = shelf.active(models_dir())
-    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
     forms = self_test.chosen(findings)
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
     largest = max(one.largest_difference for one in findings if one.passed)

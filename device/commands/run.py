@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
+from device import isolation
 from device.access.badges import CardBits, read
 from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
@@ -45,7 +46,6 @@ from device.feedback import (
 )
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
-from device.unit import isolation
 from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device.unit.isolation import own
+from device.isolation import own
 from tests.device.commands.conftest import Ostiary
 from tests.speech import Reading
 

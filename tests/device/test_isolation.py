@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from device.errors import DeviceError
-from device.unit.isolation import Isolation, of_running_door, own, required
+from device.isolation import Isolation, of_running_door, own, required
 
-ASK = "from device.unit.isolation import own; found = own(); print(found.complete, found.reaches)"
+ASK = "from device.isolation import own; found = own(); print(found.complete, found.reaches)"
 
 
 def process(folder: Path, *interfaces: str, service: str = "ostiary-door.service") -> Path:
