@@ -71,6 +71,11 @@ def examine(sound: bool = False) -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        (
+            "uplink",
+            _uplink,
+            "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
+        ),
         ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
@@ -211,6 +216,18 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _uplink(settings: Settings) -> str:
+    """What it told last; a unit works without one."""
+    from device.uplink.state import read
+
+    state = read(StateFolder(state_dir()).uplink_state)
+    if state is None:
+        return "none has run here: events wait on this disk"
+    if not state.connected:
+        raise DeviceError(str(state))
+    return str(state)
 
 
 def _network(settings: Settings) -> str:
