@@ -91,16 +91,11 @@ def centres(embeddings: Matrix, weights: npt.NDArray[Any], labels: Labels, group
 def assigned(similar: Matrix) -> Labels:
     """For the voices of one window, (voices, groups): different groups, with the largest sum of similarity.
 
-    With fewer groups than voices, the ones that fit least share a group with their best fit.
+    With fewer groups than voices each takes its best fit.
     """
     voices, groups = similar.shape
-    if voices == 1 or groups == 1:
+    if voices == 1 or voices > groups:
         return np.asarray(similar.argmax(axis=1))
-    if voices > groups:
-        best = similar.argmax(axis=1)
-        kept = sorted(range(voices), key=lambda voice: -similar[voice].max())[:groups]
-        best[kept] = assigned(similar[kept])
-        return np.asarray(best)
     # At most three voices, and only the few groups that are any voice's best three can win.
     likely = sorted({int(group) for row in similar for group in np.argsort(-row)[:voices]})
     best_sum, chosen = -np.inf, tuple(likely[:voices])
