@@ -192,7 +192,7 @@ class Unit:
         return str(outcome)
 
     def come(self, badge: str, voice: str, then: str = "") -> str:
-        """The outcome of an attempt; what a synthetic voice slurred, or a busy machine tore, is said again."""
+        """The outcome of an attempt; what was slurred, or torn by a busy machine, is said again."""
         for _ in range(4):
             self.type(badge)
             outcome = self.answer(voice, then)
