@@ -153,6 +153,18 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """Who may be recognised in a recording or a stream of several people, and how long it may be."""
+
+    consent_texts: tuple[str, ...] = ()
+    """Versions of the consent text that let a person be recognised in conversations. Left empty, nobody is in
+    production, and everybody who is enrolled is on a laptop.
+    """
+    longest_min: float = field(default=120.0, metadata={"low": 0.1, "high": 240.0})
+    """Of a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditSettings:
     """What becomes of the audit log on a unit that no registry reads from."""
 
@@ -186,6 +198,7 @@ class Settings:
     store: StoreSettings = field(default_factory=_laptop_store)
     audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
 def settings_file(path: Path | None = None) -> Path | None:
