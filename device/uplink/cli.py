@@ -25,6 +25,7 @@ from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
 from device.uplink.network import Network, NetworkError, Place
 from device.uplink.renewal import Renewal
+from device.uplink.state import NAME, StateFile
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -166,9 +167,9 @@ def sync(
                     agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders
                 )
             figures = MetricsFile(metrics) if metrics else None
-            done = _run(
-                agent, reactor, stop, time.monotonic() + timeout if once else None, figures, at.renewal
-            )
+            until = time.monotonic() + timeout if once else None
+            state = StateFile(path.with_name(NAME), wall_ms)
+            done = _run(agent, reactor, stop, until, figures, state, at.renewal)
             if link.connected:
                 link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
         finally:
@@ -229,6 +230,7 @@ def _run(
     stop: threading.Event,
     until: float | None,
     figures: MetricsFile | None,
+    state: StateFile,
     renewal: Renewal | None,
 ) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
@@ -241,6 +243,8 @@ def _run(
                 renewal.step(datetime.now(UTC), time.monotonic(), agent.link.connected)
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            if agent.link.connected or agent.link.last_error:
+                state.tell(agent.link.connected, agent.link.last_error)
             manager.status(
                 "sending" if agent.link.connected else "no broker answers; events wait on the disk"
             )
@@ -248,6 +252,7 @@ def _run(
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
             manager.status(str(err))
+            state.tell(False, str(err))
             stop.wait(WAIT_AFTER_FAULT_S)
         manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
@@ -256,4 +261,5 @@ def _run(
                 return True
             if time.monotonic() > until:
                 return False
+    state.tell(False, "the uplink was stopped")
     return False
