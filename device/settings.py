@@ -56,6 +56,12 @@ def models_dir() -> Path:
     return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
 
 
+def kept_in(models: Path) -> Path:
+    """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
+    unit's own folder for models that were installed with the software, which nobody may write to."""
+    return own_models_dir() if models == SYSTEM_MODELS else models
+
+
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
