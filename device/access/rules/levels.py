@@ -69,6 +69,6 @@ def told(risk: RiskClass) -> str:
     facts = asked(risk)
     return (
         "{words} fresh words within {answer_within_s:g} s; LLR of at least {phrase_llr:g} for the words, "
-        "{voice_llr:g} for the voice, {live_llr:g} for a live person; after {free_failures} failures a wait of "
-        "{first_wait_s:g} s, after {disable_after} only an admin helps"
+        "{voice_llr:g} for the voice, {live_llr:g} for a live person; after {free_failures} failures a "
+        "wait of {first_wait_s:g} s, after {disable_after} only an admin helps"
     ).format(**facts)
