@@ -19,6 +19,7 @@ from device.access.memory.timekeeping import BUILT, TimeSeen
 from device.access.passage import duress_digest
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event
+from device.access.rules.levels import LEVELS, MEANT_FOR, asked, told
 from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
 from device.errors import DeviceError
@@ -70,6 +71,23 @@ def check(file: Path, as_json: bool) -> None:
             click.echo(f"{file}: {mistake}")
     if rules is None:
         raise click.exceptions.Exit(1)
+
+
+@policy.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each level.")
+def levels(as_json: bool) -> None:
+    """List the security levels that a risk class may name: what each asks for, and where it belongs.
+
+    `docs/evaluation.md` has the share of the right people and of strangers that each lets in.
+
+    \b
+    Example: ostiary policy levels
+    """
+    for name, risk in LEVELS.items():
+        if as_json:
+            click.echo(json.dumps({"level": name, "meant_for": MEANT_FOR[name], **asked(risk)}))
+        else:
+            click.echo(f"{name}: for {MEANT_FOR[name]}\n    {told(risk)}")
 
 
 @policy.command()
