@@ -351,7 +351,9 @@ def test_a_new_disk_in_a_unit_that_has_sent_events_needs_two_people(
     audit = box.keystore.tpm.create_signing_key(restricted=False)
     begin = box.begin(desk.claim(tpm=box.tpm))
     begin = replace(begin, keys=(begin.keys[0], audit.public, begin.keys[2]))
-    desk.admission.finish(box.finish(desk.admission.begin(begin), (box.tls, audit, box.objects[2])))  # its log is empty
+    desk.admission.finish(
+        box.finish(desk.admission.begin(begin), (box.tls, audit, box.objects[2]))
+    )  # its log is empty
     with desk.store.transaction() as db:
         db.execute(sa.update(units).values(size=7))
     begin = box.begin(desk.claim(tpm=box.tpm))
