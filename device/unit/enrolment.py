@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -85,17 +85,9 @@ def enrol(
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
     check_clock(tools)
-    embeddings, spoof_llrs = heard_voices(judge, settings, recordings)
-    live_llr = Thresholds().live_llr
-    doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
-    if doubtful and must_sound_live:
-        raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
-    try:
-        vector = judge.speaker.template(embeddings)
-    except InconsistentEnrolmentError as err:
-        raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
+    with heard_voices(judge, settings, recordings) as (embeddings, spoof_llrs):
+        template, doubtful = _template(judge, recordings, embeddings, spoof_llrs, must_sound_live)
     consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
-    template = Template(judge.speaker.version, vector, len(recordings))
     try:
         begins()
         with tools.trail() as trail:
@@ -112,10 +104,30 @@ def enrol(
     return Enrolment(record, tuple(spoof_llrs), doubtful)
 
 
+def _template(
+    judge: Judge,
+    recordings: Recordings,
+    embeddings: Sequence[npt.NDArray[np.float32]],
+    spoof_llrs: Sequence[float],
+    must_sound_live: bool,
+) -> tuple[Template, tuple[str, ...]]:
+    """The voiceprint, and which recordings do not sound like a live human. Raises EnrolmentError."""
+    live_llr = Thresholds().live_llr
+    doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
+    if doubtful and must_sound_live:
+        raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
+    try:
+        vector = judge.speaker.template(embeddings)
+    except InconsistentEnrolmentError as err:
+        raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
+    return Template(judge.speaker.version, vector, len(recordings)), doubtful
+
+
+@contextmanager
 def heard_voices(
     judge: Judge, settings: Settings, recordings: Recordings
-) -> tuple[list[npt.NDArray[np.float32]], list[float]]:
-    """Of each recording: its unit embedding, and the LLR that it is a live human.
+) -> Iterator[tuple[list[npt.NDArray[np.float32]], list[float]]]:
+    """Of each recording: its unit embedding, overwritten afterwards, and the LLR that it is a live human.
 
     Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
@@ -139,10 +151,15 @@ def heard_voices(
         if (same := repeated(waves)) is not None:
             text = f"{same[0]} and {same[1]} are one recording; record the person again for each"
             raise EnrolmentError("SAME_RECORDING", text, spoof_llrs)
+        _overwrite(waves.values())
+        yield embeddings, spoof_llrs
     finally:
-        for wave in waves.values():
-            wave[:] = 0.0
-    return embeddings, spoof_llrs
+        _overwrite((*waves.values(), *embeddings))
+
+
+def _overwrite(arrays: Iterable[npt.NDArray[np.float32]]) -> None:
+    for array in arrays:
+        array[...] = 0.0
 
 
 def check_clock(tools: Tools) -> None:
