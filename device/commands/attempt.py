@@ -11,7 +11,7 @@ from rich.table import Table
 
 from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
-from device.commands.people import AUDIO, error_as_json
+from device.commands.people import AUDIO, PERSON, error_as_json
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.models.speaker import MIN_ENROLMENT
@@ -27,7 +27,7 @@ EXIT_FAULT = 3
 
 @click.command()
 @click.option("--door", required=True, help="Name of the door, as in the rules.")
-@click.option("--claim", "uid", default="", metavar="UID", help="Who the person says they are.")
+@click.option("--claim", "uid", type=PERSON, default="", metavar="UID", help="Who the person says they are.")
 @click.option("--phrase", required=True, help="The words on the display.")
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)

@@ -187,12 +187,13 @@ def open_trail(
     """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
     from writing down what happened; its version is then left out.
     """
-    with open_log(settings, state, _readable_rules(settings, state), clock) as log:
+    with open_log(settings, state, readable_rules(settings, state), clock) as log:
         context = EventContext.of(store, 0, clock())
-        yield AuditTrail(log, context, lambda: _readable_rules(settings, state), clock, beside=True)
+        yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, beside=True)
 
 
-def _readable_rules(settings: Settings, state: Path) -> Rules | None:
+def readable_rules(settings: Settings, state: Path) -> Rules | None:
+    """The rules, or None where their file is broken."""
     try:
         return rules_of(state, settings.door.name)
     except (DeviceError, OSError):

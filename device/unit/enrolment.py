@@ -14,18 +14,20 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from device.access.claims import Directory
 from device.access.memory.history import History, HistoryBusyError, HistoryError
 from device.access.policy import Thresholds
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
+from device.evidence.phrase import normalise
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit.assembly import Tools, open_trail
+from device.unit.assembly import Tools, open_trail, readable_rules
 from device.unit.repeats import repeated
 from device.uplink.orders import Action, Order, await_done, post
 
@@ -38,7 +40,7 @@ Recordings = Mapping[str, Path | bytes]
 class EnrolmentError(DeviceError):
     """Nobody was enrolled.
 
-    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING or CONSENT;
+    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING, ID_TAKEN or CONSENT;
     `spoof_llrs` says how live each recording sounded, as far as they were heard.
     """
 
@@ -85,6 +87,7 @@ def enrol(
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
     check_clock(tools)
+    check_claims(tools, uid)
     with heard_voices(judge, settings, recordings) as (embeddings, spoof_llrs):
         template, doubtful = _template(judge, recordings, embeddings, spoof_llrs, must_sound_live)
     consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
@@ -169,6 +172,16 @@ def check_clock(tools: Tools) -> None:
         raise DeviceError(
             f"this unit's clock says {wall:%Y-%m-%d %H:%M} UTC, behind a time that it has seen, so no "
             "consent can be dated; set it, or, if it is right, `ostiary policy trust-clock`"
+        )
+
+
+def check_claims(tools: Tools, uid: str) -> None:
+    """Raises EnrolmentError where whoever shows or says this id is somebody else by the rules."""
+    rules = readable_rules(tools.settings, tools.state)
+    owner = Directory.of(rules, normalise).badge(uid).uid if rules is not None else uid
+    if owner != uid:
+        raise EnrolmentError(
+            "ID_TAKEN", f"{uid} is a badge of {owner} in this unit's rules; enrol them under {owner}"
         )
 
 

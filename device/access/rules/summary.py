@@ -37,7 +37,7 @@ def remarks(rules: Rules, now: datetime) -> Iterator[str]:
         yield f"nobody has the role {role}"
     for uid, person in rules.people.items():
         if person.valid_until is not None and person.valid_until <= now:
-            yield f"the access of {uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
+            yield f"the access of {person.written or uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
 
 
 def _asks(rules: Rules, door: Door) -> str:
