@@ -31,7 +31,7 @@ import sqlalchemy as sa
 
 from sync.bundle import key_to_der
 from sync.dashboard.accounts import Accounts
-from sync.dashboard.demo_data import demo_places
+from sync.dashboard.demo_places import demo_places
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.places import replace
 from sync.events import Record, UnitId

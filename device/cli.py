@@ -21,6 +21,10 @@ COMMANDS = {
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
+    "diarize": (
+        "device.commands.conversation.diarize:diarize",
+        "Who spoke when in a recording of several people.",
+    ),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),

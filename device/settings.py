@@ -56,6 +56,12 @@ def models_dir() -> Path:
     return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
 
 
+def kept_in(models: Path) -> Path:
+    """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
+    unit's own folder for models that were installed with the software, which nobody may write to."""
+    return own_models_dir() if models == SYSTEM_MODELS else models
+
+
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
@@ -152,6 +158,18 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """Who may be recognised in a recording or a stream of several people, and how long it may be."""
+
+    consent_texts: tuple[str, ...] = ()
+    """Versions of the consent text that let a person be recognised in conversations. Left empty, nobody is in
+    production, and everybody who is enrolled is on a laptop.
+    """
+    longest_min: float = field(default=120.0, metadata={"low": 0.1, "high": 240.0})
+    """Of a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditSettings:
     """What becomes of the audit log on a unit that no registry reads from."""
 
@@ -185,6 +203,7 @@ class Settings:
     store: StoreSettings = field(default_factory=_laptop_store)
     audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
 def settings_file(path: Path | None = None) -> Path | None:

@@ -41,6 +41,11 @@ class StateFolder:
         return self.root / "audit" / "outbox.db"
 
     @property
+    def uplink_state(self) -> Path:
+        """How the uplink is, as it told last."""
+        return self.root / "audit" / "uplink.json"
+
+    @property
     def audit_archive(self) -> Path:
         """The log's files on a unit without a registry."""
         return self.root / "audit" / "archive"

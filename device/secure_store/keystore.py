@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from device.secure_store.errors import StoreError
+from device.secure_store.exchange import Exchange
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import Counter, Signer
 
@@ -74,6 +75,10 @@ class Keystore(Protocol):
     def counter(self, name: str) -> Counter: ...
 
     def audit_signer(self) -> Signer: ...
+
+    def exchange(self) -> Exchange:
+        """The key that others encipher enrolments to."""
+        ...
 
     def status(self) -> KeystoreStatus: ...
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store.errors import StoreError
+from device.secure_store.exchange import Exchange
 from device.secure_store.keystore import (
     COUNTERS,
     ROOT_BYTES,
@@ -84,6 +85,13 @@ class SoftwareKeystore:
     def audit_signer(self) -> Signer:
         return _FileSigner(self._folder / "audit-key.pem")
 
+    def exchange(self) -> Exchange:
+        path = self._folder / "exchange-key.pem"
+        with self._locked():
+            if not path.exists():
+                write_durably(path, _new_pem())
+        return _FileExchange(path)
+
     def status(self) -> KeystoreStatus:
         state = self._state()
         facts: dict[str, str | int | bool] = {f"counter {n}": state["counters"][n] for n in COUNTERS}
@@ -94,11 +102,7 @@ class SoftwareKeystore:
 
     def _provision(self) -> None:
         refuse_over_a_vault(self._folder.parent)
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_durably(self._folder / "audit-key.pem", pem)
+        write_durably(self._folder / "audit-key.pem", _new_pem())
         secrets = Secrets.fresh(epoch=1)
         self.stage(secrets)
         secrets.wipe()
@@ -146,13 +150,34 @@ class _FileCounter:
 
 class _FileSigner:
     def __init__(self, path: Path) -> None:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise StoreError("the software audit key is not an elliptic-curve key")
-        self._key = key
+        self._key = _read_pem(path)
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
         return self._key.public_key()
 
     def sign(self, message: bytes) -> bytes:
         return raw_signature(self._key.sign(message, ec.ECDSA(hashes.SHA256())))
+
+
+class _FileExchange:
+    def __init__(self, path: Path) -> None:
+        self._key = _read_pem(path)
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._key.public_key()
+
+    def agree(self, point: ec.EllipticCurvePublicKey) -> SecretBytes:
+        return SecretBytes.copy_of(bytearray(self._key.exchange(ec.ECDH(), point)))
+
+
+def _new_pem() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _read_pem(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StoreError(f"{path.name} of the software keystore is not an elliptic-curve key")
+    return key

@@ -27,12 +27,13 @@ from device.model_store import slots
 from device.model_store.bundle import Bundle
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.model_store.pick import remembered
+from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings, own_models_dir
+from device.settings import Settings, kept_in, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox
@@ -143,7 +144,7 @@ def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None
 
 def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
     """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
-    pick = remembered(models, bundle, _LOG.warning)
+    pick = remembered(kept_in(models), bundle, _LOG.warning)
     forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
         words = Transcriber.open(
@@ -158,6 +159,7 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
         spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
         judge = Judge(words, speaker, spoof, ContextChecks.open())
         parts.callback(judge.close)
+        give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()
 
 

@@ -18,6 +18,7 @@ from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
+from device.uplink.state import NAME, StateFile
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -147,7 +148,8 @@ def sync(
                     agent, outbox, command_public_key, path.with_name("commands"), door, keystore, orders
                 )
             figures = MetricsFile(metrics) if metrics else None
-            done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)
+            until = time.monotonic() + timeout if once else None
+            done = _run(agent, reactor, stop, until, figures, StateFile(path.with_name(NAME), wall_ms))
             if link.connected:
                 link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
         finally:
@@ -157,7 +159,12 @@ def sync(
 
 
 def _run(
-    agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None, figures: MetricsFile | None
+    agent: Agent,
+    reactor: Reactor,
+    stop: threading.Event,
+    until: float | None,
+    figures: MetricsFile | None,
+    state: StateFile,
 ) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
     manager = ServiceManager()
@@ -167,6 +174,8 @@ def _run(
             agent.step()
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            if agent.link.connected or agent.link.last_error:
+                state.tell(agent.link.connected, agent.link.last_error)
             manager.status(
                 "sending" if agent.link.connected else "no broker answers; events wait on the disk"
             )
@@ -174,6 +183,7 @@ def _run(
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
             manager.status(str(err))
+            state.tell(False, str(err))
             stop.wait(WAIT_AFTER_FAULT_S)
         manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
@@ -182,4 +192,5 @@ def _run(
                 return True
             if time.monotonic() > until:
                 return False
+    state.tell(False, "the uplink was stopped")
     return False

@@ -19,6 +19,7 @@ from sync.bundle import key_to_der
 from sync.commands import Result, open_command
 from sync.cose import peek1
 from sync.dashboard import places
+from sync.dashboard.demo_places import demo_places
 from sync.dashboard.names import NameBook
 from sync.dashboard.places import Place
 from sync.events import AuditEvent, EventTimings, Signer, UnitId, pseudonym, unit_id
@@ -37,48 +38,14 @@ from sync.topics import EVENTS, topic
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 SEND_EVERY_MS = HOUR_MS
-DOORS = 40
 LIVE_EVERY_S = 0.5
 HEALTH_EVERY_MS = 60_000
+SILENT_FOR_MS = HOUR_MS
+"""So long the last unit has been silent when the year ends, at any hour: one incident is always open."""
 TENANT_KEY = b"people of the demonstration only"
 MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-9a20")
 NEW_MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-b7d1")
 
-_ZONES: tuple[tuple[str, str, str, str], ...] = (
-    ("st-mary", "pharmacy", "access", "Pharmacy, main door; Controlled drugs room; Pharmacy, goods in"),
-    ("st-mary", "icu", "access", "Intensive care, main; Intensive care, staff; ICU medicine store"),
-    (
-        "st-mary", "theatre", "access",
-        "Operating theatre 1; Operating theatre 2; Recovery room; Sterile supply; Anaesthetics store",
-    ),
-    ("st-mary", "nicu", "delayed", "Newborn unit, main; Newborn unit, nurses; Milk kitchen"),
-    (
-        "st-mary", "east-wing", "access",
-        "East ward 1; East ward 2; East ward 3; East ward 4; East stairs; East linen; East staff room",
-    ),
-    (
-        "st-mary", "west-wing", "access",
-        "West ward 1; West ward 2; West ward 3; West ward 4; West stairs; West clinic",
-    ),
-    ("st-mary", "psychiatry", "clinical", "Psychiatry, main; Psychiatry, garden; Psychiatry, staff"),
-    ("st-mary", "laboratory", "access", "Laboratory; Blood bank"),
-    ("st-mary", "technical", "special", "Server room; Medical gases"),
-    ("harbour-clinic", "day-surgery", "access", "Day surgery; Day surgery, recovery; Drug cupboard room"),
-    ("harbour-clinic", "imaging", "access", "MRI suite; CT suite; Imaging, staff"),
-)  # fmt: skip
-_ZONE_LABELS = {
-    "pharmacy": "Pharmacy",
-    "icu": "Intensive care",
-    "theatre": "Theatres",
-    "nicu": "Newborn intensive care",
-    "east-wing": "East wing",
-    "west-wing": "West wing",
-    "psychiatry": "Psychiatry",
-    "laboratory": "Laboratory",
-    "technical": "Technical rooms",
-    "day-surgery": "Day surgery",
-    "imaging": "Imaging",
-}
 _FIRST = (
     "Ada", "Amina", "Anton", "Beatrice", "Carlos", "Chidi", "Dina", "Elif", "Emil", "Farah", "Giulia", "Hana",
     "Ines", "Jonas", "Kofi", "Lena", "Luca", "Mara", "Nadia", "Omar", "Paula", "Quentin", "Rosa", "Samir",
@@ -144,6 +111,11 @@ class DemoData:
         self._units = [self._unit(place) for place in demo_places(self._size.doors)]
 
     @property
+    def _alive(self) -> list[_Unit]:
+        """All but the last, which is silent."""
+        return self._units[:-1] or self._units
+
+    @property
     def doors(self) -> list[Place]:
         return [unit.place for unit in self._units]
 
@@ -160,6 +132,8 @@ class DemoData:
             for unit in self._units:
                 unit.pending += self._day(unit, day * DAY_MS)
             self._attacks(day * DAY_MS)
+            for unit in self._units[len(self._alive) :]:
+                unit.pending = [pair for pair in unit.pending if pair[0] < self._now_ms - SILENT_FOR_MS]
             for until_ms in range(day * DAY_MS + SEND_EVERY_MS, (day + 1) * DAY_MS + 1, SEND_EVERY_MS):
                 self._send(min(until_ms, self._now_ms))
             if (day - first) % 7 == 6 or day >= first + self._size.days - 2:
@@ -168,6 +142,7 @@ class DemoData:
         for unit in self._units:
             self._store.desire(UnitId(unit.place.unit), {"models": NEW_MODELS[-1], "policy": "rules-7"})
         self._report(self._now_ms)
+        detector.step(self._now_ms)
         return sum(unit.sent for unit in self._units)
 
     def name_people(self, names: NameBook) -> int:
@@ -189,7 +164,7 @@ class DemoData:
         while not stop.wait(LIVE_EVERY_S):
             at_ms = now_ms()
             if self._dice.random() < 0.35:
-                unit = self._dice.choice(self._units)
+                unit = self._dice.choice(self._alive)
                 unit.pending += self._attempt(unit, at_ms)
             self._send(at_ms + 1)
             if at_ms - health_ms > HEALTH_EVERY_MS:
@@ -202,7 +177,7 @@ class DemoData:
         """Every unit but the silent one does what it is ordered to, and says so with its signature."""
         answers = []
         for name, message in commands.due(self._store, at_ms):
-            mine = next((unit for unit in self._units[:-1] if unit.place.unit == name), None)
+            mine = next((unit for unit in self._alive if unit.place.unit == name), None)
             if mine is None:
                 continue
             order = open_command(message, key, name, at_ms)
@@ -390,9 +365,9 @@ class DemoData:
             self._ingest.process(messages)
 
     def _report(self, at_ms: int) -> None:
-        """Health messages, as of a moment; the last unit has been silent for an hour."""
+        """Health messages, as of a moment."""
         reports = {}
-        for unit in self._units[:-1] or self._units:
+        for unit in self._alive:
             facts: dict[str, str | int | bool] = {
                 "software": "0.1.0", "models": unit.models[-1], "policy": "rules-7", "keystore": "tpm",
                 "profile": "production", "simulated": True,
@@ -400,27 +375,3 @@ class DemoData:
             numbers = {"time_ms": at_ms, "sequence": unit.sent, "pending": 0, "overflow": 0, "refused": 0}
             reports[UnitId(unit.place.unit)] = write_health("online", numbers, facts).decode()
         self._store.save_health(reports, at_ms)
-
-
-def demo_places(doors: int) -> list[Place]:
-    """The doors of two sites; behind the fortieth come the same again at other sites."""
-    found: list[Place] = []
-    while len(found) < doors:
-        again = len(found) // DOORS
-        found += _places(f"-{again + 1}" if again else "")
-    return found[:doors]
-
-
-def _places(suffix: str) -> list[Place]:
-    found = []
-    for place, zone, locking, labels in _ZONES:
-        site = place + suffix
-        for number, label in enumerate(labels.split("; "), start=1):
-            drugs = zone == "pharmacy" or "drug" in label.lower()
-            thresholds = (3.0, 4.6, 1.0) if drugs else (2.0, 3.0, 0.0)
-            found.append(
-                Place(
-                    f"{site}/{zone}-{number}", "door-1", label, zone, _ZONE_LABELS[zone], locking, *thresholds
-                )
-            )
-    return found

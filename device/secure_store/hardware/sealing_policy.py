@@ -122,10 +122,15 @@ def approval(policy_digest: bytes) -> bytes:
 
 def sealing_policy(authority_name: bytes, epoch_index_name: bytes, epoch: int) -> bytes:
     """The sealed key's authPolicy: an approved machine, and the epoch counter not above `epoch`."""
-    digest = _extend(_START, _CC_POLICY_AUTHORIZE, authority_name)
-    digest = hashlib.sha256(digest + POLICY_REF).digest()
     operand = struct.pack(">QHH", epoch, 0, _EO_UNSIGNED_LE)
-    return _extend(digest, _CC_POLICY_NV, hashlib.sha256(operand).digest() + epoch_index_name)
+    nv = hashlib.sha256(operand).digest() + epoch_index_name
+    return _extend(approved_policy(authority_name), _CC_POLICY_NV, nv)
+
+
+def approved_policy(authority_name: bytes) -> bytes:
+    """The exchange key's authPolicy: a machine in a state that the authority approved."""
+    digest = _extend(_START, _CC_POLICY_AUTHORIZE, authority_name)
+    return hashlib.sha256(digest + POLICY_REF).digest()
 
 
 def pcr_selection(pcrs: tuple[int, ...]) -> bytes:

@@ -9,6 +9,8 @@ provisioned: neither listening on the bus nor answering in the TPM's place is en
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +33,12 @@ from tpm2_pytss.constants import (
 )
 from tpm2_pytss.types import (
     TPM2B_DIGEST,
+    TPM2B_ECC_POINT,
     TPM2B_ENCRYPTED_SECRET,
     TPM2B_ID_OBJECT,
     TPM2B_NAME,
     TPM2B_SENSITIVE_CREATE,
+    TPMS_ECC_POINT,
     TPMS_NV_PUBLIC,
     TPMS_SENSITIVE_CREATE,
     TPMT_SIG_SCHEME,
@@ -76,12 +80,12 @@ class LockoutState:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """All that has to be true for the key: approved PCRs, and the epoch counter not above `epoch`."""
+    """All that has to be true for the key: approved PCRs, and where an epoch is named, its counter."""
 
     authority: ec.EllipticCurvePublicKey
     policy: SignedPolicy
-    epoch_index: int
-    epoch: int
+    epoch_index: int | None = None
+    epoch: int = 0
 
 
 class Tpm(TpmLink):
@@ -134,30 +138,70 @@ class Tpm(TpmLink):
 
     def unseal(self, sealed: TpmObject, release: Release) -> SecretBytes:
         """The payload; raises SealPolicyError when one condition of `release` does not hold."""
-        pem = release.authority.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
         def work(tpm: ESAPI) -> SecretBytes:
             with (
                 self.session(tpm) as session,
                 self.load(tpm, sealed, session) as item,
-                loaded(tpm, tpm.load_external(authority_public(pem), hierarchy=ESYS_TR.OWNER)) as authority,
-                self.session(tpm, TPM2_SE.POLICY) as policy,
+                self._released(tpm, release) as policy,
             ):
-                digest = TPM2B_DIGEST(_sha256(approval(release.policy.digest())))
-                signature = _tpmt_signature(release.policy.signature)
-                ticket = tpm.verify_signature(authority, digest, signature)
-                tpm.policy_pcr(policy, None, _selection(release.policy.pcrs))
-                name = tpm.tr_get_name(authority)
-                tpm.policy_authorize(policy, release.policy.digest(), name, ticket, policy_ref=POLICY_REF)
+                data = tpm.unseal(item, session1=policy, session2=session)
+                return SecretBytes.copy_of(bytearray(bytes(data)))
+
+        return self.run(work)
+
+    # Agreeing on secrets
+
+    def create_exchange_key(self, auth_policy: bytes) -> TpmObject:
+        """A P-256 key for ECDH that cannot leave and works under `auth_policy` only, with no password."""
+        attributes = (_KEY & ~TPMA_OBJECT.USERWITHAUTH) | TPMA_OBJECT.DECRYPT
+
+        def work(tpm: ESAPI) -> TpmObject:
+            template = TPM2B_PUBLIC.parse(
+                "ecc256:ecdh-sha256:null", objectAttributes=attributes, authPolicy=auth_policy
+            )
+            with self.session(tpm) as session:
+                private, public, *_ = tpm.create(self.parent(tpm), None, template, session1=session)
+            return TpmObject(public.marshal(), private.marshal())
+
+        return self.run(work)
+
+    def agree(self, key: TpmObject, point: ec.EllipticCurvePublicKey, release: Release) -> SecretBytes:
+        """The secret shared with `point`, its x coordinate, 32 bytes (TPM2_ECDH_ZGen, Part 3, 14.5)."""
+        numbers = point.public_numbers()
+        given = TPMS_ECC_POINT(x=numbers.x.to_bytes(32), y=numbers.y.to_bytes(32))
+
+        def work(tpm: ESAPI) -> SecretBytes:
+            with (
+                self.session(tpm) as session,
+                self.load(tpm, key, session) as handle,
+                self._released(tpm, release) as policy,
+            ):
+                shared = tpm.ecdh_zgen(handle, TPM2B_ECC_POINT(given), session1=policy, session2=session)
+                return SecretBytes.copy_of(bytearray(bytes(shared.point.x).rjust(32, b"\0")))
+
+        return self.run(work)
+
+    @contextmanager
+    def _released(self, tpm: ESAPI, release: Release) -> Iterator[Any]:
+        """A policy session in which every condition of `release` was shown to hold."""
+        pem = release.authority.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        with (
+            loaded(tpm, tpm.load_external(authority_public(pem), hierarchy=ESYS_TR.OWNER)) as authority,
+            self.session(tpm, TPM2_SE.POLICY) as policy,
+        ):
+            digest = TPM2B_DIGEST(_sha256(approval(release.policy.digest())))
+            ticket = tpm.verify_signature(authority, digest, _tpmt_signature(release.policy.signature))
+            tpm.policy_pcr(policy, None, _selection(release.policy.pcrs))
+            name = tpm.tr_get_name(authority)
+            tpm.policy_authorize(policy, release.policy.digest(), name, ticket, policy_ref=POLICY_REF)
+            if release.epoch_index is not None:
                 index = tpm.tr_from_tpmpublic(release.epoch_index)
                 operand = release.epoch.to_bytes(8)
                 tpm.policy_nv(
                     ESYS_TR.OWNER, index, policy, operand, TPM2_EO.UNSIGNED_LE, session1=ESYS_TR.PASSWORD
                 )
-                data = tpm.unseal(item, session1=policy, session2=session)
-                return SecretBytes.copy_of(bytearray(bytes(data)))
-
-        return self.run(work)
+            yield policy
 
     # Signing
 

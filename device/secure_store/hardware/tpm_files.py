@@ -42,7 +42,7 @@ class TpmFacts:
 
 
 class TpmFiles:
-    """`tpm.json`, `sealed-<epoch>.json`, `policies.json`, all 0600 and written durably."""
+    """`tpm.json`, `sealed-<epoch>.json`, `exchange.json`, `policies.json`, all 0600 and written durably."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,6 +89,24 @@ class TpmFiles:
         for path in self.folder.glob("sealed-*.json"):
             if path.name != f"sealed-{keep}.json":
                 path.unlink(missing_ok=True)
+
+    def exchange(self) -> TpmObject | None:
+        """The exchange key, or None before it was made; raises StoreError for a damaged file."""
+        path = self.folder / "exchange.json"
+        if not path.exists():
+            return None
+        fields = _read(path)
+        try:
+            return _object((fields["public"], fields["private"]))
+        except (KeyError, TypeError, ValueError) as err:
+            raise _damaged(path) from err
+
+    def save_exchange(self, blob: TpmObject) -> None:
+        fields = {"public": blob.public.hex(), "private": blob.private.hex()}
+        write_durably(self.folder / "exchange.json", json.dumps(fields).encode())
+
+    def forget_exchange(self) -> None:
+        (self.folder / "exchange.json").unlink(missing_ok=True)
 
     def policies(self) -> tuple[SignedPolicy, ...]:
         """Oldest first. The TPM checks every signature, so the file needs no protection."""

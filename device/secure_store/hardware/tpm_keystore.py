@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store.errors import SealPolicyError, StoreError, TpmLockedError
+from device.secure_store.exchange import Exchange
 from device.secure_store.hardware.quote import Quote
 from device.secure_store.hardware.sealing_policy import (
     SignedPolicy,
+    approved_policy,
     matching,
     sealing_policy,
     sign_policy,
@@ -107,6 +109,21 @@ class TpmKeystore:
     def audit_signer(self) -> Signer:
         return _TpmSigner(self.tpm, self._facts.audit_key())
 
+    def exchange(self) -> Exchange:
+        return _TpmExchange(self, self.exchange_object())
+
+    def exchange_object(self) -> TpmObject:
+        """The exchange key, made on the first call: what a fleet's authority certifies."""
+        made = self._files.exchange()
+        if made is None:
+            made = self.tpm.create_exchange_key(approved_policy(authority_name(self._facts.authority())))
+            self._files.save_exchange(made)
+        return made
+
+    def agree(self, key: TpmObject, point: ec.EllipticCurvePublicKey) -> SecretBytes:
+        policy = matching(self._approved(), self.tpm.pcr_values(self._pcrs()))
+        return self.tpm.agree(key, point, Release(self._facts.authority(), policy))
+
     def attestation_key(self) -> ec.EllipticCurvePublicKey:
         """The key that signs quotes and nothing else."""
         return self._facts.attestation_key().public_key()
@@ -184,6 +201,7 @@ class TpmKeystore:
         authority = self._authority_for_new_store()
         write_durably(files.marker, b"provisioning\n")  # 2
         files.forget_facts()
+        files.forget_exchange()
         files.drop_sealed(keep=None)
         parent = self.tpm.make_parent()  # 3
         secrets = Secrets.fresh(epoch=0)
@@ -287,6 +305,18 @@ class _TpmSigner:
 
     def sign(self, message: bytes) -> bytes:
         return self._tpm.sign(self._key, hashlib.sha256(message).digest())
+
+
+class _TpmExchange:
+    def __init__(self, store: TpmKeystore, key: TpmObject) -> None:
+        self._store = store
+        self._key = key
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._key.public_key()
+
+    def agree(self, point: ec.EllipticCurvePublicKey) -> SecretBytes:
+        return self._store.agree(self._key, point)
 
 
 def _join(secrets: Secrets) -> SecretBytes:
