@@ -27,6 +27,8 @@ class PersonIdError(ValueError):
 
 def person_id(text: str) -> str:
     """The normal form of `text`. Raises PersonIdError."""
+    if text.isascii() and text.isalnum() and len(text) <= MAX_PERSON_ID:  # nearly all are
+        return text.upper()
     kept = "".join(letter for letter in unicodedata.normalize("NFC", text) if letter not in SEPARATORS)
     if not kept:
         raise PersonIdError("it holds no letter or digit")

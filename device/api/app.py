@@ -79,7 +79,7 @@ class Routes:
         token = self._admit(request, "otp")
         size = _length(request, MAX_OTP_BYTES)
         body = await _body(request, size, self._service.settings.body_timeout_s)
-        return _answer(self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
+        return _answer(await self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
 
     async def register(self, request: Request) -> Response:
         token = self._admit(request, "register")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from device.access.controller import AccessController
@@ -70,7 +70,17 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
 def rules_of(state: Path, door: str) -> Rules:
     """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
     path = StateFolder(state).rules
-    return load_rules(path) if path.exists() else default_rules(door)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return default_rules(door)
+    return _loaded(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
+    """Parsed once for each change of the file: thousands of people take a second."""
+    return load_rules(path)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from device.access.challenge import code_sentence
 from device.evidence.wordlists import challenge_words
 from device.state_folder import StateFolder
+from tests.big_rules import big_rules
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -195,3 +198,23 @@ def test_what_only_looks_like_an_id_or_a_text_is_refused(facade: Facade, changed
     response = facade.post("/otp", {"tid": "1", "uid": "4711"} | changed)
     assert slug(response) == "invalid"
     assert "cannot be taken: it " in response.json()["detail"]
+
+
+def test_large_rules_are_not_read_on_the_loop_that_serves_everybody(
+    facade: Facade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StateFolder(facade.state).rules.write_text(big_rules(3_000, 100))
+    threads: list[str] = []
+    real = tomllib.loads
+
+    def noted(text: str) -> dict[str, object]:
+        threads.append(threading.current_thread().name)
+        return real(text)
+
+    monkeypatch.setattr(tomllib, "loads", noted)
+    for number in range(3):
+        body = {"tid": str(number), "uid": "p1", "door": "d1"}
+        assert facade.post("/otp", body).status_code == 200
+    assert slug(facade.post("/otp", {"tid": "9", "uid": "p1", "door": "d100"})) == "no-door"
+    assert len(threads) == 1
+    assert threads[0].startswith("api-reader")
