@@ -29,7 +29,7 @@ class OtpRequest:
     tid: str
     uid: str
     text: str = ""
-    style: Style = Style.CODE
+    style: Style = Style.WORDS
     door: str = ""
 
 
@@ -85,7 +85,7 @@ def otp_request(table: dict[str, Any]) -> OtpRequest:
     style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
     fields.done()
-    return OtpRequest(tid, uid, text, Style(style) if style else Style.CODE, door)
+    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door)
 
 
 def register_request(table: dict[str, Any]) -> RegisterRequest:

@@ -18,7 +18,6 @@ from device.secure_store.memory import SecretBytes, forbid_dumps
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
-from device.secure_store.voiceprints.identity import TlsIdentity
 from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
 from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
 from device.state_folder import StateFolder
@@ -77,10 +76,6 @@ class Store:
         """What the raw counter `name` of the keystore says on a unit where nothing has counted on it."""
         with self.vault.derive(FIRST_VALUES) as key:
             return first_value(self.folder, key, checked_counter(name))
-
-    def tls_identity(self) -> TlsIdentity:
-        """The key this unit speaks TLS with; made on the first call."""
-        return TlsIdentity(self.folder / "tls-identity.bin", self.vault.derive)
 
     def status(self) -> StoreStatus:
         with SecretBytes(1) as probe:

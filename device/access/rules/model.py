@@ -28,6 +28,8 @@ class RiskClass:
     challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     identify_margin_llr: float = 3.0
     """Without a claim: how far the best person must lead the second, on top of the stricter threshold."""
+    level: str = ""
+    """The security level that it starts from, where the rules name one."""
     opens_with_full_log: bool = False
     """Whether these doors go on when the audit log is full: what is not written is counted and told later."""
 

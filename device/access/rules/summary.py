@@ -49,7 +49,8 @@ def _asks(rules: Rules, door: Door) -> str:
         asks.append(f"not twice within {door.anti_passback_s:.0f} s")
     if door.fire_release:
         asks.append("released by the fire input")
-    return f"zone {door.zone}, risk {door.risk}: {'; '.join(asks)}"
+    level = f" (level {risk.level})" if risk.level not in ("", risk.name) else ""
+    return f"zone {door.zone}, risk {door.risk}{level}: {'; '.join(asks)}"
 
 
 def _who(rules: Rules, door: Door) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import code_sentence
+from device.evidence.wordlists import challenge_words
 from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
@@ -43,7 +44,8 @@ def test_a_person_registers_and_is_then_told_from_another(
 def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
     facade: Facade, synthetic_voice: SyntheticVoice
 ) -> None:
-    code = facade.post("/otp", {"tid": "1234", "uid": UID, "text": "10 mg morphine"}).json()
+    asked = {"tid": "1234", "uid": UID, "text": "10 mg morphine", "style": "code"}
+    code = facade.post("/otp", asked).json()
     assert code["phrase"] == f"I approve the transaction 1234 with the code {code['code']}"
     spoken = encoded(synthetic_voice(code_sentence("1234", code["code"])[0]))
     result = facade.post("/verify", {"tid": "1234", "uid": UID, "audio": spoken}).json()
@@ -53,8 +55,15 @@ def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
     assert result["evidence"]["speaker_llr"] is None
 
 
+def test_words_are_asked_for_unless_the_caller_names_another_style(facade: Facade) -> None:
+    asked = facade.post("/otp", {"tid": "1", "uid": UID}).json()
+    assert (asked["style"], asked["code"]) == ("words", None)
+    assert set(asked["phrase"].split()) <= set(challenge_words())
+    assert facade.post("/otp", {"tid": "2", "uid": UID, "style": "sentence"}).json()["style"] == "sentence"
+
+
 def test_a_long_transaction_id_is_spoken_by_its_end_and_bound_whole(facade: Facade) -> None:
-    one = facade.post("/otp", {"tid": "2026-11-22.order-88-1234", "uid": UID}).json()
+    one = facade.post("/otp", {"tid": "2026-11-22.order-88-1234", "uid": UID, "style": "code"}).json()
     assert "transaction 1234 with" in one["phrase"]
 
 

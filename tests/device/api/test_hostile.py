@@ -291,7 +291,7 @@ def test_a_code_is_good_for_one_answer_of_one_person_in_time(facade: Facade, rea
 
     for tid in ("late", "person", "door"):
         facade.post("/otp", {"tid": tid, "uid": UID})
-    given = facade.post("/otp", {"tid": "code", "uid": UID}).json()["code"]
+    given = facade.post("/otp", {"tid": "code", "uid": UID, "style": "code"}).json()["code"]
     assert answer("person", uid="4712") == "code-refused"
     assert answer("person") == "no-code"  # one wrong answer closes it
     assert answer("door", door="door-1") == "code-refused"

@@ -223,3 +223,15 @@ def test_rules_are_adopted_whole_and_only_forwards(state, tmp_path):
         new.write_text(wrong)
         assert isinstance(run("adopt", str(new)).exception, RulesError)
     assert "version = 4" in StateFolder(state).rules.read_text()
+
+
+def test_levels_are_told_to_an_admin_and_to_a_program():
+    spoken = run("levels").stdout
+    assert [line.split(":")[0] for line in spoken.splitlines() if not line.startswith(" ")] == [
+        "standard",
+        "drugs",
+        "max",
+    ]
+    written = [json.loads(line) for line in run("levels", "--json").stdout.splitlines()]
+    assert written[1]["voice_llr"] == 4.6
+    assert written[2]["words"] == 7

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, time
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from device.access.challenge import Style
 from device.access.decision import Factor
-from device.access.rules import RulesError, default_rules, load_rules, parse_rules
+from device.access.memory.history import AttemptLimits
+from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
+from device.access.rules.levels import LEVELS
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
 
@@ -253,3 +257,47 @@ def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
 def test_an_empty_text_is_no_choice_among_names():
     found = mistakes(MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = [""]'))
     assert found[0].startswith("risks.standard.factors names ``, which is not there")
+
+
+def risk_of(text: str) -> RiskClass:
+    rules = parse_rules(EXAMPLE.replace('[risks.drugs]\nlevel = "drugs"', f"[risks.drugs]\n{text}"))
+    return rules.risks["drugs"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_risk_class_that_names_a_level_asks_for_what_the_level_asks(level: str) -> None:
+    found = risk_of(f'level = "{level}"')
+    assert found.level == level
+    assert (found.thresholds, found.challenge, found.factors) == (
+        LEVELS[level].thresholds,
+        LEVELS[level].challenge,
+        LEVELS[level].factors,
+    )
+
+
+def test_what_stands_beside_a_level_wins_over_it() -> None:
+    found = risk_of('level = "max"\nthresholds = { voice_llr = 3.5 }\nchallenge = { words = 5 }')
+    assert found.thresholds == replace(LEVELS["max"].thresholds, voice_llr=3.5)
+    assert found.challenge.words == 5
+    assert found.challenge.lifetime_s == LEVELS["max"].challenge.lifetime_s
+
+
+def test_levels_grow_stricter_in_everything() -> None:
+    order = [LEVELS[name] for name in ("standard", "drugs", "max")]
+    for milder, stricter in pairwise(order):
+        for name in ("phrase_llr", "voice_llr", "live_llr"):
+            assert getattr(milder.thresholds, name) < getattr(stricter.thresholds, name)
+        assert milder.attempts.free_failures > stricter.attempts.free_failures
+        assert milder.challenge.words < stricter.challenge.words
+
+
+def test_a_level_without_the_live_check_is_no_more_patient_than_a_door_without_it() -> None:
+    bare = parse_rules(
+        EXAMPLE.replace('level = "standard"', 'level = "standard"\nfactors = ["claim", "phrase", "voice"]')
+    )
+    assert bare.risks["standard"].attempts == AttemptLimits()
+
+
+def test_an_unknown_level_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(RulesError, match="names `drug`, which is not there; did you mean `drugs`"):
+        risk_of('level = "drug"')
