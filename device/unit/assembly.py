@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -157,17 +158,19 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
     pick = remembered(kept_in(models), bundle, _LOG.warning)
     forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
-        words = Transcriber.open(
-            bundle,
-            threads=settings.judge.threads,
-            engine=settings.judge.words,
-            runtime=forms["words"],
-        )
-        parts.callback(words.close)
-        # They run beside the transcriber: a second thread of theirs would only take its core away.
-        speaker = SpeakerModel.open(bundle, 1, forms["speaker"], _LOG.warning)
-        spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
-        judge = Judge(words, speaker, spoof, ContextChecks.open())
+        # Side by side: the speaker's network takes longer to open than all others together.
+        with ThreadPoolExecutor(2, "open") as pool:
+            # They run beside the transcriber: a second thread of theirs would only take its core away.
+            speaker = pool.submit(SpeakerModel.open, bundle, 1, forms["speaker"], _LOG.warning)
+            spoof = pool.submit(SpoofDetector.open, bundle, 1, forms["spoof"], _LOG.warning)
+            words = Transcriber.open(
+                bundle,
+                threads=settings.judge.threads,
+                engine=settings.judge.words,
+                runtime=forms["words"],
+            )
+            parts.callback(words.close)
+        judge = Judge(words, speaker.result(), spoof.result(), ContextChecks.open())
         parts.callback(judge.close)
         give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()
