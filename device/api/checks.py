@@ -18,9 +18,9 @@ from device.audio.recording import read_recording
 from device.audio.utterance import wipe
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
-from device.unit.assembly import Tools
+from device.unit.assembly import NoSuchDoorError, Tools
 from device.unit.enrolment import EnrolmentError, enrol
-from device.unit.recordings import NoSuchDoorError, decide_heard, rules_with
+from device.unit.recordings import decide_heard, rules_with
 from device.unit.reports import evidence_report, report
 
 
