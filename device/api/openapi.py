@@ -14,6 +14,7 @@ from device.api.bodies import (
     NAME_PATTERN,
     TEXT_PATTERN,
     TID_PATTERN,
+    UID_PATTERN,
 )
 from device.api.errors import KINDS, Kind
 from device.models.speaker import MIN_ENROLMENT
@@ -193,6 +194,12 @@ def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
 def _schemas() -> Schema:
     tid: Schema = {"type": "string", "pattern": TID_PATTERN}
     name: Schema = {"type": "string", "pattern": NAME_PATTERN}
+    uid: Schema = {
+        "type": "string",
+        "pattern": UID_PATTERN,
+        "description": "Letters with their accents, digits and signs; case, dash, colon and space do "
+        "not count, and answers have the normal form.",
+    }
     audio: Schema = {
         "type": "string",
         "contentEncoding": "base64",
@@ -207,7 +214,7 @@ def _schemas() -> Schema:
     }
     done: Schema = {
         "tid": tid,
-        "uid": name,
+        "uid": uid,
         "status": {"const": "done"},
         "reason": reason,
         "finished_at": {"type": "string", "format": "date-time"},
@@ -219,8 +226,12 @@ def _schemas() -> Schema:
         "OtpRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
-                "text": {"type": "string", "pattern": TEXT_PATTERN},
+                "uid": uid,
+                "text": {
+                    "type": "string",
+                    "pattern": TEXT_PATTERN,
+                    "description": "Any letters, in NFC; no word of two alphabets.",
+                },
                 "style": {"enum": [str(style) for style in Style]},
                 "door": name,
             },
@@ -229,7 +240,7 @@ def _schemas() -> Schema:
         "RegisterRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "audio": {
                     "type": "array",
                     "items": audio,
@@ -243,7 +254,7 @@ def _schemas() -> Schema:
         "VerifyRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "audio": audio,
                 "code": {**code, "description": "The caller's own code, when /otp was not asked."},
                 "door": {**name, "description": "Also say what this door's rule decides."},
@@ -253,7 +264,7 @@ def _schemas() -> Schema:
         "Otp": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "style": {"enum": [str(style) for style in Style]},
                 "phrase": {"type": "string"},
                 "display": {"type": "string"},

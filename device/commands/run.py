@@ -25,6 +25,7 @@ from device.audio.card.health import Trouble
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
 from device.clock import system_clock
+from device.commands.people import PERSON
 from device.door.opening import osdp_door, supervised_door
 from device.door.osdp.door import OsdpDoor
 from device.door.osdp.keys import kept_key
@@ -63,7 +64,9 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--claim", "uids", multiple=True, metavar="UID", help="Serve these claims, then stop.")
+@click.option(
+    "--claim", "uids", type=PERSON, multiple=True, metavar="UID", help="Serve these claims, then stop."
+)
 @click.option("--no-claim", is_flag=True, help="Serve one person who shows no badge, then stop.")
 @click.option(
     "--source",

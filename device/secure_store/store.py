@@ -14,7 +14,7 @@ import click
 from device.secure_store.errors import StoreError
 from device.secure_store.first_values import FIRST_VALUES, first_value
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
-from device.secure_store.memory import SecretBytes, forbid_dumps
+from device.secure_store.memory import SecretBytes, guard_memory
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
@@ -106,7 +106,7 @@ def open_store(
     Raises RollbackError, SealPolicyError, TpmBusyError, TpmLockedError or StoreError; whatever it raises,
     the door stays locked. Forbids core dumps for the whole process.
     """
-    forbid_dumps()
+    guard_memory()
     folder = StateFolder(state_dir).store
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings)

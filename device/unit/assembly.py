@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from device.access.controller import AccessController
@@ -71,7 +71,17 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
 def rules_of(state: Path, door: str) -> Rules:
     """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
     path = StateFolder(state).rules
-    return load_rules(path) if path.exists() else default_rules(door)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return default_rules(door)
+    return _loaded(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
+    """Parsed once for each change of the file: thousands of people take a second."""
+    return load_rules(path)
 
 
 @contextmanager
@@ -192,12 +202,13 @@ def open_trail(
     """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
     from writing down what happened; its version is then left out.
     """
-    with open_log(settings, state, _readable_rules(settings, state), clock) as log:
+    with open_log(settings, state, readable_rules(settings, state), clock) as log:
         context = EventContext.of(store, 0, clock())
-        yield AuditTrail(log, context, lambda: _readable_rules(settings, state), clock, beside=True)
+        yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, beside=True)
 
 
-def _readable_rules(settings: Settings, state: Path) -> Rules | None:
+def readable_rules(settings: Settings, state: Path) -> Rules | None:
+    """The rules, or None where their file is broken."""
     try:
         return rules_of(state, settings.door.name)
     except (DeviceError, OSError):

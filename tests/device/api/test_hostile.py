@@ -201,7 +201,7 @@ def test_json_that_is_no_object_is_refused(facade: Facade, body: Any) -> None:
 
 
 def test_every_mistake_in_a_body_is_reported_at_once(facade: Facade) -> None:
-    body = {"tid": "../etc", "uid": " x", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
+    body = {"tid": "../etc", "uid": "\u0430lice", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
     response = facade.client.post("/otp", content=json.dumps(body), headers=_json(facade))
     assert slug(response) == "invalid"
     assert len(response.json()["errors"]) == 6
