@@ -29,6 +29,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
+from sync.person_id import PersonIdError, person_id
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -98,6 +99,7 @@ def _rules(top: Reader) -> Rules:
     lock_down_roles = lock_down.texts("roles", roles)
     lock_down.finish()
     people = {uid: _person(uid, reader, roles | lock_down_roles) for uid, reader in top.each("people")}
+    people = _normal(top, people)
     _unique(top, people)
     admit_unlisted = top.flag("admit_unlisted")
     top.finish()
@@ -309,45 +311,68 @@ def _card(reader: Reader) -> str:
         return ""
 
 
-def _duress(reader: Reader) -> bytes | None:
-    text = reader.text("duress", "")
-    if not text:
-        return None
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != DURESS_BYTES:
+def _duress(reader: Reader) -> tuple[bytes, ...]:
+    """One text, or one for each unit that has these rules."""
+    digests = []
+    for text in sorted(reader.texts_or_text("duress")):
+        try:
+            digests.append(bytes.fromhex(text))
+        except ValueError:
+            digests.append(b"")
+    if any(len(digest) != DURESS_BYTES for digest in digests):
         reader.wrong("duress", "must be what `ostiary policy duress` printed, never the word itself")
-        return None
-    return digest
+        return ()
+    return tuple(digests)
+
+
+def _normal(top: Reader, people: Mapping[str, Person]) -> dict[str, Person]:
+    """Everybody under the normal form of their id."""
+    found: dict[str, Person] = {}
+    for written, person in people.items():
+        try:
+            uid = person_id(written)
+        except PersonIdError as err:
+            top.wrong(f"people.{written}", f"is no person's id: {err}")
+            continue
+        if uid in found:
+            top.wrong(f"people.{written}", f"is the same id as `{found[uid].written}`; keep one")
+        else:
+            found[uid] = replace(person, uid=uid, written=written)
+    return found
 
 
 def _unique(top: Reader, people: Mapping[str, Person]) -> None:
     """One badge or spoken number names one person, however it is written; a person's uid is a badge too."""
     owners: dict[str, tuple[str, str]] = {}
+    shown = {uid: person.written for uid, person in people.items()}
     for uid, person in people.items():
         claims: list[tuple[str, str, str]] = []
         for badge in sorted(person.badges):
             try:
                 claims.append((f"badge {badge_number(badge)}", "badge", badge))
             except BadgeError as err:
-                top.wrong(f"people.{uid}.badges", f"has `{badge}`, which no reader can send: {err}")
+                top.wrong(f"people.{shown[uid]}.badges", f"has `{badge}`, which no reader can send: {err}")
         if person.spoken:
             said = " ".join(normalise(person.spoken))
             if said:
                 claims.append((f"spoken {said}", "spoken", person.spoken))
             else:
-                top.wrong(f"people.{uid}.spoken", f"is `{person.spoken}`, which holds no words")
+                top.wrong(f"people.{shown[uid]}.spoken", f"is `{person.spoken}`, which holds no words")
         for claim, kind, written in claims:
             owner, before = owners.setdefault(claim, (uid, written))
             if owner != uid:
                 same = "" if before == written else f" (`{before}`, which is the same)"
-                top.wrong(f"people.{uid}", f"has the {kind} `{written}` of `{owner}`{same}")
+                top.wrong(f"people.{shown[uid]}", f"has the {kind} `{written}` of `{shown[owner]}`{same}")
     for uid in people:
         try:
             owner, written = owners.get(f"badge {badge_number(uid)}", (uid, ""))
         except BadgeError:
             continue
         if owner != uid:
-            top.wrong(f"people.{owner}", f"has the badge `{written}`, which is the uid of `{uid}`")
+            top.wrong(
+                f"people.{shown[owner]}", f"has the badge `{written}`, which is the uid of `{shown[uid]}`"
+            )
+    for claim, (owner, written) in owners.items():
+        said = claim.removeprefix("spoken ").replace(" ", "")
+        if claim.startswith("spoken ") and said.isdigit() and people.get(said, people[owner]).uid != owner:
+            top.wrong(f"people.{shown[owner]}", f"says `{written}`, which is the uid of `{shown[said]}`")
