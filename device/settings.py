@@ -141,6 +141,8 @@ class ApiSettings:
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
     """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
+    renewable_days: float = field(default=30.0, metadata={"low": 0.0, "high": 366.0})
+    """How long a caller may renew a token that is tied to its certificate, without a person at the unit."""
 
     def __post_init__(self) -> None:
         if self.max_body_bytes > self.max_waiting_bytes:
