@@ -6,8 +6,9 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
@@ -18,8 +19,10 @@ CODE_PATTERN = r"^[0-9A-F]{4}$"
 NAME_PATTERN = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
 BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
 TEXT_PATTERN = r"^[ -~]{0,500}$"
+STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
 _MAX_ERRORS = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,21 @@ def verify_request(table: dict[str, Any]) -> VerifyRequest:
     return VerifyRequest(tid, uid, audio, code, door)
 
 
+def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], T]) -> T:
+    """The first message of a stream, as `made` of (uid, known, resume, after).
+
+    Raises ProblemError (422) naming every mistake.
+    """
+    fields = _Fields(table, {"uid", "known", "resume", "after"})
+    uid = fields.text("uid", NAME_PATTERN, optional=True)
+    resume = fields.text("resume", STREAM_PATTERN, optional=True)
+    known, after = fields.flag("known"), fields.whole("after")
+    if resume and (uid or known):
+        fields.wrong("`resume` goes with `after` alone: the stream is what it was")
+    fields.done()
+    return made(uid, known, resume, after)
+
+
 class _Fields:
     """Takes fields out of a table and remembers what was wrong with them."""
 
@@ -143,6 +161,22 @@ class _Fields:
         if not content or len(value) % 4:
             self._errors.append(f"`{name}` must be the Base64 of a WAV or FLAC file")
         return content
+
+    def flag(self, name: str) -> bool:
+        value = self._table.get(name, False)
+        if not isinstance(value, bool):
+            self._errors.append(f"`{name}` must be true or false")
+        return value is True
+
+    def whole(self, name: str) -> int:
+        value = self._table.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**53:
+            self._errors.append(f"`{name}` must be a whole number from 0 up")
+            return 0
+        return value
+
+    def wrong(self, text: str) -> None:
+        self._errors.append(text)
 
     def done(self) -> None:
         if self._errors:

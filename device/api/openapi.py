@@ -12,6 +12,7 @@ from device.api.bodies import (
     CODE_PATTERN,
     MAX_RECORDINGS,
     NAME_PATTERN,
+    STREAM_PATTERN,
     TEXT_PATTERN,
     TID_PATTERN,
 )
@@ -55,6 +56,7 @@ def document(max_body_bytes: int) -> Schema:
             "/register": {"post": _slow_post("register", "Enrol a person from recordings", "Register")},
             "/verify": {"post": _slow_post("verify", "Check one recording", "Verify", errors.NO_CODE)},
             "/results/{tid}": {"get": _result()},
+            "/stream": {"get": _stream()},
             "/healthz": {
                 "get": _open("healthz", "Whether the judge thread moves", _json({"$ref": _at("Health")}))
             },
@@ -170,6 +172,22 @@ def _result() -> Schema:
             "200": {"description": "What /verify or /register answered", "content": _json(either)},
             "202": _accepted(),
             **_problems((*_COMMON, errors.NO_RESULT, errors.GONE)),
+        },
+    }
+
+
+def _stream() -> Schema:
+    return {
+        "operationId": "stream",
+        "summary": "Who is speaking, over a WebSocket (RFC 6455)",
+        "description": "The first message is text, a StreamRequest; then binary ones of int16 little-endian "
+        'samples, mono, 16 kHz, 64,000 bytes at most; at the end the text {"end": true}. What is told is '
+        "text: StreamReady, then StreamEvent and StreamHeard, at last StreamDone or StreamProblem. A "
+        "connection that ends with a problem has the close code 4000 plus its status.",
+        "security": _secured("stream"),
+        "responses": {
+            "101": {"description": "The WebSocket is open"},
+            **_problems((*_COMMON, errors.UPGRADE, errors.BUSY)),
         },
     }
 
@@ -307,6 +325,49 @@ def _schemas() -> Schema:
                 "thresholds": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
             }
         ),
+        "StreamRequest": _object(
+            {
+                "uid": {**name, "description": "Who should be speaking; each window of speech is scored."},
+                "known": {"type": "boolean", "description": "Name enrolled people whose consent covers it."},
+                "resume": {
+                    "type": "string",
+                    "pattern": STREAM_PATTERN,
+                    "description": "Go on with this stream after a broken connection; alone with `after`.",
+                },
+                "after": {"type": "integer", "minimum": 0, "description": "The last `seq` that arrived."},
+            },
+            optional=("uid", "known", "resume", "after"),
+        ),
+        "StreamReady": _object(
+            {
+                "ready": {"type": "string", "pattern": STREAM_PATTERN},
+                "samples": {"type": "integer", "description": "Heard so far: go on from here."},
+                "seq": {"type": "integer"},
+            }
+        ),
+        "StreamHeard": _object({"heard": {"type": "integer", "description": "Samples, of all messages."}}),
+        "StreamEvent": _object(
+            {
+                "seq": {"type": "integer", "minimum": 1},
+                "event": {"enum": ["turns", "window", "changed", "telephone"]},
+                "at_s": number,
+                "from_s": number,
+                "turns": {
+                    "type": "array",
+                    "items": _object({"start_s": number, "end_s": number, "speaker": {"type": "string"}}),
+                },
+                "people": {"type": "integer"},
+                "llr": _NUMBER_OR_NULL,
+                "trust": number,
+                "state": {"enum": ["TRUSTED", "DOUBTED"]},
+                "detail": {"type": "string"},
+            },
+            optional=("from_s", "turns", "people", "llr", "trust", "state", "detail"),
+        ),
+        "StreamDone": _object(
+            {"done": {"const": True}, "samples": {"type": "integer"}, "seq": {"type": "integer"}}
+        ),
+        "StreamProblem": _object({"problem": {"$ref": _at("Problem")}}),
         "Health": _object({"status": {"enum": ["ok", "stuck"]}}),
         "Problem": {
             **_object(

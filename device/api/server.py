@@ -7,13 +7,16 @@ import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from device.api.app import make_app
 from device.api.checks import Checks
@@ -21,12 +24,15 @@ from device.api.codes import CodeIssuer
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
+from device.api.streams.socket import MAX_MESSAGE_BYTES
 from device.api.tokens import TokenBook
 from device.clock import Clock, system_clock
+from device.conversation.opening import Ears, open_ears
 from device.evidence.judge import Judge
-from device.model_store.minimum_versions import pinned_minimum
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum
+from device.models.self_test import MEMORY_NAME
 from device.secure_store import open_store
-from device.settings import Settings
+from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.service_manager import ServiceManager
@@ -44,16 +50,20 @@ def open_service(
         minimum = pinned_minimum(store.vault)
     with (
         open_judge(models, settings, minimum) as judge,
-        service_with(judge, settings, state, clock) as service,
+        service_with(judge, settings, state, clock, partial(_ears, models, minimum)) as service,
     ):
         yield service
 
 
 @contextmanager
 def service_with(
-    judge: Judge, settings: Settings, state: Path, clock: Clock = system_clock
+    judge: Judge,
+    settings: Settings,
+    state: Path,
+    clock: Clock = system_clock,
+    open_ears: Callable[[], Ears] | None = None,
 ) -> Iterator[Service]:
-    """As `open_service`, on a judge that is open already."""
+    """As `open_service`, on a judge that is open already. Without `open_ears` it serves no streams."""
     with (
         open_store(state, settings.store) as store,
         Results(
@@ -70,12 +80,17 @@ def service_with(
         checks = Checks(Tools(judge, store, settings, state, clock).going_by_time_seen(), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
-            settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s
-        )
+            settings.api, checks, results, codes, store.mac, clock, tokens,
+            stuck_after_s=stuck_after_s, open_ears=open_ears,
+        )  # fmt: skip
         try:
             yield service
         finally:
             service.close()
+
+
+def _ears(models: Path, minimum: MinimumVersions | None) -> Ears:
+    return open_ears(models, own_models_dir() / MEMORY_NAME, minimum)
 
 
 def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
@@ -86,7 +101,9 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
         host=settings.api.host,
         port=settings.api.port,
         http=_PeerProtocol,
-        ws="none",
+        ws=_PeerSocket,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not shrink, and what it would unpack to has no limit
         lifespan="off",
         log_level="warning",
         access_log=False,  # paths hold transaction ids
@@ -163,12 +180,25 @@ class _PeerProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        channel = transport.get_extra_info("ssl_object")
-        peer = channel.getpeercert(binary_form=True) if channel is not None else None
-        inner, certificate = self.app, hashlib.sha256(peer).hexdigest() if peer else ""
+        self.app = _named(self.app, transport)
 
-        async def named(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["ostiary.certificate"] = certificate
-            await inner(scope, receive, send)
 
-        self.app = named
+class _PeerSocket(WSProtocol):
+    """The same for a WebSocket."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app = _named(self.app, transport)
+
+
+def _named(inner: Any, transport: asyncio.Transport) -> Any:
+    """The application `inner`, told which certificate the peer of `transport` showed."""
+    channel = transport.get_extra_info("ssl_object")
+    peer = channel.getpeercert(binary_form=True) if channel is not None else None
+    certificate = hashlib.sha256(peer).hexdigest() if peer else ""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["ostiary.certificate"] = certificate
+        await inner(scope, receive, send)
+
+    return named
