@@ -32,6 +32,7 @@ COMMANDS = {
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
     "first-boot": ("device.commands.installed.first_boot:first_boot", "Name the door of a new unit."),
+    "provision": ("device.commands.installed.provision:provision", "Take a new unit's place at a site."),
     "config": ("device.commands.installed.config:config", "Show and check the settings."),
     "readers": ("device.commands.readers:readers", "What a badge reader sends."),
     "support-bundle": (
@@ -44,7 +45,7 @@ COMMANDS = {
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "dashboard": ("sync.dashboard.cli:dashboard", "The web page: doors, events, incidents, proofs."),
-    "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
+    "fleet": ("sync.fleet.cli:fleet", "A site's authority, claims and certificates of units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
     "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
 }

@@ -56,6 +56,12 @@ def models_dir() -> Path:
     return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
 
 
+def kept_in(models: Path) -> Path:
+    """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
+    unit's own folder for models that were installed with the software, which nobody may write to."""
+    return own_models_dir() if models == SYSTEM_MODELS else models
+
+
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
@@ -116,6 +122,11 @@ class ApiSettings:
     max_waiting: int = field(default=128, metadata={"low": 1, "high": 4096})
     """Requests with audio that are read, waiting or judged; the next one is told to come back."""
     max_waiting_bytes: int = field(default=64 << 20, metadata={"low": 4096, "high": 1 << 30})
+    max_connections: int = field(default=512, metadata={"low": 8, "high": 3000})
+    connections_per_address: int = field(default=160, metadata={"low": 1, "high": 3000})
+    """A new one takes the place of the one that has been silent for longest."""
+    header_timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 120.0})
+    """From a connection's first packet, or the last answer, to a whole request header: TLS included."""
     body_timeout_s: float = field(default=15.0, metadata={"low": 0.1, "high": 120.0})
     answer_within_s: float = field(default=30.0, metadata={"low": 0.0, "high": 120.0})
     """A request that takes longer is answered 202; its result is fetched later."""

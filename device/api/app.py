@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
 
@@ -85,7 +86,7 @@ class Routes:
         token = self._admit(request, "otp")
         size = _length(request, MAX_OTP_BYTES)
         body = await _body(request, size, self._service.settings.body_timeout_s)
-        return _answer(self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
+        return _answer(await self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
 
     async def register(self, request: Request) -> Response:
         token = self._admit(request, "register")
@@ -148,7 +149,8 @@ class Routes:
         size = _length(request, settings.max_body_bytes)
         stay = Stay(self._service.room, size)
         try:
-            parsed = parse(bodies.json_object(await _body(request, size, settings.body_timeout_s)))
+            body = await _body(request, size, settings.body_timeout_s, stay)
+            parsed = parse(bodies.json_object(body))
             found = await answer(parsed, stay)
         finally:
             if not stay.handed_on:
@@ -174,17 +176,22 @@ def _length(request: Request, most: int) -> int:
     return int(given)
 
 
-async def _body(request: Request, size: int, timeout_s: float) -> bytes:
-    """The body, `size` bytes of it and no more, within the time allowed."""
+async def _body(request: Request, size: int, timeout_s: float, stay: Stay | None = None) -> bytes:
+    """The body, `size` bytes of it and no more, within the time allowed, or while its room is not needed."""
     body = bytearray()
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > size:
-                    raise ProblemError(TOO_LARGE, "the body is longer than its Content-Length")
+        async with asyncio.timeout(timeout_s) as limit:
+            arriving = stay.arriving(lambda: limit.reschedule(loop.time())) if stay else nullcontext()
+            with arriving:
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > size:
+                        raise ProblemError(TOO_LARGE, "the body is longer than its Content-Length")
     except TimeoutError:
-        raise ProblemError(SLOW_BODY, f"the body must arrive within {timeout_s:g} s") from None
+        raise ProblemError(
+            SLOW_BODY, f"the body must arrive within {timeout_s:g} s, and sooner when others wait"
+        ) from None
     return bytes(body)
 
 

@@ -13,12 +13,16 @@ from typing import Any, NoReturn, TypeVar
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
 from device.models.speaker import MIN_ENROLMENT
+from sync.person_id import PersonIdError, person_id, plain_text
 
 TID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 CODE_PATTERN = r"^[0-9A-F]{4}$"
 NAME_PATTERN = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
+UID_PATTERN = r"^[^\x00-\x1F\x7F]{1,64}$"
+"""What can be told by a pattern; `sync/person_id.py` says the rest."""
+ANY_PATTERN = r"[\s\S]{0,1000}"
 BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
-TEXT_PATTERN = r"^[ -~]{0,500}$"
+TEXT_PATTERN = r"^[^\x00-\x1F\x7F]{0,500}$"
 STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
 _MAX_ERRORS = 16
@@ -32,7 +36,7 @@ class OtpRequest:
     tid: str
     uid: str
     text: str = ""
-    style: Style = Style.CODE
+    style: Style = Style.WORDS
     door: str = ""
 
 
@@ -83,18 +87,18 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def otp_request(table: dict[str, Any]) -> OtpRequest:
     """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"tid", "uid", "text", "style", "door"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
-    text = fields.text("text", TEXT_PATTERN, optional=True)
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
+    text = fields.normal("text", plain_text, optional=True)
     style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
     fields.done()
-    return OtpRequest(tid, uid, text, Style(style) if style else Style.CODE, door)
+    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door)
 
 
 def register_request(table: dict[str, Any]) -> RegisterRequest:
     """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"tid", "uid", "audio", "consent_to"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     consent_to = fields.text("consent_to", NAME_PATTERN, optional=True)
     audio = fields.recordings("audio")
     fields.done()
@@ -104,7 +108,7 @@ def register_request(table: dict[str, Any]) -> RegisterRequest:
 def verify_request(table: dict[str, Any]) -> VerifyRequest:
     """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"tid", "uid", "audio", "code", "door"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     code = fields.text("code", CODE_PATTERN, optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
     audio = fields.recording("audio", table.get("audio"))
@@ -118,7 +122,7 @@ def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], 
     Raises ProblemError (422) naming every mistake.
     """
     fields = _Fields(table, {"uid", "known", "resume", "after"})
-    uid = fields.text("uid", NAME_PATTERN, optional=True)
+    uid = fields.normal("uid", person_id, optional=True)
     resume = fields.text("resume", STREAM_PATTERN, optional=True)
     known, after = fields.flag("known"), fields.whole("after")
     if resume and (uid or known):
@@ -145,6 +149,15 @@ class _Fields:
             self._errors.append(f"`{name}` must be a string that matches {pattern}")
             return ""
         return value
+
+    def normal(self, name: str, form: Callable[[str], str], *, optional: bool = False) -> str:
+        """A string in its normal form."""
+        value = self.text(name, ANY_PATTERN, optional=optional)
+        try:
+            return form(value) if value or name in self._table else ""
+        except PersonIdError as err:
+            self._errors.append(f"`{name}` cannot be taken: {err}")
+            return ""
 
     def recordings(self, name: str) -> tuple[bytes, ...]:
         value = self._table.get(name)

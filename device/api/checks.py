@@ -122,7 +122,7 @@ class Checks:
         }
 
 
-_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "SAME_RECORDING", "CONSENT"})
+_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "SAME_RECORDING", "ID_TAKEN", "CONSENT"})
 """Of recordings that could all be judged."""
 
 Job = Callable[[], dict[str, Any]]

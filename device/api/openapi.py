@@ -15,6 +15,7 @@ from device.api.bodies import (
     STREAM_PATTERN,
     TEXT_PATTERN,
     TID_PATTERN,
+    UID_PATTERN,
 )
 from device.api.errors import KINDS, Kind
 from device.models.speaker import MIN_ENROLMENT
@@ -211,6 +212,12 @@ def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
 def _schemas() -> Schema:
     tid: Schema = {"type": "string", "pattern": TID_PATTERN}
     name: Schema = {"type": "string", "pattern": NAME_PATTERN}
+    uid: Schema = {
+        "type": "string",
+        "pattern": UID_PATTERN,
+        "description": "Letters with their accents, digits and signs; case, dash, colon and space do "
+        "not count, and answers have the normal form.",
+    }
     audio: Schema = {
         "type": "string",
         "contentEncoding": "base64",
@@ -225,7 +232,7 @@ def _schemas() -> Schema:
     }
     done: Schema = {
         "tid": tid,
-        "uid": name,
+        "uid": uid,
         "status": {"const": "done"},
         "reason": reason,
         "finished_at": {"type": "string", "format": "date-time"},
@@ -237,8 +244,12 @@ def _schemas() -> Schema:
         "OtpRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
-                "text": {"type": "string", "pattern": TEXT_PATTERN},
+                "uid": uid,
+                "text": {
+                    "type": "string",
+                    "pattern": TEXT_PATTERN,
+                    "description": "Any letters, in NFC; no word of two alphabets.",
+                },
                 "style": {"enum": [str(style) for style in Style]},
                 "door": name,
             },
@@ -247,7 +258,7 @@ def _schemas() -> Schema:
         "RegisterRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "audio": {
                     "type": "array",
                     "items": audio,
@@ -261,7 +272,7 @@ def _schemas() -> Schema:
         "VerifyRequest": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "audio": audio,
                 "code": {**code, "description": "The caller's own code, when /otp was not asked."},
                 "door": {**name, "description": "Also say what this door's rule decides."},
@@ -271,7 +282,7 @@ def _schemas() -> Schema:
         "Otp": _object(
             {
                 "tid": tid,
-                "uid": name,
+                "uid": uid,
                 "style": {"enum": [str(style) for style in Style]},
                 "phrase": {"type": "string"},
                 "display": {"type": "string"},
@@ -327,7 +338,7 @@ def _schemas() -> Schema:
         ),
         "StreamRequest": _object(
             {
-                "uid": {**name, "description": "Who should be speaking; each window of speech is scored."},
+                "uid": {**uid, "description": "Who should be speaking; each window of speech is scored."},
                 "known": {"type": "boolean", "description": "Name enrolled people whose consent covers it."},
                 "resume": {
                     "type": "string",

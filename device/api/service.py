@@ -95,10 +95,9 @@ class Service:
         self._callers.take(token.client, now.monotonic_s)
         return token
 
-    def otp(self, token: Token, request: OtpRequest) -> Body:
+    async def otp(self, token: Token, request: OtpRequest) -> Body:
         """A phrase to be spoken. Raises ProblemError."""
-        if request.door:
-            self._checks.door_rules(request.door)
+        await self._known(request.door)
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
@@ -111,6 +110,7 @@ class Service:
     async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
         """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
         await self._readable((request.audio,))
+        await self._known(request.door)
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
@@ -118,8 +118,6 @@ class Service:
         )
 
         def job() -> Job:
-            if request.door:
-                self._checks.door_rules(request.door)
             now = self._clock()
             self._people.take(request.uid, now.monotonic_s)
             challenge = self._codes.redeem(asked.key, request, now)
@@ -178,6 +176,11 @@ class Service:
         self.streams.close()
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _known(self, door: str) -> None:
+        """Raises ProblemError for a door that the rules do not have. Reading them may take a second."""
+        if door:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._checks.door_rules, door)
 
     async def _readable(self, recordings: Sequence[bytes]) -> None:
         """Refuses a file that no judge could hear before it costs a code, a transaction or a try.

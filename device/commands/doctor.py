@@ -12,8 +12,9 @@ from threading import Event
 
 import click
 
+from device import isolation
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, settings_file, state_dir
+from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
 from sync.errors import SyncError
 
@@ -70,6 +71,12 @@ def examine(sound: bool = False) -> list[Finding]:
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        (
+            "uplink",
+            _uplink,
+            "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
+        ),
+        ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
@@ -108,7 +115,7 @@ def _models(settings: Settings) -> str:
     bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
-    pick = read(models_dir(), bundle)
+    pick = read(kept_in(models_dir()), bundle)
     named = [
         f"{entry.version} in {pick.runtime(entry.role)}" if entry.role in RUNTIME_ROLES else entry.version
         for entry in bundle.manifest.files
@@ -124,7 +131,7 @@ def _self_test(settings: Settings) -> str:
     from device.models import self_test
 
     bundle = shelf.active(models_dir())
-    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
     forms = self_test.chosen(findings)
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
     largest = max(one.largest_difference for one in findings if one.passed)
@@ -209,6 +216,28 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _uplink(settings: Settings) -> str:
+    """What it told last; a unit works without one."""
+    from device.uplink.state import read
+
+    state = read(StateFolder(state_dir()).uplink_state)
+    if state is None:
+        return "none has run here: events wait on this disk"
+    if not state.connected:
+        raise DeviceError(str(state))
+    return str(state)
+
+
+def _network(settings: Settings) -> str:
+    """Of the running door: this process has one, and may."""
+    found = isolation.of_running_door()
+    if found is None:
+        return f"{isolation.SERVICE} does not run here; it looks for itself when it starts"
+    if not found.complete:
+        raise DeviceError(f"the door has {found}, and must have none")
+    return "the running door has none"
 
 
 def _door(settings: Settings) -> str:

@@ -18,8 +18,24 @@ from device.unit import enrolment
 from device.unit.assembly import open_tools
 from device.unit.enrolment import enrol, forget_record, named
 from sync.errors import SyncError
+from sync.person_id import PersonIdError, person_id
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class PersonId(click.ParamType[str, str]):
+    """A person's id in its normal form; an empty one names nobody."""
+
+    name = "uid"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        try:
+            return person_id(value) if value else ""
+        except PersonIdError as err:
+            self.fail(f"`{value}` is no person's id: {err}", param, context)
+
+
+PERSON = PersonId()
 
 
 @contextmanager
@@ -37,7 +53,7 @@ def error_as_json(as_json: bool) -> Iterator[None]:
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", type=PERSON)
 @click.argument("recordings", nargs=-1, type=AUDIO, required=True)
 @click.option(
     "--consent-to",
@@ -79,7 +95,7 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
 
 
 @click.command()
-@click.argument("uid", required=False)
+@click.argument("uid", type=PERSON, required=False)
 @click.option("--record", type=click.UUID, help="By record instead, as `ostiary store status` names them.")
 @click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
 def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:

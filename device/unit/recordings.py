@@ -21,7 +21,7 @@ class NoSuchDoorError(DeviceError):
 
 
 def rules_with(tools: Tools, door: str) -> Rules:
-    """The rules in force, read anew so that a changed file counts. Raises NoSuchDoorError."""
+    """The rules in force, of the file as it is now. Raises NoSuchDoorError."""
     rules = rules_of(tools.state, tools.settings.door.name)
     if door not in rules.doors:
         raise NoSuchDoorError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")

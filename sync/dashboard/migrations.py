@@ -12,10 +12,13 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
 from sync.registry.store import Store
 
-VERSION = 3
+VERSION = 4
 """2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old one
 is a statement of its own in `CHANGES`."""
-CHANGES = {3: ("ALTER TABLE dashboard_runs ADD COLUMN until_ms BIGINT",)}
+CHANGES = {
+    3: ("ALTER TABLE dashboard_runs ADD COLUMN until_ms BIGINT",),
+    4: ("ALTER TABLE dashboard_accounts ADD COLUMN subject TEXT",),
+}
 INDEXES = (
     "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",

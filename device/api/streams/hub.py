@@ -18,7 +18,7 @@ from device.audio.utterance import Samples
 from device.clock import Clock
 from device.conversation.known import NobodyKnownError, known_people
 from device.conversation.opening import Ears
-from device.conversation.stream import Event, Stream
+from device.conversation.streams.stream import Event, Stream
 from device.errors import DeviceError
 from device.settings import ApiSettings
 from device.unit.assembly import Tools

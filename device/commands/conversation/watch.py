@@ -19,7 +19,7 @@ from device.audio.source import AudioSource, FileSource
 from device.audio.utterance import wipe
 from device.commands.conversation.diarize import open_conversation
 from device.commands.people import AUDIO
-from device.conversation.stream import Event, Stream
+from device.conversation.streams.stream import Event, Stream
 from device.secure_store import NotEnrolledError, open_store
 from device.settings import Settings, load, state_dir
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device.conversation.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
 from device.conversation.diarization import Known
 from device.conversation.opening import Ears
-from device.conversation.trust import Change, Trust, TrustSettings
+from device.conversation.streams.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
+from device.conversation.streams.trust import Change, Trust, TrustSettings
 from quantize.evaluate.conversation.mixtures import Splice
 from quantize.evaluate.detection import Trials, measure
 from quantize.evaluate.intervals import Estimate

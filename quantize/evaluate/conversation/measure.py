@@ -12,9 +12,9 @@ import numpy as np
 from device.audio.utterance import Samples
 from device.conversation.diarization import DEFAULT, Known, diarize
 from device.conversation.hearing import windows
-from device.conversation.live import LiveDiarizer
 from device.conversation.opening import Ears
 from device.conversation.settings import Grouping
+from device.conversation.streams.live import LiveDiarizer
 from device.conversation.turns import Turn
 from device.errors import DeviceError
 from quantize.evaluate.conversation.der import Errors, errors

@@ -10,7 +10,7 @@ from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.conversation.diarization import Known
 from device.conversation.opening import Ears, open_ears
-from device.conversation.trust import TrustSettings
+from device.conversation.streams.trust import TrustSettings
 from device.models.self_test import MEMORY_NAME
 from quantize.evaluate.conversation.changes import ChangesResult, evaluate_changes, series
 from quantize.evaluate.conversation.measure import (

@@ -201,7 +201,7 @@ def test_json_that_is_no_object_is_refused(facade: Facade, body: Any) -> None:
 
 
 def test_every_mistake_in_a_body_is_reported_at_once(facade: Facade) -> None:
-    body = {"tid": "../etc", "uid": " x", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
+    body = {"tid": "../etc", "uid": "\u0430lice", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
     response = facade.client.post("/otp", content=json.dumps(body), headers=_json(facade))
     assert slug(response) == "invalid"
     assert len(response.json()["errors"]) == 6
@@ -291,7 +291,7 @@ def test_a_code_is_good_for_one_answer_of_one_person_in_time(facade: Facade, rea
 
     for tid in ("late", "person", "door"):
         facade.post("/otp", {"tid": tid, "uid": UID})
-    given = facade.post("/otp", {"tid": "code", "uid": UID}).json()["code"]
+    given = facade.post("/otp", {"tid": "code", "uid": UID, "style": "code"}).json()["code"]
     assert answer("person", uid="4712") == "code-refused"
     assert answer("person") == "no-code"  # one wrong answer closes it
     assert answer("door", door="door-1") == "code-refused"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from device.audio.utterance import Samples
-from device.conversation.live import SPAN_S, LiveDiarizer, Update
 from device.conversation.opening import Ears
+from device.conversation.streams.live import SPAN_S, LiveDiarizer, Update
 from device.conversation.turns import Turn
 from device.models.segmentation import FIELD_SAMPLES, FRAME_SAMPLES, SETS
 from device.models.speaker import Embedding

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from device.audio.utterance import Samples
-from device.conversation.claimed import ClaimedSpeaker, WindowsNotCalibratedError
 from device.conversation.opening import Ears
-from device.conversation.stream import Stream
-from device.conversation.trust import Change, Trust, TrustError, TrustSettings
+from device.conversation.streams.claimed import ClaimedSpeaker, WindowsNotCalibratedError
+from device.conversation.streams.stream import Stream
+from device.conversation.streams.trust import Change, Trust, TrustError, TrustSettings
 from device.conversation.turns import Turn
 from tests.device.conversation.conftest import read
 from tests.device.conversation.test_band import by_telephone

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from device.audio.utterance import Samples
-from device.conversation.claimed import ClaimedSpeaker, Heard
 from device.conversation.diarization import Known
-from device.conversation.live import LiveDiarizer, Update
 from device.conversation.opening import Ears
+from device.conversation.streams.claimed import ClaimedSpeaker, Heard
+from device.conversation.streams.live import LiveDiarizer, Update
 from device.models.speaker import Embedding
 
 TELEPHONE = "a telephone's band: voices are not calibrated for it, so nothing is scored"

@@ -10,7 +10,7 @@ from device.audio.buffers import SampleHistory
 from device.audio.listen import VoiceActivity
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples
 from device.conversation.hearing import Embedder, to_wave
-from device.conversation.trust import Change, Trust, TrustSettings
+from device.conversation.streams.trust import Change, Trust, TrustSettings
 from device.errors import DeviceError
 from device.model_store.calibration import Calibration
 from device.models.speaker import Embedding, SpeakerError
