@@ -18,6 +18,7 @@ EXIT_FAULT = 3
 COMMANDS = {
     "run": ("device.commands.run:run", "Run the door unit."),
     "enroll": ("device.commands.people:enroll", "Enrol a person from three or more recordings."),
+    "people": ("device.commands.people:people", "Who is enrolled, and until when."),
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),

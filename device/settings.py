@@ -149,6 +149,8 @@ class ApiSettings:
     stream_resume_s: float = field(default=30.0, metadata={"low": 0.0, "high": 600.0})
     """How long a stream waits for a caller who was cut off."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
+    renewable_days: float = field(default=30.0, metadata={"low": 0.0, "high": 366.0})
+    """How long a caller may renew a token that is tied to its certificate, without a person at the unit."""
 
     def __post_init__(self) -> None:
         if self.max_body_bytes > self.max_waiting_bytes:

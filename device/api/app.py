@@ -57,6 +57,9 @@ def make_app(service: Service) -> Starlette:
         ("/register", "POST", routes.register),
         ("/verify", "POST", routes.verify),
         ("/results/{tid}", "GET", routes.result),
+        ("/people", "GET", routes.people),
+        ("/people/{uid}", "DELETE", routes.forget),
+        ("/token", "POST", routes.renew),
         ("/healthz", "GET", routes.healthz),
         ("/metrics", "GET", routes.metrics),
         ("/openapi.json", "GET", routes.openapi),
@@ -108,6 +111,17 @@ class Routes:
         found = self._service.result(token, tid)
         return self._waiting(tid) if found is None else _answer(found)
 
+    async def people(self, request: Request) -> Response:
+        self._admit(request, "people")
+        return _answer(await self._service.people(bodies.uid_of(request.query_params.get("after", ""))))
+
+    async def forget(self, request: Request) -> Response:
+        token = self._admit(request, "forget")
+        return _answer(await self._service.forget(token, bodies.uid_of(request.path_params["uid"])))
+
+    async def renew(self, request: Request) -> Response:
+        return _answer(self._service.renew(self._admit(request, None)))
+
     async def healthz(self, request: Request) -> Response:
         if self._service.healthy():
             return _answer({"status": "ok"})
@@ -133,7 +147,7 @@ class Routes:
             service.metrics.responded("/stream", err.kind.status)
             await socket.send_denial_response(problem(socket, err))
 
-    def _admit(self, request: HTTPConnection, scope: str) -> Token:
+    def _admit(self, request: HTTPConnection, scope: str | None) -> Token:
         certificate = request.scope.get("ostiary.certificate", "")
         values = request.headers.getlist("authorization")
         return self._service.admit(values[0] if len(values) == 1 else None, scope, certificate)

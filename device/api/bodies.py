@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
+from device.evidence.phrase import normalise
 from device.models.speaker import MIN_ENROLMENT
 from sync.person_id import PersonIdError, person_id, plain_text
 
@@ -25,6 +26,7 @@ BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=
 TEXT_PATTERN = r"^[^\x00-\x1F\x7F]{0,500}$"
 STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
+MIN_PHRASE_WORDS, MAX_PHRASE_WORDS, MAX_PHRASE_CHARACTERS = 3, 12, 120
 _MAX_ERRORS = 16
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ class OtpRequest:
     text: str = ""
     style: Style = Style.WORDS
     door: str = ""
+    phrase: str = ""
+    """The caller's own, in place of one that the unit draws; never for a door's rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,18 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def otp_request(table: dict[str, Any]) -> OtpRequest:
     """Raises ProblemError (422) naming every mistake."""
-    fields = _Fields(table, {"tid", "uid", "text", "style", "door"})
+    fields = _Fields(table, {"tid", "uid", "text", "style", "door", "phrase"})
     tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     text = fields.normal("text", plain_text, optional=True)
     style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
+    phrase = fields.normal("phrase", own_phrase, optional=True)
+    if phrase and (door or style):
+        fields.wrong(
+            "`phrase` goes with neither `door` nor `style`: a door's rule takes phrases of the unit only"
+        )
     fields.done()
-    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door)
+    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door, phrase)
 
 
 def register_request(table: dict[str, Any]) -> RegisterRequest:
@@ -129,6 +138,28 @@ def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], 
         fields.wrong("`resume` goes with `after` alone: the stream is what it was")
     fields.done()
     return made(uid, known, resume, after)
+
+
+def uid_of(text: str) -> str:
+    """The id in an address, empty when there is none. Raises ProblemError (422)."""
+    try:
+        return person_id(text) if text else ""
+    except PersonIdError as err:
+        raise ProblemError(INVALID, f"the id cannot be taken: {err}") from err
+
+
+def own_phrase(text: str) -> str:
+    """A caller's phrase, words apart by one space. Raises PersonIdError."""
+    words = plain_text(text).split()
+    if not MIN_PHRASE_WORDS <= len(words) <= MAX_PHRASE_WORDS or len(text) > MAX_PHRASE_CHARACTERS:
+        raise PersonIdError(
+            f"it has {len(words)} words; {MIN_PHRASE_WORDS} to {MAX_PHRASE_WORDS} of them in "
+            f"{MAX_PHRASE_CHARACTERS} characters can be heard"
+        )
+    said = normalise(" ".join(words))
+    if len(set(said)) < MIN_PHRASE_WORDS:
+        raise PersonIdError(f"it holds {len(set(said))} different words that can be said")
+    return " ".join(words)
 
 
 class _Fields:

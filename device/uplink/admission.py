@@ -71,9 +71,9 @@ def redeem(
     """
     keys = network_keys(network, keystore)
     own = endorsement(keystore.tpm, keys.kind)
-    tell("keys made in the TPM: attestation, audit, TLS")
+    tell("keys made in the TPM: attestation, audit, TLS, exchange")
     attestation = keystore.attestation_object()
-    objects = (keys.tls, keystore.audit_object())
+    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
     context = trusting(site.root.decode())
     begin = messages.Begin(
         claim.proof(),

@@ -168,6 +168,19 @@ incidents = sa.Table(
     sa.Column("reopened", sa.Integer, nullable=False),
 )
 
+incident_spans = sa.Table(
+    "dashboard_incident_spans",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("incident", sa.BigInteger, nullable=False, index=True),
+    sa.Column("opened_ms", sa.BigInteger, nullable=False),
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Column("resolved_ms", sa.BigInteger, index=True),
+    sa.Column(
+        "by_itself", sa.Integer, nullable=False
+    ),  # nobody resolved it: the door shut, the unit came back
+)
+
 incident_alarms = sa.Table(
     "dashboard_incident_alarms",
     metadata,

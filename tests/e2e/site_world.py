@@ -26,6 +26,20 @@ from tests.sync.services import free_port, wait_for_port
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 DEADLINE_S = 60.0
+RULES = """\
+version = 1
+[risks.standard]
+factors = ["claim", "phrase", "voice", "live"]
+[zones.pharmacy]
+[doors.pharmacy]
+zone = "pharmacy"
+risk = "standard"
+[[allow]]
+roles = ["staff"]
+[people.4711]
+roles = ["staff"]
+badges = ["4711"]
+"""
 
 
 class SiteWorld:

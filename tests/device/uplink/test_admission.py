@@ -101,17 +101,21 @@ class Box:
         return cls(keystore, made, endorsement(keystore.tpm))
 
     @property
+    def objects(self) -> tuple[TpmObject, ...]:
+        return self.tls, self.keystore.audit_object(), self.keystore.exchange_object()
+
+    @property
     def tpm(self) -> str:
         return read_key(self.own.public, "endorsement").digest()
 
     def begin(self, claim: Claim) -> Begin:
-        keys = (self.tls.public, self.keystore.audit_object().public)
+        keys = tuple(item.public for item in self.objects)
         attestation = self.keystore.attestation_object().public
         return Begin(claim.proof(), self.own.public, self.own.certificate, self.own.chain, attestation, keys)
 
     def finish(self, challenge: Challenge, objects: tuple[TpmObject, ...] | None = None) -> Finish:
         keystore, attestation = self.keystore, self.keystore.attestation_object()
-        chosen = objects if objects is not None else (self.tls, keystore.audit_object())
+        chosen = objects if objects is not None else self.objects
         sealed = (challenge.credential, challenge.secret)
         opened = open_credential(keystore.tpm, self.own.kind, attestation, *sealed)
         stated = [Statement(*certify(keystore.tpm, attestation, one, challenge.nonce)) for one in chosen]
@@ -176,6 +180,7 @@ def test_a_tpm_becomes_a_unit_and_gets_what_the_desk_gave_along(desk: Desk, boxe
     assert desk.store.public_keys()[ICU] == key_to_der(box.keystore.audit_signer().public_key())
     (row,) = remembered.admitted(desk.store)
     assert (row.tpm, row.grade) == (box.tpm, Grade.FIRST_USE)
+    assert bytes(row.exchange) == box.keystore.exchange_object().public
     measured = {int(pcr): bytes.fromhex(value) for pcr, value in json.loads(row.measured).items()}
     assert measured == box.keystore.measure()
     assert not desk.alarms()
@@ -275,7 +280,7 @@ def test_a_key_in_a_file_is_refused_whatever_it_says_of_itself(desk: Desk, boxes
     box, claim = boxes[0], desk.claim()
     honest = box.begin(claim)
     plain = soft_key(objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
-    told = replace(honest, keys=(plain, honest.keys[1]))
+    told = replace(honest, keys=(plain, *honest.keys[1:]))
     assert refused(lambda: desk.admission.begin(told)) == "not_proved"
     lying = soft_key(
         objectAttributes=TPMA_OBJECT.FIXEDTPM
@@ -284,7 +289,7 @@ def test_a_key_in_a_file_is_refused_whatever_it_says_of_itself(desk: Desk, boxes
         | TPMA_OBJECT.SIGN_ENCRYPT
         | TPMA_OBJECT.USERWITHAUTH
     )
-    challenge = desk.admission.begin(replace(honest, keys=(lying, honest.keys[1])))
+    challenge = desk.admission.begin(replace(honest, keys=(lying, *honest.keys[1:])))
     # The TPM vouches for its own key only, whichever that is; and an unrestricted key signs no statement.
     assert refused(lambda: desk.admission.finish(box.finish(challenge))) == "not_proved"
     assert desk.alarms() == {"KEY_NOT_PROVED"}
@@ -315,7 +320,7 @@ def test_a_statement_from_before_and_a_challenge_twice_are_refused(
     assert refused(lambda: desk.admission.finish(replace(fresh, statements=old.statements))) == "not_proved"
     assert refused(lambda: desk.admission.finish(fresh)) == "late", "one try for a challenge"
     challenge = desk.admission.begin(box.begin(claim))
-    mixed = box.finish(challenge, (box.keystore.audit_object(), box.tls))
+    mixed = box.finish(challenge, (box.objects[1], box.objects[0], box.objects[2]))
     assert refused(lambda: desk.admission.finish(mixed)) == "not_proved"
     fewer = box.finish(desk.admission.begin(box.begin(claim)), (box.tls,))
     assert refused(lambda: desk.admission.finish(fewer)) == "not_proved"
@@ -345,8 +350,10 @@ def test_a_new_disk_in_a_unit_that_has_sent_events_needs_two_people(
     box.redeem(desk, desk.claim())
     audit = box.keystore.tpm.create_signing_key(restricted=False)
     begin = box.begin(desk.claim(tpm=box.tpm))
-    begin = replace(begin, keys=(begin.keys[0], audit.public))
-    desk.admission.finish(box.finish(desk.admission.begin(begin), (box.tls, audit)))  # its log is empty
+    begin = replace(begin, keys=(begin.keys[0], audit.public, begin.keys[2]))
+    desk.admission.finish(
+        box.finish(desk.admission.begin(begin), (box.tls, audit, box.objects[2]))
+    )  # its log is empty
     with desk.store.transaction() as db:
         db.execute(sa.update(units).values(size=7))
     begin = box.begin(desk.claim(tpm=box.tpm))

@@ -133,7 +133,7 @@ def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospit
     with hospital.store.transaction() as db:
         db.execute(sa.text("ALTER TABLE dashboard_runs DROP COLUMN until_ms"))
         db.execute(sa.text("ALTER TABLE dashboard_accounts DROP COLUMN subject"))
-        for gone in ("challenges", "tokens", "approvals", "oidc_logins", "stamps"):
+        for gone in ("challenges", "tokens", "approvals", "oidc_logins", "stamps", "incident_spans"):
             db.execute(sa.text(f"DROP TABLE dashboard_{gone}"))
         db.execute(sa.text("DELETE FROM dashboard_version"))
         db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))
