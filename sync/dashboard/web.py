@@ -113,6 +113,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/incidents", "Incidents", Right.INCIDENTS),
             ("/lockdown", "Lock-down", Right.LOCK_DOWN),
             ("/muster", "Roll call", Right.MUSTER),
+            ("/rooms", "Sensitive rooms", Right.MUSTER),
         ),
     ),
     (
@@ -127,6 +128,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
         (
             ("/proofs", "Proofs", Right.PROOFS),
             ("/review", "Daily review", Right.REVIEW),
+            ("/ledger", "Biometric ledger", Right.REVIEW),
             ("/journal", "Journal", Right.JOURNAL),
         ),
     ),
