@@ -44,6 +44,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/", entrance.start, None),
     ("POST", "/logout", entrance.log_out, None),
     ("POST", "/theme", entrance.choose_theme, None),
+    ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
     ("GET", "/events", events.listing, Right.EVENTS),

@@ -47,8 +47,8 @@ NEEDS = {
     "clinical": ("staff_keys",),
     "special": ("staff_keys", "fire_release", "power_release"),
 }
-"""What each arrangement asks for (NFPA 101, 2012: 7.2.1.6.1 to .3, 18.2.2.2.5). A site's authority may ask for
-more."""
+"""What each arrangement asks for (NFPA 101, 2012: 7.2.1.6.1 to .3, 18.2.2.2.5). A site's authority may ask
+for more."""
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -192,6 +192,6 @@ def _egress(found: Any, locking: str) -> str:
         raise DashboardError(f"egress has {', '.join(strange)}, none of {', '.join(EGRESS)}")
     if missing := [word for word in NEEDS.get(locking, ()) if word not in found]:
         raise DashboardError(
-            f"locking = {locking} needs in egress: {', '.join(missing)} (NFPA 101); add them once they are there"
+            f"locking = {locking} needs in egress: {', '.join(missing)} (NFPA 101); add what is there"
         )
     return " ".join(word for word in EGRESS if word in found)

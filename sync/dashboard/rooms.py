@@ -1,4 +1,4 @@
-"""Sensitive rooms in one shift: who went in with whom, who was refused, alarms, how long the door stood open."""
+"""Sensitive rooms in one shift: who went in with whom, who was refused, alarms, how long a door was open."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ function show(gone) {
   const count = waiting().length;
   note.hidden = !gone && !count;
   if (gone || count)
-    note.textContent = note.dataset.text.replace("{at}", note.dataset.at).replace("{count}", String(count));
+    note.textContent = note.dataset.sayGone.replace("[at]", note.dataset.at).replace("[count]", String(count));
   for (const fields of waiting()) {
     const button = document.querySelector(`button[value=safe][data-entry="${Number(fields.entry)}"]`);
     if (button) button.disabled = true;
