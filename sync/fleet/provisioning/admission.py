@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 SESSION_S = 180
 MAX_SESSIONS = 256
+MOST_NOTED = 60
+"""Refusals a minute that are written down, of those that raise no alarm."""
 _PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
 
 
@@ -91,6 +93,7 @@ class Admission:
     site: SiteFacts
     now: Callable[[], dt.datetime]
     _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _noted: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, request: Begin) -> Challenge:
@@ -308,6 +311,11 @@ class Admission:
 
     def _note(self, refused: RefusedError, unit: str) -> None:
         now_ms = milliseconds(self.now())
+        with self._lock:  # a stranger without a claim must not keep the database busy
+            self._noted = [at for at in self._noted if at > now_ms - 60_000]
+            if len(self._noted) >= MOST_NOTED and refused.alarm is None:
+                return
+            self._noted.append(now_ms)
         with self.store.transaction() as db:
             self.store.count_refusals(db, dict(Counter({(f"claim {refused.code}", unit): 1})), now_ms)
             if refused.alarm is not None:
