@@ -51,6 +51,16 @@ class StateFolder:
         return self.root / "orders"
 
     @property
+    def desired(self) -> Path:
+        """What the fleet wants of this unit, and what the unit says to that: shared with the uplink."""
+        return self.root / "desired"
+
+    @property
+    def applied(self) -> Path:
+        """What was applied of it, and what is on trial: the door process's own."""
+        return self.root / "applied"
+
+    @property
     def api_results(self) -> Path:
         return self.root / "api" / "results.db"
 

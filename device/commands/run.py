@@ -43,9 +43,12 @@ from device.feedback import (
     TerminalSink,
     language,
 )
+from device.model_store import slots
+from device.model_store.minimum_versions import pinned_minimum
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Unit, open_unit, rules_of
+from device.unit.fleet.following import Following
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
@@ -99,8 +102,9 @@ def run(
     speaker = Loudspeaker() if settings.feedback.earcons else None
     feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
     state = state_dir()
+    following = Following(settings, state)
     try:
-        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
+        with open_unit(settings, state, models_dir, take_up=following.take_up) as unit, ExitStack() as parts:
             if settings.door.name not in unit.controller.rules.doors:
                 raise DeviceError(
                     f"the rules have no door {settings.door.name!r}, which the settings name; "
@@ -118,6 +122,7 @@ def run(
                 feedback,
                 orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
+                models=lambda: slots.active(models_dir(), minimum=pinned_minimum(unit.store.vault)),
                 fire=door.fire,
             )
             rotate = None
@@ -125,10 +130,11 @@ def run(
                 signer = unit.store.audit_signer
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
+                fleet = following.begin(unit, parts)
                 progress = Progress(
                     ServiceManager(),
                     stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
-                    troubles={"store": upkeep.trouble, "door": door.trouble},
+                    troubles={"store": upkeep.trouble, "door": door.trouble, "fleet": fleet},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
                 microphone = _microphone(settings, unit, parts) if source is None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,12 +73,25 @@ def rules_of(state: Path, door: str) -> Rules:
 
 
 @contextmanager
-def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = system_clock) -> Iterator[Unit]:
-    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
+def open_unit(
+    settings: Settings,
+    state: Path,
+    models: Path | Callable[[], Path],
+    clock: Clock = system_clock,
+    take_up: Callable[[Store], bool] = lambda _: False,
+) -> Iterator[Unit]:
+    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving.
+
+    `take_up` does first what a change has left to do, and says whether models are on trial; `models` is asked
+    after it.
+    """
     with ExitStack() as parts:
         store = parts.enter_context(open_store(state, settings.store))
+        on_trial = take_up(store)
+        models = models if isinstance(models, Path) else models()
         judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
-        raise_minimum(store.vault, slots.reached(models))
+        if not on_trial:  # a unit that may have to go back pins nothing yet
+            raise_minimum(store.vault, slots.reached(models))
         rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(

@@ -18,6 +18,7 @@ from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
+from device.uplink.mail import DoorMail
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -30,7 +31,7 @@ from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
+from sync.topics import COMMANDS, DESIRED, HEALTH, PARTS, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -122,7 +123,7 @@ def sync(
         try:
             link = reactor.link(
                 link_settings,
-                subscriptions=[topic(name, RECEIPTS), topic(name, COMMANDS)],
+                subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
                 will=Will(topic(name, HEALTH), WILL),
             )
             agent = Agent(
@@ -146,6 +147,8 @@ def sync(
                 agent.handler = unit_handler(
                     agent, outbox, command_public_key, path.with_name("commands"), door, keystore, orders
                 )
+                desired = StateFolder(state_dir()).desired
+                agent.mail = DoorMail(desired, name, command_public_key, wall_ms, agent.report_now)
             figures = MetricsFile(metrics) if metrics else None
             done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)
             if link.connected:

@@ -18,6 +18,15 @@ from sync.command_line import host_and_port, read_file, wall_ms
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.simulate import Simulation, SimulationSettings
+from sync.fleet.state_cli import (
+    admit_command,
+    doors_command,
+    forget_command,
+    roll_out_command,
+    status_command,
+    tag_command,
+    want_command,
+)
 from sync.registry.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -130,3 +139,15 @@ def simulate_command(
             click.echo(f"{what:>16} {value}")
     if report.acknowledged != report.events or report.connected != report.units:
         raise click.exceptions.Exit(1)
+
+
+for _command in (
+    admit_command,
+    doors_command,
+    forget_command,
+    roll_out_command,
+    status_command,
+    tag_command,
+    want_command,
+):
+    fleet.add_command(_command)

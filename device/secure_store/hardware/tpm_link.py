@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("TSS2_LOG", "all+none")  # its complaints come to us as return codes
@@ -85,6 +89,21 @@ class TpmLink:
 
     @contextmanager
     def _connected(self) -> Iterator[ESAPI]:
+        with self._own_turn():
+            yield from self._connection()
+
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        """Without a resource manager two processes would use up each other's sessions: they take turns."""
+        if not self._bare:
+            yield
+            return
+        name = hashlib.sha256(self.tcti.encode()).hexdigest()[:16]
+        with (Path(tempfile.gettempdir()) / f"ostiary-tpm-{os.getuid()}-{name}.lock").open("ab") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            yield
+
+    def _connection(self) -> Iterator[ESAPI]:
         try:
             tpm = ESAPI(self.tcti)
         except (TSS2_Exception, RuntimeError, OSError) as err:
