@@ -41,6 +41,11 @@ class StateFolder:
         return self.root / "audit" / "outbox.db"
 
     @property
+    def uplink_state(self) -> Path:
+        """How the uplink is, as it told last."""
+        return self.root / "audit" / "uplink.json"
+
+    @property
     def audit_archive(self) -> Path:
         """The log's files on a unit without a registry."""
         return self.root / "audit" / "archive"
@@ -59,6 +64,11 @@ class StateFolder:
     def applied(self) -> Path:
         """What was applied of it, and what is on trial: the door process's own."""
         return self.root / "applied"
+
+    @property
+    def network(self) -> Path:
+        """Certificate and place at a site, of a unit that was provisioned."""
+        return self.root / "network"
 
     @property
     def api_results(self) -> Path:

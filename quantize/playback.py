@@ -53,10 +53,10 @@ class Playback:
 
     def __call__(self, wave: Wave, rng: np.random.Generator) -> Wave:
         """`wave` (n,) at 16 kHz as the door hears it; the tail of the room comes after."""
-        played = _through(self.loudspeaker, wave)
+        played = play(self.loudspeaker, wave)
         if self.clock != 1.0:
             played = soxr.resample(played, RATE_HZ * self.clock, RATE_HZ).astype(np.float32)
-        heard = _in(self.room, played, rng)
+        heard = reverberate(played, self.room, rng)
         heard *= self.gain * rms(wave) / max(rms(heard), 1e-9)
         noise = pink(len(heard), rng)
         heard = heard + noise * np.float32(rms(heard) * 10.0 ** (-self.snr_db / 20.0))
@@ -101,7 +101,8 @@ TEN = (
 """Ten loudspeakers in ten rooms: a good box nearby, telephones, a laptop, a hall, noise, fast, slow."""
 
 
-def _through(loudspeaker: Loudspeaker, wave: Wave) -> Wave:
+def play(loudspeaker: Loudspeaker, wave: Wave) -> Wave:
+    """`wave` (n,) as it leaves a loudspeaker."""
     level = wave / max(float(np.abs(wave).max()), 1e-9)
     bent = np.tanh(loudspeaker.drive * (level + 0.08 * loudspeaker.drive * level**2))
     size = 1 << (len(bent) + RATE_HZ // 4).bit_length()
@@ -114,7 +115,8 @@ def _through(loudspeaker: Loudspeaker, wave: Wave) -> Wave:
     return shaped
 
 
-def _in(room: Room, wave: Wave, rng: np.random.Generator) -> Wave:
+def reverberate(wave: Wave, room: Room, rng: np.random.Generator) -> Wave:
+    """`wave` (n,) in a room, with the tail that comes after it; the draw is this room's own echo."""
     length = max(2, round(room.decay_s * RATE_HZ))
     tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
     tail[: RATE_HZ // 500] = 0.0  # nothing comes back within 2 ms

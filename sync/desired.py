@@ -22,7 +22,7 @@ DESIRED_TYPE = "application/ostiary-desired+cbor"
 MAX_LIFE_MS = 90 * 24 * 3600 * 1000
 MAX_PART_BYTES = 256 << 20
 MAX_ROSTER_BYTES = 16 << 20
-MAX_CARD_BYTES = 2048
+MAX_CARD_BYTES = 4096
 MAX_UID_CHARS = 64
 THRESHOLDS = frozenset({"phrase_llr", "voice_llr", "live_llr"})
 _KEY_BYTES, _SIGNATURE_BYTES, _HASH_BYTES = 32, 64, 32
@@ -177,7 +177,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """An enrolment of this unit's that is to be sealed to another unit, whose certificate (DER) comes with
+    """An enrolment of this unit's that is to be sealed to another unit, whose card (PEM) comes with
     it.
     """
 

@@ -14,8 +14,9 @@ from device.access.policy import Thresholds
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page
+from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.machine import describe_machine
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.manifest import NOISE, NothingListedError, Recording, read_manifest
 from quantize.evaluate.report import (
     FLOAT_MODEL,
     PEER_MODEL,
@@ -28,6 +29,8 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 
 PARTS = ("speaker", "spoof", "phrase")
+ATTEMPTS = "attempts"
+"""Only when asked for: every recording is heard under a dozen conditions."""
 SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 
 
@@ -52,7 +55,9 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     type=click.Path(file_okay=False, path_type=Path),
     help="Where report.json and report.html go; made if missing.",
 )
-@click.option("--only", multiple=True, type=click.Choice(PARTS), help="One part only; may be repeated.")
+@click.option(
+    "--only", multiple=True, type=click.Choice((*PARTS, ATTEMPTS)), help="One part only; may be repeated."
+)
 @click.option(
     "--speaker-model",
     multiple=True,
@@ -93,6 +98,12 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     type=click.IntRange(0, 1_000_000),
     help="Clips of noise, babble, music and silence that no phrase may pass for.",
 )
+@click.option(
+    "--keep",
+    "kept",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where measurements of whole attempts are kept, so that a second run takes seconds. No sound is.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def evaluate(
     manifest: Path,
@@ -106,6 +117,7 @@ def evaluate(
     replicates: int,
     pairings: int,
     clips: int,
+    kept: Path | None,
     as_json: bool,
 ) -> None:
     """Error rates of the door's own checks over a manifest of recordings.
@@ -128,8 +140,9 @@ def evaluate(
         replicates=replicates,
         pairings=pairings,
         clips=clips,
-        noises=read_manifest(manifest, root, (NOISE,)) if clips else (),
+        noises=noises(manifest, root) if clips or ATTEMPTS in only else (),
         words=WordsEngine(words_model),
+        kept=kept,
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)
@@ -140,6 +153,14 @@ def evaluate(
         click.echo(json.dumps(report.summary(), indent=1, allow_nan=False))
     else:
         _tell(report, out)
+
+
+def noises(manifest: Path, root: Path) -> list[Recording]:
+    """What the manifest has to mix with; none where it lists none."""
+    try:
+        return read_manifest(manifest, root, (NOISE,))
+    except NothingListedError:
+        return []
 
 
 def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
@@ -195,6 +216,8 @@ def _tell(report: Report, out: Path) -> None:
         for title, counted in report.phrase.attempts.items():
             for name, found in counted.items():
                 click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
+    for line in attempt_lines(report.attempts):
+        click.echo(line)
     click.echo(f"Written: {out / 'report.html'} and {out / 'report.json'}")
 
 

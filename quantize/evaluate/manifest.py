@@ -18,6 +18,10 @@ class ManifestError(QuantizeError):
     """The manifest cannot be used; nothing was scored."""
 
 
+class NothingListedError(ManifestError):
+    """No line has one of the labels that were asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One line of the manifest. An unknown speaker, system or text is the empty string."""
@@ -68,7 +72,7 @@ def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) ->
         raise ManifestError(f"cannot read {manifest}: {err}") from err
     recordings = [_recording(row) for row in rows if row["label"] in labels]
     if not recordings:
-        raise ManifestError(f"{manifest} lists no {' or '.join(labels)} file")
+        raise NothingListedError(f"{manifest} lists no {' or '.join(labels)} file")
     problems = _problems(recordings, root)
     if problems:
         more = f" and {len(problems) - MANY_PROBLEMS} more" if len(problems) > MANY_PROBLEMS else ""

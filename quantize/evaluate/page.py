@@ -12,6 +12,7 @@ from quantize.evaluate._chapters import (
     tandem_chapter,
 )
 from quantize.evaluate._markup import CSS, percent, span
+from quantize.evaluate.door.show import attempts_chapter
 from quantize.evaluate.report import PRODUCT_MODEL, Report
 from quantize.evaluate.speaker import POOLED
 
@@ -19,6 +20,8 @@ from quantize.evaluate.speaker import POOLED
 def render(report: Report) -> str:
     """The page as text. Raises plots.PlotError when matplotlib is missing."""
     parts = [_head(report), _cards(report)]
+    if report.attempts:
+        parts.append(attempts_chapter(report.attempts))
     if report.speaker:
         parts.append(speaker_chapter(report.speaker, report.comparisons))
     if report.spoof:

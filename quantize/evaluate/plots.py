@@ -129,6 +129,25 @@ def attack_plot(attacks: Mapping[str, Detection], pooled: float) -> str:
     return _svg(draw, 7.4, 1.2 + 0.22 * len(names), "Equal error rate by attack")
 
 
+def attempts_plot(findings: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    """Shares in after one phrase and after two, of everybody named, by condition."""
+    names = list(dict.fromkeys(name for shares in findings.values() for name in shares))
+    conditions = list(findings)[::-1]
+
+    def draw(axes: Axes) -> None:
+        for name, colour in zip(names, _colours(len(names)), strict=True):
+            rows = [row for row, condition in enumerate(conditions) if name in findings[condition]]
+            shares = [findings[conditions[row]][name] for row in rows]
+            axes.hlines(rows, [100 * one for one, _ in shares], [100 * two for _, two in shares], colour)
+            axes.plot([100 * one for one, _ in shares], rows, "o", color=colour, markersize=3)
+            axes.plot([100 * two for _, two in shares], rows, "o", color=colour, markersize=6, label=name)
+        axes.set_yticks(range(len(conditions)), conditions, fontsize=8.5)
+        axes.set(xlabel="in (%)", xlim=(-2, 102), ylim=(-0.8, len(conditions) - 0.2))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8.5)
+
+    return _svg(draw, 8.0, 1.6 + 0.3 * len(conditions), "In after one phrase and after two")
+
+
 def _colours(count: int) -> Sequence[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.phrase import PhraseResult
 from quantize.evaluate.speaker import SpeakerResult
 from quantize.evaluate.spoof import SpoofResult, TandemResult
@@ -65,6 +66,8 @@ class Report:
     """Recordings the device's own audio checks would turn away, and why; they are scored all the same."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Recordings that could not be scored at all, and why."""
+    attempts: dict[str, Findings] = field(default_factory=dict)
+    """Whole attempts, by condition."""
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want, by plain names. All are fractions."""
@@ -100,6 +103,8 @@ class Report:
                 for title, counted in self.phrase.attempts.items()
             }
             summary["phrase_eer"] = {n: view.figures["eer"].value for n, view in self.phrase.views.items()}
+        if self.attempts:
+            summary["attempts"] = {name: found.summary() for name, found in self.attempts.items()}
         return summary
 
     def to_json(self) -> str:

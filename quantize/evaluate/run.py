@@ -13,6 +13,8 @@ from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
+from quantize.evaluate.door.attempts import Findings
+from quantize.evaluate.door.whole import whole_attempts
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.nonspeech import clips, judge_clips
 from quantize.evaluate.phrase import PhraseResult, evaluate_phrase, views_of
@@ -56,6 +58,8 @@ class Plan:
     noises: Sequence[Recording] = ()
     """What some of the clips are cut from."""
     words: WordsEngine = WordsEngine.ONNX
+    kept: Path | None = None
+    """Where measurements of whole attempts are kept; None keeps none."""
 
 
 def evaluate_all(
@@ -116,7 +120,13 @@ def evaluate_all(
             made = clips([*recordings, *plan.noises], root, plan.clips)
             tick = bars.bar("clips without the phrase", plan.clips)
             phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, tick))
-    if not (speaker or spoof or phrase):
+    whole: dict[str, Findings] = {}
+    if "attempts" in plan.parts:
+        whole, found_versions = whole_attempts(
+            recordings, plan.noises, root, plan.models_dir, plan.words, plan.kept, bars
+        )
+        versions.update(found_versions)
+    if not (speaker or spoof or phrase or whole):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -124,7 +134,7 @@ def evaluate_all(
     def report(provenance: Provenance) -> Report:
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
-            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable
+            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole
         )
 
     return report

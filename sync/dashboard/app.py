@@ -18,10 +18,12 @@ from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.feed import Feed
 from sync.dashboard.guard import Guard
 from sync.dashboard.pages import (
+    approvals,
     doors,
     entrance,
     events,
     look,
+    machines,
     manage,
     muster,
     people,
@@ -74,6 +76,12 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/accounts", manage.accounts, Right.ACCOUNTS),
     ("POST", "/accounts", manage.invite, Right.ACCOUNTS),
     ("POST", "/accounts/disable", manage.disable, Right.ACCOUNTS),
+    ("GET", "/tokens", machines.listing, Right.ACCOUNTS),
+    ("POST", "/tokens", machines.make, Right.ACCOUNTS),
+    ("POST", "/tokens/revoke", machines.revoke, Right.ACCOUNTS),
+    ("GET", "/approvals", approvals.listing, Right.APPROVE),
+    ("POST", "/approvals/{wish:str}", approvals.decide, Right.APPROVE),
+    ("POST", "/people/{person:str}/forget", people.forget, Right.FORGET),
     ("GET", "/account", manage.mine, None),
     ("POST", "/account/password", manage.change_password, None),
     ("POST", "/account/passkey/begin", manage.begin_passkey, None),
@@ -81,6 +89,14 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/account/passkey/remove", manage.remove_passkeys, None),
 ]
 """Method, path, page, and the right it needs; None: anybody who is logged in."""
+
+
+API = (
+    ("events", machines.api_events, Right.EVENTS),
+    ("doors", machines.api_doors, Right.DOORS),
+    ("incidents", machines.api_incidents, Right.INCIDENTS),
+)
+"""What a token may ask: `/api/v1/NAME`."""
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -105,9 +121,15 @@ def make_app(desk: Desk) -> Starlette:
 
     routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
     routes += [
+        Route(f"/api/v1/{name}", machines.for_tokens(answer, right), methods=["GET"])
+        for name, answer, right in API
+    ]
+    routes += [
         Route("/login", entrance.login, methods=["GET", "POST"]),
         Route("/login/passkey/begin", entrance.begin_passkey, methods=["POST"]),
         Route("/login/passkey/finish", entrance.passkey, methods=["POST"]),
+        Route("/login/oidc", entrance.begin_sign_on, methods=["GET"]),
+        Route("/login/oidc/back", entrance.sign_on, methods=["GET"]),
         Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
         Route("/stream", stream.events_stream, methods=["GET"]),
         Route("/static/{name:str}", _static, methods=["GET"]),

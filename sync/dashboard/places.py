@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.schema import places
+from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.registry.store import Store
@@ -57,8 +58,21 @@ class Place:
 Places = Mapping[tuple[str, str], Place]
 
 
-def load(db: Connection) -> dict[tuple[str, str], Place]:
-    return {(row.unit, row.door): Place(*row) for row in db.execute(sa.select(places))}
+_known: dict[str, Places] = {}
+MOST_KNOWN = 4
+
+
+def load(db: Connection) -> Places:
+    """Every door that has a name. Kept in memory until the table gets another stamp: each page asks."""
+    stamp = db.execute(sa.select(stamps.c.value).where(stamps.c.name == "places")).scalar()
+    if stamp is not None and (kept := _known.get(stamp)) is not None:
+        return kept
+    found = {(row.unit, row.door): Place(*row) for row in db.execute(sa.select(places))}
+    if stamp is not None:
+        while len(_known) >= MOST_KNOWN:
+            _known.pop(next(iter(_known)), None)
+        _known[stamp] = found
+    return found
 
 
 def place_of(known: Places, unit: str, door: str) -> Place:
@@ -69,10 +83,17 @@ def place_of(known: Places, unit: str, door: str) -> Place:
 def replace(store: Store, found: list[Place]) -> None:
     """From now on these are the doors."""
     with store.transaction() as db:
-        db.execute(sa.delete(places))
-        if found:
-            columns = [column.name for column in places.columns]
-            db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
+        replace_in(db, found)
+
+
+def replace_in(db: Connection, found: Sequence[Place]) -> None:
+    """The same as a part of the caller's transaction."""
+    db.execute(sa.delete(places))
+    db.execute(sa.delete(stamps).where(stamps.c.name == "places"))
+    db.execute(sa.insert(stamps).values(name="places", value=secrets.token_hex(16)))
+    if found:
+        columns = [column.name for column in places.columns]
+        db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
 
 
 def read(path: Path) -> list[Place]:

@@ -23,6 +23,7 @@ from sync.dashboard import journal, shown, words
 from sync.dashboard.accounts import Accounts
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.names import NameBook
+from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
 from sync.dashboard.sessions import Sessions
@@ -52,6 +53,8 @@ class Desk:
     """Whose pseudonym is whose; None where the site keeps that elsewhere."""
     signer: Signer | None = None
     """Signs commands to units; None where this page must not command."""
+    sign_on: SingleSignOn | None = None
+    """The site's identity provider; None where everybody has a password or a passkey here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,14 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/journal", "Journal", Right.JOURNAL),
         ),
     ),
-    ("Manage", (("/accounts", "Accounts", Right.ACCOUNTS),)),
+    (
+        "Manage",
+        (
+            ("/approvals", "Second person", Right.APPROVE),
+            ("/accounts", "Accounts", Right.ACCOUNTS),
+            ("/tokens", "Tokens", Right.ACCOUNTS),
+        ),
+    ),
 )
 """The menu: heading, then address, label, and the right that a page needs."""
 
@@ -216,6 +226,8 @@ def render(desk: Desk, request: Request, template: str, status: int = 200, **val
         .get_template(template)
         .render(
             organisation=desk.settings.organisation,
+            origin=desk.settings.origin,
+            sign_on=desk.sign_on.label if desk.sign_on else "",
             time_zone=desk.settings.time_zone,
             theme=theme if theme in ("light", "dark") else "",
             path=request.url.path,

@@ -17,16 +17,9 @@ from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
+from sync.fleet.provisioning.cli import COMMANDS
 from sync.fleet.simulate import Simulation, SimulationSettings
-from sync.fleet.state_cli import (
-    admit_command,
-    doors_command,
-    forget_command,
-    roll_out_command,
-    status_command,
-    tag_command,
-    want_command,
-)
+from sync.fleet.state_cli import STATE_COMMANDS
 from sync.registry.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -36,7 +29,7 @@ WORKER = re.compile(r"worker-[1-9][0-9]{0,2}")
 
 @click.group()
 def fleet() -> None:
-    """Identities of units, the broker's configuration, simulated units."""
+    """A site's authority, who is let in, the broker's configuration, simulated units."""
 
 
 @fleet.command("certificate")
@@ -141,13 +134,5 @@ def simulate_command(
         raise click.exceptions.Exit(1)
 
 
-for _command in (
-    admit_command,
-    doors_command,
-    forget_command,
-    roll_out_command,
-    status_command,
-    tag_command,
-    want_command,
-):
+for _command in (*COMMANDS, *STATE_COMMANDS):
     fleet.add_command(_command)

@@ -7,7 +7,6 @@ import datetime as dt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from sync.errors import SyncError
@@ -18,7 +17,7 @@ CARD_DAYS = 1825
 
 
 def card(authority: Authority, unit: UnitId, key: ec.EllipticCurvePublicKey, now: dt.datetime) -> bytes:
-    """The certificate (DER) of `unit`'s exchange key: for agreeing on secrets and nothing else.
+    """The certificate (PEM, with its issuer's) of `unit`'s exchange key: for agreeing on secrets alone.
 
     Whoever issues it has to know that the key is in that unit's TPM: with a card for a key of their own
     somebody would be sent voiceprints. Raises SyncError.
@@ -48,4 +47,4 @@ def card(authority: Authority, unit: UnitId, key: ec.EllipticCurvePublicKey, now
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
     )
-    return builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return authority.chained(builder.sign(authority.key, hashes.SHA256()))

@@ -1,4 +1,4 @@
-"""`ostiary fleet want`, `tag`, `admit`, `doors`, `forget`, `roll-out`, `status`: how units should be."""
+"""`ostiary fleet want`, `tag`, `admit`, `doors`, `forget`, `roll-out`: how units should be."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from rich.console import Console
 
 from sync.bundle import key_from_bytes
-from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
+from sync.command_line import DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
+from sync.person_id import PersonIdError, person_id
 from sync.registry.fleet import people, rollout, wanted
-from sync.registry.fleet.status import Screen, screen
 from sync.registry.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -97,7 +96,8 @@ def tag_command(database: str, unit: str, tags: tuple[str, ...]) -> None:
 def admit_command(database: str, unit: str, exchange_key: Path, authority: Path) -> None:
     """Certify UNIT's exchange key: from now on enrolments can be sealed to it.
 
-    Take the key from the unit itself. Whoever's key is certified here can be sent voiceprints.
+    `ostiary provision` does this by itself, with proof. By hand, take the key from the unit itself: whoever's
+    key is certified here can be sent voiceprints.
 
     \b
     Example:
@@ -106,7 +106,8 @@ def admit_command(database: str, unit: str, exchange_key: Path, authority: Path)
     """
     now, name = dt.datetime.now(dt.UTC), unit_id(unit)
     made = card(Authority.open(authority, now), name, key_from_bytes(read_file(exchange_key)), now)
-    wanted.keep_card(Store.open(database, create=False), name, made)
+    with Store.open(database, create=False).transaction() as db:
+        wanted.keep_card(db, name, made)
     click.echo(f"enrolments can be sealed to {name}")
 
 
@@ -124,7 +125,8 @@ def doors_command(database: str, account: str, person: str, scopes: tuple[str, .
     Example:
       ostiary fleet doors 4711 site:st-mary zone:icu --database sqlite:///registry.db
     """
-    people.allow(Store.open(database, create=False), person, frozenset(scopes), account, wall_ms())
+    uid = _person(person)
+    people.allow(Store.open(database, create=False), uid, frozenset(scopes), account, wall_ms())
     click.echo(f"{person}: {', '.join(sorted(scopes)) or 'no other doors'}")
 
 
@@ -139,7 +141,7 @@ def forget_command(database: str, account: str, person: str) -> None:
     Example:
       ostiary fleet forget 4711 --database sqlite:///registry.db
     """
-    people.forget(Store.open(database, create=False), person, account, wall_ms())
+    people.forget(Store.open(database, create=False), _person(person), account, wall_ms())
     click.echo("every unit erases this person; offline ones when they return")
 
 
@@ -191,29 +193,12 @@ def roll_out_command(
     click.echo(f"rolling out to {canary} of {scope}; `ostiary fleet status` shows how far it is")
 
 
-@click.command("status")
-@DATABASE
-@AS_JSON
-def status_command(database: str, as_json: bool) -> None:
-    """Everything about the fleet on one screen. Exit code 1 when something is not as it should be.
-
-    \b
-    Example:
-      ostiary fleet status --database sqlite:///registry.db
-    """
-    found = screen(Store.open(database, create=False), wall_ms())
-    if as_json:
-        click.echo(json.dumps(found.as_dict()))
-    else:
-        _show(found)
-    if not found.well:
-        raise click.exceptions.Exit(1)
-
-
-def _show(found: Screen) -> None:
-    console = Console()
-    for line in found.lines():
-        console.print(line, highlight=False, markup=False)
+def _person(text: str) -> str:
+    """The one form of a person's id."""
+    try:
+        return person_id(text)
+    except PersonIdError as err:
+        raise click.UsageError(f"this is no person's id: {err}") from err
 
 
 def _rules(store: Store, path: Path) -> dict[str, Any]:
@@ -253,3 +238,13 @@ def _threshold(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError as err:
         raise click.UsageError("a threshold is given as NAME=LLR") from err
+
+
+STATE_COMMANDS = (
+    admit_command,
+    doors_command,
+    forget_command,
+    roll_out_command,
+    tag_command,
+    want_command,
+)

@@ -169,7 +169,8 @@ def test_rules_an_enrolment_and_its_erasure_reach_the_doors_over_the_broker(site
     assert same_voice(ward.holds()["4711"], voiceprint(1))
     print(f"enrolled at the desk, held at the ward after {took_s:.1f} s")
     site.until(lambda: site.screen().well)
-    assert json.loads(site.fleet("status", "--json"))["converged"] == 2
+    told = json.loads(site.ostiary("fleet", "status", "--json", *site.database, fails=True))
+    assert told["state"]["converged"] == 2
     # One door is away when she asks to be forgotten, and owes its receipt until it is back.
     site.uplinks[1].kill()
     site.fleet("forget", "4711")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ class SpoofEvidence:
     def kinds(self) -> dict[str, float]:
         """All but the mixture, by name."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "llr"}
+
+
+@dataclass(frozen=True, slots=True)
+class SpoofScores:
+    """What was measured of one stretch of speech, before any calibration; higher speaks for a person."""
+
+    synthetic: float
+    envelopes: float
+    cadence: float
+    loudspeaker: float
+    frame_rate_hz: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +185,41 @@ class SpoofDetector:
 
     def evidence(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
         """The attacks one by one. Speech longer than six seconds is as live as its least live stretch."""
+        return self.weighed(self.scores(wave))
+
+    def scores(self, wave: npt.NDArray[np.float32]) -> list[SpoofScores]:
+        """What is measured of each stretch of six seconds at most. Raises as `llr` does."""
         _check(wave)
         pieces = -(-len(wave) // SEGMENT_SAMPLES)
-        found = [self._segment(piece) for piece in np.array_split(wave, pieces)]
-        return min(found, key=lambda one: one.llr)
+        return [self._measured(piece) for piece in np.array_split(wave, pieces)]
 
-    def _segment(self, wave: npt.NDArray[np.float32]) -> SpoofEvidence:
+    def weighed(self, scores: Sequence[SpoofScores]) -> SpoofEvidence:
+        """The LLRs of the least live stretch."""
+        return min((self._weighed(one) for one in scores), key=lambda one: one.llr)
+
+    def _measured(self, wave: npt.NDArray[np.float32]) -> SpoofScores:
         features = spoof_features(wave)
         (logits,) = self._session.run({INPUT: features[None]})
         if logits.shape != (1, 2) or not np.isfinite(logits).all():
             raise SpoofError("the spoof detector answered with something that is not a score")
-        synthetic = self._card.synthetic.llr(-float(logits[0, 0]))
-        loudspeaker = self._card.loudspeaker.llr(-float(logits[0, 1]))
-        moves = self._card.envelopes.llr(self._head.score(envelopes(wave)))
         heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
-        beat = self._card.cadence.llr(heard.score)
-        found = (synthetic, moves, beat, loudspeaker)
-        return SpoofEvidence(*found, against_any(*found), heard.rate_hz)
+        return SpoofScores(
+            synthetic=-float(logits[0, 0]),
+            envelopes=self._head.score(envelopes(wave)),
+            cadence=heard.score,
+            loudspeaker=-float(logits[0, 1]),
+            frame_rate_hz=heard.rate_hz,
+        )
+
+    def _weighed(self, found: SpoofScores) -> SpoofEvidence:
+        card = self._card
+        kinds = (
+            card.synthetic.llr(found.synthetic),
+            card.envelopes.llr(found.envelopes),
+            card.cadence.llr(found.cadence),
+            card.loudspeaker.llr(found.loudspeaker),
+        )
+        return SpoofEvidence(*kinds, against_any(*kinds), found.frame_rate_hz)
 
 
 def against_any(*llrs: float) -> float:

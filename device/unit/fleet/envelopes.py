@@ -59,16 +59,18 @@ def unseal(
 def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCurvePublicKey:
     """The exchange key of `share.target`, by its authority's word. Raises StoreError.
 
-    1. Signed by one of the certificates in `authority`, which are this unit's own settings. 2. In its time.
+    1. Signed by one of the certificates in `authority`, which are this unit's own settings, or by
+    an issuing one that they signed. 2. In its time.
     3. For that unit. 4. For agreeing on secrets and nothing else, so that no TLS certificate passes.
     """
     try:
-        card = x509.load_der_x509_certificate(share.card)
+        card, *between = x509.load_pem_x509_certificates(share.card)
         trusted = x509.load_pem_x509_certificates(authority.read_bytes())
         usage = card.extensions.get_extension_for_class(x509.KeyUsage).value
         names = card.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (OSError, ValueError, x509.ExtensionNotFound) as err:
         raise StoreError(f"the exchange certificate of {share.target} cannot be read ({err})") from err
+    trusted += [one for one in between if _authorised(one, now) and any(_issued(one, t) for t in trusted)]
     if not any(_issued(card, by) for by in trusted):  # 1
         raise StoreError(f"the exchange certificate of {share.target} is not by this unit's authority")
     if not card.not_valid_before_utc <= now < card.not_valid_after_utc:  # 2
@@ -81,6 +83,16 @@ def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCur
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise StoreError(f"the exchange key of {share.target} is not on P-256")
     return key
+
+
+def _authorised(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether it may issue, and does so in its time."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    in_time = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    return constraints.ca and in_time
 
 
 def _issued(card: x509.Certificate, by: x509.Certificate) -> bool:

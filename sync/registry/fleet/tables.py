@@ -35,7 +35,7 @@ cards = sa.Table(
     "fleet_cards",
     metadata,
     sa.Column("unit", sa.Text, primary_key=True),
-    sa.Column("certificate", sa.LargeBinary, nullable=False),  # of its exchange key, DER
+    sa.Column("certificate", sa.LargeBinary, nullable=False),  # of its exchange key, PEM
 )
 
 enrolments = sa.Table(

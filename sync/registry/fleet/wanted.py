@@ -131,11 +131,10 @@ def set_tags(store: Store, unit: UnitId, tags: frozenset[str]) -> None:
             db.execute(sa.insert(unit_tags).values(unit=unit, tag=tag))
 
 
-def keep_card(store: Store, unit: UnitId, certificate: bytes) -> None:
-    """The certificate (DER) of a unit's exchange key: from now on people can be enrolled there from afar."""
-    with store.transaction() as db:
-        db.execute(sa.delete(cards).where(cards.c.unit == unit))
-        db.execute(sa.insert(cards).values(unit=unit, certificate=certificate))
+def keep_card(db: Connection, unit: UnitId, card: bytes) -> None:
+    """The certificate of a unit's exchange key: from now on people can be enrolled there from afar."""
+    db.execute(sa.delete(cards).where(cards.c.unit == unit))
+    db.execute(sa.insert(cards).values(unit=unit, certificate=card))
 
 
 def part_value(part: Part) -> list[Any]:

@@ -60,7 +60,7 @@ zone = "ward"
 risk = "standard"
 [[allow]]
 roles = ["{role}"]
-[people.anna]
+[people.ANNA]
 roles = {own}
 """
 
@@ -238,8 +238,12 @@ class Hospital:
         self.registry.register(made.name, key, self.clock.ms())
         if admitted:
             exchange = made.store.keystore.exchange().public_key()
-            wanted.keep_card(self.registry, made.name, card(self.authority, made.name, exchange, START))
+            self.admit(made.name, card(self.authority, made.name, exchange, START))
         return made
+
+    def admit(self, name: UnitId, made: bytes) -> None:
+        with self.registry.transaction() as db:
+            wanted.keep_card(db, name, made)
 
     def want(self, scope: str, **items: object) -> None:
         for item, value in items.items():

@@ -34,7 +34,7 @@ WARD = "st-mary/ward"
 @pytest.fixture
 def hospital(tmp_path: Path) -> Iterator[Hospital]:
     made = Hospital(tmp_path / "hospital")
-    made.unit(WARD).enrol("anna", 1)
+    made.unit(WARD).enrol("ANNA", 1)
     yield made
     made.close()
 
@@ -142,8 +142,8 @@ def test_a_document_that_must_not_count_changes_nothing(
     ("data", "why"),
     [
         (rules(8, role="surgeon", more=""), "locks_everybody_out"),
-        (rules(8, role="nurse", more=""), "applied"),  # anna is one
-        (rules(8, role="nurse", more="").replace(b"anna", b"bruno"), "locks_everybody_out"),
+        (rules(8, role="nurse", more=""), "applied"),  # she is one
+        (rules(8, role="nurse", more="").replace(b"ANNA", b"BRUNO"), "locks_everybody_out"),
         (rules(8).replace(b"ward", b"attic"), "rules_refused"),
         (b"version = ", "rules_refused"),
         (rules(8) + b"[thresholds]\nvoice_llr = 11.0\n", "not_confirmed"),
@@ -310,17 +310,17 @@ def kills(folder: Path, at_most: int) -> Kills:
     desk, ward = hospital.unit("st-mary/desk"), hospital.unit(WARD)
     hospital.want("unit:st-mary/desk", enrols=True)
     hospital.want_rules(f"unit:{WARD}", rules(1), 1)
-    for uid, seed in (("anna", 1), ("bruno", 2)):
+    for uid, seed in (("ANNA", 1), ("BRUNO", 2)):
         desk.enrol(uid, seed)
-    hospital.doors("anna", "all")
+    hospital.doors("ANNA", "all")
     confirmed(hospital, ward, 1)
     hospital.settle()
-    old = (1, in_use(ward), ("anna",), pinned_document(ward.store.vault))
-    assert ward.store.vault.uids() == ("anna",)
+    old = (1, in_use(ward), ("ANNA",), pinned_document(ward.store.vault))
+    assert ward.store.vault.uids() == ("ANNA",)
     hospital.offline.add(WARD)
-    hospital.doors("anna")
-    hospital.doors("bruno", "all")
-    hospital.settle(until=lambda: sealed_for(hospital, "bruno"))
+    hospital.doors("ANNA")
+    hospital.doors("BRUNO", "all")
+    hospital.settle(until=lambda: sealed_for(hospital, "BRUNO"))
     hospital.want_rules(f"unit:{WARD}", rules(2), 2)
     hospital.want("all", bundle=bundle(hospital, 2))
     hospital.settle()
@@ -342,7 +342,7 @@ def kills(folder: Path, at_most: int) -> Kills:
     writes = lives_until(None, apply)
     assert writes is not None
     found = after(ward)
-    new = (2, name_of(bundle(hospital, 2)), ("bruno",), found[3])
+    new = (2, name_of(bundle(hospital, 2)), ("BRUNO",), found[3])
     assert found == new
     points = sorted({round(1 + n * (writes - 1) / max(1, at_most - 1)) for n in range(at_most)})
     seen = Kills(0, 0, 0, [])
@@ -369,7 +369,7 @@ def after(unit: DoorUnit) -> tuple[int, str, tuple[str, ...], int]:
         version = rules_of(unit.state, DOOR).version
         assert version == unit.controller.rules.version
         vault = unit.store.vault
-        for uid, seed in (("anna", 1), ("bruno", 2)):
+        for uid, seed in (("ANNA", 1), ("BRUNO", 2)):
             assert uid not in vault.uids() or same_voice(vault.template(uid), voiceprint(seed))
         return version, in_use(unit), vault.uids(), pinned_document(vault)
     finally:

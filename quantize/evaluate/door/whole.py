@@ -1,0 +1,76 @@
+"""Plans whole attempts over a manifest, measures what they need, and plays them under every condition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from device.model_store import slots
+from device.models.speaker import SpeakerModel
+from device.models.spoof.detector import CARD_ROLE
+from device.settings import WordsEngine
+from quantize.evaluate.calibrate import fits
+from quantize.evaluate.checks import THREADS, open_spoof, open_words
+from quantize.evaluate.door.attempts import Cast, Findings, cast, play
+from quantize.evaluate.door.heard import CONDITIONS, Surroundings
+from quantize.evaluate.door.measure import Checks, Measurements
+from quantize.evaluate.manifest import Recording
+from quantize.evaluate.scoring import Bars
+
+WARD = ("hospital", "alarm")
+"""In the names of folders of recorded noise."""
+
+
+def open_checks(models: Path, words: WordsEngine) -> Checks:
+    """The door's three checks."""
+    speaker = SpeakerModel.open(slots.active(models), threads=THREADS)
+    return Checks(open_words(models, words), speaker, open_spoof(models))
+
+
+def surroundings(recordings: Sequence[Recording], noises: Sequence[Recording], root: Path) -> Surroundings:
+    """Voices of people that calibrations were fitted on, who never knock; of ward sounds the later half.
+
+    The earlier half is for fitting: alarms come from few recordings, in the order of their names.
+    """
+    voices = tuple(r for r in recordings if r.label == "bonafide" and r.speaker and fits(r.speaker))
+    return Surroundings(root, voices, ward_sounds(noises)[1])
+
+
+def ward_sounds(noises: Sequence[Recording]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(to fit on, to judge with)."""
+    paths = sorted(noise.path for noise in noises if any(name in noise.folder for name in WARD))
+    half = len(paths) // 2
+    return tuple(paths[:half]), tuple(paths[half:])
+
+
+def taught(models: Path) -> set[str]:
+    """Folders whose attacks the live check's networks were trained on, as its card says."""
+    card = json.loads(slots.active(models).path(CARD_ROLE).read_bytes())
+    pages = (name.rpartition(" ") for name in card.get("trained_on", {}))
+    return {page for page, _, label in pages if label == "spoof"}
+
+
+def whole_attempts(
+    recordings: Sequence[Recording],
+    noises: Sequence[Recording],
+    root: Path,
+    models: Path,
+    words: WordsEngine,
+    kept: Path | None,
+    bars: Bars,
+) -> tuple[dict[str, Findings], dict[str, str]]:
+    """(what was found by condition, the versions of the checks). Nothing where nobody can be enrolled."""
+    people: Cast = cast(recordings, taught(models))
+    if not people.probes:
+        return {}, {}
+    around = surroundings(recordings, noises, root)
+    conditions = [condition for condition in CONDITIONS if around.can(condition)]
+    checks = open_checks(models, words)
+    asks = list(people.asks(conditions))
+    found = Measurements(checks, around, kept).all(asks, bars.bar("sounds at a door", len(asks)))
+    versions = {"words": checks.words.version, "speaker, int8": checks.speaker.version}
+    return (
+        {condition.name: play(people, found, checks, condition) for condition in conditions},
+        {**versions, "spoof": checks.spoof.version},
+    )
