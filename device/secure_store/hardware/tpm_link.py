@@ -140,21 +140,6 @@ class TpmLink:
 
     @contextmanager
     def _connected(self) -> Iterator[ESAPI]:
-        with self._own_turn():
-            yield from self._connection()
-
-    @contextmanager
-    def _own_turn(self) -> Iterator[None]:
-        """Without a resource manager two processes would use up each other's sessions: they take turns."""
-        if not self._bare:
-            yield
-            return
-        name = hashlib.sha256(self.tcti.encode()).hexdigest()[:16]
-        with (Path(tempfile.gettempdir()) / f"ostiary-tpm-{os.getuid()}-{name}.lock").open("ab") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            yield
-
-    def _connection(self) -> Iterator[ESAPI]:
         try:
             tpm = ESAPI(self.tcti)
         except (TSS2_Exception, RuntimeError, OSError) as err:
