@@ -18,6 +18,7 @@ EXIT_FAULT = 3
 COMMANDS = {
     "run": ("device.commands.run:run", "Run the door unit."),
     "enroll": ("device.commands.people:enroll", "Enrol a person from three or more recordings."),
+    "people": ("device.commands.people:people", "Who is enrolled, and until when."),
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
@@ -25,6 +26,7 @@ COMMANDS = {
         "device.commands.conversation.diarize:diarize",
         "Who spoke when in a recording of several people.",
     ),
+    "watch": ("device.commands.conversation.watch:watch", "Who is speaking on a stream, and who should be."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),

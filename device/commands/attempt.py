@@ -16,9 +16,9 @@ from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.models.speaker import MIN_ENROLMENT
 from device.settings import load, models_dir, state_dir
-from device.unit.assembly import open_judge, open_tools
+from device.unit.assembly import NoSuchDoorError, open_judge, open_tools
 from device.unit.enrolment import heard_voices, named
-from device.unit.recordings import NoSuchDoorError, decide_recording
+from device.unit.recordings import decide_recording
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1

@@ -22,6 +22,7 @@ from device.clock import Clock, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.evidence.listener import Listener
+from device.feedback import language
 from device.feedback.earcons import TONE_S
 from device.liveness.context import ContextChecks
 from device.model_store import slots
@@ -61,6 +62,10 @@ class Unit:
         return Factor.CLAIM in factors_at(self.controller.rules, door_name)
 
 
+class NoSuchDoorError(DeviceError):
+    """The rules of this unit have no door of that name."""
+
+
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
     """What the rules ask for at a door: everything, where they do not know it."""
     door = rules.doors.get(door_name)
@@ -86,12 +91,21 @@ def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
 
 @contextmanager
 def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = system_clock) -> Iterator[Unit]:
-    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
+    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving.
+
+    `ostiary run` and `ostiary doctor` both open a unit by this: what stops the one is found by the other.
+    """
     with ExitStack() as parts:
+        language(settings.door.language)
         store = parts.enter_context(open_store(state, settings.store))
+        rules = rules_of(state, settings.door.name)
+        if settings.door.name not in rules.doors:
+            raise NoSuchDoorError(
+                f"the rules have no door {settings.door.name!r}, which the settings name; "
+                f"they have {', '.join(sorted(rules.doors))}"
+            )
         judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
         raise_minimum(store.vault, slots.reached(models))
-        rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
             StateFolder(state).history,

@@ -10,14 +10,9 @@ from device.access.rehearsal import Rehearsal
 from device.access.rules import Rules
 from device.access.voices import alike, gallery, is_enrolled, voiceprint
 from device.audio import load_utterance
-from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.evidence.listener import Heard, judge_file
-from device.unit.assembly import Tools, rules_of
-
-
-class NoSuchDoorError(DeviceError):
-    """The rules of this unit have no door of that name."""
+from device.unit.assembly import NoSuchDoorError, Tools, rules_of
 
 
 def rules_with(tools: Tools, door: str) -> Rules:

@@ -1,1 +1,1 @@
-"""The connections of the facade: how many, from whom, and how long they may be silent."""
+"""What goes over the wire: connections, how many and how long they may be silent, HTTP, schemas."""

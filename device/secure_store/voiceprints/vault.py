@@ -49,6 +49,16 @@ class VaultStatus:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """One person in the vault, without the voiceprint."""
+
+    uid: str
+    record_id: uuid.UUID
+    model: str
+    consent: Consent
+
+
 class Vault:
     """Use it through `open_store`. Safe for threads, and for several processes on one state folder."""
 
@@ -121,6 +131,17 @@ class Vault:
         with self._ledger.lock:
             self._ledger.refresh()
             return tuple(sorted(self._uid(row) for row in self._ledger.rows()))
+
+    def enrolments(self) -> tuple[Enrolled, ...]:
+        """Everybody enrolled whose record is sound, by id."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            found = []
+            for row in self._ledger.rows():
+                person = open_row(self._ledger.keys, row)
+                person.template.wipe()
+                found.append(Enrolled(self._uid(row), row.record_id, row.model, person.consent))
+            return tuple(sorted(found, key=lambda each: each.uid))
 
     def forget(self, uid: str, reason: str = "asked") -> DeletionReceipt:
         """Destroy this person's wrapped key and record; returns the signed proof."""

@@ -218,3 +218,39 @@ def test_large_rules_are_not_read_on_the_loop_that_serves_everybody(
     assert slug(facade.post("/otp", {"tid": "9", "uid": "p1", "door": "d100"})) == "no-door"
     assert len(threads) == 1
     assert threads[0].startswith("api-reader")
+
+
+def test_callers_list_who_is_enrolled_and_erase_them(facade: Facade, reader: list[Reading]) -> None:
+    registered(facade, reader)
+    (listed,) = facade.get("/people").json()["people"]
+    assert (listed["uid"], listed["ended"]) == (UID, False)
+    assert facade.get(f"/people?after={UID}").json() == {"people": [], "more": False}
+    erased = facade.client.delete("/people/47-11", headers=facade.bearer())
+    assert (erased.status_code, erased.json()["record"]) == (200, listed["record"])
+    assert facade.get("/people").json()["people"] == []
+    assert slug(facade.client.delete(f"/people/{UID}", headers=facade.bearer())) == "no-person"
+    assert slug(facade.client.delete(f"/people/{UID}", headers=facade.bearer("people"))) == "wrong-scope"
+    assert slug(facade.client.get("/people", headers=facade.bearer("forget"))) == "wrong-scope"
+
+
+def test_a_phrase_of_the_callers_own_is_asked_for_once(facade: Facade, reader: list[Reading]) -> None:
+    body = {"tid": "1", "uid": UID, "phrase": reader[1].text[:100].rsplit(" ", 1)[0]}
+    answer = facade.post("/otp", body)
+    assert (answer.status_code, answer.json()["phrase"]) == (200, body["phrase"])
+    again = facade.post("/otp", body | {"tid": "2"})
+    assert slug(again) == "code-refused"
+    assert "shown lately" in again.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"phrase": "two words"},
+        {"phrase": "no no no no"},
+        {"phrase": "word " * 13},
+        {"phrase": "\u0430 look alike w\u043erd"},
+        {"phrase": "three good words", "door": "door-1"},
+    ],
+)
+def test_a_phrase_that_cannot_be_judged_is_refused(facade: Facade, changed: dict[str, str]) -> None:
+    assert slug(facade.post("/otp", {"tid": "1", "uid": UID} | changed)) == "invalid"

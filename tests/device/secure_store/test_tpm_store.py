@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -532,3 +533,15 @@ def test_who_only_signs_needs_the_keys_folder_for_reading_alone(unit: Opener, sw
         pytest.skip("this machine lets us make no mount namespace")
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "64", done.stderr
+
+
+def test_two_who_use_one_tpm_in_software_do_not_flush_each_others_keys(swtpm: SwTpm) -> None:
+    def sign(_: int) -> None:
+        tpm = Tpm(swtpm.tcti, 0x8100_5A00)
+        tpm.make_parent()
+        key = tpm.create_signing_key(restricted=False)
+        for _ in range(25):
+            tpm.sign(key, bytes(32))
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(sign, range(2)))
