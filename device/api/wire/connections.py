@@ -1,8 +1,9 @@
 """Who holds a connection, and who has held one for too long without a whole request header.
 
 A connection is *waiting* from its first packet, through the TLS handshake, until a whole header is there, and
-again after an answer. Whoever waits too long is cut off. When an address, or all of them together, hold as
-many as they may, a new connection takes the place of the one that has waited longest: silence blocks nobody.
+again after an answer. Whoever waits too long is cut off. When an address holds as many as it may, or all of
+them together do, a new connection takes the place of the one that has waited longest: of that address, or of
+the one that has the most waiting. Silence blocks nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -58,7 +59,7 @@ class Connections:
         same = [other for other in self._held if other[0] == peer[0]]
         if len(same) >= self._most_per_address and not self._displace(same):
             return self._refuse(connection)
-        if len(self._held) >= self._most and not self._displace(list(self._held)):
+        if len(self._held) >= self._most and not self._displace(self._of_the_most_silent()):
             return self._refuse(connection)
         self._held[peer] = _Held(connection, self._now_s())
         return True
@@ -82,6 +83,14 @@ class Connections:
         late_s = self._now_s() - self._header_within_s
         for peer in [peer for peer, held in self._held.items() if held.waiting and held.since_s < late_s]:
             self._end(peer)
+
+    def _of_the_most_silent(self) -> list[Peer]:
+        """The connections of the address that has the most waiting: who has one among many keeps it."""
+        waiting = Counter(peer[0] for peer, held in self._held.items() if held.waiting)
+        if not waiting:
+            return []
+        address = waiting.most_common(1)[0][0]
+        return [peer for peer in self._held if peer[0] == address]
 
     def _displace(self, peers: list[Peer]) -> bool:
         """End the one of `peers` that has waited longest; False when all of them are being served."""
