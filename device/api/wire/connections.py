@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 Peer: TypeAlias = tuple[str, int]
 """Address and port of the other side."""
 
+QUEUE = 4096
+"""How many connections the kernel holds until they are taken."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: nothing waits for what the other side does not read."""
 
@@ -125,7 +127,7 @@ class CountingSocket(socket.socket):
     connections: Connections
 
     @classmethod
-    def listening(cls, host: str, port: int, backlog: int, connections: Connections) -> CountingSocket:
+    def listening(cls, host: str, port: int, connections: Connections) -> CountingSocket:
         """Bound and listening; raises OSError."""
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -135,11 +137,15 @@ class CountingSocket(socket.socket):
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
-            found.listen(backlog)
+            found.listen()
         except OSError:
             found.close()
             raise
         return found
+
+    def listen(self, backlog: int = QUEUE, /) -> None:
+        """With a long queue whatever is asked for: what does not fit waits a second for its next try."""
+        super().listen(max(backlog, QUEUE))
 
     def accept(self) -> tuple[socket.socket, Any]:
         """As of any socket. Raises ConnectionAbortedError for one that there is no room for."""

@@ -63,7 +63,7 @@ def serve() -> Iterator[Serve]:
             return PlainTextResponse("well")
 
         connections = Connections(most, per_address, header_s)
-        listening = CountingSocket.listening("127.0.0.1", 0, 128, connections)
+        listening = CountingSocket.listening("127.0.0.1", 0, connections)
         config = uvicorn.Config(
             Starlette(routes=[Route("/healthz", page)]),
             http=partial(CountedProtocol, connections),  # type: ignore[arg-type]
