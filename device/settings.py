@@ -140,6 +140,14 @@ class ApiSettings:
     burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
     """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
+    max_streams: int = field(default=20, metadata={"low": 0, "high": 1_000})
+    """Streams of sound at once, those of callers who may come back included; 0 serves none."""
+    stream_threads: int = field(default=2, metadata={"low": 1, "high": 64})
+    """That hear them, beside the judge's."""
+    stream_idle_s: float = field(default=15.0, metadata={"low": 0.1, "high": 300.0})
+    """A caller who sends nothing, or does not read, for so long is let go."""
+    stream_resume_s: float = field(default=30.0, metadata={"low": 0.0, "high": 600.0})
+    """How long a stream waits for a caller who was cut off."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
     renewable_days: float = field(default=30.0, metadata={"low": 0.0, "high": 366.0})
     """How long a caller may renew a token that is tied to its certificate, without a person at the unit."""

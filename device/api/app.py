@@ -12,9 +12,10 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from device.api import bodies
 from device.api.errors import (
@@ -27,6 +28,7 @@ from device.api.errors import (
     NOT_FOUND,
     SLOW_BODY,
     TOO_LARGE,
+    UPGRADE,
     Kind,
     ProblemError,
 )
@@ -34,6 +36,7 @@ from device.api.limits import Stay
 from device.api.metrics import CONTENT_TYPE
 from device.api.openapi import document
 from device.api.service import Service
+from device.api.streams.socket import serve
 from device.api.tokens import Token
 from device.errors import DeviceError
 
@@ -60,11 +63,15 @@ def make_app(service: Service) -> Starlette:
         ("/healthz", "GET", routes.healthz),
         ("/metrics", "GET", routes.metrics),
         ("/openapi.json", "GET", routes.openapi),
+        ("/stream", "GET", routes.no_stream),
     ]
     app = Starlette(
         routes=[
-            Route(path, _guarded(service, path, endpoint), methods=[method])
-            for path, method, endpoint in table
+            *(
+                Route(path, _guarded(service, path, endpoint), methods=[method])
+                for path, method, endpoint in table
+            ),
+            WebSocketRoute("/stream", routes.stream),
         ],
         exception_handlers={HTTPException: _unrouted},
     )
@@ -127,7 +134,20 @@ class Routes:
     async def openapi(self, request: Request) -> Response:
         return _answer(document(self._service.settings.max_body_bytes))
 
-    def _admit(self, request: Request, scope: str | None) -> Token:
+    async def no_stream(self, request: Request) -> Response:
+        self._admit(request, "stream")
+        raise ProblemError(UPGRADE, "open a WebSocket here (RFC 6455); see docs/api.md")
+
+    async def stream(self, socket: WebSocket) -> None:
+        """A WebSocket. What it is refused for is an answer in HTTP, before it is one."""
+        service = self._service
+        try:
+            await serve(socket, service.streams, service.settings, lambda: self._admit(socket, "stream"))
+        except ProblemError as err:
+            service.metrics.responded("/stream", err.kind.status)
+            await socket.send_denial_response(problem(socket, err))
+
+    def _admit(self, request: HTTPConnection, scope: str | None) -> Token:
         certificate = request.scope.get("ostiary.certificate", "")
         values = request.headers.getlist("authorization")
         return self._service.admit(values[0] if len(values) == 1 else None, scope, certificate)
@@ -226,7 +246,7 @@ async def _unrouted(request: Request, err: Exception) -> Response:
     return response
 
 
-def problem(request: Request, err: ProblemError) -> Response:
+def problem(request: HTTPConnection, err: ProblemError) -> Response:
     """RFC 9457."""
     return JSONResponse(
         err.document(request.url.path),

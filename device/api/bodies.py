@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
@@ -24,9 +24,11 @@ UID_PATTERN = r"^[^\x00-\x1F\x7F]{1,64}$"
 ANY_PATTERN = r"[\s\S]{0,1000}"
 BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
 TEXT_PATTERN = r"^[^\x00-\x1F\x7F]{0,500}$"
+STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
 MIN_PHRASE_WORDS, MAX_PHRASE_WORDS, MAX_PHRASE_CHARACTERS = 3, 12, 120
 _MAX_ERRORS = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,21 @@ def verify_request(table: dict[str, Any]) -> VerifyRequest:
     return VerifyRequest(tid, uid, audio, code, door)
 
 
+def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], T]) -> T:
+    """The first message of a stream, as `made` of (uid, known, resume, after).
+
+    Raises ProblemError (422) naming every mistake.
+    """
+    fields = _Fields(table, {"uid", "known", "resume", "after"})
+    uid = fields.normal("uid", person_id, optional=True)
+    resume = fields.text("resume", STREAM_PATTERN, optional=True)
+    known, after = fields.flag("known"), fields.whole("after")
+    if resume and (uid or known):
+        fields.wrong("`resume` goes with `after` alone: the stream is what it was")
+    fields.done()
+    return made(uid, known, resume, after)
+
+
 def uid_of(text: str) -> str:
     """The id in an address, empty when there is none. Raises ProblemError (422)."""
     try:
@@ -189,8 +206,21 @@ class _Fields:
             self._errors.append(f"`{name}` must be the Base64 of a WAV or FLAC file")
         return content
 
-    def wrong(self, complaint: str) -> None:
-        self._errors.append(complaint)
+    def flag(self, name: str) -> bool:
+        value = self._table.get(name, False)
+        if not isinstance(value, bool):
+            self._errors.append(f"`{name}` must be true or false")
+        return value is True
+
+    def whole(self, name: str) -> int:
+        value = self._table.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**53:
+            self._errors.append(f"`{name}` must be a whole number from 0 up")
+            return 0
+        return value
+
+    def wrong(self, text: str) -> None:
+        self._errors.append(text)
 
     def done(self) -> None:
         if self._errors:

@@ -43,6 +43,7 @@ def document(max_body_bytes: int) -> Schema:
             "/register": {"post": _slow_post("register", "Enrol a person from recordings", "Register")},
             "/verify": {"post": _slow_post("verify", "Check one recording", "Verify", errors.NO_CODE)},
             "/results/{tid}": {"get": _result()},
+            "/stream": {"get": _stream()},
             "/people": {"get": _people()},
             "/people/{uid}": {"delete": _forget()},
             "/token": {"post": _renew()},
@@ -157,6 +158,22 @@ def _result() -> Schema:
             "200": {"description": "What /verify or /register answered", "content": _json(either)},
             "202": _accepted(),
             **_problems((*_COMMON, errors.NO_RESULT, errors.GONE)),
+        },
+    }
+
+
+def _stream() -> Schema:
+    return {
+        "operationId": "stream",
+        "summary": "Who is speaking, over a WebSocket (RFC 6455)",
+        "description": "The first message is text, a StreamRequest; then binary ones of int16 little-endian "
+        'samples, mono, 16 kHz, 64,000 bytes at most; at the end the text {"end": true}. What is told is '
+        "text: StreamReady, then StreamEvent and StreamHeard, at last StreamDone or StreamProblem. A "
+        "connection that ends with a problem has the close code 4000 plus its status.",
+        "security": _secured("stream"),
+        "responses": {
+            "101": {"description": "The WebSocket is open"},
+            **_problems((*_COMMON, errors.UPGRADE, errors.BUSY)),
         },
     }
 

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,14 +19,17 @@ from device.api.codes import CodeIssuer
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
+from device.api.streams.socket import MAX_MESSAGE_BYTES
 from device.api.tokens import TokenBook
 from device.api.wire.connections import Connections, CountingSocket
-from device.api.wire.protocol import CountedProtocol
+from device.api.wire.protocol import CountedProtocol, CountedWebSocket
 from device.clock import Clock, system_clock
+from device.conversation.opening import Ears, open_ears
 from device.evidence.judge import Judge
-from device.model_store.minimum_versions import pinned_minimum
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum
+from device.models.self_test import MEMORY_NAME
 from device.secure_store import open_store
-from device.settings import Settings
+from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.service_manager import ServiceManager
@@ -46,16 +49,20 @@ def open_service(
         minimum = pinned_minimum(store.vault)
     with (
         open_judge(models, settings, minimum) as judge,
-        service_with(judge, settings, state, clock) as service,
+        service_with(judge, settings, state, clock, partial(_ears, models, minimum)) as service,
     ):
         yield service
 
 
 @contextmanager
 def service_with(
-    judge: Judge, settings: Settings, state: Path, clock: Clock = system_clock
+    judge: Judge,
+    settings: Settings,
+    state: Path,
+    clock: Clock = system_clock,
+    open_ears: Callable[[], Ears] | None = None,
 ) -> Iterator[Service]:
-    """As `open_service`, on a judge that is open already."""
+    """As `open_service`, on a judge that is open already. Without `open_ears` it serves no streams."""
     with (
         open_store(state, settings.store) as store,
         Results(
@@ -72,12 +79,17 @@ def service_with(
         checks = Checks(Tools(judge, store, settings, state, clock).going_by_time_seen(), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
-            settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s
-        )
+            settings.api, checks, results, codes, store.mac, clock, tokens,
+            stuck_after_s=stuck_after_s, open_ears=open_ears,
+        )  # fmt: skip
         try:
             yield service
         finally:
             service.close()
+
+
+def _ears(models: Path, minimum: MinimumVersions | None) -> Ears:
+    return open_ears(models, own_models_dir() / MEMORY_NAME, minimum)
 
 
 def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
@@ -88,7 +100,9 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     config = uvicorn.Config(
         make_app(service),
         http=partial(CountedProtocol, connections),  # type: ignore[arg-type]  # any callable makes a protocol
-        ws="none",
+        ws=partial(CountedWebSocket, connections),  # type: ignore[arg-type]
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not shrink, and what it would unpack to has no limit
         lifespan="off",
         log_level="warning",
         access_log=False,  # paths hold transaction ids

@@ -24,8 +24,10 @@ from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, NOT_RENEWABLE, OTHER_
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
+from device.api.streams.hub import Hub
 from device.api.tokens import Token, TokenBook, authenticate, issue
 from device.clock import Clock
+from device.conversation.opening import Ears
 from device.secure_store.signing import Mac
 from device.settings import ApiSettings
 
@@ -55,6 +57,7 @@ class Service:
         tokens: TokenBook,
         *,
         stuck_after_s: float,
+        open_ears: Callable[[], Ears] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -69,6 +72,7 @@ class Service:
         self._callers = Rate(settings.requests_per_s, settings.burst, "this caller asks too often")
         per_min = settings.checks_per_person_per_min
         self._people = Rate(per_min / 60.0, per_min, "this person's voice was checked too often lately")
+        self.streams = Hub(settings, checks.tools, open_ears, self._people, clock)
         self._waiting: dict[bytes, _Waiting] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-judge")
         # One thread, so that requests reach the judge in the order in which they came.
@@ -193,11 +197,13 @@ class Service:
             "ostiary_api_waiting": ("Requests that hold room.", self.room.requests),
             "ostiary_api_waiting_bytes": ("Bytes that they may take.", self.room.size_bytes),
             "ostiary_api_results": ("Results on disk.", self._results.count()),
+            "ostiary_api_streams": ("Streams that hold room.", self.streams.open),
             "ostiary_api_healthy": ("1 while the judge thread moves.", float(self.healthy())),
         }
 
     def close(self) -> None:
         """Finish the running check; what waits is dropped and was never answered."""
+        self.streams.close()
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -37,7 +37,7 @@ from device.api.errors import (
 )
 from device.secure_store.signing import Mac
 
-SCOPES = ("otp", "register", "verify", "results", "people", "forget")
+SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
 MAX_TOKEN_CHARS = 2048
 _PREFIX = "ost1"
 _SCHEMA = """

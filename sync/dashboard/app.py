@@ -28,6 +28,7 @@ from sync.dashboard.pages import (
     muster,
     people,
     proofs,
+    records,
     review,
     stream,
 )
@@ -43,6 +44,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/", entrance.start, None),
     ("POST", "/logout", entrance.log_out, None),
     ("POST", "/theme", entrance.choose_theme, None),
+    ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
     ("GET", "/events", events.listing, Right.EVENTS),
@@ -82,6 +84,8 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/approvals", approvals.listing, Right.APPROVE),
     ("POST", "/approvals/{wish:str}", approvals.decide, Right.APPROVE),
     ("POST", "/people/{person:str}/forget", people.forget, Right.FORGET),
+    ("GET", "/ledger", records.biometric, Right.REVIEW),
+    ("GET", "/rooms", records.sensitive, Right.MUSTER),
     ("GET", "/account", manage.mine, None),
     ("POST", "/account/password", manage.change_password, None),
     ("POST", "/account/passkey/begin", manage.begin_passkey, None),
@@ -133,6 +137,7 @@ def make_app(desk: Desk) -> Starlette:
         Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
         Route("/stream", stream.events_stream, methods=["GET"]),
         Route("/static/{name:str}", _static, methods=["GET"]),
+        Route("/muster-worker.js", _muster_worker, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
     ]
     app = Starlette(
@@ -164,6 +169,13 @@ async def _static(request: Request) -> Response:
     kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(file.read_bytes(), media_type=kind or "application/octet-stream", headers=headers)
+
+
+async def _muster_worker(request: Request) -> Response:
+    """Outside /static, for a worker keeps what lies beside it; never cached, so that it can be replaced."""
+    headers = {"Service-Worker-Allowed": "/muster/"}
+    body = STATIC.joinpath("muster-worker.js").read_bytes()
+    return Response(body, media_type="text/javascript", headers=headers)
 
 
 async def _health(request: Request) -> Response:

@@ -152,6 +152,7 @@ def doors_command(database: str, file: Path) -> None:
       label = "Intensive care, main door"
       zone = "icu"
       locking = "access"          # delayed, access, elevator, clinical, special (NFPA 101)
+      egress = ["motion_sensor", "exit_button", "fire_release", "power_release"]
       thresholds = { phrase_llr = 2.0, voice_llr = 3.0, live_llr = 0.0 }
     """
     found = places.read(file)

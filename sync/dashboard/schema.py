@@ -132,6 +132,8 @@ places = sa.Table(
     sa.Column("phrase_llr", sa.Double, nullable=False),
     sa.Column("voice_llr", sa.Double, nullable=False),
     sa.Column("live_llr", sa.Double, nullable=False),
+    sa.Column("egress", sa.Text, nullable=False),  # what opens it from inside, words with blanks between
+    sa.Column("sensitive", sa.Text, nullable=False),  # why the zone is one; '' when it is none
 )
 
 stamps = sa.Table(

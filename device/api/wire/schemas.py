@@ -11,6 +11,7 @@ from device.api.bodies import (
     MAX_PHRASE_CHARACTERS,
     MAX_RECORDINGS,
     NAME_PATTERN,
+    STREAM_PATTERN,
     TEXT_PATTERN,
     TID_PATTERN,
     UID_PATTERN,
@@ -198,6 +199,49 @@ def schemas() -> Schema:
         "Token": object_of(
             {"token": {"type": "string"}, "token_id": {"type": "string"}, "expires_s": {"type": "integer"}}
         ),
+        "StreamRequest": object_of(
+            {
+                "uid": {**uid, "description": "Who should be speaking; each window of speech is scored."},
+                "known": {"type": "boolean", "description": "Name enrolled people whose consent covers it."},
+                "resume": {
+                    "type": "string",
+                    "pattern": STREAM_PATTERN,
+                    "description": "Go on with this stream after a broken connection; alone with `after`.",
+                },
+                "after": {"type": "integer", "minimum": 0, "description": "The last `seq` that arrived."},
+            },
+            optional=("uid", "known", "resume", "after"),
+        ),
+        "StreamReady": object_of(
+            {
+                "ready": {"type": "string", "pattern": STREAM_PATTERN},
+                "samples": {"type": "integer", "description": "Heard so far: go on from here."},
+                "seq": {"type": "integer"},
+            }
+        ),
+        "StreamHeard": object_of({"heard": {"type": "integer", "description": "Samples, of all messages."}}),
+        "StreamEvent": object_of(
+            {
+                "seq": {"type": "integer", "minimum": 1},
+                "event": {"enum": ["turns", "window", "changed", "telephone"]},
+                "at_s": number,
+                "from_s": number,
+                "turns": {
+                    "type": "array",
+                    "items": object_of({"start_s": number, "end_s": number, "speaker": {"type": "string"}}),
+                },
+                "people": {"type": "integer"},
+                "llr": _NUMBER_OR_NULL,
+                "trust": number,
+                "state": {"enum": ["TRUSTED", "DOUBTED"]},
+                "detail": {"type": "string"},
+            },
+            optional=("from_s", "turns", "people", "llr", "trust", "state", "detail"),
+        ),
+        "StreamDone": object_of(
+            {"done": {"const": True}, "samples": {"type": "integer"}, "seq": {"type": "integer"}}
+        ),
+        "StreamProblem": object_of({"problem": {"$ref": at("Problem")}}),
         "Health": object_of({"status": {"enum": ["ok", "stuck"]}}),
         "Problem": {
             **object_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -509,3 +510,15 @@ def test_nothing_is_provisioned_over_a_vault_whatever_the_key_files_say(
     shutil.copytree(tmp_path / "kept", folder)
     with unit() as store:
         assert store.vault.uids() == ("4711",)
+
+
+def test_two_who_use_one_tpm_in_software_do_not_flush_each_others_keys(swtpm: SwTpm) -> None:
+    def sign(_: int) -> None:
+        tpm = Tpm(swtpm.tcti, 0x8100_5A00)
+        tpm.make_parent()
+        key = tpm.create_signing_key(restricted=False)
+        for _ in range(25):
+            tpm.sign(key, bytes(32))
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(sign, range(2)))

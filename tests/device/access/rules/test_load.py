@@ -17,6 +17,7 @@ from device.access.decision import Factor
 from device.access.memory.history import AttemptLimits
 from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
 from device.access.rules.levels import LEVELS
+from device.access.rules.load import MAX_RULES_BYTES
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
 
@@ -327,3 +328,73 @@ def test_a_level_without_the_live_check_is_no_more_patient_than_a_door_without_i
 def test_an_unknown_level_is_named_with_the_nearest_one() -> None:
     with pytest.raises(RulesError, match="names `drug`, which is not there; did you mean `drugs`"):
         risk_of('level = "drug"')
+
+
+BOUNDS = {
+    "thresholds.phrase_llr": (-12.0, 12.0),
+    "thresholds.voice_llr": (-12.0, 12.0),
+    "thresholds.live_llr": (-12.0, 12.0),
+    "thresholds.reuse_llr": (-12.0, 12.0),
+    "thresholds.consistency_llr": (-12.0, 12.0),
+    "thresholds.step_up_margin_llr": (0.0, 6.0),
+    "quality.min_speech_s": (0.0, 10.0),
+    "quality.min_snr_db": (-10.0, 60.0),
+    "quality.max_clipped_fraction": (0.0, 1.0),
+    "quality.min_bandwidth_hz": (0.0, 8_000.0),
+    "challenge.words": (3, 10),
+    "challenge.digits": (4, 12),
+    "challenge.lifetime_s": (2.0, 120.0),
+    "attempts.free_failures": (1, 10),
+    "identify_margin_llr": (0.0, 12.0),
+}
+
+
+@pytest.mark.parametrize(("place", "low", "high"), [(place, *ends) for place, ends in BOUNDS.items()])
+def test_each_number_of_a_risk_class_is_read_up_to_its_bounds_and_refused_beyond(
+    place: str, low: float, high: float
+) -> None:
+    *table, key = place.split(".")
+    step = 1 if isinstance(low, int) else 0.001
+
+    def written(value: float) -> str:
+        line = f"{table[0]} = {{ {key} = {value} }}" if table else f"{key} = {value}"
+        return MINIMAL.replace("[risks.standard]", f"[risks.standard]\n{line}")
+
+    for value in (low, high):
+        risk = parse_rules(written(value)).risks["standard"]
+        assert getattr(getattr(risk, table[0]) if table else risk, key) == value
+    for value in (low - step, high + step):
+        assert any(f"risks.standard.{place} must be from" in line for line in mistakes(written(value))), value
+
+
+@pytest.mark.parametrize(
+    ("place", "low", "high"),
+    [("two_persons_within_s", 5.0, 300.0), ("anti_passback_s", 1.0, 86_400.0)],
+)
+def test_each_number_of_a_door_is_read_up_to_its_bounds_and_refused_beyond(place, low, high):
+    def written(value: float) -> str:
+        return MINIMAL.replace('risk = "standard"', f'risk = "standard"\n{place} = {value}')
+
+    for value in (low, high):
+        assert getattr(parse_rules(written(value)).doors["door-1"], place) == value
+    assert getattr(parse_rules(MINIMAL).doors["door-1"], place) is None
+    for value in (low - 0.1, high + 0.1):
+        assert any(f"doors.door-1.{place} must be from" in line for line in mistakes(written(value)))
+
+
+@pytest.mark.parametrize("kind", ["zones", "doors", "tags", "risks"])
+def test_a_permission_that_names_what_is_not_there_is_a_mistake(kind: str) -> None:
+    found = mistakes(MINIMAL.replace("[[allow]]", f'[[allow]]\n{kind} = ["nowhere"]'))
+    assert any(f"allow[1].{kind} names `nowhere`, which is not there" in line for line in found)
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    with path.open("wb") as file:
+        file.truncate(MAX_RULES_BYTES + 1)
+    with pytest.raises(RulesError, match=r"1 mistake in the rules: .* is larger than 4096 KiB"):
+        load_rules(path)
+    with path.open("wb") as file:
+        file.write(MINIMAL.encode())
+        file.write(b"#" * (MAX_RULES_BYTES - len(MINIMAL.encode())))
+    assert load_rules(path).version == 1
