@@ -273,7 +273,7 @@ def test_a_claim_for_one_tpm_of_the_inventory_is_for_no_other(desk: Desk, boxes:
 
 def soft_key(**attributes: Any) -> bytes:
     """The public area of a key in a file, as its owner would like it to look."""
-    pem = FileSigner.generate().public_pem()
+    pem = FileSigner(ec.derive_private_key(7**80, ec.SECP256R1())).public_pem()
     return bytes(TPM2B_PUBLIC.from_pem(pem, **attributes).marshal())
 
 
