@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeError
-from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError, fault, refusal_for
+from device.access.decision import Decision, Factor, Notice, Outcome, Reason, RefusalError, fault, refusal_for
 from device.access.memory.history import History, HistoryError
 from device.access.memory.remembered import First, Position, Standing
 from device.access.memory.timekeeping import Timekeeper, TimeSeen
@@ -102,6 +102,15 @@ class AccessController:
             return False
         passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
         return passed and said_in_full(heard.transcript, challenge.phrase)
+
+    def lacks_words(self, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether it is words that this answer lacks: more of them may still come."""
+        rule = self.rules.doors.get(door)
+        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        if risk is None or not risk.factors & {Factor.PHRASE}:
+            return False
+        found = weigh(heard, risk, claimed=bool(uid))
+        return heard.phrase_llr < risk.thresholds.phrase_llr or found.code is Reason.TOO_LITTLE_SPEECH
 
     def duress_said(self, uid: str, transcript: str) -> bool:
         """Whether a transcript holds the person's duress word."""
