@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
+from sync.fleet.exchange import card
 from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.ek_certificates import Graded, grade
@@ -37,6 +38,7 @@ from sync.fleet.provisioning.tpm_proof import (
     verify_certified,
     verify_quote,
 )
+from sync.registry.fleet.wanted import keep_card
 from sync.registry.schema import certificates, claims, identities, in_service, units
 from sync.registry.store import Store
 from sync.registry.verification import Alarm
@@ -222,6 +224,8 @@ class Admission:
                 claim = _claim(db, held.claim, now)
                 door, parcel = claim.door, bytes(claim.parcel)
                 self._take(db, held, held.graded, measured, now_ms)
+                if len(held.keys) > 2:
+                    keep_card(db, unit, card(self.authority, unit, held.keys[2].p256(), now))
             row = {
                 "serial": f"{signed.serial_number:x}",
                 "unit": unit,
