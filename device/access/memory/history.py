@@ -32,6 +32,7 @@ from device.access.memory.remembered import (
     Position,
     Remembered,
     Standing,
+    normal,
 )
 from device.access.memory.timekeeping import TimeSeen
 from device.errors import DeviceError
@@ -149,6 +150,7 @@ class History:
 
     def charge(self, subject: str, now_s: float) -> None:
         """Count a failure in advance; `settle` takes all of them back after a success."""
+        subject = normal(subject)
         failures = {**self._state.failures, subject: self._state.failures.get(subject, 0) + 1}
         since_s = {**self._state.since_s, subject: now_s}
         self._write(replace(self._state, failures=failures, since_s=since_s))
@@ -156,6 +158,7 @@ class History:
     def refund(self, subject: str) -> None:
         """Take back one charge: nothing was judged, so nothing was learnt."""
         failures = dict(self._state.failures)
+        subject = normal(subject)
         left = failures.pop(subject, 0) - 1
         if left > 0:
             failures[subject] = left
@@ -169,8 +172,9 @@ class History:
     ) -> None:
         """A success: forget the failures of `subjects`, note where people now are (None: nowhere) and who
         waits at which door (None: nobody), in one write."""
-        failures = {s: n for s, n in self._state.failures.items() if s not in subjects}
-        positions = {**self._state.positions, **(moved or {})}
+        done = set(map(normal, subjects))
+        failures = {s: n for s, n in self._state.failures.items() if s not in done}
+        positions = {**self._state.positions, **{normal(u): p for u, p in (moved or {}).items()}}
         waiting = {**self._state.first, **(first or {})}
         self._write(
             replace(
@@ -183,6 +187,7 @@ class History:
 
     def pardon(self, subject: str) -> bool:
         """An admin enables a claim again and forgets where that person is; False when nothing was held."""
+        subject = normal(subject)
         uid = subject.removeprefix("person:")
         if subject not in self._state.failures and uid not in self._state.positions:
             return False
@@ -197,7 +202,7 @@ class History:
         return dict(self._state.failures)
 
     def position(self, uid: str) -> Position | None:
-        return self._state.positions.get(uid)
+        return self._state.positions.get(normal(uid))
 
     def waiting(self, door: str, now_s: float) -> First | None:
         """Who waits at `door` for a second person."""
@@ -218,9 +223,9 @@ class History:
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Erase what is known of everybody else."""
-        known = set(uids)
+        known = set(map(normal, uids))
         people = {s.removeprefix("person:") for s in self._state.failures if s.startswith("person:")}
-        people |= set(self._state.positions) | {first.uid for first in self._state.first.values()}
+        people |= set(self._state.positions) | {normal(first.uid) for first in self._state.first.values()}
         state = self._state
         for uid in people - known:
             state = replace(state, **state.without(uid))

@@ -97,6 +97,7 @@ class Remembered:
 
     def standing(self, subject: str, limits: AttemptLimits, now_s: float, boot: str) -> Standing:
         """Whether `subject` may try now. In another boot than the history's, every wait begins anew."""
+        subject = normal(subject)
         failures = self.failures.get(subject, 0)
         since_s = self.since_s.get(subject, self.opened_s) if boot == self.boot else now_s
         wait_s = max(0.0, limits.wait_after(failures) - max(0.0, now_s - since_s))
@@ -112,12 +113,13 @@ class Remembered:
 
     def without(self, uid: str) -> dict[str, Any]:
         """The fields that name a person, without `uid`."""
+        uid = normal(uid)
         subject = f"person:{uid}"
         return {
             "failures": {s: n for s, n in self.failures.items() if s != subject},
             "since_s": {s: at for s, at in self.since_s.items() if s != subject},
             "positions": {u: p for u, p in self.positions.items() if u != uid},
-            "first": {door: f for door, f in self.first.items() if f.uid != uid},
+            "first": {door: f for door, f in self.first.items() if normal(f.uid) != uid},
         }
 
     def to_bytes(self) -> bytes:
@@ -146,25 +148,23 @@ class Remembered:
         latest_s, steady_s = table.get("time", (0.0, 0.0))
         return cls(
             epoch=int(table["epoch"]),
-            failures={_normal(subject): int(count) for subject, count in table["failures"].items()},
+            failures={normal(subject): int(count) for subject, count in table["failures"].items()},
             phrases=tuple(table["phrases"]),
             positions={
-                _normal(u): Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()
+                normal(u): Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()
             },
             locked_down=frozenset(table["locked_down"]),
             memory=int(table.get("memory", 0)),
             time=TimeSeen(float(latest_s), float(steady_s)),
-            since_s={_normal(s): float(at) for s, at in table.get("since", {}).items()},
+            since_s={normal(s): float(at) for s, at in table.get("since", {}).items()},
             opened_s=float(table.get("opened", 0.0)),
-            first={
-                d: First(_normal(u), float(t), bool(x)) for d, (u, t, x) in table.get("first", {}).items()
-            },
+            first={d: First(normal(u), float(t), bool(x)) for d, (u, t, x) in table.get("first", {}).items()},
             boot=str(table.get("boot", "")),
         )
 
 
-def _normal(subject: str) -> str:
-    """A subject, or an id, as it is written now: histories are older than the normal form of ids."""
+def normal(subject: str) -> str:
+    """A subject, or an id, in the form that is remembered, however it was typed or an older file has it."""
     kind, colon, name = subject.partition(":")
     if colon and kind != "person":
         return subject

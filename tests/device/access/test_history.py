@@ -31,7 +31,7 @@ from device.access.memory.history import (
 from device.access.memory.remembered import Remembered
 from device.access.memory.timekeeping import TimeSeen
 
-WHO = "person:uid-7"
+WHO = "person:UID7"
 LIMITS = AttemptLimits()
 
 
@@ -140,10 +140,10 @@ def test_fifty_failures_disable_until_an_admin_acts(history, counter):
 
 def test_a_success_forgets_the_failures_of_that_person_only(history):
     history.charge(WHO, 0.0)
-    history.charge("person:other", 0.0)
-    history.settle((WHO,), {"uid-7": Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
-    assert history.failing() == {"person:other": 1}
-    assert history.position("uid-7").zone == "ward"
+    history.charge("person:OTHER", 0.0)
+    history.settle((WHO,), {"UID7": Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
+    assert history.failing() == {"person:OTHER": 1}
+    assert history.position("UID7").zone == "ward"
 
 
 def test_a_refund_takes_back_one_charge(history):
@@ -182,10 +182,10 @@ def test_lock_down_survives_a_restart_until_it_is_lifted(history, counter):
 
 def test_forgetting_a_person_erases_failures_and_position(history, path):
     history.charge(WHO, 0.0)
-    history.settle((), {"uid-7": Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
-    assert history.forget("uid-7") is True
-    assert history.forget("uid-7") is False
-    assert b"uid-7" not in path.read_bytes()
+    history.settle((), {"UID7": Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
+    assert history.forget("UID7") is True
+    assert history.forget("UID7") is False
+    assert b"UID7" not in path.read_bytes()
 
 
 def test_every_start_that_is_used_gets_a_larger_epoch_and_an_unused_one_wears_nothing(history, counter):
@@ -379,8 +379,8 @@ UNIT = textwrap.dedent("""
     mac = lambda purpose, message: hmac.digest(b"key", purpose.encode() + b"\\0" + message, hashlib.sha256)
     history = History(state / "history", FileCounter(), mac, opened_s=0.0)
     while True:
-        history.charge("person:uid-7", 0.0)
-        print(history.failing()["person:uid-7"], flush=True)
+        history.charge("person:UID7", 0.0)
+        print(history.failing()["person:UID7"], flush=True)
 """)
 
 
@@ -420,45 +420,45 @@ def test_a_history_written_before_there_was_a_memory_knows_of_none() -> None:
 
 def test_nothing_in_the_file_says_who_failed_or_where_anybody_is(history, path):
     history.charge(WHO, 0.0)
-    history.settle((), {"uid-7": Position("maternity", datetime(2026, 1, 1, tzinfo=UTC))})
+    history.settle((), {"UID7": Position("maternity", datetime(2026, 1, 1, tzinfo=UTC))})
     data = path.read_bytes()
-    for word in (b"uid-7", b"person", b"maternity", b"2026", b"failures"):
+    for word in (b"UID7", b"person", b"maternity", b"2026", b"failures"):
         assert word not in data
 
 
 def test_a_history_in_the_clear_of_an_earlier_version_is_read_and_enciphered(path, counter):
     body = (
-        b'{"version":1,"epoch":1,"failures":{"person:uid-7":3},"phrases":[],'
-        b'"positions":{"uid-7":["ward","2026-01-01T00:00:00+00:00"]},"locked_down":["*"],"memory":4}'
+        b'{"version":1,"epoch":1,"failures":{"person:UID7":3},"phrases":[],'
+        b'"positions":{"UID7":["ward","2026-01-01T00:00:00+00:00"]},"locked_down":["*"],"memory":4}'
     )
     path.write_bytes(mac("attempt-history", body).hex().encode() + b"\n" + body)
     history = History(path, counter, mac, opened_s=0.0)
     assert (history.failing(), history.memory_version) == ({WHO: 3}, 4)
     assert history.locked_down("any")
     history.charge(WHO, 1.0)
-    assert b"uid-7" not in path.read_bytes()
+    assert b"UID7" not in path.read_bytes()
     history.close()
 
 
 def test_another_process_reads_what_the_door_wrote_last(history, path, counter):
     for at in range(6):
         history.charge(WHO, float(at))
-    history.settle((), first={"ward": First("uid-7", 90.0, False)})
+    history.settle((), first={"ward": First("UID7", 90.0, False)})
     seen = recall(path, counter, mac)
     assert (
         seen.standing(WHO, LIMITS, 20.0, present_boot()).wait_s == history.standing(WHO, LIMITS, 20.0).wait_s
     )
-    assert seen.waiting("ward", 80.0, present_boot()) == First("uid-7", 90.0, False)
+    assert seen.waiting("ward", 80.0, present_boot()) == First("UID7", 90.0, False)
     assert seen.waiting("ward", 100.0, present_boot()) is None
     assert seen.waiting("ward", 80.0, "another boot") is None
 
 
 def test_only_those_named_stay(history):
     history.charge(WHO, 0.0)
-    history.charge("person:stays", 0.0)
+    history.charge("person:STAYS", 0.0)
     history.charge("door:ward", 0.0)
     history.keep_only(["stays"])
-    assert history.failing() == {"person:stays": 1, "door:ward": 1}
+    assert history.failing() == {"person:STAYS": 1, "door:ward": 1}
 
 
 def test_the_highest_time_seen_outlives_a_restart(history, counter):
@@ -467,3 +467,20 @@ def test_the_highest_time_seen_outlives_a_restart(history, counter):
     again = reopen(history, counter)
     assert again.time_seen == TimeSeen(5.0, 6.0)
     again.close()
+
+
+@pytest.mark.parametrize("written", ["ab-12", "AB12", "ab12", "a b 12"])
+def test_a_person_is_one_however_the_id_is_written(history, counter, written):
+    history.charge("person:AB12", 0.0)
+    history.charge(f"person:{written}", 1.0)
+    history.settle((), {written: Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
+    assert history.failing() == {"person:AB12": 2}
+    assert history.standing(f"person:{written}", LIMITS, 1.0).failures == 2
+    assert history.position("AB12") == history.position(written)
+    history.refund(f"person:{written}")
+    assert history.failing() == {"person:AB12": 1}
+    assert history.pardon(f"person:{written}")
+    assert (history.failing(), history.position("AB12")) == ({}, None)
+    history.charge("person:AB12", 2.0)
+    assert history.forget(written)
+    assert reopen(history, counter).failing() == {}
