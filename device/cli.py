@@ -25,6 +25,7 @@ COMMANDS = {
         "device.commands.conversation.diarize:diarize",
         "Who spoke when in a recording of several people.",
     ),
+    "inspect": ("device.inspection.command:inspect", "What a recording tells: who, made, joined."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),

@@ -27,6 +27,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
+from device.liveness.evidence import NAMES as BESIDE
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -168,7 +169,7 @@ def _thresholds(reader: Reader) -> Thresholds:
     base = Thresholds()
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr")
+        for name in BESIDE
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):
