@@ -122,6 +122,11 @@ class ApiSettings:
     max_waiting: int = field(default=128, metadata={"low": 1, "high": 4096})
     """Requests with audio that are read, waiting or judged; the next one is told to come back."""
     max_waiting_bytes: int = field(default=64 << 20, metadata={"low": 4096, "high": 1 << 30})
+    max_connections: int = field(default=512, metadata={"low": 8, "high": 3000})
+    connections_per_address: int = field(default=160, metadata={"low": 1, "high": 3000})
+    """A new one takes the place of the one that has been silent for longest."""
+    header_timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 120.0})
+    """From a connection's first packet, or the last answer, to a whole request header: TLS included."""
     body_timeout_s: float = field(default=15.0, metadata={"low": 0.1, "high": 120.0})
     answer_within_s: float = field(default=30.0, metadata={"low": 0.0, "high": 120.0})
     """A request that takes longer is answered 202; its result is fetched later."""
@@ -135,7 +140,17 @@ class ApiSettings:
     burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
     """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
+    max_streams: int = field(default=20, metadata={"low": 0, "high": 1_000})
+    """Streams of sound at once, those of callers who may come back included; 0 serves none."""
+    stream_threads: int = field(default=2, metadata={"low": 1, "high": 64})
+    """That hear them, beside the judge's."""
+    stream_idle_s: float = field(default=15.0, metadata={"low": 0.1, "high": 300.0})
+    """A caller who sends nothing, or does not read, for so long is let go."""
+    stream_resume_s: float = field(default=30.0, metadata={"low": 0.0, "high": 600.0})
+    """How long a stream waits for a caller who was cut off."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
+    renewable_days: float = field(default=30.0, metadata={"low": 0.0, "high": 366.0})
+    """How long a caller may renew a token that is tied to its certificate, without a person at the unit."""
 
     def __post_init__(self) -> None:
         if self.max_body_bytes > self.max_waiting_bytes:

@@ -56,6 +56,11 @@ class StateFolder:
         return self.root / "orders"
 
     @property
+    def network(self) -> Path:
+        """Certificate and place at a site, of a unit that was provisioned."""
+        return self.root / "network"
+
+    @property
     def api_results(self) -> Path:
         return self.root / "api" / "results.db"
 

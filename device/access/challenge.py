@@ -158,19 +158,29 @@ class ChallengeBook:
         self._open: dict[int, Challenge] = {}
         self._sequence = 0
 
-    def issue(self, binding: Binding, settings: ChallengeSettings, now: Now) -> Challenge:
-        """A fresh challenge; raises ChallengeError when the style has no phrase left within the horizon."""
+    def issue(
+        self, binding: Binding, settings: ChallengeSettings, now: Now, own_phrase: str = ""
+    ) -> Challenge:
+        """A fresh challenge; raises ChallengeError when the style has no phrase left within the horizon.
+
+        With `own_phrase` it is the caller's, and may not have been shown within the horizon either.
+        """
         if binding.unit != self._unit:
             raise ChallengeError(f"this is unit {self._unit}, not {binding.unit}")
         self._drop_expired(now)
         self._sequence += 1
-        for _ in range(_DRAWS):
+        for _ in range(1 if own_phrase else _DRAWS):
             challenge = self._draw(binding, settings, now)
+            if own_phrase:
+                challenge = replace(challenge, phrase=own_phrase, display=own_phrase)
+                challenge = replace(challenge, tag=self._tag(challenge))
             digest = self._mac("phrase-memory", challenge.phrase.encode())[:8]
             if not self._memory.shown_before(digest):
                 self._memory.remember(digest)  # durable before it is displayed
                 self._open[challenge.sequence] = challenge
                 return challenge
+        if own_phrase:
+            raise ChallengeError("this phrase was shown lately; a recording of it may exist, so take another")
         raise ChallengeError("every phrase drawn was shown lately; lower the horizon or use a longer style")
 
     def withdraw(self, door: str) -> None:

@@ -25,6 +25,7 @@ from device.audio.card.health import Trouble
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
 from device.clock import system_clock
+from device.commands.people import PERSON
 from device.door.opening import osdp_door, supervised_door
 from device.door.osdp.door import OsdpDoor
 from device.door.osdp.keys import kept_key
@@ -32,6 +33,7 @@ from device.door.osdp.settings import OsdpMode
 from device.door.readers import swipes
 from device.door.settings import DoorKind
 from device.door.supervised import SupervisedDoor
+from device.door.wiring import fire_input_missing
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -63,7 +65,9 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--claim", "uids", multiple=True, metavar="UID", help="Serve these claims, then stop.")
+@click.option(
+    "--claim", "uids", type=PERSON, multiple=True, metavar="UID", help="Serve these claims, then stop."
+)
 @click.option("--no-claim", is_flag=True, help="Serve one person who shows no badge, then stop.")
 @click.option(
     "--source",
@@ -105,11 +109,8 @@ def run(
     state = state_dir()
     try:
         with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
-            if settings.door.name not in unit.controller.rules.doors:
-                raise DeviceError(
-                    f"the rules have no door {settings.door.name!r}, which the settings name; "
-                    f"they have {', '.join(sorted(unit.controller.rules.doors))}"
-                )
+            if told := fire_input_missing(settings.door, unit.controller.rules):
+                log.warning("%s", told)
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]

@@ -1,10 +1,9 @@
-"""Which pieces are one voice: average linkage over cosines, then each piece to the nearest voice. Pure."""
+"""Which pieces are one voice: average linkage over cosines. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -86,21 +85,3 @@ def centres(embeddings: Matrix, weights: npt.NDArray[Any], labels: Labels, group
     np.add.at(found, labels, embeddings * weights[:, None])
     length = np.linalg.norm(found, axis=1, keepdims=True)
     return np.asarray(found / np.maximum(length, 1e-9), dtype=np.float32)
-
-
-def assigned(similar: Matrix) -> Labels:
-    """For the voices of one window, (voices, groups): different groups, with the largest sum of similarity.
-
-    With fewer groups than voices each takes its best fit.
-    """
-    voices, groups = similar.shape
-    if voices == 1 or voices > groups:
-        return np.asarray(similar.argmax(axis=1))
-    # At most three voices, and only the few groups that are any voice's best three can win.
-    likely = sorted({int(group) for row in similar for group in np.argsort(-row)[:voices]})
-    best_sum, chosen = -np.inf, tuple(likely[:voices])
-    for one in permutations(likely, voices):
-        total = float(sum(similar[voice, group] for voice, group in enumerate(one)))
-        if total > best_sum:
-            best_sum, chosen = total, one
-    return np.array(chosen, dtype=np.intp)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -26,8 +28,10 @@ from device.models.speaker import Embedding, SpeakerError
 
 STEP_FRAMES = 296
 """From one window of a file to the next: five seconds, so that everything is heard twice."""
-LONGEST_PIECE_S = 6.0
-"""More of one voice in one window makes its embedding no better."""
+PAUSE_S = 0.3
+"""A shorter silence does not end a stretch."""
+LONGEST_PIECE_S = 3.0
+"""A longer stretch is cut in equal parts."""
 SHORTEST_S = 1.0
 """Of a recording."""
 
@@ -46,13 +50,18 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """One voice in one window. `embedding` is None where it spoke too little to have a direction."""
+    """A stretch of one voice in one window, frames `begin` to `end` of it.
+
+    Stretches and not whole voices: the segmentation sometimes takes two people who speak in turn for one.
+    """
 
     voice: int
-    active_s: float
+    begin: int
+    end: int
     alone_s: float
     """Of which nobody else spoke."""
     embedding: Embedding | None
+    """None where it is too short to have a direction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,26 +106,48 @@ def to_wave(samples: Samples) -> Wave:
 
 
 def hear(wave: Wave, start: int, segmenter: Segmenter, embedder: Embedder) -> Window:
-    """One window: who speaks when in it, and how each voice sounds."""
+    """One window: who speaks when in it, and how each stretch of each voice sounds."""
     sets = segmenter.sets(wave)
     active = decided(sets)
     alone = active & (active.sum(axis=1) == 1)[:, None]
     pieces = []
     for voice in range(VOICES):
-        if active[:, voice].any():
-            seconds, alone_s = (float(flags[:, voice].sum() * FRAME_S) for flags in (active, alone))
-            # Speech of one person alone where there is enough of it; else what there is.
-            heard = alone[:, voice] if alone_s >= MIN_WAVE_S else active[:, voice]
-            pieces.append(Piece(voice, seconds, alone_s, _embedding(wave, heard, embedder)))
+        for begin, end in stretches(active[:, voice]):
+            heard = np.zeros(len(active), bool)
+            heard[begin:end] = alone[begin:end, voice]
+            alone_s = float(heard.sum() * FRAME_S)
+            if alone_s < MIN_WAVE_S:  # speech of one person alone where there is enough; else what there is
+                heard[begin:end] = active[begin:end, voice]
+            pieces.append(Piece(voice, begin, end, alone_s, _embedding(wave, heard, embedder)))
     return Window(start, speaking(sets), active, tuple(pieces))
+
+
+def stretches(active: Flags) -> list[tuple[int, int]]:
+    """Where one voice speaks: (begin, end) in frames, short pauses inside, long stretches in equal parts."""
+    runs: list[tuple[int, int]] = []
+    for begin, end in edges(active):
+        if runs and (begin - runs[-1][1]) * FRAME_S < PAUSE_S:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((begin, end))
+    found = []
+    for begin, end in runs:
+        parts = max(1, math.ceil((end - begin) * FRAME_S / LONGEST_PIECE_S))
+        cuts = np.linspace(begin, end, parts + 1).round().astype(int).tolist()
+        found += list(pairwise(cuts))
+    return found
+
+
+def edges(active: Flags) -> list[tuple[int, int]]:
+    """(begin, end) of every run of true values."""
+    turns = np.flatnonzero(np.diff(np.concatenate(([0], active.astype(np.int8), [0]))))
+    return [(int(begin), int(end)) for begin, end in turns.reshape(-1, 2)]
 
 
 def _embedding(wave: Wave, heard: Flags, embedder: Embedder) -> Embedding | None:
     """Of the flagged frames, one after the other; None when they are too short or have no direction."""
-    spans = np.flatnonzero(np.diff(np.concatenate(([0], heard.astype(np.int8), [0])))).reshape(-1, 2)
-    spans = spans * FRAME_SAMPLES
-    parts = [wave[begin:end] for begin, end in spans]
-    speech = np.concatenate(parts)[: int(LONGEST_PIECE_S * SAMPLE_RATE_HZ)]
+    parts = [wave[begin * FRAME_SAMPLES : end * FRAME_SAMPLES] for begin, end in edges(heard)]
+    speech = np.concatenate(parts)
     try:
         if len(speech) < MIN_WAVE_S * SAMPLE_RATE_HZ or not np.any(speech):
             return None

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from device.access.policy import Thresholds
 from device.access.voices import voiceprint
 from device.conversation.diarization import Known
 from device.errors import DeviceError
@@ -46,7 +45,7 @@ def known_people(
             raise NobodyKnownError(
                 "nobody is enrolled whose consent covers being recognised in conversations; leave out --known"
             )
-        yield Known(vectors, calibration.llr, Thresholds().voice_llr)
+        yield Known(vectors, calibration.llr)
     finally:
         for vector in vectors.values():
             vector[:] = 0.0

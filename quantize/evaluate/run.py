@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,10 @@ from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
+from quantize.evaluate.conversation import part
+from quantize.evaluate.conversation.changes import ChangesResult
+from quantize.evaluate.conversation.measure import DiarizationResult
+from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.door.whole import whole_attempts
 from quantize.evaluate.manifest import Recording
@@ -59,6 +63,7 @@ class Plan:
     noises: Sequence[Recording] = ()
     """What some of the clips are cut from."""
     words: WordsEngine = WordsEngine.ONNX
+    conversations: Conversations = field(default_factory=Conversations)
     kept: Path | None = None
     """Where measurements of whole attempts are kept; None keeps none."""
 
@@ -128,6 +133,16 @@ def evaluate_all(
             recordings, plan.noises, root, plan.models_dir, plan.words, plan.kept, bars
         )
         versions.update(found_versions)
+    diarization: DiarizationResult | None = None
+    changes: ChangesResult | None = None
+    if plan.parts & {"diarization", "changes"}:
+        given = plan.conversations
+        on = part.stage(recordings, root, plan.models_dir, given)
+        versions["conversations"] = " + ".join(on.ears.versions)
+        if "diarization" in plan.parts:
+            diarization = part.diarization(on, given, bars.bar, plan.replicates)
+        if "changes" in plan.parts:
+            changes = part.changes(on, given, bars.bar, plan.replicates)
     if "splices" in plan.parts:
         check = open_spoof(plan.models_dir)
         versions["spoof"] = check.version
@@ -135,7 +150,7 @@ def evaluate_all(
         heard = [*recordings, *plan.noises]
         kept = plan.kept / "word-borders.json" if plan.kept else None
         splices = evaluate_splices(heard, root, check, bars_of, bars.bar, plan.replicates, kept)
-    if not (speaker or spoof or phrase or whole or splices):
+    if not (speaker or spoof or phrase or whole or splices or diarization or changes):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -143,17 +158,9 @@ def evaluate_all(
     def report(provenance: Provenance) -> Report:
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
-            complete,
-            speaker,
-            comparisons,
-            spoof,
-            tandem,
-            phrase,
-            reader.refused,
-            reader.unreadable,
-            whole,
-            splices,
-        )
+            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
+            diarization, changes, splices,
+        )  # fmt: skip
 
     return report
 

@@ -79,22 +79,8 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
-    def fill(self) -> None:
-        """Leave no room on its disk."""
-        with (self.folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(1 << 16))
-
-    def make_room(self) -> None:
-        """Take that back, and start it again if the full disk ended it."""
-        (self.folder / "filler").unlink(missing_ok=True)
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-
     def remove(self) -> None:
         self.kill()
-        if self.has_own_disk:
-            subprocess.run(["umount", self.folder], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -162,8 +148,22 @@ class Postgres:
                     os.kill(int(child), signal.SIGKILL)
             self._process = None
 
+    def fill(self) -> None:
+        """Leave no room on its disk."""
+        with (self.folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 16))
+
+    def make_room(self) -> None:
+        """Take that back, and start it again if the full disk ended it."""
+        (self.folder / "filler").unlink(missing_ok=True)
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def remove(self) -> None:
         self.kill()
+        if self.has_own_disk:
+            subprocess.run(["umount", self.folder], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +11,8 @@ import soundfile
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.audio.utterance import Samples
-from device.conversation.opening import Ears, open_ears
 from device.conversation.turns import Turn
-from device.model_store import slots
-from device.models.self_test import MEMORY_NAME
-from quantize.build import build
 from tests.speech import Reading
-
-
-@pytest.fixture(scope="session")
-def talking_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built bundle with the segmentation in it."""
-    folder = tmp_path_factory.mktemp("talking") / "models"
-    active = slots.active(models).directory
-
-    def share(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copy2(source, target)
-
-    shutil.copytree(active, folder, copy_function=share)
-    manifest = (folder / "manifest.json").read_bytes()
-    (folder / "manifest.json").unlink()  # a build would otherwise write through the link
-    (folder / "manifest.json").write_bytes(manifest)
-    build(folder, only=["segmentation"])
-    return folder
-
-
-@pytest.fixture(scope="session")
-def ears(talking_models: Path) -> Ears:
-    return open_ears(talking_models, talking_models / MEMORY_NAME)
 
 
 def read(reading: Reading) -> Samples:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from device.conversation.diarization import Known, diarize
-from device.conversation.hearing import STEP_FRAMES, Piece, Window, starts
+from device.conversation.hearing import STEP_FRAMES, Piece, Window, starts, stretches
 from device.models.segmentation import FRAME_S, VOICES, WINDOW_FRAMES
 from tests.device.conversation.test_grouping import people
 
@@ -33,16 +33,11 @@ def windows(plan: Plan, frames: int, voices: npt.NDArray[np.float32], seed: int 
         for person, voice in zip(there, order, strict=True):
             active[:, voice] = span[:, person]
             alone = span[:, person] & (span.sum(axis=1) == 1)
-            noisy = voices[person] + 0.02 * dice.normal(size=192)
-            embedding = (noisy / np.linalg.norm(noisy)).astype(np.float32)
-            pieces.append(
-                Piece(
-                    int(voice),
-                    float(span[:, person].sum() * FRAME_S),
-                    float(alone.sum() * FRAME_S),
-                    embedding,
-                )
-            )
+            for begin, end in stretches(span[:, person]):
+                noisy = voices[person] + 0.02 * dice.normal(size=192)
+                embedding = (noisy / np.linalg.norm(noisy)).astype(np.float32)
+                alone_s = float(alone[begin:end].sum() * FRAME_S)
+                pieces.append(Piece(int(voice), begin, end, alone_s, embedding))
         found.append(Window(start, active.astype(np.float32), active, tuple(pieces)))
     return found
 
@@ -98,7 +93,7 @@ def test_a_voice_too_short_for_an_embedding_goes_to_whoever_speaks_there() -> No
     spare = next(voice for voice in range(VOICES) if voice not in {piece.voice for piece in window.pieces})
     active = window.active.copy()
     active[305:320, spare] = True
-    piece = Piece(spare, 15 * FRAME_S, 15 * FRAME_S, None)
+    piece = Piece(spare, 305, 320, 15 * FRAME_S, None)
     heard = [Window(0, active.astype(np.float32), active, (*window.pieces, piece))]
     found = diarize(heard, WINDOW_FRAMES * FRAME_S)
     assert len(found.speakers) == 2
@@ -112,3 +107,20 @@ def test_every_frame_of_a_recording_is_in_a_window() -> None:
             covered[start : start + WINDOW_FRAMES] = True
         assert covered.all()
         assert starts(frames)[-1] == max(0, frames - WINDOW_FRAMES)
+
+
+def test_two_people_whom_the_segmentation_takes_for_one_voice_are_told_apart() -> None:
+    active = np.zeros((WINDOW_FRAMES, VOICES), bool)
+    active[:250, 0] = active[300:, 0] = True
+    pieces = tuple(
+        Piece(0, begin, end, (end - begin) * FRAME_S, VOICE[0 if begin < 250 else 1])
+        for begin, end in stretches(active[:, 0])
+    )
+    found = diarize([Window(0, active.astype(np.float32), active, pieces)], WINDOW_FRAMES * FRAME_S)
+    assert [turn.speaker for turn in found.turns] == ["speaker-1", "speaker-2"]
+
+
+def test_a_long_stretch_is_cut_and_a_short_pause_is_not_an_end() -> None:
+    active = np.zeros(600, bool)
+    active[10:100] = active[110:200] = active[300:600] = True
+    assert stretches(active) == [(10, 105), (105, 200), (300, 450), (450, 600)]

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.conversation.grouping import APART, assigned, cut, distances, linkage
+from device.conversation.grouping import APART, cut, distances, linkage
 
 
 def people(*counts: int, spread: float = 0.05, seed: int = 1) -> tuple[npt.NDArray[np.float32], list[int]]:
@@ -57,14 +57,6 @@ def test_two_voices_of_one_window_are_kept_apart_though_they_sound_alike() -> No
     assert far[0, 1] == APART
     assert far[0, 2] == pytest.approx(0.0, abs=1e-6)
     assert cut(linkage(far), 4, nearer_than=0.5).tolist() in ([0, 1, 0, 1], [0, 1, 1, 0])
-
-
-def test_the_voices_of_a_window_go_to_different_people() -> None:
-    similar = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0]], dtype=np.float32)
-    assert assigned(similar).tolist() == [1, 0]
-    assert assigned(similar[:, :1]).tolist() == [0, 0]
-    three = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.7]], dtype=np.float32)
-    assert assigned(three).tolist() == [0, 0, 1]
 
 
 def test_one_piece_is_one_group() -> None:
