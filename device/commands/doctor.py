@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Event
 
 import click
@@ -20,6 +21,8 @@ from sync.errors import SyncError
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
+LATE_DAYS = 20
+"""A certificate is renewed with thirty days left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
-def doctor(as_json: bool, sound: bool) -> None:
+@click.option("--offline", is_flag=True, help="Leave out the uplink, which no decision needs.")
+def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
@@ -43,7 +47,7 @@ def doctor(as_json: bool, sound: bool) -> None:
     \b
     Example: ostiary doctor
     """
-    findings = examine(sound)
+    findings = [one for one in examine(sound) if not offline or one.what != "uplink"]
     if as_json:
         click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
     else:
@@ -78,6 +82,7 @@ def examine(sound: bool = False) -> list[Finding]:
             _uplink,
             "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
         ),
+        ("place at a site", _place, "`ostiary sync` renews it by itself while the claim service answers"),
         ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
@@ -273,6 +278,21 @@ def _uplink(settings: Settings) -> str:
     if not state.connected:
         raise DeviceError(str(state))
     return str(state)
+
+
+def _place(settings: Settings) -> str:
+    """Of a unit that was provisioned: for how long its certificate is good."""
+    from device.uplink.network import Network
+
+    place = Network(state_dir()).place()
+    if place is None:
+        return "not provisioned: the network is set up by hand, or there is none"
+    left = place.days_left(datetime.now(UTC))
+    if left <= 0:
+        raise DeviceError(f"the certificate of {place.unit} ran out {-left:.0f} days ago")
+    if left < LATE_DAYS:
+        raise DeviceError(f"the certificate of {place.unit} ends in {left:.0f} days, and was not renewed")
+    return f"{place.unit} at {place.broker}, certificate for {left:.0f} more days"
 
 
 def _network(settings: Settings) -> str:

@@ -8,6 +8,7 @@ import mimetypes
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -28,11 +29,13 @@ from sync.dashboard.pages import (
     muster,
     people,
     proofs,
+    records,
     review,
     stream,
 )
 from sync.dashboard.pages import incidents as incident_pages
 from sync.dashboard.pages import lockdown as lockdown_pages
+from sync.dashboard.reports import Reports
 from sync.dashboard.rights import Right
 from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
@@ -43,6 +46,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/", entrance.start, None),
     ("POST", "/logout", entrance.log_out, None),
     ("POST", "/theme", entrance.choose_theme, None),
+    ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
     ("GET", "/events", events.listing, Right.EVENTS),
@@ -82,6 +86,8 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/approvals", approvals.listing, Right.APPROVE),
     ("POST", "/approvals/{wish:str}", approvals.decide, Right.APPROVE),
     ("POST", "/people/{person:str}/forget", people.forget, Right.FORGET),
+    ("GET", "/ledger", records.biometric, Right.REVIEW),
+    ("GET", "/rooms", records.sensitive, Right.MUSTER),
     ("GET", "/account", manage.mine, None),
     ("POST", "/account/password", manage.change_password, None),
     ("POST", "/account/passkey/begin", manage.begin_passkey, None),
@@ -111,13 +117,16 @@ def make_app(desk: Desk) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        reader = asyncio.create_task(feed.run())
+        tasks = [asyncio.create_task(feed.run())]
+        if desk.reports is not None:
+            tasks.append(asyncio.create_task(_mail(desk.reports, desk)))
         try:
             yield
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
     routes += [
@@ -133,6 +142,7 @@ def make_app(desk: Desk) -> Starlette:
         Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
         Route("/stream", stream.events_stream, methods=["GET"]),
         Route("/static/{name:str}", _static, methods=["GET"]),
+        Route("/muster-worker.js", _muster_worker, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
     ]
     app = Starlette(
@@ -150,6 +160,14 @@ def make_app(desk: Desk) -> Starlette:
     return app
 
 
+async def _mail(reports: Reports, desk: Desk) -> None:
+    """Looks once a minute, apart from the live stream: a slow mail server keeps no page waiting."""
+    while True:
+        with contextlib.suppress(SyncError):  # the live stream says already that the database is gone
+            await run_in_threadpool(reports.step, desk.now_ms())
+        await asyncio.sleep(60)
+
+
 async def _http_error(request: Request, err: Exception) -> Response:
     status = err.status_code if isinstance(err, HTTPException) else 400
     refusal = not_found() if status == 404 else RefusedError("This page does not do that.", status)
@@ -164,6 +182,13 @@ async def _static(request: Request) -> Response:
     kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(file.read_bytes(), media_type=kind or "application/octet-stream", headers=headers)
+
+
+async def _muster_worker(request: Request) -> Response:
+    """Outside /static, for a worker keeps what lies beside it; never cached, so that it can be replaced."""
+    headers = {"Service-Worker-Allowed": "/muster/"}
+    body = STATIC.joinpath("muster-worker.js").read_bytes()
+    return Response(body, media_type="text/javascript", headers=headers)
 
 
 async def _health(request: Request) -> Response:

@@ -38,6 +38,9 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "TAMPER": ("Tampered with", "alarm"),
 }
 
+STATE_TEXTS = (*(text for text, _ in _STATES.values()), "Locked down", "No event yet")
+"""Every state that a page may show."""
+
 
 @dataclass(frozen=True, slots=True)
 class DoorView:

@@ -132,6 +132,16 @@ places = sa.Table(
     sa.Column("phrase_llr", sa.Double, nullable=False),
     sa.Column("voice_llr", sa.Double, nullable=False),
     sa.Column("live_llr", sa.Double, nullable=False),
+    sa.Column("egress", sa.Text, nullable=False),  # what opens it from inside, words with blanks between
+    sa.Column("sensitive", sa.Text, nullable=False),  # why the zone is one; '' when it is none
+)
+
+reports = sa.Table(
+    "dashboard_reports",
+    metadata,
+    sa.Column("day", sa.Text, primary_key=True),  # yyyy-mm-dd
+    sa.Column("claimed_ms", sa.BigInteger, nullable=False),  # by the worker that sends it
+    sa.Column("sent_ms", sa.BigInteger),
 )
 
 stamps = sa.Table(

@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 LONGEST_DAYS = 366
 MOST = 200
 TOUCH_EVERY_MS = 60_000
-RIGHTS = (Right.DOORS, Right.EVENTS, Right.PEOPLE, Right.INCIDENTS, Right.HEALTH)
+RIGHTS = (Right.DOORS, Right.EVENTS, Right.PEOPLE, Right.INCIDENTS)
 """What a token may hold: to look. It changes nothing, takes no names and orders no door."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
 _TOKEN = re.compile(r"ostiary_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")

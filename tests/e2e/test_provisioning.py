@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.cli import cli
 from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load
+from device.uplink.network import Network
 from sync.command_line import wall_ms
 from sync.errors import SyncError
 from sync.fleet.provisioning import claims
@@ -90,6 +92,24 @@ def test_a_provisioned_unit_sends_over_tls_with_a_key_that_only_its_tpm_has(
     files = [path.read_bytes() for path in unit.state.rglob("*") if path.is_file()]
     own_authority = 1  # a laptop approves its own machine state; that key is no key to the network
     assert sum(b"PRIVATE KEY" in data for data in files) == own_authority
+
+
+def test_a_unit_whose_certificate_ran_out_long_ago_renews_it_and_sends(site: SiteWorld, unit: Unit) -> None:
+    network = Network(unit.state)
+    place = network.place()
+    assert place is not None
+    key = place.certificate().public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    authority = site.site.authority(NOW)
+    old = authority.sign(key, ICU, NOW - dt.timedelta(days=400))
+    network.save(place.renewed(authority.chained(old)))
+    write_events(unit, 3)
+    unit.ostiary("sync", "--once")
+    with closing(site.store()) as store:
+        assert status.unit_statuses(store, wall_ms())[0].size == 8
+    renewed = network.place()
+    assert renewed is not None
+    assert renewed.days_left(wall()) > 80
 
 
 def test_another_site_and_a_claim_of_another_site_are_refused_in_one_line(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("TSS2_LOG", "all+none")  # its complaints come to us as return codes
@@ -96,7 +100,7 @@ class TpmLink:
 
         def answer() -> None:
             try:
-                with self._connected() as tpm:
+                with self._alone(), self._connected() as tpm:
                     found.append(work(tpm))
             except BaseException as err:  # noqa: BLE001 - raised again where it was asked for
                 failed.append(err)
@@ -115,6 +119,24 @@ class TpmLink:
         raise TpmBusyError(
             f"the TPM at {self.tcti} takes connections and says nothing; restart what offers it"
         )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of several processes at a TPM without a resource manager (swtpm, on a laptop), one at a time.
+
+        It may take a second client in before the first has gone, and one then flushes what the other loaded.
+        """
+        if not self._bare:
+            yield
+            return
+        name = hashlib.sha256(self.tcti.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"ostiary-tpm-{os.getuid()}-{name}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def _connected(self) -> Iterator[ESAPI]:

@@ -9,10 +9,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sync.dashboard import journal
+from sync.dashboard import journal, languages
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
 from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.web import (
+    LANGUAGE_COOKIE,
     THEME_COOKIE,
     Call,
     Desk,
@@ -156,6 +157,18 @@ def choose_theme(call: Call) -> Response:
         )
     else:
         answer.delete_cookie(THEME_COOKIE)
+    return answer
+
+
+def choose_language(call: Call) -> Response:
+    """Of the page, in this browser."""
+    language = call.form.get("language", "")
+    answer = redirect(own_address(call.form.get("back", "/")))
+    if language in languages.LANGUAGES:
+        answer.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=31536000, secure=call.desk.settings.secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
     return answer
 
 

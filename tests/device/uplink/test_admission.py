@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,14 @@ def test_a_second_tpm_under_a_known_name_is_refused_until_two_people_replace_it(
     assert refused(lambda: desk.admission.renew(renewed)) == "unknown"
 
 
+def test_a_stranger_who_tries_all_day_fills_no_table(desk: Desk, boxes: tuple[Box, Box]) -> None:
+    begin = boxes[0].begin(Claim.fresh("localhost", 8444, ICU, "pharmacy", bytes(32)))
+    for _ in range(70):
+        assert refused(lambda: desk.admission.begin(begin)) == "foreign"
+    (row,) = status.refusal_counts(desk.store)
+    assert (row["reason"], row["times"]) == ("claim foreign", 60)
+
+
 def test_one_tpm_is_one_unit(desk: Desk, boxes: tuple[Box, Box]) -> None:
     boxes[0].redeem(desk, desk.claim())
     assert refused(lambda: boxes[0].redeem(desk, desk.claim(LAB))) == "second_unit"
@@ -272,7 +281,7 @@ def test_a_claim_for_one_tpm_of_the_inventory_is_for_no_other(desk: Desk, boxes:
 
 def soft_key(**attributes: Any) -> bytes:
     """The public area of a key in a file, as its owner would like it to look."""
-    pem = FileSigner.generate().public_pem()
+    pem = FileSigner(ec.derive_private_key(7**80, ec.SECP256R1())).public_pem()
     return bytes(TPM2B_PUBLIC.from_pem(pem, **attributes).marshal())
 
 
@@ -467,12 +476,16 @@ def test_nonsense_is_refused_as_nonsense(data: bytes) -> None:
 
 @settings(max_examples=60)
 @given(st.data())
-def test_a_request_with_a_flipped_or_missing_byte_never_gets_in(data: st.DataObject) -> None:
-    public = soft_key(objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+def test_a_changed_public_area_is_no_key_or_another_one(data: st.DataObject) -> None:
+    born_here = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.SENSITIVEDATAORIGIN
+    public = soft_key(objectAttributes=born_here | TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+    name = read_key(public, "signing").name
     at = data.draw(st.integers(0, len(public) - 1))
     changed = bytearray(public)
     changed[at] ^= data.draw(st.integers(1, 255))
-    for raw in (bytes(changed), public[:at], public + b"\x00"):
+    with suppress(SyncError):
+        assert read_key(bytes(changed), "signing").name != name, "what the TPM says is not about it"
+    for raw in (public[:at], public + b"\x00"):
         with pytest.raises(SyncError):
             read_key(raw, "signing")
 
