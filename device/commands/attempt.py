@@ -112,7 +112,7 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
     with error_as_json(as_json):
         settings = load()
         with open_judge(models_dir(), settings) as judge:
-            template = judge.speaker.template(heard_voices(judge, settings, named(recordings))[0])
+            template = judge.speaker.template(heard_voices(judge, settings, named(recordings)).embeddings)
             heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

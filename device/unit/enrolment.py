@@ -19,6 +19,7 @@ from device.access.policy import Thresholds
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
+from device.evidence.enrolled import Voices, Worth
 from device.evidence.judge import Judge
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
@@ -55,6 +56,7 @@ class Enrolment:
     record: UUID
     spoof_llrs: tuple[float, ...]
     doubtful: tuple[str, ...]
+    worth: Worth
 
 
 def named(paths: Sequence[Path]) -> Recordings:
@@ -85,13 +87,14 @@ def enrol(
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
     check_clock(tools)
-    embeddings, spoof_llrs = heard_voices(judge, settings, recordings)
+    voices = heard_voices(judge, settings, recordings)
+    spoof_llrs = voices.spoof_llrs
     live_llr = Thresholds().live_llr
     doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
     if doubtful and must_sound_live:
         raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
     try:
-        vector = judge.speaker.template(embeddings)
+        vector = judge.speaker.template(voices.embeddings)
     except InconsistentEnrolmentError as err:
         raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
     consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
@@ -109,18 +112,16 @@ def enrol(
         raise EnrolmentError("CONSENT", str(err), spoof_llrs) from err
     finally:
         template.wipe()
-    return Enrolment(record, tuple(spoof_llrs), doubtful)
+    return Enrolment(record, tuple(spoof_llrs), doubtful, voices.worth(judge.speaker.llr))
 
 
-def heard_voices(
-    judge: Judge, settings: Settings, recordings: Recordings
-) -> tuple[list[npt.NDArray[np.float32]], list[float]]:
-    """Of each recording: its unit embedding, and the LLR that it is a live human.
+def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Voices:
+    """What was heard of each recording.
 
     Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
-    embeddings: list[npt.NDArray[np.float32]] = []
-    spoof_llrs: list[float] = []
+    voices = Voices()
+    spoof_llrs = voices.spoof_llrs
     waves: dict[str, npt.NDArray[np.float32]] = {}
     try:
         for name, recording in recordings.items():
@@ -131,9 +132,10 @@ def heard_voices(
                 raise EnrolmentError(err.code, text, spoof_llrs) from err
             waves[name] = utterance.wave()
             utterance.wipe()
+            voices.qualities.append(utterance.quality)
             try:
-                embeddings.append(judge.speaker.embed(waves[name]))
-                spoof_llrs.append(judge.spoof.evidence(waves[name]).llr)
+                voices.embeddings.append(judge.speaker.embed(waves[name]))
+                spoof_llrs.append(judge.live_llr(waves[name], utterance.quality))
             except WaveError as err:
                 raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
         if (same := repeated(waves)) is not None:
@@ -142,7 +144,7 @@ def heard_voices(
     finally:
         for wave in waves.values():
             wave[:] = 0.0
-    return embeddings, spoof_llrs
+    return voices
 
 
 def check_clock(tools: Tools) -> None:
