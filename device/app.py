@@ -9,6 +9,7 @@ from device.access.claims import Claim
 from device.access.decision import Decision, Outcome
 from device.audio import AudioSource
 from device.door import Door
+from device.model_store.sessions import give_memory_back
 from device.unit.assembly import Unit
 from device.unit.attempts import listened_on, named, served
 from device.unit.display import Display
@@ -37,6 +38,7 @@ def run(
             door.obey(decision)
             display.tell(decision)
             listened_on(unit, made)
+            give_memory_back()
             yield decision
             more = decision.outcome is Outcome.STEP_UP  # one more phrase, from the same person
         if stop.is_set():

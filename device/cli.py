@@ -18,15 +18,22 @@ EXIT_FAULT = 3
 COMMANDS = {
     "run": ("device.commands.run:run", "Run the door unit."),
     "enroll": ("device.commands.people:enroll", "Enrol a person from three or more recordings."),
+    "people": ("device.commands.people:people", "Who is enrolled, and until when."),
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
     "score": ("device.commands.attempt:score", "Evidence only, no store touched."),
+    "diarize": (
+        "device.commands.conversation.diarize:diarize",
+        "Who spoke when in a recording of several people.",
+    ),
+    "watch": ("device.commands.conversation.watch:watch", "Who is speaking on a stream, and who should be."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
     "policy": ("device.commands.policy:policy", "Check the rules; explain a decision; pardon a person."),
     "api": ("device.commands.api:api", "The REST facade for other systems, and its tokens."),
     "door": ("device.commands.door:door", "The wires of a door, and the controller behind it."),
     "first-boot": ("device.commands.installed.first_boot:first_boot", "Name the door of a new unit."),
+    "provision": ("device.commands.installed.provision:provision", "Take a new unit's place at a site."),
     "config": ("device.commands.installed.config:config", "Show and check the settings."),
     "readers": ("device.commands.readers:readers", "What a badge reader sends."),
     "support-bundle": (
@@ -39,7 +46,7 @@ COMMANDS = {
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "dashboard": ("sync.dashboard.cli:dashboard", "The web page: doors, events, incidents, proofs."),
-    "fleet": ("sync.fleet.cli:fleet", "Certificates of units, and simulated units."),
+    "fleet": ("sync.fleet.cli:fleet", "A site's authority, claims and certificates of units."),
     "models": ("quantize.cli:models", "Build, verify and show the models."),
     "evaluate": ("quantize.evaluate.cli:evaluate", "Error rates over a manifest of recordings."),
 }

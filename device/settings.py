@@ -56,6 +56,12 @@ def models_dir() -> Path:
     return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
 
 
+def kept_in(models: Path) -> Path:
+    """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
+    unit's own folder for models that were installed with the software, which nobody may write to."""
+    return own_models_dir() if models == SYSTEM_MODELS else models
+
+
 def own_models_dir() -> Path:
     """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
     chosen = os.environ.get("OSTIARY_MODELS_DIR")
@@ -116,6 +122,11 @@ class ApiSettings:
     max_waiting: int = field(default=128, metadata={"low": 1, "high": 4096})
     """Requests with audio that are read, waiting or judged; the next one is told to come back."""
     max_waiting_bytes: int = field(default=64 << 20, metadata={"low": 4096, "high": 1 << 30})
+    max_connections: int = field(default=512, metadata={"low": 8, "high": 3000})
+    connections_per_address: int = field(default=160, metadata={"low": 1, "high": 3000})
+    """A new one takes the place of the one that has been silent for longest."""
+    header_timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 120.0})
+    """From a connection's first packet, or the last answer, to a whole request header: TLS included."""
     body_timeout_s: float = field(default=15.0, metadata={"low": 0.1, "high": 120.0})
     answer_within_s: float = field(default=30.0, metadata={"low": 0.0, "high": 120.0})
     """A request that takes longer is answered 202; its result is fetched later."""
@@ -129,7 +140,17 @@ class ApiSettings:
     burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
     """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
+    max_streams: int = field(default=20, metadata={"low": 0, "high": 1_000})
+    """Streams of sound at once, those of callers who may come back included; 0 serves none."""
+    stream_threads: int = field(default=2, metadata={"low": 1, "high": 64})
+    """That hear them, beside the judge's."""
+    stream_idle_s: float = field(default=15.0, metadata={"low": 0.1, "high": 300.0})
+    """A caller who sends nothing, or does not read, for so long is let go."""
+    stream_resume_s: float = field(default=30.0, metadata={"low": 0.0, "high": 600.0})
+    """How long a stream waits for a caller who was cut off."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
+    renewable_days: float = field(default=30.0, metadata={"low": 0.0, "high": 366.0})
+    """How long a caller may renew a token that is tied to its certificate, without a person at the unit."""
 
     def __post_init__(self) -> None:
         if self.max_body_bytes > self.max_waiting_bytes:
@@ -144,6 +165,18 @@ class ApiSettings:
         if self.certificate is None or self.key is None or self.client_ca is None:
             return None
         return self.certificate, self.key, self.client_ca
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """Who may be recognised in a recording or a stream of several people, and how long it may be."""
+
+    consent_texts: tuple[str, ...] = ()
+    """Versions of the consent text that let a person be recognised in conversations. Left empty, nobody is in
+    production, and everybody who is enrolled is on a laptop.
+    """
+    longest_min: float = field(default=120.0, metadata={"low": 0.1, "high": 240.0})
+    """Of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +213,7 @@ class Settings:
     store: StoreSettings = field(default_factory=_laptop_store)
     audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
 def settings_file(path: Path | None = None) -> Path | None:

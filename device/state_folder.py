@@ -41,6 +41,11 @@ class StateFolder:
         return self.root / "audit" / "outbox.db"
 
     @property
+    def uplink_state(self) -> Path:
+        """How the uplink is, as it told last."""
+        return self.root / "audit" / "uplink.json"
+
+    @property
     def audit_archive(self) -> Path:
         """The log's files on a unit without a registry."""
         return self.root / "audit" / "archive"
@@ -49,6 +54,11 @@ class StateFolder:
     def orders(self) -> Path:
         """What the door process is asked to do by others on this machine."""
         return self.root / "orders"
+
+    @property
+    def network(self) -> Path:
+        """Certificate and place at a site, of a unit that was provisioned."""
+        return self.root / "network"
 
     @property
     def api_results(self) -> Path:

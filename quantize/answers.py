@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,12 +12,15 @@ from pathlib import Path
 from device.model_store.answers import CHECKS, Answers, LiveAnswer, VoiceAnswer, WordsAnswer
 from device.model_store.bundle import Bundle
 from device.model_store.processor import processor_class
+from device.model_store.sessions import OnnxSession
+from device.models.segmentation import SETS, SegmentationModel
+from device.models.segmentation_answers import SegmentationAnswers, means_of
 from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_of
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from quantize.build import build
-from quantize.fetch import sha256_of
+from quantize.fetch import fetch, sha256_of
 from quantize.proven import Proven
 
 ANSWERS_FILE = Path(__file__).with_name("self-test.json")
@@ -53,6 +57,9 @@ LIVE = (
     f"{_BOOK}-0930.wav",
 )
 TOLERANCE = {"words": 0.5, "voice": 0.5, "live": 0.5}
+SEGMENTATION_FILE = Path(__file__).with_name("segmentation-answers.json")
+SEGMENTED = "cards/005.wav"
+SEGMENTATION_TOLERANCE = 0.05
 
 
 def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers:
@@ -90,6 +97,24 @@ def write_answers(path: Path = ANSWERS_FILE) -> None:
         roles = [role for roles in CHECKS.values() for role in roles]
         build(Path(work), only=roles, proven=dict.fromkeys(roles, Proven()))
         path.write_bytes(answer(Bundle.open(Path(work)), reference()).to_bytes())
+
+
+def write_segmentation_answers(path: Path = SEGMENTATION_FILE) -> None:
+    """The same for the segmentation, which is an optional model and has a file of its own."""
+    from quantize.recurrent import build_segmentation
+
+    with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
+        network = Path(work) / "segmentation.onnx"
+        build_segmentation(fetch("pyannote-segmentation"), network, lambda text, done: None)
+        asked = SegmentationAnswers(
+            sha256_of(network),
+            SEGMENTED,
+            sha256_of(RECORDINGS / SEGMENTED),
+            (0.0,) * len(SETS),
+            SEGMENTATION_TOLERANCE,
+        )
+        means = means_of(SegmentationModel(OnnxSession(network), ""), asked.wave(RECORDINGS))
+        path.write_bytes(replace(asked, means=tuple(round(float(mean), 4) for mean in means)).to_bytes())
 
 
 def reference() -> str:

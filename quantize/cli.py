@@ -16,7 +16,7 @@ from rich.table import Table
 
 from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
-from device.settings import load, models_dir, own_models_dir, state_dir
+from device.settings import kept_in, load, models_dir, own_models_dir, state_dir
 from quantize.recipe import ReportProgress
 from quantize.recipes import RECIPES
 
@@ -278,7 +278,7 @@ def self_test_command(directory: Path | None, every_form: bool, as_json: bool) -
 
     target = directory or models_dir()
     bundle = _opened(target, None)
-    pick = remembered(target, bundle, lambda text: click.echo(text, err=True))
+    pick = remembered(kept_in(target), bundle, lambda text: click.echo(text, err=True))
     findings = self_test.run(bundle, pick, every_form=every_form)
     why = ""
     forms: dict[str, str] = {}
@@ -334,7 +334,8 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
 
     target = directory or models_dir()
     bundle = _opened(target, None)
-    if if_needed and remembered.remembered(target, bundle, lambda text: None) != remembered.Pick():
+    memory = kept_in(target)
+    if if_needed and remembered.remembered(memory, bundle, lambda text: None) != remembered.Pick():
         click.echo("the choice of runtimes still holds")
         return
     console = Console(stderr=True)
@@ -346,7 +347,8 @@ def pick(directory: Path | None, if_needed: bool, as_json: bool) -> None:
             lambda done: progress.update(bar, completed=done),
             trusted=trusting(bundle, lambda text: click.echo(text, err=True)),
         )
-    remembered.write(target, found)
+    memory.mkdir(parents=True, exist_ok=True)
+    remembered.write(memory, found)
     _self_tested(target)
     if as_json:
         click.echo(found.to_bytes(), nl=False)
@@ -369,7 +371,7 @@ def _self_tested(directory: Path) -> None:
 
     bundle = _opened(directory, None)
     memory = own_models_dir() / self_test.MEMORY_NAME
-    pick = remembered(directory, bundle, lambda text: click.echo(text, err=True))
+    pick = remembered(kept_in(directory), bundle, lambda text: click.echo(text, err=True))
     self_test.ensured(bundle, pick, memory, lambda text: click.echo(text, err=True))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from device.model_store.answers import ROLE
 from device.model_store.processor import processor_class
-from quantize.answers import write_answers
+from device.models.segmentation_answers import ANSWERS_ROLE
+from quantize.answers import write_answers, write_segmentation_answers
 from quantize.build import chosen_recipes
 from quantize.errors import OtherBytesError
 from quantize.evaluate.machine import describe_machine
@@ -104,6 +105,8 @@ def prove_models(
             if release and recipe.role == ROLE:
                 tick("asking what the self-test will ask", 0.5)
                 write_answers()
+            if release and recipe.role == ANSWERS_ROLE:
+                write_segmentation_answers()
             recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):

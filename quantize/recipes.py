@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "train" / "weights"
 SELF_TEST = HERE / "self-test.json"
+SEGMENTATION_ANSWERS = HERE / "segmentation-answers.json"
 ENVELOPES = "spoof-envelopes.npz"
 WHISPER = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
 WHISPER_BASE = ("whisper-base", "whisper-base-tokenizer")
@@ -178,6 +179,11 @@ def _card() -> dict[str, Any]:
         raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err
 
 
+def _segmentation_answers(out: Path, context: BuildContext) -> Artefact:
+    _copy(SEGMENTATION_ANSWERS, out)
+    return Artefact(version="segmentation-answers")
+
+
 def _self_test(out: Path, context: BuildContext) -> Artefact:
     _copy(SELF_TEST, out)
     return Artefact()
@@ -336,6 +342,15 @@ RECIPES: tuple[Recipe, ...] = (
         optional=True,
     ),
     Recipe(
+        role="segmentation-answers",
+        file="segmentation-answers.json",
+        network="segmentation-answers",
+        task="what the segmentation must answer to a known recording, on any processor",
+        licence="Apache-2.0",
+        make=_segmentation_answers,
+        optional=True,
+    ),
+    Recipe(
         role="segmentation",
         file="segmentation.int8.onnx",
         network="pyannote-segmentation-3.0-int8",
@@ -344,6 +359,7 @@ RECIPES: tuple[Recipe, ...] = (
         make=_segmentation,
         prove=_segmentation_proof,
         sources=("pyannote-segmentation",),
+        after=("segmentation-answers",),
         optional=True,
     ),
 )  # fmt: skip

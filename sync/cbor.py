@@ -16,6 +16,7 @@ from sync.errors import MalformedError
 MAX_FIELDS = 23
 """So many a map of ours has at most: its first byte says how many, and is the whole of its header."""
 
+_WHOLE = frozenset((int,))
 _FORMS: dict[str, type] = {"i": int, "s": str, "b": bytes, "l": list, "m": dict}
 
 
@@ -70,7 +71,7 @@ def decode_map(
     if deterministic and cbor2.dumps(listed, canonical=True) != as_list:
         raise MalformedError("not in the deterministic encoding")
     keys = listed[::2]
-    if any(type(key) is not int for key in keys) or keys != sorted(set(keys)):
+    if not {*map(type, keys)} <= _WHOLE or keys != sorted({*keys}):
         raise MalformedError("the fields of a map are not numbered and in order")
     return dict(zip(keys, listed[1::2], strict=True))
 

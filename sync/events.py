@@ -239,19 +239,17 @@ class Record:
         if fields.get(0) != VERSION:
             raise MalformedError("this event version is unknown here; update the reader")
         # 1. The fields that there are, each of its type.
-        if not fields.keys() >= _REQUIRED or not all(
-            key in _TYPES and type(value) is _TYPES[key] for key, value in fields.items()
-        ):
+        if not fields.keys() >= _REQUIRED or [*map(type, fields.values())] != [*map(_TYPES.get, fields)]:
             raise MalformedError("an event has a missing, unknown or mistyped field")
         # What is empty or false is left out: a field that says so would be a second encoding.
-        if any(key in fields and not fields[key] for key in (15, 20, 21)):
+        if not (fields.get(15, True) and fields.get(20, True) and fields.get(21, True)):
             raise MalformedError("an event has an empty field, which must be left out")
         # 2. What is inside them.
         timings = fields.get(17)
         if timings is not None and len(timings) != len(EventTimings.__slots__):
             raise MalformedError("an event has a timing too many, or too few")
-        scores = fields.get(21, {})
-        if any(type(name) is not str for name in scores):
+        scores = fields.get(21) or {}
+        if scores and any(type(name) is not str for name in scores):
             raise MalformedError("a score's name is text")
         event = AuditEvent(
             event_id=_uuid(fields[3]),
@@ -272,7 +270,7 @@ class Record:
             keystore=fields[18],
             count=fields.get(19),
             silent_alarm=fields.get(20, False),
-            more_scores=tuple(sorted(scores.items())),
+            more_scores=tuple(sorted(scores.items())) if scores else (),
         )
         record = cls(unit_id(fields[1]), fields[2], event)
         _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
@@ -305,7 +303,11 @@ def _canonical_map(pairs: list[tuple[int, Any]]) -> bytes:
 def _uuid(raw: bytes) -> uuid.UUID:
     if len(raw) != 16:
         raise MalformedError("an id has 16 bytes")
-    return uuid.UUID(bytes=raw)
+    # As its own unpickling makes one: the constructor looks for six ways to be called, and takes its time.
+    made: uuid.UUID = object.__new__(uuid.UUID)
+    object.__setattr__(made, "int", int.from_bytes(raw))
+    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
 
 
 def _identifier(value: object, name: str) -> None:

@@ -193,6 +193,46 @@ class Link:
         )
 
 
+def publish_once(
+    address: tuple[str, int],
+    context: ssl.SSLContext | None,
+    login: tuple[str, str | None],
+    topic: str,
+    payload: bytes,
+    properties: Sequence[tuple[str, str]],
+    timeout_s: float,
+) -> None:
+    """One message, with the broker's word that it has it. Raises SyncError: what it did not do."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    if context is not None:
+        client.tls_set_context(context)
+    if login[0]:
+        client.username_pw_set(*login)
+    more = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    more.UserProperty = list(properties)
+    answers: list[ReasonCode] = []
+    client.on_connect = lambda _c, _u, _f, code, _p: answers.append(code) if code.is_failure else None
+    # A broker that knows us but not our right to this topic says so here.
+    client.on_publish = lambda _c, _u, _m, code, _p: answers.append(code)
+    client.connect_timeout = timeout_s
+    try:
+        client.connect(*address)
+        client.loop_start()
+        client.publish(topic, payload, qos=1, properties=more)
+        deadline_s = time.monotonic() + timeout_s
+        while not answers and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        if not answers:
+            raise SyncError("did not take it in time")
+        if answers[0].is_failure:
+            raise SyncError(f"refused it ({answers[0]})")
+    except (OSError, ValueError) as err:
+        raise SyncError(f"cannot be reached ({type(err).__name__})") from None
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 def _why(err: OSError | ValueError) -> str:
     """A connection's error in words that say what to do."""
     if isinstance(err, ssl.SSLCertVerificationError):

@@ -144,6 +144,7 @@ UNIT_REASONS = frozenset(
         "microphone_offset",
         "microphone_rate",
         "microphone_stuck",
+        "network_reachable",
         "panel_back",
         "panel_lost",
         "request_to_exit",

@@ -31,6 +31,8 @@ class BadgeError(DeviceError):
 
 def badge_number(text: str) -> str:
     """The canonical form of `text`. Raises BadgeError."""
+    if text.isascii() and text.isalnum() and len(text) <= MAX_BADGE_CHARACTERS:  # nearly all are
+        return text.upper()
     kept = "".join(character for character in text.strip() if character not in SEPARATORS)
     if not kept:
         raise BadgeError("it holds no letter or digit")

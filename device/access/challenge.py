@@ -40,15 +40,17 @@ class Style(StrEnum):
     """How a challenge is worded."""
 
     WORDS = "words"
+    SENTENCE = "sentence"
     DIGITS = "digits"
     CODE = "code"
 
 
 @dataclass(frozen=True, slots=True)
 class ChallengeSettings:
-    """Entropy against a guess, log2: `words` 5 of 256 distinct 39.9 bits (4: 32.0); `digits` 6, no digit
-    twice in a row, 19.2 bits; `code` 16 bits, for its four hexadecimal characters. `entropy_bits` computes
-    it.
+    """Entropy against a guess, log2: `words` 5 of 256 distinct 39.9 bits (4: 32.0); `sentence` 36.0, for one
+    of 16 carriers and 4 words; `digits` 6, no digit twice in a row, 19.2 bits; `code` 16 bits, for its four
+    hexadecimal characters. `entropy_bits` computes it. To paste together every second one takes 223
+    recorded words, 216 and the carrier, 9 digits, 14 characters and the sentence: `pieces_to_paste`.
     """
 
     style: Style = Style.WORDS
@@ -115,9 +117,25 @@ def entropy_bits(settings: ChallengeSettings) -> float:
     """How many bits a guess must get right."""
     if settings.style is Style.WORDS:
         return sum(math.log2(len(challenge_words()) - drawn) for drawn in range(settings.words))
+    if settings.style is Style.SENTENCE:
+        slots = range(SENTENCE_WORDS)
+        return math.log2(len(CARRIERS)) + sum(math.log2(len(challenge_words()) - drawn) for drawn in slots)
     if settings.style is Style.DIGITS:
         return math.log2(10) + (settings.digits - 1) * math.log2(9)
     return 16.0
+
+
+def pieces_to_paste(settings: ChallengeSettings) -> int:
+    """How many words, digits or characters of a person somebody must have recorded to be able to paste
+    together every second challenge; the carriers of `sentence` and `code` come on top.
+    """
+    vocabulary, drawn = {
+        Style.WORDS: (len(challenge_words()), settings.words),
+        Style.SENTENCE: (len(challenge_words()), SENTENCE_WORDS),
+        Style.DIGITS: (10, settings.digits),
+        Style.CODE: (16, 4),
+    }[settings.style]
+    return math.ceil(float(vocabulary * 0.5 ** (1.0 / drawn)))
 
 
 class ChallengeBook:
@@ -140,19 +158,29 @@ class ChallengeBook:
         self._open: dict[int, Challenge] = {}
         self._sequence = 0
 
-    def issue(self, binding: Binding, settings: ChallengeSettings, now: Now) -> Challenge:
-        """A fresh challenge; raises ChallengeError when the style has no phrase left within the horizon."""
+    def issue(
+        self, binding: Binding, settings: ChallengeSettings, now: Now, own_phrase: str = ""
+    ) -> Challenge:
+        """A fresh challenge; raises ChallengeError when the style has no phrase left within the horizon.
+
+        With `own_phrase` it is the caller's, and may not have been shown within the horizon either.
+        """
         if binding.unit != self._unit:
             raise ChallengeError(f"this is unit {self._unit}, not {binding.unit}")
         self._drop_expired(now)
         self._sequence += 1
-        for _ in range(_DRAWS):
+        for _ in range(1 if own_phrase else _DRAWS):
             challenge = self._draw(binding, settings, now)
+            if own_phrase:
+                challenge = replace(challenge, phrase=own_phrase, display=own_phrase)
+                challenge = replace(challenge, tag=self._tag(challenge))
             digest = self._mac("phrase-memory", challenge.phrase.encode())[:8]
             if not self._memory.shown_before(digest):
                 self._memory.remember(digest)  # durable before it is displayed
                 self._open[challenge.sequence] = challenge
                 return challenge
+        if own_phrase:
+            raise ChallengeError("this phrase was shown lately; a recording of it may exist, so take another")
         raise ChallengeError("every phrase drawn was shown lately; lower the horizon or use a longer style")
 
     def withdraw(self, door: str) -> None:
@@ -258,14 +286,22 @@ def _worded(
             if not digits or digit != digits[-1]:  # a doubled digit is misheard
                 digits.append(digit)
         return " ".join(_DIGITS[digit] for digit in digits), " ".join(str(digit) for digit in digits)
+    if settings.style is Style.SENTENCE:
+        carrier = CARRIERS[_below(len(CARRIERS), numbers)]
+        phrase = carrier.format(*_distinct_words(SENTENCE_WORDS, numbers))
+    else:
+        phrase = " ".join(_distinct_words(settings.words, numbers))
+    return phrase, phrase
+
+
+def _distinct_words(count: int, numbers: Iterator[int]) -> list[str]:
     words = challenge_words()
     chosen: list[str] = []
-    while len(chosen) < settings.words:
+    while len(chosen) < count:
         word = words[_below(len(words), numbers)]
         if word not in chosen:
             chosen.append(word)
-    phrase = " ".join(chosen)
-    return phrase, phrase
+    return chosen
 
 
 def code_sentence(transaction: str, code: str) -> tuple[str, str]:
@@ -285,6 +321,28 @@ def said_of(transaction: str) -> str:
     letters = "".join(c for c in transaction if c.isascii() and c.isalnum())
     return transaction if transaction == letters and len(transaction) <= MAX_SAID else letters[-4:]
 
+
+CARRIERS = (
+    "the {} and the {} are in our {} or the {}",
+    "our {} is over the {} and under any {} or {}",
+    "I saw the {} in her {} as you saw a new {} or {}",
+    "any {} or the {} is as old as her {} and {}",
+    "we owe you a new {} or the {} in our {} and {}",
+    "her {} and your {} are on a low {} or {}",
+    "you are in the {} on an old {} and our {} is my {}",
+    "I owe every {} and every {} to my {} or the {}",
+    "is the {} or the {} on our {} and your {}",
+    "show my {} or an old {} in the {} and the {}",
+    "now my {} is under every {} or in your {} and {}",
+    "see how our {} and the {} are as new as my {} or {}",
+    "do you see my {} or the {} in any {} and {}",
+    "may I show her {} in the {} or a new {} and {}",
+    "so the {} is on the {} and my {} is in our {}",
+    "who saw the {} and my {} under her {} or {}",
+)
+"""Of the style `sentence`: short words that run into those drawn, so that each takes its neighbours' colour,
+and a recording of the word alone has none of it."""
+SENTENCE_WORDS = 4
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -76,9 +76,13 @@ def roles_of(person: Person) -> frozenset[str]:
 
 def covers(permission: Permission, door: Door, person: Person) -> bool:
     """Whether a permission speaks of this door and one of this person's roles, whatever the hour."""
+    return bool(permission.roles & roles_of(person)) and speaks_of(permission, door)
+
+
+def speaks_of(permission: Permission, door: Door) -> bool:
+    """Whether a permission is about this door."""
     return (
-        bool(permission.roles & roles_of(person))
-        and (not permission.zones or door.zone in permission.zones)
+        (not permission.zones or door.zone in permission.zones)
         and (not permission.doors or door.name in permission.doors)
         and (not permission.risks or door.risk in permission.risks)
         and permission.tags <= door.tags

@@ -6,14 +6,16 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from device.api import bodies
 from device.api.errors import (
@@ -26,6 +28,7 @@ from device.api.errors import (
     NOT_FOUND,
     SLOW_BODY,
     TOO_LARGE,
+    UPGRADE,
     Kind,
     ProblemError,
 )
@@ -33,6 +36,7 @@ from device.api.limits import Stay
 from device.api.metrics import CONTENT_TYPE
 from device.api.openapi import document
 from device.api.service import Service
+from device.api.streams.socket import serve
 from device.api.tokens import Token
 from device.errors import DeviceError
 
@@ -53,14 +57,21 @@ def make_app(service: Service) -> Starlette:
         ("/register", "POST", routes.register),
         ("/verify", "POST", routes.verify),
         ("/results/{tid}", "GET", routes.result),
+        ("/people", "GET", routes.people),
+        ("/people/{uid}", "DELETE", routes.forget),
+        ("/token", "POST", routes.renew),
         ("/healthz", "GET", routes.healthz),
         ("/metrics", "GET", routes.metrics),
         ("/openapi.json", "GET", routes.openapi),
+        ("/stream", "GET", routes.no_stream),
     ]
     app = Starlette(
         routes=[
-            Route(path, _guarded(service, path, endpoint), methods=[method])
-            for path, method, endpoint in table
+            *(
+                Route(path, _guarded(service, path, endpoint), methods=[method])
+                for path, method, endpoint in table
+            ),
+            WebSocketRoute("/stream", routes.stream),
         ],
         exception_handlers={HTTPException: _unrouted},
     )
@@ -78,7 +89,7 @@ class Routes:
         token = self._admit(request, "otp")
         size = _length(request, MAX_OTP_BYTES)
         body = await _body(request, size, self._service.settings.body_timeout_s)
-        return _answer(self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
+        return _answer(await self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
 
     async def register(self, request: Request) -> Response:
         token = self._admit(request, "register")
@@ -100,6 +111,17 @@ class Routes:
         found = self._service.result(token, tid)
         return self._waiting(tid) if found is None else _answer(found)
 
+    async def people(self, request: Request) -> Response:
+        self._admit(request, "people")
+        return _answer(await self._service.people(bodies.uid_of(request.query_params.get("after", ""))))
+
+    async def forget(self, request: Request) -> Response:
+        token = self._admit(request, "forget")
+        return _answer(await self._service.forget(token, bodies.uid_of(request.path_params["uid"])))
+
+    async def renew(self, request: Request) -> Response:
+        return _answer(self._service.renew(self._admit(request, None)))
+
     async def healthz(self, request: Request) -> Response:
         if self._service.healthy():
             return _answer({"status": "ok"})
@@ -112,7 +134,20 @@ class Routes:
     async def openapi(self, request: Request) -> Response:
         return _answer(document(self._service.settings.max_body_bytes))
 
-    def _admit(self, request: Request, scope: str) -> Token:
+    async def no_stream(self, request: Request) -> Response:
+        self._admit(request, "stream")
+        raise ProblemError(UPGRADE, "open a WebSocket here (RFC 6455); see docs/api.md")
+
+    async def stream(self, socket: WebSocket) -> None:
+        """A WebSocket. What it is refused for is an answer in HTTP, before it is one."""
+        service = self._service
+        try:
+            await serve(socket, service.streams, service.settings, lambda: self._admit(socket, "stream"))
+        except ProblemError as err:
+            service.metrics.responded("/stream", err.kind.status)
+            await socket.send_denial_response(problem(socket, err))
+
+    def _admit(self, request: HTTPConnection, scope: str | None) -> Token:
         certificate = request.scope.get("ostiary.certificate", "")
         values = request.headers.getlist("authorization")
         return self._service.admit(values[0] if len(values) == 1 else None, scope, certificate)
@@ -128,7 +163,8 @@ class Routes:
         size = _length(request, settings.max_body_bytes)
         stay = Stay(self._service.room, size)
         try:
-            parsed = parse(bodies.json_object(await _body(request, size, settings.body_timeout_s)))
+            body = await _body(request, size, settings.body_timeout_s, stay)
+            parsed = parse(bodies.json_object(body))
             found = await answer(parsed, stay)
         finally:
             if not stay.handed_on:
@@ -154,17 +190,22 @@ def _length(request: Request, most: int) -> int:
     return int(given)
 
 
-async def _body(request: Request, size: int, timeout_s: float) -> bytes:
-    """The body, `size` bytes of it and no more, within the time allowed."""
+async def _body(request: Request, size: int, timeout_s: float, stay: Stay | None = None) -> bytes:
+    """The body, `size` bytes of it and no more, within the time allowed, or while its room is not needed."""
     body = bytearray()
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > size:
-                    raise ProblemError(TOO_LARGE, "the body is longer than its Content-Length")
+        async with asyncio.timeout(timeout_s) as limit:
+            arriving = stay.arriving(lambda: limit.reschedule(loop.time())) if stay else nullcontext()
+            with arriving:
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > size:
+                        raise ProblemError(TOO_LARGE, "the body is longer than its Content-Length")
     except TimeoutError:
-        raise ProblemError(SLOW_BODY, f"the body must arrive within {timeout_s:g} s") from None
+        raise ProblemError(
+            SLOW_BODY, f"the body must arrive within {timeout_s:g} s, and sooner when others wait"
+        ) from None
     return bytes(body)
 
 
@@ -205,7 +246,7 @@ async def _unrouted(request: Request, err: Exception) -> Response:
     return response
 
 
-def problem(request: Request, err: ProblemError) -> Response:
+def problem(request: HTTPConnection, err: ProblemError) -> Response:
     """RFC 9457."""
     return JSONResponse(
         err.document(request.url.path),

@@ -6,20 +6,29 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
+from device.evidence.phrase import normalise
 from device.models.speaker import MIN_ENROLMENT
+from sync.person_id import PersonIdError, person_id, plain_text
 
 TID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 CODE_PATTERN = r"^[0-9A-F]{4}$"
 NAME_PATTERN = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
+UID_PATTERN = r"^[^\x00-\x1F\x7F]{1,64}$"
+"""What can be told by a pattern; `sync/person_id.py` says the rest."""
+ANY_PATTERN = r"[\s\S]{0,1000}"
 BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
-TEXT_PATTERN = r"^[ -~]{0,500}$"
+TEXT_PATTERN = r"^[^\x00-\x1F\x7F]{0,500}$"
+STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
+MIN_PHRASE_WORDS, MAX_PHRASE_WORDS, MAX_PHRASE_CHARACTERS = 3, 12, 120
 _MAX_ERRORS = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,10 @@ class OtpRequest:
     tid: str
     uid: str
     text: str = ""
-    style: Style = Style.CODE
+    style: Style = Style.WORDS
     door: str = ""
+    phrase: str = ""
+    """The caller's own, in place of one that the unit draws; never for a door's rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +90,24 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def otp_request(table: dict[str, Any]) -> OtpRequest:
     """Raises ProblemError (422) naming every mistake."""
-    fields = _Fields(table, {"tid", "uid", "text", "style", "door"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
-    text = fields.text("text", TEXT_PATTERN, optional=True)
+    fields = _Fields(table, {"tid", "uid", "text", "style", "door", "phrase"})
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
+    text = fields.normal("text", plain_text, optional=True)
     style = fields.text("style", f"^(?:{'|'.join(Style)})$", optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
+    phrase = fields.normal("phrase", own_phrase, optional=True)
+    if phrase and (door or style):
+        fields.wrong(
+            "`phrase` goes with neither `door` nor `style`: a door's rule takes phrases of the unit only"
+        )
     fields.done()
-    return OtpRequest(tid, uid, text, Style(style) if style else Style.CODE, door)
+    return OtpRequest(tid, uid, text, Style(style) if style else Style.WORDS, door, phrase)
 
 
 def register_request(table: dict[str, Any]) -> RegisterRequest:
     """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"tid", "uid", "audio", "consent_to"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     consent_to = fields.text("consent_to", NAME_PATTERN, optional=True)
     audio = fields.recordings("audio")
     fields.done()
@@ -101,12 +117,49 @@ def register_request(table: dict[str, Any]) -> RegisterRequest:
 def verify_request(table: dict[str, Any]) -> VerifyRequest:
     """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"tid", "uid", "audio", "code", "door"})
-    tid, uid = fields.text("tid", TID_PATTERN), fields.text("uid", NAME_PATTERN)
+    tid, uid = fields.text("tid", TID_PATTERN), fields.normal("uid", person_id)
     code = fields.text("code", CODE_PATTERN, optional=True)
     door = fields.text("door", NAME_PATTERN, optional=True)
     audio = fields.recording("audio", table.get("audio"))
     fields.done()
     return VerifyRequest(tid, uid, audio, code, door)
+
+
+def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], T]) -> T:
+    """The first message of a stream, as `made` of (uid, known, resume, after).
+
+    Raises ProblemError (422) naming every mistake.
+    """
+    fields = _Fields(table, {"uid", "known", "resume", "after"})
+    uid = fields.normal("uid", person_id, optional=True)
+    resume = fields.text("resume", STREAM_PATTERN, optional=True)
+    known, after = fields.flag("known"), fields.whole("after")
+    if resume and (uid or known):
+        fields.wrong("`resume` goes with `after` alone: the stream is what it was")
+    fields.done()
+    return made(uid, known, resume, after)
+
+
+def uid_of(text: str) -> str:
+    """The id in an address, empty when there is none. Raises ProblemError (422)."""
+    try:
+        return person_id(text) if text else ""
+    except PersonIdError as err:
+        raise ProblemError(INVALID, f"the id cannot be taken: {err}") from err
+
+
+def own_phrase(text: str) -> str:
+    """A caller's phrase, words apart by one space. Raises PersonIdError."""
+    words = plain_text(text).split()
+    if not MIN_PHRASE_WORDS <= len(words) <= MAX_PHRASE_WORDS or len(text) > MAX_PHRASE_CHARACTERS:
+        raise PersonIdError(
+            f"it has {len(words)} words; {MIN_PHRASE_WORDS} to {MAX_PHRASE_WORDS} of them in "
+            f"{MAX_PHRASE_CHARACTERS} characters can be heard"
+        )
+    said = normalise(" ".join(words))
+    if len(set(said)) < MIN_PHRASE_WORDS:
+        raise PersonIdError(f"it holds {len(set(said))} different words that can be said")
+    return " ".join(words)
 
 
 class _Fields:
@@ -128,6 +181,15 @@ class _Fields:
             return ""
         return value
 
+    def normal(self, name: str, form: Callable[[str], str], *, optional: bool = False) -> str:
+        """A string in its normal form."""
+        value = self.text(name, ANY_PATTERN, optional=optional)
+        try:
+            return form(value) if value or name in self._table else ""
+        except PersonIdError as err:
+            self._errors.append(f"`{name}` cannot be taken: {err}")
+            return ""
+
     def recordings(self, name: str) -> tuple[bytes, ...]:
         value = self._table.get(name)
         if not isinstance(value, list) or not MIN_ENROLMENT <= len(value) <= MAX_RECORDINGS:
@@ -143,6 +205,22 @@ class _Fields:
         if not content or len(value) % 4:
             self._errors.append(f"`{name}` must be the Base64 of a WAV or FLAC file")
         return content
+
+    def flag(self, name: str) -> bool:
+        value = self._table.get(name, False)
+        if not isinstance(value, bool):
+            self._errors.append(f"`{name}` must be true or false")
+        return value is True
+
+    def whole(self, name: str) -> int:
+        value = self._table.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**53:
+            self._errors.append(f"`{name}` must be a whole number from 0 up")
+            return 0
+        return value
+
+    def wrong(self, text: str) -> None:
+        self._errors.append(text)
 
     def done(self) -> None:
         if self._errors:

@@ -11,17 +11,19 @@ from device.access.decision import Decision
 from device.access.rules import Rules
 from device.access.voices import is_enrolled, voiceprint
 from device.api.bodies import RegisterRequest, VerifyRequest
-from device.api.errors import NO_DOOR, UNREADABLE, ProblemError
+from device.api.errors import NO_DOOR, NO_PERSON, UNREADABLE, ProblemError
 from device.api.results import Results, Transaction
 from device.audio import QualityError, load_utterance
 from device.audio.recording import read_recording
 from device.audio.utterance import wipe
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
-from device.unit.assembly import Tools
-from device.unit.enrolment import EnrolmentError, enrol
-from device.unit.recordings import NoSuchDoorError, decide_heard, rules_with
+from device.unit.assembly import NoSuchDoorError, Tools
+from device.unit.enrolment import EnrolmentError, enrol, forget
+from device.unit.recordings import decide_heard, rules_with
 from device.unit.reports import evidence_report, report
+
+PEOPLE_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,36 @@ class Checks:
             except QualityError as err:
                 which = f"number {number} of {len(recordings)}: " if len(recordings) > 1 else ""
                 raise ProblemError(UNREADABLE, f"{which}{err}") from None
+
+    def people(self, after: str) -> dict[str, Any]:
+        """Who is enrolled, in the order of their ids; `more` says whether there are others after them."""
+        now = self.tools.clock().wall
+        found = [one for one in self.tools.store.vault.enrolments() if one.uid > after]
+        return {
+            "people": [
+                {
+                    "uid": one.uid,
+                    "record": str(one.record_id),
+                    "until": one.consent.retain_until.isoformat(),
+                    "ended": one.consent.expired(now),
+                }
+                for one in found[:PEOPLE_AT_ONCE]
+            ],
+            "more": len(found) > PEOPLE_AT_ONCE,
+        }
+
+    def forget(self, uid: str) -> dict[str, Any]:
+        """Erase a person. Raises ProblemError (404), or DeviceError for a fault."""
+        tools = self.tools
+        if not is_enrolled(tools.store.vault, uid):
+            raise ProblemError(NO_PERSON, "nobody is enrolled under this id")
+        receipt = forget(tools.store, tools.settings, tools.state, uid, tools.clock)
+        return {
+            "uid": uid,
+            "record": str(receipt.record_id),
+            "forgotten_at": receipt.forgotten_at.isoformat(),
+            "receipt": receipt.to_bytes().hex(),
+        }
 
     def verify(self, request: VerifyRequest, challenge: Challenge | None) -> dict[str, Any]:
         """Evidence on one recording, and what a door's rule makes of it when one was asked for.
@@ -122,7 +154,7 @@ class Checks:
         }
 
 
-_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "SAME_RECORDING", "CONSENT"})
+_REFUSALS = frozenset({"NOT_LIVE", "VOICES_DIFFER", "SAME_RECORDING", "ID_TAKEN", "CONSENT"})
 """Of recordings that could all be judged."""
 
 Job = Callable[[], dict[str, Any]]

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeSettings, PhraseMemory, Style
+from device.access.challenge import (
+    Binding,
+    Challenge,
+    ChallengeBook,
+    ChallengeError,
+    ChallengeSettings,
+    PhraseMemory,
+    Style,
+)
 from device.access.decision import Outcome, RefusalError
 from device.api.bodies import OtpRequest, VerifyRequest
 from device.api.errors import CODE_REFUSED, GONE, NO_CODE, OTHER_BODY, ProblemError
@@ -56,10 +64,16 @@ class CodeIssuer:
                 raise ProblemError(GONE, "the code of this transaction has expired")
             return _shown(request, known.challenge, now)
         binding = Binding(self._unit, request.door, request.uid, request.tid, request.text)
-        settings = ChallengeSettings(style=request.style, lifetime_s=self._lifetime_s)
+        style = Style.WORDS if request.phrase else request.style
+        settings = ChallengeSettings(style=style, lifetime_s=self._lifetime_s)
         if self._book is None:  # the counter may cost a write to flash, so an idle start takes none
             self._book = ChallengeBook(self._unit, self._next_epoch(), self._prefixed, self._memory)
-        challenge = self._book.issue(binding, settings, now)
+        try:
+            challenge = self._book.issue(binding, settings, now, request.phrase)
+        except ChallengeError as err:
+            if not request.phrase:
+                raise
+            raise ProblemError(CODE_REFUSED, str(err)) from err
         self._open[asked.key] = _Open(asked, challenge)
         while len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from device.api.errors import BUSY, TOO_MANY, ProblemError
 
 _REMEMBERED = 4096
+UNDISTURBED_S = 1.0
+"""For so long a body may be on its way before a newcomer may take its room."""
 
 
 class Rate:
@@ -34,24 +39,40 @@ class Rate:
 class Room:
     """What waits with audio in memory: so many requests, so many bytes, and not one more."""
 
-    def __init__(self, requests: int, size_bytes: int) -> None:
+    def __init__(self, requests: int, size_bytes: int, now_s: Callable[[], float] = time.monotonic) -> None:
         self._max_requests = requests
         self._max_bytes = size_bytes
+        self._now_s = now_s
+        self._arriving: dict[Stay, float] = {}
+        """Whose body is still on its way, and since when: the slowest first."""
         self.requests = 0
         self.size_bytes = 0
 
     def enter(self, size_bytes: int) -> None:
-        """Reserve before anything is read; raises ProblemError (503) when there is no room."""
-        if self.requests >= self._max_requests or self.size_bytes + size_bytes > self._max_bytes:
-            raise ProblemError(
-                BUSY, f"{self.requests} requests are waiting; send this again later", retry_after_s=2.0
-            )
+        """Reserve before anything is read; raises ProblemError (503) when there is no room.
+
+        Where there is none, the slowest bodies that are still on their way are given up first.
+        """
+        while self.requests >= self._max_requests or self.size_bytes + size_bytes > self._max_bytes:
+            slowest = next(iter(self._arriving), None)
+            if slowest is None or self._now_s() - self._arriving[slowest] < UNDISTURBED_S:
+                raise ProblemError(
+                    BUSY, f"{self.requests} requests are waiting; send this again later", retry_after_s=2.0
+                )
+            slowest.give_up()
         self.requests += 1
         self.size_bytes += size_bytes
 
     def leave(self, size_bytes: int) -> None:
         self.requests -= 1
         self.size_bytes -= size_bytes
+
+    def arriving(self, stay: Stay) -> None:
+        """The body of `stay` is on its way from now on."""
+        self._arriving[stay] = self._now_s()
+
+    def arrived(self, stay: Stay) -> None:
+        self._arriving.pop(stay, None)
 
 
 class Stay:
@@ -62,7 +83,23 @@ class Stay:
         self._room = room
         self._size_bytes = size_bytes
         self._inside = True
+        self._stop: Callable[[], None] = lambda: None
         self.handed_on = False
+
+    @contextmanager
+    def arriving(self, stop: Callable[[], None]) -> Iterator[None]:
+        """While the body is read; `stop` ends that when somebody else needs the room more."""
+        self._stop = stop
+        self._room.arriving(self)
+        try:
+            yield
+        finally:
+            self._room.arrived(self)
+
+    def give_up(self) -> None:
+        self._room.arrived(self)
+        self._stop()
+        self.end()
 
     def end(self) -> None:
         if self._inside:

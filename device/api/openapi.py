@@ -1,26 +1,14 @@
-"""The OpenAPI 3.1 document of the facade. Its patterns are those that the bodies are checked with."""
+"""The OpenAPI 3.1 document of the facade."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from device.access.challenge import Style
 from device.api import errors
-from device.api.bodies import (
-    BASE64_PATTERN,
-    CODE_PATTERN,
-    MAX_RECORDINGS,
-    NAME_PATTERN,
-    TEXT_PATTERN,
-    TID_PATTERN,
-)
-from device.api.errors import KINDS, Kind
-from device.models.speaker import MIN_ENROLMENT
+from device.api.bodies import TID_PATTERN, UID_PATTERN
+from device.api.errors import Kind
+from device.api.wire.schemas import Schema, at, schemas
 
-Schema = dict[str, Any]
-_NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
-_STRING_OR_NULL: Schema = {"type": ["string", "null"]}
 _COMMON = (errors.NO_TOKEN, errors.WRONG_SCOPE, errors.TOO_MANY, errors.FAULT)
 _BODY = (
     *_COMMON,
@@ -55,8 +43,12 @@ def document(max_body_bytes: int) -> Schema:
             "/register": {"post": _slow_post("register", "Enrol a person from recordings", "Register")},
             "/verify": {"post": _slow_post("verify", "Check one recording", "Verify", errors.NO_CODE)},
             "/results/{tid}": {"get": _result()},
+            "/stream": {"get": _stream()},
+            "/people": {"get": _people()},
+            "/people/{uid}": {"delete": _forget()},
+            "/token": {"post": _renew()},
             "/healthz": {
-                "get": _open("healthz", "Whether the judge thread moves", _json({"$ref": _at("Health")}))
+                "get": _open("healthz", "Whether the judge thread moves", _json({"$ref": at("Health")}))
             },
             "/metrics": {
                 "get": _open(
@@ -78,7 +70,7 @@ def document(max_body_bytes: int) -> Schema:
                 },
                 "certificate": {"type": "mutualTLS", "description": "Signed by the unit's client CA."},
             },
-            "schemas": _schemas(),
+            "schemas": schemas(),
         },
     }
 
@@ -88,10 +80,6 @@ def _version() -> str:
         return version("ostiary")
     except PackageNotFoundError:  # run from a tree that was never installed
         return "0"
-
-
-def _at(name: str) -> str:
-    return f"#/components/schemas/{name}"
 
 
 def _json(schema: Schema) -> Schema:
@@ -108,7 +96,7 @@ def _problems(kinds: tuple[Kind, ...]) -> Schema:
             headers["Retry-After"] = {"schema": {"type": "string", "pattern": "^[0-9]+$"}}
         answers[str(kind.status)] = {
             "description": kind.title,
-            "content": {"application/problem+json": {"schema": {"$ref": _at("Problem")}}},
+            "content": {"application/problem+json": {"schema": {"$ref": at("Problem")}}},
             **({"headers": headers} if headers else {}),
         }
     return answers
@@ -124,9 +112,9 @@ def _post(scope: str, summary: str, answer: str, body: str, kinds: tuple[Kind, .
         "operationId": scope,
         "summary": summary,
         "security": _secured(scope),
-        "requestBody": {"required": True, "content": _json({"$ref": _at(body)})},
+        "requestBody": {"required": True, "content": _json({"$ref": at(body)})},
         "responses": {
-            "200": {"description": summary, "content": _json({"$ref": _at(answer)})},
+            "200": {"description": summary, "content": _json({"$ref": at(answer)})},
             **_problems((*kinds, errors.NO_DOOR)),
         },
     }
@@ -148,12 +136,12 @@ def _accepted() -> Schema:
     return {
         "description": "Not answered yet; fetch it from Location",
         "headers": {"Location": {"schema": {"type": "string"}}},
-        "content": _json({"$ref": _at("Waiting")}),
+        "content": _json({"$ref": at("Waiting")}),
     }
 
 
 def _result() -> Schema:
-    either = {"oneOf": [{"$ref": _at("VerifyResult")}, {"$ref": _at("RegisterResult")}]}
+    either = {"oneOf": [{"$ref": at("VerifyResult")}, {"$ref": at("RegisterResult")}]}
     return {
         "operationId": "results",
         "summary": "The result of a transaction",
@@ -174,152 +162,74 @@ def _result() -> Schema:
     }
 
 
+def _stream() -> Schema:
+    return {
+        "operationId": "stream",
+        "summary": "Who is speaking, over a WebSocket (RFC 6455)",
+        "description": "The first message is text, a StreamRequest; then binary ones of int16 little-endian "
+        'samples, mono, 16 kHz, 64,000 bytes at most; at the end the text {"end": true}. What is told is '
+        "text: StreamReady, then StreamEvent and StreamHeard, at last StreamDone or StreamProblem. A "
+        "connection that ends with a problem has the close code 4000 plus its status.",
+        "security": _secured("stream"),
+        "responses": {
+            "101": {"description": "The WebSocket is open"},
+            **_problems((*_COMMON, errors.UPGRADE, errors.BUSY)),
+        },
+    }
+
+
+def _people() -> Schema:
+    return {
+        "operationId": "people",
+        "summary": "Who is enrolled, and until when, in the order of ids",
+        "security": _secured("people"),
+        "parameters": [
+            {"name": "after", "in": "query", "schema": {"type": "string", "pattern": UID_PATTERN}},
+        ],
+        "responses": {
+            "200": {"description": "Up to 1,000 people", "content": _json({"$ref": at("People")})},
+            **_problems((*_COMMON, errors.INVALID)),
+        },
+    }
+
+
+def _forget() -> Schema:
+    return {
+        "operationId": "forget",
+        "summary": "Erase a person's voiceprint",
+        "security": _secured("forget"),
+        "parameters": [
+            {
+                "name": "uid",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": UID_PATTERN},
+            }
+        ],
+        "responses": {
+            "200": {"description": "Erased", "content": _json({"$ref": at("Forgotten")})},
+            **_problems((*_COMMON, errors.INVALID, errors.NO_PERSON)),
+        },
+    }
+
+
+def _renew() -> Schema:
+    return {
+        "operationId": "renew",
+        "summary": "A fresh token for the one sent, when it is tied to this client certificate",
+        "security": [{"token": [], "certificate": []}],
+        "responses": {
+            "200": {
+                "description": "It ends as the first one did, later",
+                "content": _json({"$ref": at("Token")}),
+            },
+            **_problems((*_COMMON, errors.NOT_RENEWABLE)),
+        },
+    }
+
+
 def _open(name: str, summary: str, content: Schema) -> Schema:
     answers: Schema = {"200": {"description": summary, "content": content}}
     if name == "healthz":
         answers["503"] = {"description": "It does not", "content": content}
     return {"operationId": name, "summary": summary, "security": [], "responses": answers}
-
-
-def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [name for name in properties if name not in optional],
-        "properties": properties,
-    }
-
-
-def _schemas() -> Schema:
-    tid: Schema = {"type": "string", "pattern": TID_PATTERN}
-    name: Schema = {"type": "string", "pattern": NAME_PATTERN}
-    audio: Schema = {
-        "type": "string",
-        "contentEncoding": "base64",
-        "minLength": 4,
-        "pattern": BASE64_PATTERN,
-        "description": "The content of a WAV or FLAC file.",
-    }
-    code: Schema = {"type": "string", "pattern": CODE_PATTERN}
-    number: Schema = {"type": "number"}
-    reason: Schema = {
-        "oneOf": [{"type": "null"}, _object({"code": {"type": "string"}, "detail": {"type": "string"}})]
-    }
-    done: Schema = {
-        "tid": tid,
-        "uid": name,
-        "status": {"const": "done"},
-        "reason": reason,
-        "finished_at": {"type": "string", "format": "date-time"},
-        "waited_ms": number,
-        "took_ms": number,
-    }
-    names: Schema = {"type": "array", "items": {"type": "string"}}
-    return {
-        "OtpRequest": _object(
-            {
-                "tid": tid,
-                "uid": name,
-                "text": {"type": "string", "pattern": TEXT_PATTERN},
-                "style": {"enum": [str(style) for style in Style]},
-                "door": name,
-            },
-            optional=("text", "style", "door"),
-        ),
-        "RegisterRequest": _object(
-            {
-                "tid": tid,
-                "uid": name,
-                "audio": {
-                    "type": "array",
-                    "items": audio,
-                    "minItems": MIN_ENROLMENT,
-                    "maxItems": MAX_RECORDINGS,
-                },
-                "consent_to": {**name, "description": "Who took the consent; production needs it."},
-            },
-            optional=("consent_to",),
-        ),
-        "VerifyRequest": _object(
-            {
-                "tid": tid,
-                "uid": name,
-                "audio": audio,
-                "code": {**code, "description": "The caller's own code, when /otp was not asked."},
-                "door": {**name, "description": "Also say what this door's rule decides."},
-            },
-            optional=("code", "door"),
-        ),
-        "Otp": _object(
-            {
-                "tid": tid,
-                "uid": name,
-                "style": {"enum": [str(style) for style in Style]},
-                "phrase": {"type": "string"},
-                "display": {"type": "string"},
-                "code": {"oneOf": [{"type": "null"}, code]},
-                "issued_at": {"type": "string", "format": "date-time"},
-                "expires_in_s": number,
-            }
-        ),
-        "Waiting": _object({"tid": tid, "status": {"const": "waiting"}}),
-        "VerifyResult": _object(
-            {
-                **done,
-                "kind": {"const": "verify"},
-                "outcome": {"enum": ["judged", "unusable"]},
-                "phrase_from": {"enum": ["otp", "caller"]},
-                "enrolled": {"type": "boolean"},
-                "evidence": {"oneOf": [{"type": "null"}, {"$ref": _at("Evidence")}]},
-                "decision": {"oneOf": [{"type": "null"}, {"$ref": _at("Decision")}]},
-            }
-        ),
-        "RegisterResult": _object(
-            {
-                **done,
-                "kind": {"const": "register"},
-                "outcome": {"enum": ["registered", "refused", "unusable"]},
-                "record": _STRING_OR_NULL,
-                "spoof_llrs": {"type": "array", "items": number},
-                "model_versions": names,
-            }
-        ),
-        "Evidence": _object(
-            {
-                "phrase_llr": _NUMBER_OR_NULL,
-                "speaker_llr": _NUMBER_OR_NULL,
-                "spoof_llr": _NUMBER_OR_NULL,
-                "transcript": {"type": "string", "description": "Words outside the phrase are redacted."},
-                "quality": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
-                "timings": {"type": "object", "additionalProperties": number},
-                "context": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
-                "model_versions": names,
-            }
-        ),
-        "Decision": _object(
-            {
-                "decision": {"type": "string"},
-                "opens": {"type": "boolean"},
-                "code": {"type": "string"},
-                "reason": {"type": "string"},
-                "door": name,
-                "claim": name,
-                "thresholds": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
-            }
-        ),
-        "Health": _object({"status": {"enum": ["ok", "stuck"]}}),
-        "Problem": {
-            **_object(
-                {
-                    "type": {"enum": [kind.type for kind in KINDS]},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "instance": {"type": "string"},
-                    "errors": names,
-                },
-                optional=("errors",),
-            ),
-            "description": "RFC 9457.",
-        },
-    }

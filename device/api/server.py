@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from device.api.app import make_app
 from device.api.checks import Checks
@@ -21,18 +19,24 @@ from device.api.codes import CodeIssuer
 from device.api.errors import ApiError
 from device.api.results import Results
 from device.api.service import Service
+from device.api.streams.socket import MAX_MESSAGE_BYTES
 from device.api.tokens import TokenBook
+from device.api.wire.connections import Connections, CountingSocket
+from device.api.wire.protocol import CountedProtocol, CountedWebSocket
 from device.clock import Clock, system_clock
+from device.conversation.opening import Ears, open_ears
 from device.evidence.judge import Judge
-from device.model_store.minimum_versions import pinned_minimum
+from device.model_store.minimum_versions import MinimumVersions, pinned_minimum
+from device.models.self_test import MEMORY_NAME
 from device.secure_store import open_store
-from device.settings import Settings
+from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
+_BACKLOG = 512
 
 
 @contextmanager
@@ -44,16 +48,20 @@ def open_service(
         minimum = pinned_minimum(store.vault)
     with (
         open_judge(models, settings, minimum) as judge,
-        service_with(judge, settings, state, clock) as service,
+        service_with(judge, settings, state, clock, partial(_ears, models, minimum)) as service,
     ):
         yield service
 
 
 @contextmanager
 def service_with(
-    judge: Judge, settings: Settings, state: Path, clock: Clock = system_clock
+    judge: Judge,
+    settings: Settings,
+    state: Path,
+    clock: Clock = system_clock,
+    open_ears: Callable[[], Ears] | None = None,
 ) -> Iterator[Service]:
-    """As `open_service`, on a judge that is open already."""
+    """As `open_service`, on a judge that is open already. Without `open_ears` it serves no streams."""
     with (
         open_store(state, settings.store) as store,
         Results(
@@ -70,23 +78,30 @@ def service_with(
         checks = Checks(Tools(judge, store, settings, state, clock).going_by_time_seen(), results)
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
-            settings.api, checks, results, codes, store.mac, clock, tokens, stuck_after_s=stuck_after_s
-        )
+            settings.api, checks, results, codes, store.mac, clock, tokens,
+            stuck_after_s=stuck_after_s, open_ears=open_ears,
+        )  # fmt: skip
         try:
             yield service
         finally:
             service.close()
 
 
+def _ears(models: Path, minimum: MinimumVersions | None) -> Ears:
+    return open_ears(models, own_models_dir() / MEMORY_NAME, minimum)
+
+
 def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises ApiError when this unit must not serve like that."""
     context = _context(settings, plain_http=plain_http)
+    told = settings.api
+    connections = Connections(told.max_connections, told.connections_per_address, told.header_timeout_s)
     config = uvicorn.Config(
         make_app(service),
-        host=settings.api.host,
-        port=settings.api.port,
-        http=_PeerProtocol,
-        ws="none",
+        http=partial(CountedProtocol, connections),  # type: ignore[arg-type]  # any callable makes a protocol
+        ws=partial(CountedWebSocket, connections),  # type: ignore[arg-type]
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not shrink, and what it would unpack to has no limit
         lifespan="off",
         log_level="warning",
         access_log=False,  # paths hold transaction ids
@@ -95,21 +110,27 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
-        backlog=512,
+        backlog=_BACKLOG,
         ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     try:
-        asyncio.run(_WatchedServer(config, service, ServiceManager()).serve())
-    except SystemExit as err:  # uvicorn has already said why, in one line
-        raise ApiError(f"cannot listen on {settings.api.host} port {settings.api.port}") from err
+        listening = CountingSocket.listening(told.host, told.port, _BACKLOG, connections)
+    except OSError as err:
+        raise ApiError(f"cannot listen on {told.host} port {told.port}: {err.strerror or err}") from err
+    with closing(listening):
+        server = _WatchedServer(config, service, connections, ServiceManager())
+        asyncio.run(server.serve(sockets=[listening]))
 
 
 class _WatchedServer(uvicorn.Server):
-    """Tells systemd when it listens, and that requests are served and judged."""
+    """Tells systemd when it listens, and that requests are served and judged; cuts off who waits too long."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, manager: ServiceManager) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, connections: Connections, manager: ServiceManager
+    ) -> None:
         super().__init__(config)
         self._service = service
+        self._connections = connections
         self._manager = manager
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -119,6 +140,7 @@ class _WatchedServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Between requests, ten times a second: the loop that serves them has come round again."""
+        self._connections.sweep()
         if self._service.healthy():
             self._manager.progress()
         return await super().on_tick(counter)
@@ -156,19 +178,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class _PeerProtocol(H11Protocol):
-    """Tells the application which client certificate a connection was made with: its SHA-256, in hex."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        channel = transport.get_extra_info("ssl_object")
-        peer = channel.getpeercert(binary_form=True) if channel is not None else None
-        inner, certificate = self.app, hashlib.sha256(peer).hexdigest() if peer else ""
-
-        async def named(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["ostiary.certificate"] = certificate
-            await inner(scope, receive, send)
-
-        self.app = named

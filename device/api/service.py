@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
 from device.api.checks import Checks, Job
 from device.api.codes import CodeIssuer
-from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, OTHER_BODY, ProblemError
+from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, NOT_RENEWABLE, OTHER_BODY, ProblemError
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
-from device.api.tokens import Token, TokenBook, authenticate
+from device.api.streams.hub import Hub
+from device.api.tokens import Token, TokenBook, authenticate, issue
 from device.clock import Clock
+from device.conversation.opening import Ears
 from device.secure_store.signing import Mac
 from device.settings import ApiSettings
 
@@ -54,6 +57,7 @@ class Service:
         tokens: TokenBook,
         *,
         stuck_after_s: float,
+        open_ears: Callable[[], Ears] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -68,6 +72,7 @@ class Service:
         self._callers = Rate(settings.requests_per_s, settings.burst, "this caller asks too often")
         per_min = settings.checks_per_person_per_min
         self._people = Rate(per_min / 60.0, per_min, "this person's voice was checked too often lately")
+        self.streams = Hub(settings, checks.tools, open_ears, self._people, clock)
         self._waiting: dict[bytes, _Waiting] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-judge")
         # One thread, so that requests reach the judge in the order in which they came.
@@ -75,7 +80,7 @@ class Service:
         self._judging_since_s: float | None = None
         self._purged_s = clock().monotonic_s
 
-    def admit(self, header: str | None, scope: str, certificate: str) -> Token:
+    def admit(self, header: str | None, scope: str | None, certificate: str) -> Token:
         """The caller's token; raises ProblemError (401, 403, 429). Nothing of the body was read yet."""
         now = self._clock()
         token = authenticate(
@@ -91,14 +96,13 @@ class Service:
         self._callers.take(token.client, now.monotonic_s)
         return token
 
-    def otp(self, token: Token, request: OtpRequest) -> Body:
+    async def otp(self, token: Token, request: OtpRequest) -> Body:
         """A phrase to be spoken. Raises ProblemError."""
-        if request.door:
-            self._checks.door_rules(request.door)
+        await self._known(request.door)
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
-            *("otp", request.uid, request.text, str(request.style), request.door),
+            *("otp", request.uid, request.text, str(request.style), request.door, request.phrase),
         )
         if asked.key in self._waiting or self._results.fetch(asked.key) is not None:
             raise ProblemError(OTHER_BODY, "this transaction was already answered")
@@ -107,6 +111,7 @@ class Service:
     async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
         """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
         await self._readable((request.audio,))
+        await self._known(request.door)
         asked = transaction(
             self._mac,
             *(token.client, request.tid),
@@ -114,8 +119,6 @@ class Service:
         )
 
         def job() -> Job:
-            if request.door:
-                self._checks.door_rules(request.door)
             now = self._clock()
             self._people.take(request.uid, now.monotonic_s)
             challenge = self._codes.redeem(asked.key, request, now)
@@ -138,6 +141,35 @@ class Service:
             return partial(self._checks.register, request, asked)
 
         return await self._answer(asked, request.tid, request.uid, job, stay)
+
+    async def people(self, after: str) -> Body:
+        """Who is enrolled and until when, PEOPLE_AT_ONCE of those after the id `after`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._checks.people, after)
+
+    async def forget(self, token: Token, uid: str) -> Body:
+        """Erase a person. Raises ProblemError (404) for somebody who is not enrolled."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._pool, self._checks.forget, uid)
+        log.warning("%s had a person forgotten, record %s", token.client, found["record"])
+        return found
+
+    def renew(self, token: Token) -> Body:
+        """A token like this one, from now on. Raises ProblemError (403) where it may not be renewed."""
+        now_s = int(self._clock().wall.timestamp())
+        ends_s = token.first_s + int(self.settings.renewable_days * 86_400)
+        if not token.certificate:
+            raise ProblemError(NOT_RENEWABLE, "only a token that is tied to a client certificate is renewed")
+        if now_s >= ends_s:
+            raise ProblemError(
+                NOT_RENEWABLE, "it was renewed for as long as this unit allows; have a new one issued"
+            )
+        life_s = token.expires_s - token.issued_s
+        made = replace(
+            token, issued_s=now_s, expires_s=min(now_s + life_s, ends_s), token_id=secrets.token_hex(8)
+        )
+        self._tokens.add(made)
+        return {"token": issue(made, self._mac), "token_id": made.token_id, "expires_s": made.expires_s}
 
     def result(self, token: Token, tid: str) -> Body | None:
         """The result of a transaction; None while it waits. Raises ProblemError (404, 410)."""
@@ -165,13 +197,20 @@ class Service:
             "ostiary_api_waiting": ("Requests that hold room.", self.room.requests),
             "ostiary_api_waiting_bytes": ("Bytes that they may take.", self.room.size_bytes),
             "ostiary_api_results": ("Results on disk.", self._results.count()),
+            "ostiary_api_streams": ("Streams that hold room.", self.streams.open),
             "ostiary_api_healthy": ("1 while the judge thread moves.", float(self.healthy())),
         }
 
     def close(self) -> None:
         """Finish the running check; what waits is dropped and was never answered."""
+        self.streams.close()
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _known(self, door: str) -> None:
+        """Raises ProblemError for a door that the rules do not have. Reading them may take a second."""
+        if door:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._checks.door_rules, door)
 
     async def _readable(self, recordings: Sequence[bytes]) -> None:
         """Refuses a file that no judge could hear before it costs a code, a transaction or a try.

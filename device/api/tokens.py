@@ -37,7 +37,7 @@ from device.api.errors import (
 )
 from device.secure_store.signing import Mac
 
-SCOPES = ("otp", "register", "verify", "results")
+SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
 MAX_TOKEN_CHARS = 2048
 _PREFIX = "ost1"
 _SCHEMA = """
@@ -59,8 +59,11 @@ class Token:
     expires_s: int
     certificate: str = ""
     token_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    first_s: int = 0
+    """When the first of those was issued that this one renews; its own time where it renews none."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "first_s", self.first_s or self.issued_s)
         if not _CLIENT.fullmatch(self.client):
             raise ApiError("a client's name is 1 to 64 letters, digits, dots, dashes and underscores")
         if not self.scopes or not self.scopes <= set(SCOPES):
@@ -78,15 +81,25 @@ def issue(token: Token, mac: Mac) -> str:
         "exp": token.expires_s,
         "jti": token.token_id,
         "x5t": token.certificate,
+        "nbf": token.first_s,
     }
     payload = _encode(json.dumps(table, separators=(",", ":")).encode())
     return f"{_PREFIX}.{payload}.{_encode(mac(_PURPOSE, payload.encode()))}"
 
 
 def authenticate(
-    header: str | None, scope: str, mac: Mac, *, now_s: float, certificate: str = "", max_life_s: float
+    header: str | None,
+    scope: str | None,
+    mac: Mac,
+    *,
+    now_s: float,
+    certificate: str = "",
+    max_life_s: float,
 ) -> Token:
-    """The token in an Authorization header, when it is good for `scope`; raises ProblemError otherwise."""
+    """The token in an Authorization header, when it is good for `scope` (None: for anything at all).
+
+    Raises ProblemError otherwise.
+    """
     # 1. One bearer token of a sane size.
     if header is None:
         raise ProblemError(NO_TOKEN, "send `Authorization: Bearer TOKEN`; `ostiary api token` issues one")
@@ -107,6 +120,7 @@ def authenticate(
             table["exp"],
             table["x5t"],
             table["jti"],
+            table.get("nbf", 0),
         )
     except (ValueError, KeyError, TypeError, binascii.Error, ApiError) as err:
         raise ProblemError(BAD_TOKEN, "this token holds what this unit does not understand") from err
@@ -119,7 +133,7 @@ def authenticate(
     if token.certificate and not hmac.compare_digest(token.certificate, certificate):
         raise ProblemError(WRONG_CERTIFICATE, "use the client certificate the token was issued for")
     # 5. For this.
-    if scope not in token.scopes:
+    if scope is not None and scope not in token.scopes:
         raise ProblemError(WRONG_SCOPE, f"this needs the scope `{scope}`")
     return token
 

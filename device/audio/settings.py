@@ -86,7 +86,7 @@ class FileLimits:
     """What is read from a file before we stop believing it is one spoken phrase."""
 
     max_bytes: int = _limited(32 << 20, 1_024, 1 << 30)
-    max_s: float = _limited(60.0, 1.0, 600.0)
+    max_s: float = _limited(60.0, 1.0, 14_400.0)
 
     def __post_init__(self) -> None:
         _check(self)

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
-from device.commands.people import AUDIO, error_as_json
+from device.commands.people import AUDIO, PERSON, error_as_json
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.models.speaker import MIN_ENROLMENT
 from device.settings import load, models_dir, state_dir
-from device.unit.assembly import open_judge, open_tools
+from device.unit.assembly import NoSuchDoorError, open_judge, open_tools
 from device.unit.enrolment import heard_voices, named
-from device.unit.recordings import NoSuchDoorError, decide_recording
+from device.unit.recordings import decide_recording
 from device.unit.reports import evidence_report, report
 
 EXIT_NO = 1
@@ -27,7 +27,7 @@ EXIT_FAULT = 3
 
 @click.command()
 @click.option("--door", required=True, help="Name of the door, as in the rules.")
-@click.option("--claim", "uid", default="", metavar="UID", help="Who the person says they are.")
+@click.option("--claim", "uid", type=PERSON, default="", metavar="UID", help="Who the person says they are.")
 @click.option("--phrase", required=True, help="The words on the display.")
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)
@@ -112,7 +112,8 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
     with error_as_json(as_json):
         settings = load()
         with open_judge(models_dir(), settings) as judge:
-            template = judge.speaker.template(heard_voices(judge, settings, named(recordings)).embeddings)
+            with heard_voices(judge, settings, named(recordings)) as voices:
+                template = judge.speaker.template(voices.embeddings)
             heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

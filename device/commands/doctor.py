@@ -8,17 +8,21 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Event
 
 import click
 
+from device import isolation
 from device.errors import DeviceError
-from device.settings import Settings, load, models_dir, settings_file, state_dir
+from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
 from sync.errors import SyncError
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
+LATE_DAYS = 20
+"""A certificate is renewed with thirty days left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,17 @@ def examine(sound: bool = False) -> list[Finding]:
         ("store", _store, "ostiary store status"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
+        ("fire input", _fire, "wire it and name the line, or change the rules"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
         ("audit log", _audit, "keep the disk as it is and tell the operator"),
+        ("start", _start, "mend what is named above"),
+        (
+            "uplink",
+            _uplink,
+            "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
+        ),
+        ("place at a site", _place, "`ostiary sync` renews it by itself while the claim service answers"),
+        ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
@@ -83,9 +96,31 @@ def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: s
     try:
         return Finding(what, True, look(settings))
     except (DeviceError, SyncError, OSError) as err:
-        return Finding(what, False, str(err), fix)
+        return Finding(what, False, str(err), _fix(err, fix))
     except ImportError as err:
         return Finding(what, False, f"a library cannot be loaded ({err})", "scripts/setup")
+
+
+def _fix(err: Exception, fix: str) -> str:
+    """What mends an error, whichever part met it; `fix` for all others."""
+    from device.access.memory.history import HistoryError
+    from device.feedback.messages import LanguageError
+    from device.secure_store.errors import TpmBusyError
+    from device.unit.assembly import NoSuchDoorError
+
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (
+            TpmBusyError,
+            "start the TPM, or end what holds it; `[store] tcti` names it, `ls -l /dev/tpm*` shows it",
+        ),
+        (HistoryError, "find out why, then `ostiary policy start-over`"),
+        (LanguageError, "`[door] language` in the settings"),
+        (
+            NoSuchDoorError,
+            "`[door] name` in the settings, or `ostiary policy adopt` rules that have this door",
+        ),
+    )
+    return next((own for kind, own in known if isinstance(err, kind)), fix)
 
 
 def _disk(settings: Settings) -> str:
@@ -108,7 +143,7 @@ def _models(settings: Settings) -> str:
     bundle = slots.active(models_dir(), told.append)
     if told:
         raise DeviceError(told[0])
-    pick = read(models_dir(), bundle)
+    pick = read(kept_in(models_dir()), bundle)
     named = [
         f"{entry.version} in {pick.runtime(entry.role)}" if entry.role in RUNTIME_ROLES else entry.version
         for entry in bundle.manifest.files
@@ -124,7 +159,7 @@ def _self_test(settings: Settings) -> str:
     from device.models import self_test
 
     bundle = shelf.active(models_dir())
-    findings = self_test.run(bundle, remembered(models_dir(), bundle, lambda _: None))
+    findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
     forms = self_test.chosen(findings)
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
     largest = max(one.largest_difference for one in findings if one.passed)
@@ -180,9 +215,30 @@ def _rules(settings: Settings) -> str:
     from device.unit.assembly import rules_of
 
     rules = rules_of(state_dir(), settings.door.name)
-    if settings.door.name not in rules.doors:
-        raise DeviceError(f"the rules have no door {settings.door.name!r}, which the settings name")
     return f"version {rules.version}, {len(rules.doors)} door(s)"
+
+
+def _fire(settings: Settings) -> str:
+    from device.door.wiring import fire_input_missing
+    from device.unit.assembly import rules_of
+
+    rules = rules_of(state_dir(), settings.door.name)
+    if told := fire_input_missing(settings.door, rules):
+        raise DeviceError(told)
+    door = rules.doors.get(settings.door.name)
+    return "wired" if door is not None and door.fire_release else "the rules ask for none"
+
+
+def _start(settings: Settings) -> str:
+    """Opens the unit as `ostiary run` does, by the same function; for the log it counts as a start."""
+    from device.access.memory.history import HistoryBusyError
+    from device.unit.assembly import open_unit
+
+    try:
+        with open_unit(settings, state_dir(), models_dir()):
+            return "the unit opens as `ostiary run` opens it"
+    except HistoryBusyError:
+        return "a unit is running here"
 
 
 def _audit(settings: Settings) -> str:
@@ -209,6 +265,43 @@ def _audit(settings: Settings) -> str:
             "`[audit] standalone = true`, and make room on the disk"
         )
     return told
+
+
+def _uplink(settings: Settings) -> str:
+    """What it told last; a unit works without one."""
+    from device.uplink.state import read
+
+    state = read(StateFolder(state_dir()).uplink_state)
+    if state is None:
+        return "none has run here: events wait on this disk"
+    if not state.connected:
+        raise DeviceError(str(state))
+    return str(state)
+
+
+def _place(settings: Settings) -> str:
+    """Of a unit that was provisioned: for how long its certificate is good."""
+    from device.uplink.network import Network
+
+    place = Network(state_dir()).place()
+    if place is None:
+        return "not provisioned: the network is set up by hand, or there is none"
+    left = place.days_left(datetime.now(UTC))
+    if left <= 0:
+        raise DeviceError(f"the certificate of {place.unit} ran out {-left:.0f} days ago")
+    if left < LATE_DAYS:
+        raise DeviceError(f"the certificate of {place.unit} ends in {left:.0f} days, and was not renewed")
+    return f"{place.unit} at {place.broker}, certificate for {left:.0f} more days"
+
+
+def _network(settings: Settings) -> str:
+    """Of the running door: this process has one, and may."""
+    found = isolation.of_running_door()
+    if found is None:
+        return f"{isolation.SERVICE} does not run here; it looks for itself when it starts"
+    if not found.complete:
+        raise DeviceError(f"the door has {found}, and must have none")
+    return "the running door has none"
 
 
 def _door(settings: Settings) -> str:

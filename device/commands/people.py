@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import click
 
+from device.access.voices import is_enrolled
 from device.errors import DeviceError
 from device.models.speaker import MIN_ENROLMENT
 from device.secure_store import open_store
@@ -18,8 +21,24 @@ from device.unit import enrolment
 from device.unit.assembly import open_tools
 from device.unit.enrolment import enrol, forget_record, named
 from sync.errors import SyncError
+from sync.person_id import PersonIdError, person_id
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class PersonId(click.ParamType[str, str]):
+    """A person's id in its normal form; an empty one names nobody."""
+
+    name = "uid"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        try:
+            return person_id(value) if value else ""
+        except PersonIdError as err:
+            self.fail(f"`{value}` is no person's id: {err}", param, context)
+
+
+PERSON = PersonId()
 
 
 @contextmanager
@@ -37,16 +56,21 @@ def error_as_json(as_json: bool) -> Iterator[None]:
 
 
 @click.command()
-@click.argument("uid")
+@click.argument("uid", type=PERSON)
 @click.argument("recordings", nargs=-1, type=AUDIO, required=True)
 @click.option(
     "--consent-to",
     metavar="ADMIN",
     help="Who took the consent; production needs it.",
 )
+@click.option("--replace", is_flag=True, help="In place of an earlier enrolment, without a question.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
-def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_json: bool) -> None:
-    """Enrol UID from three or more recordings of that person, in place of an earlier enrolment.
+def enroll(
+    uid: str, recordings: tuple[Path, ...], consent_to: str | None, replace: bool, as_json: bool
+) -> None:
+    """Enrol UID from three or more recordings of that person.
+
+    Somebody who is enrolled already is replaced after a question, or by --replace.
 
     The recordings are read, never kept. Consent holds for `[store] retention_days` and to the text named by
     `[store] consent_text_version`; after that the voiceprint is refused, and `ostiary store purge` erases it.
@@ -59,6 +83,8 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
     if consent_to is not None and not consent_to.strip():
         raise click.UsageError("--consent-to names who took the consent; it is empty")
     with error_as_json(as_json), open_tools(load(), state_dir(), models_dir()) as tools:
+        if is_enrolled(tools.store.vault, uid) and not replace:
+            _ask_to_replace(uid)
         found = enrol(tools, uid, named(recordings), reason="operator", consent_to=consent_to)
         version = tools.judge.speaker.version
     if as_json:
@@ -88,8 +114,57 @@ def enroll(uid: str, recordings: tuple[Path, ...], consent_to: str | None, as_js
         click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
 
 
+class EnrolledAlreadyError(DeviceError):
+    """Somebody is enrolled under this id, and nobody said that they are to be replaced."""
+
+    exit_code = 1
+
+
+def _ask_to_replace(uid: str) -> None:
+    """Raises EnrolledAlreadyError where nobody can be asked, click.Abort where the answer is no."""
+    if not sys.stdin.isatty():
+        raise EnrolledAlreadyError(
+            f"{uid} is enrolled already; --replace puts this voice in place of the earlier one"
+        )
+    click.confirm(f"{uid} is enrolled already. Replace that voice by this one?", abort=True, err=True)
+
+
 @click.command()
-@click.argument("uid", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def people(as_json: bool) -> None:
+    """List who is enrolled at this unit, until when, and under which record.
+
+    \b
+    Example: ostiary people
+    """
+    with open_store(state_dir(), load().store) as store:
+        found = store.vault.enrolments()
+    now = datetime.now(UTC)
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "uid": one.uid,
+                        "record": str(one.record_id),
+                        "until": one.consent.retain_until.isoformat(),
+                        "ended": one.consent.expired(now),
+                        "model": one.model,
+                    }
+                    for one in found
+                ]
+            )
+        )
+        return
+    for one in found:
+        ended = "  ended: ask again, or forget" if one.consent.expired(now) else ""
+        click.echo(f"{one.uid:<20}  until {one.consent.retain_until:%Y-%m-%d}  record {one.record_id}{ended}")
+    if not found:
+        click.echo("Nobody is enrolled.")
+
+
+@click.command()
+@click.argument("uid", type=PERSON, required=False)
 @click.option("--record", type=click.UUID, help="By record instead, as `ostiary store status` names them.")
 @click.option("--json", "as_json", is_flag=True, help="The signed deletion receipt as JSON.")
 def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:

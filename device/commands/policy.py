@@ -19,8 +19,10 @@ from device.access.memory.timekeeping import BUILT, TimeSeen
 from device.access.passage import duress_digest
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event
+from device.access.rules.levels import LEVELS, MEANT_FOR, asked, told
 from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
+from device.commands.people import PERSON
 from device.errors import DeviceError
 from device.evidence.wordlists import duress_words
 from device.liveness.memory_file import remove as remove_memory
@@ -70,6 +72,23 @@ def check(file: Path, as_json: bool) -> None:
             click.echo(f"{file}: {mistake}")
     if rules is None:
         raise click.exceptions.Exit(1)
+
+
+@policy.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each level.")
+def levels(as_json: bool) -> None:
+    """List the security levels that a risk class may name: what each asks for, and where it belongs.
+
+    `docs/evaluation.md` has the share of the right people and of strangers that each lets in.
+
+    \b
+    Example: ostiary policy levels
+    """
+    for name, risk in LEVELS.items():
+        if as_json:
+            click.echo(json.dumps({"level": name, "meant_for": MEANT_FOR[name], **asked(risk)}))
+        else:
+            click.echo(f"{name}: for {MEANT_FOR[name]}\n    {told(risk)}")
 
 
 @policy.command()
@@ -165,7 +184,7 @@ def example() -> None:
 
 
 @policy.command()
-@click.argument("uid")
+@click.argument("uid", type=PERSON)
 @click.option("--word", prompt="Duress word", hide_input=True, help="Asked for, unseen, when left out.")
 def duress(uid: str, word: str) -> None:
     """Print the line for a person's duress word; the rules hold this and never the word.
@@ -202,7 +221,7 @@ def failures(as_json: bool) -> None:
 
 
 @policy.command()
-@click.argument("uid")
+@click.argument("uid", type=PERSON)
 def pardon(uid: str) -> None:
     """Take back the failures of a person, and forget where they are, so that they may try again.
 
@@ -283,6 +302,11 @@ def adopt(file: Path) -> None:
     \b
     Example: ostiary policy adopt rules.toml
     """
+    click.echo(adopt_rules(file))
+
+
+def adopt_rules(file: Path) -> str:
+    """Put the rules in `file` in force; returns what to tell. Raises RulesError."""
     rules = load_rules(file)
     path = StateFolder(state_dir()).rules
     old = load_rules(path) if path.exists() else None
@@ -301,7 +325,7 @@ def adopt(file: Path) -> None:
     except HistoryBusyError:
         _order(Order(Action.ADOPT_RULES))
         told = "they are in force"
-    click.echo(f"Rules {rules.version}: {told}.")
+    return f"Rules {rules.version}: {told}."
 
 
 def _order(order: Order) -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
+from device import isolation
 from device.access.badges import CardBits, read
 from device.access.claims import Claim, ClaimKind, Directory
 from device.access.rules import Rules
@@ -24,6 +25,7 @@ from device.audio.card.health import Trouble
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
 from device.clock import system_clock
+from device.commands.people import PERSON
 from device.door.opening import osdp_door, supervised_door
 from device.door.osdp.door import OsdpDoor
 from device.door.osdp.keys import kept_key
@@ -31,6 +33,7 @@ from device.door.osdp.settings import OsdpMode
 from device.door.readers import swipes
 from device.door.settings import DoorKind
 from device.door.supervised import SupervisedDoor
+from device.door.wiring import fire_input_missing
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.feedback import (
@@ -62,13 +65,16 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--claim", "uids", multiple=True, metavar="UID", help="Serve these claims, then stop.")
+@click.option(
+    "--claim", "uids", type=PERSON, multiple=True, metavar="UID", help="Serve these claims, then stop."
+)
 @click.option("--no-claim", is_flag=True, help="Serve one person who shows no badge, then stop.")
 @click.option(
     "--source",
     type=AUDIO,
     help="Hear this WAV or FLAC file, or this FIFO of raw 16 kHz s16le, instead of the microphone.",
 )
+@click.option("--no-network", is_flag=True, help="Refuse to start where this process can reach a network.")
 @click.option("--verbose", is_flag=True, help="Log every decision and its reason to standard error.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 @click.option("--config", type=AUDIO, help="Settings file.")
@@ -76,6 +82,7 @@ def run(
     uids: tuple[str, ...],
     no_claim: bool,
     source: Path | None,
+    no_network: bool,
     verbose: bool,
     metrics: Path | None,
     config: Path | None,
@@ -94,6 +101,7 @@ def run(
     """
     journal.set_up(logging.INFO if verbose else logging.WARNING, "%(name)s: %(message)s")
     settings = load(config)
+    alone = not no_network or isolation.required(isolation.own())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
     speaker = Loudspeaker() if settings.feedback.earcons else None
@@ -101,11 +109,8 @@ def run(
     state = state_dir()
     try:
         with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
-            if settings.door.name not in unit.controller.rules.doors:
-                raise DeviceError(
-                    f"the rules have no door {settings.door.name!r}, which the settings name; "
-                    f"they have {', '.join(sorted(unit.controller.rules.doors))}"
-                )
+            if told := fire_input_missing(settings.door, unit.controller.rules):
+                log.warning("%s", told)
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
             if no_claim:
                 claims = [*claims, Claim(ClaimKind.BUTTON)]
@@ -125,6 +130,8 @@ def run(
                 signer = unit.store.audit_signer
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
+                if not alone:
+                    _noted(unit, "network_reachable", settings.door.name)
                 progress = Progress(
                     ServiceManager(),
                     stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},

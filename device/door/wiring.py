@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from device.access.rules import Rules
 from device.door.gpio import CONSUMER, Gpio, GpioLines, in_use
 from device.door.lines import DoorError, Lines
 from device.door.settings import DoorKind, DoorSettings
@@ -21,6 +22,19 @@ _NEVER_AT_REST = {
     "the unit would release the door",
     Line.TAMPER: "the case is open, or its tamper wire is broken",
 }
+
+
+def fire_input_missing(settings: DoorSettings, rules: Rules) -> str:
+    """What is wrong where the rules release this door by a fire input that no wire brings; else empty."""
+    door = rules.doors.get(settings.name)
+    if door is None or not door.fire_release or settings.gpio.fire:
+        return ""
+    if settings.kind is DoorKind.SIMULATED and settings.simulated.lines:
+        return ""
+    return (
+        f"the rules release {settings.name} by the fire input, and no line is its wire: name it in "
+        "`[door.gpio] fire`, or take `fire_release` out of the rules"
+    )
 
 
 def examined(settings: DoorSettings, gpio: Gpio, now_s: Callable[[], float]) -> str:

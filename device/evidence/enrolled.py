@@ -61,9 +61,14 @@ class Voices:
 
     def _least_alike(self, llr: Compare) -> float:
         total = np.sum(self.embeddings, axis=0)
-        rest = [total - one for one in self.embeddings]
-        pairs = zip(self.embeddings, rest, strict=True)
-        return min(llr(one, (others / np.linalg.norm(others)).astype(np.float32)) for one, others in pairs)
+        least = np.inf
+        for one in self.embeddings:
+            others = total - one
+            others /= np.linalg.norm(others)
+            least = min(least, llr(one, others))
+            others[:] = 0.0
+        total[:] = 0.0
+        return least
 
 
 def _share(value: float, none: float, whole: float) -> float:

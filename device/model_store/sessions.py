@@ -29,6 +29,16 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 LARGE_BYTES = 4 << 20
 
 
+def give_memory_back() -> None:
+    """Return what is free to the system; call it when a piece of work is over. Takes two milliseconds.
+
+    What the networks compute in comes from the heap and stays there: 50 MB after a judgement.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _give_large_blocks_back() -> None:
     """Have every large temporary returned to the system when it is freed, and one heap for all threads.
 

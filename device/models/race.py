@@ -7,7 +7,7 @@ vary as they do at a door: a runtime that plans anew for each length pays for it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -40,6 +40,9 @@ MAX_STRAY = 0.1
 SLOW_FORM = 1.5
 """After the same rounds, a form of the words check that takes so many times as long as the other is out."""
 
+WORTH_A_RUNTIME = 0.75
+"""A second runtime costs 50 MB: it must take at most this share of the first one's processor time."""
+
 Array = npt.NDArray[Any]
 Trusted = Callable[[str, Runtime], bool]
 """Whether a form of a role's network answers rightly on this machine."""
@@ -69,7 +72,7 @@ def race(
         timings[role] = {f"{runtime}/{threads}": t for (runtime, threads), t in found.items()}
         # Processor time: what else the machine does right now must not choose.
         at_door = {runtime: t.cpu_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}
-        runtimes[role] = min(at_door, key=lambda runtime: at_door[runtime])
+        runtimes[role] = faster(at_door)
     words = race_words(bundle, rounds, trusted)
     if words:
         timings[WORDS_ROLE] = {f"{name}/{WORDS_THREADS}": timing for name, timing in words.items()}
@@ -77,6 +80,13 @@ def race(
         if forms:
             runtimes[WORDS_ROLE] = min(forms, key=lambda form: forms[form])
     return Pick(machine(), identity(bundle), runtimes, timings)
+
+
+def faster(cpu_ms: Mapping[Runtime, float]) -> Runtime:
+    """The form that takes least processor time; a second runtime only where it is worth its memory."""
+    best = min((form for form in ONNX_FORMS if form in cpu_ms), key=lambda form: cpu_ms[form])
+    other = min(cpu_ms, key=lambda form: cpu_ms[form])
+    return other if cpu_ms[other] <= WORTH_A_RUNTIME * cpu_ms[best] else best
 
 
 def race_words(

@@ -60,7 +60,11 @@ class SpeakerModel:
         """
         features = kaldi_fbank(wave)
         raw = self._session.run({"features": features[np.newaxis]})[0]
-        return unit(raw.reshape(-1))
+        try:
+            return unit(raw.reshape(-1))
+        finally:
+            if raw.flags.writeable:
+                raw[...] = 0.0
 
     def score(self, probe: Embedding, template: Embedding) -> float:
         """Cosine of two unit embeddings. Raises SpeakerError when either is not one."""
@@ -78,13 +82,29 @@ class SpeakerModel:
         if len(embeddings) < MIN_ENROLMENT:
             raise SpeakerError(f"enrolment needs {MIN_ENROLMENT} recordings, not {len(embeddings)}")
         stacked = np.stack([checked(embedding) for embedding in embeddings])
-        for number in range(len(stacked)):
-            others = unit(np.delete(stacked, number, axis=0).mean(axis=0))
-            if self.llr(stacked[number], others) < 0.0:
-                raise InconsistentEnrolmentError(
-                    f"recording {number + 1} does not sound like the others; record it again, one person only"
-                )
-        return unit(stacked.mean(axis=0))
+        try:
+            for number in range(len(stacked)):
+                others = _mean_direction(np.delete(stacked, number, axis=0))
+                fits = self.llr(stacked[number], others) >= 0.0
+                others[:] = 0.0
+                if not fits:
+                    raise InconsistentEnrolmentError(
+                        f"recording {number + 1} does not sound like the others; record it again, "
+                        "one person only"
+                    )
+            return _mean_direction(stacked)
+        finally:
+            stacked[:] = 0.0
+
+
+def _mean_direction(rows: npt.NDArray[np.float32]) -> Embedding:
+    """Of unit embeddings (n, 192), which are overwritten."""
+    mean = rows.mean(axis=0)
+    try:
+        return unit(mean)
+    finally:
+        mean[:] = 0.0
+        rows[:] = 0.0
 
 
 def unit(vector: npt.NDArray[np.floating[Any]]) -> Embedding:
@@ -94,7 +114,7 @@ def unit(vector: npt.NDArray[np.floating[Any]]) -> Embedding:
     length = float(np.linalg.norm(vector))
     if length < 1e-6:
         raise SpeakerError("the speaker network gave an embedding without direction")
-    return (vector / length).astype(np.float32)
+    return (vector / length).astype(np.float32, copy=False)  # a second copy would stay in memory
 
 
 def checked(embedding: Embedding) -> Embedding:

@@ -1,7 +1,8 @@
 """Secrets in memory: locked against swap, left out of dumps, overwritten when done, never printed.
 
 Python and OpenSSL make copies that nobody can overwrite. What this module adds is that the long-lived
-secrets live in one place that is wiped, and that the process leaves no core file for the copies to lie in.
+secrets live in one place that is wiped, that the process leaves no core file for the copies to lie in, and
+that the allocator overwrites what it takes back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from device.secure_store.errors import StoreError
 
 _PR_SET_DUMPABLE = 4
+_M_PERTURB = -6
+_FILLER = 0x5F
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
@@ -108,10 +111,16 @@ def wipe_array(array: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> None
         array[...] = 0.0
 
 
-def forbid_dumps() -> None:
-    """No core file, and no other process of this user may read our memory. Cannot be undone."""
+def guard_memory() -> None:
+    """No core file, no other process of this user may read our memory, and what is freed is overwritten.
+
+    Cannot be undone. The last is glibc's and leaves out blocks below about 1 KiB: embeddings are wiped by
+    whoever made them.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_PERTURB, _FILLER)
 
 
 def _address(pages: mmap.mmap) -> int:

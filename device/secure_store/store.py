@@ -14,11 +14,10 @@ import click
 from device.secure_store.errors import StoreError
 from device.secure_store.first_values import FIRST_VALUES, first_value
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
-from device.secure_store.memory import SecretBytes, forbid_dumps
+from device.secure_store.memory import SecretBytes, guard_memory
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
-from device.secure_store.voiceprints.identity import TlsIdentity
 from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
 from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
 from device.state_folder import StateFolder
@@ -78,10 +77,6 @@ class Store:
         with self.vault.derive(FIRST_VALUES) as key:
             return first_value(self.folder, key, checked_counter(name))
 
-    def tls_identity(self) -> TlsIdentity:
-        """The key this unit speaks TLS with; made on the first call."""
-        return TlsIdentity(self.folder / "tls-identity.bin", self.vault.derive)
-
     def status(self) -> StoreStatus:
         with SecretBytes(1) as probe:
             return StoreStatus(self.vault.status(), self.keystore.status(), self.warning, probe.locked)
@@ -111,7 +106,7 @@ def open_store(
     Raises RollbackError, SealPolicyError, TpmBusyError, TpmLockedError or StoreError; whatever it raises,
     the door stays locked. Forbids core dumps for the whole process.
     """
-    forbid_dumps()
+    guard_memory()
     folder = StateFolder(state_dir).store
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings)

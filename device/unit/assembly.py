@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from device.access.controller import AccessController
@@ -21,18 +22,20 @@ from device.clock import Clock, system_clock
 from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.evidence.listener import Listener
+from device.feedback import language
 from device.feedback.earcons import TONE_S
 from device.liveness.context import ContextChecks
 from device.model_store import slots
 from device.model_store.bundle import Bundle
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
 from device.model_store.pick import remembered
+from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings, own_models_dir
+from device.settings import Settings, kept_in, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox
@@ -59,6 +62,10 @@ class Unit:
         return Factor.CLAIM in factors_at(self.controller.rules, door_name)
 
 
+class NoSuchDoorError(DeviceError):
+    """The rules of this unit have no door of that name."""
+
+
 def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
     """What the rules ask for at a door: everything, where they do not know it."""
     door = rules.doors.get(door_name)
@@ -69,17 +76,36 @@ def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
 def rules_of(state: Path, door: str) -> Rules:
     """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
     path = StateFolder(state).rules
-    return load_rules(path) if path.exists() else default_rules(door)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return default_rules(door)
+    return _loaded(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
+    """Parsed once for each change of the file: thousands of people take a second."""
+    return load_rules(path)
 
 
 @contextmanager
 def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = system_clock) -> Iterator[Unit]:
-    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving."""
+    """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving.
+
+    `ostiary run` and `ostiary doctor` both open a unit by this: what stops the one is found by the other.
+    """
     with ExitStack() as parts:
+        language(settings.door.language)
         store = parts.enter_context(open_store(state, settings.store))
+        rules = rules_of(state, settings.door.name)
+        if settings.door.name not in rules.doors:
+            raise NoSuchDoorError(
+                f"the rules have no door {settings.door.name!r}, which the settings name; "
+                f"they have {', '.join(sorted(rules.doors))}"
+            )
         judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
         raise_minimum(store.vault, slots.reached(models))
-        rules = rules_of(state, settings.door.name)
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
             StateFolder(state).history,
@@ -143,21 +169,24 @@ def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None
 
 def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
     """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
-    pick = remembered(models, bundle, _LOG.warning)
+    pick = remembered(kept_in(models), bundle, _LOG.warning)
     forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
-        words = Transcriber.open(
-            bundle,
-            threads=settings.judge.threads,
-            engine=settings.judge.words,
-            runtime=forms["words"],
-        )
-        parts.callback(words.close)
-        # They run beside the transcriber: a second thread of theirs would only take its core away.
-        speaker = SpeakerModel.open(bundle, 1, forms["speaker"], _LOG.warning)
-        spoof = SpoofDetector.open(bundle, 1, forms["spoof"], _LOG.warning)
-        judge = Judge(words, speaker, spoof, ContextChecks.open())
+        # Side by side: the speaker's network takes longer to open than all others together.
+        with ThreadPoolExecutor(2, "open") as pool:
+            # They run beside the transcriber: a second thread of theirs would only take its core away.
+            speaker = pool.submit(SpeakerModel.open, bundle, 1, forms["speaker"], _LOG.warning)
+            spoof = pool.submit(SpoofDetector.open, bundle, 1, forms["spoof"], _LOG.warning)
+            words = Transcriber.open(
+                bundle,
+                threads=settings.judge.threads,
+                engine=settings.judge.words,
+                runtime=forms["words"],
+            )
+            parts.callback(words.close)
+        judge = Judge(words, speaker.result(), spoof.result(), ContextChecks.open())
         parts.callback(judge.close)
+        give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()
 
 
@@ -187,12 +216,13 @@ def open_trail(
     """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
     from writing down what happened; its version is then left out.
     """
-    with open_log(settings, state, _readable_rules(settings, state), clock) as log:
+    with open_log(settings, state, readable_rules(settings, state), clock) as log:
         context = EventContext.of(store, 0, clock())
-        yield AuditTrail(log, context, lambda: _readable_rules(settings, state), clock, beside=True)
+        yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, beside=True)
 
 
-def _readable_rules(settings: Settings, state: Path) -> Rules | None:
+def readable_rules(settings: Settings, state: Path) -> Rules | None:
+    """The rules, or None where their file is broken."""
     try:
         return rules_of(state, settings.door.name)
     except (DeviceError, OSError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from device.access.claims import Directory
 from device.access.memory.history import History, HistoryBusyError, HistoryError
 from device.access.policy import Thresholds
 from device.audio import QualityError, load_utterance
@@ -21,12 +22,13 @@ from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
 from device.evidence.enrolled import Voices, Worth
 from device.evidence.judge import Judge
+from device.evidence.phrase import normalise
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit.assembly import Tools, open_trail
+from device.unit.assembly import Tools, open_trail, readable_rules
 from device.unit.repeats import repeated
 from device.uplink.orders import Action, Order, await_done, post
 
@@ -39,7 +41,7 @@ Recordings = Mapping[str, Path | bytes]
 class EnrolmentError(DeviceError):
     """Nobody was enrolled.
 
-    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING or CONSENT;
+    `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING, ID_TAKEN or CONSENT;
     `spoof_llrs` says how live each recording sounded, as far as they were heard.
     """
 
@@ -87,18 +89,12 @@ def enrol(
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
     check_clock(tools)
-    voices = heard_voices(judge, settings, recordings)
+    check_claims(tools, uid)
+    with heard_voices(judge, settings, recordings) as voices:
+        template, doubtful = _template(judge, recordings, voices, must_sound_live)
+        worth = voices.worth(judge.speaker.llr)
     spoof_llrs = voices.spoof_llrs
-    live_llr = Thresholds().live_llr
-    doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
-    if doubtful and must_sound_live:
-        raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
-    try:
-        vector = judge.speaker.template(voices.embeddings)
-    except InconsistentEnrolmentError as err:
-        raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
     consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
-    template = Template(judge.speaker.version, vector, len(recordings))
     try:
         begins()
         with tools.trail() as trail:
@@ -112,11 +108,27 @@ def enrol(
         raise EnrolmentError("CONSENT", str(err), spoof_llrs) from err
     finally:
         template.wipe()
-    return Enrolment(record, tuple(spoof_llrs), doubtful, voices.worth(judge.speaker.llr))
+    return Enrolment(record, tuple(spoof_llrs), doubtful, worth)
 
 
-def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Voices:
-    """What was heard of each recording.
+def _template(
+    judge: Judge, recordings: Recordings, voices: Voices, must_sound_live: bool
+) -> tuple[Template, tuple[str, ...]]:
+    """The voiceprint, and which recordings do not sound like a live human. Raises EnrolmentError."""
+    live_llr, spoof_llrs = Thresholds().live_llr, voices.spoof_llrs
+    doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
+    if doubtful and must_sound_live:
+        raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
+    try:
+        vector = judge.speaker.template(voices.embeddings)
+    except InconsistentEnrolmentError as err:
+        raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
+    return Template(judge.speaker.version, vector, len(recordings)), doubtful
+
+
+@contextmanager
+def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Iterator[Voices]:
+    """What was heard of each recording; the embeddings are overwritten afterwards.
 
     Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
@@ -141,10 +153,15 @@ def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Vo
         if (same := repeated(waves)) is not None:
             text = f"{same[0]} and {same[1]} are one recording; record the person again for each"
             raise EnrolmentError("SAME_RECORDING", text, spoof_llrs)
+        _overwrite(waves.values())
+        yield voices
     finally:
-        for wave in waves.values():
-            wave[:] = 0.0
-    return voices
+        _overwrite((*waves.values(), *voices.embeddings))
+
+
+def _overwrite(arrays: Iterable[npt.NDArray[np.float32]]) -> None:
+    for array in arrays:
+        array[...] = 0.0
 
 
 def check_clock(tools: Tools) -> None:
@@ -154,6 +171,16 @@ def check_clock(tools: Tools) -> None:
         raise DeviceError(
             f"this unit's clock says {wall:%Y-%m-%d %H:%M} UTC, behind a time that it has seen, so no "
             "consent can be dated; set it, or, if it is right, `ostiary policy trust-clock`"
+        )
+
+
+def check_claims(tools: Tools, uid: str) -> None:
+    """Raises EnrolmentError where whoever shows or says this id is somebody else by the rules."""
+    rules = readable_rules(tools.settings, tools.state)
+    owner = Directory.of(rules, normalise).badge(uid).uid if rules is not None else uid
+    if owner != uid:
+        raise EnrolmentError(
+            "ID_TAKEN", f"{uid} is a badge of {owner} in this unit's rules; enrol them under {owner}"
         )
 
 

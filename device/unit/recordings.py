@@ -10,18 +10,13 @@ from device.access.rehearsal import Rehearsal
 from device.access.rules import Rules
 from device.access.voices import alike, gallery, is_enrolled, voiceprint
 from device.audio import load_utterance
-from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.evidence.listener import Heard, judge_file
-from device.unit.assembly import Tools, rules_of
-
-
-class NoSuchDoorError(DeviceError):
-    """The rules of this unit have no door of that name."""
+from device.unit.assembly import NoSuchDoorError, Tools, rules_of
 
 
 def rules_with(tools: Tools, door: str) -> Rules:
-    """The rules in force, read anew so that a changed file counts. Raises NoSuchDoorError."""
+    """The rules in force, of the file as it is now. Raises NoSuchDoorError."""
     rules = rules_of(tools.state, tools.settings.door.name)
     if door not in rules.doors:
         raise NoSuchDoorError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")

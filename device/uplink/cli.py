@@ -5,19 +5,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import ssl
 import threading
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import click
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.errors import DeviceError
+from device.secure_store.keystore import Keystore
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
+from device.uplink.network import Network, NetworkError, Place
+from device.uplink.renewal import Renewal
+from device.uplink.state import NAME, StateFile
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
@@ -42,11 +50,11 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.option("--unit", help="This unit, as site/unit; else from the unit's settings.")
 @click.option("--outbox", "path", type=FILE, help="The audit log's file; else the unit's own.")
-@click.option("--broker", required=True, metavar="HOST:PORT", help="The site's MQTT broker.")
-@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
-@click.option("--cert", required=True, type=FILE, help="This unit's certificate (PEM).")
-@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
-@click.option("--registry-key", required=True, type=FILE, help="Who signs receipts (PEM).")
+@click.option("--broker", metavar="HOST:PORT", help="The site's MQTT broker, where it was not provisioned.")
+@click.option("--ca", type=FILE, help="Whom we trust (PEM).")
+@click.option("--cert", type=FILE, help="This unit's certificate (PEM).")
+@click.option("--key", type=FILE, help="Its private key (PEM).")
+@click.option("--registry-key", type=FILE, help="Who signs receipts (PEM).")
 @click.option("--command-key", type=FILE, help="Who may command (PEM); nobody when it is left out.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 @click.option("--audit-key", type=FILE, help="Signs heads; else the unit's TPM or key store does.")
@@ -75,11 +83,11 @@ log = logging.getLogger(__name__)
 def sync(
     unit: str | None,
     path: Path | None,
-    broker: str,
-    ca: Path,
-    cert: Path,
-    key: Path,
-    registry_key: Path,
+    broker: str | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    registry_key: Path | None,
     command_key: Path | None,
     metrics: Path | None,
     audit_key: Path | None,
@@ -92,8 +100,11 @@ def sync(
 ) -> None:
     """Send what the door wrote down to the registry, and forget it on the registry's receipt only.
 
+    A unit that was provisioned knows its broker and its certificate, and renews that in time.
+
     \b
     Example:
+      ostiary sync
       ostiary sync --unit st-mary/icu-2 --outbox audit.db --broker mqtt.st-mary.example:8883 \\
         --ca ca.pem --cert unit.pem --key unit.key --registry-key registry.pem --audit-key audit.key
     """
@@ -102,15 +113,23 @@ def sync(
     name = unit_id(unit or settings.door.unit)
     own_log = path is None
     path = path or StateFolder(state_dir()).audit_log
-    host, port = host_and_port(broker)
+    files = (ca, cert, key, registry_key)
+    place = Network(state_dir()).place() if broker is None else None
+    if place is None and (broker is None or None in files):
+        raise click.UsageError(
+            "this unit was not provisioned (ostiary provision CLAIM): give --broker, --ca, --cert, --key and "
+            "--registry-key"
+        )
+    if place is not None and (name != place.unit or audit_key is not None):
+        raise click.UsageError(f"this unit was provisioned as {place.unit}, with the audit key in its TPM")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    link_settings = LinkSettings(host, port, name, TlsFiles(ca, cert, key))
     reactor = Reactor()
     with contextlib.ExitStack() as stack:
         keystore = "software"
         signer: Signer
+        held: Keystore | None = None
         if audit_key is not None:
             signer = FileSigner.load_or_create(audit_key)
         else:
@@ -120,8 +139,10 @@ def sync(
         outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
         facts = {"software": version("ostiary"), "keystore": keystore}
         try:
+            at = _provisioned(held, place) if place is not None else _by_hand(broker, files, command_key)
             link = reactor.link(
-                link_settings,
+                LinkSettings(*host_and_port(at.broker), name, at.tls),
+                context=at.context,
                 subscriptions=[topic(name, RECEIPTS), topic(name, COMMANDS)],
                 will=Will(topic(name, HEALTH), WILL),
             )
@@ -129,7 +150,7 @@ def sync(
                 log=outbox,
                 signer=signer,
                 link=link,
-                registry_key=key_from_bytes(read_file(registry_key)),
+                registry_key=at.registry_key,
                 now_s=time.monotonic,
                 time_ms=wall_ms,
                 settings=AgentSettings(
@@ -141,13 +162,14 @@ def sync(
                 # A log that was named says nothing about this machine's own rules and models.
                 facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
             )
-            if command_key is not None:
-                command_public_key = key_from_bytes(read_file(command_key))
+            if at.command_key is not None:
                 agent.handler = unit_handler(
-                    agent, outbox, command_public_key, path.with_name("commands"), door, keystore, orders
+                    agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders
                 )
             figures = MetricsFile(metrics) if metrics else None
-            done = _run(agent, reactor, stop, time.monotonic() + timeout if once else None, figures)
+            until = time.monotonic() + timeout if once else None
+            state = StateFile(path.with_name(NAME), wall_ms)
+            done = _run(agent, reactor, stop, until, figures, state, at.renewal)
             if link.connected:
                 link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
         finally:
@@ -156,8 +178,60 @@ def sync(
         raise click.exceptions.Exit(1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where this unit sends, as whom, and whom it believes."""
+
+    broker: str
+    tls: TlsFiles | None
+    context: ssl.SSLContext | None
+    registry_key: ec.EllipticCurvePublicKey
+    command_key: ec.EllipticCurvePublicKey | None
+    renewal: Renewal | None = None
+
+
+def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Path | None) -> _Site:
+    """From files that somebody has brought here."""
+    ca, cert, key, registry_key = (file or Path() for file in files)
+    commands = key_from_bytes(read_file(command_key)) if command_key is not None else None
+    tls = TlsFiles(ca, cert, key)
+    return _Site(broker or "", tls, None, key_from_bytes(read_file(registry_key)), commands)
+
+
+def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
+    """From the place that the unit was given; its TLS key is in the TPM."""
+    from device.secure_store.hardware.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
+    from device.uplink.admission import renew
+    from device.uplink.tpm_tls import TpmTls
+
+    if not isinstance(keystore, TpmKeystore):
+        raise NetworkError("this unit was provisioned with a TPM, and its settings name none")
+    network = Network(state_dir())
+    tls = TpmTls(keystore, network, place)
+
+    def renewed(now: Place) -> Place:
+        following = renew(now, keystore, network)
+        tls.renew(following)
+        return following
+
+    return _Site(
+        place.broker,
+        None,
+        tls.context,
+        key_from_bytes(place.receipts_key.encode()),
+        key_from_bytes(place.command_key.encode()),
+        Renewal(place, renewed),
+    )
+
+
 def _run(
-    agent: Agent, reactor: Reactor, stop: threading.Event, until: float | None, figures: MetricsFile | None
+    agent: Agent,
+    reactor: Reactor,
+    stop: threading.Event,
+    until: float | None,
+    figures: MetricsFile | None,
+    state: StateFile,
+    renewal: Renewal | None,
 ) -> bool:
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
     manager = ServiceManager()
@@ -165,8 +239,12 @@ def _run(
     while not stop.is_set():
         try:
             agent.step()
+            if renewal is not None:
+                renewal.step(datetime.now(UTC), time.monotonic(), agent.link.connected)
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            if agent.link.connected or agent.link.last_error:
+                state.tell(agent.link.connected, agent.link.last_error)
             manager.status(
                 "sending" if agent.link.connected else "no broker answers; events wait on the disk"
             )
@@ -174,6 +252,7 @@ def _run(
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)
             manager.status(str(err))
+            state.tell(False, str(err))
             stop.wait(WAIT_AFTER_FAULT_S)
         manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
@@ -182,4 +261,5 @@ def _run(
                 return True
             if time.monotonic() > until:
                 return False
+    state.tell(False, "the uplink was stopped")
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,16 @@ from device.access.policy import Thresholds
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page
+from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.machine import describe_machine
-from quantize.evaluate.manifest import NOISE, NothingListedError, Recording, read_manifest
+from quantize.evaluate.manifest import (
+    NOISE,
+    ROOM,
+    NothingListedError,
+    Recording,
+    read_manifest,
+)
 from quantize.evaluate.report import (
     FLOAT_MODEL,
     PEER_MODEL,
@@ -29,6 +37,8 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 
 PARTS = ("speaker", "spoof", "phrase")
+CONVERSATIONS = ("diarization", "changes")
+"""Parts that need the segmentation, an optional model, and minutes: made when they are asked for."""
 ATTEMPTS = "attempts"
 """Only when asked for: every recording is heard under a dozen conditions."""
 SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
@@ -56,7 +66,10 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     help="Where report.json and report.html go; made if missing.",
 )
 @click.option(
-    "--only", multiple=True, type=click.Choice((*PARTS, ATTEMPTS)), help="One part only; may be repeated."
+    "--only",
+    multiple=True,
+    type=click.Choice((*PARTS, ATTEMPTS, *CONVERSATIONS)),
+    help="One part only; may be repeated.",
 )
 @click.option(
     "--speaker-model",
@@ -104,6 +117,25 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     type=click.Path(file_okay=False, path_type=Path),
     help="Where measurements of whole attempts are kept, so that a second run takes seconds. No sound is.",
 )
+@click.option(
+    "--mixtures",
+    default=48,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="With --only diarization: how many conversations to make.",
+)
+@click.option(
+    "--conversations",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --only diarization: a folder of real recordings, each with its RTTM file beside it.",
+)
+@click.option(
+    "--streams",
+    default=200,
+    show_default=True,
+    type=click.IntRange(2, 100_000),
+    help="With --only changes: how many streams to splice.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def evaluate(
     manifest: Path,
@@ -117,6 +149,9 @@ def evaluate(
     replicates: int,
     pairings: int,
     clips: int,
+    mixtures: int,
+    conversations: Path | None,
+    streams: int,
     kept: Path | None,
     as_json: bool,
 ) -> None:
@@ -142,6 +177,7 @@ def evaluate(
         clips=clips,
         noises=noises(manifest, root) if clips or ATTEMPTS in only else (),
         words=WordsEngine(words_model),
+        conversations=_conversations(manifest, root, mixtures, streams, conversations, only),
         kept=kept,
     )
     with Bars() as bars:
@@ -155,12 +191,21 @@ def evaluate(
         _tell(report, out)
 
 
-def noises(manifest: Path, root: Path) -> list[Recording]:
-    """What the manifest has to mix with; none where it lists none."""
+def noises(manifest: Path, root: Path, label: str = NOISE) -> list[Recording]:
+    """What the manifest has to mix with, or rooms to mix in; none where it lists none."""
     try:
-        return read_manifest(manifest, root, (NOISE,))
+        return read_manifest(manifest, root, (label,))
     except NothingListedError:
         return []
+
+
+def _conversations(
+    manifest: Path, root: Path, mixtures: int, streams: int, real: Path | None, only: Sequence[str]
+) -> Conversations:
+    if not set(only) & set(CONVERSATIONS):
+        return Conversations()
+    rooms = noises(manifest, root, ROOM)
+    return Conversations(mixtures, streams, noises(manifest, root), rooms, real)
 
 
 def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
@@ -218,6 +263,21 @@ def _tell(report: Report, out: Path) -> None:
                 click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
     for line in attempt_lines(report.attempts):
         click.echo(line)
+    if report.diarization:
+        for mode, by in report.diarization.figures.items():
+            for collar, shares in by.items():
+                click.echo(
+                    f"talk   {mode}, collar {collar} s: DER {_percent(shares.der.value)} "
+                    f"({_percent(shares.der.low)} to {_percent(shares.der.high)}), missed "
+                    f"{_percent(shares.missed)}, false alarm {_percent(shares.false_alarm)}, confusion "
+                    f"{_percent(shares.confusion)}"
+                )
+    if report.changes:
+        one = report.changes.chosen
+        click.echo(
+            f"change 95 % told within {one.p95_s:.2f} s, {one.false_per_hour:.1f} false an hour; "
+            + ", ".join(f"window EER {n} {_percent(e.value)}" for n, e in report.changes.window_eer.items())
+        )
     click.echo(f"Written: {out / 'report.html'} and {out / 'report.json'}")
 
 

@@ -51,6 +51,7 @@ _GROUPS = {"an4": "native", "libri": "native", "so762": "accented"}
 
 JUDGED = ("bonafide", "spoof")
 NOISE = "noise"
+ROOM = "impulse_response"
 
 
 def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) -> list[Recording]:

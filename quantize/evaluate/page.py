@@ -12,6 +12,7 @@ from quantize.evaluate._chapters import (
     tandem_chapter,
 )
 from quantize.evaluate._markup import CSS, percent, span
+from quantize.evaluate.conversation.chapter import changes_chapter, diarization_chapter
 from quantize.evaluate.door.show import attempts_chapter
 from quantize.evaluate.report import PRODUCT_MODEL, Report
 from quantize.evaluate.speaker import POOLED
@@ -30,6 +31,10 @@ def render(report: Report) -> str:
         parts.append(tandem_chapter(report.tandem))
     if report.phrase:
         parts.append(phrase_chapter(report.phrase))
+    if report.diarization:
+        parts.append(diarization_chapter(report.diarization))
+    if report.changes:
+        parts.append(changes_chapter(report.changes))
     parts.append(_method(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
@@ -146,6 +147,42 @@ def attempts_plot(findings: Mapping[str, Mapping[str, tuple[float, float]]]) -> 
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8.5)
 
     return _svg(draw, 8.0, 1.6 + 0.3 * len(conditions), "In after one phrase and after two")
+
+
+def stacked_plot(bars: Mapping[str, Sequence[float]], parts: Sequence[str]) -> str:
+    """Shares that add up, one bar each: what an error rate is made of."""
+
+    def draw(axes: Axes) -> None:
+        left = [0.0] * len(bars)
+        for at, (part, colour) in enumerate(zip(parts, COLOURS, strict=False)):
+            values = [100 * shares[at] for shares in bars.values()]
+            axes.barh(list(bars), values, left=left, color=colour, label=part, height=0.6)
+            left = [begin + value for begin, value in zip(left, values, strict=True)]
+        axes.invert_yaxis()
+        axes.set(xlabel="% of reference speech")
+        axes.legend(loc="lower right", fontsize=8.5)
+
+    return _svg(draw, 7.4, 1.0 + 0.4 * len(bars), f"Errors: {', '.join(bars)}")
+
+
+def changes_plot(
+    curve: Sequence[tuple[float, float]], chosen: tuple[float, float], goal: tuple[float, float]
+) -> str:
+    """False changes an hour against the time until 95 % of changes are told."""
+    finite = [(x, y) for x, y in curve if math.isfinite(x) and math.isfinite(y)]
+
+    def draw(axes: Axes) -> None:
+        if finite:
+            axes.plot(
+                *zip(*finite, strict=True), "o-", color=COLOURS[0], markersize=4, linewidth=1.4, label="curve"
+            )
+        if all(map(math.isfinite, chosen)):
+            axes.plot(*chosen, "s", color=COLOURS[1], markersize=7, label="in use")
+        axes.plot(*goal, "*", color=COLOURS[2], markersize=10, label="asked for")
+        axes.set(xlabel="false changes an hour", ylabel="95 % told within (s)", ylim=(0, None))
+        axes.legend(loc="upper right", fontsize=8.5)
+
+    return _svg(draw, 6.4, 3.8, "Latency against false changes")
 
 
 def _colours(count: int) -> Sequence[str]:

@@ -8,6 +8,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantize.evaluate.conversation.changes import ChangesResult
+from quantize.evaluate.conversation.measure import DiarizationResult
+from quantize.evaluate.conversation.measure import summary as diarization_summary
 from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.phrase import PhraseResult
 from quantize.evaluate.speaker import SpeakerResult
@@ -68,6 +71,8 @@ class Report:
     """Recordings that could not be scored at all, and why."""
     attempts: dict[str, Findings] = field(default_factory=dict)
     """Whole attempts, by condition."""
+    diarization: DiarizationResult | None = None
+    changes: ChangesResult | None = None
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want, by plain names. All are fractions."""
@@ -105,7 +110,14 @@ class Report:
             summary["phrase_eer"] = {n: view.figures["eer"].value for n, view in self.phrase.views.items()}
         if self.attempts:
             summary["attempts"] = {name: found.summary() for name, found in self.attempts.items()}
-        return summary
+        if self.diarization:
+            summary["diarization"] = diarization_summary(self.diarization)
+        if self.changes:
+            summary["changes"] = {
+                "in_use": dataclasses.asdict(self.changes.chosen),
+                "window_eer": {name: found.value for name, found in self.changes.window_eer.items()},
+            }
+        return _finite(summary)  # type: ignore[no-any-return]
 
     def to_json(self) -> str:
         """The whole report as JSON text (schema `ostiary.evaluation/1`); infinities become null."""

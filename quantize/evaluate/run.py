@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,10 @@ from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
+from quantize.evaluate.conversation import part
+from quantize.evaluate.conversation.changes import ChangesResult
+from quantize.evaluate.conversation.measure import DiarizationResult
+from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.door.whole import whole_attempts
 from quantize.evaluate.manifest import Recording
@@ -58,6 +62,7 @@ class Plan:
     noises: Sequence[Recording] = ()
     """What some of the clips are cut from."""
     words: WordsEngine = WordsEngine.ONNX
+    conversations: Conversations = field(default_factory=Conversations)
     kept: Path | None = None
     """Where measurements of whole attempts are kept; None keeps none."""
 
@@ -126,7 +131,17 @@ def evaluate_all(
             recordings, plan.noises, root, plan.models_dir, plan.words, plan.kept, bars
         )
         versions.update(found_versions)
-    if not (speaker or spoof or phrase or whole):
+    diarization: DiarizationResult | None = None
+    changes: ChangesResult | None = None
+    if plan.parts & {"diarization", "changes"}:
+        given = plan.conversations
+        on = part.stage(recordings, root, plan.models_dir, given)
+        versions["conversations"] = " + ".join(on.ears.versions)
+        if "diarization" in plan.parts:
+            diarization = part.diarization(on, given, bars.bar, plan.replicates)
+        if "changes" in plan.parts:
+            changes = part.changes(on, given, bars.bar, plan.replicates)
+    if not (speaker or spoof or phrase or whole or diarization or changes):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -134,8 +149,9 @@ def evaluate_all(
     def report(provenance: Provenance) -> Report:
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
-            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole
-        )
+            complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
+            diarization, changes,
+        )  # fmt: skip
 
     return report
 

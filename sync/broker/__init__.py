@@ -22,11 +22,21 @@ BROKER_USER = "mosquitto"
 
 
 def write_configuration(
-    folder: Path, *, port: int, ca: Path, certificate: Path, key: Path, address: str, workers: int = 8
+    folder: Path,
+    *,
+    port: int,
+    ca: Path,
+    certificate: Path,
+    key: Path,
+    address: str,
+    workers: int = 8,
+    revoked: Path | None = None,
 ) -> Path:
     """Fill in the templates and copy the TLS files beside them; returns the path of mosquitto.conf.
 
-    mosquitto gives up root before it reads its key, so root's files are given to its user. Raises SyncError.
+    `revoked` is the list of certificates that no longer count: it has to be there, and is read where it lies
+    whenever mosquitto is reloaded. mosquitto gives up root before it reads its key, so root's files are given
+    to its user. Raises SyncError.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +50,13 @@ def write_configuration(
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
         rights = "".join(WORKER_RIGHTS.format(number=number) for number in range(1, workers + 1))
-        values = {"port": str(port), "address": address, "folder": str(folder), "workers": rights}
+        values = {
+            "port": str(port),
+            "address": address,
+            "folder": str(folder),
+            "workers": rights,
+            "revoked": f"crlfile {revoked}" if revoked else "",
+        }
         for name in ("mosquitto.conf", "acl.conf"):
             text = resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
             (folder / name).write_text(Template(text).substitute(values), encoding="utf-8")

@@ -79,6 +79,8 @@ class Accounts:
                 raise DashboardError("a tag is a site, or site/zone")
         if account is not None:
             check_name(account)
+            if self.elsewhere(account):
+                raise DashboardError("this account logs in by single sign-on; it has no password here")
         token = secrets.token_urlsafe(32)
         with self._store.transaction() as db:
             db.execute(
@@ -124,6 +126,41 @@ class Accounts:
                 db.execute(sa.delete(passkeys).where(passkeys.c.account == name))
             journal.append(db, name, "account", f"{name} is {row.role}", now_ms)
         return name
+
+    def enter(self, subject: str, name: str, role: str | None, scopes: Sequence[str], now_ms: int) -> str:
+        """The account of somebody whom the identity provider vouches for, made at the first login.
+
+        `subject` is who it is there; role and scopes are those of today. Raises DashboardError for a role of
+        None, for an account that was disabled here, and for a name that is somebody else's.
+        """
+        mine = sa.select(accounts.c.name).where(accounts.c.subject == subject)
+        if role is None:
+            with self._store.transaction() as db:
+                db.execute(sa.delete(sessions).where(sessions.c.account.in_(mine)))
+            raise DashboardError("You are in no group that may use this page. Ask an administrator.")
+        with self._store.transaction() as db:
+            row = db.execute(sa.select(accounts).where(accounts.c.subject == subject)).one_or_none()
+            values = {"role": role, "scopes": json.dumps(list(scopes))}
+            if row is None:
+                check_name(name)
+                if db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).first() is not None:
+                    raise DashboardError(f"The account {name} is somebody else's. Ask an administrator.")
+                made = sa.insert(accounts).values(name=name, subject=subject, created_ms=now_ms, **values)
+                db.execute(made)
+                journal.append(db, name, "account", f"{name} is {role}, by single sign-on", now_ms)
+                return name
+            if row.disabled_ms is not None:
+                raise DashboardError("This account is disabled. Ask an administrator.")
+            if (row.role, row.scopes) != (role, values["scopes"]):
+                db.execute(sa.update(accounts).where(accounts.c.subject == subject).values(**values))
+                journal.append(db, row.name, "account", f"{row.name} is {role}, by single sign-on", now_ms)
+            return str(row.name)
+
+    def elsewhere(self, name: str) -> bool:
+        """Whether this account logs in at the identity provider, and nowhere else."""
+        with self._store.reading() as db:
+            query = sa.select(accounts.c.subject).where(accounts.c.name == name)
+            return db.execute(query).scalar() is not None
 
     def disable(self, name: str, by: str, now_ms: int) -> None:
         """End an account and its sessions. Raises DashboardError for the last administrator."""

@@ -18,14 +18,17 @@ from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.feed import Feed
 from sync.dashboard.guard import Guard
 from sync.dashboard.pages import (
+    approvals,
     doors,
     entrance,
     events,
     look,
+    machines,
     manage,
     muster,
     people,
     proofs,
+    records,
     review,
     stream,
 )
@@ -41,6 +44,7 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/", entrance.start, None),
     ("POST", "/logout", entrance.log_out, None),
     ("POST", "/theme", entrance.choose_theme, None),
+    ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
     ("GET", "/events", events.listing, Right.EVENTS),
@@ -74,6 +78,14 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/accounts", manage.accounts, Right.ACCOUNTS),
     ("POST", "/accounts", manage.invite, Right.ACCOUNTS),
     ("POST", "/accounts/disable", manage.disable, Right.ACCOUNTS),
+    ("GET", "/tokens", machines.listing, Right.ACCOUNTS),
+    ("POST", "/tokens", machines.make, Right.ACCOUNTS),
+    ("POST", "/tokens/revoke", machines.revoke, Right.ACCOUNTS),
+    ("GET", "/approvals", approvals.listing, Right.APPROVE),
+    ("POST", "/approvals/{wish:str}", approvals.decide, Right.APPROVE),
+    ("POST", "/people/{person:str}/forget", people.forget, Right.FORGET),
+    ("GET", "/ledger", records.biometric, Right.REVIEW),
+    ("GET", "/rooms", records.sensitive, Right.MUSTER),
     ("GET", "/account", manage.mine, None),
     ("POST", "/account/password", manage.change_password, None),
     ("POST", "/account/passkey/begin", manage.begin_passkey, None),
@@ -81,6 +93,14 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/account/passkey/remove", manage.remove_passkeys, None),
 ]
 """Method, path, page, and the right it needs; None: anybody who is logged in."""
+
+
+API = (
+    ("events", machines.api_events, Right.EVENTS),
+    ("doors", machines.api_doors, Right.DOORS),
+    ("incidents", machines.api_incidents, Right.INCIDENTS),
+)
+"""What a token may ask: `/api/v1/NAME`."""
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -105,12 +125,19 @@ def make_app(desk: Desk) -> Starlette:
 
     routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
     routes += [
+        Route(f"/api/v1/{name}", machines.for_tokens(answer, right), methods=["GET"])
+        for name, answer, right in API
+    ]
+    routes += [
         Route("/login", entrance.login, methods=["GET", "POST"]),
         Route("/login/passkey/begin", entrance.begin_passkey, methods=["POST"]),
         Route("/login/passkey/finish", entrance.passkey, methods=["POST"]),
+        Route("/login/oidc", entrance.begin_sign_on, methods=["GET"]),
+        Route("/login/oidc/back", entrance.sign_on, methods=["GET"]),
         Route("/welcome/{token:str}", entrance.welcome, methods=["GET", "POST"]),
         Route("/stream", stream.events_stream, methods=["GET"]),
         Route("/static/{name:str}", _static, methods=["GET"]),
+        Route("/muster-worker.js", _muster_worker, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
     ]
     app = Starlette(
@@ -142,6 +169,13 @@ async def _static(request: Request) -> Response:
     kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(file.read_bytes(), media_type=kind or "application/octet-stream", headers=headers)
+
+
+async def _muster_worker(request: Request) -> Response:
+    """Outside /static, for a worker keeps what lies beside it; never cached, so that it can be replaced."""
+    headers = {"Service-Worker-Allowed": "/muster/"}
+    body = STATIC.joinpath("muster-worker.js").read_bytes()
+    return Response(body, media_type="text/javascript", headers=headers)
 
 
 async def _health(request: Request) -> Response:

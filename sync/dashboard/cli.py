@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import logging
@@ -14,8 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sync.command_line import DATABASE, FILE, wall_ms
+from sync.dashboard import approvals, places
 from sync.dashboard import journal as journals
-from sync.dashboard import places
 from sync.dashboard.accounts import Accounts
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.migrations import analyse, prepare
@@ -51,6 +52,7 @@ def dashboard() -> None:
 @click.option(
     "--signing-key", type=FILE, help="Signs lock-downs (PEM). Without it this page commands nothing."
 )
+@click.option("--oidc", type=FILE, help="The site's identity provider (TOML), for single sign-on.")
 def serve_command(
     database: str,
     address: str,
@@ -62,6 +64,7 @@ def serve_command(
     organisation: str,
     names_key: Path | None,
     signing_key: Path | None,
+    oidc: Path | None,
 ) -> None:
     """Serve the page. Run as many as you like behind one proxy; they share everything through the database.
 
@@ -71,6 +74,7 @@ def serve_command(
       ostiary dashboard serve --database postgresql://registry@db/registry \\
         --address https://doors.st-mary.example --cert page.pem --key page.key --time-zone Europe/Rome
     """
+    from sync.dashboard.oidc import SingleSignOn, read_provider
     from sync.dashboard.serve import default_port, serve  # the other commands need no web server
     from sync.dashboard.web import Desk
 
@@ -86,7 +90,8 @@ def serve_command(
     names = NameBook.open(store, names_key) if names_key else None
     signer = FileSigner.load(signing_key) if signing_key else None
     passkeys = Passkeys(store, settings)
-    desk = Desk(store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer)
+    sign_on = SingleSignOn(store, settings, accounts, read_provider(oidc)) if oidc else None
+    desk = Desk(store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer, sign_on)
     host, port = _listen(listen, settings, default_port(address))
 
     def started() -> None:
@@ -147,10 +152,21 @@ def doors_command(database: str, file: Path) -> None:
       label = "Intensive care, main door"
       zone = "icu"
       locking = "access"          # delayed, access, elevator, clinical, special (NFPA 101)
+      egress = ["motion_sensor", "exit_button", "fire_release", "power_release"]
       thresholds = { phrase_llr = 2.0, voice_llr = 3.0, live_llr = 0.0 }
     """
     found = places.read(file)
-    store = _open(database)
+    store, account = _open(database), f"console:{getpass.getuser()}"
+    with store.reading() as db:
+        less = approvals.lowered(places.load(db), found)
+    if less:
+        about = {"doors": less, "places": [dataclasses.asdict(place) for place in found]}
+        number = approvals.ask(store, approvals.THRESHOLDS, about, file.name, account, wall_ms())
+        click.echo(
+            f"lower thresholds at {', '.join(less)}: nothing has changed. Request {number} waits "
+            "for a second person on the page"
+        )
+        raise click.exceptions.Exit(1)
     places.replace(store, found)
     journals.record(store, f"console:{getpass.getuser()}", "doors", file.name, wall_ms(), rows=len(found))
     click.echo(f"{len(found)} doors have names now")

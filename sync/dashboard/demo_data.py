@@ -206,6 +206,13 @@ class DemoData:
         times = int(wanted) + (self._dice.random() < wanted % 1)
         if day_ms <= self._start_ms < day_ms + DAY_MS:
             yield self._start_ms, self._event(unit, self._start_ms, "BOOT", "started")
+            for number in range(3):
+                at_ms = self._start_ms + (number + 1) * 60_000
+                person = self._person(unit)
+                yield at_ms, self._event(unit, at_ms, "ENROLLED", "on_request", person=person)
+            for kind in ("ERASURE_BEGUN", "FORGOTTEN"):
+                at_ms += 60_000
+                yield at_ms, self._event(unit, at_ms, kind, "on_request", person=person)
         if (
             self._start_ms // DAY_MS + self._size.days * 3 // 4
         ) * DAY_MS == day_ms and self._dice.random() < 0.9:
@@ -240,6 +247,12 @@ class DemoData:
     def _attempt(self, unit: _Unit, at_ms: int) -> Iterator[tuple[int, AuditEvent]]:
         person = self._person(unit)
         if self._dice.random() > 0.07 * unit.noise:
+            if unit.place.label.startswith("Controlled drugs"):
+                first = self._event(
+                    unit, at_ms - 9_000, "AWAITING_SECOND_PERSON", "second_person_needed",
+                    person=self._person(unit), scores=(6.5, 8.5, 3.4),
+                )  # fmt: skip
+                yield at_ms - 9_000, first
             yield (
                 at_ms,
                 self._event(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sync.dashboard.places import Place
+from sync.dashboard.places import NEEDS, Place
 
 DOORS = 40
 
@@ -28,6 +28,10 @@ _ZONES: tuple[tuple[str, str, str, str], ...] = (
     ("harbour-clinic", "day-surgery", "access", "Day surgery; Day surgery, recovery; Drug cupboard room"),
     ("harbour-clinic", "imaging", "access", "MRI suite; CT suite; Imaging, staff"),
 )  # fmt: skip
+_SENSITIVE = {
+    "pharmacy": "Controlled drugs. Risk assessment of 12 March 2026.",
+    "nicu": "Abduction. Risk assessment of 12 March 2026.",
+}
 _ZONE_LABELS = {
     "pharmacy": "Pharmacy",
     "icu": "Intensive care",
@@ -59,9 +63,18 @@ def _places(suffix: str) -> list[Place]:
         for number, label in enumerate(labels.split("; "), start=1):
             drugs = zone == "pharmacy" or "drug" in label.lower()
             thresholds = (3.0, 4.6, 1.0) if drugs else (2.0, 3.0, 0.0)
+            egress, why = " ".join(NEEDS[locking]), _SENSITIVE.get(zone, "")
             found.append(
                 Place(
-                    f"{site}/{zone}-{number}", "door-1", label, zone, _ZONE_LABELS[zone], locking, *thresholds
+                    f"{site}/{zone}-{number}",
+                    "door-1",
+                    label,
+                    zone,
+                    _ZONE_LABELS[zone],
+                    locking,
+                    *thresholds,
+                    egress,
+                    why,
                 )
             )
     return found

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
-from sync.dashboard import doors, places
+from sync.dashboard import doors, languages, places
 from sync.dashboard.events_query import SHOWN, Filter
 from sync.dashboard.places import Place, Places
 from sync.dashboard.rights import Viewer
@@ -45,8 +45,8 @@ class News:
     number: int
     row: Any
     place: Place
-    text: str
-    public_text: str
+    texts: Mapping[tuple[str, bool], str]
+    """By language and by whether a wall display asks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +55,7 @@ class Listener:
 
     viewer: Viewer
     wanted: Filter
+    language: str = "en"
     queue: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(QUEUED))
     behind: bool = False
 
@@ -103,10 +104,10 @@ class Feed:
             await asyncio.sleep(EVERY_S)
 
     async def listen(
-        self, viewer: Viewer, wanted: Filter, last_id: str, still: Callable[[], bool]
+        self, viewer: Viewer, wanted: Filter, last_id: str, still: Callable[[], bool], language: str = "en"
     ) -> AsyncIterator[str]:
         """Server-sent events for one page, from behind `last_id` on; ends when `still` says no."""
-        me = Listener(viewer, wanted)
+        me = Listener(viewer, wanted, language)
         self._listeners.add(me)
         try:
             yield f"retry: 2000\nid: {self._nonce}-{self._number}\nevent: hello\ndata: {{}}\n\n"
@@ -175,12 +176,16 @@ class Feed:
     def _news(self, row: Any, known: Places) -> News:
         self._number += 1
         place = places.place_of(known, row.unit, row.door)
-        texts = []
-        for public in (False, True):
-            shown = show(row, known, self._zone, public=public).as_json()
-            state = doors.state_after(row.kind, public=public)
-            texts.append(json.dumps({**shown, "door": place.key, "state": state}))
-        return News(self._number, row, place, *texts)
+        texts = {}
+        for language in {"en"} | {listener.language for listener in self._listeners}:
+            languages.choose(language)
+            for public in (False, True):
+                shown = show(row, known, self._zone, public=public).as_json()
+                state = doors.state_after(row.kind, public=public)
+                if state is not None:
+                    state[0] = languages.word(state[0])
+                texts[language, public] = json.dumps({**shown, "door": place.key, "state": state})
+        return News(self._number, row, place, texts)
 
     def _publish(self, news: list[News]) -> None:
         self._kept.extend(news)
@@ -192,11 +197,11 @@ class Feed:
                 self._tell(listener, message)
 
     def _message(self, listener: Listener, news: list[News]) -> str:
-        public = listener.viewer.public
+        wording = (listener.language, listener.viewer.public)
         wanted = [n for n in news if matches(listener, n.row, n.place, self._zone)]
         if not wanted:
             return ""
-        data = ",".join(n.public_text if public else n.text for n in wanted)
+        data = ",".join(n.texts.get(wording, n.texts["en", wording[1]]) for n in wanted)
         return f"id: {self._nonce}-{news[-1].number}\nevent: events\ndata: [{data}]\n\n"
 
     def _since(self, listener: Listener, last_id: str) -> str:

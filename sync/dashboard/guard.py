@@ -26,6 +26,9 @@ CSP = "; ".join(
         "trusted-types 'none'",
     )
 )
+ROLL_CALL = "/muster/"
+ROLL_CALL_CSP = CSP.replace("trusted-types 'none'", "trusted-types roll-call")
+"""A roll call's page may name one script's address itself: that of the worker which keeps the list."""
 HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
@@ -54,6 +57,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["path"].startswith(ROLL_CALL):
+                    headers["Content-Security-Policy"] = ROLL_CALL_CSP
                 headers.setdefault("Cache-Control", "no-store")
                 if self._settings.secure:
                     headers["Strict-Transport-Security"] = "max-age=31536000"

@@ -12,10 +12,24 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
 from sync.registry.store import Store
 
-VERSION = 3
+VERSION = 6
 """2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old one
 is a statement of its own in `CHANGES`."""
-CHANGES = {3: ("ALTER TABLE dashboard_runs ADD COLUMN until_ms BIGINT",)}
+CHANGES = {
+    3: ("ALTER TABLE dashboard_runs ADD COLUMN until_ms BIGINT",),
+    4: ("ALTER TABLE dashboard_accounts ADD COLUMN subject TEXT",),
+    6: (
+        "ALTER TABLE dashboard_places ADD COLUMN egress TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE dashboard_places ADD COLUMN sensitive TEXT NOT NULL DEFAULT ''",
+    ),
+}
+FILLS = {
+    5: (
+        "INSERT INTO dashboard_incident_spans (incident, opened_ms, acknowledged_ms, resolved_ms, by_itself)"
+        " SELECT id, opened_ms, acknowledged_ms, resolved_ms, 0 FROM dashboard_incidents",
+    ),
+}
+"""What a new table takes from old ones."""
 INDEXES = (
     "CREATE INDEX IF NOT EXISTS events_time ON events (time_ms, unit, sequence)",
     "CREATE INDEX IF NOT EXISTS events_unit_time ON events (unit, time_ms, sequence)",
@@ -40,6 +54,9 @@ def prepare(store: Store) -> None:
                 for change in CHANGES.get(number, ()):
                     db.execute(text(change))
         metadata.create_all(db)
+        for number in range(done + 1, VERSION + 1) if done else ():
+            for fill in FILLS.get(number, ()):
+                db.execute(text(fill))
         for statement in INDEXES:
             db.execute(text(statement))
         db.execute(text("INSERT INTO dashboard_version VALUES (:number)"), {"number": VERSION})

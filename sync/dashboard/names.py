@@ -73,9 +73,9 @@ class NameBook:
         with self._store.reading() as db:
             return self._name(db, person, at_ms)
 
-    def forget(self, person: str) -> bool:
-        with self._store.transaction() as db:
-            return bool(db.execute(sa.delete(people).where(people.c.person == person)).rowcount)
+    def forget_in(self, db: sa.Connection, person: str) -> bool:
+        """Delete every name that this pseudonym ever had; whether there was one."""
+        return bool(db.execute(sa.delete(people).where(people.c.person == person)).rowcount)
 
     def _name(self, db: sa.Connection, person: str, at_ms: int | None) -> str | None:
         query = sa.select(people.c.since_ms, people.c.sealed).where(people.c.person == person)

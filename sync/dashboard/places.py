@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.schema import places
+from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.registry.store import Store
 
 MAX_FILE_BYTES = 1 << 20
 MAX_LABEL = 80
+MAX_REASON = 200
 LOCKING = {
     "delayed": "Delayed egress: opens 15 s after somebody pushes, and on the fire alarm",
     "access": "Access-controlled egress: a motion sensor and a button open it from inside",
@@ -28,6 +30,25 @@ LOCKING = {
     "special": "Special protection: opens when power or certain alarms fail, staff can open every lock",
 }
 """The five locking arrangements of NFPA 101 (2012). The voice check is on the entry side of each."""
+EGRESS = {
+    "motion_sensor": "a motion sensor inside unlocks it",
+    "exit_button": "a button inside unlocks it",
+    "fire_release": "the fire alarm unlocks it",
+    "power_release": "it unlocks when its power fails",
+    "delay_sign": "a sign says how long to push",
+    "two_way_communication": "a telephone to a place that is always staffed",
+    "staff_keys": "staff carry keys or codes that open every such lock",
+}
+"""What lets people out."""
+NEEDS = {
+    "delayed": ("fire_release", "power_release", "delay_sign"),
+    "access": ("motion_sensor", "exit_button", "fire_release", "power_release"),
+    "elevator": ("fire_release", "power_release", "two_way_communication"),
+    "clinical": ("staff_keys",),
+    "special": ("staff_keys", "fire_release", "power_release"),
+}
+"""What each arrangement asks for (NFPA 101, 2012: 7.2.1.6.1 to .3, 18.2.2.2.5). A site's authority may ask
+for more."""
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -44,6 +65,10 @@ class Place:
     phrase_llr: float = 2.0
     voice_llr: float = 3.0
     live_llr: float = 0.0
+    egress: str = ""
+    """Words of `EGRESS`, with blanks between."""
+    sensitive: str = ""
+    """Why the zone is a sensitive one, as the site's own risk assessment says."""
 
     @property
     def site(self) -> str:
@@ -57,8 +82,21 @@ class Place:
 Places = Mapping[tuple[str, str], Place]
 
 
-def load(db: Connection) -> dict[tuple[str, str], Place]:
-    return {(row.unit, row.door): Place(*row) for row in db.execute(sa.select(places))}
+_known: dict[str, Places] = {}
+MOST_KNOWN = 4
+
+
+def load(db: Connection) -> Places:
+    """Every door that has a name. Kept in memory until the table gets another stamp: each page asks."""
+    stamp = db.execute(sa.select(stamps.c.value).where(stamps.c.name == "places")).scalar()
+    if stamp is not None and (kept := _known.get(stamp)) is not None:
+        return kept
+    found = {(row.unit, row.door): Place(*row) for row in db.execute(sa.select(places))}
+    if stamp is not None:
+        while len(_known) >= MOST_KNOWN:
+            _known.pop(next(iter(_known)), None)
+        _known[stamp] = found
+    return found
 
 
 def place_of(known: Places, unit: str, door: str) -> Place:
@@ -69,10 +107,17 @@ def place_of(known: Places, unit: str, door: str) -> Place:
 def replace(store: Store, found: list[Place]) -> None:
     """From now on these are the doors."""
     with store.transaction() as db:
-        db.execute(sa.delete(places))
-        if found:
-            columns = [column.name for column in places.columns]
-            db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
+        replace_in(db, found)
+
+
+def replace_in(db: Connection, found: Sequence[Place]) -> None:
+    """The same as a part of the caller's transaction."""
+    db.execute(sa.delete(places))
+    db.execute(sa.delete(stamps).where(stamps.c.name == "places"))
+    db.execute(sa.insert(stamps).values(name="places", value=secrets.token_hex(16)))
+    if found:
+        columns = [column.name for column in places.columns]
+        db.execute(sa.insert(places), [{name: getattr(p, name) for name in columns} for p in found])
 
 
 def read(path: Path) -> list[Place]:
@@ -107,7 +152,7 @@ def _place(key: str, table: Any, zones: Mapping[str, Any]) -> Place:
     unit_id(unit)
     if not _SLUG.fullmatch(door) or not isinstance(table, dict):
         raise DashboardError('a door is a table [doors."site/unit/door"]')
-    allowed = {"label", "zone", "locking", "thresholds"}
+    allowed = {"label", "zone", "locking", "thresholds", "egress"}
     if extra := table.keys() - allowed:
         raise DashboardError(f"{', '.join(sorted(extra))} is none of {', '.join(sorted(allowed))}")
     label, zone, locking = (table.get(name, "") for name in ("label", "zone", "locking"))
@@ -122,10 +167,31 @@ def _place(key: str, table: Any, zones: Mapping[str, Any]) -> Place:
         raise DashboardError(f"a zone is [zones.{zone}] with a label")
     if locking and locking not in LOCKING:
         raise DashboardError(f"locking is one of {', '.join(LOCKING)}")
+    egress = _egress(table.get("egress", []), locking)
+    sensitive = entry.get("sensitive", "")
+    if not isinstance(sensitive, str) or len(sensitive) > MAX_REASON:
+        raise DashboardError(f"sensitive is the reason, a text of up to {MAX_REASON} characters")
     names = ("phrase_llr", "voice_llr", "live_llr")
     if not isinstance(thresholds, dict) or thresholds.keys() - set(names):
         raise DashboardError(f"thresholds are {', '.join(names)}")
     if any(type(value) not in (int, float) or abs(value) > 1000 for value in thresholds.values()):
         raise DashboardError("a threshold is a number")
     given = {name: float(value) for name, value in thresholds.items()}
-    return Place(unit, door, label.strip(), zone, called, locking, **given)
+    return Place(
+        unit, door, label.strip(), zone, called, locking, **given, egress=egress, sensitive=sensitive.strip()
+    )
+
+
+def _egress(found: Any, locking: str) -> str:
+    """Refuses a door that somebody could not leave: its arrangement says what must let people out."""
+    if not isinstance(found, list) or any(type(word) is not str for word in found):
+        raise DashboardError(f"egress is a list of {', '.join(EGRESS)}")
+    if "voice" in found:
+        raise DashboardError("a voice check is never on the way out")
+    if strange := [word for word in found if word not in EGRESS]:
+        raise DashboardError(f"egress has {', '.join(strange)}, none of {', '.join(EGRESS)}")
+    if missing := [word for word in NEEDS.get(locking, ()) if word not in found]:
+        raise DashboardError(
+            f"locking = {locking} needs in egress: {', '.join(missing)} (NFPA 101); add what is there"
+        )
+    return " ".join(word for word in EGRESS if word in found)

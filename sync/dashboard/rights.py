@@ -30,12 +30,16 @@ class Right(Enum):
     REVIEW = "sign reviews off"
     JOURNAL = "see who looked at what"
     ACCOUNTS = "manage accounts"
+    APPROVE = "be the second person"
+    FORGET = "ask that somebody be forgotten"
 
 
 _LOOK = {Right.DOORS, Right.EVENTS, Right.PEOPLE, Right.INCIDENTS, Right.ATTACKS, Right.HEALTH}
 
 ROLES: dict[str, frozenset[Right]] = {
-    "auditor": frozenset(_LOOK | {Right.REVEAL, Right.PROOFS, Right.EXPORT, Right.REVIEW, Right.JOURNAL}),
+    "auditor": frozenset(
+        _LOOK | {Right.REVEAL, Right.PROOFS, Right.EXPORT, Right.REVIEW, Right.JOURNAL, Right.APPROVE}
+    ),
     "facilities": frozenset(_LOOK | {Right.WORK, Right.PROOFS}),
     "desk": frozenset(_LOOK | {Right.REVEAL, Right.WORK, Right.LOCK_DOWN, Right.MUSTER}),
     "admin": frozenset(Right),
@@ -60,9 +64,11 @@ class Viewer:
     """`site` or `site/zone`; none means everywhere."""
     session: str
     csrf: str
+    rights: frozenset[Right] | None = None
+    """Of a token; None: those of the role."""
 
     def may(self, right: Right) -> bool:
-        return right in ROLES[self.role]
+        return right in (ROLES[self.role] if self.rights is None else self.rights)
 
     @property
     def public(self) -> bool:
@@ -83,6 +89,12 @@ def within(scopes: Sequence[str], unit: Any, door: Any) -> sa.ColumnElement[bool
             here = sa.and_(here, sa.tuple_(unit, door).in_(inside))
         parts.append(here)
     return sa.or_(*parts)
+
+
+def covers(scopes: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether whoever has `scopes` may give somebody `wanted`: nobody gives away more than they have."""
+    mine = set(scopes)
+    return not mine or (bool(wanted) and all(w in mine or w.split("/")[0] in mine for w in wanted))
 
 
 def site_within(scopes: Sequence[str], site: str) -> bool:

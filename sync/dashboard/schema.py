@@ -18,6 +18,7 @@ accounts = sa.Table(
     sa.Column("scopes", sa.Text, nullable=False),  # JSON list of `site` and `site/zone`; [] is everywhere
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("disabled_ms", sa.BigInteger),
+    sa.Column("subject", sa.Text),  # who it is at the identity provider; NULL: a local account
 )
 
 sessions = sa.Table(
@@ -59,6 +60,46 @@ passkeys = sa.Table(
     sa.Column("added_ms", sa.BigInteger, nullable=False),
 )
 
+tokens = sa.Table(
+    "dashboard_tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # public part of the token
+    sa.Column("secret_hash", sa.Text, nullable=False),  # SHA-256 of the rest
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("rights", sa.Text, nullable=False),  # JSON list of names of `Right`
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_ms", sa.BigInteger),
+    sa.Column("revoked_ms", sa.BigInteger),
+)
+
+approvals = sa.Table(
+    "dashboard_approvals",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("about", sa.Text, nullable=False),  # JSON: what exactly is asked for
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("asked_ms", sa.BigInteger, nullable=False),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_ms", sa.BigInteger),
+    sa.Column("agreed", sa.Integer),
+    sa.Column("used_ms", sa.BigInteger),
+)
+
+oidc_logins = sa.Table(
+    "dashboard_oidc_logins",
+    metadata,
+    sa.Column("state_hash", sa.Text, primary_key=True),
+    sa.Column("nonce", sa.Text, nullable=False),
+    sa.Column("verifier", sa.Text, nullable=False),
+    sa.Column("wanted", sa.Text, nullable=False),  # the page to go to afterwards
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+)
+
 challenges = sa.Table(
     "dashboard_challenges",
     metadata,
@@ -91,6 +132,15 @@ places = sa.Table(
     sa.Column("phrase_llr", sa.Double, nullable=False),
     sa.Column("voice_llr", sa.Double, nullable=False),
     sa.Column("live_llr", sa.Double, nullable=False),
+    sa.Column("egress", sa.Text, nullable=False),  # what opens it from inside, words with blanks between
+    sa.Column("sensitive", sa.Text, nullable=False),  # why the zone is one; '' when it is none
+)
+
+stamps = sa.Table(
+    "dashboard_stamps",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # `places`
+    sa.Column("value", sa.Text, nullable=False),  # another one whenever that table changes
 )
 
 people = sa.Table(
@@ -118,6 +168,19 @@ incidents = sa.Table(
     sa.Column("acknowledged_ms", sa.BigInteger),
     sa.Column("resolved_ms", sa.BigInteger),
     sa.Column("reopened", sa.Integer, nullable=False),
+)
+
+incident_spans = sa.Table(
+    "dashboard_incident_spans",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("incident", sa.BigInteger, nullable=False, index=True),
+    sa.Column("opened_ms", sa.BigInteger, nullable=False),
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Column("resolved_ms", sa.BigInteger, index=True),
+    sa.Column(
+        "by_itself", sa.Integer, nullable=False
+    ),  # nobody resolved it: the door shut, the unit came back
 )
 
 incident_alarms = sa.Table(

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from sync.dashboard import words
+from sync.dashboard import languages, words
 from sync.dashboard.places import Place, Places, place_of
 
 LATE_MS = 90 * 60_000
@@ -84,13 +84,13 @@ def short_person(person: str) -> str:
 
 
 def day_text(moment: dt.datetime) -> str:
-    return f"{moment:%A} {moment.day} {moment:%B %Y}"
+    return languages.date(moment, f"%A {moment.day} %B %Y")
 
 
 def duration(ms: float | None) -> str:
     """A length of time in one or two units: 42 s, 3 min, 2 h 5 min, 4 days."""
     if ms is None:
-        return "never"
+        return languages.word("never")
     seconds = max(0, round(ms / 1000))
     if seconds < 100:
         return f"{seconds} s"
@@ -100,4 +100,4 @@ def duration(ms: float | None) -> str:
     hours = minutes // 60
     if hours < 48:
         return f"{hours} h {minutes % 60} min" if hours < 10 and minutes % 60 else f"{hours} h"
-    return f"{hours // 24} days"
+    return str(languages.say("{0} days", hours // 24))

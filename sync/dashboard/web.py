@@ -19,10 +19,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sync.dashboard import journal, shown, words
+from sync.dashboard import journal, languages, shown, words
 from sync.dashboard.accounts import Accounts
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.names import NameBook
+from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
 from sync.dashboard.sessions import Sessions
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 MAX_FORM_BYTES = 64 * 1024
 THEME_COOKIE = "theme"
+LANGUAGE_COOKIE = "language"
 STATIC = resources.files("sync.dashboard").joinpath("static")
 
 
@@ -52,6 +54,8 @@ class Desk:
     """Whose pseudonym is whose; None where the site keeps that elsewhere."""
     signer: Signer | None = None
     """Signs commands to units; None where this page must not command."""
+    sign_on: SingleSignOn | None = None
+    """The site's identity provider; None where everybody has a password or a passkey here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/incidents", "Incidents", Right.INCIDENTS),
             ("/lockdown", "Lock-down", Right.LOCK_DOWN),
             ("/muster", "Roll call", Right.MUSTER),
+            ("/rooms", "Sensitive rooms", Right.MUSTER),
         ),
     ),
     (
@@ -124,10 +129,18 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
         (
             ("/proofs", "Proofs", Right.PROOFS),
             ("/review", "Daily review", Right.REVIEW),
+            ("/ledger", "Biometric ledger", Right.REVIEW),
             ("/journal", "Journal", Right.JOURNAL),
         ),
     ),
-    ("Manage", (("/accounts", "Accounts", Right.ACCOUNTS),)),
+    (
+        "Manage",
+        (
+            ("/approvals", "Second person", Right.APPROVE),
+            ("/accounts", "Accounts", Right.ACCOUNTS),
+            ("/tokens", "Tokens", Right.ACCOUNTS),
+        ),
+    ),
 )
 """The menu: heading, then address, label, and the right that a page needs."""
 
@@ -150,6 +163,7 @@ def _answer(
     desk: Desk, request: Request, form: Mapping[str, str], handler: Handler, right: Right | None
 ) -> Response:
     now_ms = desk.now_ms()
+    choose_language(request)
     viewer = viewer_of(desk, request)
     if viewer is None:
         if request.method == "POST":
@@ -207,16 +221,27 @@ def own_address(text: str) -> str:
     return text if plain and not parts.scheme and not parts.netloc and len(text) < 2000 else "/"
 
 
+def choose_language(request: Request) -> None:
+    """The one that somebody chose here, or the first of their browser's that the page speaks."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    known = chosen in languages.LANGUAGES
+    languages.choose(chosen if known else languages.accepted(request.headers.get("accept-language", "")))
+
+
 def render(desk: Desk, request: Request, template: str, status: int = 200, **values: Any) -> Response:
     values.setdefault("viewer", None)
     values.setdefault("now_ms", desk.now_ms())
     theme = request.cookies.get(THEME_COOKIE, "")
+    choose_language(request)
     html = (
         environment()
         .get_template(template)
         .render(
             organisation=desk.settings.organisation,
+            origin=desk.settings.origin,
+            sign_on=desk.sign_on.label if desk.sign_on else "",
             time_zone=desk.settings.time_zone,
+            language=languages.current(),
             theme=theme if theme in ("light", "dark") else "",
             path=request.url.path,
             **values,
@@ -258,6 +283,7 @@ def static_version(name: str) -> str:
 def environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("sync.dashboard"),
+        extensions=[languages.Texts],
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -265,7 +291,9 @@ def environment() -> jinja2.Environment:
     )
 
     def moment(ms: int | None, zone: dt.tzinfo, form: str = "%-d %b %Y %H:%M:%S") -> str:
-        return "never" if ms is None else dt.datetime.fromtimestamp(ms / 1000, zone).strftime(form)
+        if ms is None:
+            return languages.word("never")
+        return languages.date(dt.datetime.fromtimestamp(ms / 1000, zone), form)
 
     def static(name: str) -> str:
         return f"/static/{name}?v={static_version(name)}"
@@ -273,12 +301,15 @@ def environment() -> jinja2.Environment:
     def csrf(viewer: Viewer) -> Markup:
         return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf)
 
-    made.filters.update(moment=moment, duration=shown.duration)
+    made.filters.update(moment=moment, duration=shown.duration, word=languages.word)
     made.globals.update(
         static=static,
         csrf=csrf,
         NAV=NAV,
         ROLE_NAMES=ROLE_NAMES,
+        LANGUAGES=languages.LANGUAGES,
+        say=languages.say,
+        word=languages.word,
         reason=words.reason,
         rights=lambda viewer: ROLES[viewer.role],
     )

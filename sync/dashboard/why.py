@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sync.dashboard import words
+from sync.dashboard.languages import word
 from sync.dashboard.places import Place
 from sync.events import AuditEvent
 from sync.vocabulary import DECISIONS
@@ -28,6 +29,18 @@ MORE: Mapping[str, tuple[str, str]] = {
     "snr_db": ("Above the noise", "dB"),
     "speech_s": ("Speech", "seconds"),
 }
+ASKED = (
+    ("Words", "Were they the words on the display?"),
+    ("Voice", "Was it the voice of the person claimed?"),
+    ("Live", "Was it a live human and no machine?"),
+)
+VERDICTS = (
+    "This check was not made, or was not needed.", "Clearly passed.", "Passed, but not by much.",
+    "Fell just short.", "Clearly failed.",
+)  # fmt: skip
+WEAKEST = "{0} The weakest: {1}, {2} above what was needed."
+SHORT = "{0} {1}: {2} short of what was needed."
+PASSED = "Passed: {0}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +73,16 @@ def explain(event: AuditEvent, place: Place) -> Told:
     """`place` has the thresholds of the door's rule."""
     factors: tuple[Factor, ...] = ()
     if event.kind in DECISIONS and any(score is not None for score in event.scores().values()):
-        asked = (
-            ("Words", "Were they the words on the display?", event.phrase_llr, place.phrase_llr),
-            ("Voice", "Was it the voice of the person claimed?", event.speaker_llr, place.voice_llr),
-            ("Live", "Was it a live human and no machine?", event.spoof_llr, place.live_llr),
+        scores = (
+            (event.phrase_llr, place.phrase_llr),
+            (event.speaker_llr, place.voice_llr),
+            (event.spoof_llr, place.live_llr),
         )
-        factors = tuple(Factor(*parts, _verdict(parts[2], parts[3])) for parts in asked)
+        asked = [(*texts, *pair) for texts, pair in zip(ASKED, scores, strict=True)]
+        factors = tuple(
+            Factor(word(name), word(question), llr, needed, word(_verdict(llr, needed)))
+            for name, question, llr, needed in asked
+        )
     more = tuple(
         (*_named(name), value)
         for name, value in ((n, f"{v:.2f}".rstrip("0").rstrip(".")) for n, v in event.more_scores)
@@ -79,20 +96,21 @@ def explain(event: AuditEvent, place: Place) -> Told:
 
 
 def _named(name: str) -> tuple[str, str]:
-    return MORE.get(name, (name, ""))
+    title, meaning = MORE.get(name, (name, ""))
+    return word(title), word(meaning)
 
 
 def _verdict(llr: float | None, needed: float) -> str:
     if llr is None:
-        return "This check was not made, or was not needed."
+        return VERDICTS[0]
     gap = llr - needed
     if gap >= 3:
-        return "Clearly passed."
+        return VERDICTS[1]
     if gap >= 0:
-        return "Passed, but not by much."
+        return VERDICTS[2]
     if gap > -2:
-        return "Fell just short."
-    return "Clearly failed."
+        return VERDICTS[3]
+    return VERDICTS[4]
 
 
 def _sentence(event: AuditEvent, factors: tuple[Factor, ...]) -> str:
@@ -105,11 +123,11 @@ def _sentence(event: AuditEvent, factors: tuple[Factor, ...]) -> str:
         if weakest is None:
             return reason
         margin = (weakest.llr or 0) - weakest.needed
-        return f"{reason} The weakest was {weakest.name.lower()}, {margin:.1f} above what was needed."
+        return word(WEAKEST).format(reason, weakest.name, f"{margin:.1f}")
     if not failed or event.kind == "GRANTED":
         return reason
     worst = min(failed, key=lambda f: (f.llr or 0) - f.needed)
     short = worst.needed - (worst.llr or 0)
-    passed = [f.name.lower() for f in factors if f.passed]
-    others = f" {' and '.join(passed).capitalize()} passed." if passed else ""
-    return f"{reason} {worst.name} fell {short:.1f} short of what was needed.{others}"
+    passed = [f.name for f in factors if f.passed]
+    text = word(SHORT).format(reason, worst.name, f"{short:.1f}")
+    return f"{text} {word(PASSED).format(', '.join(passed))}" if passed else text

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from sync.dashboard.languages import word
+
 GRANTED = ("GRANTED",)
 ATTACKS = ("DENIED_SPOOF", "DENIED_REPLAY")
 ALARMS = (
@@ -53,22 +55,32 @@ def _data() -> dict[str, dict[str, Any]]:
 
 def kind(name: str) -> Word:
     found = _data()["kinds"].get(name)
-    return Word(found["short"], found["tone"]) if found else Word(name, "unit")
+    return Word(word(found["short"]), found["tone"]) if found else Word(name, "unit")
 
 
 def reason(name: str) -> str:
-    return str(_data()["reasons"].get(name, name))
+    return word(str(_data()["reasons"].get(name, name)))
 
 
 def reasons() -> dict[str, str]:
-    return dict(_data()["reasons"])
+    return {name: word(text) for name, text in _data()["reasons"].items()}
 
 
 def alarm(name: str) -> str:
     """What happened, in a line. A rule of the site's own keeps its name."""
-    return str(_data()["alarms"].get(name, {}).get("short", name.replace("_", " ").capitalize()))
+    return word(str(_data()["alarms"].get(name, {}).get("short", name.replace("_", " ").capitalize())))
 
 
 def what_to_do(name: str) -> str:
     found = _data()["alarms"].get(name, {}).get("do")
-    return str(found or "Look at the events below and decide.")
+    return word(str(found or "Look at the events below and decide."))
+
+
+def texts() -> list[str]:
+    """Every text that these functions may return, in English."""
+    data = _data()
+    found = ["Look at the events below and decide.", *(label for label, _ in GROUPS.values())]
+    found += [entry["short"] for entry in data["kinds"].values()] + [
+        text for text in data["reasons"].values() if text
+    ]
+    return found + [entry[part] for entry in data["alarms"].values() for part in ("short", "do")]

@@ -1,6 +1,8 @@
 """A small certificate authority for a site or a test: units, workers and brokers get their certificates.
 
-A hospital with its own PKI uses that instead: all that matters is that a unit's common name is `site/unit`.
+A site's has two keys: the root's, which is taken away after it has signed once, and the issuing key, which
+stays. A hospital with its own PKI uses that instead: all that matters is that a unit's common name is
+`site/unit`.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +28,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sync.errors import SyncError
 from sync.mqtt import TlsFiles
 
+ROOT_DAYS = 7300
 CA_DAYS = 3650
 LEAF_DAYS = 90
+LIST_DAYS = 30
+ISSUING = "issuing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,13 @@ class Authority:
 
     @classmethod
     def open(cls, folder: Path, now: dt.datetime) -> Authority:
-        """The authority kept in `folder` (ca.pem, ca.key), made on first use."""
-        certificate, key = folder / "ca.pem", folder / "ca.key"
+        """The authority in `folder`: a site's, or one of ca.pem and ca.key that is made on first use."""
+        name = ISSUING if (folder / f"{ISSUING}.pem").exists() else "ca"
+        certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
         try:
             if not certificate.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                made = _self_signed(now)
+                made = _root("ostiary authority", now, CA_DAYS, path_length=0)
                 _write(key, _pem(made[1]), 0o600)
                 _write(certificate, made[0].public_bytes(Encoding.PEM), 0o644)
             loaded = load_pem_private_key(key.read_bytes(), password=None)
@@ -54,21 +61,72 @@ class Authority:
         except (OSError, ValueError) as err:
             raise SyncError(f"the certificate authority in {folder} cannot be used: {err}") from err
 
-    def issue(
-        self, common_name: str, now: dt.datetime, hosts: tuple[str, ...] = (), *, renew: bool = True
-    ) -> TlsFiles:
-        """A key and certificate for `common_name`; `hosts` makes it a server's.
+    @classmethod
+    def make_site(cls, folder: Path, root_folder: Path, site: str, now: dt.datetime) -> Authority:
+        """A root, whose key goes to `root_folder`, and an issuing authority under it in `folder`.
 
-        Raises SyncError when there is one already and `renew` does not say that it may go.
+        Raises SyncError when there is one already: its certificates would stop being good.
         """
-        name = common_name.replace("/", "_")
-        files = TlsFiles(self.folder / "ca.pem", self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        if (folder / "ca.pem").exists() or (root_folder / "root.key").exists():
+            raise SyncError(f"there is an authority in {folder} or {root_folder} already; it is not replaced")
+        try:
+            for made_in in (folder, root_folder):
+                made_in.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root, root_key = _root(f"{site} root", now, ROOT_DAYS, path_length=1)
+            key = ec.generate_private_key(ec.SECP256R1())
+            issuing = (
+                _builder(f"{site} issuing", root.subject, key.public_key(), now, dt.timedelta(days=CA_DAYS))
+                .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+                .add_extension(_CA_USAGE, critical=True)
+                .add_extension(
+                    x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), False
+                )
+                .sign(root_key, hashes.SHA256())
+            )
+            _write(root_folder / "root.key", _pem(root_key), 0o600)
+            _write(folder / f"{ISSUING}.key", _pem(key), 0o600)
+            _write(folder / f"{ISSUING}.pem", issuing.public_bytes(Encoding.PEM), 0o644)
+            _write(folder / "ca.pem", root.public_bytes(Encoding.PEM), 0o644)
+        except OSError as err:
+            raise SyncError(f"the site's authority cannot be written: {err}") from err
+        return cls(folder, issuing, key)
+
+    def issue(
+        self,
+        common_name: str,
+        now: dt.datetime,
+        hosts: tuple[str, ...] = (),
+        *,
+        renew: bool = True,
+        into: Path | None = None,
+    ) -> TlsFiles:
+        """A key and certificate for `common_name`, in `into` or the authority's folder.
+
+        `hosts` makes it a server's. Raises SyncError when there is one already and `renew` does not say that
+        it may go.
+        """
+        name, folder = common_name.replace("/", "_"), into or self.folder
+        files = TlsFiles(self.folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
         if not renew and (files.key.exists() or files.certificate.exists()):
             raise SyncError(f"{common_name} has a certificate here; --renew replaces it and its key")
         key = ec.generate_private_key(ec.SECP256R1())
+        signed = self.sign(key.public_key(), common_name, now, hosts)
+        _write(files.key, _pem(key), 0o600)
+        _write(files.certificate, self.chained(signed), 0o644)
+        return files
+
+    def sign(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        common_name: str,
+        now: dt.datetime,
+        hosts: tuple[str, ...] = (),
+        lasts: dt.timedelta = dt.timedelta(days=LEAF_DAYS),
+    ) -> x509.Certificate:
+        """A certificate for somebody else's key; `hosts` makes it a server's, else it is a client's."""
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
-            _builder(common_name, self.certificate.subject, key, now, LEAF_DAYS)
+            _builder(common_name, self.certificate.subject, key, now, lasts)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
             # RFC 5280 4.2.1.1; OpenSSL's strict checks, which Python 3.13 asks for, refuse a leaf without it.
@@ -76,46 +134,69 @@ class Authority:
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_host, hosts))), False)
-        signed = builder.sign(self.key, hashes.SHA256())
-        _write(files.key, _pem(key), 0o600)
-        _write(files.certificate, signed.public_bytes(Encoding.PEM), 0o644)
-        return files
+        return builder.sign(self.key, hashes.SHA256())
+
+    def chained(self, certificate: x509.Certificate) -> bytes:
+        """`certificate` (PEM), and behind it the issuing one where that is not what everybody trusts."""
+        chain = [certificate]
+        if self.certificate.issuer != self.certificate.subject:
+            chain.append(self.certificate)
+        return b"".join(one.public_bytes(Encoding.PEM) for one in chain)
+
+    def revocation_list(self, serials: Iterable[int], number: int, now: dt.datetime) -> bytes:
+        """A list (PEM, RFC 5280 5) of certificates that no longer count, good for LIST_DAYS."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - dt.timedelta(hours=1))
+            .next_update(now + dt.timedelta(days=LIST_DAYS))
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+        )
+        for serial in sorted(serials):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-def _self_signed(now: dt.datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+_CA_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _root(
+    common_name: str, now: dt.datetime, days: int, path_length: int
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ostiary authority")])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
-        _builder("ostiary authority", name, key, now, CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        _builder(common_name, name, key.public_key(), now, dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
     )
     return builder.sign(key, hashes.SHA256()), key
 
 
 def _builder(
-    common_name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime, days: int
+    common_name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, lasts: dt.timedelta
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .not_valid_after(now + lasts)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -17,6 +17,7 @@ from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
+from sync.fleet.provisioning.cli import COMMANDS
 from sync.fleet.simulate import Simulation, SimulationSettings
 from sync.registry.store import Store
 
@@ -27,7 +28,7 @@ WORKER = re.compile(r"worker-[1-9][0-9]{0,2}")
 
 @click.group()
 def fleet() -> None:
-    """Identities of units, the broker's configuration, simulated units."""
+    """A site's authority, who is let in, the broker's configuration, simulated units."""
 
 
 @fleet.command("certificate")
@@ -130,3 +131,7 @@ def simulate_command(
             click.echo(f"{what:>16} {value}")
     if report.acknowledged != report.events or report.connected != report.units:
         raise click.exceptions.Exit(1)
+
+
+for _command in COMMANDS:
+    fleet.add_command(_command)

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sync.registry import baseline
+from sync.registry.membership import Looked
 from sync.registry.rules import SILENT_ALARM, Rule, tail_probability
 from sync.registry.status import unit_statuses
 from sync.registry.store import Store
@@ -68,6 +69,7 @@ class Detector:
             baseline.add_door_hours(self.store, db, hours)
             alarms += self._spikes(db, hours)
             alarms += self._accounts(db, now_ms)
+            alarms += self._revocations(db, now_ms)
             baseline.set_watermark(self.store, db, WATERMARK, max(until, after))
             self.store.raise_alarms(db, alarms, now_ms)
         self._started = True
@@ -195,6 +197,22 @@ class Detector:
                     key = f"{rule.name} {account} {now_ms // window}"
                     evidence = {"account": account, "rows": total, "window_s": rule.window_s}
                     raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
+        return raised
+
+    def _revocations(self, db: Connection, now_ms: int) -> list[Alarm]:
+        """Who throws revoked units off the broker is watched by another process: this one."""
+        looked = Looked.read(db)
+        if looked is None:
+            return []
+        raised = []
+        for rule in self.rules:
+            if rule.form != "revocations":
+                continue
+            soon = looked.until_ms - now_ms < rule.days * 24 * HOUR_MS
+            if soon or now_ms - looked.checked_ms > rule.window_s * 1000:
+                evidence = {"checked_ms": looked.checked_ms, "until_ms": looked.until_ms}
+                key = f"{rule.name} {looked.checked_ms}"
+                raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
         return raised
 
     def _longest_ms(self) -> int:

@@ -31,6 +31,7 @@ from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.engine import NoRegistryError
+from sync.registry.housekeeping import LEAST_DAYS, tidy
 from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
 from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
@@ -371,6 +372,12 @@ def retain_command(database: str, from_month: int, signing_key: Path, account: s
     help="Delete older months once a day; nothing is deleted when it is left out.",
 )
 @click.option("--signing-key", type=FILE, help="Signs the records of that: the receipts' (PEM).")
+@click.option(
+    "--keep-alarms",
+    type=click.IntRange(LEAST_DAYS, 36500),
+    metavar="DAYS",
+    help="Delete older alarms that were dealt with, refusals and commands, once a day.",
+)
 @click.option("--once", is_flag=True, help="Look once and stop.")
 def watch_command(
     database: str,
@@ -379,6 +386,7 @@ def watch_command(
     every: float,
     keep_months: int | None,
     signing_key: Path | None,
+    keep_alarms: int | None,
     once: bool,
 ) -> None:
     """Look for what no single event shows, tell the security desk, and let old months go.
@@ -402,6 +410,14 @@ def watch_command(
       to = ["desk@example.org"]
       user = "registry"
       password_file = "/etc/ostiary/mail.password"
+      [[sink]]
+      type = "mqtt"
+      host = "broker.example"
+      topic = "building/doors/alarms"
+      [[sink]]
+      type = "syslog"              # CEF over TLS
+      host = "siem.example"
+      secret_file = "/etc/ostiary/siem.secret"      # of any sink: signs each message
     """
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     if keep_months is not None and signing_key is None:
@@ -415,7 +431,7 @@ def watch_command(
     if store is None:
         return
     detector, delivery = Detector(store, found), Delivery(store, sinks)
-    retained_day = 0
+    retained_day = tidied_day = 0
     manager = ServiceManager()
     manager.ready("looking")
     while not stop.is_set():
@@ -430,6 +446,13 @@ def watch_command(
                 retained_day = now_ms // DAY_MS
                 if done.events:
                     log.info("%d events passed their retention and were deleted", done.events)
+            if keep_alarms is not None and now_ms // DAY_MS != tidied_day:
+                gone = tidy(store, keep_alarms, now_ms)
+                tidied_day = now_ms // DAY_MS
+                log.info(
+                    "%d alarms, %d counts of refusals and %d commands were old and were deleted",
+                    gone.alarms, gone.refusals, gone.commands,
+                )  # fmt: skip
         except SyncError as err:
             if once:
                 raise

@@ -93,6 +93,21 @@ _SEGMENTS_AND_SIGNED_HEALTH: Sequence[Statement] = (
 
 _FACTS: Sequence[Statement] = ("CREATE TABLE facts (name TEXT PRIMARY KEY, value {bytes} NOT NULL)",)
 
+_PROVISIONING: Sequence[Statement] = (
+    "CREATE TABLE identities (id {serial}, unit TEXT NOT NULL, tpm TEXT NOT NULL, grade TEXT NOT NULL,"
+    " note TEXT NOT NULL, endorsement {bytes} NOT NULL, certificate {bytes}, attestation {bytes} NOT NULL,"
+    " tls {bytes} NOT NULL, exchange {bytes}, measured TEXT NOT NULL, proved_ms BIGINT NOT NULL,"
+    " enrolled_ms BIGINT NOT NULL, retired_ms BIGINT)",
+    "CREATE UNIQUE INDEX identities_unit ON identities (unit) WHERE retired_ms IS NULL",
+    "CREATE UNIQUE INDEX identities_tpm ON identities (tpm) WHERE retired_ms IS NULL",
+    "CREATE TABLE claims (digest TEXT PRIMARY KEY, unit TEXT NOT NULL, door TEXT NOT NULL,"
+    " account TEXT NOT NULL, made_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, expected TEXT,"
+    " parcel {bytes} NOT NULL, used_ms BIGINT, used_by TEXT, withdrawn_ms BIGINT)",
+    "CREATE TABLE certificates (serial TEXT PRIMARY KEY, unit TEXT NOT NULL, tpm TEXT NOT NULL,"
+    " issued_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, revoked_ms BIGINT)",
+    "CREATE INDEX certificates_unit ON certificates (unit)",
+)
+
 MIGRATIONS: Sequence[Sequence[Statement]] = (
     (_UNITS, _EVENTS, *_REST),
     _BASELINES,
@@ -100,6 +115,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
     _SEGMENTS_AND_SIGNED_HEALTH,
     _FACTS,
     ("ALTER TABLE access ADD COLUMN subject TEXT",),
+    _PROVISIONING,
 )
 
 _WORDS = {

@@ -14,6 +14,7 @@ from rich.table import Table
 from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import pseudonym
+from sync.person_id import PersonIdError, person_id
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.store import Store
@@ -103,4 +104,7 @@ def _person(text: str, tenant_key: Path | None) -> uuid.UUID:
     key = read_file(tenant_key)
     if len(key) != KEY_BYTES:
         raise SyncError(f"{tenant_key.name} is no tenant's key: that has {KEY_BYTES} bytes")
-    return pseudonym(key, text)
+    try:
+        return pseudonym(key, person_id(text))
+    except PersonIdError as err:
+        raise SyncError(f"that is no badge number: {err}") from err

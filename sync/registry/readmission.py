@@ -14,17 +14,28 @@ import sqlalchemy as sa
 
 from sync.errors import SyncError
 from sync.events import UnitId
+from sync.registry.membership import vacate
 from sync.registry.schema import access, events, gaps, heads, requests, retained, retentions, units
 from sync.registry.store import Store, name_of
 from sync.registry.verification import Position
 
-READMIT = "readmit"
+READMIT, REPLACE = "readmit", "replace"
 
 
-def ask(store: Store, unit: UnitId, *, account: str, why: str, now_ms: int, key: bytes | None = None) -> int:
+def ask(
+    store: Store,
+    unit: UnitId,
+    *,
+    account: str,
+    why: str,
+    now_ms: int,
+    key: bytes | None = None,
+    action: str = READMIT,
+) -> int:
     """Ask for `unit` to begin a new log, under the public key `key` (DER) where that changed.
 
-    Returns the request's number; nothing changes until another account approves it. Raises SyncError.
+    With REPLACE its TPM and certificates stop counting too, and the name waits for another one. Returns the
+    request's number; nothing changes until another account approves it. Raises SyncError.
     """
     asked = {"why": why, "key": key.hex() if key else None}
     with store.transaction() as db:
@@ -33,11 +44,11 @@ def ask(store: Store, unit: UnitId, *, account: str, why: str, now_ms: int, key:
         made = db.execute(
             sa.insert(requests)
             .values(
-                action=READMIT, unit=unit, arguments=json.dumps(asked), account=account, requested_ms=now_ms
+                action=action, unit=unit, arguments=json.dumps(asked), account=account, requested_ms=now_ms
             )
             .returning(requests.c.id)
         ).scalar_one()
-        _on_record(db, account, f"asked to readmit {unit}: {why}", now_ms)
+        _on_record(db, account, f"asked to {action} {unit}: {why}", now_ms)
     return int(made)
 
 
@@ -70,10 +81,13 @@ def approve(store: Store, number: int, *, account: str, now_ms: int) -> tuple[Un
         fresh |= {"health_counter": 0, "backlog_ms": None, "revoked_ms": None, "seen_ms": None}
         if asked["key"]:
             fresh["public_key"] = bytes.fromhex(asked["key"])
+        if row.action == REPLACE:
+            vacate(db, unit, now_ms)
+            fresh["revoked_ms"] = now_ms  # until another TPM has proved itself
         db.execute(sa.update(units).where(units.c.unit == unit).values(fresh))
         agreed = {"approved_by": account, "approved_ms": now_ms}
         db.execute(sa.update(requests).where(requests.c.id == number).values(agreed))
-        _on_record(db, account, f"approved request {number} to readmit {unit}", now_ms)
+        _on_record(db, account, f"approved request {number} to {row.action} {unit}", now_ms)
     return unit, closed
 
 

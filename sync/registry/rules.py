@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from sync.errors import SyncError
 from sync.vocabulary import KINDS
 
-Form = Literal["burst", "travel", "spike", "silence", "drift", "backlog", "clock", "access"]
+Form = Literal["burst", "travel", "spike", "silence", "drift", "backlog", "clock", "access", "revocations"]
 Severity = Literal["info", "warning", "critical"]
 SILENT_ALARM = "SILENT_ALARM"
 """Among a rule's kinds: any event, whatever became of the attempt, in which the duress word was said."""
@@ -27,6 +27,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "backlog": ("window_s",),
     "clock": ("window_s",),
     "access": ("window_s", "threshold"),
+    "revocations": ("window_s", "days"),
 }
 
 

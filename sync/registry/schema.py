@@ -177,6 +177,61 @@ requests = sa.Table(
     sa.Column("approved_ms", sa.BigInteger),
 )
 
+identities = sa.Table(
+    "identities",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("tpm", sa.Text, nullable=False),  # SHA-256 of the endorsement key's public area, hex
+    sa.Column("grade", sa.Text, nullable=False),  # how that key is known to be a TPM's: see `ek_certificates`
+    sa.Column("note", sa.Text, nullable=False),  # why the grade is not higher
+    sa.Column("endorsement", sa.LargeBinary, nullable=False),  # TPM2B_PUBLIC, as the following
+    sa.Column("certificate", sa.LargeBinary),  # of the endorsement key, raw
+    sa.Column("attestation", sa.LargeBinary, nullable=False),
+    sa.Column("tls", sa.LargeBinary, nullable=False),
+    sa.Column("exchange", sa.LargeBinary),
+    sa.Column("measured", sa.Text, nullable=False),  # PCR values of the last quote, JSON
+    sa.Column("proved_ms", sa.BigInteger, nullable=False),  # when that was
+    sa.Column("enrolled_ms", sa.BigInteger, nullable=False),
+    sa.Column("retired_ms", sa.BigInteger),
+)
+"""Which TPM is which unit. Of those that are not retired, a unit has one and a TPM is one."""
+in_service = identities.c.retired_ms.is_(None)
+sa.Index(
+    "identities_unit", identities.c.unit, unique=True, sqlite_where=in_service, postgresql_where=in_service
+)
+sa.Index(
+    "identities_tpm", identities.c.tpm, unique=True, sqlite_where=in_service, postgresql_where=in_service
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),  # of the proof, from which the proof cannot be made
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),  # who made it
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.Column("expected", sa.Text),  # the TPM that it is for, where the desk knows it
+    sa.Column("parcel", sa.LargeBinary, nullable=False),  # enciphered under the claim
+    sa.Column("used_ms", sa.BigInteger),
+    sa.Column("used_by", sa.Text),  # the TPM
+    sa.Column("withdrawn_ms", sa.BigInteger),
+)
+
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column("serial", sa.Text, primary_key=True),  # hex
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("tpm", sa.Text, nullable=False),
+    sa.Column("issued_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.Column("revoked_ms", sa.BigInteger),
+    sa.Index("certificates_unit", "unit"),
+)
+
 door_hours = sa.Table(
     "door_hours",
     metadata,

@@ -19,6 +19,7 @@ from sync.bundle import Gap
 from sync.errors import SyncError
 from sync.events import Record, UnitId
 from sync.registry.engine import StoreError, first_line, open_engine, raw_errors
+from sync.registry.membership import retire
 from sync.registry.schema import (
     access,
     alarms,
@@ -141,6 +142,13 @@ class Store:
 
     def register(self, unit: UnitId, public_key: bytes, now_ms: int) -> None:
         """Know a unit by its audit key (SubjectPublicKeyInfo, DER). Its key never changes under one name."""
+        with self.transaction() as db:
+            known = self.known(db, unit, public_key, now_ms)
+        if bytes(known.public_key) != public_key:
+            raise SyncError(f"{unit} is registered with another key; give the new unit a new name")
+
+    def known(self, db: Connection, unit: UnitId, public_key: bytes, now_ms: int) -> Any:
+        """The unit's row, made with `public_key` if there was none, and kept from others."""
         start = Position.start(unit)
         row = {
             "unit": unit,
@@ -153,19 +161,16 @@ class Store:
             "head_hash": start.head_hash,
             **dict.fromkeys(("counter", "confirmed", "confirmed_ms", "boot", "event_ms", "monotonic_ms"), 0),
         }
-        with self.transaction() as db:
-            db.execute(self.upsert(units).values(row).on_conflict_do_nothing())
-            known = db.execute(sa.select(units.c.public_key).where(units.c.unit == unit)).scalar_one()
-        if bytes(known) != public_key:
-            raise SyncError(f"{unit} is registered with another key; give the new unit a new name")
+        db.execute(self.upsert(units).values(row).on_conflict_do_nothing())
+        wanted = sa.select(units.c.public_key, units.c.size, units.c.revoked_ms).where(units.c.unit == unit)
+        return db.execute(wanted.with_for_update()).one()
 
     def revoke(self, unit: UnitId, now_ms: int) -> None:
+        """Nothing more is taken from it: neither events, nor its certificates, nor a claim for it."""
         with self.transaction() as db:
-            done = db.execute(
-                sa.update(units)
-                .where(units.c.unit == unit, units.c.revoked_ms.is_(None))
-                .values(revoked_ms=now_ms)
-            )
+            still = (units.c.unit == unit, units.c.revoked_ms.is_(None))
+            done = db.execute(sa.update(units).where(*still).values(revoked_ms=now_ms))
+            retire(db, unit, now_ms)
         if done.rowcount != 1:
             raise SyncError(f"{unit} is not registered, or revoked already")
 

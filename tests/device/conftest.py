@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from device.conversation.opening import Ears, open_ears
 from device.evidence.judge import Judge
+from device.model_store import slots
+from device.models.self_test import MEMORY_NAME
 from device.settings import Settings, models_dir
 from device.unit.assembly import open_judge
+from quantize.build import build
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,28 @@ def judge(models: Path) -> Iterator[Judge]:
     """Whisper, CAM++ and the spoof detector, as on a unit."""
     with open_judge(models, Settings()) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def talking_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built bundle with the segmentation in it."""
+    folder = tmp_path_factory.mktemp("talking") / "models"
+    active = slots.active(models).directory
+
+    def share(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    shutil.copytree(active, folder, copy_function=share)
+    manifest = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()  # a build would otherwise write through the link
+    (folder / "manifest.json").write_bytes(manifest)
+    build(folder, only=["segmentation"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ears(talking_models: Path) -> Ears:
+    return open_ears(talking_models, talking_models / MEMORY_NAME)

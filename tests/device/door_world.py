@@ -88,7 +88,7 @@ class World:
     folder: Path
     rules: Rules
     unit: str = "site-1/unit-1"
-    enrolled: set[str] = field(default_factory=lambda: {"anna", "bruno"})
+    enrolled: set[str] = field(default_factory=lambda: {"ANNA", "BRUNO"})
     counter: NvCounter = field(default_factory=NvCounter)
     wall: datetime = MORNING
     monotonic_s: float = 50.0
@@ -123,7 +123,7 @@ class World:
         self.wall += timedelta(seconds=seconds)
         self.monotonic_s += seconds
 
-    def greet(self, uid: str = "anna", door: str = "ward") -> Challenge | Decision:
+    def greet(self, uid: str = "ANNA", door: str = "ward") -> Challenge | Decision:
         return self.controller.greet(door, uid, self.now)
 
     def answer(
@@ -131,7 +131,7 @@ class World:
         challenge: Challenge,
         heard: Evidence | BaseException,
         *,
-        uid: str = "anna",
+        uid: str = "ANNA",
         door: str = "ward",
     ) -> Decision:
         return self.controller.decide(
@@ -145,7 +145,7 @@ class World:
 
     def attempt(
         self,
-        uid: str = "anna",
+        uid: str = "ANNA",
         door: str = "ward",
         heard: Evidence | BaseException | None = None,
         identified: Identification | None = None,

@@ -112,7 +112,7 @@ def test_a_duress_word_after_a_complete_answer_alarms_though_the_door_is_open(
     word = sorted(duress_words())[0]
     digest = duress_digest(patient.store.mac, UID, word)
     rules = patient.controller.rules
-    patient.controller.rules = replace(rules, people={**rules.people, UID: Person(UID, duress=digest)})
+    patient.controller.rules = replace(rules, people={**rules.people, UID: Person(UID, duress=(digest,))})
     opened = threading.Event()
     source = Paced(reader[4].path, opened, then=synthetic_voice(word))
     decision, door = serve(saying(patient, reader[4].text), source, opened)

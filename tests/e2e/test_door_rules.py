@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +32,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 FRAME = 320
 PATIENCE_S = 60.0
+MOVE_S = 0.5
+"""Nobody presses sooner after an answer: two presses within 0.1 s are one that bounced."""
+NOT_UNDERSTOOD = ("DENIED_QUALITY", "DENIED_PHRASE")
 ANNA, BRUNO, VERA = "slt", "rms", "awb"
 SENTENCES = (
     "the river was quiet in the early morning and nobody was on the bridge",
@@ -104,6 +108,7 @@ class Unit:
             "OSTIARY_MODELS_DIR": str(models_dir().absolute()),
             "OSTIARY_CONFIG": str(folder / "ostiary.toml"),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
             "COLUMNS": "200",
         }
         self.line = Line(folder / "line")
@@ -134,7 +139,11 @@ class Unit:
                 assert "Traceback" not in seen[-1]
                 if found := re.search(pattern, seen[-1]):
                     return found
-        raise AssertionError(f"no {pattern!r} in:\n{''.join(seen)}")
+        self.process.send_signal(signal.SIGABRT)  # says where each of its threads is
+        with contextlib.suppress(queue.Empty):
+            while True:
+                seen.append(self._lines.get(timeout=2.0))
+        raise AssertionError(f"no {pattern!r} in:\n{''.join(seen)}\nended with {self.process.poll()}")
 
     def admin(self, *arguments: object, code: int = 0) -> str:
         ran = subprocess.run(
@@ -164,6 +173,7 @@ class Unit:
 
     def type(self, line: str) -> None:
         assert self.process.stdin is not None
+        time.sleep(MOVE_S)
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
@@ -182,11 +192,11 @@ class Unit:
         return str(outcome)
 
     def come(self, badge: str, voice: str, then: str = "") -> str:
-        """The outcome of an attempt; speech that a busy machine tore on its way is said again."""
+        """The outcome of an attempt; what was slurred, or torn by a busy machine, is said again."""
         for _ in range(4):
             self.type(badge)
             outcome = self.answer(voice, then)
-            if outcome != "DENIED_QUALITY":
+            if outcome not in NOT_UNDERSTOOD:
                 return outcome
         raise AssertionError(self.reason)
 
@@ -201,7 +211,7 @@ class Unit:
                 continue
             self.speak(voice, ", ".join(phrase.split()))
             outcome, self.reason = self.shows(r"commands\.run: ([A-Z_]+): (.*)").groups()
-            if outcome != "DENIED_QUALITY":
+            if outcome not in NOT_UNDERSTOOD:
                 return str(outcome)
         raise AssertionError(self.reason or "the number was never understood")
 
@@ -258,8 +268,6 @@ def test_every_rule_once_at_a_running_unit(unit: Unit) -> None:
     line = unit.admin("policy", "duress", "anna", "--word", word).strip().splitlines()[-1]
     unit.adopt(people=PEOPLE.replace('badges = ["111"]', f'badges = ["111"]\n{line}'))
     said = unit.come("111", ANNA, then=f", {word}")
-    if said == "DENIED_PHRASE":  # a synthetic voice and one word more: not every phrase is understood
-        said = unit.come("111", ANNA, then=f", {word}")
     assert said in ("DURESS", "GRANTED")
 
     # Lock-down, and a fire during it.

@@ -45,6 +45,8 @@ ROUNDS = int(os.environ.get("OSTIARY_CHAOS_ROUNDS", "1"))
 REST_S = float(os.environ.get("OSTIARY_CHAOS_REST_S", "1.5"))
 WITHIN_S = 240.0
 HOSTILE_SHARE = 0.05
+DISK_MB = 400
+"""What PostgreSQL's files, its log and the events of the long form need twice over."""
 ACCUSATIONS = {"FORK", "REWRITE", "GAP", "BAD_SIGNATURE", "REPLAY", "COUNTER_ROLLBACK", "BOOT_ROLLBACK"}
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 AGENT = AgentSettings(window=4, receipt_timeout_s=2.0, receipt_timeout_cap_s=8.0, health_every_s=2.0)
@@ -174,6 +176,13 @@ class World:
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}",  # noqa: S608
         )
 
+    def disk_is_full(self) -> None:
+        """The registry's; that of a unit is in test_faults.py."""
+        if self.database.has_own_disk:
+            self.database.fill()
+            self.rests()
+            self.database.make_room()
+
     def broker_dies(self) -> None:
         self.broker.kill()
         self.rests()
@@ -221,7 +230,7 @@ class World:
 def test_whatever_breaks_every_event_is_stored_once_and_no_honest_unit_is_accused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with postgres() as database:
+    with postgres(DISK_MB) as database:
         world = World(tmp_path, database)
         try:
             strikes = [
@@ -229,6 +238,7 @@ def test_whatever_breaks_every_event_is_stored_once_and_no_honest_unit_is_accuse
                 world.clock_jumps,
                 world.worker_dies,
                 world.database_takes_nothing,
+                world.disk_is_full,
                 world.broker_dies,
                 world.certificate_is_renewed,
             ]

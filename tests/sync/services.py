@@ -91,11 +91,18 @@ class Mosquitto:
 class Postgres:
     """A cluster of its own under a temporary folder, run by a user that is not root."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk_mb: int | None = None) -> None:
+        """`disk_mb`: on a disk of its own of that size, which `fill` fills; only root can make one."""
         # Sockets have short names, and the user below cannot enter pytest's folders.
         self.folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))
         self.port = free_port()
         self._user = "postgres" if os.geteuid() == 0 else None
+        self._options: list[str] = []
+        self.has_own_disk = disk_mb is not None and os.geteuid() == 0
+        if self.has_own_disk:
+            size = f"size={disk_mb}m"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.folder], check=True)
+            self._options = ["-c", "max_wal_size=64MB"]
         if self._user:
             shutil.chown(self.folder, self._user)
         self._run("initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", "registry", "--no-sync")
@@ -107,6 +114,7 @@ class Postgres:
 
     def start(self, create: bool = False) -> None:
         options = ["-p", str(self.port), "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1"]
+        options += self._options
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._as_user([str(POSTGRES_BIN / "postgres"), "-D", str(self.folder / "data"), *options]),
@@ -140,8 +148,22 @@ class Postgres:
                     os.kill(int(child), signal.SIGKILL)
             self._process = None
 
+    def fill(self) -> None:
+        """Leave no room on its disk."""
+        with (self.folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 16))
+
+    def make_room(self) -> None:
+        """Take that back, and start it again if the full disk ended it."""
+        (self.folder / "filler").unlink(missing_ok=True)
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def remove(self) -> None:
         self.kill()
+        if self.has_own_disk:
+            subprocess.run(["umount", self.folder], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -180,11 +202,11 @@ def wait_for_port(port: int, log: Path, seconds: float = 10.0) -> None:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A running cluster with an empty database `registry`."""
+def postgres(disk_mb: int | None = None) -> Iterator[Postgres]:
+    """A running cluster with an empty database `registry`; see `Postgres`."""
     if not (POSTGRES_BIN / "postgres").exists():
         pytest.fail("PostgreSQL 15 is not installed: apt-get install postgresql")
-    cluster = Postgres()
+    cluster = Postgres(disk_mb)
     try:
         cluster.start(create=True)
         yield cluster

@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync import chain
 from sync.audit_cli import audit
-from sync.bundle import LogBundle, key_to_der, prove_event, prove_growth, whole_log
+from sync.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, unit_id
 from sync.heads import NO_HEAD, Head, head_hash
 from sync.merkle import Frontier
-from sync.verify import verify
+from sync.retention import RetentionRecord
+from sync.verify import Report, verify
 from tests.sync.parts import UNIT, SoftwareSigner, event
 
 SIGNER = SoftwareSigner()
@@ -201,6 +202,103 @@ def test_no_honest_log_is_accused() -> None:
         assert verify(log.to_bytes(), KEY, unit=unit_id(UNIT), checkpoints=checkpoints).findings == []
         part = tail_of(log, dice.randrange(len(log.heads)))
         assert verify(part.to_bytes(), KEY, start=part.first, checkpoints=checkpoints).findings == []
+
+
+@pytest.mark.parametrize("head_number", range(len(LOG.heads)))
+def test_what_is_left_after_retention_is_accused_of_nothing_where_the_auditor_knows_of_it(
+    head_number: int,
+) -> None:
+    part = tail_of(LOG, head_number)
+    report = verify(part.to_bytes(), KEY, start=part.first, checkpoints=[LOG.heads[-1]])
+    assert report.findings == []
+    assert f"events 1 to {part.first - 1} are not in this file, as you said" in report.notes
+    assert (report.first, report.last, report.heads) == (part.first, 13, len(LOG.heads) - head_number)
+
+
+def test_what_left_a_log_is_told_of_each_record_in_turn_and_records_must_join() -> None:
+    registry = SoftwareSigner()
+
+    def record(first: int, head_number: int, day: int) -> bytes:
+        head = Head.from_bytes(peek1(LOG.heads[head_number]))
+        when_ms = day * 86_400_000
+        return RetentionRecord(LOG.unit, first, head.size, head.chain, "admin", when_ms).signed(registry)
+
+    part = tail_of(LOG, 2)
+
+    def told(*records: bytes) -> Report:
+        kept = dataclasses.replace(part, records=records)
+        return verify(kept.to_bytes(), KEY, registry_key=registry.public_key(), checkpoints=[LOG.heads[-1]])
+
+    whole = told(record(1, 0, 20_000), record(4, 2, 20_001))
+    assert whole.findings == []
+    assert whole.notes == [
+        "events 1 to 3 left this log on 2024-10-04, on record: admin",
+        "events 4 to 8 left this log on 2024-10-05, on record: admin",
+    ]
+    for records in ([record(4, 2, 1)], [record(1, 0, 1)], [record(1, 0, 1), record(5, 2, 1)]):
+        report = told(*records)
+        assert [finding.where for finding in report.findings] == ["events 1 to 8"]
+        assert "account for others" in report.findings[0].what
+    lone = verify(part.to_bytes(), KEY)
+    assert [finding.where for finding in lone.findings] == ["events 1 to 8"]
+    assert "nobody recorded why. If you know that the log begins later, say --from 9" in lone.findings[0].what
+    unproven = verify(dataclasses.replace(part, records=(record(1, 2, 1),)).to_bytes(), KEY)
+    assert "check it with the registry's key" in unproven.findings[0].what
+
+
+def test_a_beginning_that_its_signed_head_does_not_bear_out_is_refused() -> None:
+    part = tail_of(LOG, 1)
+    other = tail_of(LOG, 0)
+    wrong = {"chain": other.chain, "frontier": other.frontier}
+    for name, value in wrong.items():
+        report = verify(dataclasses.replace(part, **{name: value}).to_bytes(), KEY, start=part.first)
+        assert "the start of the log" in {finding.where for finding in report.findings}, name
+    headless = dataclasses.replace(part, heads=part.heads[1:])
+    report = verify(headless.to_bytes(), KEY, start=part.first)
+    assert "no signed head covers the event before the first" in {finding.what for finding in report.findings}
+
+
+def test_a_head_of_an_earlier_start_of_the_unit_cannot_follow_a_later_one() -> None:
+    first, second = (Head.from_bytes(peek1(message)) for message in make_log([3, 1]).heads)
+    log = make_log([3, 1])
+    older = dataclasses.replace(second, boot=first.boot - 1).signed(SIGNER)
+    report = verify(dataclasses.replace(log, heads=(log.heads[0], older)).to_bytes(), KEY)
+    assert ("head 2", "it is not newer than the head before it") in {
+        (f.where, f.what) for f in report.findings
+    }
+    back = dataclasses.replace(second, counter=first.counter - 1).signed(SIGNER)
+    report = verify(dataclasses.replace(log, heads=(log.heads[0], back)).to_bytes(), KEY)
+    assert "the unit's counter went back: an old disk was put in" in {f.what for f in report.findings}
+
+
+def test_an_unreadable_event_is_named_by_its_place() -> None:
+    events = list(LOG.events)
+    events[6] = b"\xff"
+    report = verify(dataclasses.replace(LOG, events=tuple(events)).to_bytes(), KEY)
+    assert "event 7" in {finding.where for finding in report.findings}
+
+
+def test_a_hole_is_told_once_and_what_follows_it_is_still_proven() -> None:
+    """Head 2 covers event 4, so a hole that ends there hides nothing of what comes after."""
+    kept = tuple(body for number, body in enumerate(LOG.events, start=1) if number not in (2, 3, 4))
+    holed = dataclasses.replace(LOG, events=kept, gaps=(Gap(2, 5, b""),))
+    report = verify(holed.to_bytes(), KEY, checkpoints=[LOG.heads[-1]])
+    assert [finding.where for finding in report.findings] == ["events 2 to 4"]
+    edited = list(kept)
+    record = Record.from_bytes(edited[-1])
+    edited[-1] = dataclasses.replace(
+        record, event=dataclasses.replace(record.event, kind="DENIED_VOICE")
+    ).to_bytes()
+    report = verify(dataclasses.replace(holed, events=tuple(edited)).to_bytes(), KEY)
+    assert [finding.where for finding in report.findings] == ["events 2 to 4", "events 11 to 13"]
+
+
+def test_an_empty_log_is_sound_and_says_that_it_is_empty() -> None:
+    report = verify(make_log([]).to_bytes(), KEY)
+    assert report.sound
+    assert (report.kind, report.notes[0]) == ("log", "this log has no event yet")
+    assert verify(prove_event(LOG, 2).to_bytes(), KEY).kind == "event"
+    assert verify(prove_growth(LOG, LOG.heads[1]).to_bytes(), KEY).kind == "growth"
 
 
 def test_one_edited_event_is_reported_once_in_its_place() -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from device.access.memory.timekeeping import TimeSeen
+from sync.person_id import PersonIdError, person_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,29 @@ class Remembered:
         latest_s, steady_s = table.get("time", (0.0, 0.0))
         return cls(
             epoch=int(table["epoch"]),
-            failures={str(subject): int(count) for subject, count in table["failures"].items()},
+            failures={_normal(subject): int(count) for subject, count in table["failures"].items()},
             phrases=tuple(table["phrases"]),
-            positions={u: Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()},
+            positions={
+                _normal(u): Position(z, datetime.fromisoformat(t)) for u, (z, t) in table["positions"].items()
+            },
             locked_down=frozenset(table["locked_down"]),
             memory=int(table.get("memory", 0)),
             time=TimeSeen(float(latest_s), float(steady_s)),
-            since_s={str(s): float(at) for s, at in table.get("since", {}).items()},
+            since_s={_normal(s): float(at) for s, at in table.get("since", {}).items()},
             opened_s=float(table.get("opened", 0.0)),
-            first={d: First(u, float(t), bool(x)) for d, (u, t, x) in table.get("first", {}).items()},
+            first={
+                d: First(_normal(u), float(t), bool(x)) for d, (u, t, x) in table.get("first", {}).items()
+            },
             boot=str(table.get("boot", "")),
         )
+
+
+def _normal(subject: str) -> str:
+    """A subject, or an id, as it is written now: histories are older than the normal form of ids."""
+    kind, colon, name = subject.partition(":")
+    if colon and kind != "person":
+        return subject
+    try:
+        return f"person:{person_id(name)}" if colon else person_id(subject)
+    except PersonIdError:
+        return subject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, time, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
+from device.access.rules.levels import LEVELS
 from device.access.rules.model import (
     ENROLLED,
     EVERY_DAY,
@@ -27,6 +29,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
+from sync.person_id import PersonIdError, person_id
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -96,6 +99,7 @@ def _rules(top: Reader) -> Rules:
     lock_down_roles = lock_down.texts("roles", roles)
     lock_down.finish()
     people = {uid: _person(uid, reader, roles | lock_down_roles) for uid, reader in top.each("people")}
+    people = _normal(top, people)
     _unique(top, people)
     admit_unlisted = top.flag("admit_unlisted")
     top.finish()
@@ -140,6 +144,8 @@ def _schedule(name: str, reader: Reader) -> Schedule:
 
 
 def _risk(name: str, reader: Reader) -> RiskClass:
+    level = reader.text("level", "", LEVELS)
+    base = replace(LEVELS[level], name=name) if level else RiskClass(name)
     factors = frozenset(Factor(factor) for factor in reader.texts("factors", [str(f) for f in Factor]))
     if not reader.has("factors"):
         factors = DEFAULT_FACTORS
@@ -153,19 +159,19 @@ def _risk(name: str, reader: Reader) -> RiskClass:
     found = RiskClass(
         name=name,
         factors=factors,
-        thresholds=_thresholds(reader.table("thresholds")),
+        thresholds=_thresholds(reader.table("thresholds"), base.thresholds),
         quality=_quality(reader.table("quality")),
-        attempts=_attempts(reader.table("attempts"), Factor.LIVE in factors),
-        challenge=_challenge(reader.table("challenge")),
-        identify_margin_llr=reader.number("identify_margin_llr", 3.0, 0.0, 12.0),
+        attempts=_attempts(reader.table("attempts"), base.attempts, Factor.LIVE in factors),
+        challenge=_challenge(reader.table("challenge"), base.challenge),
+        identify_margin_llr=reader.number("identify_margin_llr", base.identify_margin_llr, 0.0, 12.0),
         opens_with_full_log=reader.flag("opens_with_full_log"),
+        level=level,
     )
     reader.finish()
     return found
 
 
-def _thresholds(reader: Reader) -> Thresholds:
-    base = Thresholds()
+def _thresholds(reader: Reader, base: Thresholds) -> Thresholds:
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
         for name in ("reuse_llr", "consistency_llr")
@@ -177,7 +183,7 @@ def _thresholds(reader: Reader) -> Thresholds:
         phrase_llr=reader.number("phrase_llr", base.phrase_llr, -12.0, 12.0),
         voice_llr=reader.number("voice_llr", base.voice_llr, -12.0, 12.0),
         live_llr=reader.number("live_llr", base.live_llr, -12.0, 12.0),
-        step_up_margin_llr=reader.number("step_up_margin_llr", 0.0, 0.0, 6.0),
+        step_up_margin_llr=reader.number("step_up_margin_llr", base.step_up_margin_llr, 0.0, 6.0),
         live_point=live,
         **beside,
     )
@@ -197,12 +203,14 @@ def _quality(reader: Reader) -> QualityLimits:
     return found
 
 
-def _attempts(reader: Reader, live: bool) -> AttemptLimits:
-    base = LIMITS_WITH_LIVENESS if live else AttemptLimits()
-    free = reader.whole("free_failures", base.free_failures, 1, base.free_failures)
+def _attempts(reader: Reader, base: AttemptLimits, live: bool) -> AttemptLimits:
+    most = LIMITS_WITH_LIVENESS if live else AttemptLimits()
+    if base.free_failures > most.free_failures:
+        base = most
+    free = reader.whole("free_failures", base.free_failures, 1, most.free_failures)
     first_wait_s = reader.number("first_wait_s", base.first_wait_s, 30.0, 86_400.0)
     longest_wait_s = reader.number("longest_wait_s", base.longest_wait_s, 30.0, 86_400.0)
-    disable_after = reader.whole("disable_after", base.disable_after, 2, base.disable_after)
+    disable_after = reader.whole("disable_after", base.disable_after, 2, most.disable_after)
     reader.finish()
     try:
         return AttemptLimits(free, first_wait_s, longest_wait_s, disable_after)
@@ -211,12 +219,12 @@ def _attempts(reader: Reader, live: bool) -> AttemptLimits:
         return base
 
 
-def _challenge(reader: Reader) -> ChallengeSettings:
+def _challenge(reader: Reader, base: ChallengeSettings) -> ChallengeSettings:
     found = ChallengeSettings(
-        style=Style(reader.text("style", "words", [str(style) for style in Style]) or "words"),
-        words=reader.whole("words", 5, 3, 10),
-        digits=reader.whole("digits", 6, 4, 12),
-        lifetime_s=reader.number("lifetime_s", 20.0, 2.0, 120.0),
+        style=Style(reader.text("style", str(base.style), [str(style) for style in Style]) or base.style),
+        words=reader.whole("words", base.words, 3, 10),
+        digits=reader.whole("digits", base.digits, 4, 12),
+        lifetime_s=reader.number("lifetime_s", base.lifetime_s, 2.0, 120.0),
     )
     reader.finish()
     return found
@@ -303,45 +311,68 @@ def _card(reader: Reader) -> str:
         return ""
 
 
-def _duress(reader: Reader) -> bytes | None:
-    text = reader.text("duress", "")
-    if not text:
-        return None
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != DURESS_BYTES:
+def _duress(reader: Reader) -> tuple[bytes, ...]:
+    """One text, or one for each unit that has these rules."""
+    digests = []
+    for text in sorted(reader.texts_or_text("duress")):
+        try:
+            digests.append(bytes.fromhex(text))
+        except ValueError:
+            digests.append(b"")
+    if any(len(digest) != DURESS_BYTES for digest in digests):
         reader.wrong("duress", "must be what `ostiary policy duress` printed, never the word itself")
-        return None
-    return digest
+        return ()
+    return tuple(digests)
+
+
+def _normal(top: Reader, people: Mapping[str, Person]) -> dict[str, Person]:
+    """Everybody under the normal form of their id."""
+    found: dict[str, Person] = {}
+    for written, person in people.items():
+        try:
+            uid = person_id(written)
+        except PersonIdError as err:
+            top.wrong(f"people.{written}", f"is no person's id: {err}")
+            continue
+        if uid in found:
+            top.wrong(f"people.{written}", f"is the same id as `{found[uid].written}`; keep one")
+        else:
+            found[uid] = replace(person, uid=uid, written=written)
+    return found
 
 
 def _unique(top: Reader, people: Mapping[str, Person]) -> None:
     """One badge or spoken number names one person, however it is written; a person's uid is a badge too."""
     owners: dict[str, tuple[str, str]] = {}
+    shown = {uid: person.written for uid, person in people.items()}
     for uid, person in people.items():
         claims: list[tuple[str, str, str]] = []
         for badge in sorted(person.badges):
             try:
                 claims.append((f"badge {badge_number(badge)}", "badge", badge))
             except BadgeError as err:
-                top.wrong(f"people.{uid}.badges", f"has `{badge}`, which no reader can send: {err}")
+                top.wrong(f"people.{shown[uid]}.badges", f"has `{badge}`, which no reader can send: {err}")
         if person.spoken:
             said = " ".join(normalise(person.spoken))
             if said:
                 claims.append((f"spoken {said}", "spoken", person.spoken))
             else:
-                top.wrong(f"people.{uid}.spoken", f"is `{person.spoken}`, which holds no words")
+                top.wrong(f"people.{shown[uid]}.spoken", f"is `{person.spoken}`, which holds no words")
         for claim, kind, written in claims:
             owner, before = owners.setdefault(claim, (uid, written))
             if owner != uid:
                 same = "" if before == written else f" (`{before}`, which is the same)"
-                top.wrong(f"people.{uid}", f"has the {kind} `{written}` of `{owner}`{same}")
+                top.wrong(f"people.{shown[uid]}", f"has the {kind} `{written}` of `{shown[owner]}`{same}")
     for uid in people:
         try:
             owner, written = owners.get(f"badge {badge_number(uid)}", (uid, ""))
         except BadgeError:
             continue
         if owner != uid:
-            top.wrong(f"people.{owner}", f"has the badge `{written}`, which is the uid of `{uid}`")
+            top.wrong(
+                f"people.{shown[owner]}", f"has the badge `{written}`, which is the uid of `{shown[uid]}`"
+            )
+    for claim, (owner, written) in owners.items():
+        said = claim.removeprefix("spoken ").replace(" ", "")
+        if claim.startswith("spoken ") and said.isdigit() and people.get(said, people[owner]).uid != owner:
+            top.wrong(f"people.{shown[owner]}", f"says `{written}`, which is the uid of `{shown[said]}`")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
+from functools import lru_cache
 
 from device.access.challenge import ChallengeSettings
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
+from sync.person_id import PersonIdError, person_id
 
 EVERY_DAY = frozenset(range(7))
 ENROLLED = "enrolled"
@@ -28,6 +30,8 @@ class RiskClass:
     challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     identify_margin_llr: float = 3.0
     """Without a claim: how far the best person must lead the second, on top of the stricter threshold."""
+    level: str = ""
+    """The security level that it starts from, where the rules name one."""
     opens_with_full_log: bool = False
     """Whether these doors go on when the audit log is full: what is not written is counted and told later."""
 
@@ -71,7 +75,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What the rules say about one person. `uid` is a pseudonym; names live with the registry."""
+    """What the rules say about one person. `uid` is in its normal form, `written` as the file has it."""
 
     uid: str
     roles: frozenset[str] = frozenset()
@@ -81,12 +85,13 @@ class Person:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     disabled: bool = False
-    duress: bytes | None = None
-    """Keyed hash of the word that alarms silently; `ostiary policy duress` makes it."""
+    duress: tuple[bytes, ...] = ()
+    """Hashes of the word that alarms silently, one for each unit: `ostiary policy duress` makes them."""
     card: str = ""
     """The card as the controller behind an OSDP door wants it: bits and hexadecimal digits, `26:2AB3C440`."""
     unlock_s: float | None = None
     """How long the strike stays released for somebody who needs longer; None is the door's own time."""
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Rules:
 
     def person(self, uid: str) -> Person | None:
         """The entry of `uid`, or a bare one where unlisted people are admitted."""
-        listed = self.people.get(uid)
+        listed = self.people.get(uid) or self.people.get(_normal(uid))
         if listed is None and self.admit_unlisted and uid:
             return Person(uid)
         return listed
@@ -123,3 +128,11 @@ def default_rules(door: str) -> Rules:
         permissions=(Permission(frozenset({ENROLLED})),),
         admit_unlisted=True,
     )
+
+
+@lru_cache(maxsize=4096)
+def _normal(uid: str) -> str:
+    try:
+        return person_id(uid)
+    except PersonIdError:
+        return uid

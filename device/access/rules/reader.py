@@ -46,6 +46,12 @@ class Reader:
                 self._chosen(key, item, known, "")  # says which are there
         return frozenset(found)
 
+    def texts_or_text(self, key: str) -> frozenset[str]:
+        """A list of strings, or one string; empty when absent."""
+        if isinstance(self._table.get(key), str):
+            return frozenset(filter(None, [self.text(key)]))
+        return self.texts(key)
+
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """A finite number within [low, high]."""
         value = self._value(key, (int, float), "a number", default)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from device.access.decision import Factor
-from device.access.permissions import covers, roles_of
+from device.access.permissions import roles_of, speaks_of
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -24,9 +24,12 @@ def summary(rules: Rules) -> Iterator[str]:
 
 def remarks(rules: Rules, now: datetime) -> Iterator[str]:
     """What is allowed and may not be meant."""
+    held = {role for person in _enabled(rules) for role in roles_of(person)}
     for door in rules.doors.values():
         risk = rules.risks[door.risk]
-        if not any(covers(permission, door, person) for permission, person in _pairs(rules)):
+        if not any(
+            speaks_of(permission, door) and permission.roles & held for permission in rules.permissions
+        ):
             yield f"nobody can pass {door.name}"
         if Factor.LIVE not in risk.factors:
             yield f"{door.name} does not ask for a live voice: a recording of the right words would do"
@@ -37,7 +40,7 @@ def remarks(rules: Rules, now: datetime) -> Iterator[str]:
         yield f"nobody has the role {role}"
     for uid, person in rules.people.items():
         if person.valid_until is not None and person.valid_until <= now:
-            yield f"the access of {uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
+            yield f"the access of {person.written or uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
 
 
 def _asks(rules: Rules, door: Door) -> str:
@@ -49,23 +52,13 @@ def _asks(rules: Rules, door: Door) -> str:
         asks.append(f"not twice within {door.anti_passback_s:.0f} s")
     if door.fire_release:
         asks.append("released by the fire input")
-    return f"zone {door.zone}, risk {door.risk}: {'; '.join(asks)}"
+    level = f" (level {risk.level})" if risk.level not in ("", risk.name) else ""
+    return f"zone {door.zone}, risk {door.risk}{level}: {'; '.join(asks)}"
 
 
 def _who(rules: Rules, door: Door) -> str:
-    granted = [
-        _granted(rules, permission) for permission in rules.permissions if _speaks_of(permission, door)
-    ]
+    granted = [_granted(rules, permission) for permission in rules.permissions if speaks_of(permission, door)]
     return f"for {'; '.join(granted)}" if granted else "for nobody"
-
-
-def _speaks_of(permission: Permission, door: Door) -> bool:
-    return (
-        (not permission.zones or door.zone in permission.zones)
-        and (not permission.doors or door.name in permission.doors)
-        and (not permission.risks or door.risk in permission.risks)
-        and permission.tags <= door.tags
-    )
 
 
 def _granted(rules: Rules, permission: Permission) -> str:
@@ -79,9 +72,6 @@ def _hours(schedule: Schedule) -> str:
     return f"({days}{schedule.begins:%H:%M}-{schedule.ends:%H:%M}{holidays})"
 
 
-def _pairs(rules: Rules) -> Iterator[tuple[Permission, Person]]:
+def _enabled(rules: Rules) -> Iterator[Person]:
     people = [*rules.people.values(), *([Person("")] if rules.admit_unlisted else [])]
-    for person in people:
-        if not person.disabled and roles_of(person):
-            for permission in rules.permissions:
-                yield permission, person
+    return (person for person in people if not person.disabled)

@@ -12,6 +12,7 @@ from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import SYSTEM_FILE
 from sync.errors import MalformedError
 from sync.events import door_name, unit_id
+from sync.fleet.provisioning.claim import Claim
 
 TPM = Path("/dev/tpmrm0")
 MACHINE_ID = Path("/etc/machine-id")
@@ -32,6 +33,7 @@ class FirstBootError(DeviceError):
 @click.option(
     "--unit", metavar="SITE/UNIT", help="How the registry knows this unit; else made of its machine id."
 )
+@click.option("--claim", help="Take the names from a site's claim instead.")
 @click.option("--trial", is_flag=True, help="Without a TPM, for a table top: the keys then lie in files.")
 @click.option("--tcti", default=f"device:{TPM}", show_default=True, help="How the TPM is reached.")
 @click.option(
@@ -42,8 +44,12 @@ class FirstBootError(DeviceError):
     show_default=True,
     help="Written.",
 )
-def first_boot(door: str | None, unit: str | None, trial: bool, tcti: str, file: Path) -> None:
+def first_boot(
+    door: str | None, unit: str | None, claim: str | None, trial: bool, tcti: str, file: Path
+) -> None:
     """Set up a new unit: ask for the door's name and write /etc/ostiary/ostiary.toml.
+
+    With --claim both names come from the claim, and `ostiary provision` does the rest.
 
     A unit in service needs a TPM and, beside the settings, the public key of whoever may move its sealing
     policy: policy-authority.pem (docs/operator says how that is made once for a site).
@@ -53,17 +59,41 @@ def first_boot(door: str | None, unit: str | None, trial: bool, tcti: str, file:
     """
     if file.exists():
         raise FirstBootError(f"{file} is there already: this unit is set up; change it with an editor")
+    if claim is not None:
+        named = Claim.parse(claim)
+        prepared_authority(named, file.parent / AUTHORITY_NAME)
+        set_up(file, named.door, named.unit, production(file.parent / AUTHORITY_NAME, tcti))
+        return
     name = door if door is not None else click.prompt("Which door is this? (such as pharmacy)")
+    store = _TRIAL if trial else production(file.parent / AUTHORITY_NAME, tcti)
+    chosen = unit if unit is not None else _own_unit()
+    set_up(file, name, chosen, store)
+    click.echo(f"This is door {name} of unit {chosen}. Start it: systemctl start ostiary-door")
+
+
+def set_up(file: Path, door: str, unit: str, store: str) -> None:
+    """Write the settings of a new unit; `store` is the table of its key store. Raises FirstBootError."""
     try:
-        door_name(name)
-        chosen = unit_id(unit) if unit is not None else _own_unit()
+        door_name(door)
+        unit_id(unit)
     except MalformedError as err:
         raise FirstBootError(str(err)) from err
-    store = _TRIAL if trial else _production(file.parent / AUTHORITY_NAME, tcti)
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    write_durably(file, f'{_HEAD}\n[door]\nname = "{name}"\nunit = "{chosen}"\n\n{store}'.encode())
+    write_durably(file, f'{_HEAD}\n[door]\nname = "{door}"\nunit = "{unit}"\n\n{store}'.encode())
     file.chmod(0o644)  # the other services read it too, and nothing in it is secret
-    click.echo(f"This is door {name} of unit {chosen}. Start it: systemctl start ostiary-door")
+
+
+def prepared_authority(claim: Claim, file: Path) -> None:
+    """Fetch the public key of whoever approves machine states, from the site that the claim pins."""
+    if file.exists():
+        return
+    from device.uplink.admission import trusted_site  # a table top without a TPM has no TPM libraries
+
+    site = trusted_site(claim)
+    if site.policy_authority:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_durably(file, site.policy_authority)
+        file.chmod(0o644)
 
 
 _TRIAL = """\
@@ -73,7 +103,7 @@ keystore = "software"
 """
 
 
-def _production(authority: Path, tcti: str) -> str:
+def production(authority: Path, tcti: str) -> str:
     """The store's settings. Raises FirstBootError naming what is missing."""
     if tcti == f"device:{TPM}" and not TPM.exists():
         raise FirstBootError(f"no TPM at {TPM}; fit one, or give --trial for a table top without")

@@ -48,6 +48,7 @@ _UNITS = (
     "ostiary-api",
     "ostiary-registry",
     "ostiary-registry-watch",
+    "ostiary-claims",
     "ostiary-dashboard",
 )
 _SHOWN = "Id,LoadState,ActiveState,SubState,StatusText,Result,NRestarts,ActiveEnterTimestamp,ExecMainStatus"

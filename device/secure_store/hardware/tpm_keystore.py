@@ -128,6 +128,9 @@ class TpmKeystore:
         """The key that signs quotes and nothing else."""
         return self._facts.attestation_key().public_key()
 
+    def audit_object(self) -> TpmObject:
+        return self._facts.audit_key()
+
     def attestation_object(self) -> TpmObject:
         return self._facts.attestation_key()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("TSS2_LOG", "all+none")  # its complaints come to us as return codes
@@ -32,6 +36,10 @@ from device.secure_store.errors import SealPolicyError, StoreError, TpmBusyError
 T = TypeVar("T")
 
 _PATIENCE_S = 3.0
+ANSWER_WITHIN_S = 30.0
+"""The slowest chips take seconds for one command; beyond this a TPM is silent."""
+_silent: dict[str, threading.Thread] = {}
+"""By TCTI: who still waits for a TPM that said nothing in time."""
 _BUSY = {TPM2_RC.RETRY, TPM2_RC.YIELDED, TPM2_RC.TESTING, TPM2_RC.NV_RATE, TPM2_RC.NV_UNAVAILABLE}
 _POLICY = {TPM2_RC.POLICY_FAIL, TPM2_RC.POLICY, TPM2_RC.PCR_CHANGED, TPM2_RC.VALUE, TPM2_RC.SIGNATURE}
 _FOREIGN = {TPM2_RC.INTEGRITY, TPM2_RC.AUTH_FAIL, TPM2_RC.BAD_AUTH}
@@ -59,8 +67,9 @@ class TpmObject:
 class TpmLink:
     """One TPM behind one TCTI string. Safe for threads."""
 
-    def __init__(self, tcti: str, parent_handle: int) -> None:
+    def __init__(self, tcti: str, parent_handle: int, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.tcti = tcti
+        self._answer_within_s = answer_within_s
         self._parent_handle = parent_handle
         self._lock = threading.Lock()
         # Without a resource manager, what a killed process loaded stays loaded and eats the TPM's few slots.
@@ -75,13 +84,59 @@ class TpmLink:
         while True:
             with self._lock:
                 try:
-                    with self._connected() as tpm:
-                        return work(tpm)
+                    return self._in_time(work)
                 except TSS2_Exception as err:
                     if not (_base(err) in _BUSY and time.monotonic() < deadline):
                         raise self._explain(err) from err
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.3)
+
+    def _in_time(self, work: Callable[[ESAPI], T]) -> T:
+        """Nothing in the TSS has a deadline of its own, so whatever waits for the TPM is a thread that may be
+        left behind. Raises TpmBusyError, at once while such a one still waits.
+        """
+        found: list[T] = []
+        failed: list[BaseException] = []
+
+        def answer() -> None:
+            try:
+                with self._alone(), self._connected() as tpm:
+                    found.append(work(tpm))
+            except BaseException as err:  # noqa: BLE001 - raised again where it was asked for
+                failed.append(err)
+
+        before = _silent.get(self.tcti)
+        if before is None or not before.is_alive():
+            asking = threading.Thread(target=answer, name="tpm", daemon=True)
+            asking.start()
+            asking.join(self._answer_within_s)
+            if not asking.is_alive():
+                _silent.pop(self.tcti, None)
+                if failed:
+                    raise failed[0]
+                return found[0]
+            _silent[self.tcti] = asking
+        raise TpmBusyError(
+            f"the TPM at {self.tcti} takes connections and says nothing; restart what offers it"
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of several processes at a TPM without a resource manager (swtpm, on a laptop), one at a time.
+
+        It may take a second client in before the first has gone, and one then flushes what the other loaded.
+        """
+        if not self._bare:
+            yield
+            return
+        name = hashlib.sha256(self.tcti.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"ostiary-tpm-{os.getuid()}-{name}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def _connected(self) -> Iterator[ESAPI]:

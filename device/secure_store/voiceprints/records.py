@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from device.secure_store.errors import RecordDamagedError, StoreError
 from device.secure_store.memory import SecretBytes, wipe_array
 from device.secure_store.voiceprints.transform import DIMENSIONS, Rotation, Vector
+from sync.person_id import PersonIdError, person_id
 
 FORMAT = 1
 NONCE_BYTES = 12
 KEY_BYTES = 32
 DIGEST_BYTES = 16
 _HEADER = struct.Struct(">BQI")  # format, version, generation of the transform
-UID_MAX_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,10 +129,11 @@ class RowKeys:
 
 
 def check_uid(uid: str) -> str:
-    """The uid itself; raises StoreError unless it is 1 to 64 printable characters without edge spaces."""
-    if not 0 < len(uid) <= UID_MAX_CHARS or not uid.isprintable() or uid != uid.strip():
-        raise StoreError(f"a person's id is 1 to {UID_MAX_CHARS} printable characters, like a badge number")
-    return uid
+    """The normal form of a person's id; raises StoreError."""
+    try:
+        return person_id(uid)
+    except PersonIdError as err:
+        raise StoreError(f"this is no person's id: {err}") from err
 
 
 def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, version: int) -> Row:

@@ -24,6 +24,7 @@ from device.secure_store.voiceprints.receipt import DeletionReceipt, sign_receip
 from device.secure_store.voiceprints.records import (
     Consent,
     Person,
+    Row,
     Template,
     check_uid,
     damaged,
@@ -48,6 +49,16 @@ class VaultStatus:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """One person in the vault, without the voiceprint."""
+
+    uid: str
+    record_id: uuid.UUID
+    model: str
+    consent: Consent
+
+
 class Vault:
     """Use it through `open_store`. Safe for threads, and for several processes on one state folder."""
 
@@ -56,6 +67,8 @@ class Vault:
         self._keystore = keystore
         self._clock = clock
         self._ledger = Ledger(folder, keystore)
+        self._spelled: dict[bytes, str] = {}
+        """By tag: the id of a record that was kept under another spelling of it, empty for all others."""
 
     # What the door uses
 
@@ -65,10 +78,11 @@ class Vault:
         On a laptop a missing consent is noted as such; in production it raises ConsentError.
         """
         consent = self._checked_consent(consent)
-        tag = self._tag(check_uid(uid))
+        uid = check_uid(uid)
+        tag = self._tag(uid)
         with self._ledger.exclusive():
             self._ledger.refresh()
-            record_id = self._ledger.found.tags.get(tag) or uuid.uuid4()
+            record_id = self._record_of(uid) or uuid.uuid4()
             version, generation = 1, 1
             old = self._ledger.row(record_id)
             if old is not None:
@@ -101,7 +115,7 @@ class Vault:
         """The random id the registry knows this enrolment by."""
         with self._ledger.lock:
             self._ledger.refresh()
-            found = self._ledger.found.tags.get(self._tag(check_uid(uid)))
+            found = self._record_of(check_uid(uid))
             damaged_records = self._ledger.found.damaged
         if found is None and damaged_records:
             raise NotEnrolledError(
@@ -116,7 +130,18 @@ class Vault:
         """Everybody enrolled whose record is sound, sorted."""
         with self._ledger.lock:
             self._ledger.refresh()
-            return tuple(sorted(open_uid(self._ledger.keys, row) for row in self._ledger.rows()))
+            return tuple(sorted(self._uid(row) for row in self._ledger.rows()))
+
+    def enrolments(self) -> tuple[Enrolled, ...]:
+        """Everybody enrolled whose record is sound, by id."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            found = []
+            for row in self._ledger.rows():
+                person = open_row(self._ledger.keys, row)
+                person.template.wipe()
+                found.append(Enrolled(self._uid(row), row.record_id, row.model, person.consent))
+            return tuple(sorted(found, key=lambda each: each.uid))
 
     def forget(self, uid: str, reason: str = "asked") -> DeletionReceipt:
         """Destroy this person's wrapped key and record; returns the signed proof."""
@@ -188,9 +213,7 @@ class Vault:
         """Who has to enrol again because `model` did not make their voiceprint."""
         with self._ledger.lock:
             self._ledger.refresh()
-            return tuple(
-                sorted(open_uid(self._ledger.keys, r) for r in self._ledger.rows() if r.model != model)
-            )
+            return tuple(sorted(self._uid(row) for row in self._ledger.rows() if row.model != model))
 
     def status(self) -> VaultStatus:
         with self._ledger.lock:
@@ -245,6 +268,36 @@ class Vault:
             if row is None:
                 raise damaged(record_id)
             return open_row(self._ledger.keys, row)
+
+    def _record_of(self, uid: str) -> uuid.UUID | None:
+        """The record of an id in its normal form.
+
+        Before ids had one, a person was kept under the id as it was typed. Those are found too, by opening
+        every record once that is not known yet. Raises NotEnrolledError where two of them are one id now.
+        """
+        found = self._ledger.found.tags.get(self._tag(uid))
+        if found is not None:
+            return found
+        for row in self._ledger.rows():
+            if row.tag not in self._spelled:
+                typed = self._uid(row)
+                self._spelled[row.tag] = "" if self._tag(typed) == row.tag else typed
+        tags = self._ledger.found.tags
+        same = [tags[tag] for tag, typed in self._spelled.items() if typed == uid and tag in tags]
+        if len(same) > 1:
+            raise NotEnrolledError(
+                f"{len(same)} people were enrolled under ids that are one id now; "
+                f"`ostiary forget --record` erases one: {', '.join(map(str, same))}"
+            )
+        return same[0] if same else None
+
+    def _uid(self, row: Row) -> str:
+        """Whose row it is: the normal form, or as it was typed where that has none."""
+        typed = open_uid(self._ledger.keys, row)
+        try:
+            return check_uid(typed)
+        except StoreError:
+            return typed
 
     def _tag(self, uid: str) -> bytes:
         with self._ledger.keys.lookup.view() as key:

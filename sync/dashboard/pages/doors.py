@@ -13,7 +13,7 @@ from starlette.responses import Response
 from sync.dashboard import doors, drawing, events_query, incidents, places
 from sync.dashboard.errors import not_found
 from sync.dashboard.events_query import Filter
-from sync.dashboard.places import LOCKING
+from sync.dashboard.places import EGRESS, LOCKING
 from sync.dashboard.rights import Right, within
 from sync.dashboard.shown import show
 from sync.dashboard.web import Call
@@ -87,6 +87,7 @@ def door(call: Call) -> Response:
         view=view,
         unit=status,
         locking=LOCKING.get(view.place.locking, ""),
+        egress=[EGRESS[word] for word in view.place.egress.split() if word in EGRESS],
         rows=shown,
         chart=chart,
         reasons=reasons,

@@ -9,9 +9,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sync.dashboard import journal
-from sync.dashboard.errors import DashboardError, RefusedError
+from sync.dashboard import journal, languages
+from sync.dashboard.errors import DashboardError, RefusedError, not_found
+from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.web import (
+    LANGUAGE_COOKIE,
     THEME_COOKIE,
     Call,
     Desk,
@@ -80,6 +82,42 @@ def passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
 
 
 @_open_to_all
+def begin_sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+    """To the identity provider; the cookie shows later that the answer comes back to the same browser."""
+    sign_on = _sign_on(desk)
+    address, state = sign_on.begin(own_address(request.query_params.get("next", "/")), desk.now_ms())
+    answer = redirect(address)
+    # Lax: the provider's answer is a navigation from another site, and must bring this one cookie.
+    answer.set_cookie(
+        sign_on.cookie,
+        state,
+        max_age=600,
+        path="/",
+        secure=desk.settings.secure,
+        httponly=True,
+        samesite="lax",
+    )
+    return answer
+
+
+@_open_to_all
+def sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+    """The provider's answer. The next page is opened from here: from there no strict cookie would come."""
+    found = _sign_on(desk)
+    account, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, desk.now_ms())
+    answer = render(desk, request, "entering.html", wanted=own_address(wanted))
+    answer.delete_cookie(found.cookie, path="/", secure=desk.settings.secure, httponly=True, samesite="lax")
+    _begin(desk, request, account, answer)
+    return answer
+
+
+def _sign_on(desk: Desk) -> SingleSignOn:
+    if desk.sign_on is None:
+        raise not_found()
+    return desk.sign_on
+
+
+@_open_to_all
 def welcome(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
     token, now_ms = request.path_params["token"], desk.now_ms()
     role, account = desk.accounts.invitation(token, now_ms)
@@ -119,6 +157,18 @@ def choose_theme(call: Call) -> Response:
         )
     else:
         answer.delete_cookie(THEME_COOKIE)
+    return answer
+
+
+def choose_language(call: Call) -> Response:
+    """Of the page, in this browser."""
+    language = call.form.get("language", "")
+    answer = redirect(own_address(call.form.get("back", "/")))
+    if language in languages.LANGUAGES:
+        answer.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=31536000, secure=call.desk.settings.secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
     return answer
 
 

@@ -7,13 +7,13 @@ import datetime as dt
 import sqlalchemy as sa
 from starlette.responses import Response, StreamingResponse
 
-from sync.dashboard import drawing, events_query, exports, places, words
+from sync.dashboard import approvals, drawing, events_query, exports, places, words
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events_query import Filter
 from sync.dashboard.places import place_of
 from sync.dashboard.rights import within
 from sync.dashboard.shown import short_person, show
-from sync.dashboard.web import Call
+from sync.dashboard.web import Call, redirect
 from sync.dashboard.why import explain
 from sync.events import Record
 from sync.registry.schema import events
@@ -59,6 +59,12 @@ def export(call: Call) -> Response:
         times = exports.count(db, wanted, scopes, call.zone)
     if form == "xlsx" and times > exports.SHEET_ROWS:
         raise RefusedError("A sheet holds 1,048,575 events. Narrow the dates, or take CSV.")
+    if times > approvals.BULK_ROWS:
+        # Of these very filters and nothing else; new events since then are a few, the tags may have changed.
+        about = {"form": form, "filter": wanted.address(), "tags": " ".join(scopes)}
+        held = _agreed(call, about, times)
+        if held is not None:
+            return held
     call.note("export", f"events as {form}: {wanted.address() or 'all'}", times)
     found = exports.rows(store, wanted, scopes, call.zone)
     make = {"csv": exports.as_csv, "json": exports.as_json, "xlsx": exports.as_xlsx}[form]
@@ -66,6 +72,20 @@ def export(call: Call) -> Response:
     suffix = "jsonl" if form == "json" else form
     headers = {"Content-Disposition": f'attachment; filename="events-{day}.{suffix}"'}
     return StreamingResponse(make(found), media_type=exports.MEDIA[form], headers=headers)
+
+
+def _agreed(call: Call, about: dict[str, str], times: int) -> Response | None:
+    """None when somebody has agreed to this export; else the page that asks for it."""
+    store, account, now_ms = call.desk.store, call.viewer.account, call.now_ms
+    if approvals.use_export(store, about, account, now_ms):
+        return None
+    if "why" not in call.form:
+        wanted = Filter.read(call.form).filled()
+        shown = {"rows": times, "most": approvals.BULK_ROWS, "form": about["form"], "fields": wanted}
+        return call.page("needs_second.html", 403, **shown)
+    why = call.text("why", 200)
+    approvals.ask(store, approvals.EXPORT, about | {"rows": times}, why, account, now_ms)
+    return redirect("/approvals")
 
 
 def why(call: Call) -> Response:

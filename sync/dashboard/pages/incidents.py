@@ -48,6 +48,7 @@ def one(call: Call) -> Response:
         known = places.load(db)
         story = incidents.story(db, number)
         proof = incidents.evidence(db, number)
+        spans = incidents.spans(db, number)
         for alarm in proof:
             alarm["told"] = _told(alarm["evidence"], call.zone)
         seen = _events(call, db, proof, known)
@@ -58,6 +59,8 @@ def one(call: Call) -> Response:
         todo=words.what_to_do(row.kind),
         where=_where(row, known),
         story=story,
+        spans=spans,
+        state=incidents.state(row),
         proof=proof,
         seen=seen,
         may_work=call.viewer.may(Right.WORK),

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from sync.dashboard import journal
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
-from sync.dashboard.rights import ROLES
+from sync.dashboard.rights import ROLES, covers
 from sync.dashboard.web import Call, redirect
 
 PAGE = 100
@@ -23,6 +23,8 @@ def invite(call: Call) -> Response:
     tags = re.split(r"[\s,]+", call.text("tags", 400, needed=False))
     name = call.text("account", 32, needed=False).lower() or None
     scopes = [tag for tag in tags if tag]
+    if not covers(call.viewer.scopes, scopes):
+        raise RefusedError("You can give only the tags that you have.", 403)
     try:
         token = call.desk.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
     except DashboardError as err:
@@ -49,6 +51,7 @@ def change_password(call: Call) -> Response:
     """The old one is asked for, and every other session of the account ends."""
     desk, name = call.desk, call.viewer.account
     address = call.request.client.host if call.request.client else "unknown"
+    _must_be_local(call)
     try:
         if call.form.get("password") != call.form.get("again"):
             raise RefusedError("The two new passwords are not the same.")
@@ -85,6 +88,13 @@ def remove_passkeys(call: Call) -> Response:
 def _may_have_passkeys(call: Call) -> None:
     if call.viewer.public:
         raise RefusedError("A wall display has no passkey.", 403)
+    _must_be_local(call)
+
+
+def _must_be_local(call: Call) -> None:
+    """Whoever the identity provider knows must not keep a way in when it knows them no more."""
+    if call.desk.accounts.elsewhere(call.viewer.account):
+        raise RefusedError("This account logs in by single sign-on; change it there.", 403)
 
 
 def looked_at(call: Call) -> Response:
@@ -110,4 +120,12 @@ def _accounts(call: Call, link: str | None, message: str, status: int = 200) -> 
 def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:
     rights = sorted(right.value for right in ROLES[call.viewer.role])
     held = call.desk.passkeys.count(call.viewer.account)
-    return call.page("account.html", status, wrong=wrong, done=done, may=rights, passkeys=held)
+    return call.page(
+        "account.html",
+        status,
+        wrong=wrong,
+        done=done,
+        may=rights,
+        passkeys=held,
+        local=not call.desk.accounts.elsewhere(call.viewer.account),
+    )

@@ -8,13 +8,13 @@ from collections import Counter
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from sync.dashboard import events_query, places
+from sync.dashboard import approvals, events_query, places
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events_query import Filter
 from sync.dashboard.places import place_of
 from sync.dashboard.rights import Right, within
 from sync.dashboard.shown import short_person, show
-from sync.dashboard.web import Call
+from sync.dashboard.web import Call, redirect
 from sync.dashboard.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import events
 
@@ -36,6 +36,23 @@ def reveal(call: Call) -> Response:
     call.note("reveal", f"the name of {who}: {why}")
     at_ms = int(call.form["at"]) if call.form.get("at", "").isdigit() else None
     return _page(call, who, call.desk.names.name(who, at_ms) or "")
+
+
+def forget(call: Call) -> Response:
+    """The name goes when a second person agrees. The events keep their pseudonym, which then is nobody's."""
+    who, why = _who(call), call.text("why", MAX_REASON)
+    if call.desk.names is None:
+        raise RefusedError("This page has no names; the site keeps them elsewhere.", 404)
+    _must_be_seen(call, who)
+    approvals.ask(call.desk.store, approvals.FORGET, {"person": who}, why, call.viewer.account, call.now_ms)
+    return redirect("/approvals" if call.viewer.may(Right.APPROVE) else f"/people/{who}")
+
+
+def _must_be_seen(call: Call, who: str) -> None:
+    mine = (events.c.person == who, within(call.viewer.scopes, events.c.unit, events.c.door))
+    with call.desk.store.reading() as db:
+        if db.execute(sa.select(events.c.sequence).where(*mine).limit(1)).first() is None:
+            raise not_found()
 
 
 def _page(call: Call, who: str, name: str | None) -> Response:
@@ -80,6 +97,7 @@ def _page(call: Call, who: str, name: str | None) -> Response:
         who=who,
         short=short_person(who),
         name=name,
+        may_forget=call.viewer.may(Right.FORGET) and call.desk.names is not None,
         may_reveal=call.viewer.may(Right.REVEAL) and call.desk.names is not None,
         rows=[show(row, known, call.zone) for row in found.rows],
         table=table,

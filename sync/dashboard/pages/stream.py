@@ -6,10 +6,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from sync.dashboard import languages
 from sync.dashboard.events_query import Filter
 from sync.dashboard.feed import Feed
 from sync.dashboard.rights import Right, Viewer
-from sync.dashboard.web import Desk, viewer_of
+from sync.dashboard.web import Desk, choose_language, viewer_of
 
 
 async def events_stream(request: Request) -> Response:
@@ -30,9 +31,10 @@ async def events_stream(request: Request) -> Response:
         now: Viewer | None = viewer_of(desk, request, touch=False)
         return now is not None and (now.account, now.role, now.scopes) == began
 
+    choose_language(request)
     last_id = request.headers.get("last-event-id", "")[:40]
     return StreamingResponse(
-        feed.listen(viewer, wanted, last_id, still),
+        feed.listen(viewer, wanted, last_id, still, languages.current()),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"},
     )

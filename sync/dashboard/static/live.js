@@ -6,6 +6,7 @@ const MOST_WAITING = 1000;
 
 const holder = document.querySelector("[data-stream]");
 const list = document.querySelector(".events[data-stream]");
+const words = document.getElementById("say").dataset;
 const badge = document.getElementById("live");
 const chip = document.getElementById("chip");
 const template = document.getElementById("row");
@@ -31,17 +32,19 @@ function reading() {
 
 function status() {
   if (staleSince !== null) {
-    say("stale", "not up to date since " + new Date(staleSince).toLocaleTimeString());
+    say("stale", words.sayStale.replace("[at]", new Date(staleSince).toLocaleTimeString()));
   } else if (source === null || source.readyState !== EventSource.OPEN) {
-    say("off", "connecting again");
+    say("off", words.sayAgain);
   } else if (waiting.length) {
-    say("held", "held while you read");
+    say("held", words.sayHeld);
   } else {
-    say("live", "live");
+    say("live", words.sayLive);
   }
   if (!chip) return;
   chip.hidden = !(waiting.length || behind);
-  chip.textContent = behind ? "Load the newest" : waiting.length + (waiting.length >= MOST_WAITING ? " or more" : "") + " new";
+  chip.textContent = behind
+    ? words.sayNewest
+    : words.sayNew.replace("[count]", waiting.length + (waiting.length >= MOST_WAITING ? "+" : ""));
 }
 
 function makeRow(event) {
@@ -183,7 +186,7 @@ function connect() {
   });
   source.addEventListener("ended", () => {
     source.close();
-    say("ended", "your session has ended");
+    say("ended", words.sayEnded);
     window.location.reload();
   });
 }

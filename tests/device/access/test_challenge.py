@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from device.access.challenge import (
+    CARRIERS,
     Binding,
     ChallengeBook,
     ChallengeError,
@@ -18,6 +20,7 @@ from device.access.challenge import (
     Style,
     code_sentence,
     entropy_bits,
+    pieces_to_paste,
 )
 from device.access.decision import Outcome, Reason, RefusalError
 from device.clock import Now
@@ -235,6 +238,19 @@ def test_words_are_drawn_from_the_vocabulary_without_repeats_and_evenly():
     assert max(counts) <= 75
 
 
+def test_sentences_come_in_every_carrier_with_four_different_words():
+    unit = book()
+    phrases = [unit.issue(BINDING, ChallengeSettings(Style.SENTENCE), now()).phrase for _ in range(800)]
+    patterns = [re.compile(carrier.replace("{}", "([a-z]+)")) for carrier in CARRIERS]
+    heard = [[found.groups() for one in patterns if (found := one.fullmatch(phrase))] for phrase in phrases]
+    assert all(len(found) == 1 for found in heard), "each is of exactly one carrier"
+    assert all(len(set(found[0])) == 4 and set(found[0]) <= set(challenge_words()) for found in heard)
+    counts = [sum(one.fullmatch(phrase) is not None for phrase in phrases) for one in patterns]
+    assert min(counts) >= 20  # 50 expected
+    assert len(set(CARRIERS)) == 16
+    assert not {word.lower() for carrier in CARRIERS for word in carrier.split()} & {*duress_words(), *DIGITS}
+
+
 def test_no_phrase_is_shown_twice_within_the_horizon():
     memory = Memory()
     settings = ChallengeSettings(Style.DIGITS, digits=4)
@@ -261,7 +277,9 @@ def test_entropy_is_what_the_documentation_states():
     assert entropy_bits(ChallengeSettings(words=5)) == pytest.approx(39.9, abs=0.1)
     assert entropy_bits(ChallengeSettings(words=4)) == pytest.approx(32.0, abs=0.1)
     assert entropy_bits(ChallengeSettings(Style.DIGITS)) == pytest.approx(19.2, abs=0.1)
+    assert entropy_bits(ChallengeSettings(Style.SENTENCE)) == pytest.approx(36.0, abs=0.1)
     assert entropy_bits(ChallengeSettings(Style.CODE)) == 16.0
+    assert [pieces_to_paste(ChallengeSettings(style)) for style in Style] == [223, 216, 9, 14]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from device.access.badges import BadgeDecoder
 from device.access.claims import ClaimKind, Directory
-from device.access.rules import parse_rules
+from device.access.rules import default_rules, parse_rules
+from device.access.voices import is_enrolled
 from device.evidence.phrase import normalise
+from device.secure_store import StoreSettings, open_store
+from tests.device.secure_store.people import voiceprint
 
 RULES = parse_rules("""
 version = 1
@@ -31,12 +37,12 @@ DIRECTORY = Directory.of(RULES, normalise)
 
 
 def test_a_badge_claims_its_owner_however_the_reader_writes_it():
-    assert DIRECTORY.badge("0004512345").uid == "4f2a"
-    assert DIRECTORY.badge("04A1B2").uid == "77c1"
+    assert DIRECTORY.badge("0004512345").uid == "4F2A"
+    assert DIRECTORY.badge("04A1B2").uid == "77C1"
 
 
 def test_a_uid_is_claimed_however_a_reader_writes_its_letters():
-    assert DIRECTORY.badge("4F2A").uid == "4f2a"
+    assert DIRECTORY.badge("4F2A").uid == "4F2A"
 
 
 def test_a_badge_that_the_rules_do_not_name_claims_the_uid_of_its_number():
@@ -46,10 +52,10 @@ def test_a_badge_that_the_rules_do_not_name_claims_the_uid_of_its_number():
 @pytest.mark.parametrize(
     ("said", "uid"),
     [
-        ("my number is 4 5 1 2", "4f2a"),
-        ("forty-five twelve", "4f2a"),
-        ("four five", "77c1"),
-        ("This is Rossi.", "9b10"),
+        ("my number is 4 5 1 2", "4F2A"),
+        ("forty-five twelve", "4F2A"),
+        ("four five", "77C1"),
+        ("This is Rossi.", "9B10"),
         ("Rossi four five", ""),
         ("nine eight seven", "987"),
         ("Nine, eight.", ""),
@@ -60,3 +66,11 @@ def test_a_badge_that_the_rules_do_not_name_claims_the_uid_of_its_number():
 def test_a_spoken_name_or_number_claims_exactly_one_person_or_nobody(said, uid):
     claim = DIRECTORY.spoken(normalise(said))
     assert (claim.kind, claim.uid) == (ClaimKind.SPOKEN, uid)
+
+
+def test_who_enrolled_as_alice_and_types_alice_is_claimed_and_known(tmp_path: Path) -> None:
+    with open_store(tmp_path, StoreSettings(profile="laptop", keystore="software")) as store:
+        store.vault.enrol("alice", voiceprint(1))
+        (swipe,) = BadgeDecoder().feed(b"alice\r", 0.0)
+        claim = Directory.of(default_rules("door"), normalise).swipe(swipe)
+        assert is_enrolled(store.vault, claim.uid)

@@ -183,7 +183,8 @@ def test_lock_down_survives_a_restart_until_it_is_lifted(history, counter):
 def test_forgetting_a_person_erases_failures_and_position(history, path):
     history.charge(WHO, 0.0)
     history.settle((), {"uid-7": Position("ward", datetime(2026, 1, 1, tzinfo=UTC))})
-    history.forget("uid-7")
+    assert history.forget("uid-7") is True
+    assert history.forget("uid-7") is False
     assert b"uid-7" not in path.read_bytes()
 
 

@@ -23,7 +23,7 @@ from tests.device.access.test_policy_controller import DURESS_WORD, RULES
 from tests.device.door_world import World, evidence, mac
 
 MEMORY = Path("/dev/shm")
-PEOPLE = ("anna", "bruno", "sara", "vera", "nobody")
+PEOPLE = ("ANNA", "BRUNO", "SARA", "VERA", "nobody")
 DOORS = (*RULES.doors, "no-such-door")
 CONTEXT = EventContext(1, 0.0, b"k" * 32, "software")
 SEEN: Counter[str] = Counter()
@@ -32,7 +32,7 @@ SEEN: Counter[str] = Counter()
 @pytest.fixture
 def world() -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-    made = World(folder, RULES, enrolled={"anna", "bruno", "sara", "vera"})
+    made = World(folder, RULES, enrolled={"ANNA", "BRUNO", "SARA", "VERA"})
     yield made
     made.history.close()
     shutil.rmtree(folder)
@@ -83,7 +83,7 @@ def something_happens(world: World, dice: random.Random) -> None:
 
 def agree(world: World, situations: int, seed: int) -> None:
     dice = random.Random(seed)
-    done, uid, door = 0, "anna", "ward"
+    done, uid, door = 0, "ANNA", "ward"
     while done < situations:
         something_happens(world, dice)
         heard = heard_in(dice)
@@ -132,15 +132,15 @@ def test_a_rehearsal_that_cannot_read_the_history_says_so_and_never_yes(world: W
     assert world.attempt().opens
     path = world.folder / "history"
     path.write_bytes(path.read_bytes()[:-1])
-    said = rehearsal(world).decide("ward", "anna", evidence(), "", world.now)
+    said = rehearsal(world).decide("ward", "ANNA", evidence(), "", world.now)
     assert (said.outcome, said.code) == (Outcome.DENIED_FAULT, Reason.HISTORY_FAULT)
 
 
 def test_a_second_person_completes_the_pair_that_waits_at_the_door(world: World) -> None:
-    assert rehearsal(world).decide("pharmacy", "bruno", evidence(), "", world.now).outcome is (
+    assert rehearsal(world).decide("pharmacy", "BRUNO", evidence(), "", world.now).outcome is (
         Outcome.AWAITING_SECOND_PERSON
     )
-    assert world.attempt(uid="anna", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
-    assert rehearsal(world).decide("pharmacy", "bruno", evidence(), "", world.now).opens
-    assert not rehearsal(world).decide("pharmacy", "anna", evidence(), "", world.now).opens
-    assert world.attempt(uid="bruno", door="pharmacy").opens
+    assert world.attempt(uid="ANNA", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    assert rehearsal(world).decide("pharmacy", "BRUNO", evidence(), "", world.now).opens
+    assert not rehearsal(world).decide("pharmacy", "ANNA", evidence(), "", world.now).opens
+    assert world.attempt(uid="BRUNO", door="pharmacy").opens

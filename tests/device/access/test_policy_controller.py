@@ -66,7 +66,7 @@ roles = ["security"]
 roles = ["security"]
 [people.anna]
 roles = ["nurse"]
-duress = "{duress_digest(mac, "anna", DURESS_WORD).hex()}"
+duress = "{duress_digest(mac, "ANNA", DURESS_WORD).hex()}"
 [people.bruno]
 roles = ["nurse"]
 [people.sara]
@@ -79,7 +79,7 @@ valid_until = 2026-11-24T12:00:00Z
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, RULES, enrolled={"anna", "bruno", "sara", "vera"})
+    return World(tmp_path, RULES, enrolled={"ANNA", "BRUNO", "SARA", "VERA"})
 
 
 def fails(world: World, times: int, **attempt: object) -> Decision:
@@ -92,7 +92,7 @@ def fails(world: World, times: int, **attempt: object) -> Decision:
 def test_an_enrolled_person_with_every_factor_is_let_in(world):
     decision = world.attempt()
     assert decision.outcome is Outcome.GRANTED
-    assert (decision.person, decision.door) == ("anna", "ward")
+    assert (decision.person, decision.door) == ("ANNA", "ward")
     assert decision.challenge
 
 
@@ -119,8 +119,8 @@ def test_a_challenge_of_one_door_is_refused_at_another(world):
 
 
 def test_a_second_person_at_the_door_ends_the_first_ones_challenge(world):
-    first = world.greet("anna")
-    world.greet("bruno")
+    first = world.greet("ANNA")
+    world.greet("BRUNO")
     assert world.answer(first, evidence()).outcome is Outcome.DENIED_REPLAY
 
 
@@ -157,10 +157,10 @@ def test_the_wait_survives_a_reboot(world):
 
 
 def test_a_challenge_taken_before_the_limit_was_reached_does_not_get_around_it(world):
-    taken = world.greet("bruno", "ward")
+    taken = world.greet("BRUNO", "ward")
     for _ in range(5):
-        world.history.charge("person:bruno", world.monotonic_s)
-    assert world.answer(taken, evidence(), uid="bruno").outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
+        world.history.charge("person:BRUNO", world.monotonic_s)
+    assert world.answer(taken, evidence(), uid="BRUNO").outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
 
 
 def test_a_disabled_claim_is_enabled_only_by_an_admin(world):
@@ -171,13 +171,13 @@ def test_a_disabled_claim_is_enabled_only_by_an_admin(world):
     world.reboot()
     world.later(1e7)
     assert world.attempt().code is Reason.DISABLED_AFTER_FAILURES
-    assert world.history.pardon("person:anna")
+    assert world.history.pardon("person:ANNA")
     assert world.attempt().code is not Reason.DISABLED_AFTER_FAILURES
 
 
 def test_one_persons_failures_lock_nobody_else_out(world):
     fails(world, 5)
-    assert world.attempt("bruno").opens
+    assert world.attempt("BRUNO").opens
 
 
 def test_a_success_takes_all_failures_back(world):
@@ -199,7 +199,7 @@ def test_invented_badge_numbers_share_the_doors_limit_and_leave_no_trace_each(wo
         assert decision.outcome is Outcome.DENIED_UNKNOWN
     assert world.history.failing() == {"door:ward": 5}
     assert world.attempt(uid="badge-99").outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
-    assert world.attempt(uid="anna").opens
+    assert world.attempt(uid="ANNA").opens
 
 
 def test_hours_are_told_only_to_a_person_whose_every_factor_passed(world):
@@ -218,9 +218,9 @@ def test_being_refused_for_the_hour_counts_as_no_failure(world):
 
 
 def test_a_visitors_access_ends(world):
-    assert world.attempt("vera").opens
+    assert world.attempt("VERA").opens
     world.later(4 * 3600)
-    assert world.attempt("vera").code is Reason.VISIT_ENDED
+    assert world.attempt("VERA").code is Reason.VISIT_ENDED
 
 
 def test_a_weak_score_asks_for_one_more_phrase_which_must_pass_on_its_own(world):
@@ -241,10 +241,10 @@ def test_two_phrases_with_weak_words_open_together_what_neither_opens_alone(worl
 
 @pytest.mark.parametrize("between", ["another person", "another door", "a minute", "new rules", "a restart"])
 def test_weak_words_count_only_for_the_same_person_at_the_same_door_at_once(world, between):
-    weak, second = evidence(phrase=1.25), {"uid": "anna", "door": "office"}
+    weak, second = evidence(phrase=1.25), {"uid": "ANNA", "door": "office"}
     assert world.attempt(door="office", heard=weak).outcome is Outcome.STEP_UP
     if between == "another person":
-        second["uid"] = "bruno"
+        second["uid"] = "BRUNO"
     elif between == "another door":
         second["door"] = "ward"
     elif between == "a minute":
@@ -273,56 +273,56 @@ def test_the_duress_word_in_the_second_phrase_opens_as_usual(world):
 def test_asking_for_one_more_phrase_is_counted_like_a_failure_until_it_passes(world):
     for _ in range(4):
         world.attempt(door="office", heard=evidence(voice=2.0))
-    assert world.history.failing() == {"person:anna": 4}
+    assert world.history.failing() == {"person:ANNA": 4}
 
 
 def test_two_different_people_open_a_door_for_two(world):
-    first = world.attempt("anna", "pharmacy")
+    first = world.attempt("ANNA", "pharmacy")
     assert (first.outcome, first.notice) == (Outcome.AWAITING_SECOND_PERSON, Notice.SECOND_PERSON)
     assert not first.opens
-    assert world.attempt("bruno", "pharmacy").outcome is Outcome.GRANTED
-    assert world.history.position("anna").zone == world.history.position("bruno").zone == "pharmacy"
-    assert world.attempt("bruno", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    assert world.attempt("BRUNO", "pharmacy").outcome is Outcome.GRANTED
+    assert world.history.position("ANNA").zone == world.history.position("BRUNO").zone == "pharmacy"
+    assert world.attempt("BRUNO", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
 
 
 def test_one_person_cannot_be_both(world):
-    world.attempt("anna", "pharmacy")
-    assert world.attempt("anna", "pharmacy").code is Reason.SAME_PERSON_TWICE
+    world.attempt("ANNA", "pharmacy")
+    assert world.attempt("ANNA", "pharmacy").code is Reason.SAME_PERSON_TWICE
 
 
 @pytest.mark.parametrize("alike", [0.0, 5.0, math.nan])
 def test_one_voice_under_two_names_is_not_two_people(world, alike):
     world.alike_llr = alike
-    world.attempt("anna", "pharmacy")
-    decision = world.attempt("bruno", "pharmacy")
+    world.attempt("ANNA", "pharmacy")
+    decision = world.attempt("BRUNO", "pharmacy")
     assert decision.code is Reason.SAME_VOICE_TWICE
     assert not decision.opens
 
 
 def test_a_unit_that_cannot_compare_voices_keeps_a_door_for_two_locked(world):
     world.controller._same_voice_llr = None
-    world.attempt("anna", "pharmacy")
-    assert world.attempt("bruno", "pharmacy").outcome is Outcome.DENIED_FAULT
+    world.attempt("ANNA", "pharmacy")
+    assert world.attempt("BRUNO", "pharmacy").outcome is Outcome.DENIED_FAULT
 
 
 def test_the_second_person_must_come_in_time_and_before_a_reboot(world):
-    world.attempt("anna", "pharmacy")
+    world.attempt("ANNA", "pharmacy")
     world.later(40.0)
-    assert world.attempt("bruno", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    assert world.attempt("BRUNO", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
     world.reboot()
-    assert world.attempt("anna", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    assert world.attempt("ANNA", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
 
 
 def test_a_person_who_may_not_pass_does_not_count_as_one_of_two(world):
     world.later(12 * 3600)
-    assert world.attempt("sara", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
-    assert world.attempt("anna", "pharmacy").outcome is Outcome.DENIED_SCHEDULE
+    assert world.attempt("SARA", "pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+    assert world.attempt("ANNA", "pharmacy").outcome is Outcome.DENIED_SCHEDULE
 
 
 def test_a_badge_passed_back_opens_nothing_until_time_or_another_door(world):
     assert world.attempt(door="airlock").opens
     assert world.attempt(door="airlock").outcome is Outcome.PASSBACK_DETECTED
-    assert world.attempt("bruno", "airlock").opens
+    assert world.attempt("BRUNO", "airlock").opens
     world.later(121.0)
     assert world.attempt(door="airlock").opens
     assert world.attempt(door="ward").opens
@@ -330,27 +330,27 @@ def test_a_badge_passed_back_opens_nothing_until_time_or_another_door(world):
 
 
 def test_anti_passback_survives_a_reboot_and_a_clock_set_back(world):
-    assert world.attempt(uid="sara", door="airlock").opens
+    assert world.attempt(uid="SARA", door="airlock").opens
     world.reboot()
-    assert world.attempt(uid="sara", door="airlock").outcome is Outcome.PASSBACK_DETECTED
+    assert world.attempt(uid="SARA", door="airlock").outcome is Outcome.PASSBACK_DETECTED
     world.wall -= timedelta(hours=1)
-    assert world.attempt(uid="sara", door="airlock").outcome is Outcome.PASSBACK_DETECTED
+    assert world.attempt(uid="SARA", door="airlock").outcome is Outcome.PASSBACK_DETECTED
 
 
 def test_a_pardon_lets_a_person_in_again_whom_a_wrong_clock_keeps_inside(world):
-    assert world.attempt(uid="sara", door="airlock").opens
+    assert world.attempt(uid="SARA", door="airlock").opens
     world.wall -= timedelta(days=300)
-    assert world.history.pardon("person:sara")
-    assert world.attempt(uid="sara", door="airlock").opens
+    assert world.history.pardon("person:SARA")
+    assert world.attempt(uid="SARA", door="airlock").opens
 
 
 def test_a_clock_set_back_nine_days_does_not_bring_an_ended_visit_back(world):
     world.later(5 * 3600.0)
-    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+    assert world.attempt(uid="VERA").code is Reason.VISIT_ENDED
     world.wall -= timedelta(days=9)
-    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+    assert world.attempt(uid="VERA").code is Reason.VISIT_ENDED
     world.reboot()
-    assert world.attempt(uid="vera").code is Reason.VISIT_ENDED
+    assert world.attempt(uid="VERA").code is Reason.VISIT_ENDED
 
 
 @pytest.mark.parametrize("reboot", [True, False])
@@ -359,11 +359,11 @@ def test_with_a_clock_of_1970_doors_with_hours_stay_locked_and_say_so_and_others
     world.wall = world.wall.replace(year=1970)
     if reboot:
         world.reboot()
-    for uid in ("anna", "vera"):
+    for uid in ("ANNA", "VERA"):
         decision = world.attempt(uid=uid)
         assert (decision.code, decision.notice) == (Reason.CLOCK_BEHIND, Notice.OUT_OF_SERVICE)
         assert "trust-clock" in decision.reason
-    assert world.attempt(uid="sara").opens, "security may always"
+    assert world.attempt(uid="SARA").opens, "security may always"
     assert world.history.failing() == {}, "nobody is charged for the unit's clock"
 
 
@@ -389,8 +389,8 @@ def test_whatever_is_raised_after_the_charge_gives_it_back(world):
             raise raised("x")
 
         world.controller._same_voice_llr = broken
-        assert world.attempt(uid="anna", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
-        decision = world.attempt(uid="bruno", door="pharmacy")
+        assert world.attempt(uid="ANNA", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
+        decision = world.attempt(uid="BRUNO", door="pharmacy")
         assert decision.outcome is Outcome.DENIED_FAULT
         assert world.history.failing() == {}
         world.later(100.0)
@@ -398,28 +398,28 @@ def test_whatever_is_raised_after_the_charge_gives_it_back(world):
 
 def test_forgetting_somebody_takes_them_out_of_the_running_door(world):
     fails(world, 3)
-    world.attempt(uid="bruno", door="pharmacy")
-    for uid in ("anna", "bruno"):
+    world.attempt(uid="BRUNO", door="pharmacy")
+    for uid in ("ANNA", "BRUNO"):
         world.controller.forget(uid)
     assert world.history.failing() == {}
     assert world.history.waiting("pharmacy", world.monotonic_s) is None
     body = _opened((world.folder / "history").read_bytes(), mac)
-    assert b"anna" not in body
-    assert b"bruno" not in body
+    assert b"ANNA" not in body
+    assert b"BRUNO" not in body
 
 
 def test_lock_down_closes_a_door_to_all_but_those_named_and_survives_a_reboot(world):
     world.history.lock_down("*", True)
     world.reboot()
-    assert world.attempt("anna").outcome is Outcome.LOCK_DOWN
-    assert world.attempt("sara").opens
+    assert world.attempt("ANNA").outcome is Outcome.LOCK_DOWN
+    assert world.attempt("SARA").opens
     world.history.lock_down("*", False)
-    assert world.attempt("anna").opens
+    assert world.attempt("ANNA").opens
 
 
 def test_lock_down_asks_even_the_named_for_every_factor(world):
     world.history.lock_down("ward", True)
-    assert world.attempt("sara", heard=evidence(voice=-5.0)).outcome is Outcome.DENIED_VOICE
+    assert world.attempt("SARA", heard=evidence(voice=-5.0)).outcome is Outcome.DENIED_VOICE
 
 
 def test_where_nobody_may_pass_a_lock_down_no_phrase_is_shown(world):
@@ -445,7 +445,7 @@ def test_the_duress_word_opens_as_usual_and_alarms_silently(world):
     assert (forced.outcome, forced.silent_alarm) == (Outcome.DURESS, True)
     assert forced.opens
     assert (forced.notice, forced.wait_s) == (calm.notice, calm.wait_s)
-    assert world.history.position("anna").zone == "ward"
+    assert world.history.position("ANNA").zone == "ward"
 
 
 def test_the_duress_word_alarms_even_when_the_door_stays_locked(world):
@@ -475,29 +475,29 @@ def test_the_duress_word_does_not_stand_in_for_the_phrase(world):
 
 
 def test_another_persons_duress_word_is_just_a_word(world):
-    assert world.attempt("bruno", heard=evidence(transcript=DURESS_WORD)).outcome is Outcome.GRANTED
+    assert world.attempt("BRUNO", heard=evidence(transcript=DURESS_WORD)).outcome is Outcome.GRANTED
 
 
 def test_duress_of_the_first_of_two_people_reaches_the_opening(world):
-    first = world.attempt("anna", "pharmacy", heard=evidence(transcript=DURESS_WORD))
+    first = world.attempt("ANNA", "pharmacy", heard=evidence(transcript=DURESS_WORD))
     assert (first.outcome, first.silent_alarm) == (Outcome.AWAITING_SECOND_PERSON, True)
-    second = world.attempt("bruno", "pharmacy")
+    second = world.attempt("BRUNO", "pharmacy")
     assert (second.outcome, second.silent_alarm) == (Outcome.DURESS, True)
 
 
 def test_without_a_claim_the_best_voice_is_let_in_where_the_door_asks_for_no_claim(world):
-    found = Identification("anna", llr=11.0, runner_up_llr=-4.0, among=40)
+    found = Identification("ANNA", llr=11.0, runner_up_llr=-4.0, among=40)
     decision = world.attempt("", "gate", heard=evidence(voice=None), identified=found)
-    assert (decision.outcome, decision.person) == (Outcome.GRANTED, "anna")
+    assert (decision.outcome, decision.person) == (Outcome.GRANTED, "ANNA")
 
 
 @pytest.mark.parametrize(
     "found",
     [
         None,
-        Identification("anna", llr=4.0, runner_up_llr=-4.0, among=40),  # 3.0 + ln 40 = 6.7 is needed
-        Identification("anna", llr=9.0, runner_up_llr=7.0, among=40),
-        Identification("anna", llr=math.nan, runner_up_llr=-4.0, among=40),
+        Identification("ANNA", llr=4.0, runner_up_llr=-4.0, among=40),  # 3.0 + ln 40 = 6.7 is needed
+        Identification("ANNA", llr=9.0, runner_up_llr=7.0, among=40),
+        Identification("ANNA", llr=math.nan, runner_up_llr=-4.0, among=40),
         Identification("nobody", llr=11.0, runner_up_llr=-4.0, among=40),
     ],
 )
@@ -506,14 +506,14 @@ def test_without_a_claim_a_weak_an_ambiguous_or_a_strange_voice_is_refused(world
 
 
 def test_without_a_claim_a_door_that_wants_one_stays_locked(world):
-    found = Identification("anna", llr=11.0, runner_up_llr=-4.0, among=40)
+    found = Identification("ANNA", llr=11.0, runner_up_llr=-4.0, among=40)
     assert not world.attempt("", "ward", heard=evidence(voice=None), identified=found).opens
 
 
 def test_a_disabled_claim_is_not_opened_by_being_recognised_without_one(world):
     for _ in range(100):
-        world.history.charge("person:anna", 0.0)
-    found = Identification("anna", llr=11.0, runner_up_llr=-4.0, among=40)
+        world.history.charge("person:ANNA", 0.0)
+    found = Identification("ANNA", llr=11.0, runner_up_llr=-4.0, among=40)
     decision = world.attempt("", "gate", heard=evidence(voice=None), identified=found)
     assert decision.outcome is Outcome.LOCKOUT_MAX_ATTEMPTS
 
@@ -527,7 +527,7 @@ def test_three_hundred_attempts_cost_the_tpm_one_write(world):
 
 
 def test_a_person_recognised_but_not_allowed_does_not_use_up_the_doors_attempts(world):
-    found = Identification("bruno", llr=11.0, runner_up_llr=-4.0, among=40)
+    found = Identification("BRUNO", llr=11.0, runner_up_llr=-4.0, among=40)
     world.later(12 * 3600)  # outside bruno's hours
     for _ in range(12):
         decision = world.attempt("", "gate", heard=evidence(voice=None), identified=found)
@@ -574,7 +574,7 @@ def test_a_door_of_an_unknown_risk_class_stays_locked(world):
 
 def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_path):
     rules = RULES
-    slow = replace(rules.people["anna"], unlock_s=20.0)
-    world = World(tmp_path, replace(rules, people={**rules.people, "anna": slow}))
+    slow = replace(rules.people["ANNA"], unlock_s=20.0)
+    world = World(tmp_path, replace(rules, people={**rules.people, "ANNA": slow}))
     assert world.attempt().unlock_s == 20.0
-    assert world.attempt("bruno").unlock_s is None
+    assert world.attempt("BRUNO").unlock_s is None

@@ -81,20 +81,20 @@ anti_passback_s = 60
 roles = ["nurse"]
 [people.anna]
 roles = ["nurse"]
-duress = "{duress_digest(mac, "anna", DURESS_WORD).hex()}"
+duress = "{duress_digest(mac, "ANNA", DURESS_WORD).hex()}"
 [people.bruno]
 roles = ["nurse"]
 """)
 CONTEXT = EventContext(1, 0.0, b"k" * 32, "software")
 DOORS = st.sampled_from(sorted(RULES.doors))
-PEOPLE = st.sampled_from(["anna", "anna", "bruno", "bruno", "badge-1", ""])
+PEOPLE = st.sampled_from(["ANNA", "ANNA", "BRUNO", "BRUNO", "badge-1", ""])
 SCORES = st.sampled_from([-8.0, 2.5, 6.0, 6.0, 6.0, 6.0])
 PAUSES = st.sampled_from([0.0, 0.0, 1.0, 19.0, 31.0, 61.0, 121.0])
 SAID = st.sampled_from(["", DURESS_WORD, f"PHRASE {DURESS_WORD}"])
 """What else was heard; PHRASE stands for the phrase that was shown."""
 FOUND = st.none() | st.builds(
     Identification,
-    st.sampled_from(["anna", "bruno", "nobody"]),
+    st.sampled_from(["ANNA", "BRUNO", "nobody"]),
     st.sampled_from([2.0, 6.0, 9.0, float("nan")]),
     st.sampled_from([-5.0, 8.0]),
     st.just(40),
@@ -384,7 +384,7 @@ class UnitHistory(RuleBasedStateMachine):
         self.power_returns()
         for challenge in self.shown[-3:]:
             self.answer(challenge, evidence(), challenge.binding.door, challenge.binding.person)
-        for door, uid in (("ward", "anna"), ("airlock", "bruno"), ("pharmacy", "anna"), ("ward", "badge-1")):
+        for door, uid in (("ward", "ANNA"), ("airlock", "BRUNO"), ("pharmacy", "ANNA"), ("ward", "badge-1")):
             self.try_often(door, uid, [(evidence(voice=-8.0), 1.0)] * 7)
             self.world.later(121.0)
             self.try_often(door, uid, [(evidence(), 1.0)])
@@ -401,7 +401,7 @@ class UnitHistory(RuleBasedStateMachine):
         self.some_time = True
 
     def an_admin_pardons(self, draw: Draw) -> None:
-        uid = draw(st.sampled_from(["anna", "bruno"]))
+        uid = draw(st.sampled_from(["ANNA", "BRUNO"]))
         subject = f"person:{uid}"
         self.book[subject] = Seen(0, self.book.get(subject, Seen()).last_s)
         try:
@@ -480,7 +480,7 @@ def passes(heard: Evidence, challenge: Challenge, door: str, uid: str) -> bool:
     if not math.isfinite(heard.phrase_llr):
         return False
     phrase = heard.phrase_llr >= limits.phrase_llr
-    if who == "anna" and heard.transcript.endswith(DURESS_WORD) and challenge.phrase in heard.transcript:
+    if who == "ANNA" and heard.transcript.endswith(DURESS_WORD) and challenge.phrase in heard.transcript:
         phrase = True  # her duress word was not held against the phrase it followed
     return phrase and voice_llr is not None and voice_llr >= needed_llr and heard.spoof_llr >= limits.live_llr
 

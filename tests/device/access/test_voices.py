@@ -22,7 +22,7 @@ RULES = default_rules("door-1")
 def store(tmp_path: Path) -> Iterator[Store]:
     settings = StoreSettings(profile="laptop", keystore="software")
     with open_store(tmp_path / "unit", settings, warn=lambda _: None) as opened:
-        for number, uid in enumerate(("anna", "bruno", "carla")):
+        for number, uid in enumerate(("ANNA", "BRUNO", "CARLA")):
             opened.vault.enrol(uid, made(number))
         yield opened
 
@@ -38,13 +38,13 @@ def who(cache: GalleryCache, seed: int, now_s: float = 0.0, rules: object = RULE
 
 
 def test_a_template_is_overwritten_when_the_attempt_is_over(store: Store) -> None:
-    with voiceprint(store.vault, "anna", MODEL) as vector:
+    with voiceprint(store.vault, "ANNA", MODEL) as vector:
         assert vector is not None
         assert vector.any()
     assert not vector.any()
 
 
-@pytest.mark.parametrize(("uid", "model"), [("nobody", MODEL), ("", MODEL), ("anna", "another-model@2")])
+@pytest.mark.parametrize(("uid", "model"), [("nobody", MODEL), ("", MODEL), ("ANNA", "another-model@2")])
 def test_who_is_not_enrolled_under_this_model_has_no_template(store: Store, uid: str, model: str) -> None:
     with voiceprint(store.vault, uid, model) as vector:
         assert vector is None
@@ -72,20 +72,20 @@ roles = []
         assert len(voices) == 1
         found = voices.identify(made(0).vector, llr)
         assert found is not None
-        assert found.uid == "anna"
+        assert found.uid == "ANNA"
     assert not voices._matrix.any()
 
 
 def test_a_cached_gallery_sees_who_was_enrolled_and_forgotten_and_new_rules(store: Store) -> None:
     cache = GalleryCache(store.vault, MODEL)
-    assert who(cache, 1) == "bruno"
+    assert who(cache, 1) == "BRUNO"
     first = cache.at("door-1", RULES, 1.0)
     assert cache.at("door-1", RULES, 2.0) is first
-    store.vault.forget("bruno")
+    store.vault.forget("BRUNO")
     assert who(cache, 1) == ""
     assert not first._matrix.any()
-    store.vault.enrol("dora", made(9))
-    assert who(cache, 9) == "dora"
+    store.vault.enrol("DORA", made(9))
+    assert who(cache, 9) == "DORA"
     nobody = replace(RULES, version=5, admit_unlisted=False)
     assert len(cache.at("door-1", nobody, 3.0)) == 0
     cache.close()

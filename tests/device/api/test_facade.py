@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from device.access.challenge import code_sentence
+from device.evidence.wordlists import challenge_words
 from device.state_folder import StateFolder
+from tests.big_rules import big_rules
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
@@ -43,7 +47,8 @@ def test_a_person_registers_and_is_then_told_from_another(
 def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
     facade: Facade, synthetic_voice: SyntheticVoice
 ) -> None:
-    code = facade.post("/otp", {"tid": "1234", "uid": UID, "text": "10 mg morphine"}).json()
+    asked = {"tid": "1234", "uid": UID, "text": "10 mg morphine", "style": "code"}
+    code = facade.post("/otp", asked).json()
     assert code["phrase"] == f"I approve the transaction 1234 with the code {code['code']}"
     spoken = encoded(synthetic_voice(code_sentence("1234", code["code"])[0]))
     result = facade.post("/verify", {"tid": "1234", "uid": UID, "audio": spoken}).json()
@@ -53,8 +58,15 @@ def test_the_code_of_a_transaction_is_heard_when_it_is_spoken(
     assert result["evidence"]["speaker_llr"] is None
 
 
+def test_words_are_asked_for_unless_the_caller_names_another_style(facade: Facade) -> None:
+    asked = facade.post("/otp", {"tid": "1", "uid": UID}).json()
+    assert (asked["style"], asked["code"]) == ("words", None)
+    assert set(asked["phrase"].split()) <= set(challenge_words())
+    assert facade.post("/otp", {"tid": "2", "uid": UID, "style": "sentence"}).json()["style"] == "sentence"
+
+
 def test_a_long_transaction_id_is_spoken_by_its_end_and_bound_whole(facade: Facade) -> None:
-    one = facade.post("/otp", {"tid": "2026-11-22.order-88-1234", "uid": UID}).json()
+    one = facade.post("/otp", {"tid": "2026-11-22.order-88-1234", "uid": UID, "style": "code"}).json()
     assert "transaction 1234 with" in one["phrase"]
 
 
@@ -137,7 +149,7 @@ def test_neither_audio_nor_a_person_is_ever_on_the_disk(
         if path.is_file():
             written.append(path.read_bytes())
     assert StateFolder(facade.state).api_results.exists()
-    for part in (sample, uid.encode(), b"tid-of-the-test", b"transcript"):
+    for part in (sample, uid.encode(), b"PERSONOFTHETEST", b"tid-of-the-test", b"transcript"):
         assert not any(part in content for content in written)
 
 
@@ -169,3 +181,76 @@ def test_health_and_figures_need_no_token(facade: Facade) -> None:
     text = facade.client.get("/metrics").text
     assert "ostiary_api_waiting 0" in text
     assert text.endswith("\n")
+
+
+def test_ids_and_texts_of_any_language_are_taken_in_one_form(facade: Facade) -> None:
+    body = {"tid": "1", "uid": "M\u00fcller", "text": "10 \u00b5g f\u00fcr M\u00fcller"}
+    first = facade.post("/otp", body)
+    assert (first.status_code, first.json()["uid"]) == (200, "M\u00dcLLER")
+    again = {"tid": "1", "uid": "mu\u0308ller", "text": "10 \u03bcg fu\u0308r M\u00fcller"}
+    assert facade.post("/otp", again).json()["phrase"] == first.json()["phrase"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"uid": "\u0430lice"}, {"text": "mor\u0440hine"}, {"text": "10\u202emg"}]
+)
+def test_what_only_looks_like_an_id_or_a_text_is_refused(facade: Facade, changed: dict[str, str]) -> None:
+    response = facade.post("/otp", {"tid": "1", "uid": "4711"} | changed)
+    assert slug(response) == "invalid"
+    assert "cannot be taken: it " in response.json()["detail"]
+
+
+def test_large_rules_are_not_read_on_the_loop_that_serves_everybody(
+    facade: Facade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StateFolder(facade.state).rules.write_text(big_rules(3_000, 100))
+    threads: list[str] = []
+    real = tomllib.loads
+
+    def noted(text: str) -> dict[str, object]:
+        threads.append(threading.current_thread().name)
+        return real(text)
+
+    monkeypatch.setattr(tomllib, "loads", noted)
+    for number in range(3):
+        body = {"tid": str(number), "uid": "p1", "door": "d1"}
+        assert facade.post("/otp", body).status_code == 200
+    assert slug(facade.post("/otp", {"tid": "9", "uid": "p1", "door": "d100"})) == "no-door"
+    assert len(threads) == 1
+    assert threads[0].startswith("api-reader")
+
+
+def test_callers_list_who_is_enrolled_and_erase_them(facade: Facade, reader: list[Reading]) -> None:
+    registered(facade, reader)
+    (listed,) = facade.get("/people").json()["people"]
+    assert (listed["uid"], listed["ended"]) == (UID, False)
+    assert facade.get(f"/people?after={UID}").json() == {"people": [], "more": False}
+    erased = facade.client.delete("/people/47-11", headers=facade.bearer())
+    assert (erased.status_code, erased.json()["record"]) == (200, listed["record"])
+    assert facade.get("/people").json()["people"] == []
+    assert slug(facade.client.delete(f"/people/{UID}", headers=facade.bearer())) == "no-person"
+    assert slug(facade.client.delete(f"/people/{UID}", headers=facade.bearer("people"))) == "wrong-scope"
+    assert slug(facade.client.get("/people", headers=facade.bearer("forget"))) == "wrong-scope"
+
+
+def test_a_phrase_of_the_callers_own_is_asked_for_once(facade: Facade, reader: list[Reading]) -> None:
+    body = {"tid": "1", "uid": UID, "phrase": reader[1].text[:100].rsplit(" ", 1)[0]}
+    answer = facade.post("/otp", body)
+    assert (answer.status_code, answer.json()["phrase"]) == (200, body["phrase"])
+    again = facade.post("/otp", body | {"tid": "2"})
+    assert slug(again) == "code-refused"
+    assert "shown lately" in again.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"phrase": "two words"},
+        {"phrase": "no no no no"},
+        {"phrase": "word " * 13},
+        {"phrase": "\u0430 look alike w\u043erd"},
+        {"phrase": "three good words", "door": "door-1"},
+    ],
+)
+def test_a_phrase_that_cannot_be_judged_is_refused(facade: Facade, changed: dict[str, str]) -> None:
+    assert slug(facade.post("/otp", {"tid": "1", "uid": UID} | changed)) == "invalid"

@@ -44,7 +44,7 @@ def test_people_results_codes_and_tokens_live_through_a_power_cut_of_unit_and_tp
         assert facade.post("/register", person).json()["outcome"] == "registered"
         first = facade.post("/verify", check)
         assert first.json()["evidence"]["speaker_llr"] > 3.0
-        code = facade.post("/otp", {"tid": "3", "uid": "4711"}).json()["code"]
+        code = facade.post("/otp", {"tid": "3", "uid": "4711", "style": "code"}).json()["code"]
         token = facade.token()
     tpm.reboot()
     with facade_on(tpm, judge, state) as facade:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,13 @@ from starlette.requests import Request
 
 from device.api.app import _body
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
+from device.api.server import service_with
 from device.api.tokens import TokenBook
+from device.evidence.judge import Judge
+from device.settings import Settings
 from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
-from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
+from tests.device.api.conftest import Facade, MovedClock, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
 
 UID = "4711"
@@ -201,7 +206,7 @@ def test_json_that_is_no_object_is_refused(facade: Facade, body: Any) -> None:
 
 
 def test_every_mistake_in_a_body_is_reported_at_once(facade: Facade) -> None:
-    body = {"tid": "../etc", "uid": " x", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
+    body = {"tid": "../etc", "uid": "\u0430lice", "style": "song", "door": 3, "text": "\ud800", "extra": 1}
     response = facade.client.post("/otp", content=json.dumps(body), headers=_json(facade))
     assert slug(response) == "invalid"
     assert len(response.json()["errors"]) == 6
@@ -291,7 +296,7 @@ def test_a_code_is_good_for_one_answer_of_one_person_in_time(facade: Facade, rea
 
     for tid in ("late", "person", "door"):
         facade.post("/otp", {"tid": tid, "uid": UID})
-    given = facade.post("/otp", {"tid": "code", "uid": UID}).json()["code"]
+    given = facade.post("/otp", {"tid": "code", "uid": UID, "style": "code"}).json()["code"]
     assert answer("person", uid="4712") == "code-refused"
     assert answer("person") == "no-code"  # one wrong answer closes it
     assert answer("door", door="door-1") == "code-refused"
@@ -417,3 +422,42 @@ def test_a_changed_results_file_is_a_fault_and_no_answer(facade: Facade, reader:
 
 def _json(facade: Facade) -> dict[str, str]:
     return facade.bearer() | {"Content-Type": "application/json"}
+
+
+def test_only_a_token_tied_to_a_certificate_is_renewed_and_not_for_ever(judge: Judge, tmp_path: Path) -> None:
+    certificate = "ab" * 32
+    settings = Settings()
+    clock = MovedClock()
+    with service_with(judge, settings, tmp_path, clock) as service:
+        facade = Facade(None, service, clock, tmp_path)  # type: ignore[arg-type]
+
+        def renewed(text: str) -> str:
+            token = service.admit(f"Bearer {text}", None, certificate)
+            return str(service.renew(token)["token"])
+
+        with pytest.raises(ProblemError, match="certificate"):
+            renewed(facade.token("otp"))
+        text = facade.token("otp", life_s=3600, certificate=certificate)
+        for _ in range(3):
+            clock.pass_s(3000)
+            text = renewed(text)
+        assert service.admit(f"Bearer {text}", "otp", certificate).scopes == {"otp"}
+        with pytest.raises(ProblemError, match="scope"):
+            service.admit(f"Bearer {text}", "verify", certificate)
+        with pytest.raises(ProblemError):
+            service.admit(f"Bearer {text}", "otp", "cd" * 32)
+        with TokenBook(StateFolder(tmp_path).api_tokens) as beside:
+            assert beside.recall(client="pharmacy") > 0
+        with pytest.raises(ProblemError, match="recalled"):
+            renewed(text)
+        text = facade.token("otp", life_s=3600, certificate=certificate)
+
+        def for_ever(text: str) -> None:
+            for _ in range(1000):
+                clock.pass_s(3000)
+                text = renewed(text)
+
+        began = clock.wall
+        with pytest.raises(ProblemError):
+            for_ever(text)
+        assert timedelta(days=29) < clock.wall - began < timedelta(days=31)

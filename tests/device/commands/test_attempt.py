@@ -202,3 +202,18 @@ def test_json_is_printed_on_refusals_and_faults_too(
     monkeypatch.setenv("OSTIARY_MODELS_DIR", str(tmp_path / "empty"))
     ran = ostiary("decide", *DOOR, "--phrase", probe.text, "--json", probe.path)
     assert (ran.code, "models build" in json.loads(ran.out)["error"]) == (3, True)
+
+
+def test_who_is_enrolled_is_listed_and_replaced_only_when_that_is_meant(
+    ostiary: Ostiary, reader: list[Reading]
+) -> None:
+    recordings = [reader[n].path for n in (0, 2, 3)]
+    assert ostiary("people").out == "Nobody is enrolled.\n"
+    assert ostiary("enroll", "alice", *recordings).code == 0
+    (listed,) = json.loads(ostiary("people", "--json").out)
+    assert (listed["uid"], listed["ended"]) == ("ALICE", False)
+    again = ostiary("enroll", "Alice", *recordings)
+    assert again.code == 1
+    assert "--replace" in again.err
+    assert ostiary("enroll", "ALICE", "--replace", *recordings).code == 0
+    assert listed["record"] in ostiary("people").out

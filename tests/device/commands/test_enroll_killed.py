@@ -255,7 +255,7 @@ def test_the_real_command_killed_at_random_moments_leaves_nothing_half(
     monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
     dice, folder = random.Random(11), tmp_path / "unit"
     ostiary = [sys.executable, "-c", "from device.cli import main; main()"]
-    command = [*ostiary, "enroll", "anna", *map(str, recordings)]
+    command = [*ostiary, "enroll", "--replace", "anna", *map(str, recordings)]
     unit = Unit(folder, Settings().store, recordings, monkeypatch)
     began = time.monotonic()
     subprocess.run(command, check=True, capture_output=True, timeout=120)

@@ -117,7 +117,7 @@ def test_a_duress_line_fits_into_a_rules_file_and_does_not_show_the_word(state):
     line = run("duress", "4f2a", "--word", word).stdout.strip().splitlines()[-1]
     assert word not in line
     text = run("example").stdout.split("[people.4f2a]")[0] + f'[people.4f2a]\nroles = ["nurse"]\n{line}\n'
-    assert len(parse_rules(text).people["4f2a"].duress or b"") == 16
+    assert len(parse_rules(text).people["4F2A"].duress[0]) == 16
 
 
 def test_a_duress_word_that_phrases_might_hold_is_refused(state):
@@ -133,10 +133,10 @@ def opened(state: Path) -> tuple[History, object]:
 def test_failures_are_listed_and_pardoned(state):
     history, store = opened(state)
     for _ in range(3):
-        history.charge("person:4f2a", 0.0)
+        history.charge("person:4F2A", 0.0)
     history.close()
     store.close()
-    assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {"person:4f2a": 3}
+    assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {"person:4F2A": 3}
     assert "may try again" in run("pardon", "4f2a").stdout
     assert json.loads(run("failures", "--json").stdout.splitlines()[-1]) == {}
     assert "had no failures" in run("pardon", "4f2a").stdout
@@ -144,7 +144,7 @@ def test_failures_are_listed_and_pardoned(state):
 
 def test_a_damaged_memory_is_begun_anew_only_after_a_yes(state):
     history, store = opened(state)
-    history.charge("person:4f2a", 0.0)
+    history.charge("person:4F2A", 0.0)
     history.close()
     store.close()
     StateFolder(state).history.write_bytes(b"damaged")
@@ -223,3 +223,15 @@ def test_rules_are_adopted_whole_and_only_forwards(state, tmp_path):
         new.write_text(wrong)
         assert isinstance(run("adopt", str(new)).exception, RulesError)
     assert "version = 4" in StateFolder(state).rules.read_text()
+
+
+def test_levels_are_told_to_an_admin_and_to_a_program():
+    spoken = run("levels").stdout
+    assert [line.split(":")[0] for line in spoken.splitlines() if not line.startswith(" ")] == [
+        "standard",
+        "drugs",
+        "max",
+    ]
+    written = [json.loads(line) for line in run("levels", "--json").stdout.splitlines()]
+    assert written[1]["voice_llr"] == 4.6
+    assert written[2]["words"] == 7

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from device.isolation import own
 from tests.device.commands.conftest import Ostiary
 from tests.speech import Reading
 
@@ -36,3 +37,11 @@ def test_every_row_of_the_demo_comes_out_as_it_must(ostiary: Ostiary, tmp_path: 
     ran = ostiary("demo", "--headless", "--svg", picture)
     assert ran.code == 0, ran.out
     assert "http" not in picture.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_door_that_must_have_no_network_does_not_start_where_it_has_one(ostiary: Ostiary) -> None:
+    if not own().reaches:
+        pytest.skip("this machine has no network")
+    ran = ostiary("run", "--no-network", "--claim", "4711")
+    assert ran.code == 3
+    assert "must have no network" in ran.err

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from device.secure_store import StoreError
-from device.secure_store.memory import SecretBytes, forbid_dumps
+from device.secure_store.memory import SecretBytes, guard_memory
 
 
 def test_a_wiped_secret_is_gone_and_says_so() -> None:
@@ -82,7 +82,7 @@ def test_a_secret_of_no_size_is_refused(size: int) -> None:
 
 def test_a_crash_of_the_unit_leaves_no_core_file(tmp_path: Path) -> None:
     code = (
-        "from device.secure_store.memory import forbid_dumps; forbid_dumps()\n"
+        "from device.secure_store.memory import guard_memory; guard_memory()\n"
         "import ctypes, os; print(open('/proc/self/limits').read().split('core file size')[1].split()[0],"
         "ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)); os.abort()"
     )
@@ -96,8 +96,8 @@ def test_a_crash_of_the_unit_leaves_no_core_file(tmp_path: Path) -> None:
 
 
 def test_forbidding_dumps_twice_is_fine() -> None:
-    forbid_dumps()
-    forbid_dumps()
+    guard_memory()
+    guard_memory()
     assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,12 +41,14 @@ from device.secure_store import (
     open_store,
     verify_receipt,
 )
-from device.secure_store.hardware.quote import Quote, verify_quote
+from device.secure_store.hardware.quote import Quote
 from device.secure_store.hardware.sealing_policy import SignedPolicy, sealing_policy, sign_policy
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm import Release, Tpm, authority_name
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.signing import verify_es256
+from sync.errors import ProofError
+from sync.fleet.provisioning.tpm_proof import Statement, verify_quote
 from tests.device.secure_store.people import same_voice, voiceprint
 
 pytestmark = pytest.mark.e2e
@@ -260,22 +263,29 @@ def test_a_quote_proves_the_machine_state_to_whoever_chose_the_nonce(unit: Opene
     nonce = b"registry nonce 1"
     with unit() as store:
         keystore = keystore_of(store)
-        quote = Quote.from_bytes(keystore.quote(nonce).to_bytes())
+        quote = keystore.quote(nonce)
         key, audit_key = keystore.attestation_key(), store.audit_signer.public_key()
-        attested = verify_quote(quote, nonce, key)
-        assert attested.values == keystore.measure()
+        attested = verified(quote, key, nonce)
+        assert attested == keystore.measure()
         extend(swtpm, 2)
         drifted = keystore.quote(nonce)
-        assert verify_quote(drifted, nonce, key).values[2] != attested.values[2]
-        lying = Quote(drifted.statement, drifted.signature, attested.values)
+        assert verified(drifted, key, nonce)[2] != attested[2]
+        lying = Quote(drifted.statement, drifted.signature, attested)
+        less = {pcr: value for pcr, value in quote.values.items() if pcr != 2}
         for quoted, asked, who in (
             (quote, b"another nonce 12", key),
             (quote, nonce, audit_key),
             (lying, nonce, key),
+            (Quote(quote.statement, quote.signature, less), nonce, key),
             (Quote(quote.statement[:-1], quote.signature, quote.values), nonce, key),
         ):
-            with pytest.raises(StoreError):
-                verify_quote(quoted, asked, who)
+            with pytest.raises(ProofError):
+                verified(quoted, who, asked)
+
+
+def verified(quote: Quote, key: ec.EllipticCurvePublicKey, nonce: bytes) -> dict[int, bytes]:
+    statement = Statement(quote.statement, quote.signature)
+    return dict(verify_quote(statement, quote.values, key, nonce).values)
 
 
 def test_a_statement_that_the_audit_key_was_talked_into_is_no_quote(unit: Opener) -> None:
@@ -284,8 +294,8 @@ def test_a_statement_that_the_audit_key_was_talked_into_is_no_quote(unit: Opener
         keystore = keystore_of(store)
         true = keystore.quote(b"nonce 12")
         forged = Quote(true.statement, store.audit_signer.sign(true.statement), true.values)
-        with pytest.raises(StoreError):
-            verify_quote(forged, b"nonce 12", keystore.attestation_key())
+        with pytest.raises(ProofError):
+            verified(forged, keystore.attestation_key(), b"nonce 12")
 
 
 def test_signing_a_hundred_heads_leaks_no_handle(unit: Opener) -> None:
@@ -500,3 +510,15 @@ def test_nothing_is_provisioned_over_a_vault_whatever_the_key_files_say(
     shutil.copytree(tmp_path / "kept", folder)
     with unit() as store:
         assert store.vault.uids() == ("4711",)
+
+
+def test_two_who_use_one_tpm_in_software_do_not_flush_each_others_keys(swtpm: SwTpm) -> None:
+    def sign(_: int) -> None:
+        tpm = Tpm(swtpm.tcti, 0x8100_5A00)
+        tpm.make_parent()
+        key = tpm.create_signing_key(restricted=False)
+        for _ in range(25):
+            tpm.sign(key, bytes(32))
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(sign, range(2)))

@@ -23,6 +23,7 @@ from device.secure_store import (
     open_store,
     verify_receipt,
 )
+from device.secure_store.voiceprints.records import Person, seal_row
 from tests.device.secure_store.people import MODEL, same_voice, voiceprint
 
 Opener = Callable[[], Store]
@@ -147,7 +148,7 @@ def test_another_models_voiceprint_is_never_compared(laptop: Opener) -> None:
         assert store.vault.outdated("campplus-192@2") == ("4711",)
 
 
-@pytest.mark.parametrize("uid", ["", " 4711", "a\nb", "x" * 65, "\x00"])
+@pytest.mark.parametrize("uid", ["", " - ", "a\nb", "x" * 65, "\x00"])
 def test_an_id_that_is_no_id_is_refused(laptop: Opener, uid: str) -> None:
     with laptop() as store, pytest.raises(StoreError):
         store.vault.enrol(uid, voiceprint(1))
@@ -194,3 +195,47 @@ def test_a_closed_store_answers_nothing(laptop: Opener) -> None:
     for call in (lambda: store.vault.template("4711"), lambda: store.mac("x", b"y"), store.vault.uids):
         with pytest.raises(StoreError, match="closed"):
             call()
+
+
+def enrolled_as_before(store: Store, typed: str, seed: int) -> uuid.UUID:
+    """A record under the id as it was typed, as vaults had them before ids had a normal form."""
+    ledger, record_id = store.vault._ledger, uuid.uuid4()
+    consent = Consent("nobody", NOW, "1", NOW + timedelta(days=36_500))
+    with ledger.exclusive():
+        ledger.refresh()
+        person = Person(typed, voiceprint(seed), consent, 1)
+        ledger.commit(put=[seal_row(ledger.keys, record_id, store.vault._tag(typed), person, 1)])
+    return record_id
+
+
+def test_every_spelling_finds_the_person(laptop: Opener) -> None:
+    with laptop() as store:
+        record = store.vault.enrol("alice", voiceprint(1))
+        assert store.vault.record_id("ALICE") == store.vault.record_id("Alice") == record
+        assert store.vault.uids() == ("ALICE",)
+
+
+def test_people_of_an_older_vault_are_found_replaced_and_forgotten(laptop: Opener) -> None:
+    with laptop() as store:
+        record = enrolled_as_before(store, "alice", 1)
+        other = enrolled_as_before(store, "00-045", 2)
+    with laptop() as store:
+        assert same_voice(store.vault.template("ALICE"), voiceprint(1))
+        assert store.vault.uids() == ("00045", "ALICE")
+        assert store.vault.enrol("Alice", voiceprint(3)) == record
+        assert same_voice(store.vault.template("alice"), voiceprint(3))
+        assert store.vault.forget("00045").record_id == other
+        assert store.vault.uids() == ("ALICE",)
+    with laptop() as store:
+        assert store.vault.record_id("alice") == record
+
+
+def test_two_people_of_an_older_vault_whose_ids_are_one_now_are_told(laptop: Opener) -> None:
+    with laptop() as store:
+        first, second = enrolled_as_before(store, "alice", 1), enrolled_as_before(store, "Alice", 2)
+        with pytest.raises(NotEnrolledError, match="one id now") as refused:
+            store.vault.template("alice")
+        assert str(first) in str(refused.value)
+        assert str(second) in str(refused.value)
+        store.vault.forget_records([first], "asked")
+        assert store.vault.record_id("alice") == second

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from device.uplink.cli import sync
+from device.uplink.state import read
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.outbox import Outbox
@@ -30,5 +31,9 @@ def test_health_and_heads_can_be_made_rare(tmp_path: Path, monkeypatch: pytest.M
     with Outbox(tmp_path / "audit.db", unit=UNIT, doors=DOORS, now_ms=Clock()) as outbox:
         outbox.append(event(1))
     assert types(tmp_path, "--health-every", "300", "--seal-every", "60").exit_code == 1, "no broker"
+    told = read(tmp_path / "uplink.json")
+    assert told is not None
+    assert not told.connected
+    assert "nothing listens there" in told.trouble
     for wrong in (["--health-every", "0"], ["--health-every", "7200"], ["--seal-every", "-1"]):
         assert types(tmp_path, *wrong).exit_code == 2

@@ -20,6 +20,7 @@ from sync.dashboard.app import make_app
 from sync.dashboard.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.names import NameBook
+from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.passkeys import Passkeys
 from sync.dashboard.rights import ROLES
 from sync.dashboard.sessions import Sessions
@@ -45,6 +46,7 @@ class Hospital:
     signer: FileSigner
     ahead_ms: int = 0
     data: DemoData | None = None
+    sign_on: SingleSignOn | None = None
     settings: DashboardSettings = field(default_factory=lambda: DashboardSettings("http://127.0.0.1:8080"))
 
     def now_ms(self) -> int:
@@ -64,6 +66,7 @@ class Hospital:
             Passkeys(self.store, settings or self.settings),
             NameBook(self.store, NAMES_KEY),
             self.signer,
+            self.sign_on,
         )
 
     def client(self, account: str | None = None) -> TestClient:

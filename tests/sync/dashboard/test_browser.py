@@ -191,3 +191,23 @@ def test_a_person_on_a_phone_gets_a_page_that_fits(served: Served) -> None:
         page.goto(path)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, (path, wide)
+
+
+def test_a_roll_call_is_there_without_the_registry_and_marks_are_sent_later(served: Served) -> None:
+    prepare_runs(served.hospital)
+    page = served.visit("desk")
+    page.goto("/muster/1")
+    rows = page.locator("tbody tr").count()
+    assert rows > 1
+    expect(page.locator("html[data-kept=yes]")).to_have_count(1, timeout=60_000)
+    page.context.set_offline(True)
+    page.reload()
+    expect(page.locator("#offline")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(rows)
+    page.locator("button[value=safe]").first.click()
+    expect(page.locator("#offline")).to_contain_text("wait to be sent: 1")
+    page.context.set_offline(False)
+    expect(page.locator("td .tag.good")).to_have_count(1)
+    page.locator("button:has-text('Log out')").click()
+    page.wait_for_url("**/login")
+    assert page.evaluate("caches.has('roll-calls')") is False

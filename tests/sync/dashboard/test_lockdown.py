@@ -132,7 +132,11 @@ def test_a_lock_down_with_an_end_ends_by_itself_and_once(hospital: Hospital) -> 
 def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospital) -> None:
     with hospital.store.transaction() as db:
         db.execute(sa.text("ALTER TABLE dashboard_runs DROP COLUMN until_ms"))
-        db.execute(sa.text("DROP TABLE dashboard_challenges"))
+        db.execute(sa.text("ALTER TABLE dashboard_accounts DROP COLUMN subject"))
+        for column in ("egress", "sensitive"):
+            db.execute(sa.text(f"ALTER TABLE dashboard_places DROP COLUMN {column}"))
+        for gone in ("challenges", "tokens", "approvals", "oidc_logins", "stamps", "incident_spans"):
+            db.execute(sa.text(f"DROP TABLE dashboard_{gone}"))
         db.execute(sa.text("DELETE FROM dashboard_version"))
         db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))
     prepare(hospital.store)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from sync.dashboard import incidents, journal, lockdown, muster, places
 from sync.dashboard.app import PAGES
-from sync.dashboard.guard import HEADERS
+from sync.dashboard.guard import HEADERS, ROLL_CALL, ROLL_CALL_CSP
 from sync.dashboard.places import Place
 from sync.dashboard.rights import ROLES, Viewer
 from sync.dashboard.schema import incidents as table
@@ -42,6 +42,7 @@ def _address(hospital: Hospital, path: str, unit: str = "st-mary/pharmacy-1") ->
         "run": "1",
         "muster": "1",
         "plan": "1",
+        "wish": "1",
     }
     for part, value in values.items():
         path = path.replace(f"{{{part}:str}}", value)
@@ -75,7 +76,10 @@ def test_each_role_opens_its_pages_and_no_other(hospital: Hospital, role: str) -
             allowed = right is None or right in ROLES[role]
             assert (answer.status_code in (200, 303)) == allowed, (path, answer.status_code)
             assert answer.status_code in (200, 303, 403)
-            assert all(answer.headers[name] == value for name, value in HEADERS.items())
+            wanted = dict(HEADERS)
+            if path.startswith(ROLL_CALL):
+                wanted["Content-Security-Policy"] = ROLL_CALL_CSP
+            assert all(answer.headers[name] == value for name, value in wanted.items())
             assert answer.headers["cache-control"] == "no-store"
 
 

@@ -15,8 +15,9 @@ from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, s
 __all__ = ["cluster", "registry"]
 
 
-def test_rows_of_the_first_versions_stay_and_new_ones_join_them(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS)))
+def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     url = registry.store._engine.url.render_as_string(hide_password=False)
     with registry.store.transaction() as db:
@@ -24,12 +25,13 @@ def test_rows_of_the_first_versions_stay_and_new_ones_join_them(
         for name in ["events", *(n for n in names if not n.startswith("events"))]:
             db.execute(sa.text(f"DROP TABLE {name}"))
     with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
+        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
         old = Store.open(url)
         record = Record(unit_id("old/unit"), 1, event(1))
         row = dict(zip(EVENT_COLUMNS, _event_row(record, record.to_bytes(), START_MS), strict=True))
-        del row["silent_alarm"]
         with old.transaction() as db:
+            there = {column["name"] for column in sa.inspect(db).get_columns("events")}
+            row = {name: value for name, value in row.items() if name in there}
             if old._postgresql:
                 old._ensure_partition(db, row["month"])
             marks = ", ".join(f":{name}" for name in row)

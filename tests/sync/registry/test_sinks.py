@@ -246,7 +246,7 @@ def test_what_is_not_delivered_is_said_in_one_line_without_secrets_and_stays_due
     ("text", "why"),
     [
         ('[[sink]]\ntype = "webhook"\nurl = "http://example.org/"\n', "https"),
-        ('[[sink]]\ntype = "pigeon"\n', "webhook or email"),
+        ('[[sink]]\ntype = "pigeon"\n', "webhook, email"),
         ('[[sink]]\ntype = "email"\nhost = "x"\nport = 25\nsender = "a@b"\nto = []\n', "nobody"),
         ('[[sink]]\ntype = "email"\nhost = "x"\nport = 25\nsender = "a@b"\n', "to"),
         (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, time
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ from hypothesis import strategies as st
 
 from device.access.challenge import Style
 from device.access.decision import Factor
-from device.access.rules import RulesError, default_rules, load_rules, parse_rules
+from device.access.memory.history import AttemptLimits
+from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
+from device.access.rules.levels import LEVELS
+from device.access.rules.load import MAX_RULES_BYTES
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
 
@@ -74,7 +79,7 @@ def test_the_example_is_right_and_means_what_it_says():
     assert rules.risks["drugs"].challenge.style is Style.WORDS
     assert rules.schedules["day"].begins == time(6, 30)
     assert date(2026, 12, 25) in rules.holidays
-    assert rules.people["77c1"].duress == bytes.fromhex("00112233445566778899aabbccddeeff")
+    assert rules.people["77C1"].duress == (bytes.fromhex("00112233445566778899aabbccddeeff"),)
     assert rules.lock_down_roles == {"security"}
 
 
@@ -246,10 +251,150 @@ def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
 
 def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
     person = "[people.a]\nunlock_s = "
-    assert parse_rules(MINIMAL + person + "20\n").people["a"].unlock_s == 20.0
+    assert parse_rules(MINIMAL + person + "20\n").people["A"].unlock_s == 20.0
     assert mistakes(MINIMAL + person + "3600\n") == ("people.a.unlock_s must be from 0.5 to 60, not 3600",)
 
 
 def test_an_empty_text_is_no_choice_among_names():
     found = mistakes(MINIMAL.replace("[risks.standard]", '[risks.standard]\nfactors = [""]'))
     assert found[0].startswith("risks.standard.factors names ``, which is not there")
+
+
+def test_ids_that_are_one_id_are_one_mistake_with_both_spellings():
+    found = mistakes(MINIMAL + '[people."00-045"]\n[people."00045"]\n')
+    assert found == ("people.00045 is the same id as `00-045`; keep one",)
+    assert list(parse_rules(MINIMAL + "[people.alice]\n").people) == ["ALICE"]
+    assert parse_rules(MINIMAL + "[people.alice]\n").people["ALICE"].written == "alice"
+
+
+def test_an_id_of_look_alike_letters_is_a_mistake():
+    (found,) = mistakes(MINIMAL + '[people."\u0430lice"]\n')
+    assert found.startswith("people.\u0430lice is no person's id: it holds '\\u0430'")
+
+
+def test_a_spoken_number_that_is_somebody_elses_id_is_a_mistake():
+    people = '[people.a]\nspoken = "four five one two"\n[people."45-12"]\n'
+    assert mistakes(MINIMAL + people) == ("people.a says `four five one two`, which is the uid of `45-12`",)
+    assert parse_rules(MINIMAL + '[people."4512"]\nspoken = "four five one two"\n').people
+
+
+def test_a_duress_word_may_have_a_digest_for_each_unit():
+    one, two = "00" * 16, "11" * 16
+    assert parse_rules(MINIMAL + f'[people.a]\nduress = "{one}"\n').people["A"].duress == (bytes(16),)
+    both = parse_rules(MINIMAL + f'[people.a]\nduress = ["{two}", "{one}"]\n').people["A"].duress
+    assert both == (bytes(16), b"\x11" * 16)
+    assert mistakes(MINIMAL + '[people.a]\nduress = ["candle"]\n')[0].startswith("people.a.duress must be")
+
+
+def risk_of(text: str) -> RiskClass:
+    rules = parse_rules(EXAMPLE.replace('[risks.drugs]\nlevel = "drugs"', f"[risks.drugs]\n{text}"))
+    return rules.risks["drugs"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_risk_class_that_names_a_level_asks_for_what_the_level_asks(level: str) -> None:
+    found = risk_of(f'level = "{level}"')
+    assert found.level == level
+    assert (found.thresholds, found.challenge, found.factors) == (
+        LEVELS[level].thresholds,
+        LEVELS[level].challenge,
+        LEVELS[level].factors,
+    )
+
+
+def test_what_stands_beside_a_level_wins_over_it() -> None:
+    found = risk_of('level = "max"\nthresholds = { voice_llr = 3.5 }\nchallenge = { words = 5 }')
+    assert found.thresholds == replace(LEVELS["max"].thresholds, voice_llr=3.5)
+    assert found.challenge.words == 5
+    assert found.challenge.lifetime_s == LEVELS["max"].challenge.lifetime_s
+
+
+def test_levels_grow_stricter_in_everything() -> None:
+    order = [LEVELS[name] for name in ("standard", "drugs", "max")]
+    for milder, stricter in pairwise(order):
+        for name in ("phrase_llr", "voice_llr", "live_llr"):
+            assert getattr(milder.thresholds, name) < getattr(stricter.thresholds, name)
+        assert milder.attempts.free_failures > stricter.attempts.free_failures
+        assert milder.challenge.words < stricter.challenge.words
+
+
+def test_a_level_without_the_live_check_is_no_more_patient_than_a_door_without_it() -> None:
+    bare = parse_rules(
+        EXAMPLE.replace('level = "standard"', 'level = "standard"\nfactors = ["claim", "phrase", "voice"]')
+    )
+    assert bare.risks["standard"].attempts == AttemptLimits()
+
+
+def test_an_unknown_level_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(RulesError, match="names `drug`, which is not there; did you mean `drugs`"):
+        risk_of('level = "drug"')
+
+
+BOUNDS = {
+    "thresholds.phrase_llr": (-12.0, 12.0),
+    "thresholds.voice_llr": (-12.0, 12.0),
+    "thresholds.live_llr": (-12.0, 12.0),
+    "thresholds.reuse_llr": (-12.0, 12.0),
+    "thresholds.consistency_llr": (-12.0, 12.0),
+    "thresholds.step_up_margin_llr": (0.0, 6.0),
+    "quality.min_speech_s": (0.0, 10.0),
+    "quality.min_snr_db": (-10.0, 60.0),
+    "quality.max_clipped_fraction": (0.0, 1.0),
+    "quality.min_bandwidth_hz": (0.0, 8_000.0),
+    "challenge.words": (3, 10),
+    "challenge.digits": (4, 12),
+    "challenge.lifetime_s": (2.0, 120.0),
+    "attempts.free_failures": (1, 10),
+    "identify_margin_llr": (0.0, 12.0),
+}
+
+
+@pytest.mark.parametrize(("place", "low", "high"), [(place, *ends) for place, ends in BOUNDS.items()])
+def test_each_number_of_a_risk_class_is_read_up_to_its_bounds_and_refused_beyond(
+    place: str, low: float, high: float
+) -> None:
+    *table, key = place.split(".")
+    step = 1 if isinstance(low, int) else 0.001
+
+    def written(value: float) -> str:
+        line = f"{table[0]} = {{ {key} = {value} }}" if table else f"{key} = {value}"
+        return MINIMAL.replace("[risks.standard]", f"[risks.standard]\n{line}")
+
+    for value in (low, high):
+        risk = parse_rules(written(value)).risks["standard"]
+        assert getattr(getattr(risk, table[0]) if table else risk, key) == value
+    for value in (low - step, high + step):
+        assert any(f"risks.standard.{place} must be from" in line for line in mistakes(written(value))), value
+
+
+@pytest.mark.parametrize(
+    ("place", "low", "high"),
+    [("two_persons_within_s", 5.0, 300.0), ("anti_passback_s", 1.0, 86_400.0)],
+)
+def test_each_number_of_a_door_is_read_up_to_its_bounds_and_refused_beyond(place, low, high):
+    def written(value: float) -> str:
+        return MINIMAL.replace('risk = "standard"', f'risk = "standard"\n{place} = {value}')
+
+    for value in (low, high):
+        assert getattr(parse_rules(written(value)).doors["door-1"], place) == value
+    assert getattr(parse_rules(MINIMAL).doors["door-1"], place) is None
+    for value in (low - 0.1, high + 0.1):
+        assert any(f"doors.door-1.{place} must be from" in line for line in mistakes(written(value)))
+
+
+@pytest.mark.parametrize("kind", ["zones", "doors", "tags", "risks"])
+def test_a_permission_that_names_what_is_not_there_is_a_mistake(kind: str) -> None:
+    found = mistakes(MINIMAL.replace("[[allow]]", f'[[allow]]\n{kind} = ["nowhere"]'))
+    assert any(f"allow[1].{kind} names `nowhere`, which is not there" in line for line in found)
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    with path.open("wb") as file:
+        file.truncate(MAX_RULES_BYTES + 1)
+    with pytest.raises(RulesError, match=r"1 mistake in the rules: .* is larger than 4096 KiB"):
+        load_rules(path)
+    with path.open("wb") as file:
+        file.write(MINIMAL.encode())
+        file.write(b"#" * (MAX_RULES_BYTES - len(MINIMAL.encode())))
+    assert load_rules(path).version == 1

@@ -1,0 +1,213 @@
+"""The streams that are open: how many, whose, and what of them waits for a caller who was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from device.access.voices import voiceprint
+from device.api.errors import BUSY, NO_PERSON, NO_SEGMENTATION, NO_STREAM, ProblemError
+from device.api.limits import Rate
+from device.audio.utterance import Samples
+from device.clock import Clock
+from device.conversation.known import NobodyKnownError, known_people
+from device.conversation.opening import Ears
+from device.conversation.streams.stream import Event, Stream
+from device.errors import DeviceError
+from device.settings import ApiSettings
+from device.unit.assembly import Tools
+
+Document = dict[str, Any]
+KEPT_EVENTS = 512
+"""Of one stream, for a caller who comes back: some minutes of them."""
+CHECK_EVERY_S = 10.0
+"""So much scored speech counts as one more check of the claimed person's voice."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """The first message: whom to score, whether to name enrolled people; or which stream to go on with."""
+
+    uid: str = ""
+    known: bool = False
+    resume: str = ""
+    after: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One stream, whoever is connected to it at the moment."""
+
+    name: str
+    client: str
+    uid: str
+    stream: Stream
+    parts: ExitStack
+    events: deque[Document] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    told: int = 0
+    samples: int = 0
+    attached: bool = True
+    left_s: float = 0.0
+    charged_samples: int = 0
+
+    def add(self, found: list[Event]) -> list[Document]:
+        """Number events, keep the latest, and give them back as they are sent."""
+        documents = []
+        for event in found:
+            self.told += 1
+            documents.append({"seq": self.told, **event.document()})
+        self.events.extend(documents)
+        return documents
+
+    def after(self, seq: int) -> list[Document]:
+        """Every event after `seq`. Raises ProblemError when some of them are not kept any more."""
+        oldest = self.told - len(self.events)
+        if not oldest <= seq <= self.told:
+            raise ProblemError(NO_STREAM, "what was told since then is not kept any more; begin a new stream")
+        return [document for document in self.events if document["seq"] > seq]
+
+
+class Hub:
+    """Belongs to one event loop. Sound is heard on threads of its own, never on the judge's."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        tools: Tools,
+        open_ears: Callable[[], Ears] | None,
+        people: Rate,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._tools = tools
+        self._open_ears = open_ears
+        self._ears: Ears | None = None
+        self._people = people
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._opening = 0
+        self._pool = ThreadPoolExecutor(max_workers=settings.stream_threads, thread_name_prefix="api-stream")
+
+    @property
+    def open(self) -> int:
+        """Streams that hold room, those of callers who may come back included."""
+        return len(self._sessions) + self._opening
+
+    def reserve(self) -> None:
+        """Raises ProblemError where there is no room for one more, or no model. Nothing is opened yet."""
+        self._drop_left()
+        if self._open_ears is None:
+            raise ProblemError(NO_SEGMENTATION, "this unit serves no streams")
+        if self.open >= self._settings.max_streams:
+            raise ProblemError(
+                BUSY, f"{self.open} streams are open, the most that this unit takes", retry_after_s=5.0
+            )
+
+    async def begin(self, client: str, request: StreamRequest) -> Session:
+        """A new stream. Raises ProblemError: no room, no such person, asked too often, no model."""
+        self.reserve()
+        self._opening += 1
+        try:
+            if request.uid:
+                self._people.take(request.uid, self._clock().monotonic_s)
+            stream, parts = await self._in_thread(lambda: self._opened(request))
+        finally:
+            self._opening -= 1
+        session = Session(secrets.token_urlsafe(18), client, request.uid, stream, parts)
+        self._sessions[session.name] = session
+        return session
+
+    def resume(self, client: str, request: StreamRequest) -> Session:
+        """The stream of this name, when it is this caller's and nobody is connected to it."""
+        self._drop_left()
+        session = self._sessions.get(request.resume)
+        if session is None or session.client != client or session.attached:
+            raise ProblemError(NO_STREAM, "there is no such stream to go on with; begin a new one")
+        session.after(request.after)
+        session.attached = True
+        return session
+
+    async def hear(self, session: Session, samples: Samples) -> list[Document]:
+        """What these samples told. Raises ProblemError when the claimed person was checked too often."""
+        if session.uid:
+            due = session.samples + len(samples) - session.charged_samples
+            if due >= CHECK_EVERY_S * 16_000:
+                self._people.take(session.uid, self._clock().monotonic_s)
+                session.charged_samples = session.samples + len(samples)
+        found = await self._in_thread(lambda: session.stream.push(samples))
+        session.samples += len(samples)
+        return session.add(found)
+
+    async def finish(self, session: Session) -> list[Document]:
+        """The caller has said everything."""
+        found = session.add(await self._in_thread(session.stream.finish))
+        self.end(session)
+        return found
+
+    def leave(self, session: Session) -> None:
+        """The connection is gone; the stream waits for a while."""
+        if session.name in self._sessions:
+            session.attached = False
+            session.left_s = self._clock().monotonic_s
+
+    def end(self, session: Session) -> None:
+        """Overwrite what the stream holds and give its room back."""
+        if self._sessions.pop(session.name, None) is not None:
+            session.stream.close()
+            session.parts.close()
+            session.events.clear()
+
+    def close(self) -> None:
+        """End every stream."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for session in list(self._sessions.values()):
+            self.end(session)
+
+    def _drop_left(self) -> None:
+        now_s = self._clock().monotonic_s
+        for session in list(self._sessions.values()):
+            if not session.attached and now_s - session.left_s > self._settings.stream_resume_s:
+                self.end(session)
+
+    def _opened(self, request: StreamRequest) -> tuple[Stream, ExitStack]:
+        """On a thread of the pool: models are opened by the first stream that needs them."""
+        if self._ears is None:
+            try:
+                if self._open_ears is None:
+                    raise DeviceError("this unit serves no streams")
+                self._ears = self._open_ears()
+            except DeviceError as err:
+                raise ProblemError(NO_SEGMENTATION, str(err)) from err
+        ears, vault = self._ears, self._tools.store.vault
+        with ExitStack() as parts:
+            claimed = known = None
+            if request.uid:
+                with voiceprint(vault, request.uid, ears.speaker.version) as vector:
+                    if vector is None:
+                        raise ProblemError(
+                            NO_PERSON, "nobody is enrolled under this id whose voice may be used"
+                        )
+                    claimed = vector.copy()
+            if request.known:
+                try:
+                    known = parts.enter_context(
+                        known_people(
+                            vault,
+                            ears.calibration,
+                            ears.speaker.version,
+                            self._tools.settings.conversation.consent_texts,
+                            production=self._tools.settings.store.profile == "production",
+                        )
+                    )
+                except NobodyKnownError as err:
+                    raise ProblemError(NO_PERSON, str(err)) from err
+            return Stream(ears, claimed=claimed, known=known), parts.pop_all()
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -1,0 +1,149 @@
+"""`ostiary provision`: a unit out of its box takes its place at a site, by a claim and its TPM's word."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from device.access.rules import load_rules
+from device.commands.installed.first_boot import (
+    AUTHORITY_NAME,
+    FirstBootError,
+    prepared_authority,
+    production,
+    set_up,
+)
+from device.errors import DeviceError
+from device.secure_store import SealPolicyError, open_store
+from device.secure_store.hardware.endorsement import endorsement
+from device.secure_store.hardware.sealing_policy import SignedPolicy
+from device.secure_store.hardware.tpm_keystore import TpmKeystore
+from device.secure_store.store import open_keystore
+from device.settings import SYSTEM_FILE, Settings, load, settings_file, state_dir
+from device.state_folder import StateFolder
+from device.uplink.admission import redeem, trusted_site
+from device.uplink.network import Network
+from sync.fleet.provisioning.claim import Claim, Parcel
+
+
+class ProvisionError(DeviceError):
+    """The unit cannot be provisioned like that."""
+
+
+@click.command("provision")
+@click.argument("text", metavar="[CLAIM]", required=False)
+@click.option("--tcti", default="device:/dev/tpmrm0", show_default=True, help="How the TPM is reached.")
+@click.option("--show-tpm", is_flag=True, help="Only print what an inventory knows this TPM by.")
+@click.option("--status", "show", is_flag=True, help="Only tell this unit's place and how long it is good.")
+def provision(text: str | None, tcti: str, show_tpm: bool, show: bool) -> None:
+    """Take this unit's place: keys are made in the TPM and proved, a certificate and the rest is received.
+
+    CLAIM is the line that `ostiary fleet claim` printed, typed, pasted or read by a scanner. Cut off in the
+    middle, the same command is run again.
+
+    \b
+    Example: ostiary provision ostiary-claim://mqtt.st-mary.example:8444/st-mary/icu-2/pharmacy#...
+    """
+    if show_tpm:
+        _show_tpm(tcti)
+        return
+    if show:
+        _show_place()
+        return
+    claim = Claim.parse(text if text is not None else click.prompt("Scan or paste the claim"))
+    site = trusted_site(claim)
+    click.echo(f"the site at {claim.host}:{claim.port} is the one that the claim names")
+    settings = prepared(claim, settings_file() or SYSTEM_FILE, tcti)
+    state = state_dir()
+    with closing(_keystore(settings, state)) as keystore:
+        _, parcel = redeem(claim, site, keystore, Network(state), click.echo)
+        for policy in parcel.policies:
+            keystore.reseal(SignedPolicy.from_json(policy))
+    take_in(parcel, settings, state)
+    click.echo(f"This is {claim.unit}, door {claim.door}. It is in its place: systemctl start ostiary-door")
+
+
+def prepared(claim: Claim, file: Path, tcti: str) -> Settings:
+    """The unit's settings, written from the claim where there are none. Raises ProvisionError."""
+    if not file.exists():
+        authority = file.parent / AUTHORITY_NAME
+        prepared_authority(claim, authority)
+        set_up(file, claim.door, claim.unit, production(authority, tcti))
+        click.echo(f"door and unit are named in {file}")
+    settings = load(file)
+    if (settings.door.unit, settings.door.name) != (claim.unit, claim.door):
+        raise ProvisionError(
+            f"{file} says that this is {settings.door.unit}, door {settings.door.name}; the claim is for "
+            f"{claim.unit}, door {claim.door}"
+        )
+    return settings
+
+
+def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
+    """Rules and the tenant's key. Raises ProvisionError where the store does not open in this state."""
+    if parcel.tenant_key:
+        try:
+            with open_store(state, settings.store, warn=lambda _: None) as store:
+                store.keep_tenant_key(parcel.tenant_key)
+        except SealPolicyError as err:
+            raise ProvisionError(
+                f"the unit has its certificate, but its keys do not open yet ({err}); have its state "
+                "approved (`ostiary store measure`, `ostiary store reseal`) and run this again"
+            ) from err
+        click.echo("the tenant's key is in the store")
+    path = StateFolder(state).rules
+    if parcel.rules and not (path.exists() and path.read_bytes() == parcel.rules):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "rules.toml"
+            file.write_bytes(parcel.rules)
+            if path.exists() and load_rules(file).version <= load_rules(path).version:
+                click.echo("the rules that are in force are newer than the claim's; they stay")
+            else:
+                from device.commands.policy import adopt_rules  # loads the models' libraries: seconds
+
+                click.echo(adopt_rules(file))
+
+
+def _keystore(settings: Settings, state: Path) -> TpmKeystore:
+    if settings.store.keystore != "tpm":
+        raise ProvisionError(
+            "this unit keeps its keys in files, and only a TPM can prove itself; without one it is "
+            "registered by hand (docs/operator/registry.md)"
+        )
+    folder = StateFolder(state).store
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keystore = open_keystore(folder, settings.store)
+    if not isinstance(keystore, TpmKeystore):
+        raise ProvisionError("the keys of this unit are not in a TPM")
+    return keystore
+
+
+def _show_tpm(tcti: str) -> None:
+    from device.secure_store.hardware.tpm_link import TpmLink
+
+    found = endorsement(TpmLink(tcti, 0))
+    certificate = "with" if found.certificate else "without"
+    click.echo(hashlib.sha256(found.public).hexdigest())
+    click.echo(f"{found.kind}, {certificate} a certificate of its maker", err=True)
+
+
+def _show_place() -> None:
+    place = Network(state_dir()).place()
+    if place is None:
+        raise FirstBootError("this unit was not provisioned; run: ostiary provision CLAIM")
+    facts = {
+        "unit": place.unit,
+        "door": place.door,
+        "broker": place.broker,
+        "claims": place.claims,
+        "tpm": place.tpm,
+        "certificate_until": place.certificate().not_valid_after_utc.isoformat(),
+        "days_left": round(place.days_left(datetime.now(UTC)), 1),
+    }
+    click.echo(json.dumps(facts))

@@ -1,0 +1,125 @@
+"""What proves to a stranger which TPM this is and which keys are in it: the TPM's side of it.
+
+The endorsement key (EK) is made again from the maker's template whenever it is needed: it is always the same
+key, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tpm2_pytss import ESAPI, TPM2B_PUBLIC
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_HC, TPM2_SE
+from tpm2_pytss.types import (
+    TPM2B_ENCRYPTED_SECRET,
+    TPM2B_ID_OBJECT,
+    TPMT_SIG_SCHEME,
+    TPMT_SYM_DEF,
+)
+from tpm2_pytss.utils import NVReadEK, create_ek_template
+
+from device.secure_store.errors import StoreError
+from device.secure_store.hardware.tpm import _raw
+from device.secure_store.hardware.tpm_link import TpmLink, TpmObject, handles, loaded
+
+RSA, ECC = "EK-RSA2048", "EK-ECC256"
+KINDS = (ECC, RSA)
+_CERTIFICATES = {RSA: 0x01C0_0002, ECC: 0x01C0_000A}
+"""Where a maker puts a certificate (TCG EK Credential Profile 2.2.1.4); the chain lies in another range."""
+_CHAIN = range(0x01C0_0100, 0x01C0_0200)
+_MOST_CHAIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """`public` is TPM2B_PUBLIC; `certificate` and `chain` are raw bytes from the TPM's memory, or nothing."""
+
+    kind: str
+    public: bytes
+    certificate: bytes
+    chain: tuple[bytes, ...]
+
+
+def endorsement(tpm: TpmLink, kind: str | None = None) -> Endorsement:
+    """The endorsement key: the one that has a certificate, the elliptic-curve one where both or none has.
+
+    With `kind` that one. Raises StoreError as the TPM answers.
+    """
+
+    def work(esapi: ESAPI) -> Endorsement:
+        present = handles(esapi, TPM2_HC.NV_INDEX_FIRST)
+        with_certificate = [one for one in KINDS if _CERTIFICATES[one] in present]
+        chosen = kind or (with_certificate or KINDS)[0]
+        read = _reader(esapi)
+        certificate = read(_CERTIFICATES[chosen]) if chosen in with_certificate else b""
+        chain = tuple(read(index) for index in sorted(present) if index in _CHAIN)[:_MOST_CHAIN]
+        with _made(esapi, chosen) as (_, public):
+            return Endorsement(chosen, public, certificate, chain)
+
+    return tpm.run(work)
+
+
+def open_credential(
+    tpm: TpmLink, kind: str, attestation: TpmObject, credential: bytes, secret: bytes
+) -> bytes:
+    """What was enciphered to this TPM's endorsement key and to `attestation` together (Part 1, 24).
+
+    Raises SealPolicyError when it was enciphered to others.
+    """
+
+    def work(esapi: ESAPI) -> bytes:
+        id_object, _ = TPM2B_ID_OBJECT.unmarshal(credential)
+        encrypted, _ = TPM2B_ENCRYPTED_SECRET.unmarshal(secret)
+        cipher = TPMT_SYM_DEF.parse("aes128cfb")
+        with _made(esapi, kind) as (key, _), tpm.load(esapi, attestation) as handle:
+            started = esapi.start_auth_session(
+                ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, cipher, TPM2_ALG.SHA256
+            )
+            with loaded(esapi, started) as session:
+                # The templates' policy: whoever may use the endorsement hierarchy.
+                esapi.policy_secret(ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
+                opened = esapi.activate_credential(
+                    handle, key, id_object, encrypted, session1=ESYS_TR.PASSWORD, session2=session
+                )
+            return bytes(opened)
+
+    return tpm.run(work)
+
+
+def certify(tpm: TpmLink, attestation: TpmObject, key: TpmObject, nonce: bytes) -> tuple[bytes, bytes]:
+    """(TPMS_ATTEST, raw signature): the TPM says that `key` is in it, in answer to `nonce`."""
+
+    def work(esapi: ESAPI) -> tuple[bytes, bytes]:
+        with tpm.load(esapi, attestation) as signer, tpm.load(esapi, key) as subject:
+            stated, signature = esapi.certify(
+                subject,
+                signer,
+                nonce,
+                TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),
+                session1=ESYS_TR.PASSWORD,
+                session2=ESYS_TR.PASSWORD,
+            )
+            return bytes(stated), _raw(signature)
+
+    return tpm.run(work)
+
+
+def _reader(esapi: ESAPI) -> Any:
+    """Reads NV memory; raises pytss' NoSuchIndex where there is none."""
+    return NVReadEK(esapi)
+
+
+@contextmanager
+def _made(esapi: ESAPI, kind: str) -> Iterator[tuple[Any, bytes]]:
+    """(handle, TPM2B_PUBLIC) of the endorsement key, while it is needed."""
+    if kind not in KINDS:
+        raise StoreError(f"{kind} is no kind of endorsement key; they are {', '.join(KINDS)}")
+    _, template = create_ek_template(kind, _reader(esapi))
+    key, public, *_ = esapi.create_primary(
+        None, TPM2B_PUBLIC(template.publicArea), ESYS_TR.ENDORSEMENT, session1=ESYS_TR.PASSWORD
+    )
+    with loaded(esapi, key):
+        yield key, bytes(public.marshal())

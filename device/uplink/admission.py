@@ -1,0 +1,176 @@
+"""The unit's side of the claim service: redeem a claim, renew a certificate. The TPM proves."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import ssl
+from collections.abc import Callable
+
+from device.errors import DeviceError
+from device.secure_store.hardware.endorsement import certify, endorsement, open_credential
+from device.secure_store.hardware.tpm_keystore import TpmKeystore
+from device.secure_store.hardware.tpm_link import TpmObject
+from device.uplink.network import Network, Place, fingerprint_bytes, trusting
+from device.uplink.tpm_tls import NetworkKeys, network_keys
+from sync.errors import MalformedError
+from sync.fleet.provisioning import messages
+from sync.fleet.provisioning.claim import Claim, Parcel
+from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES
+from sync.fleet.provisioning.tpm_proof import Statement
+
+TIMEOUT_S = 20.0
+Tell = Callable[[str], None]
+
+
+class AdmissionError(DeviceError):
+    """The site cannot be asked; nothing has changed, and the same command may be run again."""
+
+
+class RefusedError(DeviceError):
+    """The site says no. `code` is for programs."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def trusted_site(claim: Claim) -> messages.Site:
+    """What the site says about itself, once its root is the one that the claim names.
+
+    The root comes over a connection that nobody vouches for, and counts only by its hash; then it is asked
+    for again over one that the root vouches for. Raises AdmissionError.
+    """
+    unknown = ssl.create_default_context()
+    unknown.check_hostname = False
+    unknown.verify_mode = ssl.CERT_NONE
+    found = messages.Site.from_bytes(_ask(claim.host, claim.port, unknown, messages.SITE_PATH))
+    der = fingerprint_bytes(found.root.decode("ascii", "replace"))
+    if not hmac.compare_digest(hashlib.sha256(der).digest(), claim.pin):
+        raise AdmissionError(
+            f"{claim.host}:{claim.port} is not the site of this claim: its root certificate is another one. "
+            "Somebody may be in between, or the site was made anew; ask the desk"
+        )
+    context = trusting(found.root.decode())
+    again = messages.Site.from_bytes(_ask(claim.host, claim.port, context, messages.SITE_PATH))
+    if again.root != found.root:
+        raise AdmissionError("the site changed its root while it was asked; run it again")
+    return again
+
+
+def redeem(
+    claim: Claim, site: messages.Site, keystore: TpmKeystore, network: Network, tell: Tell
+) -> tuple[Place, Parcel]:
+    """Prove this TPM's keys and take the unit's place, which is on the disk when this returns.
+
+    May be run again with the same claim on the same TPM, after a cut anywhere. Raises RefusedError,
+    AdmissionError or StoreError.
+    """
+    keys = network_keys(network, keystore)
+    own = endorsement(keystore.tpm, keys.kind)
+    tell("keys made in the TPM: attestation, audit, TLS, exchange")
+    attestation = keystore.attestation_object()
+    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
+    context = trusting(site.root.decode())
+    begin = messages.Begin(
+        claim.proof(),
+        own.public,
+        own.certificate[:MAX_CERTIFICATE_BYTES],
+        own.chain,
+        attestation.public,
+        tuple(item.public for item in objects),
+    )
+    service = (claim.host, claim.port, context)
+    challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
+    given = _proved(keystore, keys, objects, challenge, service)
+    tell("the TPM proved that they are in it")
+    if given.unit != claim.unit or given.door != claim.door:
+        raise AdmissionError("the site gave another place than the claim names; tell the desk")
+    parcel = claim.open(given.parcel)
+    place = Place(
+        given.unit,
+        given.door,
+        given.broker,
+        f"{claim.host}:{claim.port}",
+        site.root.decode(),
+        given.certificates.decode(),
+        given.receipts_key.decode(),
+        given.command_key.decode(),
+        hashlib.sha256(own.public).hexdigest(),
+    )
+    network.save(place)
+    tell(f"certificate until {place.certificate().not_valid_after_utc:%Y-%m-%d}, broker {place.broker}")
+    return place, parcel
+
+
+def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
+    """The next certificate for the same key. The old one is not needed: it may have run out long ago.
+
+    Raises RefusedError, AdmissionError or StoreError.
+    """
+    keys = network_keys(network, keystore)
+    host, _, port = place.claims.rpartition(":")
+    service = (host.strip("[]"), int(port), trusting(place.root))
+    asked = messages.Renew(place.unit, place.tpm).to_bytes()
+    challenge = messages.Challenge.from_bytes(_ask(*service, messages.RENEW_PATH, asked))
+    given = _proved(keystore, keys, (keys.tls,), challenge, service)
+    renewed = place.renewed(given.certificates)
+    renewed.certificate()
+    network.save(renewed)
+    return renewed
+
+
+def _proved(
+    keystore: TpmKeystore,
+    keys: NetworkKeys,
+    objects: tuple[TpmObject, ...],
+    challenge: messages.Challenge,
+    service: tuple[str, int, ssl.SSLContext],
+) -> messages.Place:
+    attestation, tpm = keystore.attestation_object(), keystore.tpm
+    opened = open_credential(tpm, keys.kind, attestation, challenge.credential, challenge.secret)
+    statements = tuple(Statement(*certify(tpm, attestation, item, challenge.nonce)) for item in objects)
+    quote = keystore.quote(challenge.nonce)
+    finish = messages.Finish(
+        challenge.session,
+        opened,
+        statements,
+        Statement(quote.statement, quote.signature),
+        dict(quote.values),
+    )
+    return messages.Place.from_bytes(_ask(*service, messages.FINISH_PATH, finish.to_bytes()))
+
+
+def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes | None = None) -> bytes:
+    """One request. Raises RefusedError for the site's no, AdmissionError for everything else."""
+    connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+    try:
+        headers = {"Content-Type": "application/cbor"} if body is not None else {}
+        connection.request("GET" if body is None else "POST", path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read(messages.MAX_ANSWER_BYTES + 1)
+    except ssl.SSLCertVerificationError as err:
+        raise AdmissionError(
+            f"{host}:{port} does not prove that it is the site ({err.verify_message}); check the "
+            "clock, and the name in the claim"
+        ) from err
+    except (OSError, http.client.HTTPException) as err:
+        raise AdmissionError(f"the site's claim service at {host}:{port} does not answer ({err})") from err
+    finally:
+        connection.close()
+    if len(data) > messages.MAX_ANSWER_BYTES:
+        raise AdmissionError("the claim service sends too much; is it the right address?")
+    if answer.status == http.client.OK:
+        return data
+    try:
+        refusal = messages.Refusal.from_bytes(data)
+    except MalformedError as err:
+        raise AdmissionError(
+            f"{host}:{port} answers {answer.status}; is it the site's claim service?"
+        ) from err
+    if answer.status == http.client.SERVICE_UNAVAILABLE:
+        raise AdmissionError(refusal.why)
+    raise RefusedError(refusal.code, refusal.why)

@@ -1,0 +1,87 @@
+"""How the uplink is, in a small file beside the audit log, for `ostiary doctor`.
+
+It is written when something changes and not more often, so that it wears out no card.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from device.errors import DeviceError
+from sync.durable import replace_file
+
+log = logging.getLogger(__name__)
+
+NAME = "uplink.json"
+MAX_BYTES = 4096
+MAX_TROUBLE = 300
+MODE = 0o640
+"""For the group that shares the audit log."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkState:
+    """Since `since_ms` (Unix time) it is connected, or has `trouble`."""
+
+    connected: bool
+    since_ms: int
+    trouble: str = ""
+    """Why it cannot connect, or does not run; one line."""
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="seconds")
+        if self.connected:
+            return f"connected since {since}"
+        return f"not connected since {since}: {self.trouble or 'no broker answers'}"
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises DeviceError for anything but what `to_bytes` writes."""
+        try:
+            told = json.loads(data)
+            connected, since_ms, trouble = told["connected"], told["since_ms"], told["trouble"]
+        except (ValueError, TypeError, KeyError, RecursionError) as err:
+            raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts") from err
+        if type(connected) is not bool or type(since_ms) is not int or not isinstance(trouble, str):
+            raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts")
+        if not 0 <= since_ms < 253_402_300_800_000:  # the year 10000
+            raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts")
+        return cls(connected, since_ms, " ".join(trouble.split())[:MAX_TROUBLE])
+
+
+class StateFile:
+    """Call `tell` as often as you like; it writes what is new."""
+
+    def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
+        self._path = path
+        self._now_ms = now_ms
+        self._told: tuple[bool, str] | None = None
+
+    def tell(self, connected: bool, trouble: str = "") -> None:
+        """A file that cannot be written keeps no event from being sent; it is logged once."""
+        now = connected, "" if connected else " ".join(trouble.split())[:MAX_TROUBLE]
+        if now != self._told:
+            state = UplinkState(now[0], self._now_ms(), now[1])
+            self._told = now
+            try:
+                replace_file(self._path, state.to_bytes(), MODE, durable=False)
+            except OSError as err:
+                log.warning("%s cannot be written (%s)", self._path, err.strerror)
+
+
+def read(path: Path) -> UplinkState | None:
+    """What the uplink last told; None where none has run. Raises DeviceError, OSError."""
+    try:
+        with path.open("rb") as file:
+            return UplinkState.from_bytes(file.read(MAX_BYTES))
+    except FileNotFoundError:
+        return None

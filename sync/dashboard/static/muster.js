@@ -1,0 +1,93 @@
+// The roll call without the registry: marks made meanwhile are kept in this page and sent when it is back.
+"use strict";
+
+if ("serviceWorker" in navigator) {
+  // The page's policy takes an address of a script from this one place only.
+  const policy = window.trustedTypes?.createPolicy("roll-call", {
+    createScriptURL: () => "/muster-worker.js",
+  });
+  const worker = policy ? policy.createScriptURL("") : "/muster-worker.js";
+  // A page that was opened before the worker ran is not kept yet: fetch it once more through the worker.
+  navigator.serviceWorker.register(worker, { scope: "/muster/" }).then(async () => {
+    await navigator.serviceWorker.ready;
+    if (!navigator.serviceWorker.controller)
+      navigator.serviceWorker.addEventListener("controllerchange", keep, { once: true });
+    else keep();
+  });
+}
+
+async function keep() {
+  try {
+    await fetch(location.pathname, { cache: "no-store" });
+    for (const link of document.querySelectorAll("link[rel=stylesheet], script[src]"))
+      await fetch(link.href || link.src);
+    document.documentElement.dataset.kept = "yes";
+  } catch {
+    // The registry is gone already; the page says so below.
+  }
+}
+
+const key = "muster " + location.pathname;
+const note = document.getElementById("offline");
+const waiting = () => JSON.parse(sessionStorage.getItem(key) || "[]");
+const save = (list) => sessionStorage.setItem(key, JSON.stringify(list));
+
+function show(gone) {
+  const count = waiting().length;
+  note.hidden = !gone && !count;
+  if (gone || count)
+    note.textContent = note.dataset.sayGone.replace("[at]", note.dataset.at).replace("[count]", String(count));
+  for (const fields of waiting()) {
+    const button = document.querySelector(`button[value=safe][data-entry="${Number(fields.entry)}"]`);
+    if (button) button.disabled = true;
+  }
+}
+
+async function send(fields) {
+  const answer = await fetch(location.pathname, {
+    method: "POST",
+    body: new URLSearchParams(fields),
+    redirect: "manual",
+  });
+  if (answer.status >= 500) throw new Error("not now");
+  return answer;
+}
+
+document.addEventListener("submit", async (event) => {
+  const button = event.submitter;
+  if (!button || button.value !== "safe") return;
+  event.preventDefault();
+  const fields = Object.fromEntries(new FormData(event.target, button));
+  try {
+    await send(fields);
+    location.reload();
+  } catch {
+    save([...waiting(), fields]);
+    show(true);
+  }
+});
+
+async function again() {
+  const list = waiting();
+  try {
+    if (!list.length) {
+      if (!note.hidden) {
+        const answer = await fetch("/health", { cache: "no-store" });
+        if (answer.ok) location.reload();
+      }
+      return;
+    }
+    await send(list[0]);
+    save(waiting().slice(1));
+    if (!waiting().length) location.reload();
+  } catch {
+    show(true);
+  }
+}
+
+show(false);
+setInterval(again, 3000);
+fetch("/health", { cache: "no-store" }).then(
+  (answer) => answer.ok || show(true),
+  () => show(true),
+);

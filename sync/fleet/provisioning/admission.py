@@ -1,0 +1,355 @@
+"""Who becomes which unit: the claims a desk makes, the proofs a TPM gives, and what the registry remembers.
+
+A unit is the TPM it was admitted with: the SHA-256 of its endorsement key's public area. Another TPM under a
+known name is refused and raises an alarm; a broken unit is replaced by two people (`ostiary fleet replace`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+import json
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection
+
+from sync.errors import MalformedError, ProofError, SyncError
+from sync.events import UnitId, unit_id
+from sync.fleet.certificates import Authority
+from sync.fleet.provisioning.claim import digest_of
+from sync.fleet.provisioning.claims import identity_of, milliseconds
+from sync.fleet.provisioning.ek_certificates import Graded, grade
+from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
+from sync.fleet.provisioning.tpm_proof import (
+    NONCE_BYTES,
+    SECRET_BYTES,
+    TpmKey,
+    credential,
+    read_key,
+    verify_certified,
+    verify_quote,
+)
+from sync.registry.schema import certificates, claims, identities, in_service, units
+from sync.registry.store import Store
+from sync.registry.verification import Alarm
+
+T = TypeVar("T")
+
+SESSION_S = 180
+MAX_SESSIONS = 256
+_PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
+
+
+class RefusedError(SyncError):
+    """The unit does not get in. `code` is for programs, the message for whoever stands before the unit."""
+
+    def __init__(self, code: str, why: str, alarm: Alarm | None = None) -> None:
+        super().__init__(why)
+        self.code = code
+        self.alarm = alarm
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFacts:
+    """What every unit of the site is told, and whose TPMs are trusted. Keys are PEM."""
+
+    broker: str
+    receipts_key: bytes
+    command_key: bytes
+    roots: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    unit: UnitId
+    tpm: str
+    endorsement: TpmKey
+    attestation: TpmKey
+    keys: tuple[TpmKey, ...]
+    secret: bytes
+    nonce: bytes
+    until: dt.datetime
+    graded: Graded | None = None
+    """None where a unit that is known renews its certificate."""
+    claim: str = ""
+
+
+@dataclass(slots=True)
+class Admission:
+    """Safe for threads. What is under way is in memory: a unit begins again after a restart."""
+
+    store: Store
+    authority: Authority
+    site: SiteFacts
+    now: Callable[[], dt.datetime]
+    _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, request: Begin) -> Challenge:
+        """A unit shows a claim and its keys; what comes back only its TPM can open. Raises RefusedError."""
+        return self._on_record(lambda: self._begin(request))
+
+    def renew(self, request: Renew) -> Challenge:
+        """A unit that was admitted asks for its next certificate, whatever became of the last one."""
+        return self._on_record(lambda: self._renew(request))
+
+    def finish(self, request: Finish) -> Place:
+        """What the TPM opened and stated; then the unit has its place. Raises RefusedError."""
+        return self._on_record(lambda: self._finish(request))
+
+    # Inside
+
+    def _begin(self, request: Begin) -> Challenge:
+        # 1. the claim; 2. the keys are a TPM's own; 3. whose TPM it is; 4. nobody else has name or TPM;
+        # 5. the claim was not used by another TPM
+        now = self.now()
+        digest = digest_of(request.proof)
+        with self.store.reading() as db:
+            claim = _claim(db, digest, now)  # 1
+            unit = UnitId(claim.unit)
+            try:
+                endorsement = read_key(request.endorsement, "endorsement")  # 2
+                attestation = read_key(request.attestation, "attestation")
+                keys = tuple(
+                    read_key(raw, _PURPOSES[name]) for name, raw in zip(CERTIFIED, request.keys, strict=False)
+                )
+                graded = grade(  # 3
+                    endorsement,
+                    request.certificate or None,
+                    request.chain,
+                    expected=claim.expected,
+                    roots=self.site.roots,
+                    now=now,
+                )
+            except ProofError as err:
+                raise _not_proved(unit, str(err)) from err
+            tpm = endorsement.digest()
+            _check_places(db, unit, tpm)  # 4
+            if claim.used_by not in (None, tpm):  # 5
+                raise _used(unit, tpm)
+        return self._challenge(unit, endorsement, attestation, keys, graded, digest)
+
+    def _renew(self, request: Renew) -> Challenge:
+        unit = unit_id(request.unit)
+        with self.store.reading() as db:
+            known = identity_of(db, unit)
+            revoked = db.execute(sa.select(units.c.revoked_ms).where(units.c.unit == unit)).scalar()
+        if known is None or not hmac.compare_digest(known.tpm.encode(), request.identity.encode()):
+            raise RefusedError(
+                "unknown", f"this TPM is not {unit} here; the desk makes a claim for a new unit"
+            )
+        if revoked is not None:
+            raise RefusedError("revoked", f"{unit} was revoked; the desk lets it in again, or replaces it")
+        keys = [read_key(bytes(known.tls), "signing")]
+        return self._challenge(
+            unit,
+            read_key(bytes(known.endorsement), "endorsement"),
+            read_key(bytes(known.attestation), "attestation"),
+            tuple(keys),
+        )
+
+    def _challenge(
+        self,
+        unit: UnitId,
+        endorsement: TpmKey,
+        attestation: TpmKey,
+        keys: tuple[TpmKey, ...],
+        graded: Graded | None = None,
+        claim: str = "",
+    ) -> Challenge:
+        secret, nonce = secrets.token_bytes(SECRET_BYTES), secrets.token_bytes(NONCE_BYTES)
+        number = secrets.token_bytes(16)
+        try:
+            blob, seed = credential(endorsement, attestation, secret)
+        except ProofError as err:
+            raise _not_proved(unit, str(err)) from err
+        now = self.now()
+        until = now + dt.timedelta(seconds=SESSION_S)
+        session = _Session(
+            unit, endorsement.digest(), endorsement, attestation, keys, secret, nonce, until, graded, claim
+        )
+        with self._lock:
+            for old in [key for key, held in self._sessions.items() if held.until < now]:
+                del self._sessions[old]
+            while len(self._sessions) >= MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+            self._sessions[number] = session
+        return Challenge(number, blob, seed, nonce)
+
+    def _finish(self, request: Finish) -> Place:
+        # 1. one try for a challenge; 2. endorsement and attestation key are in one TPM; 3. and so is each of
+        # the others; 4. how the machine started; 5. in one commit: the claim is used, the TPM is the unit
+        with self._lock:
+            held = self._sessions.pop(request.session, None)
+        if held is None or held.until < self.now():
+            raise RefusedError("late", "this took too long; run the same command again")
+        unit = held.unit
+        try:
+            if not hmac.compare_digest(request.opened, held.secret):  # 2
+                raise ProofError("the keys are not in the TPM of that endorsement key")
+            if len(request.statements) != len(held.keys):
+                raise ProofError("the TPM has to vouch for each key")
+            attestation = held.attestation.p256()
+            for statement, key in zip(request.statements, held.keys, strict=True):  # 3
+                key.p256()
+                verify_certified(statement, key, attestation, held.nonce)
+            quoted = verify_quote(request.quote, request.values, attestation, held.nonce)  # 4
+        except ProofError as err:
+            raise _not_proved(unit, str(err)) from err
+        measured = json.dumps({str(pcr): value.hex() for pcr, value in sorted(quoted.values.items())})
+        return self._admit(held, measured)
+
+    def _admit(self, held: _Session, measured: str) -> Place:
+        now, unit = self.now(), held.unit
+        now_ms = milliseconds(now)
+        signed = self.authority.sign(held.keys[0].p256(), unit, now)
+        door, parcel = "", b""
+        with self.store.transaction() as db:
+            if held.graded is None:
+                self._proved_again(db, held, measured, now_ms)
+            else:
+                claim = _claim(db, held.claim, now)
+                door, parcel = claim.door, bytes(claim.parcel)
+                self._take(db, held, held.graded, measured, now_ms)
+            row = {
+                "serial": f"{signed.serial_number:x}",
+                "unit": unit,
+                "tpm": held.tpm,
+                "issued_ms": now_ms,
+                "expires_ms": milliseconds(signed.not_valid_after_utc),
+            }
+            db.execute(sa.insert(certificates).values(row))
+        return Place(
+            unit,
+            door,
+            self.site.broker,
+            self.authority.chained(signed),
+            self.site.receipts_key,
+            self.site.command_key,
+            parcel,
+        )
+
+    def _take(self, db: Connection, held: _Session, graded: Graded, measured: str, now_ms: int) -> None:
+        """The claim is used by this TPM, and the TPM is the unit. Raises RefusedError, and nothing is."""
+        unit = held.unit
+        # Guarded: of two TPMs that come at once with one claim, one gets it.
+        used = (
+            sa.update(claims)
+            .where(
+                claims.c.digest == held.claim,
+                sa.or_(claims.c.used_by.is_(None), claims.c.used_by == held.tpm),
+            )
+            .values(used_ms=sa.func.coalesce(claims.c.used_ms, now_ms), used_by=held.tpm)
+        )
+        if db.execute(used).rowcount != 1:
+            raise _used(unit, held.tpm)
+        _check_places(db, unit, held.tpm)
+        audit = held.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._register(db, unit, audit, now_ms)
+        row: dict[str, Any] = {
+            "unit": unit,
+            "tpm": held.tpm,
+            "grade": graded.grade.value,
+            "note": graded.note,
+            "endorsement": held.endorsement.raw,
+            "certificate": graded.certificate,
+            "attestation": held.attestation.raw,
+            "tls": held.keys[0].raw,
+            "exchange": held.keys[2].raw if len(held.keys) > 2 else None,
+            "measured": measured,
+            "proved_ms": now_ms,
+        }
+        if identity_of(db, unit) is None:
+            db.execute(sa.insert(identities).values(**row, enrolled_ms=now_ms))
+        else:
+            db.execute(sa.update(identities).where(identities.c.unit == unit, in_service).values(row))
+
+    def _register(self, db: Connection, unit: UnitId, audit: bytes, now_ms: int) -> None:
+        """Know the unit by its audit key, which may take the place of another one's empty log."""
+        known = self.store.known(db, unit, audit, now_ms)
+        if known.size == 0:
+            fresh = {"public_key": audit, "revoked_ms": None}
+            db.execute(sa.update(units).where(units.c.unit == unit).values(fresh))
+        elif bytes(known.public_key) != audit:
+            raise RefusedError(
+                "log",
+                f"{unit} has sent events under another audit key (a new disk?); to begin a new log: "
+                f"ostiary fleet replace {unit}",
+            )
+        elif known.revoked_ms is not None:
+            raise RefusedError("revoked", f"{unit} was revoked; to let it in: ostiary fleet replace {unit}")
+
+    def _proved_again(self, db: Connection, held: _Session, measured: str, now_ms: int) -> None:
+        same = (identities.c.unit == held.unit, identities.c.tpm == held.tpm, in_service)
+        done = db.execute(sa.update(identities).where(*same).values(measured=measured, proved_ms=now_ms))
+        revoked = db.execute(sa.select(units.c.revoked_ms).where(units.c.unit == held.unit)).scalar()
+        if done.rowcount != 1 or revoked is not None:
+            raise RefusedError("revoked", f"{held.unit} was revoked or replaced meanwhile; ask the desk")
+
+    def _on_record(self, work: Callable[[], T]) -> T:
+        """Refusals are counted, and those that look like an attack raise an alarm."""
+        try:
+            return work()
+        except MalformedError as err:
+            refused = RefusedError("malformed", f"the service did not understand the unit: {err}")
+            self._note(refused, "")
+            raise refused from err
+        except RefusedError as err:
+            self._note(err, err.alarm.unit or "" if err.alarm else "")
+            raise
+
+    def _note(self, refused: RefusedError, unit: str) -> None:
+        now_ms = milliseconds(self.now())
+        with self.store.transaction() as db:
+            self.store.count_refusals(db, dict(Counter({(f"claim {refused.code}", unit): 1})), now_ms)
+            if refused.alarm is not None:
+                self.store.raise_alarms(db, [refused.alarm], now_ms)
+
+
+def _claim(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
+    """A claim that counts now. Raises RefusedError."""
+    row = db.execute(sa.select(claims).where(claims.c.digest == digest)).one_or_none()
+    if row is None:
+        raise RefusedError("foreign", "this site made no such claim; ask its desk for one")
+    if row.withdrawn_ms is not None:
+        raise RefusedError("withdrawn", "a newer claim was made for this unit; use that one")
+    if row.expires_ms <= milliseconds(now):
+        raise RefusedError("expired", f"the claim for {row.unit} has expired; ask the desk for a new one")
+    return row
+
+
+def _check_places(db: Connection, unit: UnitId, tpm: str) -> None:
+    """Neither has the unit another TPM, nor the TPM another unit. Raises RefusedError."""
+    known = identity_of(db, unit)
+    if known is not None and known.tpm != tpm:
+        evidence = {"known": known.tpm, "came": tpm}
+        alarm = Alarm("SECOND_TPM", "critical", unit, f"SECOND_TPM {unit} {tpm}", evidence)
+        raise RefusedError(
+            "second_tpm",
+            f"{unit} is another TPM than this one; if it was replaced: ostiary fleet replace {unit}",
+            alarm,
+        )
+    other = db.execute(sa.select(identities.c.unit).where(identities.c.tpm == tpm, in_service)).scalar()
+    if other is not None and other != unit:
+        raise RefusedError(
+            "second_unit", f"this TPM is {other} already; to move it: ostiary fleet replace {other}"
+        )
+
+
+def _not_proved(unit: UnitId, why: str) -> RefusedError:
+    alarm = Alarm("KEY_NOT_PROVED", "critical", unit, f"KEY_NOT_PROVED {unit} {why}", {"why": why})
+    return RefusedError("not_proved", why, alarm)
+
+
+def _used(unit: UnitId, tpm: str) -> RefusedError:
+    alarm = Alarm("CLAIM_REUSED", "critical", unit, f"CLAIM_REUSED {unit} {tpm}", {"came": tpm})
+    why = f"the claim for {unit} was used by another unit; if that was not you, tell the security desk"
+    return RefusedError("used", why, alarm)

@@ -1,0 +1,171 @@
+"""The certificate that a TPM's maker put beside its endorsement key, as it is in the field.
+
+Padded, oddly encoded, or missing: the raw bytes are kept. What cannot be read lowers the trust and is said;
+what can be read and belongs to another key is a copy, and is refused.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sync.errors import ProofError, SyncError
+from sync.fleet.provisioning.tpm_proof import TpmKey
+
+MAX_CERTIFICATE_BYTES = 8192
+MAX_CERTIFICATES = 12
+MAX_DEPTH = 5
+_SEQUENCE = 0x30
+
+
+class Grade(StrEnum):
+    """How it is known that an endorsement key is a real TPM's. Shown beside every unit, never mixed."""
+
+    MAKER = "maker"
+    """A chain of certificates leads to a maker that the site trusts."""
+    INVENTORY = "inventory"
+    """The claim named this key: somebody read it off the machine."""
+    FIRST_USE = "first-use"
+    """Nothing but the claim: whoever redeemed it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """`note` says why the grade is not higher; `certificate` is the raw one, if there was one."""
+
+    grade: Grade
+    note: str
+    certificate: bytes | None = None
+
+
+def grade(
+    endorsement: TpmKey,
+    leaf: bytes | None,
+    chain: Sequence[bytes],
+    *,
+    expected: str | None,
+    roots: Sequence[x509.Certificate],
+    now: dt.datetime,
+) -> Graded:
+    """How far `endorsement` is to be trusted. `leaf` and `chain` are bytes from the TPM's memory.
+
+    `expected` is the digest that the claim names. Raises ProofError for another TPM than expected, and for a
+    certificate that belongs to another key.
+    """
+    if expected is not None and endorsement.digest() != expected:
+        raise ProofError("this is another TPM than the one that the claim was made for")
+    found = read(leaf) if leaf is not None else None
+    if found is not None and not _same_key(found, endorsement):
+        raise ProofError("the endorsement certificate is another TPM's: it was copied")
+    note = _missing(leaf, found, chain, roots, now)
+    if not note:
+        return Graded(Grade.MAKER, "", leaf)
+    return Graded(Grade.INVENTORY if expected is not None else Grade.FIRST_USE, note, leaf)
+
+
+def read(data: bytes) -> x509.Certificate | None:
+    """The certificate in what a TPM's memory holds, or None when it cannot be read.
+
+    Known in the field: 0xff or 0x00 behind it, a TCG header (10 01 00, length) in front of it, encodings
+    that a strict parser refuses.
+    """
+    for candidate in (data, trimmed(data)):
+        if candidate is None:
+            continue
+        try:
+            found = x509.load_der_x509_certificate(candidate)
+            found.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+            continue
+        return found
+    return None
+
+
+def trimmed(data: bytes) -> bytes | None:
+    """The first DER sequence in `data`, without what is before or behind it; None when there is none."""
+    start = 0
+    if data[:3] == b"\x10\x01\x00":
+        start = 5  # the header's last two bytes are a length
+    body = data[start:]
+    if len(body) < 4 or body[0] != _SEQUENCE:
+        return None
+    if body[1] < 0x80:
+        size = 2 + body[1]
+    else:
+        count = body[1] & 0x7F
+        if not 1 <= count <= 3:
+            return None
+        size = 2 + count + int.from_bytes(body[2 : 2 + count], "big")
+    return body[:size] if size <= len(body) else None
+
+
+def sequences(data: bytes) -> list[bytes]:
+    """Every certificate in a run of memory: makers put several behind each other, over several indices."""
+    found: list[bytes] = []
+    while len(found) < MAX_CERTIFICATES and (one := trimmed(data)) is not None:
+        found.append(one)
+        data = data[data.index(one) + len(one) :]
+    return found
+
+
+def load_roots(folder: Path | None) -> list[x509.Certificate]:
+    """The makers that a site trusts: PEM or DER files in `folder`. Raises SyncError."""
+    found: list[x509.Certificate] = []
+    for path in sorted(folder.iterdir()) if folder is not None else ():
+        data = path.read_bytes()
+        try:
+            pem = b"-----BEGIN CERTIFICATE-----" in data
+            found += x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]
+        except ValueError as err:
+            raise SyncError(f"{path} is no certificate of a TPM's maker: {err}") from err
+    return found
+
+
+def _missing(
+    leaf: bytes | None,
+    found: x509.Certificate | None,
+    chain: Sequence[bytes],
+    roots: Sequence[x509.Certificate],
+    now: dt.datetime,
+) -> str:
+    """Why no maker vouches for it; empty when one does."""
+    if leaf is None:
+        return "the TPM has no endorsement certificate"
+    if found is None:
+        return "its endorsement certificate cannot be read"
+    if not roots:
+        return "no maker's certificates were given"
+    between = [one for data in chain for one in [read(data)] if one is not None]
+    trusted = {root.public_bytes(Encoding.DER) for root in roots}
+    at = found
+    for _ in range(MAX_DEPTH):
+        if not at.not_valid_before_utc <= now <= at.not_valid_after_utc:
+            return "a certificate of its maker has run out"
+        if at.public_bytes(Encoding.DER) in trusted and at is not found:
+            return ""
+        issuer = next((one for one in (*roots, *between) if one is not at and _issued(at, one)), None)
+        if issuer is None:
+            return "no maker that is trusted here vouches for it"
+        at = issuer
+    return "the chain of its maker's certificates is too long"
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        certificate.verify_directly_issued_by(issuer)
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return constraints.ca
+
+
+def _same_key(certificate: x509.Certificate, endorsement: TpmKey) -> bool:
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return certificate.public_key().public_bytes(*form) == endorsement.key.public_bytes(*form)

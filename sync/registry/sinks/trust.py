@@ -1,0 +1,70 @@
+"""What all sinks share: secrets from files, certificates, and a signature over what is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from sync.errors import ProofError, SyncError
+
+MAX_SECRET_BYTES = 4096
+LEAST_SECRET = 16
+LOCAL = ("localhost", "127.0.0.1", "::1")
+SIGNATURE = "Ostiary-Signature"
+
+
+class Sink(Protocol):
+    @property
+    def name(self) -> str:
+        """Under which the registry remembers what this sink has got."""
+        ...
+
+    def send(self, alarm: Mapping[str, Any]) -> None:
+        """Raises SyncError when it could not be delivered."""
+        ...
+
+
+def sign(secret_file: Path, body: bytes, now_s: int) -> str:
+    """`t=SECONDS,v1=HEX`: HMAC-SHA256 over "SECONDS." and the body, under the secret in the file.
+
+    The time is signed too, so that a receiver can refuse what somebody plays again later.
+    """
+    key = secret(secret_file).encode()
+    if len(key) < LEAST_SECRET:
+        raise SyncError(f"{secret_file.name} needs a secret of at least {LEAST_SECRET} characters")
+    return f"t={now_s},v1={hmac.new(key, f'{now_s}.'.encode() + body, hashlib.sha256).hexdigest()}"
+
+
+def check_signature(key: bytes, header: str, body: bytes, now_s: int, within_s: int = 300) -> None:
+    """What a receiver does. Raises ProofError for another secret, another body, or an old message."""
+    parts = dict(part.partition("=")[::2] for part in header.split(","))
+    when = parts.get("t", "")
+    if not when.isdigit() or abs(now_s - int(when)) > within_s:
+        raise ProofError("a message that is not from now")
+    right = hmac.new(key, f"{when}.".encode() + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(right, parts.get("v1", "")):
+        raise ProofError("a message with a wrong signature")
+
+
+def secret(path: Path) -> str:
+    """Read at every delivery, so that it can be replaced. Raises SyncError."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_SECRET_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise SyncError(f"{path.name} cannot be read ({type(err).__name__})") from err
+
+
+def trusting(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """TLS that trusts `ca`, or the system; with our own certificate where the other side asks for one."""
+    try:
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as err:
+        raise SyncError(f"the certificates in {ca.name if ca else 'the system'} cannot be used") from err
+    return context
