@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import pwd
 import sys
+from collections.abc import Sequence
 
 import click
 
 from device.errors import DeviceError
+from device.settings import state_dir
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
 
@@ -76,11 +79,37 @@ def cli() -> None:
     """Ostiary, the voice-checked door unit. Every command has --help with an example."""
 
 
+USES_STATE = frozenset(
+    ("run", "enroll", "forget", "people", "decide", "store", "policy", "api", "audit", "doctor", "sync")
+)
+"""Commands that make or change files in the state folder."""
+
+
+def refuse_as_root(arguments: Sequence[str]) -> None:
+    """Raises DeviceError where root would leave files that the unit's own user cannot open afterwards."""
+    if os.geteuid() != 0 or not USES_STATE & set(arguments[:1]) or {"-h", "--help"} & set(arguments):
+        return
+    if tuple(arguments[:2]) in (("store", "sign-policy"), ("store", "new-tenant-key")):  # at a desk
+        return
+    folder = state_dir()
+    owner = folder.stat().st_uid if folder.exists() else 0
+    if owner != 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise DeviceError(
+            f"{folder} belongs to {name}, and what root writes there stops the unit: "
+            f"`sudo -u {name} ostiary {arguments[0]} ...`"
+        )
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
     # Before NumPy is loaded: its own threads would spin on the cores that the words check works on.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
+        refuse_as_root(sys.argv[1:])
         code = cli(
             standalone_mode=False, auto_envvar_prefix="OSTIARY"
         )  # click hands back what a command gave to Exit

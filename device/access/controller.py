@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeError
-from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError, fault, refusal_for
+from device.access.decision import Decision, Factor, Notice, Outcome, Reason, RefusalError, fault, refusal_for
 from device.access.memory.history import History, HistoryError
 from device.access.memory.remembered import First, Position, Standing
 from device.access.memory.timekeeping import Timekeeper, TimeSeen
@@ -103,6 +103,15 @@ class AccessController:
         passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
         return passed and said_in_full(heard.transcript, challenge.phrase)
 
+    def lacks_words(self, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether it is words that this answer lacks: more of them may still come."""
+        rule = self.rules.doors.get(door)
+        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        if risk is None or not risk.factors & {Factor.PHRASE}:
+            return False
+        found = weigh(heard, risk, claimed=bool(uid))
+        return heard.phrase_llr < risk.thresholds.phrase_llr or found.code is Reason.TOO_LITTLE_SPEECH
+
     def duress_said(self, uid: str, transcript: str) -> bool:
         """Whether a transcript holds the person's duress word."""
         return duress_said(self.rules, self._mac, uid, transcript)
@@ -185,13 +194,16 @@ class AccessController:
         with self._one_at_a_time:
             return self._history.pardon(f"person:{uid}")
 
-    def adopt(self, rules: Rules) -> None:
-        """New rules, from the next attempt on. Raises HistoryError unless their version is higher."""
-        with self._one_at_a_time:
-            self._adopt(rules)
+    def adopt(self, rules: Rules, *, ordered: bool = False) -> None:
+        """New rules, from the next attempt on. Raises HistoryError unless their version is higher.
 
-    def _adopt(self, rules: Rules) -> None:
-        if rules.version <= self.rules.version:
+        `ordered` says that something else, such as the fleet's documents, gives the order.
+        """
+        with self._one_at_a_time:
+            self._adopt(rules, ordered)
+
+    def _adopt(self, rules: Rules, ordered: bool) -> None:
+        if not ordered and rules.version <= self.rules.version:
             raise HistoryError(
                 f"rules {rules.version} are not newer than {self.rules.version}; raise `version`"
             )

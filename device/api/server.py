@@ -36,7 +36,8 @@ from sync.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
-_BACKLOG = 512
+_ACCEPTED_AT_ONCE = 16
+"""Between two of which the loop serves whoever is served already."""
 
 
 @contextmanager
@@ -110,11 +111,11 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=10,
-        backlog=_BACKLOG,
+        backlog=_ACCEPTED_AT_ONCE,
         ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     try:
-        listening = CountingSocket.listening(told.host, told.port, _BACKLOG, connections)
+        listening = CountingSocket.listening(told.host, told.port, connections)
     except OSError as err:
         raise ApiError(f"cannot listen on {told.host} port {told.port}: {err.strerror or err}") from err
     with closing(listening):

@@ -53,6 +53,9 @@ class SilenceBegan:
 class SilenceLasts:
     """The pause goes on, by one frame. Only `listen` says so, for those who wait for the checks."""
 
+    silent_ms: float
+    """Since speech was last heard."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechResumed:
@@ -96,15 +99,19 @@ class Endpointer:
         is_speech: SpeechDetector,
         *,
         whole: bool = False,
+        hesitant: bool = False,
     ) -> None:
-        """`whole`: the stream is one recording, so only `finish` ends what is said in it."""
+        """`whole`: the stream is one recording, so only `finish` ends what is said in it. `hesitant`: who
+        listens ends what is complete, and the others get the longer silence.
+        """
         self._limits = limits
         self._is_speech = is_speech
         self._onset = settings.frames(settings.onset_ms)
         self._onset_window = settings.frames(settings.onset_window_ms)
         self._pre_roll = settings.frames(settings.pre_roll_ms)
         self._pause = settings.frames(settings.pause_ms)
-        self._end = sys.maxsize if whole else settings.frames(settings.end_ms)
+        end_ms = settings.hesitation_ms if hesitant else settings.end_ms
+        self._end = sys.maxsize if whole else settings.frames(end_ms)
         self._window = settings.frames(settings.window_s * 1_000)
         self._max_speech = sys.maxsize if whole else settings.frames(settings.max_speech_s * 1_000)
         held = self._window + self._pre_roll + self._pause

@@ -13,28 +13,35 @@ from device.audio.errors import QualityError, SilenceError
 from device.audio.recording import read_recording
 from device.audio.settings import AudioSettings
 from device.audio.source import AudioSource, framed
-from device.audio.utterance import SAMPLE_RATE_HZ, Samples, Utterance, wipe
+from device.audio.utterance import FRAME_MS, SAMPLE_RATE_HZ, Samples, Utterance, wipe
 
 
-def listen(source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None) -> Iterator[Event]:
+def listen(
+    source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None, *, hesitant: bool = False
+) -> Iterator[Event]:
     """Everything that happens on a stream, in order, until it ends or `stop` is set.
 
     The utterance of a SilenceBegan is void after SpeechResumed or Refused, and the same object as that of the
-    Ended which follows otherwise. Whoever receives an utterance wipes it. Raises what the source raises.
+    Ended which follows otherwise. Whoever receives an utterance wipes it. `hesitant` waits for
+    the longer silence of an answer that lacks words. Raises what the source raises.
     """
     settings = settings or AudioSettings()
     endpointer = Endpointer(
-        settings.endpointer, settings.quality, VoiceActivity(settings.endpointer.aggressiveness)
+        settings.endpointer,
+        settings.quality,
+        VoiceActivity(settings.endpointer.aggressiveness),
+        hesitant=hesitant,
     )
-    pausing = False
+    pausing, silent_ms = False, 0.0
     try:
         for frame in source.frames(stop):
             events = endpointer.push(frame)
             wipe(frame.samples)
             if events:
-                pausing = isinstance(events[-1], SilenceBegan)
+                pausing, silent_ms = isinstance(events[-1], SilenceBegan), settings.endpointer.pause_ms
             elif pausing:
-                events = [SilenceLasts()]
+                silent_ms += FRAME_MS
+                events = [SilenceLasts(silent_ms)]
             yield from events
         if not stop.is_set():
             yield from endpointer.finish()

@@ -48,6 +48,8 @@ class EndpointerSettings:
     """Silence after which checks may start speculatively; also the pad kept after the last voiced frame."""
     end_ms: int = _limited(700, 100, 5_000)
     """Silence that ends an utterance. The person feels it, but a shorter one cuts the hesitant off."""
+    hesitation_ms: int = _limited(1_400, 100, 10_000)
+    """Silence that ends an answer in which words of the phrase are still missing."""
     window_s: float = _limited(15.0, 2.0, 30.0)
     """At most this much is kept: of longer speech, the latest part."""
     max_speech_s: float = _limited(30.0, 2.0, 600.0)
@@ -59,6 +61,8 @@ class EndpointerSettings:
             raise ValueError("onset_ms must not exceed onset_window_ms")
         if self.pause_ms > self.end_ms:
             raise ValueError("pause_ms must not exceed end_ms")
+        if self.end_ms > self.hesitation_ms:
+            object.__setattr__(self, "hesitation_ms", self.end_ms)
         if self.window_s > self.max_speech_s:
             raise ValueError("window_s must not exceed max_speech_s")
 

@@ -38,7 +38,8 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
-def doctor(as_json: bool, sound: bool) -> None:
+@click.option("--offline", is_flag=True, help="Leave out the uplink, which no decision needs.")
+def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
@@ -46,7 +47,7 @@ def doctor(as_json: bool, sound: bool) -> None:
     \b
     Example: ostiary doctor
     """
-    findings = examine(sound)
+    findings = [one for one in examine(sound) if not offline or one.what != "uplink"]
     if as_json:
         click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
     else:

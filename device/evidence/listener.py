@@ -105,17 +105,21 @@ class Listener:
         stop: threading.Event,
         progress: AnswerProgress,
         complete: Callable[[Evidence], bool] = _never,
+        lacks_words: Callable[[Evidence], bool] = _never,
     ) -> Answer:
         """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
         it.
 
-        `complete` is asked at every pause whose judgement is ready: when it says yes, that is the answer.
+        `complete` is asked at every pause whose judgement is ready: when it says yes, that is the answer. So
+        is `lacks_words`: who has not said all words yet may hesitate for longer before the next one.
         """
         quiet = threading.Event()
         events = listen(
-            _Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings
+            _Announcing(source, progress.ready, self._deaf_s),
+            _Either(stop, quiet),
+            self._settings,
+            hesitant=True,
         )
-
         heard, began_s, early = self._first(
             events,
             quiet,
@@ -123,6 +127,7 @@ class Listener:
             start_within_s=start_within_s,
             progress=progress,
             complete=complete,
+            lacks_words=lacks_words,
         )
         if early:
             return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
@@ -169,6 +174,7 @@ class Listener:
         start_within_s: float,
         progress: AnswerProgress,
         complete: Callable[[Any], bool] = _never,
+        lacks_words: Callable[[Any], bool] = _never,
     ) -> tuple[T | Exception, float, bool]:
         """What `work` makes of the first utterance, or what went wrong; when its speech began; and whether
         that was `complete` at a pause, with more of `events` to come. Setting `quiet` ends them.
@@ -197,6 +203,11 @@ class Listener:
                     if running is not None and _says(running, complete):
                         progress.judging()
                         heard, early = running.result(), True
+                        break
+                    waited = event.silent_ms >= self._settings.endpointer.end_ms
+                    if waited and running is not None and _settled(running, lacks_words):
+                        progress.judging()
+                        heard = self._finish(running)
                         break
                 elif isinstance(event, SpeechResumed):
                     running = None
@@ -262,6 +273,13 @@ class Listener:
 def _says(running: Future[Any], complete: Callable[[Any], bool]) -> bool:
     """Whether a judgement is there, and complete. What it failed by is told when the utterance is over."""
     return running.done() and running.exception() is None and complete(running.result())
+
+
+def _settled(running: Future[Any], lacks_words: Callable[[Any], bool]) -> bool:
+    """Whether the judgement of a pause is there, and no word is missing that might still come."""
+    if not running.done():
+        return False
+    return running.exception() is not None or not lacks_words(running.result())
 
 
 class _Announcing:

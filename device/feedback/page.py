@@ -1,10 +1,18 @@
-"""A web page for a screen at the door: a file that reloads itself, for the door process opens no socket."""
+"""A web page for a screen at the door: a file that reloads itself, for the door process opens no socket.
+
+It is written again every few seconds. One that is older than that was left behind by a process that is gone:
+the page then says by itself that the door is out of service.
+"""
 
 from __future__ import annotations
 
 import html
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from device.access.decision import Notice
 from device.feedback.messages import Language
 from device.feedback.sinks import LIGHTS, Cue
 from sync.durable import replace_file
@@ -36,32 +44,72 @@ body {{ display: grid; place-content: center; gap: 4vh; padding: 0 5vw; text-ali
 .told {{ font-size: 6vh; margin: 0; }}
 .alone {{ font-size: 9vh; line-height: 1.2; }}
 .phrase {{ font-size: 13vh; line-height: 1.15; font-weight: 700; margin: 0; }}
+.stale {{ background: {stale_ground}; color: {stale_letters}; }}
+.stale > *, .left {{ display: none; }}
+.stale > .left {{ display: block; }}
 </style>
 </head>
 <body>
 <div class="sign" aria-hidden="true">{sign}</div>
 {lines}
+<p class="told alone left">{out_of_service}</p>
+<script>
+if (Math.abs(Date.now() - {written_ms}) > {stale_ms}) document.body.className = "stale";
+</script>
 </body>
 </html>
 """
 
 
+REWRITTEN_EVERY_S = 3.0
+STALE_AFTER_S = 15.0
+
+
 class PageSink:
     """Keeps `path` showing the last cue; a browser in kiosk mode on `file://` reads it again by itself."""
 
-    def __init__(self, path: Path, language: Language) -> None:
+    def __init__(
+        self,
+        path: Path,
+        language: Language,
+        *,
+        every_s: float = REWRITTEN_EVERY_S,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
         self._language = language
+        self._every_s = every_s
+        self._wall_s = wall_s
+        self._cue: Cue | None = None
+        self._lock = threading.Lock()
 
     def show(self, cue: Cue) -> None:
-        page = render(cue, self._language.code).encode()
+        with self._lock:
+            first, self._cue = self._cue is None, cue
+            self._write(cue)
+        if first:  # it ends with the process, and that is what it is for
+            threading.Thread(target=self._go_on, name="page", daemon=True).start()
+
+    def _go_on(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            with self._lock:
+                if self._cue is not None:
+                    try:
+                        self._write(self._cue)
+                    except OSError:  # the next cue says so
+                        continue
+
+    def _write(self, cue: Cue) -> None:
+        page = render(cue, self._language, self._wall_s()).encode()
         replace_file(
             self._path, page, 0o644, durable=False
         )  # readable for the screen's browser, another user
 
 
-def render(cue: Cue, language: str) -> str:
+def render(cue: Cue, language: Language, written_s: float) -> str:
     """The page of one cue: the phrase in letters to be read from two metres, everything else smaller."""
+    stale_ground, stale_letters = _COLOURS["red"]
     ground, letters = _COLOURS[LIGHTS[cue.stage].colour]
     told, phrase = cue.text, ""
     if cue.phrase and cue.text.endswith(cue.phrase):
@@ -71,10 +119,15 @@ def render(cue: Cue, language: str) -> str:
         # Phrases are English whatever the door speaks.
         lines += f'\n<p class="phrase" lang="en">{html.escape(phrase)}</p>'
     return _PAGE.format(
-        language=language,
+        language=language.code,
         stage=html.escape(cue.stage.upper()),
         ground=ground,
         letters=letters,
         sign=_SIGNS[cue.stage],
         lines=lines,
+        stale_ground=stale_ground,
+        stale_letters=stale_letters,
+        out_of_service=html.escape(language.notice(Notice.OUT_OF_SERVICE)),
+        written_ms=round(written_s * 1_000),
+        stale_ms=round(STALE_AFTER_S * 1_000),
     )

@@ -149,6 +149,7 @@ def attempt(
             stop=stop,
             progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
+            lacks_words=partial(unit.controller.lacks_words, door=door_name, uid=uid),
         )
     # Before anybody decides on it: a cut after the door opened must not make the unit forget.
     heard = unit.replay_guard.note(answer.heard, unit.clock())

@@ -8,6 +8,7 @@ import mimetypes
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -34,6 +35,7 @@ from sync.dashboard.pages import (
 )
 from sync.dashboard.pages import incidents as incident_pages
 from sync.dashboard.pages import lockdown as lockdown_pages
+from sync.dashboard.reports import Reports
 from sync.dashboard.rights import Right
 from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
@@ -115,13 +117,16 @@ def make_app(desk: Desk) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        reader = asyncio.create_task(feed.run())
+        tasks = [asyncio.create_task(feed.run())]
+        if desk.reports is not None:
+            tasks.append(asyncio.create_task(_mail(desk.reports, desk)))
         try:
             yield
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     routes = [Route(path, guarded(page, right), methods=[method]) for method, path, page, right in PAGES]
     routes += [
@@ -153,6 +158,14 @@ def make_app(desk: Desk) -> Starlette:
     app.state.desk = desk
     app.state.feed = feed
     return app
+
+
+async def _mail(reports: Reports, desk: Desk) -> None:
+    """Looks once a minute, apart from the live stream: a slow mail server keeps no page waiting."""
+    while True:
+        with contextlib.suppress(SyncError):  # the live stream says already that the database is gone
+            await run_in_threadpool(reports.step, desk.now_ms())
+        await asyncio.sleep(60)
 
 
 async def _http_error(request: Request, err: Exception) -> Response:

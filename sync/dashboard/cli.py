@@ -22,10 +22,12 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.names import NameBook, read_csv
 from sync.dashboard.passkeys import Passkeys
+from sync.dashboard.reports import Reports
 from sync.dashboard.rights import ROLES
 from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings, time_zone
 from sync.keys import FileSigner
+from sync.registry.sinks import Email, load_sinks
 from sync.registry.store import Store
 
 ORIGIN = click.option(
@@ -52,6 +54,9 @@ def dashboard() -> None:
 @click.option(
     "--signing-key", type=FILE, help="Signs lock-downs (PEM). Without it this page commands nothing."
 )
+@click.option(
+    "--reports", "report_file", type=FILE, help="Mails yesterday's numbers at six (its email sinks)."
+)
 @click.option("--oidc", type=FILE, help="The site's identity provider (TOML), for single sign-on.")
 def serve_command(
     database: str,
@@ -64,6 +69,7 @@ def serve_command(
     organisation: str,
     names_key: Path | None,
     signing_key: Path | None,
+    report_file: Path | None,
     oidc: Path | None,
 ) -> None:
     """Serve the page. Run as many as you like behind one proxy; they share everything through the database.
@@ -90,8 +96,14 @@ def serve_command(
     names = NameBook.open(store, names_key) if names_key else None
     signer = FileSigner.load(signing_key) if signing_key else None
     passkeys = Passkeys(store, settings)
+    mails = [sink for sink in load_sinks(report_file) if isinstance(sink, Email)] if report_file else []
+    if report_file and not mails:
+        raise click.UsageError(f"{report_file.name} has no sink of type email")
+    reports = Reports(store, settings, mails) if mails else None
     sign_on = SingleSignOn(store, settings, accounts, read_provider(oidc)) if oidc else None
-    desk = Desk(store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer, sign_on)
+    desk = Desk(
+        store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer, reports, sign_on
+    )
     host, port = _listen(listen, settings, default_port(address))
 
     def started() -> None:

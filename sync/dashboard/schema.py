@@ -136,6 +136,14 @@ places = sa.Table(
     sa.Column("sensitive", sa.Text, nullable=False),  # why the zone is one; '' when it is none
 )
 
+reports = sa.Table(
+    "dashboard_reports",
+    metadata,
+    sa.Column("day", sa.Text, primary_key=True),  # yyyy-mm-dd
+    sa.Column("claimed_ms", sa.BigInteger, nullable=False),  # by the worker that sends it
+    sa.Column("sent_ms", sa.BigInteger),
+)
+
 stamps = sa.Table(
     "dashboard_stamps",
     metadata,

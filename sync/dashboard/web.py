@@ -25,6 +25,7 @@ from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.names import NameBook
 from sync.dashboard.oidc import SingleSignOn
 from sync.dashboard.passkeys import Passkeys
+from sync.dashboard.reports import Reports
 from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
 from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
@@ -54,6 +55,8 @@ class Desk:
     """Whose pseudonym is whose; None where the site keeps that elsewhere."""
     signer: Signer | None = None
     """Signs commands to units; None where this page must not command."""
+    reports: Reports | None = None
+    """Mails yesterday's numbers; None where nobody asked for them."""
     sign_on: SingleSignOn | None = None
     """The site's identity provider; None where everybody has a password or a passkey here."""
 

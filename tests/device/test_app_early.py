@@ -131,3 +131,41 @@ def test_what_somebody_chats_after_a_complete_answer_changes_nothing(
     decision, _ = serve(saying(patient, reader[4].text), source, opened)
     assert decision.outcome is Outcome.GRANTED
     assert [record.event.kind for record in logged(patient)][-1] == "GRANTED"
+
+
+class Hesitant:
+    """A recording with a pause at its quietest place, then silence."""
+
+    def __init__(self, path: Path, pause_s: float) -> None:
+        self._path, self._pause_s = path, pause_s
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        frames = [Frame(frame.samples.copy()) for frame in FileSource(self._path).frames(stop)]
+        loud = [float(np.square(frame.samples.astype(np.float64)).mean()) for frame in frames]
+        spoken = [n for n, level in enumerate(loud) if level > 0.02 * max(loud)]
+        third = (spoken[-1] - spoken[0]) // 3
+        at = min(range(spoken[0] + third, spoken[-1] - third), key=lambda n: sum(loud[n - 2 : n + 3]))
+        yield from frames[:at]
+        for _ in range(round(self._pause_s / 0.02)):
+            yield Frame(np.zeros(320, np.int16), 0)
+            stop.wait(0.002)
+        yield from frames[at:]
+        for _ in range(300):
+            yield Frame(np.zeros(320, np.int16), 0)
+            stop.wait(0.002)
+
+
+@pytest.mark.parametrize(("hesitation_ms", "outcome"), [(1_400, True), (700, False)])
+def test_who_pauses_for_a_second_inside_the_phrase_is_heard_to_its_end(
+    tmp_path: Path, models: Path, reader: list[Reading], hesitation_ms: int, outcome: bool
+) -> None:
+    endpointer = EndpointerSettings(hesitation_ms=hesitation_ms)
+    settings = replace(Settings(), audio=AudioSettings(endpointer))
+    with open_unit(settings, tmp_path, models) as unit:
+        tools = Tools(unit.judge, unit.store, settings, tmp_path)
+        enrol(tools, UID, named([reader[n].path for n in (0, 2, 3)]), reason="operator")
+        door = PlainDoor("door-1", 5.0, lambda: unit.clock().monotonic_s, lambda _: None)
+        said = saying(unit, reader[4].text)
+        claim, source = Claim(ClaimKind.BADGE, UID), Hesitant(reader[4].path, 1.1)
+        (decision,) = app.run(said, [claim], source, "door-1", door, Recorder(), threading.Event())
+    assert decision.opens is outcome, decision

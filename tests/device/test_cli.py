@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -72,3 +73,20 @@ def test_what_cannot_be_meant_is_a_usage_error(
     code, _, err = typed(monkeypatch, capsys, *arguments)
     assert code == 2
     assert "Usage" in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave root's files")
+@pytest.mark.parametrize("command", [("people",), ("enroll", "4711", "x"), ("store", "status"), ("doctor",)])
+def test_root_leaves_nothing_of_its_own_in_the_units_folder(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+) -> None:
+    os.chown(tmp_path, 54321, 54321)
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path))
+    code, _, told = typed(monkeypatch, capsys, *command)
+    assert code == 3
+    assert "belongs to #54321" in told
+    assert "sudo -u" in told
+    assert list(tmp_path.iterdir()) == []

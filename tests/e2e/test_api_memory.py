@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -21,9 +15,8 @@ from device.secure_store.settings import StoreSettings
 from device.settings import Settings
 from tests.device.conftest import judge as judge
 from tests.device.conftest import models as models
-from tests.e2e.test_api import Server
+from tests.e2e.api_server import Searched, Server
 from tests.e2e.test_api import server as server
-from tests.memory_scan import masked
 from tests.speech import Reading
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -31,46 +24,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 NEEDLE_BYTES = 48
 
 
-class Searched:
-    """The facade under `tests.memory_scan`."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        server.kill()
-        log = (server.folder / "server.log").open("ab")
-        server.process = self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.memory_scan", "api", "serve"],
-            env=server.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=Path(__file__).parents[2],
-        )
-        log.close()
-        deadline = time.monotonic() + 120
-        while True:
-            with suppress(httpx.TransportError), server.caller() as http:
-                if http.get("/healthz").status_code == 200:
-                    return
-            assert self.process.poll() is None, (server.folder / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-    def counts(self, needles: Sequence[bytes]) -> list[int]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(" ".join(map(masked, needles)).encode() + b"\n")
-        self.process.stdin.flush()
-        return [int(word) for word in self.process.stdout.readline().split()]
-
-
 @pytest.fixture
 def searched(server: Server) -> Iterator[Searched]:
     found = Searched(server)
     yield found
-    for stream in (found.process.stdin, found.process.stdout):
-        assert stream is not None
-        stream.close()
+    found.close()
 
 
 def needles(judge: Judge, recordings: Sequence[bytes], template: np.ndarray) -> dict[str, list[bytes]]:

@@ -45,8 +45,8 @@ ROUNDS = int(os.environ.get("OSTIARY_CHAOS_ROUNDS", "1"))
 REST_S = float(os.environ.get("OSTIARY_CHAOS_REST_S", "1.5"))
 WITHIN_S = 240.0
 HOSTILE_SHARE = 0.05
-DISK_MB = 400
-"""What PostgreSQL's files, its log and the events of the long form need twice over."""
+DISK_MB = int(os.environ.get("OSTIARY_CHAOS_DISK_MB", "0")) or None
+"""The registry's disk, which is filled now and then; of root only, and in the long form."""
 ACCUSATIONS = {"FORK", "REWRITE", "GAP", "BAD_SIGNATURE", "REPLAY", "COUNTER_ROLLBACK", "BOOT_ROLLBACK"}
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 AGENT = AgentSettings(window=4, receipt_timeout_s=2.0, receipt_timeout_cap_s=8.0, health_every_s=2.0)

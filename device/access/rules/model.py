@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
-from functools import lru_cache
 
 from device.access.challenge import ChallengeSettings
 from device.access.decision import DEFAULT_FACTORS, Factor
@@ -130,7 +129,6 @@ def default_rules(door: str) -> Rules:
     )
 
 
-@lru_cache(maxsize=4096)
 def _normal(uid: str) -> str:
     try:
         return person_id(uid)

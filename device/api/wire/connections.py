@@ -1,8 +1,9 @@
 """Who holds a connection, and who has held one for too long without a whole request header.
 
 A connection is *waiting* from its first packet, through the TLS handshake, until a whole header is there, and
-again after an answer. Whoever waits too long is cut off. When an address, or all of them together, hold as
-many as they may, a new connection takes the place of the one that has waited longest: silence blocks nobody.
+again after an answer. Whoever waits too long is cut off. When an address holds as many as it may, or all of
+them together do, a new connection takes the place of the one that has waited longest: of that address, or of
+the one that has the most waiting. Silence blocks nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from typing import Any, TypeAlias
 Peer: TypeAlias = tuple[str, int]
 """Address and port of the other side."""
 
+QUEUE = 4096
+"""How many connections the kernel holds until they are taken."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: nothing waits for what the other side does not read."""
 
@@ -58,7 +61,7 @@ class Connections:
         same = [other for other in self._held if other[0] == peer[0]]
         if len(same) >= self._most_per_address and not self._displace(same):
             return self._refuse(connection)
-        if len(self._held) >= self._most and not self._displace(list(self._held)):
+        if len(self._held) >= self._most and not self._displace(self._of_the_most_silent()):
             return self._refuse(connection)
         self._held[peer] = _Held(connection, self._now_s())
         return True
@@ -82,6 +85,14 @@ class Connections:
         late_s = self._now_s() - self._header_within_s
         for peer in [peer for peer, held in self._held.items() if held.waiting and held.since_s < late_s]:
             self._end(peer)
+
+    def _of_the_most_silent(self) -> list[Peer]:
+        """The connections of the address that has the most waiting: who has one among many keeps it."""
+        waiting = Counter(peer[0] for peer, held in self._held.items() if held.waiting)
+        if not waiting:
+            return []
+        address = waiting.most_common(1)[0][0]
+        return [peer for peer in self._held if peer[0] == address]
 
     def _displace(self, peers: list[Peer]) -> bool:
         """End the one of `peers` that has waited longest; False when all of them are being served."""
@@ -116,7 +127,7 @@ class CountingSocket(socket.socket):
     connections: Connections
 
     @classmethod
-    def listening(cls, host: str, port: int, backlog: int, connections: Connections) -> CountingSocket:
+    def listening(cls, host: str, port: int, connections: Connections) -> CountingSocket:
         """Bound and listening; raises OSError."""
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -126,11 +137,15 @@ class CountingSocket(socket.socket):
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
-            found.listen(backlog)
+            found.listen()
         except OSError:
             found.close()
             raise
         return found
+
+    def listen(self, backlog: int = QUEUE, /) -> None:
+        """With a long queue whatever is asked for: what does not fit waits a second for its next try."""
+        super().listen(max(backlog, QUEUE))
 
     def accept(self) -> tuple[socket.socket, Any]:
         """As of any socket. Raises ConnectionAbortedError for one that there is no room for."""

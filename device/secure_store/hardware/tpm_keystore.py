@@ -53,7 +53,8 @@ class TpmKeystore:
         facts = self._files.facts()
         if facts is None or (facts.fresh and self._files.marker.exists()):
             facts = self._provision()
-        self._files.marker.unlink(missing_ok=True)  # beside facts with a vault it means nothing
+        if self._files.marker.exists():  # beside facts with a vault it means nothing
+            self._files.marker.unlink()  # and the uplink, which sees the folder read-only, has none to remove
         self._facts = facts
         self.tpm.pinned_parent = bytes.fromhex(facts.parent_name)
         if settings.policy_authority is not None:

@@ -63,7 +63,7 @@ def serve() -> Iterator[Serve]:
             return PlainTextResponse("well")
 
         connections = Connections(most, per_address, header_s)
-        listening = CountingSocket.listening("127.0.0.1", 0, 128, connections)
+        listening = CountingSocket.listening("127.0.0.1", 0, connections)
         config = uvicorn.Config(
             Starlette(routes=[Route("/healthz", page)]),
             http=partial(CountedProtocol, connections),  # type: ignore[arg-type]
@@ -194,3 +194,20 @@ def test_a_slow_body_gives_way_to_the_next_one_and_a_quick_one_does_not() -> Non
 
     assert asyncio.run(both()).kind is SLOW_BODY
     assert (room.requests, room.size_bytes) == (0, 0)
+
+
+def test_who_has_one_connection_is_not_displaced_by_a_flood_of_others() -> None:
+    pairs = [socket.socketpair() for _ in range(40)]
+    limits = Connections(8, 8, 10.0, now_s=lambda: 0.0)
+    try:
+        assert limits.enter(("honest", 1), pairs[0][0])
+        for number, (one, _) in enumerate(pairs[1:]):
+            assert limits.enter((f"flood-{number % 3}", number), one)
+        pairs[0][1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            pairs[0][1].recv(1)
+        assert limits.cut_off == 32
+    finally:
+        for one, other in pairs:
+            one.close()
+            other.close()

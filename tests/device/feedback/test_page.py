@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,27 +16,51 @@ from device.feedback.page import _COLOURS, render
 
 
 def test_the_phrase_stands_by_itself_and_the_page_reads_itself_again() -> None:
-    page = render(Cue(Stage.SPEAK, "Dites : acorn river", "acorn river"), "fr")
+    page = render(Cue(Stage.SPEAK, "Dites : acorn river", "acorn river"), language("fr"), 0.0)
     assert '<p class="phrase" lang="en">acorn river</p>' in page
     assert '<p class="told">Dites : </p>' in page
     assert 'http-equiv="refresh"' in page
     assert '<html lang="fr">' in page
 
 
-def test_the_page_asks_nobody_for_anything_and_runs_no_script() -> None:
-    page = render(Cue(Stage.OPEN, "Welcome."), "en")
-    assert not re.search(r"<script|https?:|src=|@import|url\(", page)
+def test_the_page_asks_nobody_for_anything_and_its_script_only_looks_at_the_clock() -> None:
+    page = render(Cue(Stage.OPEN, "Welcome."), language("en"), 1.5)
+    assert not re.search(r"<script [^>]|https?:|src=|@import|url\(", page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert script.strip() == 'if (Math.abs(Date.now() - 1500) > 15000) document.body.className = "stale";'
+
+
+def test_a_page_that_was_left_behind_says_that_the_door_is_out_of_service(tmp_path: Path) -> None:
+    path = shutil.which("chromium")
+    assert path, "the tests need Debian's chromium: scripts/setup --test installs it"
+    now_s, page = time.time(), tmp_path / "door.html"
+    for written_s, stale in ((now_s + 3600, True), (0.0, True), (now_s + 5, False)):
+        text = render(Cue(Stage.THINKING, "One moment"), language("en"), written_s)
+        page.write_text(text.replace('http-equiv="refresh"', 'name="read-once"'))
+        command = [path, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert ('<body class="stale">' in shown) is stale
+        assert "Out of service." in shown
+
+
+def test_the_page_is_written_again_while_the_process_lives(tmp_path: Path) -> None:
+    path = tmp_path / "door.html"
+    PageSink(path, language("en"), every_s=0.01).show(Cue(Stage.READY, "Badge"))
+    first, deadline_s = path.stat().st_ino, time.monotonic() + 30
+    while path.stat().st_ino == first and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert path.stat().st_ino != first
 
 
 def test_a_phrase_is_text_and_never_markup() -> None:
-    page = render(Cue(Stage.SPEAK, "Say: <b>&", "<b>&"), "en")
+    page = render(Cue(Stage.SPEAK, "Say: <b>&", "<b>&"), language("en"), 0.0)
     assert "&lt;b&gt;&amp;" in page
     assert "<b>" not in page
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_has_a_page(stage: Stage) -> None:
-    assert stage.upper() in render(Cue(stage, "x"), "en")
+    assert stage.upper() in render(Cue(stage, "x"), language("en"), 0.0)
 
 
 def contrast(one: str, other: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -510,6 +512,27 @@ def test_nothing_is_provisioned_over_a_vault_whatever_the_key_files_say(
     shutil.copytree(tmp_path / "kept", folder)
     with unit() as store:
         assert store.vault.uids() == ("4711",)
+
+
+def test_who_only_signs_needs_the_keys_folder_for_reading_alone(unit: Opener, swtpm: SwTpm) -> None:
+    """As the uplink's service has it: nothing there may be written."""
+    with unit() as store:
+        folder = store.folder
+    alone = (
+        'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && ! touch "$1/x" && exec "$2" -c "$3" "$@"'
+    )
+    sign = (
+        "import json, sys; from pathlib import Path; from device.secure_store import StoreSettings;"
+        "from device.secure_store.store import open_keystore;"
+        "keys = open_keystore(Path(sys.argv[1]), StoreSettings(**json.loads(sys.argv[4])));"
+        "print(len(keys.audit_signer().sign(b'a head')))"
+    )
+    settings = json.dumps({"tcti": swtpm.settings().tcti, "keystore": "tpm"})
+    command = ["unshare", "--mount", "bash", "-c", alone, "_", str(folder), sys.executable, sign, settings]
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets us make no mount namespace")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "64", done.stderr
 
 
 def test_two_who_use_one_tpm_in_software_do_not_flush_each_others_keys(swtpm: SwTpm) -> None:

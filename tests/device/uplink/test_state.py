@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from device.commands import doctor
 from device.errors import DeviceError
@@ -52,3 +54,5 @@ def test_doctor_names_why_the_uplink_cannot_connect(tmp_path: Path, monkeypatch:
     assert not found.well
     assert found.detail == "not connected since 1970-01-01T00:00:00+00:00: certificate has expired"
     assert "uplink.conf" in found.fix
+    told = CliRunner().invoke(doctor.doctor, ["--json", "--offline"])
+    assert "uplink" not in [one["what"] for one in json.loads(told.stdout)]

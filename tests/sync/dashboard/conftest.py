@@ -66,7 +66,7 @@ class Hospital:
             Passkeys(self.store, settings or self.settings),
             NameBook(self.store, NAMES_KEY),
             self.signer,
-            self.sign_on,
+            sign_on=self.sign_on,
         )
 
     def client(self, account: str | None = None) -> TestClient:

@@ -135,7 +135,15 @@ def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospit
         db.execute(sa.text("ALTER TABLE dashboard_accounts DROP COLUMN subject"))
         for column in ("egress", "sensitive"):
             db.execute(sa.text(f"ALTER TABLE dashboard_places DROP COLUMN {column}"))
-        for gone in ("challenges", "tokens", "approvals", "oidc_logins", "stamps", "incident_spans"):
+        for gone in (
+            "challenges",
+            "tokens",
+            "approvals",
+            "oidc_logins",
+            "stamps",
+            "incident_spans",
+            "reports",
+        ):
             db.execute(sa.text(f"DROP TABLE dashboard_{gone}"))
         db.execute(sa.text("DELETE FROM dashboard_version"))
         db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +14,17 @@ import sqlalchemy as sa
 from sync.dashboard import journal
 from sync.dashboard.app import PAGES
 from sync.dashboard.demo_data import DemoData, DemoSize
+from sync.dashboard.events_query import Filter
+from sync.dashboard.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
+from sync.dashboard.rights import Viewer
 from sync.keys import FileSigner
 from sync.registry.schema import events
 from sync.registry.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
+from tests.sync.dashboard.test_browser import Unit
 from tests.sync.dashboard.test_pages import _address, prepare_runs
-from tests.sync.services import postgres
+from tests.sync.services import Postgres, postgres
 
 pytestmark = pytest.mark.e2e
 
@@ -59,3 +67,56 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
         assert seen == count == stored == len(exported)
         assert journal.check(store)[0] >= 5
         store.close()
+
+
+def test_a_database_killed_for_ten_seconds_loses_no_event_and_the_stream_says_so(tmp_path: Path) -> None:
+    with postgres() as cluster:
+        store = Store.open(cluster.url)
+        prepare(store)
+        hospital = Hospital(tmp_path, store, FileSigner.generate())
+        unit = Unit(hospital)
+        unit.happens()
+        told = asyncio.run(_outage(hospital, unit, cluster))
+    kinds = [line.partition("\n")[0] for line in told]
+    stale, fresh = kinds.index("event: stale"), kinds.index("event: fresh")
+    assert stale < fresh
+    keys = [
+        event["key"]
+        for line in told
+        if "event: events" in line
+        for event in json.loads(line.partition("data: ")[2])
+    ]
+    assert keys == [f"st-mary/new-1#{number}" for number in range(2, 9)]
+
+
+async def _outage(hospital: Hospital, unit: Unit, cluster: Postgres) -> list[str]:
+    """What one page hears: three events, an outage of ten seconds, and the four that happened after it."""
+    feed = Feed(hospital.store, hospital.now_ms, hospital.settings.time_zone)
+    reader = asyncio.create_task(feed.run())
+    told: list[str] = []
+
+    async def listen() -> None:
+        viewer = Viewer("desk", "desk", (), "", "")
+        async for line in feed.listen(viewer, Filter(), "", lambda: True):
+            told.append(line)
+
+    async def until(true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not true():
+            assert time.monotonic() < deadline, told
+            await asyncio.sleep(0.05)
+
+    listener = asyncio.create_task(listen())
+    await asyncio.sleep(1.5)
+    await asyncio.to_thread(unit.happens, 3)
+    await until(lambda: "#4" in "".join(told))
+    await asyncio.to_thread(cluster.kill)
+    await until(lambda: feed.stale_since_ms is not None)
+    await asyncio.sleep(10)
+    await asyncio.to_thread(cluster.start)
+    await until(lambda: feed.stale_since_ms is None)
+    await asyncio.to_thread(unit.happens, 4)
+    await until(lambda: "#8" in "".join(told))
+    for task in (listener, reader):
+        task.cancel()
+    return told
