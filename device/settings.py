@@ -196,6 +196,18 @@ class AuditSettings:
         return None if self.keep_mib is None else self.keep_mib << 20
 
 
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """Whom this unit obeys. Without `commands` it follows no document and shares no enrolment."""
+
+    commands: Path | None = None
+    """PEM public key of whoever signs what this unit should be."""
+    authority: Path | None = None
+    """PEM certificates of who says which exchange key is which unit's; without, nothing is shared."""
+    trial_s: float = field(default=60.0, metadata={"low": 5.0, "high": 600.0})
+    """How long a change of models may take to show that it decides, before the unit goes back."""
+
+
 def _laptop_store() -> StoreSettings:
     """Without a settings file this is somebody's laptop; a unit's file says `profile = "production"`."""
     return StoreSettings(profile="laptop", keystore="software")
@@ -213,6 +225,7 @@ class Settings:
     store: StoreSettings = field(default_factory=_laptop_store)
     audit: AuditSettings = field(default_factory=AuditSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
     conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 

@@ -56,6 +56,16 @@ class StateFolder:
         return self.root / "orders"
 
     @property
+    def desired(self) -> Path:
+        """What the fleet wants of this unit, and what the unit says to that: shared with the uplink."""
+        return self.root / "desired"
+
+    @property
+    def applied(self) -> Path:
+        """What was applied of it, and what is on trial: the door process's own."""
+        return self.root / "applied"
+
+    @property
     def network(self) -> Path:
         """Certificate and place at a site, of a unit that was provisioned."""
         return self.root / "network"

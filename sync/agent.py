@@ -50,6 +50,16 @@ class Handler(Protocol):
     def last_answer(self) -> bytes | None: ...
 
 
+class Mail(Protocol):
+    """Where the fleet's documents and parts go, and what the unit has to say: `device/uplink/mail.py`."""
+
+    def take(self, channel: str, payload: bytes) -> None: ...
+
+    def due(self, now_s: float, connections: int) -> list[tuple[str, bytes]]:
+        """(channel, payload) to publish now; `connections` tells a new connection from the one before."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     """`window` batches may be under way; after `receipt_timeout_s` without news all are sent again."""
@@ -89,6 +99,7 @@ class Agent:
     facts: Callable[[], Facts] = dict
     """Versions and the like as they are now, for the health message."""
     handler: Handler | None = None
+    mail: Mail | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
@@ -128,6 +139,9 @@ class Agent:
             self._start_over(now)
         if now >= self._wait_until:
             self._send(now)
+        if self.mail is not None:
+            for channel, payload in self.mail.due(now, self.link.connections):
+                self.link.publish(topic(self.log.unit, channel), payload)
         if now >= self._health_at:
             self._health_at = now + self.settings.health_every_s
             self.link.publish(topic(self.log.unit, HEALTH), self.health("online"), retain=True)
@@ -220,6 +234,8 @@ class Agent:
                 answer = self.handler.take(message.payload)
                 self.counts.commands += 1
                 self.link.publish(topic(self.log.unit, RESULTS), answer)
+            elif self.mail is not None:
+                self.mail.take(channel, message.payload)
         except SyncError:
             self.counts.messages_refused += 1
 

@@ -35,8 +35,36 @@ NUMBERS = (
     "connect_failures",
     "every_s",
 )
-FACTS = frozenset({"software", "models", "policy", "settings", "keystore", "profile", "simulated"})
-FACT_WORDS = KEYSTORES | {"production", "laptop"}
+FACTS = frozenset(
+    {
+        "software",
+        "models",
+        "policy",
+        "settings",
+        "keystore",
+        "profile",
+        "simulated",
+        "document",
+        "people",
+        "standing",
+        "why",
+    }
+)
+STANDINGS = frozenset({"applied", "trial", "refused", "went_back"})
+"""What became of the fleet's last document, whose number is the fact `document`."""
+WHYS = frozenset(
+    {
+        "none",
+        "fault",
+        "locks_everybody_out",
+        "models_refused",
+        "not_confirmed",
+        "people_refused",
+        "restarted",
+        "rules_refused",
+    }
+)
+FACT_WORDS = KEYSTORES | {"production", "laptop"} | STANDINGS | WHYS
 
 Facts = Mapping[str, str | int | bool]
 

@@ -7,6 +7,7 @@ from sync.events import UnitId, unit_id
 
 ROOT = "ostiary/v1"
 EVENTS, HEALTH, RECEIPTS, COMMANDS, RESULTS = "events", "health", "receipts", "commands", "results"
+DESIRED, PARTS, WANTS, STATEMENTS = "desired", "parts", "wants", "statements"
 
 
 def topic(unit: UnitId, channel: str) -> str:

@@ -52,6 +52,8 @@ UNIT_EVENTS = frozenset(
         "FORGOTTEN",
         "CONSENT_EXPIRED",
         "POLICY_APPLIED",
+        "POLICY_REFUSED",
+        "CHANGE_TAKEN_BACK",
         "MODELS_APPLIED",
         "MODELS_REFUSED",
         "COMMAND_APPLIED",
@@ -111,6 +113,7 @@ DECISION_REASONS = frozenset(
         "visit_ended",
         "visit_not_begun",
         "voice_changes",
+        "pasted",
         "weak_score",
         "wrong_words",
     }
@@ -158,6 +161,11 @@ UNIT_REASONS = frozenset(
         "signature_refused",
         "counter_refused",
         "on_request",
+        "fleet",
+        "locks_everybody_out",
+        "not_confirmed",
+        "restarted",
+        "rules_refused",
         "command_expired",
         "command_failed",
         "command_interrupted",
@@ -185,6 +193,7 @@ SCORES = frozenset(
         "reuse_llr",
         "timing_llr",  # of units up to 0.1.0
         "consistency_llr",
+        "joins_llr",
         "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",

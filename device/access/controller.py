@@ -194,13 +194,16 @@ class AccessController:
         with self._one_at_a_time:
             return self._history.pardon(f"person:{uid}")
 
-    def adopt(self, rules: Rules) -> None:
-        """New rules, from the next attempt on. Raises HistoryError unless their version is higher."""
-        with self._one_at_a_time:
-            self._adopt(rules)
+    def adopt(self, rules: Rules, *, ordered: bool = False) -> None:
+        """New rules, from the next attempt on. Raises HistoryError unless their version is higher.
 
-    def _adopt(self, rules: Rules) -> None:
-        if rules.version <= self.rules.version:
+        `ordered` says that something else, such as the fleet's documents, gives the order.
+        """
+        with self._one_at_a_time:
+            self._adopt(rules, ordered)
+
+    def _adopt(self, rules: Rules, ordered: bool) -> None:
+        if not ordered and rules.version <= self.rules.version:
             raise HistoryError(
                 f"rules {rules.version} are not newer than {self.rules.version}; raise `version`"
             )

@@ -46,9 +46,12 @@ from device.feedback import (
     TerminalSink,
     language,
 )
+from device.model_store import slots
+from device.model_store.minimum_versions import pinned_minimum
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Unit, open_unit, rules_of
+from device.unit.fleet.following import Following
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
@@ -107,8 +110,9 @@ def run(
     speaker = Loudspeaker() if settings.feedback.earcons else None
     feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
     state = state_dir()
+    following = Following(settings, state)
     try:
-        with open_unit(settings, state, models_dir()) as unit, ExitStack() as parts:
+        with open_unit(settings, state, models_dir, take_up=following.take_up) as unit, ExitStack() as parts:
             if told := fire_input_missing(settings.door, unit.controller.rules):
                 log.warning("%s", told)
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
@@ -123,6 +127,7 @@ def run(
                 feedback,
                 orders_folder=StateFolder(state).orders,
                 rules=lambda: rules_of(state, settings.door.name),
+                models=lambda: slots.active(models_dir(), minimum=pinned_minimum(unit.store.vault)),
                 fire=door.fire,
             )
             rotate = None
@@ -132,10 +137,11 @@ def run(
             with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
+                fleet = following.begin(unit, parts)
                 progress = Progress(
                     ServiceManager(),
                     stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
-                    troubles={"store": upkeep.trouble, "door": door.trouble},
+                    troubles={"store": upkeep.trouble, "door": door.trouble, "fleet": fleet},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
                 )
                 microphone = _microphone(settings, unit, parts) if source is None else None

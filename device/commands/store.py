@@ -281,6 +281,19 @@ def audit_key(state: Path | None, config: Path | None) -> None:
     click.echo(pem.decode(), nl=False)
 
 
+@store.command("exchange-key")
+@_options
+def exchange_key(state: Path | None, config: Path | None) -> None:
+    """This unit's exchange key (public part, PEM): what enrolments are sealed to. Made on the first call.
+
+    Example: ostiary store exchange-key > icu-2.exchange.pem
+    """
+    with closing(open_keystore(StateFolder(_folder(state)).store, _settings(config))) as keystore:
+        key = keystore.exchange().public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    click.echo(pem.decode(), nl=False)
+
+
 @store.command("approve-backup")
 @click.option("--key", type=_EXISTING, required=True, help="The authority's private key. Never on a unit.")
 @click.option("--from", "from_key", type=_EXISTING, required=True, help="The old unit's audit key, PEM.")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from device.model_store.manifest import BundleError
+
+_UNKNOWN = "the store remembers models in a form this release does not know"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,13 @@ class MinimumVersions:
             raise BundleError("shelf.json names another key than this unit's store remembers; refused")
         return MinimumVersions(self.key, max(self.version, other.version), max(self.fallback, other.fallback))
 
-    def to_bytes(self) -> bytes:
-        return json.dumps({"models": asdict(self)}, sort_keys=True).encode()
-
     @classmethod
-    def from_bytes(cls, data: bytes) -> MinimumVersions:
+    def from_fields(cls, fields: Any) -> MinimumVersions:
         """Raises BundleError: what the store vouches for is never damaged, but may be of a newer release."""
         try:
-            fields = json.loads(data)["models"]
             return cls(str(fields["key"]), int(fields["version"]), int(fields["fallback"]))
         except (ValueError, KeyError, TypeError) as err:
-            raise BundleError("the store remembers models in a form this release does not know") from err
+            raise BundleError(_UNKNOWN) from err
 
 
 class Pins(Protocol):
@@ -56,8 +54,36 @@ class Pins(Protocol):
 
 def pinned_minimum(pins: Pins) -> MinimumVersions | None:
     """The minimum of this unit, or None before it accepted its first signed bundle."""
+    held = _pinned(pins)
+    return MinimumVersions.from_fields(held["models"]) if "models" in held else None
+
+
+def pinned_document(pins: Pins) -> int:
+    """The number of the last document of the fleet that this unit applied; 0 before the first."""
+    number = _pinned(pins).get("document", 0)
+    if type(number) is not int:
+        raise BundleError(_UNKNOWN)
+    return number
+
+
+def with_document(pins: Pins, number: int) -> bytes:
+    """What to pin so that no document up to `number` ever counts again."""
+    return _packed({**_pinned(pins), "document": number})
+
+
+def _pinned(pins: Pins) -> dict[str, Any]:
     data = pins.pinned()
-    return MinimumVersions.from_bytes(data) if data else None
+    try:
+        held = json.loads(data) if data else {}
+    except ValueError as err:
+        raise BundleError(_UNKNOWN) from err
+    if not isinstance(held, dict) or set(held) - {"models", "document"} or (data and not held):
+        raise BundleError(_UNKNOWN)
+    return held
+
+
+def _packed(held: dict[str, Any]) -> bytes:
+    return json.dumps(held, sort_keys=True).encode()
 
 
 def raise_minimum(pins: Pins, reached: MinimumVersions | None) -> MinimumVersions | None:
@@ -65,5 +91,5 @@ def raise_minimum(pins: Pins, reached: MinimumVersions | None) -> MinimumVersion
     held = pinned_minimum(pins)
     wanted = held if reached is None else reached if held is None else held.raised(reached)
     if wanted is not None and wanted != held:
-        pins.pin(wanted.to_bytes())
+        pins.pin(_packed({**_pinned(pins), "models": asdict(wanted)}))
     return wanted

@@ -190,6 +190,25 @@ def use(
         return Bundle(home, bundle.manifest, bundle.manifest_bytes)
 
 
+def go_back(models: Path, leaving: str) -> None:
+    """From the bundle `leaving` to the last good one; on a unit that had none signed, to what it built.
+
+    Does nothing when another one is in use. Raises BundleError, and changes nothing, where the last good one
+    does not pass.
+    """
+    with _alone(models):
+        slots = read_slots(models)
+        if slots is None or slots.current != leaving:
+            return
+        if slots.previous:
+            _open_named(models, slots.previous, slots)
+            back = Slots(slots.key, slots.accepted_version, slots.previous)
+            replace_file(models / SLOTS_NAME, json.dumps(asdict(back), sort_keys=True).encode(), 0o644)
+            return
+        (models / SLOTS_NAME).unlink()
+        sync_folder(models)
+
+
 def read_slots(models: Path) -> Slots | None:
     """What `models` has accepted, or None on a unit that was never given a signed bundle."""
     if not os.path.lexists(models / SLOTS_NAME):

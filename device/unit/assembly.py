@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -90,14 +90,25 @@ def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
 
 
 @contextmanager
-def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = system_clock) -> Iterator[Unit]:
+def open_unit(
+    settings: Settings,
+    state: Path,
+    models: Path | Callable[[], Path],
+    clock: Clock = system_clock,
+    take_up: Callable[[Store], bool] = lambda _: False,
+) -> Iterator[Unit]:
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving.
+
+    `take_up` does first what a change has left to do, and says whether models are on trial; `models` is asked
+    after it.
 
     `ostiary run` and `ostiary doctor` both open a unit by this: what stops the one is found by the other.
     """
     with ExitStack() as parts:
         language(settings.door.language)
         store = parts.enter_context(open_store(state, settings.store))
+        on_trial = take_up(store)
+        models = models if isinstance(models, Path) else models()
         rules = rules_of(state, settings.door.name)
         if settings.door.name not in rules.doors:
             raise NoSuchDoorError(
@@ -105,7 +116,8 @@ def open_unit(settings: Settings, state: Path, models: Path, clock: Clock = syst
                 f"they have {', '.join(sorted(rules.doors))}"
             )
         judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
-        raise_minimum(store.vault, slots.reached(models))
+        if not on_trial:  # a unit that may have to go back pins nothing yet
+            raise_minimum(store.vault, slots.reached(models))
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
         history = History(
             StateFolder(state).history,

@@ -17,6 +17,7 @@ from device.door import Door
 from device.errors import DeviceError
 from device.unit.assembly import Unit
 from device.unit.display import Display
+from device.unit.progress import restart
 from device.uplink import orders
 from device.uplink.orders import Action, Order, OrderError
 from sync.errors import SyncError
@@ -41,16 +42,22 @@ class Watch:
         *,
         orders_folder: Path,
         rules: Callable[[], Rules],
+        models: Callable[[], object] = lambda: None,
         fire: Callable[[], bool] = lambda: False,
         now_s: Callable[[], float] = time.monotonic,
+        end: Callable[[], None] = restart,
     ) -> None:
-        """`rules` reads the rules file anew when it is ordered to; `fire` says whether there is an alarm."""
+        """`rules` reads the rules file anew when it is ordered to, `models` verifies the models on the disk;
+        `end` has the unit start again; `fire` says whether there is an alarm.
+        """
         self._unit = unit
         self._door_name = door_name
         self._door = door
         self._display = display
         self._folder = orders_folder
         self._rules = rules
+        self._models = models
+        self._end = end
         self._fire = fire
         self._alarm = False
         self._owed: list[Decision] = []
@@ -100,6 +107,15 @@ class Watch:
                 self._stop.wait(PAUSE_S)
             self._looked_s = self._now_s()
 
+    def _erase(self, uid: str) -> None:
+        """Forget a person, and say so before and after, as `ostiary forget` does."""
+        vault, trail = self._unit.store.vault, self._unit.trail
+        record = vault.record_id(uid)
+        trail.note("ERASURE_BEGUN", "on_request", self._door_name, uid=uid, count=0, record=record)
+        self._unit.controller.forget(uid)
+        receipt = vault.forget(uid)
+        trail.note("FORGOTTEN", "on_request", self._door_name, uid=uid, count=receipt.counter, record=record)
+
     def _fire_changed(self, alarm: bool) -> None:
         if not alarm:
             self._door.lock()
@@ -136,6 +152,18 @@ class Watch:
         elif order.action is Action.TRUST_CLOCK:
             controller.trust_clock(self._unit.clock())
             self._unit.trail.note("CLOCK_SET", "operator", self._door_name)
+            return
+        elif order.action is Action.ERASE:
+            self._erase(order.subject)
+            return
+        elif order.action is Action.ROTATE_KEYS:
+            epoch = self._unit.store.vault.rotate()
+            self._unit.trail.note("KEYS_ROTATED", "on_request", self._door_name, count=epoch)
+            return
+        elif order.action is Action.ADOPT_MODELS:
+            self._models()  # verified whole, or refused
+            self._unit.trail.note("MODELS_APPLIED", "on_request", self._door_name)
+            self._end()
             return
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()

@@ -23,6 +23,7 @@ from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
+from device.uplink.mail import DoorMail
 from device.uplink.network import Network, NetworkError, Place
 from device.uplink.renewal import Renewal
 from device.uplink.state import NAME, StateFile
@@ -38,7 +39,7 @@ from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, HEALTH, RECEIPTS, topic
+from sync.topics import COMMANDS, DESIRED, HEALTH, PARTS, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -143,7 +144,7 @@ def sync(
             link = reactor.link(
                 LinkSettings(*host_and_port(at.broker), name, at.tls),
                 context=at.context,
-                subscriptions=[topic(name, RECEIPTS), topic(name, COMMANDS)],
+                subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
                 will=Will(topic(name, HEALTH), WILL),
             )
             agent = Agent(
@@ -166,6 +167,8 @@ def sync(
                 agent.handler = unit_handler(
                     agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders
                 )
+                desired = StateFolder(state_dir()).desired
+                agent.mail = DoorMail(desired, name, at.command_key, wall_ms, agent.report_now)
             figures = MetricsFile(metrics) if metrics else None
             until = time.monotonic() + timeout if once else None
             state = StateFile(path.with_name(NAME), wall_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,18 +13,37 @@ from device.model_store.bundle import MANIFEST_NAME
 from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
+from sync.health import STANDINGS, WHYS
 
 UNREADABLE = "unreadable-0"
+MAX_STANDING_BYTES = 1024
 
 
-def unit_facts(settings: Settings) -> dict[str, str]:
-    """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that."""
+def unit_facts(settings: Settings) -> dict[str, str | int]:
+    """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that.
+
+    Of a unit that follows a fleet also what became of the last document, and how many people it holds.
+    """
     return {
+        **read_standing(StateFolder(state_dir()).desired / "standing.json"),
         "policy": _or_unreadable(lambda: _policy(StateFolder(state_dir()).rules)),
         "models": _or_unreadable(lambda: _models(models_dir())),
         "settings": _digest(repr(settings).encode()),
         "profile": settings.store.profile,
     }
+
+
+def read_standing(path: Path) -> dict[str, str | int]:
+    """What the door process reports of the fleet's last document; nothing where it follows none."""
+    try:
+        told = json.loads(path.read_bytes()[:MAX_STANDING_BYTES])
+        document, people = int(told["document"]), int(told["people"])
+        standing, why = str(told["standing"]), str(told["why"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if standing not in STANDINGS or why not in WHYS or min(document, people) < 0:
+        return {}
+    return {"document": document, "people": people, "standing": standing, "why": why}
 
 
 def _policy(rules: Path) -> str:

@@ -15,7 +15,13 @@ from sync.events import MAX_SEQUENCE, AuditEvent
 from sync.outbox import Outbox
 from sync.unit_events import unit_event
 
-ORDER_WITHIN_S = 2.0
+ORDER_WITHIN_S = 10.0
+_SUBJECTS = {
+    Action.LOCK_DOWN: ("door", "*"),
+    Action.END_LOCK_DOWN: ("door", "*"),
+    Action.ERASE: ("person", ""),
+}
+"""What an order is about: the argument that says it, and what it is without."""
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +59,29 @@ def unit_handler(
     def apply_policy(_: Arguments) -> None:
         _order(orders, Action.ADOPT_RULES, {})
 
+    def apply_models(_: Arguments) -> None:
+        _order(orders, Action.ADOPT_MODELS, {})
+
+    def rotate_keys(_: Arguments) -> None:
+        _order(orders, Action.ROTATE_KEYS, {})
+
+    def forget_person(arguments: Arguments) -> None:
+        _order(orders, Action.ERASE, arguments)
+
     def note(result: Result) -> None:
         # Low risk: a full log counts it as overflow, and keeps no command from its answer.
         outbox.append(command_event(result, door, keystore), risk="low", beside=True)
 
-    obeyed = (report_health, resend, lock_down, end_lock_down, apply_policy)
+    obeyed = (
+        report_health,
+        resend,
+        lock_down,
+        end_lock_down,
+        apply_policy,
+        apply_models,
+        rotate_keys,
+        forget_person,
+    )
     return CommandHandler(
         agent.log.unit,
         command_key,
@@ -80,9 +104,10 @@ def command_event(result: Result, door: str, keystore: str) -> AuditEvent:
 
 
 def _order(folder: Path, action: Action, arguments: Arguments) -> None:
-    """Have the running door process do it, and wait until it has: it alone holds rules and lock-downs."""
-    subject = arguments.get("door", "*" if action is not Action.ADOPT_RULES else "")
-    if type(subject) is not str or not set(arguments) <= {"door"}:
+    """Have the running door process do it, and wait until it has: it alone holds rules, people and keys."""
+    name, default = _SUBJECTS.get(action, ("", ""))
+    subject = arguments.get(name, default)
+    if type(subject) is not str or not set(arguments) <= {name} or (name and not subject):
         raise CommandFailedError("bad_arguments")
     try:
         await_done(post(folder, Order(action, subject)), ORDER_WITHIN_S)

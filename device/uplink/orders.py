@@ -38,6 +38,9 @@ class Action(StrEnum):
     ADOPT_RULES = "adopt_rules"
     FORGET = "forget"
     TRUST_CLOCK = "trust_clock"
+    ERASE = "erase"
+    ROTATE_KEYS = "rotate_keys"
+    ADOPT_MODELS = "adopt_models"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ user worker-{number}
 topic read ostiary/v1/+/+/events
 topic read ostiary/v1/+/+/health
 topic read ostiary/v1/+/+/results
+topic read ostiary/v1/+/+/wants
+topic read ostiary/v1/+/+/statements
 topic write ostiary/v1/+/+/receipts
 topic write ostiary/v1/+/+/commands
+topic write ostiary/v1/+/+/desired
+topic write ostiary/v1/+/+/parts
 """
 BROKER_USER = "mosquitto"
 

@@ -19,6 +19,7 @@ from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.provisioning.cli import COMMANDS
 from sync.fleet.simulate import Simulation, SimulationSettings
+from sync.fleet.state_cli import STATE_COMMANDS
 from sync.registry.store import Store
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -133,5 +134,5 @@ def simulate_command(
         raise click.exceptions.Exit(1)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *STATE_COMMANDS):
     fleet.add_command(_command)

@@ -31,6 +31,7 @@ from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.engine import NoRegistryError
+from sync.registry.fleet.keeper import Keeper
 from sync.registry.housekeeping import LEAST_DAYS, tidy
 from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
@@ -59,6 +60,7 @@ def registry() -> None:
 @click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
+@click.option("--fleet-key", type=FILE, help="Signs what units should be (PEM): one worker keeps the fleet.")
 @click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
@@ -68,6 +70,7 @@ def worker_command(
     cert: Path,
     key: Path,
     signing_key: Path,
+    fleet_key: Path | None,
     name: str | None,
     metrics: Path | None,
 ) -> None:
@@ -97,7 +100,11 @@ def worker_command(
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=ServiceManager()).run(stop)
+        keeper = Keeper(store, FileSigner.load(fleet_key), wall_ms) if fleet_key else None
+        manager = ServiceManager()
+        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=manager, keeper=keeper).run(
+            stop
+        )
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
         reactor.close()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, text
 
 from sync.errors import SyncError
+from sync.registry.fleet.tables import MADE as FLEET
 
 Statement = str | Mapping[str, Sequence[str]]
 """SQL for both databases, or what each of them needs."""
@@ -116,6 +117,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
     _FACTS,
     ("ALTER TABLE access ADD COLUMN subject TEXT",),
     _PROVISIONING,
+    FLEET,
 )
 
 _WORDS = {

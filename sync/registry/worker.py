@@ -14,16 +14,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sync.backoff import Backoff
-from sync.errors import MalformedError, SyncError
+from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
 from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
 from sync.registry.commands import due
+from sync.registry.fleet.keeper import Desk, Keeper
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store
 from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, everyones, topic, unit_of
+from sync.topics import (
+    COMMANDS,
+    DESIRED,
+    EVENTS,
+    HEALTH,
+    PARTS,
+    RECEIPTS,
+    RESULTS,
+    STATEMENTS,
+    WANTS,
+    everyones,
+    topic,
+    unit_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +50,13 @@ class WorkerSettings:
     gather_s: float = 0.005
     idle_s: float = 0.05
     commands_every_s: float = 1.0
+    documents_every_s: float = 1.0
 
 
 def subscriptions(share: str) -> list[str]:
     """Batches and answers are shared out between workers; health is retained, which a share does not get."""
-    return [everyones(EVENTS, share), everyones(RESULTS, share), everyones(HEALTH)]
+    shared = [everyones(channel, share) for channel in (EVENTS, RESULTS, WANTS, STATEMENTS)]
+    return [*shared, everyones(HEALTH)]
 
 
 def share_name(signer: FileSigner) -> str:
@@ -65,7 +81,9 @@ class Worker:
         settings: WorkerSettings | None = None,
         metrics: MetricsFile | None = None,
         manager: ServiceManager | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        """`keeper` makes the fleet's documents; a worker without one hands out parts all the same."""
         self._reactor = reactor
         self._link = link
         self._ingest = ingest
@@ -78,6 +96,9 @@ class Worker:
         self._manager = manager or ServiceManager({})
         self._commands_at = 0.0
         self._commands_sent = 0
+        self._desk = Desk(store, now_ms)
+        self._keeper = keeper
+        self._documents_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         settings = self._settings
@@ -133,6 +154,12 @@ class Worker:
                 for unit, message in due(self._store, self._now_ms()):
                     self._link.publish(topic(unit, COMMANDS), message)
                     self._commands_sent += 1
+            if self._keeper is not None and self._link.connected and now_s >= self._documents_at:
+                self._documents_at = now_s + self._settings.documents_every_s
+                sent = self._keeper.round()
+                for unit, message in sent:
+                    self._link.publish(topic(unit, DESIRED), message, retain=True)
+                self._keeper.published(sent)
             if self._metrics is not None and self._metrics.due(now_s):
                 self._metrics.write(self.figures(), now_s)
         except SyncError as err:
@@ -189,6 +216,8 @@ class Worker:
                 health.append((unit, message.payload))
             elif channel == RESULTS:
                 results.append((unit, message.payload))
+            elif channel in (WANTS, STATEMENTS):
+                self._of_the_fleet(unit, channel, message.payload, refused)
         if results:
             self._ingest.results(results)
         if health:
@@ -198,6 +227,20 @@ class Worker:
             self._link.publish(topic(unit, RECEIPTS), receipt)
         if refused:
             self._ingest.refuse(refused)
+
+    def _of_the_fleet(
+        self, unit: UnitId, channel: str, payload: bytes, refused: Counter[tuple[str, str]]
+    ) -> None:
+        try:
+            if channel == STATEMENTS:
+                if self._desk.heard(unit, payload):
+                    self._documents_at = 0.0  # somebody waits for what follows from it
+            elif (piece := self._desk.piece(payload)) is not None:
+                self._link.publish(topic(unit, PARTS), piece)
+        except MalformedError:
+            refused[f"malformed {channel}", unit] += 1
+        except ProofError:
+            refused[f"foreign {channel}", unit] += 1
 
     def _pause(self, stop: threading.Event) -> None:
         """Wait, but keep the connection alive."""

@@ -29,6 +29,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
+from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
@@ -85,6 +86,9 @@ def _rules(top: Reader) -> Rules:
     calendar.finish()
     schedules = {name: _schedule(name, reader) for name, reader in top.each("schedules")}
     risks = {name: _risk(name, reader) for name, reader in top.each("risks")}
+    everywhere = top.table("thresholds")
+    risks = {name: _with(everywhere, risk) for name, risk in risks.items()}
+    everywhere.finish()
     if not risks:
         top.wrong("risks", "is empty; a door needs a risk class that says what it asks for")
     zones = {name: _zone_tags(reader) for name, reader in top.each("zones")}
@@ -171,10 +175,18 @@ def _risk(name: str, reader: Reader) -> RiskClass:
     return found
 
 
+def _with(reader: Reader, risk: RiskClass) -> RiskClass:
+    """`risk` with the thresholds that stand for every class of the file."""
+    names = [name for name in ("phrase_llr", "voice_llr", "live_llr") if reader.has(name)]
+    given = {name: reader.number(name, 0.0, -12.0, 12.0) for name in names}
+    point = "" if "live_llr" in given else risk.thresholds.live_point
+    return replace(risk, thresholds=replace(risk.thresholds, **given, live_point=point))
+
+
 def _thresholds(reader: Reader, base: Thresholds) -> Thresholds:
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr")
+        for name in BESIDE
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):

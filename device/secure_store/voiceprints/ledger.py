@@ -19,7 +19,7 @@ import hmac
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -113,16 +113,23 @@ class Ledger:
                 file.scrub()
         self._behind = False
 
-    def rekey(self, drop: list[uuid.UUID]) -> None:
-        """Rewrap everybody but `drop` under the next epoch's key."""
+    def rekey(
+        self,
+        drop: list[uuid.UUID],
+        put: Callable[[RowKeys], list[Row]] = lambda _: [],
+        pinned: bytes | None = None,
+    ) -> None:
+        """Rewrap everybody but `drop` under the next epoch's key, and put what `put` makes under it."""
         readable = sum(1 for _ in self.rows())
         if self._behind or readable != len(self.head.roster) - len(self.found.damaged):
             self.load()  # repair first: what is not rewrapped now could never be opened again
         secrets = self.secrets.next()
         self._keystore.stage(secrets)
         keys = self._row_keys(secrets)
-        kept = [rewrap_row(self.keys, keys, r) for r in self.rows() if r.record_id not in set(drop)]
-        self.commit(kept, drop, (secrets, keys))
+        new = put(keys)
+        left_out = {*drop, *(row.record_id for row in new)}
+        kept = [rewrap_row(self.keys, keys, r) for r in self.rows() if r.record_id not in left_out]
+        self.commit([*kept, *new], drop, (secrets, keys), pinned)
         self._behind = True
         self._keystore.settle(secrets.epoch)
         self._behind = False

@@ -58,12 +58,13 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Permission to keep a voiceprint: who took it, when, to which text, and until when it holds (UTC)."""
+    """Permission to keep a voiceprint: who took it, when, to which text, until when (UTC), and what for."""
 
     taken_by: str
     given_at: datetime
     text_version: str
     retain_until: datetime
+    purpose: str = "doors"
 
     def __post_init__(self) -> None:
         if not self.taken_by or not self.text_version:
@@ -155,6 +156,7 @@ def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, versi
                     consent.given_at.timestamp(),
                     consent.text_version,
                     consent.retain_until.timestamp(),
+                    consent.purpose,
                 ],
             }
         )
@@ -170,12 +172,13 @@ def open_row(keys: RowKeys, row: Row) -> Person:
         fields = _open_body(keys, row, key)
         with _transform_secret(keys, key, generation) as secret, Rotation(secret) as rotation:
             vector = rotation.recover(np.frombuffer(fields["vector"], dtype="<f4"))
-    taken_by, given_at, text_version, retain_until = fields["consent"]
+    taken_by, given_at, text_version, retain_until, *purpose = fields["consent"]  # up to 0.1.0 without
     consent = Consent(
         taken_by,
         datetime.fromtimestamp(given_at, UTC),
         text_version,
         datetime.fromtimestamp(retain_until, UTC),
+        *purpose,
     )
     return Person(fields["uid"], Template(model, vector, fields["utterances"]), consent, generation)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from device.secure_store.voiceprints.records import (
     Consent,
     Person,
     Row,
+    RowKeys,
     Template,
     check_uid,
     damaged,
@@ -79,19 +80,35 @@ class Vault:
         """
         consent = self._checked_consent(consent)
         uid = check_uid(uid)
-        tag = self._tag(uid)
         with self._ledger.exclusive():
             self._ledger.refresh()
-            record_id = self._record_of(uid) or uuid.uuid4()
-            version, generation = 1, 1
-            old = self._ledger.row(record_id)
-            if old is not None:
-                version, generation = old.version + 1, open_row(self._ledger.keys, old).generation + 1
-            row = seal_row(
-                self._ledger.keys, record_id, tag, Person(uid, template, consent, generation), version
-            )
+            row = self._row(self._ledger.keys, uid, template, consent)
             self._ledger.commit(put=[row])
-        return record_id
+        return row.record_id
+
+    def change(
+        self, put: Sequence[tuple[str, Template, Consent]], forget: Iterable[str], pinned: bytes
+    ) -> tuple[DeletionReceipt, ...]:
+        """Enrol some, forget others and pin `pinned`, in one step that a power cut makes or does not make.
+
+        A consent that has run out raises ConsentError. Returns the receipts of who was enrolled and is gone.
+        """
+        people = [(uid, template, self._checked_consent(consent)) for uid, template, consent in put]
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            found = (self._record_of(check_uid(uid)) for uid in forget)
+            gone = list(dict.fromkeys(record_id for record_id in found if record_id is not None))
+
+            def rows(keys: RowKeys) -> list[Row]:
+                return [self._row(keys, check_uid(uid), made, given) for uid, made, given in people]
+
+            return self._erased(gone, "asked", rows, pinned)
+
+    def versions(self) -> dict[str, int]:
+        """Of everybody whose record is sound: how often they were enrolled here."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return {open_uid(self._ledger.keys, row): row.version for row in self._ledger.rows()}
 
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
@@ -154,21 +171,7 @@ class Vault:
             gone = list(dict.fromkeys(record_ids))
             if not all(record_id in self._ledger.found.head.roster for record_id in gone):
                 raise NotEnrolledError("there is no record with this id")
-            self._ledger.settle()
-            head, rotate = self._ledger.head, self._settings.rotate_on_forget
-            counter, epoch = head.counter + 1, head.epoch + (1 if rotate else 0)
-            # Signed before, given out after: a TPM that goes away now leaves everything as it was.
-            signer = self._keystore.audit_signer()
-            now = self._clock().replace(microsecond=0)  # as the signed form has it
-            blank = (now, counter, epoch, reason, self._keystore.kind, b"")
-            receipts = tuple(sign_receipt(signer, DeletionReceipt(head.unit, i, *blank)) for i in gone)
-            if rotate:
-                self._ledger.rekey(drop=gone)
-            else:
-                self._ledger.commit(drop=gone)
-            if (self._ledger.head.counter, self._ledger.head.epoch) != (counter, epoch):
-                raise StoreError("forgotten, but not as the receipts say; note it by hand")
-            return receipts
+            return self._erased(gone, reason)
 
     # What an administrator uses
 
@@ -256,6 +259,40 @@ class Vault:
         self._ledger.close()
 
     # Inside
+
+    def _row(self, keys: RowKeys, uid: str, template: Template, consent: Consent) -> Row:
+        """Somebody's next record, under `keys`. Call it under the exclusive lock."""
+        record_id, tag = self._record_of(uid) or uuid.uuid4(), self._tag(uid)
+        version, generation = 1, 1
+        old = self._ledger.row(record_id)
+        if old is not None:
+            version, generation = old.version + 1, open_row(self._ledger.keys, old).generation + 1
+        return seal_row(keys, record_id, tag, Person(uid, template, consent, generation), version)
+
+    def _erased(
+        self,
+        gone: list[uuid.UUID],
+        reason: str,
+        put: Callable[[RowKeys], list[Row]] = lambda _: [],
+        pinned: bytes | None = None,
+    ) -> tuple[DeletionReceipt, ...]:
+        """Drop these records, and put others, in one commit. Call it under the exclusive lock."""
+        self._ledger.settle()
+        head = self._ledger.head
+        rotate = bool(gone) and self._settings.rotate_on_forget
+        counter, epoch = head.counter + 1, head.epoch + (1 if rotate else 0)
+        # Signed before, given out after: a TPM that goes away now leaves everything as it was.
+        signer = self._keystore.audit_signer()
+        now = self._clock().replace(microsecond=0)  # as the signed form has it
+        blank = (now, counter, epoch, reason, self._keystore.kind, b"")
+        receipts = tuple(sign_receipt(signer, DeletionReceipt(head.unit, i, *blank)) for i in gone)
+        if rotate:
+            self._ledger.rekey(drop=gone, put=put, pinned=pinned)
+        else:
+            self._ledger.commit(put(self._ledger.keys), gone, pinned=pinned)
+        if (self._ledger.head.counter, self._ledger.head.epoch) != (counter, epoch):
+            raise StoreError("forgotten, but not as the receipts say; note it by hand")
+        return receipts
 
     def _person(self, uid: str) -> Person:
         record_id = self.record_id(uid)

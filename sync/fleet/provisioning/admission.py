@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
+from sync.fleet.exchange import card
 from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.ek_certificates import Graded, grade
@@ -37,6 +38,7 @@ from sync.fleet.provisioning.tpm_proof import (
     verify_certified,
     verify_quote,
 )
+from sync.registry.fleet.wanted import keep_card
 from sync.registry.schema import certificates, claims, identities, in_service, units
 from sync.registry.store import Store
 from sync.registry.verification import Alarm
@@ -45,6 +47,8 @@ T = TypeVar("T")
 
 SESSION_S = 180
 MAX_SESSIONS = 256
+MOST_NOTED = 60
+"""Refusals a minute that are written down, of those that raise no alarm."""
 _PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
 
 
@@ -91,6 +95,7 @@ class Admission:
     site: SiteFacts
     now: Callable[[], dt.datetime]
     _sessions: dict[bytes, _Session] = field(default_factory=dict)
+    _noted: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, request: Begin) -> Challenge:
@@ -219,6 +224,8 @@ class Admission:
                 claim = _claim(db, held.claim, now)
                 door, parcel = claim.door, bytes(claim.parcel)
                 self._take(db, held, held.graded, measured, now_ms)
+                if len(held.keys) > 2:
+                    keep_card(db, unit, card(self.authority, unit, held.keys[2].p256(), now))
             row = {
                 "serial": f"{signed.serial_number:x}",
                 "unit": unit,
@@ -308,6 +315,11 @@ class Admission:
 
     def _note(self, refused: RefusedError, unit: str) -> None:
         now_ms = milliseconds(self.now())
+        with self._lock:  # a stranger without a claim must not keep the database busy
+            self._noted = [at for at in self._noted if at > now_ms - 60_000]
+            if len(self._noted) >= MOST_NOTED and refused.alarm is None:
+                return
+            self._noted.append(now_ms)
         with self.store.transaction() as db:
             self.store.count_refusals(db, dict(Counter({(f"claim {refused.code}", unit): 1})), now_ms)
             if refused.alarm is not None:

@@ -26,6 +26,7 @@ from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.service import serve
 from sync.fleet.provisioning.site import Site, make
 from sync.registry import readmission, status
+from sync.registry.fleet.status import screen
 from sync.registry.membership import Looked
 from sync.registry.store import Store
 from sync.service_manager import ServiceManager
@@ -226,9 +227,10 @@ def replace_command(unit: str, database: str, why: str, account: str) -> None:
 @DATABASE
 @AS_JSON
 def status_command(database: str, as_json: bool) -> None:
-    """Which TPM is which unit and how that is known, until when its certificate counts, and the open claims.
+    """The fleet on one screen: which TPM is which unit, who is as wanted, roll-out, receipts, open claims.
 
-    Exit code 1 when the broker or its list of revoked certificates is in trouble.
+    Exit code 1 when a unit is not as wanted, a receipt is owed, a roll-out was halted, or the broker or its
+    list of revoked certificates is in trouble.
 
     \b
     Example:
@@ -254,10 +256,11 @@ def status_command(database: str, as_json: bool) -> None:
     ]
     with store.reading() as db:
         looked = Looked.read(db)
-    trouble = _trouble(looked, now_ms)
+    trouble, state = _trouble(looked, now_ms), screen(store, now_ms)
     if as_json:
         found = dataclasses.asdict(looked) if looked else None
-        click.echo(json.dumps({"units": rows, "claims": waiting, "broker": found, "trouble": trouble}))
+        told = {"units": rows, "claims": waiting, "broker": found, "trouble": trouble}
+        click.echo(json.dumps({**told, "state": state.as_dict()}))
     else:
         table = Table("unit", "state", "trust", "certificate until", "TPM")
         for row in rows:
@@ -270,8 +273,9 @@ def status_command(database: str, as_json: bool) -> None:
             click.echo(
                 f"{looked.revoked} certificates revoked; the list is good until {_date(looked.until_ms)}"
             )
+        click.echo("\n".join(state.lines()))
         click.echo(trouble or "the broker refuses what is revoked, and takes what is good", err=bool(trouble))
-    if trouble:
+    if trouble or not state.well:
         raise click.exceptions.Exit(1)
 
 

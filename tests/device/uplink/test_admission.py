@@ -259,6 +259,14 @@ def test_a_second_tpm_under_a_known_name_is_refused_until_two_people_replace_it(
     assert refused(lambda: desk.admission.renew(renewed)) == "unknown"
 
 
+def test_a_stranger_who_tries_all_day_fills_no_table(desk: Desk, boxes: tuple[Box, Box]) -> None:
+    begin = boxes[0].begin(Claim.fresh("localhost", 8444, ICU, "pharmacy", bytes(32)))
+    for _ in range(70):
+        assert refused(lambda: desk.admission.begin(begin)) == "foreign"
+    (row,) = status.refusal_counts(desk.store)
+    assert (row["reason"], row["times"]) == ("claim foreign", 60)
+
+
 def test_one_tpm_is_one_unit(desk: Desk, boxes: tuple[Box, Box]) -> None:
     boxes[0].redeem(desk, desk.claim())
     assert refused(lambda: boxes[0].redeem(desk, desk.claim(LAB))) == "second_unit"

@@ -51,5 +51,6 @@ def test_what_is_no_order_is_thrown_away(tmp_path: Path, content: bytes) -> None
 
 def test_there_is_no_order_that_opens_a_door() -> None:
     assert {str(action) for action in Action} == {
-        *("lock_down", "end_lock_down", "pardon", "adopt_rules", "forget", "trust_clock")
+        *("lock_down", "end_lock_down", "pardon", "adopt_rules", "forget", "trust_clock"),
+        *("erase", "rotate_keys", "adopt_models"),
     }

@@ -1,0 +1,74 @@
+"""The folder that the door process and the uplink share: what the fleet sent, what the unit says.
+
+Neither trusts the other: the door checks every byte again, and signs what it says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from device.state_folder import StateFolder
+from device.unit.fleet.applied import Standing
+from sync.cose import MAX_SIGN1_BYTES
+from sync.desired import Part
+from sync.durable import replace_file
+
+
+class Mailbox:
+    """The door's side of it. `device/uplink/mail.py` has the other."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = StateFolder(state).desired
+        for folder in (self._folder, self._folder / "parts"):
+            folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+        self._told: dict[str, bytes] = {}
+
+    def document(self) -> bytes:
+        """The newest that came; empty when none did."""
+        with suppress(OSError), (self._folder / "document").open("rb") as file:
+            return file.read(MAX_SIGN1_BYTES + 1)
+        return b""
+
+    def path(self, part: Part) -> Path:
+        """Where a part lies once it has come."""
+        return self._folder / "parts" / part.sha256.hex()
+
+    def read(self, part: Part) -> bytes | None:
+        """A part that is what its name says, else None: then it is asked for anew."""
+        path = self.path(part)
+        try:
+            with path.open("rb") as file:
+                data = file.read(part.size + 1)
+        except OSError:
+            return None
+        if part.holds(data):
+            return data
+        path.unlink(missing_ok=True)
+        return None
+
+    def ask(self, parts: Iterable[Part]) -> None:
+        """Have the uplink fetch these, and drop what is not among them."""
+        wanted = {part.sha256.hex(): part.size for part in parts}
+        self._tell("wanted.json", json.dumps(wanted, sort_keys=True).encode())
+
+    def keep_only(self, parts: Iterable[Part]) -> None:
+        names = {part.sha256.hex() for part in parts}
+        for path in (self._folder / "parts").iterdir():
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+    def say(self, statement: bytes) -> None:
+        """What the uplink sends, again and again, until it is said no more. Empty: nothing to say."""
+        self._tell("statement", statement)
+
+    def report(self, standing: Standing, people: int) -> None:
+        self._tell("standing.json", json.dumps({**asdict(standing), "people": people}).encode())
+
+    def _tell(self, name: str, data: bytes) -> None:
+        if self._told.get(name) != data:
+            replace_file(self._folder / name, data, 0o640)
+            self._told[name] = data

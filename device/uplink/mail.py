@@ -1,0 +1,162 @@
+"""The uplink's side of the folder it shares with the door: documents and parts in, statements out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync.desired import MAX_STATEMENT_BYTES, open_desired
+from sync.durable import move_file, replace_file
+from sync.errors import MalformedError, ProofError, SyncError
+from sync.events import UnitId
+from sync.parts import Chunk, Want
+from sync.topics import DESIRED, PARTS, STATEMENTS, WANTS
+
+ASK_AGAIN_S = 5.0
+SAY_AGAIN_S = 30.0
+MAX_WANTED_BYTES = 4 << 20
+LOOK_EVERY_S = 0.1
+AT_ONCE = 4
+"""How many parts are on their way at a time."""
+
+
+class DoorMail:
+    """`sync.agent.Mail` of one unit. What comes is checked here so far that no stranger fills the disk."""
+
+    def __init__(
+        self,
+        folder: Path,
+        unit: UnitId,
+        key: ec.EllipticCurvePublicKey,
+        now_ms: Callable[[], int],
+        changed: Callable[[], None] = lambda: None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`changed` is called when the door has reported something new about itself."""
+        self._folder, self._unit, self._key, self._now_ms = folder, unit, key, now_ms
+        self._changed = changed
+        self._now_s = now_s
+        self._asked: dict[str, float] = {}
+        self._wanted: dict[str, int] = {}
+        self._looked_at = 0.0
+        self._said = b""
+        self._said_at = float("-inf")
+        self._connections = 0
+        self._standing = b""
+
+    def take(self, channel: str, payload: bytes) -> None:
+        """Raises SyncError for what is not ours, in force, or asked for."""
+        if channel == DESIRED:
+            desired = open_desired(payload, self._key, self._unit, self._now_ms())
+            held = self._held()
+            if desired.counter <= held:
+                raise ProofError("a document that came before, or was overtaken")
+            self._write(self._folder / "document", payload)
+        elif channel == PARTS:
+            self._piece(Chunk.from_bytes(payload))
+        else:
+            raise SyncError("a message on a channel that is not for units")
+
+    def due(self, now_s: float, connections: int) -> list[tuple[str, bytes]]:
+        """What to publish: wishes for parts, and the statement when it is new or was said a while ago."""
+        if connections != self._connections:
+            self._connections, self._said_at = connections, float("-inf")
+            self._asked.clear()
+        if now_s < self._looked_at + LOOK_EVERY_S:
+            return []
+        self._looked_at = now_s
+        self._look_at_standing()
+        return [*self._wishes(now_s), *self._statement(now_s)]
+
+    def _wishes(self, now_s: float) -> list[tuple[str, bytes]]:
+        wanted = self._read_wanted()
+        self._asked = {name: at for name, at in self._asked.items() if name in wanted}
+        wishes = []
+        for name, size in wanted.items():
+            if (self._folder / "parts" / name).exists():
+                continue
+            if now_s < self._asked.get(name, float("-inf")) + ASK_AGAIN_S:
+                continue
+            if sum(now_s < at + ASK_AGAIN_S for at in self._asked.values()) >= AT_ONCE:
+                break
+            self._asked[name] = now_s
+            offset = self._begun(name)
+            if offset < size:
+                wishes.append((WANTS, Want(bytes.fromhex(name), offset).to_bytes()))
+        return wishes
+
+    def _statement(self, now_s: float) -> list[tuple[str, bytes]]:
+        said = b""
+        with suppress(OSError), (self._folder / "statement").open("rb") as file:
+            said = file.read(MAX_STATEMENT_BYTES + 4096)
+        if not said or (said == self._said and now_s < self._said_at + SAY_AGAIN_S):
+            return []
+        self._said, self._said_at = said, now_s
+        return [(STATEMENTS, said)]
+
+    def _piece(self, chunk: Chunk) -> None:
+        name = chunk.part.sha256.hex()
+        if self._wanted.get(name) != chunk.part.size:
+            raise MalformedError("a piece of a part that nobody asked for")
+        path = self._folder / "parts" / name
+        draft = path.with_suffix(".partial")
+        if path.exists() or self._begun(name) != chunk.offset:
+            return  # it came twice
+        try:
+            with draft.open("ab") as file:
+                file.write(chunk.data)
+            self._asked.pop(name, None)  # the next piece is asked for at once
+            self._looked_at = float("-inf")
+            if chunk.offset + len(chunk.data) < chunk.part.size:
+                return
+            with draft.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != name:
+                draft.unlink()
+                raise ProofError("a part is not what its name says; it is asked for anew")
+            draft.chmod(0o660)
+            move_file(draft, path)
+        except OSError as err:
+            raise SyncError(f"a part cannot be kept ({err.strerror})") from err
+
+    def _begun(self, name: str) -> int:
+        try:
+            return (self._folder / "parts" / name).with_suffix(".partial").stat().st_size
+        except OSError:
+            return 0
+
+    def _read_wanted(self) -> dict[str, int]:
+        try:
+            with (self._folder / "wanted.json").open("rb") as file:
+                told = json.loads(file.read(MAX_WANTED_BYTES))
+            self._wanted = {str(name): int(size) for name, size in told.items() if len(name) == 64}
+        except (OSError, ValueError, TypeError, AttributeError):
+            self._wanted = {}
+        return self._wanted
+
+    def _held(self) -> int:
+        """The number of the newest document that came; 0 when none did, or it is no good any more."""
+        with suppress(OSError, SyncError), (self._folder / "document").open("rb") as file:
+            return open_desired(file.read(8192), self._key, self._unit, self._now_ms()).counter
+        return 0
+
+    def _look_at_standing(self) -> None:
+        told = b""
+        with suppress(OSError):
+            told = (self._folder / "standing.json").read_bytes()
+        if told != self._standing:
+            self._standing = told
+            self._changed()
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+            replace_file(path, data, 0o660)
+        except OSError as err:
+            raise SyncError(f"the document cannot be kept ({err.strerror})") from err

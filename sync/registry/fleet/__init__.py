@@ -1,0 +1,1 @@
+"""How every unit of a fleet should be, who is enrolled where, and how far that has come."""

@@ -1,0 +1,165 @@
+"""Keeps every unit's document as it should be: computes it, numbers it, signs it, has it published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from sync.bundle import key_from_bytes
+from sync.desired import Contents, Desired, Part, Roster, open_statement
+from sync.errors import ProofError
+from sync.events import Signer, UnitId
+from sync.parts import CHUNK_BYTES, Chunk, Want
+from sync.registry.fleet import rollout
+from sync.registry.fleet.people import Fleet, heard, note_holdings
+from sync.registry.fleet.tables import documents, parts
+from sync.registry.fleet.wanted import Wishes, as_bundle, as_part, keep_part, piece, wishes
+from sync.registry.schema import units
+from sync.registry.store import Store
+
+LIFE_MS = 30 * 24 * 3600 * 1000
+RENEW_MS = LIFE_MS // 2
+
+
+class Desk:
+    """What any worker does for the fleet: hands out parts, and keeps what units say."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self.store = store
+        self.now_ms = now_ms
+
+    def piece(self, payload: bytes) -> bytes | None:
+        """The piece of a part that a unit asks for; None where there is no such part.
+
+        Whoever knows a part's hash has its unit's document. Raises MalformedError.
+        """
+        want = Want.from_bytes(payload)
+        found = piece(self.store, want.sha256, want.offset, CHUNK_BYTES)
+        return None if found is None else Chunk(found[0], want.offset, found[1]).to_bytes()
+
+    def heard(self, unit: UnitId, payload: bytes) -> bool:
+        """Keep a statement; whether it said anything new. Raises MalformedError or ProofError."""
+        der = self.store.public_keys().get(unit)
+        if der is None:
+            raise ProofError("unknown unit")
+        statement = open_statement(payload, key_from_bytes(der), unit)
+        return heard(self.store, statement, self.now_ms()) > 0
+
+
+class Keeper:
+    """Whoever has the command key: makes documents. One is enough; a second does no harm."""
+
+    def __init__(self, store: Store, signer: Signer, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._signer = signer
+        self._now_ms = now_ms
+
+    def round(self) -> list[tuple[UnitId, bytes]]:
+        """Bring every document up to date; returns those that were not published yet. Raises StoreError."""
+        now_ms = self._now_ms()
+        with self._store.transaction() as db:
+            rollout.assess(db, now_ms)
+        with self._store.transaction() as db:
+            fleet, wished, rolling = Fleet.read(db), wishes(db), rollout.rolling(db)
+            known = {row.unit: row for row in db.execute(sa.select(documents))}
+            for unit in sorted(fleet.scopes):
+                self._renew(db, fleet, wished, rolling, UnitId(unit), known.get(unit), now_ms)
+            unsent = sa.select(documents).where(documents.c.published_ms.is_(None))
+            return [(UnitId(row.unit), bytes(row.message)) for row in db.execute(unsent)]
+
+    def published(self, sent: list[tuple[UnitId, bytes]]) -> None:
+        with self._store.transaction() as db:
+            for unit, message in sent:
+                mine = (documents.c.unit == unit, documents.c.message == message)
+                db.execute(sa.update(documents).where(*mine).values(published_ms=self._now_ms()))
+
+    def _renew(
+        self,
+        db: Connection,
+        fleet: Fleet,
+        wished: Wishes,
+        rolling: rollout.Rolling,
+        unit: UnitId,
+        known: sa.Row[tuple[object, ...]] | None,
+        now_ms: int,
+    ) -> None:
+        roster = fleet.roster(unit, now_ms)
+        contents = self._contents(fleet, wished, rolling, unit, roster)
+        if contents == Contents() and known is None:
+            return
+        digest = contents.digest()
+        if known is not None and bytes(known.digest) == digest and known.expires_ms - now_ms > RENEW_MS:
+            return
+        # The unit's row is the lock: two keepers never give one number to two documents.
+        db.execute(sa.select(units.c.unit).where(units.c.unit == unit).with_for_update()).one()
+        last = db.execute(sa.select(documents.c.counter).where(documents.c.unit == unit)).scalar() or 0
+        desired = Desired(unit, last + 1, now_ms, now_ms + LIFE_MS, contents)
+        if contents.people is not None and roster is not None:
+            keep_part(db, roster.to_bytes())
+            note_holdings(db, unit, roster)
+        row = {
+            "counter": desired.counter,
+            "issued_ms": now_ms,
+            "expires_ms": desired.expires_ms,
+            "digest": digest,
+            "people": None if contents.people is None else contents.people.sha256,
+            "message": desired.signed(self._signer),
+            "published_ms": None,
+        }
+        if known is None:
+            db.execute(sa.insert(documents).values(unit=unit, **row))
+        else:
+            db.execute(sa.update(documents).where(documents.c.unit == unit).values(**row))
+            self._drop_roster(db, known.people)
+        facts = _facts(contents, wished, fleet.scopes[unit], desired.counter)
+        db.execute(sa.update(units).where(units.c.unit == unit).values(desired=json.dumps(facts)))
+
+    def _contents(
+        self,
+        fleet: Fleet,
+        wished: Wishes,
+        rolling: rollout.Rolling,
+        unit: UnitId,
+        roster: Roster | None,
+    ) -> Contents:
+        scopes = fleet.scopes[unit]
+        rules = wished.of("rules", scopes)
+        told = roster is not None and (roster != Roster() or _knows_somebody(fleet, unit))
+        people = Part.of(roster.to_bytes()) if roster is not None and told else None
+        models = rolling.bundle_of(unit, scopes) or wished.of("bundle", scopes)
+        return Contents(
+            as_part(rules["part"]) if rules else None,
+            people,
+            as_bundle(models),
+            wished.of("thresholds", scopes) or {},
+            wished.of("software", scopes) or "",
+        )
+
+    def _drop_roster(self, db: Connection, sha256: object) -> None:
+        """A roster that no document names any more."""
+        if sha256 is None:
+            return
+        named = sa.select(documents.c.unit).where(documents.c.people == sha256)
+        if db.execute(named).first() is None:
+            db.execute(sa.delete(parts).where(parts.c.sha256 == sha256))
+
+
+def _knows_somebody(fleet: Fleet, unit: str) -> bool:
+    """Whether this unit was ever told of somebody: then an empty roster is news to it."""
+    return any(there == unit for _, there in fleet.holdings)
+
+
+def _facts(contents: Contents, wished: Wishes, scopes: frozenset[str], counter: int) -> dict[str, object]:
+    """What a unit reports once it is as it should be; anything else is drift."""
+    facts: dict[str, object] = {"document": counter, "standing": "applied"}
+    rules = wished.of("rules", scopes)
+    if rules:
+        facts["policy"] = f"rules-{rules['version']}"
+    if contents.bundle is not None:
+        facts["models"] = f"sha256:{contents.bundle.manifest.sha256.hex()[:16]}"
+    if contents.software:
+        facts["software"] = contents.software
+    return facts

@@ -1,0 +1,237 @@
+"""Who is enrolled, where, by which number; and what units say to that. No template is in the clear here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from sync.desired import Enrolled, Gone, Held, Part, Receipt, Roster, Sealed, Share, Statement
+from sync.errors import SyncError
+from sync.events import UnitId
+from sync.registry.fleet.tables import cards, enrolments, envelopes, holdings, parts, passes
+from sync.registry.fleet.wanted import keep_part, scope_of, scopes_of, tags_of_units, wishes
+from sync.registry.schema import units
+from sync.registry.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything about people, read in one go: a roster for each unit comes from it."""
+
+    people: dict[str, Any]
+    passes: dict[str, frozenset[str]]
+    envelopes: dict[tuple[str, str], Any]
+    holdings: dict[tuple[str, str], Any]
+    cards: dict[str, bytes]
+    scopes: dict[str, frozenset[str]]
+    """Of every unit that is not revoked."""
+    holders: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, db: Connection) -> Fleet:
+        tags = tags_of_units(db)
+        live = db.execute(sa.select(units.c.unit).where(units.c.revoked_ms.is_(None))).scalars()
+        allowed: dict[str, set[str]] = {}
+        for row in db.execute(sa.select(passes)):
+            allowed.setdefault(row.uid, set()).add(row.scope)
+        fleet = cls(
+            {row.uid: row for row in db.execute(sa.select(enrolments))},
+            {uid: frozenset(found) for uid, found in allowed.items()},
+            {(row.uid, row.unit): row for row in db.execute(sa.select(envelopes))},
+            {(row.uid, row.unit): row for row in db.execute(sa.select(holdings))},
+            {row.unit: bytes(row.certificate) for row in db.execute(sa.select(cards))},
+            {unit: scopes_of(unit, tags.get(unit, frozenset())) for unit in live if "~" not in unit},
+        )
+        for (uid, unit), row in sorted(fleet.holdings.items()):
+            if row.gone_ms is None and unit in fleet.scopes:
+                fleet.holders.setdefault(uid, []).append(unit)
+        return fleet
+
+    def may(self, uid: str, unit: str) -> bool:
+        """Whether this person's enrolment belongs at that unit."""
+        return bool(self.passes.get(uid, frozenset()) & self.scopes.get(unit, frozenset()))
+
+    def sharer(self, row: Any) -> str | None:
+        """Who seals this enrolment for others: where it was made, or anybody who has it."""
+        if row.holder in self.scopes:
+            return str(row.holder)
+        able = (u for u in self.holders.get(row.uid, ()) if self.holdings[row.uid, u].number == row.number)
+        return next(able, None)
+
+    def roster(self, unit: str, now_ms: int) -> Roster | None:
+        """Whom this unit should hold, seal and prove gone; None where nobody is enrolled by the fleet."""
+        if unit not in self.cards:
+            return None
+        hold, share, gone = [], [], []
+        for uid, row in sorted(self.people.items()):
+            if row.forgotten_ms is not None:
+                here = self.holdings.get((uid, unit))
+                if here is None or here.gone_ms is None or here.number < row.number:
+                    gone.append(Gone(uid, row.number))
+                continue
+            if now_ms >= row.until_ms:
+                continue
+            sealed = self.envelopes.get((uid, unit))
+            if unit == row.holder:
+                hold.append(Held(uid, row.number, None, row.version))
+            elif self.may(uid, unit) and sealed is not None:
+                hold.append(Held(uid, sealed.number, Part(bytes(sealed.sha256), sealed.size)))
+            if unit == self.sharer(row):
+                share += self._shares(row, unit)
+        return Roster(tuple(hold), tuple(share), tuple(gone))
+
+    def _shares(self, row: Any, unit: str) -> list[Share]:
+        found = []
+        for other, card in sorted(self.cards.items()):
+            sealed = self.envelopes.get((row.uid, other))
+            current = sealed is not None and sealed.number == row.number
+            if other in (unit, row.holder) or current or not self.may(row.uid, other):
+                continue
+            found.append(Share(row.uid, row.number, UnitId(other), card))
+        return found
+
+
+def heard(store: Store, statement: Statement, now_ms: int) -> int:
+    """Keep what a unit said; returns how many of its lines were new. What it may not say changes nothing."""
+    news = 0
+    with store.transaction() as db:
+        fleet = Fleet.read(db) if any(isinstance(item, Sealed) for item in statement.items) else None
+        for item in statement.items:
+            if isinstance(item, Enrolled):
+                news += _enrolled(db, statement.unit, item, now_ms)
+            elif isinstance(item, Sealed) and fleet is not None:
+                news += _sealed(db, fleet, statement.unit, item)
+            elif isinstance(item, Receipt):
+                news += _receipt(db, statement.unit, item, now_ms)
+    return news
+
+
+def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool:
+    tags = tags_of_units(db).get(unit, frozenset())
+    if wishes(db).of("enrols", scopes_of(unit, tags)) is not True:
+        return False  # a unit that may not enrol for others keeps whom it enrolled to itself
+    row = db.execute(_locked(item.uid)).one_or_none()
+    if row is not None and row.forgotten_ms is None and (row.holder, row.version) == (unit, item.version):
+        return False
+    if row is not None and row.forgotten_ms is not None:
+        # Only a unit that has proved that it erased this person can have enrolled them anew since.
+        here = (holdings.c.unit == unit, holdings.c.uid == item.uid, holdings.c.gone_ms.is_not(None))
+        gone = db.execute(sa.select(holdings.c.number).where(*here)).scalar()
+        if gone is None or gone < row.number:
+            return False
+    number = 1 if row is None else row.number + 1
+    values = {
+        "number": number,
+        "holder": unit,
+        "version": item.version,
+        "model": item.model,
+        "text_version": item.text_version,
+        "purpose": item.purpose,
+        "given_ms": item.given_ms,
+        "until_ms": item.until_ms,
+        "since_ms": now_ms,
+        "forgotten_ms": None,
+    }
+    if row is None:
+        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
+    else:
+        db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
+    return True
+
+
+def _sealed(db: Connection, fleet: Fleet, unit: UnitId, item: Sealed) -> bool:
+    """Taken only from who was asked, for whom it was asked, for the enrolment that counts."""
+    row = fleet.people.get(item.uid)
+    if row is None or row.forgotten_ms is not None or row.number != item.number:
+        return False
+    if fleet.sharer(row) != unit or item.target not in fleet.cards or not fleet.may(item.uid, item.target):
+        return False
+    before = fleet.envelopes.get((item.uid, item.target))
+    if before is not None and before.number == item.number:
+        return False
+    _drop_envelopes(db, item.uid, item.target)
+    part = keep_part(db, item.envelope)
+    told = {"number": item.number, "sha256": part.sha256, "size": part.size}
+    db.execute(sa.insert(envelopes).values(uid=item.uid, unit=item.target, **told))
+    return True
+
+
+def _receipt(db: Connection, unit: UnitId, item: Receipt, now_ms: int) -> bool:
+    row = db.execute(_locked(item.uid)).one_or_none()
+    if row is None or row.forgotten_ms is None or row.number != item.number:
+        return False
+    mine = (holdings.c.unit == unit, holdings.c.uid == item.uid)
+    before = db.execute(sa.select(holdings).where(*mine)).one_or_none()
+    if before is not None and before.gone_ms is not None and before.number >= item.number:
+        return False
+    db.execute(sa.delete(holdings).where(*mine))
+    told = {"number": item.number, "gone_ms": now_ms, "proof": item.proof}
+    db.execute(sa.insert(holdings).values(unit=unit, uid=item.uid, **told))
+    return True
+
+
+def note_holdings(db: Connection, unit: UnitId, roster: Roster) -> None:
+    """Remember whom a unit was told to hold: it will owe a receipt for each."""
+    known = {row.uid: row for row in db.execute(sa.select(holdings).where(holdings.c.unit == unit))}
+    for one in roster.hold:
+        before = known.get(one.uid)
+        if before is not None and before.gone_ms is None and before.number == one.number:
+            continue
+        db.execute(sa.delete(holdings).where(holdings.c.unit == unit, holdings.c.uid == one.uid))
+        db.execute(sa.insert(holdings).values(unit=unit, uid=one.uid, number=one.number))
+
+
+def allow(store: Store, uid: str, scopes: frozenset[str], account: str, now_ms: int) -> None:
+    """Which doors a person may use; none takes them off every unit but the one that enrolled them."""
+    checked = sorted(map(scope_of, scopes))
+    with store.transaction() as db:
+        db.execute(sa.delete(passes).where(passes.c.uid == uid))
+        for scope in checked:
+            db.execute(sa.insert(passes).values(uid=uid, scope=scope))
+        if not checked:
+            _drop_envelopes(db, uid)
+    store.log_access(account, "doors", len(checked), now_ms, uid)
+
+
+def forget(store: Store, uid: str, account: str, now_ms: int) -> None:
+    """Have every unit erase a person. Raises SyncError for somebody whom the fleet does not know."""
+    with store.transaction() as db:
+        row = db.execute(_locked(uid)).one_or_none()
+        if row is None:
+            raise SyncError("the fleet has enrolled nobody under this id; `ostiary forget` is for one unit")
+        if row.forgotten_ms is None:
+            db.execute(
+                sa.update(enrolments).where(enrolments.c.uid == uid).values(forgotten_ms=now_ms, model="")
+            )
+        db.execute(sa.delete(passes).where(passes.c.uid == uid))
+        _drop_envelopes(db, uid)
+    store.log_access(account, "forget", 1, now_ms, uid)
+
+
+def owing(db: Connection) -> list[tuple[str, str, int]]:
+    """(unit, uid, since) of every receipt that has not come."""
+    fleet = Fleet.read(db)
+    found = []
+    for uid, row in sorted(fleet.people.items()):
+        if row.forgotten_ms is None:
+            continue
+        for unit in sorted(fleet.cards):
+            here = fleet.holdings.get((uid, unit))
+            if here is None or here.gone_ms is None or here.number < row.number:
+                found.append((unit, uid, row.forgotten_ms))
+    return found
+
+
+def _drop_envelopes(db: Connection, uid: str, unit: str | None = None) -> None:
+    mine = [envelopes.c.uid == uid, *([envelopes.c.unit == unit] if unit else [])]
+    hashes = [bytes(h) for h in db.execute(sa.select(envelopes.c.sha256).where(*mine)).scalars()]
+    if hashes:
+        db.execute(sa.delete(parts).where(parts.c.sha256.in_(hashes)))
+        db.execute(sa.delete(envelopes).where(*mine))
+
+
+def _locked(uid: str) -> sa.Select[Any]:
+    return sa.select(enrolments).where(enrolments.c.uid == uid).with_for_update()
