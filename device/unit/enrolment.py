@@ -26,6 +26,7 @@ from device.evidence.phrase import normalise
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
+from device.secure_store.voiceprints.records import check_uid
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_trail, readable_rules
@@ -88,6 +89,7 @@ def enrol(
     nothing. `reason` is the events'; `consent_to` names who took the consent.
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
+    uid = check_uid(uid)
     check_clock(tools)
     check_claims(tools, uid)
     with heard_voices(judge, settings, recordings) as voices:
@@ -197,6 +199,7 @@ def forget(
 
     Killed anywhere, it can be asked for again, or everything is gone and only the second event is missing.
     """
+    uid = check_uid(uid)
     with open_trail(store, settings, state, clock) as trail:
         note = partial(trail.note, reason="on_request", door=settings.door.name, uid=uid, risk="low")
         note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))
