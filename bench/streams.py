@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, RejectConnection, Request, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, Ping, RejectConnection, Request, TextMessage
 
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
@@ -61,6 +61,9 @@ class Caller:
     def _event(self) -> object:
         while True:
             for event in self._wire.events():
+                if isinstance(event, Ping):
+                    self._socket.sendall(self._wire.send(event.response()))
+                    continue
                 return event
             self._wire.receive_data(self._socket.recv(65_536) or None)
 

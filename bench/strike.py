@@ -131,8 +131,8 @@ def main() -> None:
             way = list(took)[turn % 2]
             enrolled = [chosen.root / file.path for file in plan.enrolments[probe.speaker]]
             try:
-                vectors, _ = heard_voices(unit.judge, settings, named(enrolled))
-                template = unit.judge.speaker.template(vectors)
+                with heard_voices(unit.judge, settings, named(enrolled)) as voices:
+                    template = unit.judge.speaker.template(voices.embeddings)
                 ms = attempt(unit, settings, probe, chosen.root / probe.path, template, early=turn % 2 == 0)
             except DeviceError as err:
                 print(f"{probe.path}: {err}", file=sys.stderr)

@@ -29,6 +29,7 @@ COMMANDS = {
         "device.commands.conversation.diarize:diarize",
         "Who spoke when in a recording of several people.",
     ),
+    "inspect": ("device.inspection.command:inspect", "What a recording tells: who, made, joined."),
     "watch": ("device.commands.conversation.watch:watch", "Who is speaking on a stream, and who should be."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),

@@ -113,6 +113,7 @@ DECISION_REASONS = frozenset(
         "visit_ended",
         "visit_not_begun",
         "voice_changes",
+        "pasted",
         "weak_score",
         "wrong_words",
     }
@@ -192,6 +193,7 @@ SCORES = frozenset(
         "reuse_llr",
         "timing_llr",  # of units up to 0.1.0
         "consistency_llr",
+        "joins_llr",
         "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     NOT_LIVE = "not_live"
     HEARD_BEFORE = "heard_before"
     VOICE_CHANGES = "voice_changes"
+    PASTED = "pasted"
     UNKNOWN_CONDITION = "unknown_condition"
     OTHER_VOICE = "other_voice"
     WRONG_WORDS = "wrong_words"

@@ -48,12 +48,14 @@ class Thresholds:
     reuse_llr: float | None = 0.5
     """Below this it was heard before: a needless second phrase costs less than an opening.
 
-    For this and the next, None records the score and does not ask.
+    For this and the next two, None records the score and does not ask.
     """
     consistency_llr: float | None = None
+    joins_llr: float | None = -2.5
+    """Below this it was pasted together from pieces; set where one person in a hundred is refused for it."""
 
     def __post_init__(self) -> None:
-        asked = (self.reuse_llr, self.consistency_llr)
+        asked = (self.reuse_llr, self.consistency_llr, self.joins_llr)
         always = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
         values = (*always, *(value for value in asked if value is not None))
         if not all(math.isfinite(value) for value in values) or self.step_up_margin_llr < 0:
@@ -158,6 +160,7 @@ _DENIALS = {
     ),
     "live": (Outcome.DENIED_SPOOF, Reason.NOT_LIVE, "this did not sound like a live human"),
     "consistency_llr": (Outcome.DENIED_SPOOF, Reason.VOICE_CHANGES, "the voice changed on the way"),
+    "joins_llr": (Outcome.DENIED_SPOOF, Reason.PASTED, "this was pasted together from pieces of recordings"),
     "voice": (Outcome.DENIED_VOICE, Reason.OTHER_VOICE, "the voice is not that of the person claimed"),
     "phrase": (Outcome.DENIED_PHRASE, Reason.WRONG_WORDS, "the words were not those on the display"),
 }

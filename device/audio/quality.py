@@ -35,6 +35,14 @@ MAX_PITCH_FRAMES = 120
 BANDWIDTH_RANGE_DB = 55.0
 """Below its strongest part, where the spectrum of speech is taken to end."""
 
+DECAY_RANGE_HZ = (200.0, 4_000.0)
+DECAY_FRAMES = 4
+"""80 ms: a syllable's end."""
+DECAY_FROM_DB = 10.0
+"""Above the quietest tenth: what fades into noise tells nothing of the room."""
+FASTEST_SHARE = 10.0
+"""Per cent of all falls: the ends of words, not the dips within them."""
+
 SILENT_LEVEL = 2
 """A lost block is zeros; dither leaves this much of it."""
 MIN_GAP_SAMPLES = 48
@@ -73,6 +81,7 @@ def measure(samples: Samples, speech: Flags) -> Quality:
         clipped_fraction=float(np.mean(np.abs(frames[speech].astype(np.int32)) >= CLIPPED_LEVEL)),
         level_dbfs=speech_db,
         bandwidth_hz=_bandwidth_hz(wave[speech]),
+        decay_db_s=_decay_db_s(wave),
     )
     wave[:] = 0.0
     return quality
@@ -192,3 +201,18 @@ def _bandwidth_hz(speech_frames: _Frames) -> float:
     spectrum_db = _decibels(np.square(np.abs(rfft(windows, axis=1))).mean(axis=0))
     carried = np.flatnonzero(spectrum_db >= spectrum_db.max() - BANDWIDTH_RANGE_DB)
     return float(carried[-1]) * SAMPLE_RATE_HZ / FRAME_SAMPLES
+
+
+def _decay_db_s(frames: _Frames) -> float:
+    """The slope of the fastest tenth of all changes of level over 80 ms; a room's tail bounds it."""
+    windows = (frames - frames.mean(axis=1, keepdims=True)) * np.hanning(FRAME_SAMPLES).astype(np.float32)
+    power = np.square(np.abs(rfft(windows, 512, axis=1)))[:, _IN_DECAY_BAND].sum(axis=1)
+    level_db = _decibels(power)
+    windows[:] = 0.0
+    falls = (level_db[DECAY_FRAMES:] - level_db[:-DECAY_FRAMES]) / (DECAY_FRAMES * FRAME_MS / 1_000)
+    falls = falls[level_db[:-DECAY_FRAMES] > np.percentile(level_db, 10) + DECAY_FROM_DB]
+    return max(0.0, -float(np.percentile(falls, FASTEST_SHARE))) if len(falls) > DECAY_FRAMES else 0.0
+
+
+_DECAY_BINS_HZ = np.fft.rfftfreq(512, 1.0 / SAMPLE_RATE_HZ)
+_IN_DECAY_BAND = (DECAY_RANGE_HZ[0] <= _DECAY_BINS_HZ) & (DECAY_RANGE_HZ[1] >= _DECAY_BINS_HZ)

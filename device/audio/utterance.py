@@ -50,6 +50,9 @@ class Quality:
     """Root mean square during speech."""
     bandwidth_hz: float
     """Up to where the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at most."""
+    decay_db_s: float = 270.0
+    """How fast sound dies away at its fastest: 270 beside the mouth, 60 over the room's reverberation time
+    where a room does not let it; 0 where nothing stands out enough to tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -112,8 +112,8 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
     with error_as_json(as_json):
         settings = load()
         with open_judge(models_dir(), settings) as judge:
-            with heard_voices(judge, settings, named(recordings)) as (embeddings, _):
-                template = judge.speaker.template(embeddings)
+            with heard_voices(judge, settings, named(recordings)) as voices:
+                template = judge.speaker.template(voices.embeddings)
             heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

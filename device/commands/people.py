@@ -95,11 +95,21 @@ def enroll(
                     "recordings": len(recordings),
                     "model": version,
                     "doubtful": found.doubtful,
+                    "quality_percent": found.worth.percent,
+                    "quality_why": found.worth.why,
                 }
             )
         )
         return
-    click.echo(f"Enrolled from {len(recordings)} recordings (record {found.record}).")
+    why = f": {found.worth.why}" if found.worth.why else ""
+    click.echo(
+        f"Enrolled from {len(recordings)} recordings (record {found.record}); "
+        f"quality {found.worth.percent} %{why}."
+    )
+    if found.worth.poor:
+        click.echo(
+            "Record one more phrase, near the microphone and in quiet, and enrol again with all of them."
+        )
     for name in found.doubtful:
         click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
 

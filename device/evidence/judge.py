@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
+from device.evidence import conditioned
 from device.evidence.gallery import Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
@@ -126,6 +127,7 @@ class Judge:
         self.speaker = speaker
         self.spoof = spoof
         self._context = context
+        self._conditioned = conditioned.shipped()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
 
     def with_context(self, context: ContextCheck) -> Judge:
@@ -175,7 +177,7 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=live.llr,
+            spoof_llr=self._placed(live, utterance.quality),
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
@@ -185,8 +187,17 @@ class Judge:
             model_versions=self.model_versions,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
-            operating_points=getattr(self.spoof, "operating_points", {}),
+            operating_points=self._conditioned.points(
+                self.spoof.version, getattr(self.spoof, "operating_points", {})
+            ),
         )
+
+    def live_llr(self, wave: Wave, quality: Quality) -> float:
+        """The LLR of a live human alone, as the door has it; raises what the check raises."""
+        return self._placed(self.spoof.evidence(wave), quality)
+
+    def _placed(self, live: LiveFinding, quality: Quality) -> float:
+        return self._conditioned.llr(self.spoof.version, live.llr, quality)
 
     def _voice(
         self, utterance: Utterance, wave: Wave, template: Reference

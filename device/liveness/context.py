@@ -1,4 +1,4 @@
-"""Looks at the context of an utterance: was it heard before, does one voice speak throughout?"""
+"""Looks at the context of an utterance: was it heard before, pasted together, and of one voice?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
 from device.liveness import consistency
 from device.liveness.evidence import ContextEvidence
 from device.liveness.fingerprint import Fingerprint, Fingerprinter
+from device.liveness.joins import JoinNetwork, shipped_network
 from device.liveness.search import Match
 from device.liveness.weights import Weights, shipped
 
@@ -31,22 +32,28 @@ class ContextChecks:
     """What needs no model of its own. Without a memory nothing is said about reuse."""
 
     weights: Weights
+    network: JoinNetwork
     memory: Remembering | None = None
 
     @classmethod
     def open(cls) -> ContextChecks:
-        return cls(shipped())
+        return cls(shipped(), shipped_network())
 
     def look(self, wave: Floats) -> ContextEvidence:
-        """Whether one utterance was heard before; `wave` are its samples. Raises LivenessError."""
+        """Whether one utterance was heard before or pasted together; `wave` are its samples.
+
+        Raises LivenessError.
+        """
+        joins_llr = self.weights.joins.llr(self.network(wave).score)
         if self.memory is None:
-            return ContextEvidence()
+            return ContextEvidence(joins_llr=joins_llr)
         fingerprint = self.memory.fingerprinter(wave)
         match = self.memory.find(fingerprint)
         return ContextEvidence(
             reuse_llr=self.weights.reuse.llr(-match.score),
             reused_share=match.reused_share,
             reuse_sources=match.sources,
+            joins_llr=joins_llr,
             fingerprint=fingerprint,
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from device.liveness.fingerprint import Fingerprint
 
-NAMES = ("reuse_llr", "consistency_llr")
+NAMES = ("reuse_llr", "consistency_llr", "joins_llr")
 """In the order in which the policy looks at them; rules, events and reports use these very names."""
 
 
@@ -22,6 +22,8 @@ class ContextEvidence:
     """How many remembered utterances it fits; two or more is a splice."""
     consistency_llr: float | None = None
     """That one voice speaks from the first half to the second, against a splice of two."""
+    joins_llr: float | None = None
+    """That this was said in one go, against an answer pasted from pieces of other recordings."""
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
 
     def scores(self) -> dict[str, float | None]:

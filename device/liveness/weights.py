@@ -17,6 +17,7 @@ class Weights:
     version: str
     reuse: Calibration
     consistency: Calibration
+    joins: Calibration
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -26,6 +27,7 @@ class Weights:
             str(table["version"]),
             _calibration(table["reuse"]),
             _calibration(table["consistency"]),
+            _calibration(table["joins"]),
         )
 
 

@@ -20,11 +20,13 @@ from device.access.policy import Thresholds
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
 from device.errors import DeviceError
+from device.evidence.enrolled import Voices, Worth
 from device.evidence.judge import Judge
 from device.evidence.phrase import normalise
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
 from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
+from device.secure_store.voiceprints.records import check_uid
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_trail, readable_rules
@@ -57,6 +59,7 @@ class Enrolment:
     record: UUID
     spoof_llrs: tuple[float, ...]
     doubtful: tuple[str, ...]
+    worth: Worth
 
 
 def named(paths: Sequence[Path]) -> Recordings:
@@ -86,10 +89,13 @@ def enrol(
     nothing. `reason` is the events'; `consent_to` names who took the consent.
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
+    uid = check_uid(uid)
     check_clock(tools)
     check_claims(tools, uid)
-    with heard_voices(judge, settings, recordings) as (embeddings, spoof_llrs):
-        template, doubtful = _template(judge, recordings, embeddings, spoof_llrs, must_sound_live)
+    with heard_voices(judge, settings, recordings) as voices:
+        template, doubtful = _template(judge, recordings, voices, must_sound_live)
+        worth = voices.worth(judge.speaker.llr)
+    spoof_llrs = voices.spoof_llrs
     consent = None if not consent_to else consent_now(settings.store, consent_to, tools.clock())
     try:
         begins()
@@ -104,38 +110,32 @@ def enrol(
         raise EnrolmentError("CONSENT", str(err), spoof_llrs) from err
     finally:
         template.wipe()
-    return Enrolment(record, tuple(spoof_llrs), doubtful)
+    return Enrolment(record, tuple(spoof_llrs), doubtful, worth)
 
 
 def _template(
-    judge: Judge,
-    recordings: Recordings,
-    embeddings: Sequence[npt.NDArray[np.float32]],
-    spoof_llrs: Sequence[float],
-    must_sound_live: bool,
+    judge: Judge, recordings: Recordings, voices: Voices, must_sound_live: bool
 ) -> tuple[Template, tuple[str, ...]]:
     """The voiceprint, and which recordings do not sound like a live human. Raises EnrolmentError."""
-    live_llr = Thresholds().live_llr
+    live_llr, spoof_llrs = Thresholds().live_llr, voices.spoof_llrs
     doubtful = tuple(name for name, llr in zip(recordings, spoof_llrs, strict=True) if not llr >= live_llr)
     if doubtful and must_sound_live:
         raise EnrolmentError("NOT_LIVE", f"not a live human: {', '.join(doubtful)}", spoof_llrs)
     try:
-        vector = judge.speaker.template(embeddings)
+        vector = judge.speaker.template(voices.embeddings)
     except InconsistentEnrolmentError as err:
         raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
     return Template(judge.speaker.version, vector, len(recordings)), doubtful
 
 
 @contextmanager
-def heard_voices(
-    judge: Judge, settings: Settings, recordings: Recordings
-) -> Iterator[tuple[list[npt.NDArray[np.float32]], list[float]]]:
-    """Of each recording: its unit embedding, overwritten afterwards, and the LLR that it is a live human.
+def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Iterator[Voices]:
+    """What was heard of each recording; the embeddings are overwritten afterwards.
 
     Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
-    embeddings: list[npt.NDArray[np.float32]] = []
-    spoof_llrs: list[float] = []
+    voices = Voices()
+    spoof_llrs = voices.spoof_llrs
     waves: dict[str, npt.NDArray[np.float32]] = {}
     try:
         for name, recording in recordings.items():
@@ -146,18 +146,19 @@ def heard_voices(
                 raise EnrolmentError(err.code, text, spoof_llrs) from err
             waves[name] = utterance.wave()
             utterance.wipe()
+            voices.qualities.append(utterance.quality)
             try:
-                embeddings.append(judge.speaker.embed(waves[name]))
-                spoof_llrs.append(judge.spoof.evidence(waves[name]).llr)
+                voices.embeddings.append(judge.speaker.embed(waves[name]))
+                spoof_llrs.append(judge.live_llr(waves[name], utterance.quality))
             except WaveError as err:
                 raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
         if (same := repeated(waves)) is not None:
             text = f"{same[0]} and {same[1]} are one recording; record the person again for each"
             raise EnrolmentError("SAME_RECORDING", text, spoof_llrs)
         _overwrite(waves.values())
-        yield embeddings, spoof_llrs
+        yield voices
     finally:
-        _overwrite((*waves.values(), *embeddings))
+        _overwrite((*waves.values(), *voices.embeddings))
 
 
 def _overwrite(arrays: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -198,6 +199,7 @@ def forget(
 
     Killed anywhere, it can be asked for again, or everything is gone and only the second event is missing.
     """
+    uid = check_uid(uid)
     with open_trail(store, settings, state, clock) as trail:
         note = partial(trail.note, reason="on_request", door=settings.door.name, uid=uid, risk="low")
         note("ERASURE_BEGUN", count=0, record=store.vault.record_id(uid))

@@ -15,6 +15,7 @@ from quantize.evaluate.phrase import PhraseResult, Rate
 from quantize.evaluate.report import Comparison
 from quantize.evaluate.speaker import COSTS as SPEAKER_COSTS
 from quantize.evaluate.speaker import POOLED, SpeakerResult
+from quantize.evaluate.splices import RENDITIONS, SplicesResult
 from quantize.evaluate.spoof import COSTS as SPOOF_COSTS
 from quantize.evaluate.spoof import SpoofResult, TandemResult
 
@@ -297,3 +298,52 @@ def _counted(counts: Mapping[str, Mapping[str, Rate]], what: str, note: str) -> 
         for name, rate in counted.items()
     ]
     return table(("what was tried", "where", what, "rate"), rows, note) if rows else ""
+
+
+def splices_chapter(result: SplicesResult) -> str:
+    rows = [
+        f"<tr><th>{escape(name)}</th><td>{cell.people}</td>"
+        + "".join(_rate(one) for one in (cell.live_alone, cell.one, cell.best))
+        + "</tr>"
+        for name, cell in result.cells.items()
+    ]
+    heard = [f"<tr><th>{escape(name)}</th>{_rate(refused)}</tr>" for name, refused in result.people.items()]
+    pooled = result.joins["all"]
+    missing = "No aligner was installed, so words were cut by energy only. " if result.without_borders else ""
+    return (
+        "<h2>Is it pasted together?</h2>"
+        "<p>Pieces of a person's own recordings in a new order; words and voice are taken as passed. Only "
+        f"speakers on whom nothing was fitted. {missing}Through a loudspeaker: any of the other ways.</p>"
+        + table(
+            (
+                "way, style",
+                "people",
+                "accepted by the live check alone",
+                "with the evidence for joins",
+                f"best of {RENDITIONS}",
+            ),
+            rows,
+            f"Thresholds: live {result.live_threshold_llr:g}, joins {result.threshold_llr:g}.",
+        )
+        + table(
+            ("people", "refused for joins that are none"),
+            heard,
+            "Recordings in which nothing was pasted; pauses are drawn out with the room's own tone.",
+        )
+        + '<div class="pair">'
+        + figure(
+            plots.det_plot(result.joins, "splices accepted", "people refused"),
+            "The evidence for joins alone, people in every condition.",
+        )
+        + figure(plots.calibration_plot({"all": pooled}), "Claimed against supported LLR.")
+        + figure(
+            plots.histogram_plot(pooled, "people", "splices", result.threshold_llr, "log-likelihood ratio"),
+            "Scores of the evidence for joins.",
+        )
+        + "</div>"
+    )
+
+
+def _rate(found: Rate) -> str:
+    low, high = (percent(bound, 1) for bound in (found.low, found.high))
+    return f"<td>{percent(found.value, 1)} of {found.trials:,}<small>{low} to {high}</small></td>"

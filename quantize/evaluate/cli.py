@@ -35,12 +35,14 @@ from quantize.evaluate.report import (
 )
 from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
+from quantize.evaluate.splices import RENDITIONS
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
 """Parts that need the segmentation, an optional model, and minutes: made when they are asked for."""
 ATTEMPTS = "attempts"
 """Only when asked for: every recording is heard under a dozen conditions."""
+SPLICES = "splices"
 SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 
 
@@ -68,8 +70,8 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice((*PARTS, ATTEMPTS, *CONVERSATIONS)),
-    help="One part only; may be repeated.",
+    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, *CONVERSATIONS)),
+    help="One part only; may be repeated. All but the first three only when they are named.",
 )
 @click.option(
     "--speaker-model",
@@ -175,7 +177,7 @@ def evaluate(
         replicates=replicates,
         pairings=pairings,
         clips=clips,
-        noises=noises(manifest, root) if clips or ATTEMPTS in only else (),
+        noises=noises(manifest, root) if clips or {ATTEMPTS, SPLICES} & set(only) else (),
         words=WordsEngine(words_model),
         conversations=_conversations(manifest, root, mixtures, streams, conversations, only),
         kept=kept,
@@ -263,6 +265,15 @@ def _tell(report: Report, out: Path) -> None:
                 click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
     for line in attempt_lines(report.attempts):
         click.echo(line)
+    if report.splices:
+        for name, cell in report.splices.cells.items():
+            click.echo(
+                f"splice {name:<16} one accepted {_percent(cell.one.value)} of {cell.one.trials:,}, best of "
+                f"{RENDITIONS} {_percent(cell.best.value)}; by the live check alone "
+                f"{_percent(cell.live_alone.value)}"
+            )
+        for name, refused in report.splices.people.items():
+            click.echo(f"splice people {name:<14} refused {_percent(refused.value)} of {refused.trials:,}")
     if report.diarization:
         for mode, by in report.diarization.figures.items():
             for collar, shares in by.items():

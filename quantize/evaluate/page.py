@@ -8,6 +8,7 @@ from quantize.evaluate._chapters import (
     corpora,
     phrase_chapter,
     speaker_chapter,
+    splices_chapter,
     spoof_chapter,
     tandem_chapter,
 )
@@ -35,6 +36,8 @@ def render(report: Report) -> str:
         parts.append(diarization_chapter(report.diarization))
     if report.changes:
         parts.append(changes_chapter(report.changes))
+    if report.splices:
+        parts.append(splices_chapter(report.splices))
     parts.append(_method(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

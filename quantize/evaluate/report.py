@@ -14,6 +14,7 @@ from quantize.evaluate.conversation.measure import summary as diarization_summar
 from quantize.evaluate.door.attempts import Findings
 from quantize.evaluate.phrase import PhraseResult
 from quantize.evaluate.speaker import SpeakerResult
+from quantize.evaluate.splices import SplicesResult
 from quantize.evaluate.spoof import SpoofResult, TandemResult
 
 SCHEMA = "ostiary.evaluation/1"
@@ -73,6 +74,7 @@ class Report:
     """Whole attempts, by condition."""
     diarization: DiarizationResult | None = None
     changes: ChangesResult | None = None
+    splices: SplicesResult | None = None
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want, by plain names. All are fractions."""
@@ -110,6 +112,19 @@ class Report:
             summary["phrase_eer"] = {n: view.figures["eer"].value for n, view in self.phrase.views.items()}
         if self.attempts:
             summary["attempts"] = {name: found.summary() for name, found in self.attempts.items()}
+        if self.splices:
+            summary["splices"] = {
+                name: {
+                    "one_accepted": [cell.one.accepted, cell.one.trials],
+                    "best_accepted": [cell.best.accepted, cell.best.trials],
+                    "live_alone_accepted": [cell.live_alone.accepted, cell.live_alone.trials],
+                }
+                for name, cell in self.splices.cells.items()
+            }
+            summary["splices_eer"] = {n: f.figures["eer"].value for n, f in self.splices.joins.items()}
+            summary["splices_people_refused"] = {
+                name: [found.accepted, found.trials] for name, found in self.splices.people.items()
+            }
         if self.diarization:
             summary["diarization"] = diarization_summary(self.diarization)
         if self.changes:

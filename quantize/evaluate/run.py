@@ -31,6 +31,7 @@ from quantize.evaluate.speaker import (
     evaluate_speaker,
     score_matrix,
 )
+from quantize.evaluate.splices import SplicesResult, evaluate_splices
 from quantize.evaluate.spoof import (
     SpoofResult,
     TandemResult,
@@ -82,6 +83,7 @@ def evaluate_all(
     spoof: SpoofResult | None = None
     tandem: TandemResult | None = None
     phrase: PhraseResult | None = None
+    splices: SplicesResult | None = None
     matrix: Matrix | None = None
     voice: SpeakerUnderTest | None = None
 
@@ -141,7 +143,14 @@ def evaluate_all(
             diarization = part.diarization(on, given, bars.bar, plan.replicates)
         if "changes" in plan.parts:
             changes = part.changes(on, given, bars.bar, plan.replicates)
-    if not (speaker or spoof or phrase or whole or diarization or changes):
+    if "splices" in plan.parts:
+        check = open_spoof(plan.models_dir)
+        versions["spoof"] = check.version
+        bars_of = (plan.thresholds.live_llr, plan.thresholds.joins_llr or 0.0)
+        heard = [*recordings, *plan.noises]
+        kept = plan.kept / "word-borders.json" if plan.kept else None
+        splices = evaluate_splices(heard, root, check, bars_of, bars.bar, plan.replicates, kept)
+    if not (speaker or spoof or phrase or whole or splices or diarization or changes):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -150,7 +159,7 @@ def evaluate_all(
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
             complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
-            diarization, changes,
+            diarization, changes, splices,
         )  # fmt: skip
 
     return report

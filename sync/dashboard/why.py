@@ -23,6 +23,7 @@ MORE: Mapping[str, tuple[str, str]] = {
     "reuse_llr": ("Heard before", "LLR; above the limit: this recording was used before"),
     "timing_llr": ("Timing", "LLR; whether people answer at such a moment"),
     "consistency_llr": ("One voice throughout", "LLR; whether the voice stayed the same"),
+    "joins_llr": ("Joins", "LLR; whether it was said in one go and not pasted together"),
     "surroundings_llr": ("Surroundings", "LLR; whether it sounded like this door"),
     "reused_share": ("Reused share", "how much of the utterance was heard before"),
     "reuse_sources": ("Reused from", "how many earlier utterances it was made of"),

@@ -16,6 +16,7 @@ _SAID = {
     Reason.NOT_LIVE: "because the speech did not sound like a live human: a recording or a synthetic voice",
     Reason.HEARD_BEFORE: "because the unit had heard this very recording before: a playback",
     Reason.VOICE_CHANGES: "because the voice changed on the way, as where recordings are joined",
+    Reason.PASTED: "because it was pasted together from pieces of other recordings",
     Reason.UNKNOWN_CONDITION: "because the sound was such that no detector could tell whether it was live",
     Reason.OTHER_VOICE: "because the voice did not match the person claimed",
     Reason.WRONG_WORDS: "because the words were not those on the display",

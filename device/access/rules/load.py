@@ -29,6 +29,7 @@ from device.access.rules.model import (
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
 from device.evidence.phrase import normalise
+from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
@@ -185,7 +186,7 @@ def _with(reader: Reader, risk: RiskClass) -> RiskClass:
 def _thresholds(reader: Reader, base: Thresholds) -> Thresholds:
     beside = {
         name: reader.number(name, 0.0, -12.0, 12.0) if reader.has(name) else getattr(base, name)
-        for name in ("reuse_llr", "consistency_llr")
+        for name in BESIDE
     }
     live = reader.text("live", "", OPERATING_POINTS)
     if live and reader.has("live_llr"):

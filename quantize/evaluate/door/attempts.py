@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +22,10 @@ from device.access.policy import Thresholds, counts_on
 from device.access.rules import RiskClass
 from device.access.weigh import weigh
 from device.audio import QualityError
+from device.evidence import conditioned
 from device.evidence.judge import Evidence, Timings
 from device.evidence.phrase import said_in_full
+from device.models.speaker import InconsistentEnrolmentError
 from quantize.evaluate.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.heard import CONDITIONS, Condition
@@ -45,7 +48,7 @@ _ERRORS = {error.code: error for error in QualityError.__subclasses__()}
 Heard = Evidence | Exception
 
 
-ALL, UNHEARD = "all", "unheard"
+ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,6 @@ class Cast:
     probes: Mapping[str, tuple[Recording, ...]]
     attacks: Mapping[str, tuple[Recording, ...]]
     """By system."""
-    taught: frozenset[str] = frozenset()
-    """Systems of pages that the live check's networks were trained on."""
 
     def asks(self, conditions: Sequence[Condition]) -> Iterator[Ask]:
         """Everything that must be measured."""
@@ -75,7 +76,7 @@ class Cast:
 def cast(recordings: Sequence[Recording], taught: Collection[str] = ()) -> Cast:
     """People that no calibration was fitted on, spread evenly over their recordings; attacks likewise.
 
-    `taught` names the folders whose attacks trained the live check.
+    `taught` names the folders whose attacks trained the live check: those are left out.
     """
     plan: SpeakerPlan = speaker_plan(recordings)
     probes: dict[str, list[Recording]] = defaultdict(list)
@@ -85,13 +86,12 @@ def cast(recordings: Sequence[Recording], taught: Collection[str] = ()) -> Cast:
     chosen = {who: _spread(files, MOST_PROBES) for who, files in probes.items() if len(files) >= 2}
     systems: dict[str, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.label == "spoof":
+        if recording.label == "spoof" and recording.folder not in taught:
             systems[f"{recording.folder}: {recording.system}"].append(recording)
     return Cast(
         enrolments={who: plan.enrolments[who][:ENROLMENT_FILES] for who in chosen},
         probes=chosen,
         attacks={name: _spread(files, MOST_OF_SYSTEM) for name, files in sorted(systems.items())},
-        taught=frozenset(name for name, files in systems.items() if files[0].folder in taught),
     )
 
 
@@ -135,17 +135,19 @@ class Attack(Outcomes):
 class Findings:
     """Everything found under one condition."""
 
+    enrolled: tuple[int, int] = (0, 0)
+    """People who could be enrolled, of how many; whose recordings differ too much are asked for others."""
     people: dict[str, People] = field(default_factory=dict)
     """By view: all, and each group."""
     strangers: Outcomes | None = None
     replays: Outcomes | None = None
     attacks: dict[str, Attack] = field(default_factory=dict)
-    """By system, and pooled: UNHEARD are those of pages that trained nothing."""
+    """By system, and ALL pooled."""
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want: [in, of how many] after one phrase and after two."""
         kinds: dict[str, Outcomes] = {f"people, {view}": found for view, found in self.people.items()}
-        kinds |= {f"attacks, {name}": self.attacks[name] for name in (ALL, UNHEARD) if name in self.attacks}
+        kinds |= {"attacks": self.attacks[ALL]} if ALL in self.attacks else {}
         kinds |= {n: f for n, f in (("strangers", self.strangers), ("replays", self.replays)) if f}
         return {
             name: {
@@ -159,6 +161,7 @@ class Findings:
 def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: Condition) -> Findings:
     """Every attempt under one condition."""
     templates = _templates(cast, found, checks)
+    enrolled = len(templates), len(cast.enrolments)
     own = {
         who: [_evidence(found[Ask(r, condition, words=True)], checks, templates[who]) for r in files]
         for who, files in cast.probes.items()
@@ -171,7 +174,7 @@ def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: C
     }
     attacks = _attacks(cast, found, checks, condition, own if condition.people else clean)
     if not condition.people:
-        return Findings(replays=_outcomes(_tries(own)) if own else None, attacks=attacks)
+        return Findings(enrolled, replays=_outcomes(_tries(own)) if own else None, attacks=attacks)
     strangers = _strangers(cast, found, checks, condition, templates)
     views: dict[str, set[str]] = {ALL: set(own)}
     for who in own:
@@ -181,7 +184,7 @@ def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: C
         view: _people({who: own[who] for who in own if who in members}, cast, found, condition)
         for view, members in views.items()
     }
-    return Findings(people, strangers, None, attacks)
+    return Findings(enrolled, people, strangers, None, attacks)
 
 
 def _templates(cast: Cast, found: Mapping[Ask, Measured], checks: Checks) -> dict[str, Embedding]:
@@ -190,7 +193,8 @@ def _templates(cast: Cast, found: Mapping[Ask, Measured], checks: Checks) -> dic
         heard = [found[Ask(r, CONDITIONS[0], live=False)].embedding for r in files]
         embeddings = [one for one in heard if one is not None]
         if len(embeddings) >= ENROLMENT_FILES:
-            templates[who] = checks.speaker.template(embeddings)
+            with suppress(InconsistentEnrolmentError):  # asked to record again; they take no part
+                templates[who] = checks.speaker.template(embeddings)
     return templates
 
 
@@ -200,15 +204,18 @@ def _evidence(measured: Measured, checks: Checks, template: Embedding | None) ->
     embedding, phrase = measured.embedding, measured.phrase
     voice = None if embedding is None or template is None else checks.speaker.llr(embedding, template)
     live = checks.spoof.weighed(measured.live) if measured.live else None
+    place = conditioned.shipped()
     return Evidence(
         phrase_llr=float("nan") if phrase is None else phrase.llr,
         speaker_llr=voice,
-        spoof_llr=float("nan") if live is None else live.llr,
+        spoof_llr=float("nan")
+        if live is None
+        else place.llr(checks.spoof.version, live.llr, measured.quality),
         transcript="" if phrase is None else phrase.transcript,
         quality=measured.quality,
         timings=Timings(0.0, 0.0, 0.0, 0.0),
         live_kinds={} if live is None else live.kinds(),
-        operating_points=checks.spoof.operating_points,
+        operating_points=place.points(checks.spoof.version, checks.spoof.operating_points),
     )
 
 
@@ -340,7 +347,7 @@ def _attacks(
 ) -> dict[str, Attack]:
     """Each file with the words and the voice of somebody enrolled, as heard under this condition."""
     people = [who for who, heard in sorted(own.items()) if any(isinstance(one, Evidence) for one in heard)]
-    if not people:
+    if not people or not cast.attacks:
         return {}
     pooled: list[Try] = []
     outcomes = {}
@@ -355,9 +362,7 @@ def _attacks(
         ]
         outcomes[system] = _attack(tries)
         pooled += [replace(one, unit=system) for one in tries]
-    unheard = [one for one in pooled if one.unit not in cast.taught]
-    pools = {name: _attack(tries) for name, tries in ((ALL, pooled), (UNHEARD, unheard)) if tries}
-    return {**pools, **outcomes}
+    return {ALL: _attack(pooled), **outcomes}
 
 
 def _attack(tries: Sequence[Try]) -> Attack:

@@ -67,13 +67,12 @@ class Measured:
 
     def line(self) -> dict[str, Any]:
         """As JSON."""
-        packed = None if self.embedding is None else base64.b64encode(self.embedding.tobytes()).decode()
         return {
             "refused": self.refused,
             "complaint": self.complaint,
             "quality": None if self.quality is None else asdict(self.quality),
             "said_s": self.said_s,
-            "embedding": packed,
+            "embedding": None if self.embedding is None else _packed(self.embedding),
             "live": [asdict(one) for one in self.live],
             "phrase": None if self.phrase is None else asdict(self.phrase),
         }
@@ -87,7 +86,7 @@ class Measured:
             line["complaint"],
             None if line["quality"] is None else Quality(**line["quality"]),
             line["said_s"],
-            None if packed is None else np.frombuffer(base64.b64decode(packed), np.float32),
+            None if packed is None else _unpacked(packed),
             tuple(SpoofScores(**one) for one in line["live"]),
             None if line["phrase"] is None else PhraseScore(**line["phrase"]),
         )
@@ -169,6 +168,14 @@ class Measurements:
             live=tuple(self.checks.spoof.scores(wave)) if ask.live else (),
             phrase=self.checks.words.score(wave, recording.text) if ask.words else None,
         )
+
+
+def _packed(embedding: Embedding) -> str:
+    return base64.b64encode(embedding.tobytes()).decode()
+
+
+def _unpacked(text: str) -> Embedding:
+    return np.frombuffer(base64.b64decode(text), np.float32)
 
 
 def _wav(wave: npt.NDArray[np.float32]) -> bytes:

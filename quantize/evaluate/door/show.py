@@ -7,7 +7,7 @@ from html import escape
 
 from quantize.evaluate import plots
 from quantize.evaluate._markup import figure, percent, table
-from quantize.evaluate.door.attempts import ALL, UNHEARD, Attack, Findings, Outcomes
+from quantize.evaluate.door.attempts import ALL, Attack, Findings, Outcomes
 from quantize.evaluate.phrase import Rate
 
 WORST = 5
@@ -15,6 +15,8 @@ WORST = 5
 
 def attempt_lines(findings: Mapping[str, Findings]) -> Iterator[str]:
     """One line for everybody under every condition."""
+    for enrolled, of in {found.enrolled for found in findings.values()}:
+        yield f"{enrolled} of {of} people could be enrolled"
     for condition, found in findings.items():
         for view, people in found.people.items():
             late = people.seconds
@@ -80,8 +82,8 @@ def attempts_chapter(findings: Mapping[str, Findings]) -> str:
         + table(
             ("heard", "who", "in after one", "after two", "live check passed", "attempts"),
             others,
-            f"{UNHEARD}: of pages on which the live check was not trained. Intervals by speaker, by system "
-            "for attacks; when nobody was in, the rule of three.",
+            "Attacks are of pages that the live check was not trained on. Intervals by speaker, by "
+            "system for attacks; when nobody was in, the rule of three.",
         )
         + table(("heard", "attacks that most often are in"), worst, "After one phrase; a few files of each.")
         + figure(
@@ -104,13 +106,13 @@ def _points(found: Findings) -> dict[str, tuple[float, float]]:
 
 
 def _attackers(found: Findings) -> dict[str, Outcomes]:
-    pools = {f"attacks, {name}": found.attacks[name] for name in (ALL, UNHEARD) if name in found.attacks}
+    pools = {"attacks": found.attacks[ALL]} if ALL in found.attacks else {}
     others = {"strangers": found.strangers, "replays": found.replays}
     return {**{name: one for name, one in others.items() if one is not None}, **pools}
 
 
 def _worst(found: Findings) -> list[str]:
-    systems = [name for name in found.attacks if name not in (ALL, UNHEARD)]
+    systems = [name for name in found.attacks if name != ALL]
     order = sorted(systems, key=lambda name: (-found.attacks[name].one.value, name))
     return [f"{name} {percent(found.attacks[name].one.value, 0)}" for name in order[:WORST]]
 

@@ -55,6 +55,15 @@ def test_one_voice_throughout_counts_only_where_the_rules_ask_for_it() -> None:
     assert decide(poor, Thresholds(consistency_llr=-3.0)).opens
 
 
+def test_an_answer_pasted_from_pieces_is_refused_by_default_and_named() -> None:
+    decision = decide(beside(joins_llr=Thresholds().joins_llr - 0.1))
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_SPOOF, Reason.PASTED)
+    assert decision.counts_as_failure
+    assert decision.notice is decide(evidence(voice=-9.0)).notice, "the door is no oracle"
+    assert decide(beside(joins_llr=3.0)).opens
+    assert decide(beside(joins_llr=-3.0), Thresholds(joins_llr=None)).opens
+
+
 def test_evidence_that_could_not_be_looked_at_is_not_held_against_the_person() -> None:
     limits = Thresholds(consistency_llr=0.0)
     assert decide(beside(reuse_llr=3.0), limits).opens

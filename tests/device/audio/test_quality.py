@@ -185,3 +185,19 @@ def test_closures_of_a_synthesiser_that_differ_in_length_are_no_lost_blocks(
     for at, length in ((9_000, 143), (15_000, 765), (21_000, 190), (27_000, 464), (33_000, 251)):
         whole[at : at + length] = 0
     assert load_utterance(write(tmp_path / "closures.wav", whole)).quality.speech_s > 0.0
+
+
+def test_a_room_slows_how_fast_sound_dies_away() -> None:
+    dice = np.random.default_rng(3)
+    bursts = np.repeat(np.tile([0.3, 0.0003], 8), 3_200) * dice.standard_normal(51_200)
+    tail = dice.standard_normal(9_600) * np.exp(-6.9 * np.arange(9_600) / 9_600)
+    tail[0] = 10.0
+    echoing = np.convolve(bursts, tail / 20.0)[: len(bursts)]
+
+    def decay_db_s(wave: np.ndarray) -> float:
+        samples = np.clip(wave * 10_000, -32_768, 32_767).astype(np.int16)
+        return measure(samples, np.ones(len(samples) // 320, bool)).decay_db_s
+
+    assert decay_db_s(bursts) > 300.0
+    assert 60.0 < decay_db_s(echoing) < 160.0
+    assert decay_db_s(np.zeros(16_000)) == 0.0

@@ -162,6 +162,7 @@ def test_the_same_file_twice_gets_the_same_answer(enrolled: Ostiary, reader: lis
     assert set(first["evidence"]["context"]) == {
         "reuse_llr",
         "consistency_llr",
+        "joins_llr",
     }
 
 

@@ -37,7 +37,7 @@ from tests.speech import Reading
 from tests.sync.parts import SoftwareSigner
 
 LAPTOP = StoreSettings(profile="laptop", keystore="software")
-OTHERS = {"bruno": voiceprint(2), "clara": voiceprint(3)}
+OTHERS = {"BRUNO": voiceprint(2), "CLARA": voiceprint(3)}
 BEFORE = voiceprint(1)
 EVERY = int(os.environ.get("OSTIARY_ENROL_EVERY", "17"))
 """Of the points before and after each write, how many apart it dies: each run begins at another place."""
@@ -94,15 +94,15 @@ class Unit:
     def enrol(self) -> None:
         with self.open() as store:
             tools = Tools(self.judge, store, Settings(store=self.settings), self.folder)
-            enrol(tools, "anna", named(self.recordings), reason="operator")
+            enrol(tools, "ANNA", named(self.recordings), reason="operator")
 
     def forget(self) -> None:
         with self.open() as store:
-            forget(store, Settings(store=self.settings), self.folder, "anna")
+            forget(store, Settings(store=self.settings), self.folder, "ANNA")
 
     def anna(self, store: Store) -> Template | None:
         try:
-            return store.vault.template("anna")
+            return store.vault.template("ANNA")
         except NotEnrolledError:
             return None
 
@@ -122,12 +122,12 @@ class Unit:
                 assert "ENROLMENT_BEGUN" in logged, "somebody was enrolled of whom the log knows nothing"
         self.enrol()
         with self.open() as store:
-            assert same_voice(store.vault.template("anna"), NEW)
+            assert same_voice(store.vault.template("ANNA"), NEW)
             assert self.logged(store)[-2:] == ["ENROLMENT_BEGUN", "ENROLLED"]
 
     def logged(self, store: Store) -> list[str]:
         """What the unit's log says about anna."""
-        who = pseudonym(store.pseudonym_key(), "anna")
+        who = pseudonym(store.pseudonym_key(), "ANNA")
         settings = Settings().door
         log = Outbox(
             StateFolder(self.folder).audit_log,
@@ -187,7 +187,7 @@ def test_an_enrolment_killed_at_any_write_is_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
     before: Template | None,
 ) -> None:
-    people = OTHERS if before is None else {**OTHERS, "anna": before}
+    people = OTHERS if before is None else {**OTHERS, "ANNA": before}
     Unit(tmp_path / "before", LAPTOP, recordings, monkeypatch).prepare(**people)
 
     def one(die_at: int | None) -> int | None:
@@ -204,7 +204,7 @@ def test_an_enrolment_killed_at_any_write_is_whole_or_not_at_all(
 def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_killed(
     tmp_path: Path, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Unit(tmp_path / "before", LAPTOP, recordings, monkeypatch).prepare(**OTHERS, anna=BEFORE)
+    Unit(tmp_path / "before", LAPTOP, recordings, monkeypatch).prepare(**OTHERS, ANNA=BEFORE)
 
     def one(die_at: int | None) -> int | None:
         shutil.copytree(tmp_path / "before", tmp_path / "unit")
@@ -212,7 +212,7 @@ def test_a_person_is_forgotten_wholly_or_can_be_forgotten_again_wherever_it_is_k
         passed = lives_until(die_at, unit.forget)
         with unit.open() as store:
             assert not store.vault.status().damaged
-            assert set(store.vault.uids()) - {"anna"} == set(OTHERS)
+            assert set(store.vault.uids()) - {"ANNA"} == set(OTHERS)
             if (found := unit.anna(store)) is None:
                 assert "ERASURE_BEGUN" in unit.logged(store), "somebody was erased and nobody knows"
             else:
@@ -239,7 +239,7 @@ def test_an_enrolment_on_a_tpm_killed_at_writes_is_whole_or_not_at_all(
         assert points
         for die_at in range(1 + random.randrange(EVERY), points, 2 * EVERY):
             with unit.open() as store:
-                store.vault.forget("anna")
+                store.vault.forget("ANNA")
             assert lives_until(die_at, unit.enrol) is None
             unit.check(None)
     finally:
@@ -255,7 +255,7 @@ def test_the_real_command_killed_at_random_moments_leaves_nothing_half(
     monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
     dice, folder = random.Random(11), tmp_path / "unit"
     ostiary = [sys.executable, "-c", "from device.cli import main; main()"]
-    command = [*ostiary, "enroll", "--replace", "anna", *map(str, recordings)]
+    command = [*ostiary, "enroll", "--replace", "ANNA", *map(str, recordings)]
     unit = Unit(folder, Settings().store, recordings, monkeypatch)
     began = time.monotonic()
     subprocess.run(command, check=True, capture_output=True, timeout=120)
@@ -264,8 +264,8 @@ def test_the_real_command_killed_at_random_moments_leaves_nothing_half(
         with unit.open() as store:
             for uid, template in OTHERS.items():
                 store.vault.enrol(uid, template)
-            if "anna" in store.vault.uids():
-                store.vault.forget("anna")
+            if "ANNA" in store.vault.uids():
+                store.vault.forget("ANNA")
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(takes_s * dice.uniform(0.4, 1.1))
         process.send_signal(signal.SIGKILL)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from device.audio import Quality, Utterance, load_utterance
+from device.evidence import conditioned
 from device.evidence.judge import Judge, JudgeError, PhraseScore
 from device.liveness import ContextEvidence, LivenessError
 from device.models.spoof.detector import SpoofEvidence
@@ -79,6 +80,7 @@ class Steady:
     """A check that answers; `failing` makes it raise, `nan` an embedding of nothing."""
 
     version = "steady-1"
+    operating_points: dict[str, float] = {}  # noqa: RUF012 - a stand-in
 
     def __init__(self, failing: Exception | None = None) -> None:
         self._failing = failing
@@ -130,6 +132,19 @@ def test_what_led_to_the_live_score_is_told_kind_by_kind() -> None:
     assert found.spoof_llr == 1.0
     assert found.live_kinds["cadence_llr"] == -1.5
     assert set(found.live_kinds) < SCORES
+
+
+def test_the_live_score_is_moved_by_the_place_for_the_detector_that_the_table_was_fitted_on() -> None:
+    table = conditioned.shipped()
+    known = Steady(None)
+    known.version = table.detector
+    known.operating_points = {"bpcer_3": 9.0}
+    judge = Judge(Steady(None), Steady(None), known)
+    found = judge(utterance(), "one two", None)
+    judge.close()
+    at_a_desk = Quality(0.8, 30.0, 0.0, -20.0, 7000.0)
+    assert found.spoof_llr == pytest.approx(1.0 + table.shift(conditioned.Place.of(at_a_desk)))
+    assert found.operating_points == table.operating_points
 
 
 class Beside:

@@ -241,15 +241,15 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
 def test_an_enrolment_beside_the_door_leaves_a_pseudonym_and_a_record_and_no_badge(
     door: Door, tmp_path: Path
 ) -> None:
-    enrol(door.store, "badge-4711", 30)
-    record = door.store.vault.record_id("badge-4711")
+    enrol(door.store, "BADGE4711", 30)
+    record = door.store.vault.record_id("BADGE4711")
     settings = replace(Settings(), store=LAPTOP)
-    more = {"uid": "badge-4711", "record": record, "count": 3}
+    more = {"uid": "BADGE4711", "record": record, "count": 3}
     with door.upkeep(), open_trail(door.store, settings, tmp_path, door.clock) as trail:
         trail.note("ENROLLED", "operator", "door-1", **more)  # type: ignore[arg-type]
     (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
     key = door.store.pseudonym_key()
-    assert (event.person, event.attempt, event.count) == (pseudonym(key, "badge-4711"), record, 3)
+    assert (event.person, event.attempt, event.count) == (pseudonym(key, "BADGE4711"), record, 3)
     assert event.boot == 1
     assert b"4711" not in StateFolder(tmp_path).audit_log.read_bytes()
 

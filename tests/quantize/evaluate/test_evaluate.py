@@ -75,6 +75,20 @@ def test_one_part_alone_leaves_the_others_out(corpus: Path) -> None:
     assert found["tandem"] is None
 
 
+def test_splices_of_a_reader_are_measured_when_they_are_named(corpus: Path) -> None:
+    found = run(corpus, "--only", "splices")
+    assert found["spoof"] is None
+    summary, splices = found["summary"], found["splices"]
+    assert isinstance(summary, dict)
+    assert isinstance(splices, dict)
+    accepted, trials = summary["splices"]["energy, words"]["one_accepted"]
+    assert trials == 7, "seven renditions of the one reader on whom nothing was fitted"
+    assert accepted <= summary["splices"]["energy, words"]["live_alone_accepted"][0]
+    assert set(summary["splices_people_refused"]) >= {"as recorded", "with pauses", "room, 0.8 s"}
+    assert splices["cells"]["energy, words"]["people"] == 1
+    assert "Is it pasted together?" in (corpus / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_manifest_without_trials_is_refused(tmp_path: Path, reader: list[Reading]) -> None:
     (tmp_path / "manifest.tsv").write_text("path\tlabel\tspeaker\tsystem\na.wav\tbonafide\tann\t-\n")
     _link(reader[0].path, tmp_path / "a.wav")

@@ -161,6 +161,13 @@ def test_evidence_beside_the_network_is_told_by_name_with_its_threshold() -> Non
     assert "snr" not in text
 
 
+def test_a_pasted_answer_is_explained() -> None:
+    event = replace(EVENT, kind="DENIED_SPOOF", reason="pasted", more_scores=(("joins_llr", -7.5),))
+    text = explain(event, RULES)
+    assert "stayed locked (DENIED_SPOOF) because it was pasted together from pieces of other" in text
+    assert f"joins -7.5 (failed, {Thresholds().joins_llr:+.1f} needed)" in text
+
+
 def test_an_operating_point_is_named_instead_of_a_number() -> None:
     risks = {
         name: replace(risk, thresholds=replace(risk.thresholds, live_point="bpcer_3"))

@@ -1,0 +1,103 @@
+"""What a place does to the live check's scores of everybody, given back: by what is measured of it.
+
+The detector was calibrated on speech as recorded at a desk. Noise and rooms lower its scores of people, a
+quiet desk raises them. How far speech stands out and how fast sound dies away tell the place; the LLR
+is moved by as much as people were moved there (docs/adr/0038). The fit heard no attack.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Self
+
+from device.audio.utterance import Quality
+from device.model_store.calibration import LLR_LIMIT
+
+QUIET_SNR_DB, LOUD_SNR_DB = 30.0, 10.0
+DRY_DB_S, LIVELY_DB_S = 220.0, 100.0
+MOST_SHIFT = 4.0
+"""Of the LLR: a table that moves it more is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was said: each from 0, as at a desk, to 1."""
+
+    noise: float
+    echo: float
+
+    @classmethod
+    def of(cls, quality: Quality) -> Self:
+        """What cannot be measured counts as in between."""
+        return cls(
+            _share(quality.snr_db, QUIET_SNR_DB, LOUD_SNR_DB),
+            _share(quality.decay_db_s, DRY_DB_S, LIVELY_DB_S),
+        )
+
+
+def _share(value: float, none: float, whole: float) -> float:
+    return min(1.0, max(0.0, (value - none) / (whole - none))) if math.isfinite(value) else 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """The shift of one fit. Another detector than the one it was fitted on is left as it is."""
+
+    version: str
+    detector: str
+    """The version of the only detector whose scores this moves."""
+    always: float
+    """Added to every LLR, in natural log ..."""
+    noise: float
+    """... and so much more in full noise ..."""
+    echo: float
+    """... and so much more in a lively room."""
+    operating_points: Mapping[str, float]
+    """Thresholds by name: the zero lies elsewhere than the detector's own."""
+
+    def __post_init__(self) -> None:
+        ends = (0.0, 1.0)
+        corners = [self.shift(Place(noise, echo)) for noise in ends for echo in ends]
+        if not all(abs(corner) <= MOST_SHIFT for corner in corners):
+            raise ValueError(f"the shift moves an LLR by more than {MOST_SHIFT:g}, or is not a number")
+        if not all(math.isfinite(value) for value in self.operating_points.values()):
+            raise ValueError("an operating point is not finite")
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Raises ValueError or KeyError for anything but a whole table."""
+        table: dict[str, Any] = tomllib.loads(text)
+        return cls(
+            version=str(table["version"]),
+            detector=str(table["detector"]),
+            **{name: float(table["shift"][name]) for name in ("always", "noise", "echo")},
+            operating_points={str(name): float(value) for name, value in table["operating_points"].items()},
+        )
+
+    def shift(self, place: Place) -> float:
+        """What is added to the LLR there."""
+        return self.always + self.noise * place.noise + self.echo * place.echo
+
+    def llr(self, detector: str, llr: float, quality: Quality) -> float:
+        """The LLR of a live human; `llr` is the own one of the detector of that version.
+
+        What is not a number stays none.
+        """
+        if detector != self.detector or not math.isfinite(llr):
+            return llr
+        return max(-LLR_LIMIT, min(LLR_LIMIT, llr + self.shift(Place.of(quality))))
+
+    def points(self, detector: str, own: Mapping[str, float]) -> Mapping[str, float]:
+        """The operating points for `llr` of the detector of that version, whose own ones are `own`."""
+        return self.operating_points if detector == self.detector and own else own
+
+
+@cache
+def shipped() -> Conditioned:
+    """The shift of this version."""
+    return Conditioned.from_text((files("device.evidence") / "conditions.toml").read_text("utf-8"))

@@ -1,0 +1,65 @@
+"""What the unit signs about a recording: which file, which findings, which models. COSE_Sign1, small."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device.errors import DeviceError
+from device.inspection.findings import Findings
+from sync import cose
+from sync.errors import SyncError
+from sync.events import Signer
+
+CONTENT_TYPE = "application/vnd.ostiary.inspection+cbor"
+FORMAT = 1
+
+
+class StatementError(DeviceError):
+    """The statement does not belong to these findings, or nobody known signed it."""
+
+
+def findings_bytes(found: Findings) -> bytes:
+    """The findings as the JSON that is written and signed: the same findings are the same bytes."""
+    return json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def statement(found: Findings, unit: str) -> bytes:
+    """What is signed: no time and no chance in it, so that it is the same for the same findings."""
+    return cbor2.dumps(
+        {
+            "format": FORMAT,
+            "unit": unit,
+            "recording": bytes.fromhex(found.sha256),
+            "findings": hashlib.sha256(findings_bytes(found)).digest(),
+            "models": list(found.models),
+        },
+        canonical=True,
+    )
+
+
+def signed(found: Findings, unit: str, signer: Signer) -> bytes:
+    """The statement under the unit's audit key. The payload is reproducible, an ECDSA signature is not."""
+    return cose.sign1(statement(found, unit), signer, CONTENT_TYPE)
+
+
+def checked(message: bytes, key: ec.EllipticCurvePublicKey, recording: bytes, findings: bytes) -> str:
+    """The unit whose statement this is, when it is by `key` over this file and these findings.
+
+    Raises StatementError saying what does not fit.
+    """
+    try:
+        told: dict[str, Any] = cbor2.loads(cose.open1(message, key, CONTENT_TYPE))
+    except SyncError as err:
+        raise StatementError(f"the statement does not verify: {err}") from err
+    if told.get("format") != FORMAT:
+        raise StatementError("the statement has a format that this version does not know; update it")
+    if told.get("recording") != hashlib.sha256(recording).digest():
+        raise StatementError("the statement is about another recording")
+    if told.get("findings") != hashlib.sha256(findings).digest():
+        raise StatementError("the statement is about other findings")
+    return str(told["unit"])
