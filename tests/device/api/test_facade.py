@@ -90,7 +90,7 @@ def test_a_door_rule_decides_when_it_is_asked_for_and_the_log_has_it(
     result = facade.post("/verify", body).json()
     assert result["decision"]["decision"] == "DENIED_PHRASE"
     assert result["decision"]["opens"] is False
-    assert set(result["decision"]["thresholds"]) == {"phrase", "voice", "live"}
+    assert {"phrase", "voice", "live"} <= set(result["decision"]["thresholds"])
     log = facade.state / "audit" / "outbox.db"
     assert any(b"DENIED_PHRASE" in part.read_bytes() for part in log.parent.glob("outbox.db*"))
 

@@ -22,7 +22,7 @@ zone = "z"
 risk = "r"
 [[allow]]
 roles = ["nurse"]
-[people.anna]
+[people.ANNA]
 roles = ["nurse"]
 badges = ["111"]
 """)
@@ -48,7 +48,7 @@ def claims(
     return found, len(rests)
 
 
-ANNA, BUTTON = Claim(ClaimKind.BADGE, "anna"), Claim(ClaimKind.BUTTON)
+ANNA, BUTTON = Claim(ClaimKind.BADGE, "ANNA"), Claim(ClaimKind.BUTTON)
 
 
 @pytest.mark.parametrize(
@@ -105,5 +105,5 @@ def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.M
             '[[allow]]\nroles = ["nurse"]\n[people.bruno]\nroles = ["nurse"]\nbadges = ["111"]\n'
         )
         os.write(writing, b"111\n")
-        assert next(typed) == Claim(ClaimKind.BADGE, "bruno")
+        assert next(typed) == Claim(ClaimKind.BADGE, "BRUNO")
         os.close(writing)
