@@ -51,7 +51,7 @@ def event(number: int = 0, **changes: Any) -> AuditEvent:
         "kind": "GRANTED",
         "reason": "all_factors_passed",
         "attempt": uuid.UUID(int=number + 77, version=4),
-        "person": pseudonym(TENANT_KEY, f"badge-{number % 5}"),
+        "person": pseudonym(TENANT_KEY, f"BADGE{number % 5}"),
         "phrase_llr": 4.25,
         "speaker_llr": 7.5 - number % 3,
         "spoof_llr": 2.125,

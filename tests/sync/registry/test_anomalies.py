@@ -88,7 +88,7 @@ def test_spoofs_across_many_doors_are_one_attack(watched: Watched) -> None:
 
 
 def test_one_voice_at_two_sites_is_noticed_and_at_one_site_is_not(watched: Watched) -> None:
-    person = pseudonym(TENANT_KEY, "badge-1")
+    person = pseudonym(TENANT_KEY, "BADGE1")
     watched.happens(0, seconds(0), person=person)
     watched.happens(1, seconds(30), person=person)
     watched.step()

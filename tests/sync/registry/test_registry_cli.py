@@ -66,7 +66,7 @@ def test_acknowledging_what_is_not_there_says_so(desk: Desk) -> None:
 
 
 def test_a_persons_events_are_found_by_badge_and_the_question_is_on_record(desk: Desk) -> None:
-    who = str(pseudonym(TENANT_KEY, "badge-3"))
+    who = str(pseudonym(TENANT_KEY, "BADGE3"))
     key, why = ("--tenant-key", str(desk.key)), ("--why", "request 17", "--account", "m.desk")
     assert desk.types("pseudonym", "badge-3", *key, *why).output.strip() == who
     by_badge = desk.types("person", "badge-3", *key, *why).output.splitlines()
