@@ -19,7 +19,7 @@ from device.access.memory.timekeeping import BUILT, TimeSeen
 from device.access.passage import duress_digest
 from device.access.rules import Rules, RulesError, load_rules
 from device.access.rules.explain import explain as explain_event
-from device.access.rules.levels import LEVELS, MEANT_FOR, asked, told
+from device.access.rules.levels import COSTS, LEVELS, MEANT_FOR, asked, told
 from device.access.rules.summary import remarks, summary
 from device.clock import system_clock
 from device.commands.people import PERSON
@@ -86,9 +86,11 @@ def levels(as_json: bool) -> None:
     """
     for name, risk in LEVELS.items():
         if as_json:
-            click.echo(json.dumps({"level": name, "meant_for": MEANT_FOR[name], **asked(risk)}))
+            click.echo(
+                json.dumps({"level": name, "meant_for": MEANT_FOR[name], "costs": COSTS[name], **asked(risk)})
+            )
         else:
-            click.echo(f"{name}: for {MEANT_FOR[name]}\n    {told(risk)}")
+            click.echo(f"{name}: for {MEANT_FOR[name]}\n    {COSTS[name]}\n    {told(risk)}")
 
 
 @policy.command()

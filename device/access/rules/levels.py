@@ -47,6 +47,15 @@ MEANT_FOR: Mapping[str, str] = MappingProxyType(
     }
 )
 
+COSTS: Mapping[str, str] = MappingProxyType(
+    {
+        "standard": "about 1 right person in 8 says a second phrase",
+        "drugs": "about 1 right person in 6 says a second phrase",
+        "max": "about 1 right person in 3 says a second phrase, and 1 in 8 is not in after two",
+    }
+)
+"""Measured on read speech in quiet: docs/evaluation.md has the counts."""
+
 
 def asked(risk: RiskClass) -> dict[str, Any]:
     """What a risk class asks for, for a program to read."""

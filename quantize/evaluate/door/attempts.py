@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from device.access.decision import Decision, Factor, Outcome
-from device.access.policy import Thresholds, counts_on
+from device.access.policy import counts_on
 from device.access.rules import RiskClass
+from device.access.rules.levels import LEVELS
 from device.access.weigh import weigh
 from device.audio import QualityError
 from device.evidence import conditioned
 from device.evidence.judge import Evidence, Timings
 from device.evidence.phrase import said_in_full
 from device.models.speaker import InconsistentEnrolmentError
-from quantize.evaluate.attempts import STEP_UP_MARGIN_LLR
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.heard import CONDITIONS, Condition
 from quantize.evaluate.door.measure import Ask, Checks, Embedding, Measured
@@ -34,8 +34,7 @@ from quantize.evaluate.manifest import Recording
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
 
-RISK = RiskClass("standard", thresholds=Thresholds(step_up_margin_llr=STEP_UP_MARGIN_LLR))
-"""As in the example of a rules file."""
+RISK = LEVELS["standard"]
 LEAST_WORDS = 3
 """No door shows a single word."""
 MOST_PROBES = 3
@@ -59,6 +58,8 @@ class Cast:
     probes: Mapping[str, tuple[Recording, ...]]
     attacks: Mapping[str, tuple[Recording, ...]]
     """By system."""
+    risk: RiskClass = RISK
+    """What the door asks for."""
 
     def asks(self, conditions: Sequence[Condition]) -> Iterator[Ask]:
         """Everything that must be measured."""
@@ -174,7 +175,7 @@ def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: C
     }
     attacks = _attacks(cast, found, checks, condition, own if condition.people else clean)
     if not condition.people:
-        return Findings(enrolled, replays=_outcomes(_tries(own)) if own else None, attacks=attacks)
+        return Findings(enrolled, replays=_outcomes(_tries(own, cast.risk)) if own else None, attacks=attacks)
     strangers = _strangers(cast, found, checks, condition, templates)
     views: dict[str, set[str]] = {ALL: set(own)}
     for who in own:
@@ -232,19 +233,19 @@ class Try:
         return self.first.opens or (self.second is not None and self.second.opens)
 
 
-def decide_two(unit: str, first: Heard, second: Heard) -> Try:
+def decide_two(unit: str, first: Heard, second: Heard, risk: RiskClass = RISK) -> Try:
     """Who is asked for one more phrase, or is refused, says another: in the same attempt or in a new one."""
-    one = weigh(first, RISK, claimed=True)
+    one = weigh(first, risk, claimed=True)
     if one.opens:
         return Try(unit, one, None)
     before = counts_on(one) if one.outcome is Outcome.STEP_UP else None
-    return Try(unit, one, weigh(second, RISK, claimed=True, before_llr=before))
+    return Try(unit, one, weigh(second, risk, claimed=True, before_llr=before))
 
 
-def _tries(own: Mapping[str, Sequence[Heard]]) -> list[Try]:
+def _tries(own: Mapping[str, Sequence[Heard]], risk: RiskClass) -> list[Try]:
     """Every ordered pair of two phrases of one person."""
     return [
-        decide_two(who, one, other)
+        decide_two(who, one, other, risk)
         for who, heard in own.items()
         for at, one in enumerate(heard)
         for place, other in enumerate(heard)
@@ -269,7 +270,7 @@ def _rate(results: Sequence[tuple[str, bool]]) -> Rate:
 def _people(
     own: Mapping[str, Sequence[Heard]], cast: Cast, found: Mapping[Ask, Measured], condition: Condition
 ) -> People:
-    tries = _tries(own)
+    tries = _tries(own, cast.risk)
     both = _outcomes(tries)
     asked = [
         (one.unit, one.first.opens or (one.first.outcome is Outcome.STEP_UP and one.opened)) for one in tries
@@ -277,11 +278,11 @@ def _people(
     repeated, took, failed, judged = [], [], Counter[str](), 0
     for who, heard in own.items():
         waits = [
-            found[Ask(r, condition, words=True)].said_s + _wait_s(r, evidence)
+            found[Ask(r, condition, words=True)].said_s + _wait_s(r, evidence, cast.risk)
             for r, evidence in zip(cast.probes[who], heard, strict=True)
         ]
         for at, evidence in enumerate(heard):
-            first = weigh(evidence, RISK, claimed=True)
+            first = weigh(evidence, cast.risk, claimed=True)
             uncounted = first.outcome is Outcome.DENIED_QUALITY and not first.counts_as_failure
             repeated.append((who, uncounted))
             if not uncounted:
@@ -293,7 +294,7 @@ def _people(
                 took.append(waits[at])
                 continue
             for place, other in enumerate(heard):
-                if place != at and decide_two(who, evidence, other).opened:
+                if place != at and decide_two(who, evidence, other, cast.risk).opened:
                     took.append(waits[at] + waits[place])
     shares = {name: failed[name] / max(1, judged) for name in (*_FACTORS, "asked again, counted")}
     middle, late = np.percentile(took, [50, 95]) if took else (float("nan"), float("nan"))
@@ -303,11 +304,11 @@ def _people(
 _FACTORS = (Factor.PHRASE.value, Factor.VOICE.value, Factor.LIVE.value)
 
 
-def _wait_s(recording: Recording, heard: Heard) -> float:
+def _wait_s(recording: Recording, heard: Heard, risk: RiskClass) -> float:
     """Silence before the decision: the door opens at the first pause when the answer is complete."""
     if not isinstance(heard, Evidence):
         return END_WAIT_S
-    done = weigh(heard, RISK, claimed=True).opens and said_in_full(heard.transcript, recording.text)
+    done = weigh(heard, risk, claimed=True).opens and said_in_full(heard.transcript, recording.text)
     return COMPLETE_WAIT_S if done else END_WAIT_S
 
 
@@ -334,7 +335,9 @@ def _strangers(
                 else evidence
                 for measured, evidence in heard
             ]
-            tries += [decide_two(who, one, said[(at + 1) % len(said)]) for at, one in enumerate(said)]
+            tries += [
+                decide_two(who, one, said[(at + 1) % len(said)], cast.risk) for at, one in enumerate(said)
+            ]
     return _outcomes(tries)
 
 
@@ -358,7 +361,8 @@ def _attacks(
             voices = [one for one in own[_partner(recording.path, people)] if isinstance(one, Evidence)]
             clones.append(_clone(live, voices[0]))
         tries = [
-            decide_two(files[at].path, one, clones[(at + 1) % len(clones)]) for at, one in enumerate(clones)
+            decide_two(files[at].path, one, clones[(at + 1) % len(clones)], cast.risk)
+            for at, one in enumerate(clones)
         ]
         outcomes[system] = _attack(tries)
         pooled += [replace(one, unit=system) for one in tries]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from typing import cast as typed
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from device.access.rules.levels import LEVELS
 from device.audio.utterance import Quality
 from device.evidence.judge import PhraseScore
 from device.models.spoof.detector import SpoofScores
@@ -258,3 +259,16 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path: Path, reader
     assert two.live == scores(1.5)
     assert two.embedding is not None
     np.testing.assert_array_equal(two.embedding, ANN)
+
+
+def test_a_stricter_level_asks_more_of_the_same_recordings(
+    two_people: tuple[Cast, dict[Ask, Measured]],
+) -> None:
+    people, found = two_people
+    for probe in people.probes[WHO[0]]:
+        found[Ask(probe, CLEAN, words=True)] = measured(words=3.5)
+    shares = {
+        level: play(replace(people, risk=risk), found, CHECKS, CLEAN).people[ALL].one.value
+        for level, risk in LEVELS.items()
+    }
+    assert shares == {"standard": 1.0, "drugs": 1.0, "max": 0.5}
