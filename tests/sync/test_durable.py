@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,26 @@ from sync.durable import move_file, replace_file
 
 
 class Disk:
-    """What the kernel was asked for, in order; every call is really made."""
+    """What this thread asked the kernel for, in order; every call is really made.
+
+    Threads of other tests may still write: a door's page is written as long as its process lives.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        fsync, replace = os.fsync, os.rename
+        fsync, replace, own = os.fsync, os.rename, threading.get_ident()
+
+        def note(what: str) -> None:
+            if threading.get_ident() == own:
+                self.asked.append(what)
 
         def note_fsync(handle: int) -> None:
             name = Path(f"/proc/self/fd/{handle}").readlink()
-            self.asked.append(f"fsync {'folder' if name.is_dir() else name.name}")
+            note(f"fsync {'folder' if name.is_dir() else name.name}")
             fsync(handle)
 
         def note_replace(path: Path, target: Path) -> Path:
-            self.asked.append(f"rename {path.name} {target.name}")
+            note(f"rename {path.name} {target.name}")
             replace(path, target)
             return target
 
