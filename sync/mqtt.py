@@ -8,6 +8,7 @@ purpose: the outbox and the registry's receipts are.
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import ssl
 import time
@@ -288,6 +289,7 @@ class Reactor:
 
     def remove(self, link: Link) -> None:
         """Say goodbye on one link; the broker then sends no will."""
+        link.connected, link.retry_at = False, math.inf  # we end it: that is no failure to tell of
         link.client.disconnect()
         if link.client.socket() is not None:
             link.client.loop_write()

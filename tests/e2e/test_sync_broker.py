@@ -181,6 +181,16 @@ def test_whoever_cannot_connect_says_why_and_what_to_do_once(
         assert any(advice in line for line in said), said
 
 
+def test_a_link_that_we_end_ourselves_is_no_failure_to_tell_of(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = site.reactor.link(LinkSettings("127.0.0.1", site.broker.port, ONE, site.authority.issue(ONE, NOW)))
+    site.until(lambda: link.connected, 60.0)
+    caplog.clear()
+    site.reactor.remove(link)
+    assert (link.connected, link.failures, caplog.records) == (False, 0, [])
+
+
 def test_tls_before_1_3_is_refused(site: Site) -> None:
     context = tls_context(site.authority.issue(ONE, NOW))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
