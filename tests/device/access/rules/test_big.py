@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 from device.access.rules import parse_rules
 from device.access.rules.summary import remarks, summary
 from tests.big_rules import big_rules
 from tests.device.access.rules.test_summary import NOW
+from tests.steps import steps
 
 
-def work_s(people: int, doors: int) -> float:
-    """CPU seconds for what `ostiary policy check` does."""
-    began_s = time.process_time()
-    rules = parse_rules(big_rules(people, doors))
+def check(text: str, doors: int) -> None:
+    """What `ostiary policy check` does."""
+    rules = parse_rules(text)
     told = [*summary(rules), *remarks(rules, NOW)]
     assert len(told) == doors + 1
-    return time.process_time() - began_s
 
 
 def test_four_times_the_people_and_doors_are_about_four_times_the_work() -> None:
-    small = min(work_s(500, 50) for _ in range(3))
-    assert work_s(2_000, 200) < 9 * small
+    few, many = big_rules(250, 25), big_rules(1_000, 100)
+    assert steps(lambda: check(many, 100)) < 6 * steps(lambda: check(few, 25))
