@@ -81,6 +81,7 @@ DECISION_REASONS = frozenset(
         "check_failed",
         "clipped",
         "disabled_after_failures",
+        "disturbed",
         "duress_word",
         "empty_rule",
         "fire_input",
@@ -106,6 +107,7 @@ DECISION_REASONS = frozenset(
         "same_person_twice",
         "same_voice_twice",
         "second_person_needed",
+        "too_early",
         "too_little_speech",
         "too_noisy",
         "unknown_condition",
@@ -115,6 +117,7 @@ DECISION_REASONS = frozenset(
         "voice_changes",
         "pasted",
         "weak_score",
+        "whispered",
         "wrong_words",
     }
 )

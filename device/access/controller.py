@@ -37,6 +37,10 @@ from device.evidence.phrase import said_in_full
 from device.secure_store.signing import Mac
 
 STEP_UP_WINDOW_S = 60.0
+MOST_EXCUSED = 3
+"""Attempts of one claim that a noise or the door's tone spoiled, and that count as no failures ..."""
+EXCUSED_WINDOW_S = 900.0
+"""... in so long a time. The next ones count: an attacker can make a noise, too."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class AccessController:
         self._same_voice_llr = same_voice_llr
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
+        self._excused: dict[str, list[float]] = {}
         self._before: dict[str, Position | None] = {}
         self.time = Timekeeper(history.time_seen, history.saw_time)
         # Attempts come from one thread, the fire input and orders from another.
@@ -229,6 +234,7 @@ class AccessController:
         with self._one_at_a_time:
             self._history.forget(uid)
             self._before.pop(uid, None)
+            self._excused.pop(f"person:{uid}", None)
             self._asked_again = {key: value for key, value in self._asked_again.items() if key[1] != uid}
 
     def keep_only(self, uids: Iterable[str]) -> None:
@@ -292,7 +298,7 @@ class AccessController:
         if factors is Factors.BARRED:
             return decision
         if factors is Factors.FAILED:
-            if not decision.counts_as_failure:
+            if not decision.counts_as_failure and not (decision.excused and self._spent(subject, now)):
                 self._history.refund(subject)
             return decision
         moved: dict[str, Position | None] = {}
@@ -309,6 +315,7 @@ class AccessController:
         elif decision.outcome is Outcome.AWAITING_SECOND_PERSON:
             until_s = now.monotonic_s + decision.wait_s
             first[door.name] = First(who, until_s, decision.silent_alarm)
+        self._excused.pop(subject, None)
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
             self._history.settle((subject,), moved, first)
@@ -317,6 +324,16 @@ class AccessController:
             if first:
                 self._history.settle((), first=first)
         return decision
+
+    def _spent(self, subject: str, now: Now) -> bool:
+        """Note one more excuse; whether there were too many."""
+        since = now.monotonic_s - EXCUSED_WINDOW_S
+        recent = {
+            who: kept for who, times in self._excused.items() if (kept := [at for at in times if at > since])
+        }
+        recent[subject] = [*recent.get(subject, []), now.monotonic_s]
+        self._excused = recent
+        return len(recent[subject]) > MOST_EXCUSED
 
     def _before_llr(self, door: str, uid: str, now: Now) -> float | None:
         """What a phrase that fell just short counts beside this one."""

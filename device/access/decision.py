@@ -79,6 +79,9 @@ class Reason(StrEnum):
     CLOCK_BEHIND = "clock_behind"
     TOO_LITTLE_SPEECH = "too_little_speech"
     TOO_NOISY = "too_noisy"
+    DISTURBED = "disturbed"
+    WHISPERED = "whispered"
+    TOO_EARLY = "too_early"
     CLIPPED = "clipped"
     NARROW_BAND = "narrow_band"
     UNUSABLE_AUDIO = "unusable_audio"
@@ -116,6 +119,9 @@ class Notice(StrEnum):
     COME_CLOSER = "come_closer"
     STEP_BACK = "step_back"
     TOO_NOISY = "too_noisy"
+    NOISE_OVER_WORDS = "noise_over_words"
+    SPEAK_ALOUD = "speak_aloud"
+    AFTER_TONE = "after_tone"
     TOO_LATE = "too_late"
     ONE_MORE = "one_more"
     SECOND_PERSON = "second_person"
@@ -179,9 +185,18 @@ class Decision:
         """Whether an attempt limit counts it: speech was judged, and a factor the person controls failed."""
         return self.outcome in _FAILURES or self.code in _COUNTED
 
+    @property
+    def excused(self) -> bool:
+        """Whether it counts as no failure although the speech fell short: only so often, or an attacker would
+        disturb every attempt.
+        """
+        return self.code in _EXCUSED
+
 
 _COUNTED = frozenset({Reason.HEARD_BEFORE, Reason.UNKNOWN_CONDITION})
 """A playback is an attack; and asking again without counting would let somebody search for a blind spot."""
+
+_EXCUSED = frozenset({Reason.DISTURBED, Reason.TOO_EARLY})
 
 _FAILURES = frozenset(
     {
@@ -231,5 +246,7 @@ _QUALITY = {
     "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
     "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
     "GAP": (Reason.UNUSABLE_AUDIO, Notice.ALL_WORDS),
-    "TOO_NOISY": (Reason.TOO_NOISY, Notice.COME_CLOSER),
+    "TOO_NOISY": (Reason.TOO_NOISY, Notice.TOO_NOISY),
+    "WHISPERED": (Reason.WHISPERED, Notice.SPEAK_ALOUD),
+    "TOO_EARLY": (Reason.TOO_EARLY, Notice.AFTER_TONE),
 }

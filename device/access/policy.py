@@ -10,6 +10,7 @@ check.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from device.access.decision import (
@@ -26,6 +27,11 @@ from device.access.decision import (
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence
 from device.liveness.condition import Blindness, Conditions, blindness
+
+COVERING_BURST_S = 0.06
+"""A stop consonant is over sooner."""
+COVERING_LINES = 6
+"""Speech of people has none, or one where a lamp hums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,15 @@ def decide(
                 _BLIND[blind[0]],
                 findings,
             )
+    covered = _covered(evidence.quality, failed)
+    if covered and not reused and all(f.factor is not Factor.VOICE for f in failed):
+        return Decision(
+            Outcome.DENIED_QUALITY,
+            Reason.DISTURBED,
+            f"{covered} lay over the speech, so it cannot be judged",
+            Notice.NOISE_OVER_WORDS,
+            findings,
+        )
     if not failed:
         return Decision(
             Outcome.GRANTED,
@@ -149,7 +164,24 @@ def decide(
     outcome, code, complaint = _DENIALS[gravest.name]
     reason = f"{complaint} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
     wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
-    return Decision(outcome, code, reason, Notice.ALL_WORDS if wrong_words else Notice.REFUSED, findings)
+    # The same as where the voice passed: the door does not tell which of voice and liveness failed.
+    notice = Notice.NOISE_OVER_WORDS if covered and not reused else None
+    return Decision(
+        outcome, code, reason, notice or (Notice.ALL_WORDS if wrong_words else Notice.REFUSED), findings
+    )
+
+
+def _covered(quality: Quality, failed: Sequence[Finding]) -> str:
+    """What lay over speech that fell short by it; empty where nothing did.
+
+    A burst covers words and sounds like no throat; a steady tone is only mistaken for a machine's beat.
+    """
+    short = {finding.factor for finding in failed}
+    if quality.burst_s >= COVERING_BURST_S and short & {Factor.LIVE, Factor.PHRASE}:
+        return f"a noise of {quality.burst_s:.1f} s"
+    if quality.steady_lines >= COVERING_LINES and Factor.LIVE in short:
+        return f"a sound of {quality.steady_lines} exact pitches"
+    return ""
 
 
 _DENIALS = {

@@ -22,10 +22,12 @@ from device.audio.errors import (
     GapError,
     QualityError,
     SilenceError,
+    TooEarlyError,
     TooLongError,
     TooNoisyError,
     TooShortError,
     UnreadableAudioError,
+    WhisperedError,
 )
 from device.audio.fifo import FifoSource, RawFormat
 from device.audio.listen import listen, load_utterance, utterances
@@ -69,11 +71,13 @@ __all__ = [
     "SilenceLasts",
     "SpeechResumed",
     "SpeechStarted",
+    "TooEarlyError",
     "TooLongError",
     "TooNoisyError",
     "TooShortError",
     "UnreadableAudioError",
     "Utterance",
+    "WhisperedError",
     "check",
     "listen",
     "load_utterance",

@@ -27,6 +27,9 @@ from device.audio.errors import GapError, QualityError, TooLongError
 from device.audio.settings import EndpointerSettings, QualityLimits
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance
 
+TONE_GAP_FRAMES = 2
+"""Between the door's tone and speech that began in it, and between its sounds."""
+
 
 class SpeechDetector(Protocol):
     """Called with every frame in order; may remember earlier ones."""
@@ -131,6 +134,9 @@ class Endpointer:
         self._history.append(frame.samples)
         self._flags.append(voiced)
         self._heard += 1
+        if frame.own_tone:
+            self._tone_until = self._heard
+            return []
         if self._state is _State.WAITING:
             return self._wait_for_onset()
         # A single voiced frame in silence is a click; two of three are a voice.
@@ -163,6 +169,7 @@ class Endpointer:
         self._history.wipe()
         self._flags.clear()
         self._state = _State.WAITING
+        self._tone_until = 0
         self._heard = 0  # frames since the last wipe: every position below counts from there
         self._first_voiced = 0
         self._voiced_until = 0
@@ -170,14 +177,26 @@ class Endpointer:
         self._gap = False
 
     def _wait_for_onset(self) -> list[Event]:
-        recent = self._latest(self._onset_window)
+        recent = self._latest(min(self._onset_window, self._heard - self._tone_until))
         if not recent[-1] or sum(recent) < self._onset:
             return []
         self._state = _State.SPEAKING
-        self._first_voiced = self._heard - len(recent) + recent.index(True)
+        self._first_voiced = self._begun_in_tone(self._heard - len(recent) + recent.index(True))
         self._voiced_until = self._heard
         earlier_samples = (self._heard - self._first_voiced) * FRAME_SAMPLES
         return [SpeechStarted((self._clock_samples - earlier_samples) / SAMPLE_RATE_HZ)]
+
+    def _begun_in_tone(self, first: int) -> int:
+        """The first voiced frame of speech that is there right after the door's own tone: it began in it."""
+        if not self._tone_until or first - self._tone_until > TONE_GAP_FRAMES:
+            return first
+        flags, gap = self._latest(self._heard), 0
+        at = min(first, len(flags))
+        while at > 0 and gap <= TONE_GAP_FRAMES:
+            at -= 1
+            gap = 0 if flags[at] else gap + 1
+            first = at if flags[at] else first
+        return first
 
     def _voice(self) -> list[Event]:
         self._voiced_until = self._heard

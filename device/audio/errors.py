@@ -30,6 +30,18 @@ class SilenceError(QualityError):
     code = "SILENCE"
 
 
+class WhisperedError(QualityError):
+    """Speech in which no voice sounds."""
+
+    code = "WHISPERED"
+
+
+class TooEarlyError(QualityError):
+    """Speech began before the door's own tone was over, and its first words are missing."""
+
+    code = "TOO_EARLY"
+
+
 class TooShortError(QualityError):
     """A voice, but too little of it."""
 

@@ -79,6 +79,8 @@ class QualityLimits:
     """One short word. A door that asks for phrases may ask for more."""
     min_level_dbfs: float = _limited(-55.0, -90.0, -10.0)
     min_snr_db: float = _limited(7.0, 0.0, 40.0)
+    min_lull_db: float = _limited(11.5, 0.0, 40.0)
+    """Over the quietest moments between words: several people talk as loud as the speaker below this."""
     max_clipped_fraction: float = _limited(0.01, 0.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -27,6 +27,8 @@ class Frame:
 
     samples: Samples
     lost_samples: int = 0
+    own_tone: bool = False
+    """The door's own tone sounded in it and was taken out: kept for a word that began there, and no onset."""
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.int16 or self.samples.shape != (FRAME_SAMPLES,):
@@ -49,10 +51,19 @@ class Quality:
     level_dbfs: float
     """Root mean square during speech."""
     bandwidth_hz: float
-    """Up to where the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at most."""
+    """Up to where the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at most. A mirror
+    image of what lies lower, as cheap resampling leaves it, is no speech."""
     decay_db_s: float = 270.0
     """How fast sound dies away at its fastest: 270 beside the mouth, 60 over the room's reverberation time
     where a room does not let it; 0 where nothing stands out enough to tell."""
+    whispered_s: float = 0.0
+    """Seconds of speech that moves as speech does and in which no voice sounds."""
+    burst_s: float = 0.0
+    """The longest stretch as loud as the speech and without pitch or hiss: a cough, a slam."""
+    steady_lines: int = 0
+    """Lines of one exact pitch from beginning to end: buzz, alarms."""
+    lull_db: float = 60.0
+    """How far the speech stands above the quietest moments around and between its words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

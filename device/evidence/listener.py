@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
 
 from device.audio import (
     AudioSettings,
@@ -27,10 +29,12 @@ from device.audio import (
     SilenceLasts,
     SpeechResumed,
     SpeechStarted,
+    TooEarlyError,
     Utterance,
     listen,
 )
-from device.audio.utterance import SAMPLE_RATE_HZ, wipe
+from device.audio.own_tone import without_tone
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, wipe
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
 
 T = TypeVar("T")
@@ -39,6 +43,8 @@ Heard: TypeAlias = Evidence | Exception
 """What the judge found, or why there was nothing to judge."""
 
 _TICK_S = 0.02
+_AT_ONCE_S = 0.06
+"""Who speaks so soon after the tone began in it."""
 _REST_S = 3.0
 """Longest that is listened on after an answer that was complete at a pause."""
 STUCK_AFTER = 6.0
@@ -85,9 +91,19 @@ class AnswerProgress:
 class Listener:
     """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
 
-    def __init__(self, judge: Judge, settings: AudioSettings, timeout_s: float, deaf_s: float = 0.0) -> None:
-        """`deaf_s` is how long the door's own tone sounds after `ready`; nothing is heard meanwhile."""
+    def __init__(
+        self,
+        judge: Judge,
+        settings: AudioSettings,
+        timeout_s: float,
+        deaf_s: float = 0.0,
+        tones_hz: Sequence[float] = (),
+    ) -> None:
+        """`deaf_s` is how long the door's own tone, of `tones_hz`, sounds after `ready`. No speech begins
+        meanwhile for the door; of speech that is there right after it, what began in it is kept.
+        """
         self._deaf_s = deaf_s
+        self._tones_hz = tones_hz
         self._judge = judge
         self._settings = settings
         self._timeout_s = timeout_s
@@ -115,7 +131,7 @@ class Listener:
         """
         quiet = threading.Event()
         events = listen(
-            _Announcing(source, progress.ready, self._deaf_s),
+            self._announcing(source, progress),
             _Either(stop, quiet),
             self._settings,
             hesitant=True,
@@ -131,7 +147,13 @@ class Listener:
         )
         if early:
             return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
+        began_in_tone = bool(self._deaf_s) and began_s < self._deaf_s + _AT_ONCE_S
+        if began_in_tone and not isinstance(heard, Exception) and lacks_words(heard):
+            heard = TooEarlyError("The first word fell into the tone. Please begin after the tone.")
         return Answer(heard, began_s)
+
+    def _announcing(self, source: AudioSource, progress: AnswerProgress) -> AudioSource:
+        return _Announcing(source, progress.ready, self._deaf_s, self._tones_hz)
 
     def name(
         self,
@@ -145,7 +167,7 @@ class Listener:
         """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
         quiet = threading.Event()
         heard, _, _ = self._first(
-            listen(_Announcing(source, progress.ready, self._deaf_s), _Either(stop, quiet), self._settings),
+            listen(self._announcing(source, progress), _Either(stop, quiet), self._settings),
             quiet,
             lambda utterance: self._judge.transcript(utterance, vocabulary),
             start_within_s=start_within_s,
@@ -195,7 +217,7 @@ class Listener:
             for event in events:
                 if isinstance(event, SpeechStarted):
                     deadline.cancel()
-                    began_s = self._deaf_s + event.at_s
+                    began_s = event.at_s
                     progress.speaking()
                 elif isinstance(event, SilenceBegan):
                     running = self._start(event.utterance, work)
@@ -283,23 +305,43 @@ def _settled(running: Future[Any], lacks_words: Callable[[Any], bool]) -> bool:
 
 
 class _Announcing:
-    """A source that says when it can be heard, and then holds its ears while the door's tone sounds."""
+    """A source that says when it can be heard. The door's tone is taken out of what comes while it sounds."""
 
-    def __init__(self, source: AudioSource, ready: Callable[[], None], deaf_s: float) -> None:
+    def __init__(
+        self, source: AudioSource, ready: Callable[[], None], deaf_s: float, tones_hz: Sequence[float]
+    ) -> None:
         self._source = source
         self._ready = ready
         self._deaf_samples = round(deaf_s * SAMPLE_RATE_HZ)
+        self._tones_hz = tones_hz
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         passed = 0
-        for number, frame in enumerate(self._source.frames(stop)):
-            if number == 0:
-                self._ready()
-            passed += len(frame.samples) + frame.lost_samples
-            if passed > self._deaf_samples:
+        meanwhile: list[Frame] = []
+        try:
+            for number, frame in enumerate(self._source.frames(stop)):
+                if number == 0:
+                    self._ready()
+                passed += len(frame.samples) + frame.lost_samples
+                if passed <= self._deaf_samples:
+                    meanwhile.append(frame)
+                    continue
+                if meanwhile:
+                    yield from self._toneless(meanwhile)
+                    meanwhile = []
                 yield frame
-            else:
+        finally:
+            for frame in meanwhile:
                 wipe(frame.samples)
+
+    def _toneless(self, meanwhile: Sequence[Frame]) -> Iterator[Frame]:
+        heard = np.concatenate([frame.samples for frame in meanwhile])
+        left = without_tone(heard, self._tones_hz)
+        wipe(heard)
+        for frame, samples in zip(meanwhile, left.reshape(-1, FRAME_SAMPLES), strict=True):
+            wipe(frame.samples)
+            yield Frame(samples.copy(), frame.lost_samples, own_tone=True)
+        wipe(left)
 
 
 class _Either(threading.Event):

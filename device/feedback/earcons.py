@@ -31,9 +31,14 @@ _NOTES = {
     Earcon.FAULT: ((523.3, 0.12), (0.0, 0.08), (523.3, 0.12), (0.0, 0.08), (523.3, 0.12)),
 }
 TONE_S = 0.3
-"""For how long the microphone does not listen to the door's own tone: the tone, and the way to the ear."""
+"""For how long no speech begins for the microphone, for the door's own tone: it, and the way to the ear."""
 _LEVEL = 0.25  # of full scale
 _RAMP_S = 0.008  # against clicks
+
+
+def tones_of(earcon: Earcon) -> tuple[float, ...]:
+    """The frequencies in it, in Hz."""
+    return tuple(hz for hz, _ in _NOTES[earcon] if hz)
 
 
 @cache

@@ -23,7 +23,7 @@ from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.evidence.listener import Listener
 from device.feedback import language
-from device.feedback.earcons import TONE_S
+from device.feedback.earcons import TONE_S, Earcon, tones_of
 from device.liveness.context import ContextChecks
 from device.model_store import slots
 from device.model_store.bundle import Bundle
@@ -146,8 +146,9 @@ def open_unit(
         )
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
+        tones_hz = tones_of(Earcon.SPEAK_NOW)
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
-        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s)
+        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s, tones_hz)
         parts.callback(ear.close)
         controller = AccessController(
             settings.door.unit,

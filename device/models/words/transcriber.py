@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import DeviceError
+from device.evidence.beside import beside
 from device.evidence.judge import PhraseScore
 from device.evidence.phrase import (
     MAX_PHRASE_WORDS,
@@ -112,11 +113,18 @@ class _Script:
 
     sentence: Sentence
     starts: tuple[int, ...]
+    stop: int
+    """Where the last of them ends: after it, words beside the phrase may come."""
+
+    @property
+    def own(self) -> slice:
+        """The tokens of the phrase itself."""
+        return slice(self.starts[0] if self.starts else 0, self.stop)
 
     def advantages(self, spoken: Spoken) -> list[float]:
         """Of each word that has a class over that class's mean, within WORD_LIMIT_NATS."""
         found = []
-        for start, stop in zip(self.starts, (*self.starts[1:], len(self.sentence.tokens)), strict=True):
+        for start, stop in zip(self.starts, (*self.starts[1:], self.stop), strict=True):
             rival = spoken.rival_logprobs[start]
             if rival is not None:
                 found.append(_within(math.fsum(spoken.logprobs[start:stop]) - rival))
@@ -180,9 +188,42 @@ class Transcriber:
     def scores(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[PhraseScore]:
         """`score` of each phrase; the sound is encoded once."""
         return [
-            PhraseScore(self.llr(clues), redact(transcript, phrase))
+            PhraseScore(
+                max(self.llr(clues), self._among(wave, transcript, phrase)), redact(transcript, phrase)
+            )
             for phrase, (clues, transcript) in zip(phrases, self.clues_of_many(wave, phrases), strict=True)
         ]
+
+    def _among(self, wave: npt.NDArray[np.float32], transcript: str, phrase: str) -> float:
+        """The LLR of `phrase` among the words that were heard beside it and may stand there.
+
+        Heard letter for letter, the phrase is what it would be alone; else the model says it once more, in
+        its place between them, and only its own words are weighed.
+        """
+        around = beside(transcript, phrase)
+        if around is None:
+            return -LLR_LIMIT
+        before, after = (" ".join(words) for words in (around.before, around.after))
+        exact = around.agreement == 1.0
+        scripts = [] if exact else [self._script(form, before, after) for form in forms(plain(phrase))]
+        heard = self._model.listen(wave, [script.sentence for script in scripts]) if scripts else None
+        if heard is None:
+            return self.llr(
+                Clues(0.0, 0.0, WORD_LIMIT_NATS, WORD_LIMIT_NATS, 1.0, looped=False, invented=False)
+            )
+        said, script = max(zip(heard.sentences, scripts, strict=True), key=lambda pair: pair[0].total)
+        advantages = script.advantages(said)
+        return self.llr(
+            Clues(
+                deficit_nats=min(0.0, said.total - heard.free.total),
+                worst_token_nats=_worst_token(said, script.own),
+                worst_word_nats=min(advantages, default=WORD_LIMIT_NATS),
+                mean_word_nats=math.fsum(advantages) / len(advantages) if advantages else WORD_LIMIT_NATS,
+                agreement=around.agreement,
+                looped=heard.looped,
+                invented=False,
+            )
+        )
 
     def llr(self, clues: Clues) -> float:
         """The calibrated LLR of what was found."""
@@ -235,7 +276,7 @@ class Transcriber:
         begun = dict(zip(kinds, heard.sentences, strict=True))
         transcript = self._model.text(heard.free.tokens)
         return [
-            max(
+            beside(transcript, phrase) is None and max(
                 self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
                                     heard, agreement(transcript, phrase)))
                 for one in written
@@ -243,8 +284,8 @@ class Transcriber:
             for phrase, written in zip(phrases, scripts, strict=True)
         ]  # fmt: skip
 
-    def _script(self, form: str) -> _Script:
-        tokens: list[int] = []
+    def _script(self, form: str, before: str = "", after: str = "") -> _Script:
+        tokens: list[int] = list(self._model.tokens(f" {before}")) if before else []
         starts: list[int] = []
         rivals: dict[int, npt.NDArray[np.intp]] = {}
         for piece in pieces(form):
@@ -254,7 +295,9 @@ class Transcriber:
                 rivals[len(tokens)] = np.array(sorted(others), dtype=np.intp)
             starts.append(len(tokens))
             tokens.extend(own)
-        return _Script(Sentence(tuple(tokens), rivals), tuple(starts))
+        stop = len(tokens)
+        tokens.extend(self._model.tokens(f" {after}") if after else ())
+        return _Script(Sentence(tuple(tokens), rivals), tuple(starts), stop)
 
     def _first_token(self, piece: str) -> int:
         if piece not in self._first:
@@ -305,9 +348,10 @@ def _within(advantage: float) -> float:
     return max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, advantage))
 
 
-def _worst_token(spoken: Spoken) -> float:
+def _worst_token(spoken: Spoken, among: slice = slice(None)) -> float:
     """How far the least likely token lies below the model's favourite at its place."""
-    return min(own - best for own, best in zip(spoken.logprobs, spoken.best_logprobs, strict=True))
+    own, best = spoken.logprobs[among], spoken.best_logprobs[among]
+    return min(one - other for one, other in zip(own, best, strict=True))
 
 
 def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:

@@ -157,7 +157,7 @@ class Measurements:
             self.around.wave(recording.path), recording.path, recording.speaker, ask.condition, self.around
         )
         try:
-            utterance = load_utterance(_wav(wave), self.settings)
+            utterance = load_utterance(wav(wave), self.settings)
         except QualityError as err:
             return Measured(refused=err.code, complaint=str(err))
         wave = utterance.wave()
@@ -178,7 +178,8 @@ def _unpacked(text: str) -> Embedding:
     return np.frombuffer(base64.b64decode(text), np.float32)
 
 
-def _wav(wave: npt.NDArray[np.float32]) -> bytes:
+def wav(wave: npt.NDArray[np.float32]) -> bytes:
+    """`wave` (n,) as a WAV file."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(wave, -1.0, 32767 / 32768), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
     return file.getvalue()

@@ -17,7 +17,7 @@ from device.access.memory.history import HistoryError, _opened
 from device.access.passage import duress_digest
 from device.access.policy import Thresholds
 from device.access.rules import Rules, parse_rules
-from device.audio.errors import SilenceError
+from device.audio.errors import SilenceError, TooEarlyError
 from device.evidence.gallery import Identification
 from device.evidence.judge import JudgeError
 from device.evidence.wordlists import duress_words
@@ -578,3 +578,26 @@ def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_
     world = World(tmp_path, replace(rules, people={**rules.people, "ANNA": slow}))
     assert world.attempt().unlock_s == 20.0
     assert world.attempt("BRUNO").unlock_s is None
+
+
+def test_a_noise_is_excused_three_times_and_then_counts(world: World) -> None:
+    noisy = evidence(live=-5.0, quality=replace(GOOD, burst_s=0.3))
+    codes = [world.attempt(heard=noisy).code for _ in range(3)]
+    assert codes == [Reason.DISTURBED] * 3
+    assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == 0
+    for failures in (1, 2):
+        assert world.attempt(heard=noisy).code is Reason.DISTURBED
+        assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == failures
+    assert world.attempt().opens
+    assert world.attempt(heard=noisy).code is Reason.DISTURBED
+    assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == 0
+
+
+def test_words_lost_to_the_tone_are_excused_no_more_often(world: World) -> None:
+    for _ in range(4):
+        decision = world.attempt(heard=TooEarlyError("too early"))
+        assert (decision.outcome, decision.notice) == (Outcome.DENIED_QUALITY, Notice.AFTER_TONE)
+    assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == 1
+
+
+WARD_LIMITS = RULES.risks["standard"].attempts

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
-from device.audio import AudioSettings, FileSource
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from device.audio import AudioSettings, FileSource, Frame, SilenceError, TooEarlyError, Utterance
+from device.audio.source import framed
 from device.evidence.judge import JudgeError
-from device.evidence.listener import AnswerProgress, Listener
+from device.evidence.listener import Answer, AnswerProgress, Listener
+from device.feedback.earcons import TONE_S, Earcon, tones_of, waveform
 from tests.speech import Reading
 
 PATIENCE_S = 60.0
@@ -46,3 +54,81 @@ def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_sta
         judge.released.set()
         ear.close()
     assert ear.stuck() == ""
+
+
+class Kept:
+    """A judge that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.utterances: list[Utterance] = []
+
+    def __call__(self, utterance: Utterance, *_: object) -> int:
+        self.utterances.append(replace(utterance, samples=utterance.samples.copy()))
+        return len(self.utterances)
+
+
+class Played:
+    """Samples as a source."""
+
+    def __init__(self, samples: npt.NDArray[np.int16]) -> None:
+        self._samples = samples
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        yield from framed(self._samples.copy())
+
+
+def spoken_into_the_tone(reader: list[Reading], from_s: float) -> npt.NDArray[np.int16]:
+    """Speech from `from_s` on, after the door's tone began."""
+    speech, _ = soundfile.read(reader[0].path, dtype="int16", frames=4 * 16_000)
+    loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 1_500)[0]
+    quiet = np.random.default_rng(1).integers(-4, 5, 40_000).astype(np.int16)
+    speech = speech[loud:]
+    whole = np.concatenate([quiet[: round(from_s * 16_000)], speech, quiet]).astype(np.int32)
+    tone = waveform(Earcon.SPEAK_NOW).astype(np.int32)
+    whole[: len(tone)] += tone
+    return np.clip(whole, -32768, 32767).astype(np.int16)
+
+
+def hear_into_the_tone(samples: npt.NDArray[np.int16], judge: Kept, *, lacks: bool) -> Answer:
+    ear = Listener(judge, AudioSettings(), PATIENCE_S, TONE_S, tones_of(Earcon.SPEAK_NOW))  # type: ignore[arg-type]
+    try:
+        return ear.hear(
+            Played(samples),
+            "",
+            None,
+            start_within_s=PATIENCE_S,
+            stop=threading.Event(),
+            progress=AnswerProgress(),
+            lacks_words=lambda _: lacks,
+        )
+    finally:
+        ear.close()
+
+
+def test_a_word_that_began_in_the_doors_tone_is_kept_and_the_tone_is_not(reader: list[Reading]) -> None:
+    judge = Kept()
+    answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.02), judge, lacks=False)
+    assert not isinstance(answer.heard, Exception)
+    assert answer.speech_began_s < TONE_S - 0.1
+    wave = judge.utterances[-1].wave()[: round(0.12 * 16_000)]
+    spectrum = np.square(np.abs(np.fft.rfft(wave * np.hanning(len(wave)))))
+    hz = np.fft.rfftfreq(len(wave), 1 / 16_000)
+    tone = spectrum[np.abs(hz - 880.0) < 20.0].sum()
+    assert tone < 0.2 * spectrum.sum()
+
+
+def test_who_begins_in_the_tone_and_lacks_words_is_told_to_begin_after_it(reader: list[Reading]) -> None:
+    answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.02), Kept(), lacks=True)
+    assert isinstance(answer.heard, TooEarlyError)
+    answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.8), Kept(), lacks=True)
+    assert not isinstance(answer.heard, Exception), "lacking words is another matter for who waited"
+
+
+def test_the_tone_alone_is_no_speech(reader: list[Reading]) -> None:
+    judge = Kept()
+    answer = hear_into_the_tone(spoken_into_the_tone(reader, 0.0)[:0], judge, lacks=False)
+    assert isinstance(answer.heard, SilenceError)
+    tone = np.zeros(32_000, np.int16)
+    tone[:1_920] = waveform(Earcon.SPEAK_NOW)
+    assert isinstance(hear_into_the_tone(tone, judge, lacks=False).heard, SilenceError)
+    assert not judge.utterances

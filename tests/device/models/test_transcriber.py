@@ -71,6 +71,26 @@ def test_another_person_saying_the_phrase_is_believed_too(
         assert words.score(wave(said), said.text).llr > 0
 
 
+@pytest.mark.parametrize("words_before", [True, False])
+def test_a_phrase_among_a_few_ordinary_words_is_believed_and_one_with_a_word_changed_is_not(
+    words: Transcriber, reader: list[Reading], words_before: bool
+) -> None:
+    """The sentences of one reader, of which the door asked only a part."""
+    better = right = 0
+    for said in short(reader):
+        text = said.text.split()
+        kept = text[3:] if words_before else text[:-3]
+        phrase = " ".join(kept)
+        found, alone = words.score(wave(said), phrase).llr, words.llr(words.clues(wave(said), phrase)[0])
+        assert found >= alone
+        better += found > alone
+        right += found > 2.0
+        wrong = " ".join((*kept[: len(kept) // 2], "zebra", *kept[len(kept) // 2 + 1 :]))
+        assert words.score(wave(said), wrong).llr < 2.0
+    assert better
+    assert right >= len(short(reader)) - 1
+
+
 def test_another_sentence_is_not_the_phrase(
     words: Transcriber, reader: list[Reading], other_reader: list[Reading]
 ) -> None:

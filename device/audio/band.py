@@ -1,0 +1,88 @@
+"""How far up speech itself reaches: what a resampler leaves above that is no speech.
+
+Sound taken to a lower rate and back holds, above half of that rate, mirror images of what lies below it: the
+same fine structure, upside down. Filters weaken images and never make them independent. So the fine structure
+of every frame is held against its own mirror about each frequency; speech is nobody's mirror image.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
+
+Floats = npt.NDArray[np.float64]
+
+WINDOW, HOP = 512, 256
+BIN_HZ = SAMPLE_RATE_HZ / WINDOW
+FOLDS_HZ = (1_900.0, 5_600.0)
+"""Where a fold is looked for: half of rates from 3.8 to 11.2 kHz."""
+REACH_HZ = (90.0, 900.0)
+"""From a fold: nearer, a window smears both sides into each other; farther, a good filter leaves nothing."""
+SMOOTH_BINS = 9
+MIRRORED = 0.5
+"""Of 30 people, as recorded, in noise and beside buzz and alarms, the best fold reaches 0.28; of the same
+people taken to 8 kHz and back by four converters none is below 0.73."""
+MAX_FRAMES = 200
+QUIET_DB = 50.0
+"""Below a frame's strongest bin, where there is rounding and no speech to mirror."""
+
+
+def fold(wave: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """(the frequency about which speech (n,) at 16 kHz mirrors itself best, how well in [-1, 1])."""
+    if len(wave) < 4 * WINDOW:
+        return 0.0, 0.0
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::HOP]
+    level = np.square(frames.astype(np.float64)).mean(axis=1)
+    loud = np.flatnonzero(level > np.percentile(level, 40))
+    if len(loud) == 0:
+        return 0.0, 0.0
+    if len(loud) > MAX_FRAMES:
+        loud = loud[np.linspace(0, len(loud) - 1, MAX_FRAMES).astype(int)]
+    power = np.square(np.abs(rfft(frames[loud] * np.hanning(WINDOW + 1)[:-1], axis=1)))
+    logs = np.log(power + 1e-3 * FLOOR_POWER)
+    fine = logs - _smoothed(logs)
+    fine -= fine.mean(axis=0)  # hum and buzz are the same upside down, and stay
+    scores = np.array([_mirrored(fine, centre, reach) for centre, reach in _folds()])
+    best = int(scores.argmax())
+    return _folds()[best][0] * BIN_HZ / 2, float(scores[best])
+
+
+def own_hz(wave: npt.NDArray[np.float32]) -> float:
+    """Up to where speech (n,) is no mirror image of itself: a fold, or half of the sample rate."""
+    hz, score = fold(wave)
+    return hz if score >= MIRRORED else SAMPLE_RATE_HZ / 2
+
+
+FLOOR_POWER = WINDOW * (0.5 / 32768.0) ** 2
+"""Of rounding to int16, in one bin of a window."""
+
+
+@lru_cache(maxsize=1)
+def _folds() -> tuple[tuple[int, npt.NDArray[np.intp]], ...]:
+    """(twice the bin, offsets in half bins from it) of each fold: on a bin or between two."""
+    first, last = (round(2 * hz / BIN_HZ) for hz in FOLDS_HZ)
+    low, high = (hz / BIN_HZ for hz in REACH_HZ)
+    found = []
+    for centre in range(first, last + 1):
+        offsets = np.arange(np.ceil(low), np.floor(high) + 1) + (0.5 if centre % 2 else 0.0)
+        found.append((centre, np.round(2 * offsets).astype(np.intp)))
+    return tuple(found)
+
+
+def _mirrored(fine: Floats, centre: int, offsets: npt.NDArray[np.intp]) -> float:
+    """Correlation of what lies above a fold with what lies below it."""
+    above, below = fine[:, (centre + offsets) // 2], fine[:, (centre - offsets) // 2]
+    scale = np.sqrt(np.square(above).sum() * np.square(below).sum()) + 1e-12
+    return float((above * below).sum() / scale)
+
+
+def _smoothed(logs: Floats) -> Floats:
+    pad = SMOOTH_BINS // 2
+    total = np.pad(logs, ((0, 0), (pad + 1, pad)), mode="edge").cumsum(axis=1)
+    smooth: Floats = (total[:, SMOOTH_BINS:] - total[:, :-SMOOTH_BINS]) / SMOOTH_BINS
+    return smooth

@@ -1,0 +1,85 @@
+"""Words before and after a phrase: "uh, hello", "thank you". They are no fault if the phrase is there, whole.
+
+What may stand beside a phrase is bounded, so that nothing is lost by it: a few words, none of which could be
+part of a phrase (a recording of many phrases is none of these), none that takes back what was said. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from device.evidence.phrase import Tokens, agreement, normalise
+from device.evidence.wordlists import challenge_words
+
+MOST_WORDS = 6
+"""Beside the phrase, before and after together."""
+LEAST_AGREEMENT = 0.5
+"""Of what was heard in the phrase's place: below this, nobody knows where its place is."""
+SLACK_WORDS = 2
+"""A phrase may be heard as so many words more or fewer than it has."""
+ORDINARY_LETTERS = frozenset("aio")
+"""One letter, and words of their own: "a", "I", "oh"."""
+TAKEN_BACK = frozenset(
+    {"no", "not", "nope", "never", "dont", "cancel", "stop", "wrong", "false", "correction"}
+)
+"""Beside a phrase, before or after it."""
+TAKEN_BACK_AFTER = frozenset({"sorry", "wait", "mistake", "mean", "actually", "rather", "instead", "but"})
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What was heard around a phrase, and in its place; words in their canonical spelling."""
+
+    before: Tokens
+    after: Tokens
+    agreement: float
+    """Of what was heard in between with the phrase, in [0, 1]."""
+
+
+def beside(transcript: str, phrase: str) -> Beside | None:
+    """Where in `transcript` the phrase is and what stands around it; None where nothing does, or may."""
+    heard, meant = normalise(transcript), normalise(phrase)
+    if not meant or len(heard) <= len(meant) or len(heard) > len(meant) + MOST_WORDS + SLACK_WORDS:
+        return None
+    windows = [
+        (first, first + length)
+        for length in range(max(1, len(meant) - SLACK_WORDS), min(len(heard), len(meant) + SLACK_WORDS) + 1)
+        for first in range(len(heard) - length + 1)
+    ]
+    said = " ".join(meant)
+    best, (first, last) = max(
+        ((agreement(" ".join(heard[first:last]), said), (first, last)) for first, last in windows),
+        key=lambda one: (one[0], one[1][0] - one[1][1], one[1][0]),
+    )
+    before, after = heard[:first], heard[last:]
+    if not (before or after) or best < LEAST_AGREEMENT:
+        return None
+    begun = _false_start(before, meant)
+    rest = before[: len(before) - begun]
+    if not may_stand(rest, after, meant):
+        return None
+    return Beside(before, after, best)
+
+
+def may_stand(before: Tokens, after: Tokens, meant: Tokens) -> bool:
+    """Whether words beside the phrase `meant` are such as people say: of no phrase, and not against it."""
+    every = (*before, *after)
+    return (
+        len(every) <= MOST_WORDS
+        and not any(_of_a_phrase(word, meant) for word in every)
+        and TAKEN_BACK.isdisjoint(every)
+        and TAKEN_BACK_AFTER.isdisjoint(after)
+    )
+
+
+def _of_a_phrase(word: str, meant: Tokens) -> bool:
+    if len(word) == 1:
+        return word.isdigit() or word not in ORDINARY_LETTERS or word in meant
+    return word in meant or word in challenge_words()
+
+
+def _false_start(before: Tokens, meant: Tokens) -> int:
+    """How many words at the end of `before` are the phrase's own beginning, said twice."""
+    return max(
+        n for n in range(min(len(before), len(meant) - 1) + 1) if before[len(before) - n :] == meant[:n]
+    )

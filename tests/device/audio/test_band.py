@@ -1,0 +1,77 @@
+"""Speech that was taken to a lower rate and back, by real speech."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from device.audio import load_utterance
+from device.audio.band import own_hz
+from tests.speech import Reading
+
+Wave = npt.NDArray[np.float32]
+
+
+def wave(reading: Reading) -> Wave:
+    samples, _ = soundfile.read(reading.path, dtype="float32", frames=6 * 16_000)
+    return np.asarray(samples, np.float32)
+
+
+def narrow(sound: Wave, rate: float = 0.5) -> Wave:
+    """Without anything above a share of the band, steeply."""
+    spectrum = np.fft.rfft(sound)
+    spectrum[int(rate * len(spectrum)) :] = 0.0
+    return np.fft.irfft(spectrum, len(sound)).astype(np.float32)
+
+
+def held(sound: Wave) -> Wave:
+    return np.repeat(narrow(sound)[::2], 2)[: len(sound)]
+
+
+def linear(sound: Wave, step: float = 2.0) -> Wave:
+    """By way of 16 kHz over `step`."""
+    at = np.arange(len(sound))
+    low = np.interp(np.arange(0, len(sound), step), at, narrow(sound, 1.0 / step))
+    return np.interp(at / step, np.arange(len(low)), low).astype(np.float32)
+
+
+def polyphase(sound: Wave) -> Wave:
+    """As `scipy.signal.resample_poly(resample_poly(sound, 1, 2), 2, 1)` does it."""
+    taps = np.sinc((np.arange(41) - 20) / 2) * np.kaiser(41, 5.0)
+    taps /= taps.sum()
+    up = np.zeros(len(sound))
+    up[::2] = np.convolve(sound, taps, "same")[::2]
+    return np.convolve(up, 2 * taps, "same").astype(np.float32)
+
+
+@pytest.mark.parametrize("convert", [held, linear, polyphase, lambda sound: linear(sound, 16 / 6)])
+def test_a_mirror_image_of_the_lower_band_is_not_taken_for_speech(convert, reader, other_reader):
+    for reading in (reader[0], other_reader[0]):
+        assert own_hz(convert(wave(reading))) < 4_400.0
+
+
+def test_people_keep_their_whole_band_beside_noise_and_buzz(reader, other_reader):
+    for reading in (*reader[:3], *other_reader[:3]):
+        sound = wave(reading)
+        at = np.arange(len(sound)) / 16_000
+        buzz = sum(np.sin(2 * np.pi * 100.04 * n * at) for n in range(1, 70)) / 70
+        hiss = np.random.default_rng(1).normal(size=len(sound))
+        level = float(np.sqrt(np.square(sound).mean()))
+        for heard in (sound, sound + 0.1 * level * buzz, sound + 0.05 * level * hiss):
+            assert own_hz(heard.astype(np.float32)) == 8_000.0
+
+
+def test_an_utterance_that_was_resampled_has_half_a_band(reader, tmp_path):
+    paths = [tmp_path / name for name in ("own.wav", "resampled.wav")]
+    for path, sound in zip(paths, (wave(reader[0]), polyphase(wave(reader[0]))), strict=True):
+        soundfile.write(path, sound, 16_000)
+    own, resampled = (load_utterance(path).quality.bandwidth_hz for path in paths)
+    assert own > 6_000.0
+    assert resampled < 4_400.0
+
+
+def test_too_little_sound_has_no_fold():
+    assert own_hz(np.zeros(500, np.float32)) == 8_000.0
+    assert own_hz(np.zeros(16_000, np.float32)) == 8_000.0

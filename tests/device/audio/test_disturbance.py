@@ -1,0 +1,93 @@
+"""Tones of one exact pitch, coughs, whispers and talkers, over and instead of real speech."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from device.audio import TooNoisyError, WhisperedError, load_utterance
+from device.audio.disturbance import steady_lines
+from tests.speech import Reading
+
+Wave = npt.NDArray[np.float32]
+ENOUGH_LINES = 6
+
+
+def wave(reading: Reading) -> Wave:
+    samples, _ = soundfile.read(reading.path, dtype="float32", frames=6 * 16_000)
+    return np.asarray(samples, np.float32)
+
+
+def level(sound: Wave) -> float:
+    """Of the louder half."""
+    power = np.square(sound[: len(sound) // 320 * 320].reshape(-1, 320)).mean(axis=1)
+    return float(np.sqrt(power[power >= np.median(power)].mean()))
+
+
+def tones(length: int, hz: float, count: int) -> Wave:
+    at = np.arange(length) / 16_000
+    made = sum(np.sin(2 * np.pi * hz * n * at + n) / np.sqrt(n) for n in range(1, count + 1))
+    return np.asarray(made / np.sqrt(np.square(made).mean()), np.float32)
+
+
+def pulses(length: int) -> Wave:
+    """150 ms on, 100 ms off."""
+    return (np.arange(length) // 800 % 5 < 3).astype(np.float32)
+
+
+def utterance_of(sound: Wave, tmp_path):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, np.clip(sound, -1, 0.999), 16_000)
+    return load_utterance(path)
+
+
+def test_a_buzz_and_an_alarm_twenty_decibels_below_the_speech_are_heard_and_people_have_none(
+    reader, other_reader
+):
+    for reading in (*reader[:2], *other_reader[:2]):
+        sound = wave(reading)
+        assert steady_lines(sound) < ENOUGH_LINES
+        buzz = 0.1 * level(sound) * tones(len(sound), 100.04, 70)
+        alarm = 0.1 * level(sound) * tones(len(sound), 610.0, 5) * pulses(len(sound))
+        assert steady_lines(sound + buzz) >= ENOUGH_LINES
+        assert steady_lines(sound + alarm) >= ENOUGH_LINES or len(sound) < 3 * 16_000
+
+
+def test_a_whisper_is_asked_to_speak_aloud(reader, tmp_path):
+    """The spectrum's envelope of every 30 ms stays, and noise sounds in it: a throat without a voice."""
+    sound, dice = wave(reader[0]), np.random.default_rng(2)
+    made, window = np.zeros(len(sound) + 480), np.hanning(480)
+    for start in range(0, len(sound) - 480, 120):
+        spectrum = np.abs(np.fft.rfft(sound[start : start + 480] * window, 960))
+        spectrum *= np.fft.rfftfreq(960, 1 / 16_000) > 300.0
+        cepstrum = np.fft.irfft(np.log(spectrum + 1e-6))
+        cepstrum[20:-20] = 0.0  # fine structure, which is the voice's pitch
+        breath = np.fft.rfft(dice.normal(size=480) * window, 960)
+        made[start : start + 480] += np.fft.irfft(breath * np.exp(np.fft.rfft(cepstrum).real))[:480]
+    made *= 0.03 / level(made)
+    with pytest.raises(WhisperedError, match="speak aloud"):
+        utterance_of(made, tmp_path)
+
+
+def test_people_who_talk_as_loud_as_the_speaker_are_too_much_noise(reader, other_reader, tmp_path):
+    sound = np.pad(wave(reader[0]), 9_600)
+    voices = [wave(one) for one in (*reader[1:3], *other_reader[:3])]
+    talk = sum(np.resize(voice[2_000:] / level(voice), len(sound)) for voice in voices)
+    mixed = sound / level(sound) + talk / level(talk)
+    with pytest.raises(TooNoisyError):
+        utterance_of(0.05 * mixed, tmp_path)
+    alone = utterance_of(0.05 * sound / level(sound) + 0.01 * 0.05 * talk / level(talk), tmp_path)
+    assert alone.quality.lull_db > 18.0
+
+
+def test_a_burst_of_noise_as_loud_as_the_speech_is_measured_and_plain_speech_has_hardly_any(reader, tmp_path):
+    sound, dice = wave(reader[0]), np.random.default_rng(3)
+    plain = utterance_of(sound, tmp_path).quality.burst_s
+    burst = np.convolve(dice.normal(size=4_800), np.hanning(9), "same") * np.hanning(4_800)
+    start = len(sound) // 2
+    sound[start : start + 4_800] += (4.0 * level(sound) * burst / np.sqrt(np.square(burst).mean())).astype(
+        np.float32
+    )
+    assert plain < 0.1 < utterance_of(sound, tmp_path).quality.burst_s
