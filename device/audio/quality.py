@@ -237,7 +237,8 @@ def _lull_db(level_db: npt.NDArray[np.float64]) -> float:
     power = np.power(10.0, level_db / 10.0)
     stretches = np.convolve(power, np.full(LULL_FRAMES, 1.0 / LULL_FRAMES), "valid")
     louder = power[power >= np.median(power)].mean()
-    return float(min(MAX_SNR_DB, _decibels(louder) - _decibels(np.percentile(stretches, LULL_PERCENTILE))))
+    lull_db = float(_decibels(louder)) - float(_decibels(np.percentile(stretches, LULL_PERCENTILE)))
+    return min(MAX_SNR_DB, lull_db)
 
 
 def _burst_s(wave: _Frames) -> float:
@@ -249,7 +250,7 @@ def _burst_s(wave: _Frames) -> float:
     if len(noisy) == 0:
         return 0.0
     runs = np.split(noisy, np.flatnonzero(np.diff(noisy) > 1) + 1)
-    return float(max(map(len, runs)) * FRAME_MS / 1_000)
+    return max(len(run) for run in runs) * FRAME_MS / 1_000
 
 
 def _pitch_strength(wave: _Frames, first: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

@@ -162,7 +162,7 @@ class Door:
         settings = AudioSettings(quality=replace(self.limits, min_lull_db=0.0))
         ear = Listener(cast(Judge, later), settings, 600.0, deaf_s, tones_hz)
         try:
-            heard = ear.hear(
+            answer = ear.hear(
                 _Sound(said, dice),
                 said.phrase,
                 template,
@@ -170,11 +170,12 @@ class Door:
                 stop=threading.Event(),
                 progress=AnswerProgress(),
                 lacks_words=lambda one: _lacks(cast(_Later, one)()),
-            ).heard
+            )
         finally:
             ear.close()
+        heard: object = answer.heard
         if not isinstance(heard, _Later):
-            return heard, None
+            return answer.heard, None
         try:
             return heard(), heard.utterance
         except JudgeError as err:

@@ -6,6 +6,9 @@ every draw follows from the path of a recording.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +28,7 @@ ALARM_PULSE_S, ALARM_GAPS_S = 0.15, (0.1, 0.1, 0.3, 0.1, 0.8)
 """Five pulses and a rest: IEC 60601-1-8, high priority, half of a burst."""
 
 
-def active_level(wave: Wave) -> float:
+def active_level(wave: npt.NDArray[Any]) -> float:
     """Root mean square of the louder half of all 20 ms frames."""
     frames = wave[: len(wave) // 320 * 320].reshape(-1, 320)
     power = np.square(frames.astype(np.float64)).mean(axis=1)
@@ -71,7 +74,7 @@ def cut_burst(noise: Wave, longest_s: float = 0.6) -> Wave:
 def click(dice: np.random.Generator) -> Wave:
     """A switch: 8 ms of noise that dies away."""
     length = round(0.03 * SAMPLE_RATE_HZ)
-    return (dice.normal(size=length) * np.exp(-np.arange(length) / 40.0)).astype(np.float32)
+    return np.asarray(dice.normal(size=length) * np.exp(-np.arange(length) / 40.0), np.float32)
 
 
 def whispered(wave: Wave, dice: np.random.Generator) -> Wave:
@@ -149,7 +152,7 @@ def tone() -> Wave:
 
 # --- converters: 16 kHz to another rate and back ------------------------------------------------------------
 
-POLYPHASE = {
+POLYPHASE: dict[str, Callable[[int], npt.NDArray[np.float64]]] = {
     "Kaiser": lambda n: np.kaiser(n, 5.0),
     "Hamming": np.hamming,
     "Blackman": np.blackman,
