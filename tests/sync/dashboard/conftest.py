@@ -15,16 +15,16 @@ from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from starlette.testclient import TestClient
 
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.accounts.oidc import SingleSignOn
+from sync.dashboard.accounts.passkeys import Passkeys
+from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
-from sync.dashboard.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
-from sync.dashboard.names import NameBook
-from sync.dashboard.oidc import SingleSignOn
-from sync.dashboard.passkeys import Passkeys
-from sync.dashboard.rights import ROLES
-from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
+from sync.dashboard.site.demo_data import DemoData, DemoSize
+from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
 from sync.keys import FileSigner
 from sync.registry.store import Store
