@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -109,7 +110,8 @@ def run(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
     speaker = Loudspeaker() if settings.feedback.earcons else None
-    feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
+    page = _page(settings)
+    feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
     state = state_dir()
     following = Following(settings, state)
     try:
@@ -170,6 +172,8 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
+        if page is not None:
+            page.close()
         if speaker is not None:
             speaker.close()
 
@@ -202,12 +206,17 @@ def _door(settings: Settings, unit: Unit, feedback: Feedback) -> SupervisedDoor 
     )
 
 
-def sinks(settings: Settings, speaker: Loudspeaker | None) -> list[Sink]:
+def _page(settings: Settings) -> PageSink | None:
+    path = settings.feedback.page
+    return PageSink(path, language(settings.door.language)) if path is not None else None
+
+
+def sinks(settings: Settings, page: PageSink | None, speaker: Loudspeaker | None) -> list[Sink]:
     """What tells the person: the terminal always, the rest as set up."""
     told = settings.feedback
     found: list[Sink] = [TerminalSink(Console())]
-    if told.page is not None:
-        found.append(PageSink(told.page, language(settings.door.language)))
+    if page is not None:
+        found.append(page)
     if told.leds is not None:
         found.append(LightSink(KernelLeds(told.leds)))
     if speaker is not None:
@@ -263,9 +272,12 @@ def _typed(
     rest: Callable[[], None],
     rest_s: float,
     waiting: Callable[[], None],
+    now_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Claim]:
     """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
-    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S):
+    for swipe in swipes(
+        sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S, monotonic_s=now_s
+    ):
         if swipe.trouble:
             log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
         yield Directory.of(rules(), normalise).swipe(swipe)

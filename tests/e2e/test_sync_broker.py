@@ -41,7 +41,7 @@ class Site:
         self.settle(0.2)
         return made
 
-    def until(self, done: object, seconds: float = 10.0) -> None:
+    def until(self, done: object, seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while not done():  # type: ignore[operator]
             assert time.monotonic() < deadline

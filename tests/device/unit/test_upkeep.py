@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from device.unit.upkeep import DAY_S, Upkeep
 from sync.events import AuditEvent, Record, pseudonym
 from sync.outbox import Outbox
 from tests.sync.parts import SoftwareSigner
+from tests.waiting import wait_until
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LAPTOP = StoreSettings(profile="laptop", keystore="software")
@@ -219,7 +219,7 @@ def test_a_vault_that_cannot_be_read_is_told_and_stops_nothing(door: Door) -> No
 
 
 def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_expect(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.01)
     settle(door, door.upkeep())
@@ -229,12 +229,10 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
     keeper = door.upkeep()
     with keeper:
-        time.sleep(0.1)
+        wait_until(lambda: "stumbled" in caplog.text)
         door.store.vault = vault
         door.clock.passes(DAY_S)
-        deadline = time.monotonic() + 10
-        while door.store.vault.uids() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: not door.store.vault.uids())
     assert door.store.vault.uids() == ()
 
 
