@@ -19,6 +19,12 @@ settings.register_profile("ostiary", deadline=None, suppress_health_check=[Healt
 settings.load_profile("ostiary")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first: with several workers, none is left alone with one at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)  # stable: otherwise as they were collected
+
+
 @pytest.fixture(scope="session")
 def reader() -> list[Reading]:
     """Five sentences of one LibriVox reader: (path, text)."""

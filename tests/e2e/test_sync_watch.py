@@ -29,6 +29,7 @@ from sync.topics import HEALTH, RECEIPTS, topic
 from tests.e2e.test_sync_simulate import OSTIARY, registry
 from tests.sync.parts import TENANT_KEY, event
 from tests.sync.services import NOW
+from tests.waiting import PATIENCE_S
 
 __all__ = ["registry"]
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -126,9 +127,9 @@ def test_every_rule_reaches_the_desk_within_a_minute_of_arrival(
     sinks.write_text(f'[[sink]]\ntype = "webhook"\nurl = "http://127.0.0.1:{desk.server_port}/"\n')
     watch = subprocess.Popen([*OSTIARY, "registry", "watch", "--sinks", str(sinks), "--database", database])
     try:
-        assert units.until(lambda: all(agent.link.connected for agent in units.agents), 30)
+        assert units.until(lambda: all(agent.link.connected for agent in units.agents), PATIENCE_S)
         strange_things_happen(units, store)
-        assert units.until(lambda: not any(agent.log.status().pending for agent in units.agents), 30)
+        assert units.until(lambda: not any(agent.log.status().pending for agent in units.agents), PATIENCE_S)
         lost = units.agents[1].link.client.socket()
         assert lost is not None
         lost.shutdown(socket.SHUT_RDWR)  # its will tells
@@ -145,7 +146,7 @@ def test_every_rule_reaches_the_desk_within_a_minute_of_arrival(
         assert desk.came[slowest] - arrived < PROMISED_S
     finally:
         watch.terminate()
-        watch.wait(10)
+        watch.wait(180)
         units.reactor.close()
         store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,20 +15,21 @@ from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from starlette.testclient import TestClient
 
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.accounts.oidc import SingleSignOn
+from sync.dashboard.accounts.passkeys import Passkeys
+from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
-from sync.dashboard.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
-from sync.dashboard.names import NameBook
-from sync.dashboard.oidc import SingleSignOn
-from sync.dashboard.passkeys import Passkeys
-from sync.dashboard.rights import ROLES
-from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
+from sync.dashboard.site.demo_data import DemoData, DemoSize
+from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
 from sync.keys import FileSigner
 from sync.registry.store import Store
-from tests.sync.services import free_port
+from tests.ports import free_port
+from tests.waiting import wait_until as wait_until
 
 PASSWORD = "a quiet place to sit down"
 NAMES_KEY = b"n" * 32
@@ -149,7 +150,7 @@ class Served:
         return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, this thread has a running event loop: not beyond its file
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path, "the tests need Debian's chromium: scripts/setup --test installs it"
@@ -181,11 +182,4 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     for context in place.contexts:
         context.close()
     server.should_exit = True
-    thread.join(30)
-
-
-def wait_until(true: Callable[[], object], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.02)
+    thread.join()
