@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import threading
 import time
@@ -33,6 +34,9 @@ from tests.waiting import wait_until as wait_until
 
 PASSWORD = "a quiet place to sit down"
 NAMES_KEY = b"n" * 32
+MADE_MS = int(dt.datetime(2026, 11, 25, 15, 20, tzinfo=dt.UTC).timestamp() * 1000)
+"""A Wednesday afternoon, whenever the tests run: how busy a door is depends on day and hour."""
+IMPORTED_MS = time.monotonic_ns() // 1_000_000
 SCOPED = "pharmacist"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """What a password costs is Argon2's matter; the tests need it to be checked, and soon."""
@@ -51,7 +55,7 @@ class Hospital:
     settings: DashboardSettings = field(default_factory=lambda: DashboardSettings("http://127.0.0.1:8080"))
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.ahead_ms
+        return MADE_MS + time.monotonic_ns() // 1_000_000 - IMPORTED_MS + self.ahead_ms
 
     @property
     def accounts(self) -> Accounts:
