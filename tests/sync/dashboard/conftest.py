@@ -6,14 +6,15 @@ import datetime as dt
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 from starlette.testclient import TestClient
 
 from sync.dashboard.accounts.accounts import Accounts
@@ -141,6 +142,7 @@ class Served:
         context.set_default_timeout(60_000)
         self.contexts.append(context)
         page = context.new_page()
+        page.goto = partial(_opened, page.goto)  # type: ignore[method-assign]
         page.on(
             "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
         )
@@ -152,6 +154,16 @@ class Served:
             page.click("button.primary")
             page.wait_for_url(lambda url: "/login" not in url)
         return page
+
+
+def _opened(goto: Callable[..., object], address: str) -> object:
+    """Go there, also when the page before loads itself again at that very moment, as live pages do."""
+    try:
+        return goto(address)
+    except Error as err:
+        if "ERR_ABORTED" not in str(err):
+            raise
+        return goto(address)
 
 
 @pytest.fixture(scope="module")  # while it lives, this thread has a running event loop: not beyond its file
