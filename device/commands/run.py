@@ -58,6 +58,7 @@ from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
 from device.uplink.archive import rotate_when_due
+from device.uplink.state import certificate_trouble
 from sync import journal
 from sync.errors import SyncError
 from sync.service_manager import ServiceManager
@@ -136,7 +137,8 @@ def run(
             if settings.audit.standalone:
                 signer = unit.store.audit_signer
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
-            with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
+            certificate = partial(certificate_trouble, StateFolder(state).uplink_state)
+            with Upkeep(unit, settings.door.name, rotate, certificate) as upkeep, watch:
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
                 fleet = following.begin(unit, parts)

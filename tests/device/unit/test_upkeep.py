@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -58,13 +58,13 @@ class Door:
     controller: AccessController
     rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
 
-    def upkeep(self) -> Upkeep:
+    def upkeep(self, certificate: Callable[[datetime], str] = lambda _: "") -> Upkeep:
         context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
         trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
         parts = SimpleNamespace(
             clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
         )
-        return Upkeep(cast(Unit, parts), "door-1")
+        return Upkeep(cast(Unit, parts), "door-1", certificate=certificate)
 
     def events(self) -> list[AuditEvent]:
         self.log.seal(SoftwareSigner())
@@ -275,3 +275,17 @@ def test_an_event_beside_a_broken_rules_file_is_written_without_its_version(
         trail.note("ENROLLED", "operator", "door-1")
     (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
     assert event.policy is None
+
+
+def test_a_certificate_that_ends_soon_is_an_event_before_it_ends_and_told_once(door: Door) -> None:
+    trouble = ""
+    keeper = door.upkeep(lambda _: trouble)
+    keeper.look()
+    trouble = "our certificate ends in 19 days"
+    for _ in range(3):
+        keeper.look()
+    assert door.told() == [("FAULT", "certificate_ends", None)]
+    assert "ends soon" in keeper.trouble()
+    trouble = ""
+    keeper.look()
+    assert keeper.trouble() == ""
