@@ -187,3 +187,39 @@ def test_a_report_names_a_hundred_things_and_no_more() -> None:
 def test_a_first_head_says_that_there_was_none_before() -> None:
     assert Head.from_bytes(peek1(make_log([1]).heads[0])).previous == NO_HEAD
     assert places(signed_anew(make_log([2]), 0, previous=bytes(range(32)))) == ["head 1"]
+
+
+def test_a_head_over_what_left_the_file_does_not_belong_in_it() -> None:
+    part = dataclasses.replace(tail_of(LOG, 1), heads=LOG.heads)
+    assert told(part, part.first) == [("head over 3 events", "it is older than this file")]
+
+
+def checked(log: LogBundle, *checkpoints: bytes) -> tuple[list[str], list[str]]:
+    """Where something is wrong, and what is noted, for an auditor with these checkpoints."""
+    report = verify(log.to_bytes(), KEY, start=log.first, checkpoints=checkpoints)
+    return [finding.where for finding in report.findings], [n for n in report.notes if "checkpoint" in n]
+
+
+def test_each_checkpoint_is_looked_at_though_another_cannot_be_read() -> None:
+    other = make_log([3, 1, 4], salt=7)
+    assert checked(LOG, b"\xff", other.heads[0], LOG.heads[1]) == (["your checkpoint", "events up to 3"], [])
+
+
+def test_a_checkpoint_at_the_very_start_of_a_file_is_held_against_it_and_an_older_one_is_noted() -> None:
+    part = tail_of(LOG, 1)
+    assert checked(part, LOG.heads[1]) == ([], [])
+    assert checked(part, make_log([3, 1], salt=7).heads[1]) == (["events up to 4"], [])
+    assert checked(part, LOG.heads[0]) == ([], ["your checkpoint over 3 events is older than this file"])
+    one_by_one = make_log([1, 1, 1, 2])
+    assert checked(tail_of(one_by_one, 1), one_by_one.heads[2]) == ([], [])
+
+
+def test_a_checkpoint_inside_a_hole_is_noted_and_one_at_its_end_is_held_against_the_log() -> None:
+    holed = declared(without(LOG, events=range(3, 5)), Gap(3, 5, b""))
+    for number in (0, 1):
+        wrong, noted = checked(holed, LOG.heads[number])
+        assert wrong == ["events 3 to 4"]
+        assert "lies where events are missing" in noted[0]
+    ends = declared(without(LOG, events=range(2, 4)), Gap(2, 4, b""))
+    assert checked(ends, LOG.heads[1]) == (["events 2 to 3"], [])
+    assert checked(ends, make_log([3, 1], salt=7).heads[1]) == (["events 2 to 3", "events up to 4"], [])
