@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sync import chain
-from sync.bundle import Gap, LogBundle, key_to_der, whole_log
+from sync.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
 from sync.cose import peek1
 from sync.events import AuditEvent, Record, unit_id
 from sync.heads import NO_HEAD, Head, head_hash
@@ -223,3 +223,30 @@ def test_a_checkpoint_inside_a_hole_is_noted_and_one_at_its_end_is_held_against_
     ends = declared(without(LOG, events=range(2, 4)), Gap(2, 4, b""))
     assert checked(ends, LOG.heads[1]) == (["events 2 to 3"], [])
     assert checked(ends, make_log([3, 1], salt=7).heads[1]) == (["events 2 to 3", "events up to 4"], [])
+
+
+def test_a_proof_says_of_whom_and_of_how_much_it_is() -> None:
+    event_proof = verify(prove_event(LOG, 6).to_bytes(), KEY)
+    assert (event_proof.unit, event_proof.kind) == (UNIT, "event")
+    assert (event_proof.events, event_proof.heads, event_proof.first, event_proof.last) == (1, 1, 6, 6)
+    growth = verify(prove_growth(LOG, LOG.heads[1]).to_bytes(), KEY)
+    assert (growth.unit, growth.kind) == (UNIT, "growth")
+    assert (growth.events, growth.heads, growth.first, growth.last) == (0, 2, 4, 13)
+    assert verify(LOG.to_bytes(), KEY).unit == UNIT
+
+
+def test_a_proof_that_does_not_hold_is_told_of_the_event_or_of_the_two_heads() -> None:
+    proof = prove_event(LOG, 6)
+    record = Record.from_bytes(proof.event)
+    for wrong in (
+        dataclasses.replace(proof, path=()),
+        dataclasses.replace(proof, sequence=7),
+        dataclasses.replace(proof, event=dataclasses.replace(record, unit=unit_id("st-mary/x")).to_bytes()),
+        dataclasses.replace(proof, event=dataclasses.replace(record, sequence=7).to_bytes()),
+    ):
+        found = verify(wrong.to_bytes(), KEY).findings
+        assert [finding.where for finding in found] == ["the event"]
+    told_of = verify(dataclasses.replace(proof, sequence=7).to_bytes(), KEY).findings[0].what
+    assert told_of == "the event says that it is another one"
+    grown = dataclasses.replace(prove_growth(LOG, LOG.heads[1]), path=())
+    assert [finding.where for finding in verify(grown.to_bytes(), KEY).findings] == ["the two heads"]
