@@ -46,6 +46,8 @@ FACTS = frozenset(
         "simulated",
         "document",
         "people",
+        "over",
+        "not_over",
         "standing",
         "why",
     }
