@@ -25,10 +25,12 @@ from device.audio import quality
 from device.audio.buffers import SampleHistory
 from device.audio.errors import GapError, QualityError, TooLongError
 from device.audio.settings import EndpointerSettings, QualityLimits
-from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance, wipe
 
 TONE_GAP_FRAMES = 2
 """Between the door's tone and speech that began in it, and between its sounds."""
+TONE_QUIET = 0.1
+"""Of the first sounds after the tone: what is fainter meanwhile is no speech."""
 
 
 class SpeechDetector(Protocol):
@@ -130,7 +132,8 @@ class Endpointer:
             self._forget()
         elif frame.lost_samples:
             self._gap = True
-        voiced = self._is_speech(frame.samples)
+        # The detector adapts to what it hears, so it never hears the tone.
+        voiced = not frame.own_tone and self._is_speech(frame.samples)
         self._history.append(frame.samples)
         self._flags.append(voiced)
         self._heard += 1
@@ -190,12 +193,19 @@ class Endpointer:
         """The first voiced frame of speech that is there right after the door's own tone: it began in it."""
         if not self._tone_until or first - self._tone_until > TONE_GAP_FRAMES:
             return first
-        flags, gap = self._latest(self._heard), 0
-        at = min(first, len(flags))
+        kept = len(self._flags)
+        samples = self._history.copy((self._heard - kept) * FRAME_SAMPLES)
+        level = np.abs(samples.reshape(kept, FRAME_SAMPLES).astype(np.float64)).mean(axis=1)
+        wipe(samples)
+        ahead = self._heard - kept
+        loud = level > TONE_QUIET * level[first - ahead :].max()
+        at, gap = first - ahead, 0
         while at > 0 and gap <= TONE_GAP_FRAMES:
             at -= 1
-            gap = 0 if flags[at] else gap + 1
-            first = at if flags[at] else first
+            gap = 0 if loud[at] else gap + 1
+            if loud[at]:
+                self._flags[at] = True
+                first = at + ahead
         return first
 
     def _voice(self) -> list[Event]:
