@@ -123,6 +123,7 @@ class Endpointer:
         self._history = SampleHistory(held * FRAME_SAMPLES)
         self._flags: deque[bool] = deque(maxlen=held)
         self._clock_samples = 0
+        self._heard = self._tone_until = 0
         self._forget()
 
     def push(self, frame: Frame) -> list[Event]:
@@ -172,8 +173,8 @@ class Endpointer:
         self._history.wipe()
         self._flags.clear()
         self._state = _State.WAITING
-        self._tone_until: int = 0
-        self._heard: int = 0  # frames since the last wipe: every position below counts from there
+        self._tone_until = 0
+        self._heard = 0  # frames since the last wipe: every position below counts from there
         self._first_voiced = 0
         self._voiced_until = 0
         self._pending: Utterance | QualityError | None = None
