@@ -44,6 +44,8 @@ from tests.sync.services import NOW, Mosquitto
 UNITS = int(os.environ.get("OSTIARY_CHAOS_UNITS", "12"))
 REST_S = float(os.environ.get("OSTIARY_CHAOS_REST_S", "1"))
 WITHIN_S = 240.0
+WRITES = 1 + UNITS // 10
+"""Events in a round of all units, so that a hundred units write more than ten."""
 HOSTILE_SHARE = 0.05
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 AGENT = AgentSettings(window=4, receipt_timeout_s=2.0, receipt_timeout_cap_s=8.0, health_every_s=2.0)
@@ -183,7 +185,7 @@ class World:
         """Units write and send until something is so, or `seconds` have passed."""
         deadline = time.monotonic() + seconds
         while not until() and time.monotonic() < deadline:
-            if writes:
+            for _ in range(WRITES if writes else 0):
                 self.write()
             for number, agent in enumerate(self.agents):
                 if self._silent_until.get(number, 0.0) > time.monotonic():

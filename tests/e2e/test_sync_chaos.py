@@ -23,6 +23,7 @@ from sync.verify import verify
 from tests.e2e.chaos_database import Database, OnPostgres, OnSqlite
 from tests.e2e.chaos_world import (
     FIRST_WITHOUT_PART,
+    HIGH_RISK,
     JUMPING,
     LOW_RISK,
     NOW,
@@ -111,8 +112,16 @@ class Strikes:
     def unit_disk_full(self) -> None:
         assert self.world.unit_disk is not None
         self.world.unit_disk.fill()
+        self.nothing_is_taken()
         self.under()
         self.world.unit_disk.make_room()
+        assert self.world.record(HIGH_RISK)
+        assert self.world.record(LOW_RISK)
+
+    def nothing_is_taken(self) -> None:
+        """By the logs on the full disk: the one door stays locked, the other counts."""
+        assert not self.world.record(HIGH_RISK)
+        assert not self.world.record(LOW_RISK)
 
     def broker_down(self) -> None:
         self.world.broker.kill()
@@ -163,6 +172,7 @@ class Strikes:
         world.kill("worker-1", "watch")
         if world.unit_disk is not None:
             world.unit_disk.fill()
+            self.nothing_is_taken()
         self.under()
         world.broker.start()
         world.start()
@@ -185,6 +195,8 @@ def test_whatever_breaks_every_event_is_stored_once_and_no_honest_unit_is_accuse
     world = World(tmp_path, database)
     try:
         assert world.lives(world.connected, WITHIN_S, writes=False)
+        assert world.lives(lambda: all(map(world.messages_of, WORKERS)), WITHIN_S), "both workers began"
+        assert world.lives(world.acknowledged, WITHIN_S, writes=False), world.waiting()
         strikes, table = Strikes(world), dict[str, Row]()
         for _ in range(ROUNDS):
             for name, strike in strikes.all.items():
