@@ -196,7 +196,7 @@ class Decision:
 _COUNTED = frozenset({Reason.HEARD_BEFORE, Reason.UNKNOWN_CONDITION})
 """A playback is an attack; and asking again without counting would let somebody search for a blind spot."""
 
-_EXCUSED = frozenset({Reason.DISTURBED, Reason.TOO_EARLY})
+_EXCUSED = frozenset({Reason.DISTURBED, Reason.TOO_EARLY, Reason.WHISPERED})
 
 _FAILURES = frozenset(
     {

@@ -132,6 +132,15 @@ def decide(
                 _BLIND[blind[0]],
                 findings,
             )
+    if failed and not reused and evidence.quality.whispered_s >= (quality or QualityLimits()).min_speech_s:
+        # Creaky voices measure alike and pass: only who falls short is taken for a whisperer.
+        return Decision(
+            Outcome.DENIED_QUALITY,
+            Reason.WHISPERED,
+            "hardly any of it has a voice's pitch, so it cannot be judged",
+            Notice.SPEAK_ALOUD,
+            findings,
+        )
     covered = _covered(evidence.quality, failed)
     if covered and not reused and all(f.factor is not Factor.VOICE for f in failed):
         return Decision(

@@ -134,9 +134,9 @@ def check(utterance: Utterance, limits: QualityLimits) -> Utterance:
     measured = (quality.speech_s, quality.snr_db, quality.clipped_fraction, quality.level_dbfs)
     if not all(math.isfinite(value) for value in measured):
         raise SilenceError("The recording could not be measured. Please say the phrase again.")
-    if quality.whispered_s >= MIN_WHISPER_S and quality.level_dbfs >= limits.min_level_dbfs:
-        raise WhisperedError("A whisper cannot be judged. Please speak aloud.")
     if quality.speech_s <= 0.0:
+        if quality.whispered_s >= MIN_WHISPER_S and quality.level_dbfs >= limits.min_level_dbfs:
+            raise WhisperedError("A whisper cannot be judged. Please speak aloud.")
         raise SilenceError("No voice was heard. Please come closer and say the phrase aloud.")
     if quality.level_dbfs < limits.min_level_dbfs:
         raise SilenceError("That was too quiet. Please come closer and say the whole phrase aloud.")

@@ -186,3 +186,14 @@ def test_a_playback_in_a_noise_is_still_a_playback() -> None:
     heard = replace(beside(reuse_llr=-5.0), quality=COUGHED)
     assert decide(heard).code is Reason.HEARD_BEFORE
     assert decide(heard).counts_as_failure
+
+
+def test_a_whisper_that_falls_short_is_told_to_speak_aloud_and_a_creaky_voice_that_passes_is_not() -> None:
+    breathy = replace(GOOD, whispered_s=2.0)
+    assert decide(evidence(quality=breathy)).opens
+    for live, voice in ((-5.0, 8.0), (4.0, -5.0)):
+        decision = decide(evidence(live=live, voice=voice, quality=breathy))
+        assert (decision.code, decision.notice) == (Reason.WHISPERED, Notice.SPEAK_ALOUD)
+        assert decision.excused
+        assert not decision.counts_as_failure
+    assert decide(replace(beside(reuse_llr=-5.0), quality=breathy)).code is Reason.HEARD_BEFORE

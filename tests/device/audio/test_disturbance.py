@@ -7,7 +7,15 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from device.audio import TooNoisyError, WhisperedError, load_utterance
+from device.audio import (
+    Quality,
+    QualityLimits,
+    TooNoisyError,
+    Utterance,
+    WhisperedError,
+    check,
+    load_utterance,
+)
 from device.audio.disturbance import steady_lines
 from tests.speech import Reading
 
@@ -43,6 +51,20 @@ def utterance_of(sound: Wave, tmp_path):
     return load_utterance(path)
 
 
+def whispered_s(sound: Wave, tmp_path) -> float:
+    """As measured, and as the door hears it."""
+    try:
+        return utterance_of(sound, tmp_path).quality.whispered_s
+    except WhisperedError:
+        return 1.0
+
+
+def silent_throat() -> Utterance:
+    """Nothing of it has a pitch."""
+    quality = Quality(0.0, 30.0, 0.0, -30.0, 8_000.0, whispered_s=2.0)
+    return Utterance(np.zeros(32_000, np.int16), 0.0, 2.0, quality)
+
+
 def test_a_buzz_and_an_alarm_twenty_decibels_below_the_speech_are_heard_and_people_have_none(
     reader, other_reader
 ):
@@ -67,8 +89,10 @@ def test_a_whisper_is_asked_to_speak_aloud(reader, tmp_path):
         breath = np.fft.rfft(dice.normal(size=480) * window, 960)
         made[start : start + 480] += np.fft.irfft(breath * np.exp(np.fft.rfft(cepstrum).real))[:480]
     made *= 0.03 / level(made)
+    assert whispered_s(made, tmp_path) > 0.5
     with pytest.raises(WhisperedError, match="speak aloud"):
-        utterance_of(made, tmp_path)
+        check(silent_throat(), QualityLimits())
+    assert utterance_of(sound, tmp_path).quality.whispered_s == 0.0
 
 
 def test_people_who_talk_as_loud_as_the_speaker_are_too_much_noise(reader, other_reader, tmp_path):
