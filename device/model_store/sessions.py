@@ -98,8 +98,8 @@ class OnnxSession:
         # Utterances differ in length: planning memory by shape would keep a plan and an arena for each.
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
-        # Planning which tensor may lie where another lay takes CAM++'s 1,200 nodes a second, and saves nothing:
-        # without an arena every tensor is freed after its last use anyway.
+        # Planning which tensor may lie where another lay takes CAM++'s 1,200 nodes a second, and saves
+        # nothing: without an arena every tensor is freed after its last use anyway.
         options.enable_mem_reuse = False
         options.log_severity_level = 3
         try:

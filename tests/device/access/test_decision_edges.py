@@ -1,4 +1,4 @@
-"""Every branch of a decision with its whole answer; each bound with the last good value and the first bad."""
+"""Every branch of a decision with its whole answer; every bound with its last good and first bad value."""
 
 from __future__ import annotations
 
