@@ -10,6 +10,7 @@ import pytest
 
 from device.access.memory.history import (
     MAX_AHEAD,
+    MAX_FILE_BYTES,
     AttemptLimits,
     First,
     History,
@@ -272,3 +273,22 @@ def test_what_is_written_is_read_as_it_was() -> None:
             Remembered.from_bytes(made.to_bytes().replace(b'"version":2', f'"version":{version}'.encode()))
     bare = b'{"version":1,"epoch":3,"failures":{},"phrases":[],"positions":{},"locked_down":[]}'
     assert Remembered.from_bytes(bare) == Remembered(epoch=3)
+
+
+@pytest.mark.parametrize("rest", [b"", b"abc", bytes(12), bytes(20)])
+def test_a_file_that_ends_before_its_seal_is_damaged(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "history").write_bytes(b"OSTHIST2" + rest)
+    with pytest.raises(HistoryRollbackError, match="damaged"):
+        recall(tmp_path / "history", NvCounter(), mac)
+
+
+@pytest.mark.parametrize(("over", "taken"), [(0, True), (1, False)])
+def test_a_file_has_four_mebibytes_at_most(tmp_path: Path, over: int, taken: bool) -> None:
+    body = b'{"version":1,"epoch":1,"failures":{},"phrases":[],"positions":{},"locked_down":[]}'
+    body += b" " * (MAX_FILE_BYTES - 65 - len(body) + over)
+    (tmp_path / "history").write_bytes(mac("attempt-history", body).hex().encode() + b"\n" + body)
+    if taken:
+        assert recall(tmp_path / "history", NvCounter(), mac) == Remembered(epoch=1)
+    else:
+        with pytest.raises(HistoryRollbackError, match="damaged"):
+            recall(tmp_path / "history", NvCounter(), mac)
