@@ -38,8 +38,8 @@ DOOR = re.compile(_SLUG)
 VERSION_NAME = re.compile(r"(?=[^0-9]*[0-9])[a-z0-9][a-z0-9._+:@/-]{0,63}")
 
 # Whole numbers in their shortest form. Behind a text comes the number of the next field, which is below 24,
-# or nothing: neither can be part of a text, so a text ends by itself and its length is compared afterwards. It
-# is never tried shorter (`++`), and every choice is made by one byte: hostile bytes cost no more than others.
+# or nothing: neither can be part of a text, so a text ends by itself and its length is compared afterwards.
+# It is never tried shorter (`++`), and every choice is made by one byte: hostile bytes cost no more.
 UINT = rb"(?:[\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a(?!\x00\x00).{4}|\x1b(?!\x00{4}).{8})"
 _MS = (  # to MAX_TIMING_MS = 0x36ee80
     rb"(?:[\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a\x00(?:[\x01-\x35]..|\x36[\x00-\xed].|\x36\xee[\x00-\x80]))"
