@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import mimetypes
 from collections.abc import AsyncIterator
 
@@ -36,6 +37,9 @@ from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
 from sync.dashboard.web import STATIC, Daily, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
+from sync.registry.store import StoreError
+
+log = logging.getLogger(__name__)
 
 _UNIT = "{site:str}/{unit:str}"
 
@@ -105,16 +109,11 @@ API = (
 def make_app(desk: Desk) -> Starlette:
     """The whole site. Its reader of new events runs as long as the application does."""
 
-    def chores(now_ms: int) -> None:
-        incidents.gather(desk.store, now_ms)
-        if desk.signer is not None:
-            lockdown.end_due(desk.store, desk.signer, now_ms)
-
-    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone, chores)
+    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(feed.run())]
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(desk))]
         if desk.reports is not None:
             tasks.append(asyncio.create_task(_mail(desk.reports, desk)))
         try:
@@ -155,6 +154,29 @@ def make_app(desk: Desk) -> Starlette:
     app.state.desk = desk
     app.state.feed = feed
     return app
+
+
+CHORES_S = 1.0
+
+
+async def _chores(desk: Desk) -> None:
+    """What is due must not need a visitor: alarms become incidents, what was to end by now ends. Beside the
+    live stream, which must not wait for it."""
+
+    def once() -> None:
+        now_ms = desk.now_ms()
+        incidents.gather(desk.store, now_ms)
+        if desk.signer is not None:
+            lockdown.end_due(desk.store, desk.signer, now_ms)
+
+    while True:
+        try:
+            await run_in_threadpool(once)
+        except StoreError:
+            pass  # the live stream says already that the database is gone
+        except Exception:
+            log.exception("what is due could not be done; it is tried again")
+        await asyncio.sleep(CHORES_S)
 
 
 async def _mail(reports: Daily, desk: Desk) -> None:
