@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
+from markupsafe import Markup
 from starlette.responses import Response
 
 from sync.dashboard.accounts.rights import Right, within
@@ -15,12 +17,13 @@ from sync.dashboard.doors import doors
 from sync.dashboard.errors import not_found
 from sync.dashboard.events import events_query
 from sync.dashboard.events.events_query import Filter
-from sync.dashboard.events.shown import show
+from sync.dashboard.events.shown import Shown, show
 from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
-from sync.dashboard.site.places import EGRESS, LOCKING
-from sync.dashboard.web import Call
-from sync.dashboard.wording import drawing
+from sync.dashboard.site.places import EGRESS, LOCKING, Place
+from sync.dashboard.web import Call, environment
+from sync.dashboard.wording import drawing, languages
+from sync.dashboard.wording.languages import duration
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import events, units
 from sync.registry.status import unit_status
@@ -33,8 +36,9 @@ def overview(call: Call) -> Response:
     with call.desk.store.reading() as db:
         found = doors.overview(db, call.viewer, call.zone, call.now_ms)
         work = incidents.open_count(db, call.viewer) if call.viewer.may(Right.INCIDENTS) else 0
+    midnight_ms = doors.midnight_ms(call.now_ms, call.zone)
     groups = [
-        (site, zone, list(members))
+        (site, zone, [_tile_of(view, call, midnight_ms) for view in members])
         for (site, zone), members in groupby(found, key=lambda view: (view.place.site, view.place.zone_label))
     ]
     tally = {
@@ -47,8 +51,44 @@ def overview(call: Call) -> Response:
         "attacks": sum(view.attacks for view in found),
         "incidents": work,
     }
-    midnight_ms = doors.midnight_ms(call.now_ms, call.zone)
-    return call.page("doors.html", groups=groups, tally=tally, trouble=TROUBLE, midnight_ms=midnight_ms)
+    return call.page("doors.html", groups=groups, tally=tally)
+
+
+def _tile_of(view: doors.DoorView, call: Call, midnight_ms: int) -> Markup:
+    trouble = view.unit_state in TROUBLE
+    when = heard = ""
+    if view.last is not None:
+        today = view.last.time_ms >= midnight_ms
+        when = view.last.clock if today else duration(call.now_ms - view.last.time_ms)
+    if trouble and view.seen_ms:
+        heard = duration(call.now_ms - view.seen_ms)
+    attacks = 0 if call.viewer.public else view.attacks
+    return _tile(
+        languages.current(), view.place, view.state, view.tone, view.last, when,
+        view.unit_state if trouble else "", heard, view.incidents, attacks,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8192)
+def _tile(
+    language: str,
+    place: Place,
+    state: str,
+    tone: str,
+    last: Shown | None,
+    when: str,
+    unit_state: str,
+    heard: str,
+    incidents: int,
+    attacks: int,
+) -> Markup:
+    """One door as it stands in the page, kept until anything of it changes: of a thousand doors few do. It
+    holds nothing of whoever looks but what is in the arguments; `language` is the one of this request."""
+    html = environment().get_template("tile.html").render(
+        place=place, state=state, tone=tone, last=last, when=when, unit_state=unit_state, heard=heard,
+        trouble=bool(unit_state), incidents=incidents, attacks=attacks,
+    )  # fmt: skip
+    return Markup(html)  # noqa: S704 - a template's own output, escaped there
 
 
 def door(call: Call) -> Response:

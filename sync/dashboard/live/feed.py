@@ -20,15 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.events.events_query import SHOWN, Filter
+from sync.dashboard.events.events_query import Filter, between
 from sync.dashboard.live.audience import Audience, News, Wording, message, news_of
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Places
-from sync.registry.schema import events, units
+from sync.registry.schema import units
 from sync.registry.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -40,8 +39,6 @@ MOST_AT_ONCE = 5000
 KEPT = 5000
 QUEUED = 20
 MOST_LISTENERS = 1000
-_CHUNK = 1000
-"""Units in one question, three parameters each."""
 GAP = b"event: gap\ndata: {}\n\n"
 _END = b""
 
@@ -176,8 +173,7 @@ class Feed:
             spans = [
                 (unit, max(before.get(unit, 0), size - MOST_AT_ONCE), size) for unit, size in moved.items()
             ]
-            parts = (spans[at : at + _CHUNK] for at in range(0, len(spans), _CHUNK))
-            rows = [row for part in parts for row in _between(db, part)]
+            rows = between(db, spans)
         self._sizes = sizes
         rows.sort(key=lambda row: (row.time_ms, row.unit, row.sequence))
         new = sum(size - before.get(unit, 0) for unit, size in moved.items())
@@ -229,13 +225,3 @@ class Feed:
     def _tell_all(self, text: bytes) -> None:
         for listener in self._listeners:
             listener.tell(text)
-
-
-_COLUMNS = (sa.column("unit", sa.Text), sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger))
-
-
-def _between(db: Connection, spans: Sequence[tuple[str, int, int]]) -> Sequence[Any]:
-    """The events of each unit behind `low` up to `high`."""
-    moved = sa.values(*_COLUMNS, name="spans").data(spans).cte("moved")
-    here = (events.c.unit == moved.c.unit, events.c.sequence > moved.c.low, events.c.sequence <= moved.c.high)
-    return db.execute(sa.select(*SHOWN).join_from(moved, events, sa.and_(*here))).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -26,7 +28,10 @@ from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
+from sync.events import Record, UnitId
+from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
+from sync.registry.schema import units
 from sync.registry.store import Store
 from tests.sync.services import free_port
 
@@ -87,6 +92,19 @@ class Hospital:
 def token_of(html: str) -> str:
     """The token in a page's forms."""
     return html.partition('name="csrf" value="')[2].partition('"')[0]
+
+
+def happens(hospital: Hospital, times: int, unit: str = "st-mary/icu-1") -> list[str]:
+    """Events stored as a worker stores them; their keys."""
+    dice, rows, now_ms = random.Random(times), [], hospital.now_ms()
+    with hospital.store.transaction() as db:
+        size = int(db.execute(sa.select(units.c.size).where(units.c.unit == unit)).scalar_one())
+        for number in range(size + 1, size + 1 + times):
+            record = Record(UnitId(unit), number, simulated_event(dice, b"k" * 32, now_ms, 0))
+            rows.append((record, record.to_bytes(), now_ms))
+        hospital.store.add_events(db, rows)
+        db.execute(units.update().where(units.c.unit == unit).values(size=size + times))
+    return [f"{unit}#{record.sequence}" for record, _, _ in rows]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -17,28 +16,11 @@ from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.live import feed as feeds
 from sync.dashboard.live.feed import Feed
-from sync.events import Record, UnitId
-from sync.fleet.simulated import simulated_event
-from sync.registry.schema import units
-from tests.sync.dashboard.conftest import Hospital
+from tests.sync.dashboard.conftest import Hospital, happens
 
 DESK = Viewer("desk", "desk", (), "", "")
 WALL = Viewer("wall", "wall", (), "", "")
 PHARMACIST = Viewer("pharmacist", "auditor", ("st-mary/pharmacy",), "", "")
-UNIT = "st-mary/icu-1"
-
-
-def happens(hospital: Hospital, times: int, unit: str = UNIT) -> list[str]:
-    """Events stored as a worker stores them; their keys."""
-    dice, rows, now_ms = random.Random(times), [], hospital.now_ms()
-    with hospital.store.transaction() as db:
-        size = int(db.execute(sa.select(units.c.size).where(units.c.unit == unit)).scalar_one())
-        for number in range(size + 1, size + 1 + times):
-            record = Record(UnitId(unit), number, simulated_event(dice, b"k" * 32, now_ms, 0))
-            rows.append((record, record.to_bytes(), now_ms))
-        hospital.store.add_events(db, rows)
-        db.execute(units.update().where(units.c.unit == unit).values(size=size + times))
-    return [f"{unit}#{record.sequence}" for record, _, _ in rows]
 
 
 class Page:
