@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from sync.dashboard.accounts.rights import Right
 from sync.dashboard.doors import doors_page as doors
+from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.emergency import lockdown_page as lockdown_pages
 from sync.dashboard.emergency import muster_page as muster
@@ -32,6 +33,7 @@ from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
 from sync.dashboard.manage import approvals_page as approvals
 from sync.dashboard.manage import entrance, machines
+from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
@@ -50,6 +52,11 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/hold", doors.hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/hold/{{hold:str}}/end", doors.end_hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/weekly", doors.plan_hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/weekly/{{plan:str}}/remove", doors.drop_plan, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/who", doors.who, Right.REVEAL),
     ("GET", "/events", events.listing, Right.EVENTS),
     ("POST", "/events/export", events.export, Right.EXPORT),
     ("GET", f"/events/{_UNIT}/{{sequence:str}}", events.why, Right.PEOPLE),
@@ -69,6 +76,9 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/muster", muster.start, Right.MUSTER),
     ("GET", "/muster/{muster:str}", muster.one, Right.MUSTER),
     ("POST", "/muster/{muster:str}", muster.act, Right.MUSTER),
+    ("GET", "/handover", handover.overview, Right.WORK),
+    ("POST", "/handover", handover.write, Right.WORK),
+    ("POST", "/handover/{handover:str}", handover.accept, Right.WORK),
     ("GET", "/attacks", look.attacks, Right.ATTACKS),
     ("GET", "/health-of-units", look.health, Right.HEALTH),
     ("GET", "/review", review.overview, Right.REVIEW),
@@ -168,6 +178,7 @@ async def _chores(desk: Desk) -> None:
         incidents.gather(desk.store, now_ms)
         if desk.signer is not None:
             lockdown.end_due(desk.store, desk.signer, now_ms)
+            holds.ask_due(desk.store, desk.signer, desk.settings.time_zone, now_ms)
 
     while True:
         try:
