@@ -34,6 +34,8 @@ ACTIONS = frozenset(
         "end_hold",
     }
 )
+NUMBERS = frozenset({"after"})
+"""Arguments that are whole numbers; everything else is text, an id of digits too."""
 _NAME = re.compile(r"[a-z_]{1,32}")
 
 Arguments = Mapping[str, str | int | bytes]

@@ -34,6 +34,7 @@ NUMBERS = (
     "commands",
     "connect_failures",
     "every_s",
+    "certificate_ms",
 )
 FACTS = frozenset(
     {
@@ -46,6 +47,8 @@ FACTS = frozenset(
         "simulated",
         "document",
         "people",
+        "over",
+        "not_over",
         "standing",
         "why",
     }

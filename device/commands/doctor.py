@@ -17,12 +17,11 @@ from device import isolation
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
+from sync.connecting import REMIND_DAYS
 from sync.errors import SyncError
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
-LATE_DAYS = 20
-"""A certificate is renewed with thirty days left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +276,8 @@ def _uplink(settings: Settings) -> str:
         return "none has run here: events wait on this disk"
     if not state.connected:
         raise DeviceError(str(state))
+    if told := state.certificate_trouble(datetime.now(UTC)):
+        raise DeviceError(told)
     return str(state)
 
 
@@ -290,7 +291,7 @@ def _place(settings: Settings) -> str:
     left = place.days_left(datetime.now(UTC))
     if left <= 0:
         raise DeviceError(f"the certificate of {place.unit} ran out {-left:.0f} days ago")
-    if left < LATE_DAYS:
+    if left < REMIND_DAYS:
         raise DeviceError(f"the certificate of {place.unit} ends in {left:.0f} days, and was not renewed")
     return f"{place.unit} at {place.broker}, certificate for {left:.0f} more days"
 
@@ -315,6 +316,7 @@ def _door(settings: Settings) -> str:
 
 def _microphone(settings: Settings) -> str:
     """Opens it for one frame: a microphone that is listed but silent on the wire is no microphone."""
+    from device.audio.card.level import kept
     from device.audio.microphone import Microphone
 
     stop = Event()
@@ -323,7 +325,10 @@ def _microphone(settings: Settings) -> str:
         closing(microphone.frames(stop)) as frames,  # type: ignore[type-var]
     ):
         next(frames).samples[:] = 0
-    return settings.audio.microphone.device or "the default device can be heard"
+    level = kept(StateFolder(state_dir()).input_level)
+    if level.complaint:
+        raise DeviceError(f"{level.complaint}; turn up its capture level (`alsamixer`), or move it closer")
+    return f"{settings.audio.microphone.device or 'the default device'} can be heard; {level}"
 
 
 def _sound(settings: Settings) -> str:

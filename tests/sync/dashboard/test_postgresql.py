@@ -103,7 +103,7 @@ async def _outage(hospital: Hospital, unit: Unit, cluster: Postgres) -> list[str
             told.append(line.decode())
 
     async def until(true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while not true():
             assert time.monotonic() < deadline, told
             await asyncio.sleep(0.05)
