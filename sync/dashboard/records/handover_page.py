@@ -7,9 +7,9 @@ import json
 from starlette.responses import Response
 
 from sync.dashboard.accounts.rights import Right
+from sync.dashboard.incidents.incidents_page import where
 from sync.dashboard.records import handover
 from sync.dashboard.site import places
-from sync.dashboard.site.places import place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording import words
 
@@ -21,11 +21,7 @@ def overview(call: Call) -> Response:
         now = handover.still_open(db, call.viewer, call.now_ms)
         rows = handover.listed(db, call.viewer)
         known = places.load(db)
-    where = [
-        place_of(known, row.unit, row.door).label if row.unit and row.door else row.unit or row.site or ""
-        for row in now.incidents
-    ]
-    lines = [(row, words.alarm(row.kind), place) for row, place in zip(now.incidents, where, strict=True)]
+    lines = [(row, words.alarm(row.kind), where(row, known)) for row in now.incidents]
     return call.page(
         "handover.html",
         now=now,
