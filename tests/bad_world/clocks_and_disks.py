@@ -30,6 +30,9 @@ badges = ["4711"]
 def clock_in_the_future(world: World) -> Ended:
     """one start with a clock of 2045"""
     unit = world.unit("future")
+    with unit.door("--source", world.sentence) as door:
+        door.shows("Show your badge")
+        door.end()
     with unit.at("2045-01-01 12:00:00").door("--source", world.sentence) as door:
         door.shows("Show your badge")
         door.badge()
