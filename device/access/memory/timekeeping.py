@@ -21,7 +21,7 @@ TOLERANCE_S = 120.0
 """What a time service may put right at one step without anybody having set the clock."""
 FAR_S = 86_400.0
 LONG_OFF_S = 180 * 86_400.0
-"""A start so long after the last time seen is written down: it lay in a cupboard, or its clock is years off."""
+"""A start so long after the last time seen is written down: it lay in a cupboard, or its clock is wrong."""
 CONFIRM_S = 600.0
 """A jump ahead by more than FAR_S counts as seen after the unit has run on for so long with it."""
 SETTLED_S = 3 * 86_400.0
