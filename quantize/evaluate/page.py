@@ -17,6 +17,7 @@ from quantize.evaluate.conversation.chapter import changes_chapter, diarization_
 from quantize.evaluate.door.show import attempts_chapter
 from quantize.evaluate.report import PRODUCT_MODEL, Report
 from quantize.evaluate.speaker import POOLED
+from quantize.evaluate.succession_chapter import succession_chapter
 
 
 def render(report: Report) -> str:
@@ -38,6 +39,8 @@ def render(report: Report) -> str:
         parts.append(changes_chapter(report.changes))
     if report.splices:
         parts.append(splices_chapter(report.splices))
+    if report.succession:
+        parts.append(succession_chapter(report.succession))
     parts.append(_method(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
