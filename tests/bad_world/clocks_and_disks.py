@@ -76,7 +76,7 @@ def times_with_a_zone(world: World) -> Ended:
     refused = []
     for begins, ends in (("06:30Z", "22:00Z"), ("06:30+02:00", "22:00"), ("06:30-00:00", "22:00")):
         ran = unit.adopts(HOURS.format(version=1, begins=begins, ends=ends, schedule='schedule = "day"'))
-        assert ran.code == 1, ran.said
+        assert ran.code != 0, ran.said
         assert "without a zone" in ran.said
         refused.append(ran.said)
     with unit.door("--source", world.sentence) as door:

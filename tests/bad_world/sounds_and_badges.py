@@ -179,7 +179,7 @@ def badges_of_two(world: World) -> Ended:
     unit = world.unit("twice")
     for one, two in (("12-3456", "123456"), ("00ab12", "00AB12"), ("a:b 1", "AB1"), ("7-7-7", "77-7")):
         ran = unit.adopts(TWICE.format(one=one, two=two))
-        assert ran.code == 1, ran.said
+        assert ran.code != 0, ran.said
         assert "alice" in ran.said
         assert "bob" in ran.said
     assert unit.adopts(TWICE.format(one="00123", two="123")).code == 0, "leading zeros are another badge"
