@@ -15,7 +15,9 @@ from tests.bad_world.world import PERSON, Ended, World
 from tests.e2e.sound_server import SINK
 
 RATE_HZ = 16_000
-TONES = "earcons = true"
+TONES = "earcons = true\n"
+PATIENT = "[audio.microphone]\nstart_s = {}\n"
+"""For a machine so busy that a sound card takes its time."""
 
 
 def speech(world: World) -> npt.NDArray[np.int16]:
@@ -51,7 +53,7 @@ def suspend(world: World, on: bool) -> None:
 
 def loose_plug(world: World) -> Ended:
     """the sound card goes away while tones play, and is unplugged when somebody comes"""
-    unit = world.unit("plug", TONES)
+    unit = world.unit("plug", TONES + PATIENT.format(60.0))
     with unit.door() as door:
         door.shows("Show your badge")
         for _ in range(2):
@@ -74,7 +76,7 @@ def loose_plug(world: World) -> Ended:
 
 def busy_device(world: World) -> Ended:
     """another program holds the microphone, and the unit is told to stop meanwhile"""
-    unit = world.unit("busy", TONES)
+    unit = world.unit("busy", TONES + PATIENT.format(15.0))
     with unit.door() as door:
         door.shows("Show your badge")
         suspend(world, True)
@@ -101,7 +103,7 @@ def busy_device(world: World) -> Ended:
 
 def inverted_stereo(world: World) -> Ended:
     """one of two channels is wired the wrong way round"""
-    unit = world.unit("inverted")
+    unit = world.unit("inverted", PATIENT.format(60.0))
     said = speech(world)
     path = unit.folder / "inverted.wav"
     path.write_bytes(wav(np.stack((said, -said), axis=1), channels=2))
