@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.bad_world.world import PERSON, Ended, NotCheckedError, World, fill, small_disk, unmount
+from tests.waiting import wait_until
 
 HOURS = """\
 version = {version}
@@ -104,7 +105,7 @@ def full_disk(world: World) -> Ended:
                 unit.does(*command)
             refused = unit.does("enroll", "4712", *(world.reader[n].path for n in (0, 2, 3)))
             assert refused.code != 0
-            assert "One moment" not in unit.page, "the page of a locked door"
+            wait_until(lambda: "One moment" not in unit.page)
             assert door.lives
             ballast.unlink()
             door.badge()
@@ -129,7 +130,7 @@ def disk_nearly_full(world: World) -> Ended:
             door.badge()
             saw = door.shows("stays locked|out of service")
             assert door.lives, door.told
-            assert "One moment" not in unit.page
+            wait_until(lambda: "One moment" not in unit.page)
             told = unit.does("doctor").said
             assert "MiB free" in told, told
             ballast.unlink()
