@@ -48,6 +48,7 @@ FACTS = frozenset(
         "people",
         "standing",
         "why",
+        "threats",
     }
 )
 STANDINGS = frozenset({"applied", "trial", "refused", "went_back"})

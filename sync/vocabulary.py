@@ -56,6 +56,7 @@ UNIT_EVENTS = frozenset(
         "CHANGE_TAKEN_BACK",
         "MODELS_APPLIED",
         "MODELS_REFUSED",
+        "THREATS_APPLIED",
         "COMMAND_APPLIED",
         "COMMAND_REFUSED",
         "KEYS_ROTATED",
@@ -115,6 +116,7 @@ DECISION_REASONS = frozenset(
         "voice_changes",
         "pasted",
         "weak_score",
+        "known_attack",
         "wrong_words",
     }
 )
@@ -197,6 +199,8 @@ SCORES = frozenset(
         "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",
+        "campaign",
+        "campaign_likeness",
         "snr_db",
         "speech_s",
     }

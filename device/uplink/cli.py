@@ -25,6 +25,7 @@ from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
 from device.uplink.mail import DoorMail
 from device.uplink.network import Network, NetworkError, Place
+from device.uplink.prints import Letters, PrintMail
 from device.uplink.renewal import Renewal
 from device.uplink.state import NAME, StateFile
 from sync import journal
@@ -39,7 +40,7 @@ from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, DESIRED, HEALTH, PARTS, RECEIPTS, topic
+from sync.topics import COMMANDS, DESIRED, HEALTH, KEPT, PARTS, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -144,7 +145,9 @@ def sync(
             link = reactor.link(
                 LinkSettings(*host_and_port(at.broker), name, at.tls),
                 context=at.context,
-                subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
+                subscriptions=[
+                    topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS, KEPT)
+                ],
                 will=Will(topic(name, HEALTH), WILL),
             )
             agent = Agent(
@@ -164,11 +167,13 @@ def sync(
                 facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
             )
             if at.command_key is not None:
-                agent.handler = unit_handler(
-                    agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders
-                )
                 desired = StateFolder(state_dir()).desired
-                agent.mail = DoorMail(desired, name, at.command_key, wall_ms, agent.report_now)
+                prints = PrintMail(desired / "prints", name, signer, at.registry_key)
+                agent.handler = unit_handler(
+                    agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders, prints
+                )
+                mail = DoorMail(desired, name, at.command_key, wall_ms, agent.report_now)
+                agent.mail = Letters(mail, prints)
             figures = MetricsFile(metrics) if metrics else None
             until = time.monotonic() + timeout if once else None
             state = StateFile(path.with_name(NAME), wall_ms)

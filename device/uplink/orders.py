@@ -41,6 +41,7 @@ class Action(StrEnum):
     ERASE = "erase"
     ROTATE_KEYS = "rotate_keys"
     ADOPT_MODELS = "adopt_models"
+    ADOPT_THREATS = "adopt_threats"
 
 
 @dataclass(frozen=True, slots=True)
