@@ -30,10 +30,10 @@ import httpx
 import sqlalchemy as sa
 
 from sync.bundle import key_to_der
-from sync.dashboard.accounts import Accounts
-from sync.dashboard.demo_places import demo_places
+from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.places import replace
+from sync.dashboard.site.demo_places import demo_places
+from sync.dashboard.site.places import replace
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner

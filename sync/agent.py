@@ -98,6 +98,8 @@ class Agent:
     settings: AgentSettings = field(default_factory=AgentSettings)
     facts: Callable[[], Facts] = dict
     """Versions and the like as they are now, for the health message."""
+    certificate_ms: Callable[[], int | None] = lambda: None
+    """When the certificate that it shows to the broker ends, Unix time; None when it has none."""
     handler: Handler | None = None
     mail: Mail | None = None
     counts: AgentCounts = field(default_factory=AgentCounts)
@@ -176,6 +178,7 @@ class Agent:
             "commands": self.counts.commands,
             "connect_failures": self.link.failures,
             "every_s": round(self.settings.health_every_s),
+            "certificate_ms": self.certificate_ms(),
         }
         return signed_health(self.log.unit, write_health(state, numbers, self.facts()), self.signer)
 

@@ -34,6 +34,7 @@ NUMBERS = (
     "commands",
     "connect_failures",
     "every_s",
+    "certificate_ms",
 )
 FACTS = frozenset(
     {

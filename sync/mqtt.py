@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sync.backoff import Backoff
+from sync.connecting import HUNG_UP, Validity, refused, why
 from sync.errors import SyncError
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
-HUNG_UP = "the broker does not take us; check whether our certificate has run out, and its log"
 MISC_EVERY_S = 1.0
 
 
@@ -107,6 +108,7 @@ class Link:
         will: Will | None,
         context: ssl.SSLContext | None,
         backoff: Backoff,
+        certificate: Callable[[], bytes] | None,
     ) -> None:
         self.settings = settings
         self.inbox: deque[Message] = deque()
@@ -117,6 +119,8 @@ class Link:
         self.last_error = ""
         self._reactor = reactor
         self._subscriptions = tuple(subscriptions)
+        self._certificate = certificate
+        self._alert = ""
         self.backoff = backoff
         self.retry_at = 0.0
         client = paho.Client(
@@ -130,6 +134,7 @@ class Link:
         client.max_inflight_messages_set(0)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
+        client.on_log = self._on_log
         client.on_socket_open = reactor.socket_opened
         client.on_socket_close = reactor.socket_closed
         client.on_socket_register_write = reactor.wants_write
@@ -148,6 +153,7 @@ class Link:
 
     def connect(self) -> None:
         """One try; on failure the next comes after the backoff."""
+        self._alert = ""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self.settings.session_s
         properties.ReceiveMaximum = self.settings.receive_maximum
@@ -161,16 +167,34 @@ class Link:
                 properties=properties,
             )
         except (OSError, ValueError) as err:
-            self.failed(_why(err))
+            self.failed(why(err, self.settings.host, datetime.now(UTC)))
 
-    def failed(self, why: str) -> None:
+    def failed(self, reason: str) -> None:
+        """There is no connection, for `reason`, unless our own certificate or clock is the better one."""
+        reason = self._certificate_trouble() or self._alert or reason
         self.connected = False
         self.failures += 1
-        if why != self._told:
+        if reason != self._told:
             # Once, until it is another reason or there was a connection: a line a minute helps nobody.
-            log.warning("no connection to the broker %s:%d: %s", self.settings.host, self.settings.port, why)
-        self.last_error = self._told = why
+            place = self.settings
+            log.warning("no connection to the broker %s:%d: %s", place.host, place.port, reason)
+        self.last_error = self._told = reason
         self.retry_at = time.monotonic() + self.backoff.next_s()
+
+    def validity(self) -> Validity | None:
+        """From when to when our certificate is good, as it is now; None without one that can be read."""
+        try:
+            return Validity.of(self._certificate()) if self._certificate is not None else None
+        except (OSError, SyncError):
+            return None
+
+    def _certificate_trouble(self) -> str:
+        validity, now = self.validity(), datetime.now(UTC)
+        return validity.trouble(now) if validity is not None and not validity.good(now) else ""
+
+    def _on_log(self, _client: paho.Client, _data: Any, _level: int, text: str) -> None:
+        """What TLS says while a connection breaks is told nowhere else."""
+        self._alert = refused(text) or self._alert
 
     def _on_connect(
         self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
@@ -181,7 +205,7 @@ class Link:
         if self._told:
             log.warning("connected to the broker again")
             self._told = ""
-        self.connected = True
+        self.connected, self._alert = True, ""
         self.connections += 1
         self.backoff.reset()
         if self._subscriptions:
@@ -234,17 +258,6 @@ def publish_once(
         client.loop_stop()
 
 
-def _why(err: OSError | ValueError) -> str:
-    """A connection's error in words that say what to do."""
-    if isinstance(err, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({err.verify_message}); check --ca and the broker's name"
-    if isinstance(err, ssl.SSLError):
-        return f"TLS failed ({err.reason or err}); check the port, and whether certificates have run out"
-    if isinstance(err, ConnectionRefusedError):
-        return "nothing listens there; check the port, and whether the broker runs"
-    return str(err)
-
-
 class Reactor:
     """Sockets of any number of links. Not thread-safe: one thread polls and publishes."""
 
@@ -261,11 +274,14 @@ class Reactor:
         will: Will | None = None,
         context: ssl.SSLContext | None = None,
         backoff: Backoff | None = None,
+        certificate: Callable[[], bytes] | None = None,
     ) -> Link:
-        """A new link; it connects on the next `poll`. `context` shares one TLS set-up between links."""
-        if context is None and settings.tls is not None:
-            context = tls_context(settings.tls)
-        made = Link(self, settings, subscriptions, will, context, backoff or Backoff())
+        """A new link; it connects on the next `poll`. `context` shares one TLS set-up between links;
+        `certificate` gives ours (PEM) where no file holds it."""
+        if settings.tls is not None:
+            context = context or tls_context(settings.tls)
+            certificate = certificate or settings.tls.certificate.read_bytes
+        made = Link(self, settings, subscriptions, will, context, backoff or Backoff(), certificate)
         self._links.append(made)
         return made
 

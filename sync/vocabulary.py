@@ -150,6 +150,7 @@ UNIT_REASONS = frozenset(
         "microphone_rate",
         "microphone_stuck",
         "network_reachable",
+        "certificate_ends",
         "panel_back",
         "panel_lost",
         "request_to_exit",

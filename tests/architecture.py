@@ -82,6 +82,7 @@ def complaints(root: Path) -> list[str]:
         *_private(ours),
         *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known, lambda name: name))),
         *(f"a circle of rooms: {circle}" for circle in circles(_graph(ours, known, room))),
+        *(f"a circle of wings: {circle}" for circle in circles(_wings(ours, known))),
         *_crowded(root),
     ]
 
@@ -94,6 +95,13 @@ def room(name: str) -> str:
     if top == "device":
         return ".".join([top, *rest[:1]])
     return f"{top}.{rest[0]}" if top == "sync" and len(rest) > 1 else top
+
+
+def wing(name: str) -> str:
+    """The folder of `sync.dashboard` that a module is in; a loose one is a wing of its own, and what lies
+    elsewhere is none: ''."""
+    parts = name.split(".")
+    return ".".join(parts[:3]) if name.startswith("sync.dashboard.") else ""
 
 
 def circles(graph: Mapping[str, frozenset[str]]) -> list[str]:
@@ -124,6 +132,11 @@ def _graph(every: list[Import], known: Mapping[str, Path], node: object) -> dict
     return {name: frozenset(others) for name, others in graph.items()}
 
 
+def _wings(every: list[Import], known: Mapping[str, Path]) -> dict[str, frozenset[str]]:
+    graph = _graph(every, known, wing)
+    return {name: others - {""} for name, others in graph.items() if name}
+
+
 def _wrong_arrows(every: list[Import]) -> Iterator[str]:
     for found in every:
         by, top = found.by.split(".")[0], found.module.split(".")[0]
@@ -149,7 +162,8 @@ def _owner(name: str) -> str:
 
 
 def _crowded(root: Path) -> Iterator[str]:
-    for folder in [root / "device", *sorted((root / "device").rglob("*"))]:
+    tops = [root / "device", root / "sync" / "dashboard"]
+    for folder in [*tops, *(inner for top in tops for inner in sorted(top.rglob("*")))]:
         if folder.is_dir():
             loose = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
             if len(loose) > MOST_MODULES:

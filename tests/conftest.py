@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,37 @@ from hypothesis import HealthCheck, settings
 
 from tests.speech import Reading, readings, synthesise
 
+ROOT = Path(__file__).resolve().parents[1]
 SyntheticVoice = Callable[..., Path]
 
 # How long an example takes says nothing about it: machines are slow, and busy.
 settings.register_profile("ostiary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ostiary")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first: with several workers, none is left alone with one at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)  # stable: otherwise as they were collected
+
+
+@pytest.fixture(scope="session")
+def product_threads() -> frozenset[str]:
+    """The names of the threads that the product starts beside its pools."""
+    sources = [path.read_text("utf-8") for part in ("device", "sync") for path in (ROOT / part).rglob("*.py")]
+    names = {name for text in sources for name in re.findall(r'Thread\([^)]*name="([^"]+)"', text)}
+    assert {"page", "upkeep", "watch"} <= names
+    return frozenset(names)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nobody_stays_behind(product_threads: frozenset[str]) -> Iterator[None]:
+    """What a file's tests began of the product ends with them, and meets no other test."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name in product_threads:
+            thread.join(60.0)
+            assert not thread.is_alive(), f"the thread {thread.name!r} outlives the tests of this file"
 
 
 @pytest.fixture(scope="session")

@@ -53,5 +53,5 @@ def synthesise(text: str, path: Path, system: str) -> Path:
         "espeak-ng": ["espeak-ng", "-v", "en-us", "-w", str(path), text],
         "flite": ["flite", "-voice", "slt", "-t", text, "-o", str(path)],
     }[system]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
     return path

@@ -103,3 +103,17 @@ def test_a_crowded_room_and_a_long_loop_are_found(tmp_path: Path) -> None:
         "device/unit has 13 modules; the most is 12",
         "device/app.py has 121 lines; the loop fits in 120",
     ]
+
+
+def test_a_crowded_wing_of_the_dashboard_and_two_that_know_each_other_are_found(tmp_path: Path) -> None:
+    wing = {f"sync__dashboard__doors__part_{number}": "" for number in range(MOST_MODULES + 1)}
+    root = tree(
+        tmp_path,
+        sync__dashboard__events__page="from sync.dashboard.doors import part_0",
+        sync__dashboard__events__query="",
+        **wing,
+    )
+    assert complaints(root) == ["sync/dashboard/doors has 13 modules; the most is 12"]
+    (root / "sync" / "dashboard" / "doors" / "part_12.py").unlink()
+    tree(root, sync__dashboard__doors__part_1="from sync.dashboard.events import query")
+    assert complaints(root) == ["a circle of wings: sync.dashboard.doors <-> sync.dashboard.events"]

@@ -33,10 +33,10 @@ from sync.agent import Agent, AgentSettings
 from sync.broker import write_configuration
 from sync.bundle import key_to_der
 from sync.command_line import wall_ms
-from sync.dashboard import places
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.migrations import prepare
-from sync.dashboard.places import Place
+from sync.dashboard.site import places
+from sync.dashboard.site.places import Place
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner

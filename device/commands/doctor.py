@@ -17,12 +17,11 @@ from device import isolation
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
+from sync.connecting import REMIND_DAYS
 from sync.errors import SyncError
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
-LATE_DAYS = 20
-"""A certificate is renewed with thirty days left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +276,8 @@ def _uplink(settings: Settings) -> str:
         return "none has run here: events wait on this disk"
     if not state.connected:
         raise DeviceError(str(state))
+    if told := state.certificate_trouble(datetime.now(UTC)):
+        raise DeviceError(told)
     return str(state)
 
 
@@ -290,7 +291,7 @@ def _place(settings: Settings) -> str:
     left = place.days_left(datetime.now(UTC))
     if left <= 0:
         raise DeviceError(f"the certificate of {place.unit} ran out {-left:.0f} days ago")
-    if left < LATE_DAYS:
+    if left < REMIND_DAYS:
         raise DeviceError(f"the certificate of {place.unit} ends in {left:.0f} days, and was not renewed")
     return f"{place.unit} at {place.broker}, certificate for {left:.0f} more days"
 

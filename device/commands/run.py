@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -57,6 +58,7 @@ from device.unit.progress import WAIT_S, Progress
 from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
 from device.uplink.archive import rotate_when_due
+from device.uplink.state import certificate_trouble
 from sync import journal
 from sync.errors import SyncError
 from sync.service_manager import ServiceManager
@@ -108,7 +110,8 @@ def run(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, _terminated)
     speaker = Loudspeaker() if settings.feedback.earcons else None
-    feedback = Feedback(language(settings.door.language), sinks(settings, speaker))
+    page = _page(settings)
+    feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
     state = state_dir()
     following = Following(settings, state)
     try:
@@ -134,7 +137,8 @@ def run(
             if settings.audit.standalone:
                 signer = unit.store.audit_signer
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
-            with Upkeep(unit, settings.door.name, rotate) as upkeep, watch:
+            certificate = partial(certificate_trouble, StateFolder(state).uplink_state)
+            with Upkeep(unit, settings.door.name, rotate, certificate) as upkeep, watch:
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
                 fleet = following.begin(unit, parts)
@@ -168,6 +172,8 @@ def run(
         click.echo("stopping", err=True)
     finally:
         stop.set()
+        if page is not None:
+            page.close()
         if speaker is not None:
             speaker.close()
 
@@ -200,12 +206,17 @@ def _door(settings: Settings, unit: Unit, feedback: Feedback) -> SupervisedDoor 
     )
 
 
-def sinks(settings: Settings, speaker: Loudspeaker | None) -> list[Sink]:
+def _page(settings: Settings) -> PageSink | None:
+    path = settings.feedback.page
+    return PageSink(path, language(settings.door.language)) if path is not None else None
+
+
+def sinks(settings: Settings, page: PageSink | None, speaker: Loudspeaker | None) -> list[Sink]:
     """What tells the person: the terminal always, the rest as set up."""
     told = settings.feedback
     found: list[Sink] = [TerminalSink(Console())]
-    if told.page is not None:
-        found.append(PageSink(told.page, language(settings.door.language)))
+    if page is not None:
+        found.append(page)
     if told.leds is not None:
         found.append(LightSink(KernelLeds(told.leds)))
     if speaker is not None:
@@ -261,9 +272,12 @@ def _typed(
     rest: Callable[[], None],
     rest_s: float,
     waiting: Callable[[], None],
+    now_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Claim]:
     """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
-    for swipe in swipes(sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S):
+    for swipe in swipes(
+        sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S, monotonic_s=now_s
+    ):
         if swipe.trouble:
             log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
         yield Directory.of(rules(), normalise).swipe(swipe)

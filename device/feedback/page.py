@@ -82,17 +82,25 @@ class PageSink:
         self._wall_s = wall_s
         self._cue: Cue | None = None
         self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def show(self, cue: Cue) -> None:
         with self._lock:
-            first, self._cue = self._cue is None, cue
+            self._cue = cue
             self._write(cue)
-        if first:  # it ends with the process, and that is what it is for
-            threading.Thread(target=self._go_on, name="page", daemon=True).start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._go_on, name="page", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Write the page no more: `STALE_AFTER_S` later it says that the door is out of service."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _go_on(self) -> None:
-        while True:
-            time.sleep(self._every_s)
+        while not self._stop.wait(self._every_s):
             with self._lock:
                 if self._cue is not None:
                     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ TROUBLES = {
     "backlog_too_large": "the audit log is half full; run `ostiary sync`, or set `[audit] standalone`",
     "disk_full": "the disk of the audit log is nearly full; make room",
     "tpm_fault": "the key store does not answer; run `ostiary doctor`",
+    "certificate_ends": "the certificate of `ostiary sync` ends soon; renew it, or events wait here",
     "store_fault": "the vault cannot be read, or records in it are damaged; run `ostiary doctor`",
 }
 
@@ -40,11 +42,19 @@ log = logging.getLogger(__name__)
 class Upkeep:
     """A thread of its own, from entry to exit."""
 
-    def __init__(self, unit: Unit, door_name: str, rotate: Callable[[], int] | None = None) -> None:
-        """`rotate` moves the log to files when it is due, and returns the last event moved, or 0."""
+    def __init__(
+        self,
+        unit: Unit,
+        door_name: str,
+        rotate: Callable[[], int] | None = None,
+        certificate: Callable[[datetime], str] = lambda _: "",
+    ) -> None:
+        """`rotate` moves the log to files when it is due, and returns the last event moved, or 0;
+        `certificate` says what is wrong at a time with the one that the uplink shows."""
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
+        self._certificate = certificate
         self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
         self._stop = threading.Event()
@@ -134,6 +144,9 @@ class Upkeep:
         found = set()
         if self._unit.controller.time.seen.behind(self._unit.clock().wall):
             found.add("clock_fault")
+        elif told := self._certificate(self._unit.clock().wall):
+            log.warning("the uplink: %s", told)
+            found.add("certificate_ends")
         try:
             if not self._unit.store.keystore.status().ready:
                 found.add("tpm_fault")

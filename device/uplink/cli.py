@@ -26,12 +26,13 @@ from device.uplink.keys import unit_keystore
 from device.uplink.mail import DoorMail
 from device.uplink.network import Network, NetworkError, Place
 from device.uplink.prints import Letters, PrintMail
-from device.uplink.renewal import Renewal
+from device.uplink.renewal import Reminder, Renewal
 from device.uplink.state import NAME, StateFile
 from sync import journal
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes
 from sync.command_line import host_and_port, read_file, wall_ms
+from sync.connecting import Validity
 from sync.errors import SyncError
 from sync.events import Signer, unit_id
 from sync.health import WILL
@@ -145,6 +146,7 @@ def sync(
             link = reactor.link(
                 LinkSettings(*host_and_port(at.broker), name, at.tls),
                 context=at.context,
+                certificate=at.certificate,
                 subscriptions=[
                     topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS, KEPT)
                 ],
@@ -165,6 +167,7 @@ def sync(
                 ),
                 # A log that was named says nothing about this machine's own rules and models.
                 facts=lambda: {**facts, **unit_facts(settings)} if own_log else facts,
+                certificate_ms=lambda: _until_ms(link.validity()),
             )
             if at.command_key is not None:
                 desired = StateFolder(state_dir()).desired
@@ -196,6 +199,16 @@ class _Site:
     registry_key: ec.EllipticCurvePublicKey
     command_key: ec.EllipticCurvePublicKey | None
     renewal: Renewal | None = None
+
+    def certificate(self) -> bytes:
+        """What is shown to the broker now, PEM."""
+        if self.renewal is not None:
+            return self.renewal.place.certificates.encode()
+        return self.tls.certificate.read_bytes() if self.tls is not None else b""
+
+
+def _until_ms(validity: Validity | None) -> int | None:
+    return None if validity is None else int(validity.ends.timestamp() * 1000)
 
 
 def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Path | None) -> _Site:
@@ -244,6 +257,7 @@ def _run(
     """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
     manager = ServiceManager()
     manager.ready("sending")
+    reminder = Reminder()
     while not stop.is_set():
         try:
             agent.step()
@@ -251,11 +265,14 @@ def _run(
                 renewal.step(datetime.now(UTC), time.monotonic(), agent.link.connected)
             if figures is not None and figures.due(time.monotonic()):
                 figures.write(agent.figures(), time.monotonic())
+            if reminder.due(time.monotonic()):
+                reminder.look(agent.link.validity(), datetime.now(UTC))
             if agent.link.connected or agent.link.last_error:
-                state.tell(agent.link.connected, agent.link.last_error)
+                state.tell(agent.link.connected, agent.link.last_error, reminder.until_ms)
             manager.status(
-                "sending" if agent.link.connected else "no broker answers; events wait on the disk"
-            )
+                "sending" if agent.link.connected
+                else f"events wait on the disk: {agent.link.last_error or 'no broker answers'}"
+            )  # fmt: skip
         except (SyncError, DeviceError) as err:
             # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
             log.error("%s", err)

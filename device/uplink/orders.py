@@ -75,8 +75,11 @@ def post(folder: Path, order: Order) -> Path:
     return path
 
 
-def await_done(path: Path, within_s: float = 5.0) -> None:
-    """Wait until the order at `path` was obeyed. Raises OrderError when it was refused or nobody came."""
+def await_done(path: Path, within_s: float = 30.0) -> None:
+    """Wait until the order at `path` was obeyed. Raises OrderError when it was refused or nobody came.
+
+    A unit that holds its history runs, but on a busy board large rules take it seconds.
+    """
     deadline_s = time.monotonic() + within_s
     while path.exists():
         if time.monotonic() > deadline_s:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from device.errors import DeviceError
 from device.uplink.network import Place
+from sync.connecting import Validity
 from sync.errors import SyncError
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 3600.0
+REMIND_EVERY_S = 86_400.0
 AGAIN_AFTER_S = 60.0
 
 
@@ -46,3 +48,33 @@ class Renewal:
             return False
         log.warning("the certificate was renewed until %s", self.place.certificate().not_valid_after_utc)
         return True
+
+
+@dataclass(slots=True)
+class Reminder:
+    """Says once a day that the certificate ends soon, or has ended: nobody else on the unit would."""
+
+    until_ms: int = 0
+    """When it ends, Unix time; 0 while nobody knows."""
+    _look_at_s: float = field(default=0.0)
+    _remind_at: datetime | None = None
+
+    def due(self, monotonic_s: float) -> bool:
+        """Whether to look again: at most once a minute, for it is read from a file."""
+        if monotonic_s < self._look_at_s:
+            return False
+        self._look_at_s = monotonic_s + AGAIN_AFTER_S
+        return True
+
+    def look(self, validity: Validity | None, now: datetime) -> str:
+        """Take note of the certificate that is in use. Returns what was said, empty when all is well."""
+        self.until_ms = 0 if validity is None else int(validity.ends.timestamp() * 1000)
+        trouble = validity.trouble(now) if validity is not None and now >= validity.begins else ""
+        if not trouble:
+            self._remind_at = None
+            return ""
+        if self._remind_at is not None and now < self._remind_at:
+            return ""
+        self._remind_at = now + timedelta(seconds=REMIND_EVERY_S)
+        log.warning("%s", trouble)
+        return trouble

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from device.errors import DeviceError
+from sync.connecting import Validity
 from sync.durable import replace_file
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 NAME = "uplink.json"
 MAX_BYTES = 4096
 MAX_TROUBLE = 300
+YEAR_10000_MS = 253_402_300_800_000
 MODE = 0o640
 """For the group that shares the audit log."""
 
@@ -33,6 +35,8 @@ class UplinkState:
     since_ms: int
     trouble: str = ""
     """Why it cannot connect, or does not run; one line."""
+    certificate_until_ms: int = 0
+    """When the certificate that it shows to the broker ends (Unix time); 0 when it did not say."""
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -49,13 +53,21 @@ class UplinkState:
         try:
             told = json.loads(data)
             connected, since_ms, trouble = told["connected"], told["since_ms"], told["trouble"]
-        except (ValueError, TypeError, KeyError, RecursionError) as err:
+            until_ms = told.get("certificate_until_ms", 0)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
             raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts") from err
-        if type(connected) is not bool or type(since_ms) is not int or not isinstance(trouble, str):
+        if type(connected) is not bool or not isinstance(trouble, str):
             raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts")
-        if not 0 <= since_ms < 253_402_300_800_000:  # the year 10000
+        if not all(type(at_ms) is int and 0 <= at_ms < YEAR_10000_MS for at_ms in (since_ms, until_ms)):
             raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts")
-        return cls(connected, since_ms, " ".join(trouble.split())[:MAX_TROUBLE])
+        return cls(connected, since_ms, " ".join(trouble.split())[:MAX_TROUBLE], until_ms)
+
+    def certificate_trouble(self, now: datetime) -> str:
+        """Why somebody must look after the certificate; empty when it lasts, or is not known."""
+        if not self.certificate_until_ms:
+            return ""
+        ends = datetime.fromtimestamp(self.certificate_until_ms / 1000, UTC)
+        return Validity(datetime.min.replace(tzinfo=UTC), ends).trouble(now)
 
 
 class StateFile:
@@ -64,18 +76,27 @@ class StateFile:
     def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
         self._path = path
         self._now_ms = now_ms
-        self._told: tuple[bool, str] | None = None
+        self._told: tuple[bool, str, int] | None = None
 
-    def tell(self, connected: bool, trouble: str = "") -> None:
+    def tell(self, connected: bool, trouble: str = "", certificate_until_ms: int = 0) -> None:
         """A file that cannot be written keeps no event from being sent; it is logged once."""
-        now = connected, "" if connected else " ".join(trouble.split())[:MAX_TROUBLE]
+        now = connected, "" if connected else " ".join(trouble.split())[:MAX_TROUBLE], certificate_until_ms
         if now != self._told:
-            state = UplinkState(now[0], self._now_ms(), now[1])
+            state = UplinkState(now[0], self._now_ms(), now[1], now[2])
             self._told = now
             try:
                 replace_file(self._path, state.to_bytes(), MODE, durable=False)
             except OSError as err:
                 log.warning("%s cannot be written (%s)", self._path, err.strerror)
+
+
+def certificate_trouble(path: Path, now: datetime) -> str:
+    """What is wrong with the certificate that the uplink shows; empty also where none has run."""
+    try:
+        state = read(path)
+    except (DeviceError, OSError):
+        return ""  # `ostiary doctor` tells
+    return state.certificate_trouble(now) if state is not None else ""
 
 
 def read(path: Path) -> UplinkState | None:

@@ -14,30 +14,27 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sync.dashboard import incidents, lockdown
+from sync.dashboard.accounts.rights import Right
+from sync.dashboard.doors import doors_page as doors
+from sync.dashboard.emergency import lockdown
+from sync.dashboard.emergency import lockdown_page as lockdown_pages
+from sync.dashboard.emergency import muster_page as muster
 from sync.dashboard.errors import RefusedError, not_found
-from sync.dashboard.feed import Feed
+from sync.dashboard.events import events_page as events
+from sync.dashboard.events import people_page as people
 from sync.dashboard.guard import Guard
-from sync.dashboard.pages import (
-    approvals,
-    doors,
-    entrance,
-    events,
-    look,
-    machines,
-    manage,
-    muster,
-    people,
-    proofs,
-    records,
-    review,
-    stream,
-)
-from sync.dashboard.pages import incidents as incident_pages
-from sync.dashboard.pages import lockdown as lockdown_pages
-from sync.dashboard.reports import Reports
-from sync.dashboard.rights import Right
-from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
+from sync.dashboard.incidents import incidents
+from sync.dashboard.incidents import incidents_page as incident_pages
+from sync.dashboard.insight import look
+from sync.dashboard.live import stream
+from sync.dashboard.live.feed import Feed
+from sync.dashboard.manage import account_pages as manage
+from sync.dashboard.manage import approvals_page as approvals
+from sync.dashboard.manage import entrance, machines
+from sync.dashboard.records import proofs_page as proofs
+from sync.dashboard.records import records_page as records
+from sync.dashboard.records import review_page as review
+from sync.dashboard.web import STATIC, Daily, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
 
 _UNIT = "{site:str}/{unit:str}"
@@ -160,7 +157,7 @@ def make_app(desk: Desk) -> Starlette:
     return app
 
 
-async def _mail(reports: Reports, desk: Desk) -> None:
+async def _mail(reports: Daily, desk: Desk) -> None:
     """Looks once a minute, apart from the live stream: a slow mail server keeps no page waiting."""
     while True:
         with contextlib.suppress(SyncError):  # the live stream says already that the database is gone

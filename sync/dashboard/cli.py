@@ -15,17 +15,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sync.command_line import DATABASE, FILE, wall_ms
-from sync.dashboard import approvals, places
-from sync.dashboard import journal as journals
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts import approvals
+from sync.dashboard.accounts import journal as journals
+from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.accounts.passkeys import Passkeys
+from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.names import NameBook, read_csv
-from sync.dashboard.passkeys import Passkeys
-from sync.dashboard.reports import Reports
-from sync.dashboard.rights import ROLES
-from sync.dashboard.sessions import Sessions
+from sync.dashboard.records.reports import Reports
 from sync.dashboard.settings import DashboardSettings, time_zone
+from sync.dashboard.site import places
+from sync.dashboard.site.names import NameBook, read_csv
 from sync.keys import FileSigner
 from sync.registry.sinks import Email, load_sinks
 from sync.registry.store import Store
@@ -80,7 +81,7 @@ def serve_command(
       ostiary dashboard serve --database postgresql://registry@db/registry \\
         --address https://doors.st-mary.example --cert page.pem --key page.key --time-zone Europe/Rome
     """
-    from sync.dashboard.oidc import SingleSignOn, read_provider
+    from sync.dashboard.accounts.oidc import SingleSignOn, read_provider
     from sync.dashboard.serve import default_port, serve  # the other commands need no web server
     from sync.dashboard.web import Desk
 
@@ -252,7 +253,7 @@ def demo_data_command(
         --password "a demo password"
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
-    from sync.dashboard.demo_data import DemoData, DemoSize
+    from sync.dashboard.site.demo_data import DemoData, DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():

@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from markupsafe import Markup
@@ -19,16 +19,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sync.dashboard import journal, languages, shown, words
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.accounts.oidc import SingleSignOn
+from sync.dashboard.accounts.passkeys import Passkeys
+from sync.dashboard.accounts.rights import ROLE_NAMES, ROLES, Right, Viewer
+from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import RefusedError, not_found
-from sync.dashboard.names import NameBook
-from sync.dashboard.oidc import SingleSignOn
-from sync.dashboard.passkeys import Passkeys
-from sync.dashboard.reports import Reports
-from sync.dashboard.rights import ROLE_NAMES, ROLES, Right, Viewer
-from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
+from sync.dashboard.site.names import NameBook
+from sync.dashboard.wording import languages, words
 from sync.errors import SyncError
 from sync.events import Signer
 from sync.registry.store import Store, StoreError
@@ -39,6 +39,12 @@ MAX_FORM_BYTES = 64 * 1024
 THEME_COOKIE = "theme"
 LANGUAGE_COOKIE = "language"
 STATIC = resources.files("sync.dashboard").joinpath("static")
+
+
+class Daily(Protocol):
+    """Something that looks once a minute whether it is due."""
+
+    def step(self, now_ms: int) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Desk:
     """Whose pseudonym is whose; None where the site keeps that elsewhere."""
     signer: Signer | None = None
     """Signs commands to units; None where this page must not command."""
-    reports: Reports | None = None
+    reports: Daily | None = None
     """Mails yesterday's numbers; None where nobody asked for them."""
     sign_on: SingleSignOn | None = None
     """The site's identity provider; None where everybody has a password or a passkey here."""
@@ -304,7 +310,7 @@ def environment() -> jinja2.Environment:
     def csrf(viewer: Viewer) -> Markup:
         return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf)
 
-    made.filters.update(moment=moment, duration=shown.duration, word=languages.word)
+    made.filters.update(moment=moment, duration=languages.duration, word=languages.word)
     made.globals.update(
         static=static,
         csrf=csrf,

@@ -155,8 +155,8 @@ class Detector:
     def _units(self, now_ms: int) -> list[Alarm]:
         forms = {rule.form: rule for rule in self.rules}
         silence, drift = forms.get("silence"), forms.get("drift")
-        backlog, clock = forms.get("backlog"), forms.get("clock")
-        if not any((silence, drift, backlog, clock)):
+        backlog, clock, ends = forms.get("backlog"), forms.get("clock"), forms.get("certificate")
+        if not any((silence, drift, backlog, clock, ends)):
             return []
         raised = []
         for unit in unit_statuses(self.store, now_ms):
@@ -180,6 +180,11 @@ class Detector:
                 evidence = {"off_ms": unit.clock_off_ms}
                 key = f"{clock.name} {unit.unit} {now_ms // (24 * HOUR_MS)}"
                 raised.append(Alarm(clock.name, clock.severity, unit.unit, key, evidence, lasting=True))
+            until_ms = unit.health.get("certificate_ms")
+            if ends and until_ms and until_ms - now_ms < ends.days * 24 * HOUR_MS:
+                evidence = {"until_ms": until_ms}
+                key = f"{ends.name} {unit.unit} {until_ms}"
+                raised.append(Alarm(ends.name, ends.severity, unit.unit, key, evidence, lasting=True))
             if drift and unit.drifted and unit.state == "online":
                 evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
                 key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"

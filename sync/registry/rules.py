@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 from sync.errors import SyncError
 from sync.vocabulary import KINDS
 
-Form = Literal["burst", "travel", "spike", "silence", "drift", "backlog", "clock", "access", "revocations"]
+Form = Literal[
+    "burst", "travel", "spike", "silence", "drift", "backlog", "clock", "certificate", "access", "revocations"
+]
 Severity = Literal["info", "warning", "critical"]
 SILENT_ALARM = "SILENT_ALARM"
 """Among a rule's kinds: any event, whatever became of the attempt, in which the duress word was said."""
@@ -26,6 +28,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "drift": (),
     "backlog": ("window_s",),
     "clock": ("window_s",),
+    "certificate": ("days",),
     "access": ("window_s", "threshold"),
     "revocations": ("window_s", "days"),
 }

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import os
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import httpx
 from sync.fleet.certificates import Authority
 from sync.mqtt import TlsFiles
 from tests.memory_scan import masked
+from tests.ports import free_port
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget")
 
@@ -52,7 +52,7 @@ class Server:
         log = (self.folder / "server.log").open("ab")
         self.process = subprocess.Popen(self.command("serve"), env=self.environment, stdout=log, stderr=log)
         log.close()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             with contextlib.suppress(httpx.TransportError), self.caller() as http:
                 if http.get("/healthz").status_code == 200:
@@ -79,7 +79,7 @@ class Server:
             env=self.environment,
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=180,
         )
         return {"Authorization": f"Bearer {done.stdout.decode().strip()}"}
 
@@ -87,7 +87,7 @@ class Server:
         context = ssl.create_default_context(cafile=str(self.tls.ca))
         files = files or self.client
         context.load_cert_chain(files.certificate, files.key)
-        return httpx.Client(base_url=f"https://127.0.0.1:{self.port}", verify=context, timeout=120, **more)  # type: ignore[arg-type]
+        return httpx.Client(base_url=f"https://127.0.0.1:{self.port}", verify=context, timeout=180, **more)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -97,9 +97,7 @@ def served(folder: Path, models: Path) -> Iterator[Server]:
     now = dt.datetime.now(dt.UTC)
     tls = authority.issue("api", now, hosts=("127.0.0.1",))
     client = authority.issue("pharmacy", now)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "ostiary.toml").write_text(
         "[store]\nprofile = 'laptop'\nkeystore = 'software'\n"
         f"[api]\nport = {port}\ncertificate = '{tls.certificate}'\nkey = '{tls.key}'\n"
@@ -112,7 +110,7 @@ def served(folder: Path, models: Path) -> Iterator[Server]:
     finally:
         if running.process is not None and running.process.poll() is None:
             running.process.terminate()
-            running.process.wait(timeout=30)
+            running.process.wait(timeout=180)
 
 
 class Searched:
@@ -131,7 +129,7 @@ class Searched:
             cwd=Path(__file__).parents[2],
         )
         log.close()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while True:
             with suppress(httpx.TransportError), server.caller() as http:
                 if http.get("/healthz").status_code == 200:

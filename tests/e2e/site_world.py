@@ -25,7 +25,7 @@ from sync.registry.store import Store
 from tests.sync.services import free_port, wait_for_port
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 RULES = """\
 version = 1
 [risks.standard]
@@ -145,7 +145,7 @@ class Unit:
             env={**os.environ, **self.surroundings},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             check=False,
         )
         assert done.returncode == expect, f"{arguments}\n{done.stdout}{done.stderr}"

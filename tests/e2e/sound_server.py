@@ -66,7 +66,7 @@ class SoundServer:
     def __exit__(self, *_: object) -> None:
         self._server.terminate()
         try:
-            self._server.wait(10)
+            self._server.wait(180)
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.wait()
@@ -81,7 +81,7 @@ class SoundServer:
     def play(self, path: Path) -> None:
         """Play to the end."""
         command = ["paplay", f"--device={SINK}", str(path)]
-        subprocess.run(command, env=self.environment, check=True, timeout=60)
+        subprocess.run(command, env=self.environment, check=True, timeout=180)
 
     def start_playing(self, path: Path) -> subprocess.Popen[bytes]:
         command = ["paplay", f"--device={SINK}", str(path)]
@@ -89,13 +89,13 @@ class SoundServer:
 
     def _control(self, *arguments: str) -> None:
         subprocess.run(
-            ["pactl", *arguments], env=self.environment, check=True, timeout=20, stdout=subprocess.DEVNULL
+            ["pactl", *arguments], env=self.environment, check=True, timeout=180, stdout=subprocess.DEVNULL
         )
 
     def _wait_until_ready(self) -> None:
         for _ in range(100):
             ready = subprocess.run(
-                ["pactl", "info"], env=self.environment, capture_output=True, timeout=20, check=False
+                ["pactl", "info"], env=self.environment, capture_output=True, timeout=180, check=False
             )
             if ready.returncode == 0:
                 return

@@ -19,7 +19,7 @@ from tests.e2e.api_server import Searched, Server
 from tests.e2e.test_api import server as server
 from tests.speech import Reading
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 NEEDLE_BYTES = 48
 

@@ -22,7 +22,7 @@ from tests.speech import Reading
 pytestmark = pytest.mark.e2e
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 class Unit:

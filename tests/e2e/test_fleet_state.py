@@ -29,7 +29,7 @@ from tests.sync.services import NOW, Mosquitto
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 UNITS = ("st-mary/desk", "st-mary/ward")
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 class WallClock(Clock):
@@ -74,7 +74,7 @@ class Site:
 
     def ostiary(self, *arguments: str, fails: bool = False, **more: str) -> str:
         made = subprocess.run(
-            [*OSTIARY, *arguments], env={**os.environ, **more}, capture_output=True, text=True, timeout=120
+            [*OSTIARY, *arguments], env={**os.environ, **more}, capture_output=True, text=True, timeout=180
         )
         assert fails or made.returncode == 0, made.stderr
         return made.stdout

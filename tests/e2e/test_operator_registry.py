@@ -127,7 +127,7 @@ def follow(name: str, place: Path, folder: Path, changes: dict[str, str], **surr
 
 def run_patiently(script: str, here: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run one block; again while a service that was started before it is not up yet."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         done = subprocess.run(
             ["bash", "-ec", script],
@@ -135,7 +135,7 @@ def run_patiently(script: str, here: Path, environment: dict[str, str]) -> subpr
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             check=False,
         )
         not_yet = any(words in done.stderr for words in ("does not answer", "nobody looks after"))

@@ -48,7 +48,7 @@ def door_process(state: Path) -> Iterator[Attempt]:
         yield attempt
     finally:
         process.kill()
-        process.wait(30.0)
+        process.wait(180)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.speech import Reading
 pytestmark = pytest.mark.e2e
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class RunningUnit:
@@ -63,7 +63,7 @@ class RunningUnit:
 
     def terminate(self) -> int:
         self._process.terminate()
-        return self._process.wait(10.0)
+        return self._process.wait(180)
 
     def end(self, *, pulled_plug: bool = False) -> int:
         if pulled_plug:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.speech import missing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 240.0
 

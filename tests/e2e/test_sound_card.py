@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.sound_server import SoundServer, require_sound
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_EXECUTABLE_MEMORY = """

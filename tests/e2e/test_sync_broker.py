@@ -41,7 +41,7 @@ class Site:
         self.settle(0.2)
         return made
 
-    def until(self, done: object, seconds: float = 10.0) -> None:
+    def until(self, done: object, seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while not done():  # type: ignore[operator]
             assert time.monotonic() < deadline
@@ -161,15 +161,19 @@ def test_whoever_cannot_connect_says_why_and_what_to_do_once(
     good = site.authority.issue(ONE, NOW)
     strange = Authority.open(tmp_path / "strange", NOW)
     expired = site.authority.issue(TWO, NOW - dt.timedelta(days=LEAF_DAYS + 1))
+    young = site.authority.issue("st-mary/icu-3", NOW + dt.timedelta(days=9))  # as a clock of before sees one
+    stranger = strange.issue(ONE, NOW)
+    ca, port = site.authority.folder / "ca.pem", site.broker.port
+    mistrusting = TlsFiles(strange.folder / "ca.pem", good.certificate, good.key)
+    foreign = TlsFiles(ca, stranger.certificate, stranger.key)
     cases = {
-        "check the port": LinkSettings("127.0.0.1", free_port(), ONE, good),
-        "check --ca": LinkSettings(
-            "127.0.0.1",
-            site.broker.port,
-            ONE,
-            TlsFiles(strange.folder / "ca.pem", good.certificate, good.key),
-        ),
-        "check whether": LinkSettings("127.0.0.1", site.broker.port, TWO, expired),
+        "nothing listens there; check the port": LinkSettings("127.0.0.1", free_port(), ONE, good),
+        "cannot be looked up": LinkSettings("no-such-broker.invalid", port, ONE, good),
+        "of an authority that --ca does not hold": LinkSettings("127.0.0.1", port, ONE, mistrusting),
+        "of another name than 127.1": LinkSettings("127.1", port, ONE, good),
+        "does not trust the authority of our certificate": LinkSettings("127.0.0.1", port, ONE, foreign),
+        "our certificate ran out on": LinkSettings("127.0.0.1", port, TWO, expired),
+        "and our certificate begins on": LinkSettings("127.0.0.1", port, unit_id("st-mary/icu-3"), young),
     }
     for advice, settings in cases.items():
         caplog.clear()
@@ -177,8 +181,9 @@ def test_whoever_cannot_connect_says_why_and_what_to_do_once(
         site.until(lambda link=link: link.failures >= 4, 60.0)  # type: ignore[misc]
         site.reactor.remove(link)
         said = [record.getMessage() for record in caplog.records if "no connection" in record.getMessage()]
-        assert len(said) <= 2, "not a line for every try"
+        assert len(said) <= 2, f"not a line for every try: {said}"
         assert any(advice in line for line in said), said
+        assert advice in link.last_error, "what `ostiary doctor` shows"
 
 
 def test_a_link_that_we_end_ourselves_is_no_failure_to_tell_of(
@@ -204,9 +209,10 @@ def test_tls_before_1_3_is_refused(site: Site) -> None:
 
 def test_a_broker_with_another_host_name_is_not_believed(site: Site) -> None:
     files = site.authority.issue(ONE, NOW)
-    link = site.reactor.link(LinkSettings("127.0.0.2", site.broker.port, ONE, files))
-    site.settle(1.0)
+    link = site.reactor.link(LinkSettings("127.1", site.broker.port, ONE, files))  # the same place
+    site.until(lambda: link.failures >= 1)
     assert not link.connected
+    assert "of another name than 127.1" in link.last_error
 
 
 def test_unusable_tls_files_are_one_clear_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.sync.services import postgres
 EVENTS = size("OSTIARY_KILL_EVENTS", 1200)
 KILLS = size("OSTIARY_KILLS", 20)
 UNITS = size("OSTIARY_KILL_UNITS", 3)
-LIMIT_S = size("OSTIARY_KILL_LIMIT_S", 300)
+LIMIT_S = size("OSTIARY_KILL_LIMIT_S", 900)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 60)]
 

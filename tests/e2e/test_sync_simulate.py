@@ -40,7 +40,7 @@ def registry(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     time.sleep(1.0)
     yield tmp_path, broker.port
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(180) == 0
     broker.remove()
 
 
@@ -83,7 +83,7 @@ def test_a_unit_with_its_own_key_store_sends_its_log(
     files = Authority.open(folder / "pki", NOW).issue(unit, NOW)
     command = [*OSTIARY, "sync", "--once", "--broker", f"127.0.0.1:{port}", "--ca", str(files.ca)]
     command += ["--cert", str(files.certificate), "--key", str(files.key)]
-    subprocess.run([*command, "--registry-key", str(folder / "receipts.pem")], check=True, timeout=90)
+    subprocess.run([*command, "--registry-key", str(folder / "receipts.pem")], check=True, timeout=180)
     bundle = folder / "unit.bundle"
     export = [*OSTIARY, "registry", "export", "--form", "bundle", "--unit", unit, "-o", str(bundle)]
     subprocess.run([*export, *database], check=True)

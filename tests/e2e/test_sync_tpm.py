@@ -45,7 +45,7 @@ def test_heads_that_a_tpm_signed_reach_the_registry_and_verify_without_our_code(
         def ostiary(*arguments: str) -> str:
             command = [*OSTIARY, *arguments]
             return subprocess.run(
-                command, check=True, env=surroundings, stdout=subprocess.PIPE, text=True, timeout=120
+                command, check=True, env=surroundings, stdout=subprocess.PIPE, text=True, timeout=180
             ).stdout
 
         def one_start_of_the_unit(first: int, last: int) -> None:

@@ -27,7 +27,7 @@ from tests.speech import Reading, require_tools
 from tests.sync.services import Mosquitto, free_port
 
 REPOSITORY = Path(__file__).parents[2]
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.e2e
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 SWITCH = "ORT_DISABLE_TELEMETRY"
 WATCHED_S = 15.0

@@ -63,7 +63,7 @@ class Watched:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def shows(self, pattern: str, patience_s: float = 90.0) -> None:
+    def shows(self, pattern: str, patience_s: float = 180.0) -> None:
         """Wait until its output matches."""
         deadline = time.monotonic() + patience_s
         while not re.search(pattern, self.output):
@@ -85,7 +85,7 @@ class Watched:
 
     def ended(self) -> Opened:
         """Wait for its own end, and tell what it opened."""
-        self.process.communicate(timeout=90)
+        self.process.communicate(timeout=180)
         return opened(self._trace.read_text(errors="replace"), self._cwd)
 
 

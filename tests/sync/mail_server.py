@@ -6,7 +6,6 @@ import base64
 import socketserver
 import ssl
 import threading
-import time
 from dataclasses import dataclass, field
 
 
@@ -32,17 +31,19 @@ class MailServer:
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._ended = threading.Event()
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
     def serve(self, handler: socketserver.StreamRequestHandler) -> None:
         if self.silent:
-            time.sleep(3)
+            self._ended.wait()
             return
         secret, known = False, not self.user
         reader, sock = handler.rfile, handler.connection

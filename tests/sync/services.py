@@ -19,6 +19,8 @@ import pytest
 
 from sync.broker import write_configuration
 from sync.fleet.certificates import Authority
+from tests.ports import free_port as free_port
+from tests.waiting import PATIENCE_S
 
 NOW = dt.datetime.now(dt.UTC)
 POSTGRES_BIN = max(
@@ -35,12 +37,6 @@ tls_version tlsv1.3
 require_certificate true
 allow_anonymous true
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:
@@ -122,7 +118,7 @@ class Postgres:
                 stderr=log,
             )
         # Recovery after a kill -9 replays its log; beside other busy processes that takes its time.
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + PATIENCE_S
         while self._ready() != 0:
             if self._process.poll() is not None:
                 # The old one's shared memory is not gone yet.
@@ -188,7 +184,7 @@ class Postgres:
         return [*prefix, *command]
 
 
-def wait_for_port(port: int, log: Path, seconds: float = 10.0) -> None:
+def wait_for_port(port: int, log: Path, seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -245,7 +245,10 @@ def door_process(folder: Path, obeyed: list[Order], stop: threading.Event) -> No
             orders.done(path, "" if order.subject in ("*", "", DOORS[0]) else "no such door")
 
 
-def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(tmp_path: Path) -> None:
+def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("device.uplink.handler.ORDER_WITHIN_S", 180.0)
     unit, obeyed, stop = Unit(tmp_path), [], threading.Event()
     unit.agent.step()
     door = threading.Thread(target=door_process, args=(unit.orders, obeyed, stop))

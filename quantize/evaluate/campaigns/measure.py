@@ -1,4 +1,4 @@
-"""Seeded campaigns over many doors, with prints of real attacks and people, through the registry's own code."""
+"""Seeded campaigns over many doors, with prints of real attacks and people, by the registry's own code."""
 
 from __future__ import annotations
 

@@ -42,6 +42,8 @@ class Limits:
     """What fewer units call honest forbids nothing: or a unit could clear its owner's tools."""
     honest_share: float = 0.001
     """Of honest attempts, that a threat may be alike to at most."""
+    room: int = 30
+    """Above what honest people were seen to reach."""
     life_days: int = 30
 
 
@@ -89,9 +91,11 @@ def needed(values: bytes, honest: Mapping[str, Sequence[bytes]], limits: Limits)
     )
     total = sum(map(len, honest.values()))
     allowed = max(limits.honest_units - 1, int(limits.honest_share * total))
-    if len(nearest_each) <= allowed:
+    if len(nearest_each) <= allowed or nearest_each[allowed] < limits.joins:
         return limits.joins
-    return max(limits.joins, nearest_each[allowed] + 1)
+    # Where few units know anybody, one of them may lie; the next that says so is believed, with room above.
+    believed = nearest_each[1 if allowed < limits.honest_units else allowed]
+    return max(limits.joins, believed + limits.room)
 
 
 def known(times: int, reporters: int, likeness: int, limits: Limits) -> bool:

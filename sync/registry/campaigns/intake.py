@@ -55,7 +55,7 @@ class Intake:
             if db.execute(sa.select(prints.c.unit).where(_named(sealed))).first() is not None:
                 return sealed.name()
             if sealed.sequence == 0:
-                self._keep_honest(db, unit, found)
+                self.keep_honest(db, unit, found)
                 self._note(db, sealed, None, None)
                 return sealed.name()
             kind = _kind(db, sealed)
@@ -64,7 +64,7 @@ class Intake:
             if kind not in FAILED or _told_before(db, sealed):
                 self._note(db, sealed, None, None)  # one event has one print, and only a failed attempt's
                 return sealed.name()
-            number, alike = self._grouped(db, unit, found, kind in SPOOFED)
+            number, alike = self.place(db, unit, found, begins=kind in SPOOFED)
             self._note(db, sealed, number, alike)
         return sealed.name()
 
@@ -86,7 +86,7 @@ class Intake:
         }
         db.execute(sa.insert(prints).values(**row))
 
-    def _grouped(self, db: Connection, unit: UnitId, found: Print, begins: bool) -> tuple[int | None, int]:
+    def place(self, db: Connection, unit: UnitId, found: Print, *, begins: bool) -> tuple[int | None, int]:
         """(campaign, likeness to it as it was). A campaign that this print begins it is wholly alike to."""
         open_ones = sa.select(campaigns.c.id, campaigns.c.centre).where(campaigns.c.model == found.model)
         number, alike = nearest(found.values, [(row.id, bytes(row.centre)) for row in db.execute(open_ones)])
@@ -162,7 +162,7 @@ class Intake:
             )
             drop(db, list(db.execute(oldest.limit(count - self._limits.campaigns + 1)).scalars()))
 
-    def _keep_honest(self, db: Connection, unit: UnitId, found: Print) -> None:
+    def keep_honest(self, db: Connection, unit: UnitId, found: Print) -> None:
         """A few of each unit, its oldest go; then of whichever unit has the most."""
         day = int(datetime.fromtimestamp(self._now_ms() / 1000, UTC).strftime("%Y%m%d"))
         row = {"model": found.model, "unit": unit, "values": found.values, "day": day}

@@ -71,7 +71,7 @@ class Warner:
 
     def _current(self, db: Connection, now_ms: int) -> ThreatList:
         last = db.execute(sa.select(lists).order_by(lists.c.version.desc()).limit(1)).one_or_none()
-        wanted = self._wanted(db, now_ms)
+        wanted = self.wanted(db, now_ms)
         if last is not None:
             held = ThreatList.from_bytes(bytes(last.body))
             lasts = held.expires_ms - now_ms > LIST_LIFE_MS // 2
@@ -85,7 +85,7 @@ class Warner:
         db.execute(sa.insert(lists).values(**row))
         return made
 
-    def _wanted(self, db: Connection, now_ms: int) -> tuple[Threat, ...]:
+    def wanted(self, db: Connection, now_ms: int) -> tuple[Threat, ...]:
         """The threats to warn of now: those on the watch list first, then the newest."""
         limits = self._limits
         watched = set(db.execute(sa.select(watch_list.c.campaign).where(watched_at(now_ms))).scalars())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 import tomllib
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.big_rules import big_rules
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
 from tests.speech import Reading
+from tests.waiting import wait_until
 
 UID = "4711"
 
@@ -122,12 +122,8 @@ def test_a_caller_who_will_not_wait_is_sent_to_the_result(
         body = {"tid": "1", "uid": UID, "code": "1D3A", "audio": encoded(reader[1].path)}
         response = facade.post("/verify", body)
         assert (response.status_code, response.headers["location"]) == (202, "/results/1")
-        for _ in range(100):
-            time.sleep(0.1)
-            response = facade.get(response.headers.get("location", "/results/1"))
-            if response.status_code == 200:
-                break
-        assert response.json()["outcome"] == "judged"
+        wait_until(lambda: facade.get("/results/1").status_code == 200)
+        assert facade.get("/results/1").json()["outcome"] == "judged"
 
 
 def test_neither_audio_nor_a_person_is_ever_on_the_disk(

@@ -22,8 +22,6 @@ from device.audio import (
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes
 from tests.speech import Reading
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:

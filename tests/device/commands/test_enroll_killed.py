@@ -258,7 +258,7 @@ def test_the_real_command_killed_at_random_moments_leaves_nothing_half(
     command = [*ostiary, "enroll", "--replace", "ANNA", *map(str, recordings)]
     unit = Unit(folder, Settings().store, recordings, monkeypatch)
     began = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
     takes_s = time.monotonic() - began
     for _ in range(KILLS):
         with unit.open() as store:
@@ -278,7 +278,7 @@ def test_the_real_command_killed_at_random_moments_leaves_nothing_half(
             found: Any = unit.anna(store)
             assert found is None or (abs(float(np.linalg.norm(found.vector)) - 1.0) < 1e-3)
             assert found is None or "ENROLMENT_BEGUN" in unit.logged(store)
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
     with unit.open() as store:
         assert unit.anna(store) is not None
         assert unit.logged(store)[-2:] == ["ENROLMENT_BEGUN", "ENROLLED"]

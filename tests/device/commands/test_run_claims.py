@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-import time
+import select
 
 import pytest
 
@@ -28,23 +27,31 @@ badges = ["111"]
 """)
 
 
+NOTHING = b""
+
+
 def claims(
     monkeypatch: pytest.MonkeyPatch, *bursts: bytes, rest_s: float = 60.0, pause_s: float = 0.15
 ) -> tuple[list[Claim], int]:
-    """The claims in these bursts, and how often the door came to rest between them."""
+    """The claims in these bursts, which are `pause_s` apart, and how often the door came to rest."""
     reading, writing = os.pipe()
     rests: list[None] = []
+    coming, now_s = [*bursts], 0.0
 
-    def write() -> None:
-        for burst in bursts:
-            os.write(writing, burst)
-            time.sleep(pause_s)
-        os.close(writing)
+    def wait() -> None:
+        """Nobody is served, and the door waits for what the reader sends next."""
+        nonlocal now_s
+        if select.select([reading], [], [], 0)[0]:
+            return
+        now_s += pause_s
+        if coming:
+            os.write(writing, coming.pop(0))
+        else:
+            os.close(writing)
 
-    threading.Thread(target=write).start()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, lambda: None))
+        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, wait, lambda: now_s))
     return found, len(rests)
 
 
@@ -63,7 +70,7 @@ ANNA, BUTTON = Claim(ClaimKind.BADGE, "ANNA"), Claim(ClaimKind.BUTTON)
         ((b"1", b"11\n"), [ANNA]),
         ((b"222\n",), [Claim(ClaimKind.BADGE, "222")]),
         ((b"\xff\xfe\x00\n",), [Claim(ClaimKind.UNREADABLE)]),
-        ((b"",), []),
+        ((), []),
     ],
 )
 def test_lines_are_badges_and_an_empty_one_is_somebody_without(
@@ -81,7 +88,7 @@ def test_an_empty_line_after_a_badge_is_somebody_else_once_the_reader_has_ended_
 def test_the_door_asks_for_the_next_badge_when_nobody_has_come_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, rests = claims(monkeypatch, b"111\n", b"111\n", rest_s=0.03)
+    found, rests = claims(monkeypatch, b"111\n", NOTHING, b"111\n", NOTHING, rest_s=0.1)
     assert found == [ANNA, ANNA]
     assert rests == 2
 

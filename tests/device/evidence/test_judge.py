@@ -88,7 +88,7 @@ class Steady:
 
     def _answer(self) -> None:
         if self.meeting is not None:
-            self.meeting.wait(timeout=5.0)
+            self.meeting.wait(timeout=180)
         if self._failing is not None:
             raise self._failing
 

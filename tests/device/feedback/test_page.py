@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.feedback import Cue, Feedback, PageSink, Stage, language
-from device.feedback.page import _COLOURS, render
+from device.feedback.page import _COLOURS, STALE_AFTER_S, render
+from tests.waiting import wait_until
 
 
 def test_the_phrase_stands_by_itself_and_the_page_reads_itself_again() -> None:
@@ -33,23 +35,40 @@ def test_the_page_asks_nobody_for_anything_and_its_script_only_looks_at_the_cloc
 def test_a_page_that_was_left_behind_says_that_the_door_is_out_of_service(tmp_path: Path) -> None:
     path = shutil.which("chromium")
     assert path, "the tests need Debian's chromium: scripts/setup --test installs it"
-    now_s, page = time.time(), tmp_path / "door.html"
-    for written_s, stale in ((now_s + 3600, True), (0.0, True), (now_s + 5, False)):
+    page = tmp_path / "door.html"
+
+    def is_stale(written_s: float) -> bool:
         text = render(Cue(Stage.THINKING, "One moment"), language("en"), written_s)
         page.write_text(text.replace('http-equiv="refresh"', 'name="read-once"'))
         command = [path, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        assert ('<body class="stale">' in shown) is stale
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
         assert "Out of service." in shown
+        return '<body class="stale">' in shown
+
+    assert is_stale(time.time() + 3600)
+    assert is_stale(0.0)
+    # A page is fresh for so long only. A browser that took longer to start has shown nothing: once more.
+    for _ in range(10):
+        written_s = time.time() + STALE_AFTER_S - 1
+        if not is_stale(written_s):
+            return
+        assert time.time() > written_s + STALE_AFTER_S, "a fresh page was said to be stale"
+    pytest.fail("this machine takes half a minute to open a page")
 
 
-def test_the_page_is_written_again_while_the_process_lives(tmp_path: Path) -> None:
-    path = tmp_path / "door.html"
-    PageSink(path, language("en"), every_s=0.01).show(Cue(Stage.READY, "Badge"))
-    first, deadline_s = path.stat().st_ino, time.monotonic() + 30
-    while path.stat().st_ino == first and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    assert path.stat().st_ino != first
+def test_the_page_is_written_again_until_it_is_closed(tmp_path: Path) -> None:
+    path, written = tmp_path / "door.html", []
+    page = PageSink(path, language("en"), every_s=0.01, wall_s=lambda: (written.append(1), 0.0)[1])
+    page.show(Cue(Stage.READY, "Badge"))
+    first = path.stat().st_ino
+    wait_until(lambda: len(written) > 2 and path.stat().st_ino != first)
+    page.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "page"]
+
+
+def test_a_page_that_was_never_shown_is_closed_too(tmp_path: Path) -> None:
+    PageSink(tmp_path / "door.html", language("en")).close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_phrase_is_text_and_never_markup() -> None:
@@ -82,11 +101,13 @@ def test_letters_can_be_read_by_weak_eyes(colours: tuple[str, str]) -> None:
 
 def test_the_file_is_replaced_whole_and_can_be_read_by_the_screens_user(tmp_path: Path) -> None:
     path = tmp_path / "door.html"
-    feedback = Feedback(language("en"), [PageSink(path, language("en"))])
+    page = PageSink(path, language("en"))
+    feedback = Feedback(language("en"), [page])
     feedback.ready()
     first = path.stat().st_ino
     feedback.tell(Decision(Outcome.GRANTED, Reason.ALL_FACTORS_PASSED, "", Notice.WELCOME))
     assert path.stat().st_ino != first
+    page.close()
     assert "Welcome" in path.read_text("utf-8")
     assert path.stat().st_mode & 0o777 == 0o644
     assert [found.name for found in tmp_path.iterdir()] == ["door.html"]

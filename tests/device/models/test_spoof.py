@@ -84,7 +84,7 @@ def spoken_by(tool: str, tmp_path: Path, text: str, voice: str) -> Wave:
         "espeak-ng": ["espeak-ng", "-v", voice, "-w", out, text],
         "flite": ["flite", "-voice", voice, "-t", text, "-o", out],
     }[tool]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
     return read(Path(out))
 
 

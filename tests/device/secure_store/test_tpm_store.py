@@ -531,7 +531,7 @@ def test_who_only_signs_needs_the_keys_folder_for_reading_alone(unit: Opener, sw
     command = ["unshare", "--mount", "bash", "-c", alone, "_", str(folder), sys.executable, sign, settings]
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine lets us make no mount namespace")
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
     assert done.stdout.strip() == "64", done.stderr
 
 

@@ -28,7 +28,7 @@ with open_store(Path(sys.argv[1]), settings) as store:
 def test_an_open_vault_sees_every_enrolment_and_every_deletion_of_another_process(tmp_path: Path) -> None:
     def other(act: str, store: Store) -> tuple[str, ...]:
         command = [sys.executable, "-c", _OTHER, str(tmp_path), act]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=180)
         return store.vault.uids()
 
     with open_store(tmp_path, LAPTOP) as store:

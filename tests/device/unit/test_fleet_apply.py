@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.device.door_world import evidence
 from tests.device.model_store.bundles import make_bundle
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import DOOR, DoorUnit, Hospital, rules
+from tests.waiting import wait_until
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 WARD = "st-mary/ward"
@@ -419,8 +419,5 @@ def confirmed(hospital: Hospital, unit: DoorUnit, version: int) -> dict[str, Any
 def settle_trial(unit: DoorUnit) -> None:
     """Look until the thread that judges the recorded attempt has answered."""
     unit.follower.look()
-    deadline = time.monotonic() + 30
-    while (trial := unit.follower._trial) is not None and trial.heard is NOT_YET:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: (trial := unit.follower._trial) is None or trial.heard is not NOT_YET)
     unit.follower.look()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +30,7 @@ from device.unit.upkeep import DAY_S, Upkeep
 from sync.events import AuditEvent, Record, pseudonym
 from sync.outbox import Outbox
 from tests.sync.parts import SoftwareSigner
+from tests.waiting import wait_until
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LAPTOP = StoreSettings(profile="laptop", keystore="software")
@@ -58,13 +58,13 @@ class Door:
     controller: AccessController
     rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
 
-    def upkeep(self) -> Upkeep:
+    def upkeep(self, certificate: Callable[[datetime], str] = lambda _: "") -> Upkeep:
         context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
         trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
         parts = SimpleNamespace(
             clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
         )
-        return Upkeep(cast(Unit, parts), "door-1")
+        return Upkeep(cast(Unit, parts), "door-1", certificate=certificate)
 
     def events(self) -> list[AuditEvent]:
         self.log.seal(SoftwareSigner())
@@ -219,7 +219,7 @@ def test_a_vault_that_cannot_be_read_is_told_and_stops_nothing(door: Door) -> No
 
 
 def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_expect(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.01)
     settle(door, door.upkeep())
@@ -229,12 +229,10 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
     keeper = door.upkeep()
     with keeper:
-        time.sleep(0.1)
+        wait_until(lambda: "stumbled" in caplog.text)
         door.store.vault = vault
         door.clock.passes(DAY_S)
-        deadline = time.monotonic() + 10
-        while door.store.vault.uids() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: not door.store.vault.uids())
     assert door.store.vault.uids() == ()
 
 
@@ -277,3 +275,17 @@ def test_an_event_beside_a_broken_rules_file_is_written_without_its_version(
         trail.note("ENROLLED", "operator", "door-1")
     (event,) = [event for event in door.events() if event.kind == "ENROLLED"]
     assert event.policy is None
+
+
+def test_a_certificate_that_ends_soon_is_an_event_before_it_ends_and_told_once(door: Door) -> None:
+    trouble = ""
+    keeper = door.upkeep(lambda _: trouble)
+    keeper.look()
+    trouble = "our certificate ends in 19 days"
+    for _ in range(3):
+        keeper.look()
+    assert door.told() == [("FAULT", "certificate_ends", None)]
+    assert "ends soon" in keeper.trouble()
+    trouble = ""
+    keeper.look()
+    assert keeper.trouble() == ""

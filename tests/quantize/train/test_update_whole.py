@@ -54,7 +54,7 @@ def spoken(folder: Path, system: str, voice: str) -> Path:
         text = f"door {number} river {number * 7 % 100} amber falcon {number * 13 % 100}"
         out = str(folder / system / f"{number:02}.wav")
         speed = str(120 + number)
-        subprocess.run(["espeak-ng", "-v", voice, "-s", speed, "-w", out, text], check=True, timeout=60)
+        subprocess.run(["espeak-ng", "-v", voice, "-s", speed, "-w", out, text], check=True, timeout=180)
     return folder
 
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 from starlette.testclient import TestClient
 
-from sync.dashboard.accounts import Accounts
+from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.accounts.oidc import SingleSignOn
+from sync.dashboard.accounts.passkeys import Passkeys
+from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
-from sync.dashboard.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
-from sync.dashboard.names import NameBook
-from sync.dashboard.oidc import SingleSignOn
-from sync.dashboard.passkeys import Passkeys
-from sync.dashboard.rights import ROLES
-from sync.dashboard.sessions import Sessions
 from sync.dashboard.settings import DashboardSettings
+from sync.dashboard.site.demo_data import DemoData, DemoSize
+from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
 from sync.keys import FileSigner
 from sync.registry.store import Store
-from tests.sync.services import free_port
+from tests.ports import free_port
+from tests.waiting import wait_until as wait_until
 
 PASSWORD = "a quiet place to sit down"
 NAMES_KEY = b"n" * 32
+MADE_MS = int(dt.datetime(2026, 11, 25, 15, 20, tzinfo=dt.UTC).timestamp() * 1000)
+"""A Wednesday afternoon, whenever the tests run: how busy a door is depends on day and hour."""
+IMPORTED_MS = time.monotonic_ns() // 1_000_000
 SCOPED = "pharmacist"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """What a password costs is Argon2's matter; the tests need it to be checked, and soon."""
@@ -50,7 +56,7 @@ class Hospital:
     settings: DashboardSettings = field(default_factory=lambda: DashboardSettings("http://127.0.0.1:8080"))
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.ahead_ms
+        return MADE_MS + time.monotonic_ns() // 1_000_000 - IMPORTED_MS + self.ahead_ms
 
     @property
     def accounts(self) -> Accounts:
@@ -136,6 +142,7 @@ class Served:
         context.set_default_timeout(60_000)
         self.contexts.append(context)
         page = context.new_page()
+        page.goto = partial(_opened, page.goto)  # type: ignore[method-assign]
         page.on(
             "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
         )
@@ -149,7 +156,17 @@ class Served:
         return page
 
 
-@pytest.fixture(scope="session")
+def _opened(goto: Callable[..., object], address: str) -> object:
+    """Go there, also when the page before loads itself again at that very moment, as live pages do."""
+    try:
+        return goto(address)
+    except Error as err:
+        if "ERR_ABORTED" not in str(err):
+            raise
+        return goto(address)
+
+
+@pytest.fixture(scope="module")  # while it lives, this thread has a running event loop: not beyond its file
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path, "the tests need Debian's chromium: scripts/setup --test installs it"
@@ -181,11 +198,4 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     for context in place.contexts:
         context.close()
     server.should_exit = True
-    thread.join(30)
-
-
-def wait_until(true: Callable[[], object], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.02)
+    thread.join()

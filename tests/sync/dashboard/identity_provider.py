@@ -103,4 +103,4 @@ def identity_provider() -> Iterator[IdentityProvider]:
         time.sleep(0.01)
     yield made
     server.should_exit = True
-    thread.join(30)
+    thread.join(180)

@@ -150,7 +150,7 @@ def main() -> None:
         finally:
             for process in (server, hospital):
                 process.terminate()
-                process.wait(30)
+                process.wait(180)
     if options.docs:
         for picture in sorted(DOCS):
             shutil.copy(

@@ -11,10 +11,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from sync.bundle import key_to_der
-from sync.dashboard import places
+from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.app import PAGES
-from sync.dashboard.places import Place
-from sync.dashboard.rights import ROLES
+from sync.dashboard.site import places
+from sync.dashboard.site.places import Place
 from sync.events import UnitId
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner

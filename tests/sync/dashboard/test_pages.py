@@ -11,14 +11,17 @@ import zipfile
 import pytest
 import sqlalchemy as sa
 
-from sync.dashboard import incidents, journal, lockdown, muster, places
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import ROLES, Viewer
+from sync.dashboard.accounts.sessions import IDLE_MS
 from sync.dashboard.app import PAGES
+from sync.dashboard.emergency import lockdown, muster
 from sync.dashboard.guard import HEADERS, ROLL_CALL, ROLL_CALL_CSP
-from sync.dashboard.places import Place
-from sync.dashboard.rights import ROLES, Viewer
+from sync.dashboard.incidents import incidents
 from sync.dashboard.schema import incidents as table
 from sync.dashboard.schema import sessions
-from sync.dashboard.sessions import IDLE_MS
+from sync.dashboard.site import places
+from sync.dashboard.site.places import Place
 from sync.registry.schema import events, units
 from sync.registry.verification import Alarm
 from tests.sync.dashboard.conftest import PASSWORD, SCOPED, Hospital, token_of

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync.dashboard import journal
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
-from sync.dashboard.demo_data import DemoData, DemoSize
-from sync.dashboard.events_query import Filter
-from sync.dashboard.feed import Feed
+from sync.dashboard.events.events_query import Filter
+from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.rights import Viewer
+from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.keys import FileSigner
 from sync.registry.schema import events
 from sync.registry.store import Store
@@ -103,7 +103,7 @@ async def _outage(hospital: Hospital, unit: Unit, cluster: Postgres) -> list[str
             told.append(line)
 
     async def until(true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while not true():
             assert time.monotonic() < deadline, told
             await asyncio.sleep(0.05)

@@ -40,7 +40,7 @@ def test_the_first_administrator_gets_in_by_a_link_on_the_console_and_it_stops_a
     process, said = _serve(database, port)
     origin = f"http://127.0.0.1:{port}"
     link = next(word for word in said.split() if "/welcome/" in word)
-    with httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
+    with httpx.Client(base_url=origin, headers={"Origin": origin}, timeout=180) as client:
         form = {"account": "first", "password": PASSWORD, "again": PASSWORD}
         assert client.post(link.removeprefix(origin), data=form).status_code == 303
         assert client.get("/accounts").status_code == 200
@@ -48,23 +48,23 @@ def test_the_first_administrator_gets_in_by_a_link_on_the_console_and_it_stops_a
         heard = threading.Event()
 
         def listen() -> None:
-            with httpx.stream("GET", f"{origin}/stream", cookies=client.cookies, timeout=60) as answer:
+            with httpx.stream("GET", f"{origin}/stream", cookies=client.cookies, timeout=180) as answer:
                 for _ in answer.iter_lines():
                     heard.set()
 
         page = threading.Thread(target=listen)
         page.start()
-        assert heard.wait(60)
+        assert heard.wait(180)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-        page.join(60)
+        assert process.wait(180) == 0
+        page.join(180)
     assert process.stderr is not None
     assert process.stderr.read() == ""
 
 
 def test_a_mistyped_address_makes_no_empty_registry(tmp_path: Path) -> None:
     process, said = _serve(f"sqlite:///{tmp_path}/registrry.db", free_port())
-    assert process.wait(60) == 3
+    assert process.wait(180) == 3
     assert "registry create" in said
     assert not (tmp_path / "registrry.db").exists()
 
@@ -83,7 +83,7 @@ def test_another_worker_takes_over_when_one_is_killed(hospital: Hospital) -> Non
             assert "The dashboard is at" in (process.stderr.readline() if process.stderr else "")
         other = str(second.args[-1])  # type: ignore[index]
         origin = f"http://127.0.0.1:{port}"
-        with httpx.Client(headers={"Origin": origin, "Host": f"127.0.0.1:{port}"}, timeout=60) as client:
+        with httpx.Client(headers={"Origin": origin, "Host": f"127.0.0.1:{port}"}, timeout=180) as client:
             login = client.post(f"{origin}/login", data={"account": "desk", "password": PASSWORD})
             cookie = login.headers["set-cookie"].partition(";")[0]
             first.kill()
@@ -106,7 +106,7 @@ def test_plain_http_is_for_this_machine_alone(tmp_path: Path) -> None:
         "--address",
         "http://doors.example",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 3
     assert "plain http is for this machine alone" in done.stderr
     assert "Traceback" not in done.stderr
@@ -115,6 +115,6 @@ def test_plain_http_is_for_this_machine_alone(tmp_path: Path) -> None:
 def test_demonstration_data_does_not_mix_with_a_real_registry(hospital: Hospital) -> None:
     hospital.store.close()
     command = [*OSTIARY, "demo-data", "--database", f"sqlite:///{hospital.folder}/registry.db"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 3
     assert "has units already" in done.stderr

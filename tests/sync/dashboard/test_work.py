@@ -6,8 +6,10 @@ import datetime as dt
 
 import sqlalchemy as sa
 
-from sync.dashboard import attacks, figures, journal, muster
-from sync.dashboard.rights import Viewer
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.emergency import muster
+from sync.dashboard.insight import attacks, figures
 from sync.dashboard.schema import muster_people
 from sync.registry.schema import events
 from tests.sync.dashboard.conftest import Hospital, token_of

@@ -289,6 +289,29 @@ def test_a_clock_that_is_years_off_is_noticed(watched: Watched, years: int) -> N
     assert alarm["evidence"]["off_ms"] == years * 365 * 86_400_000
 
 
+def test_a_unit_whose_certificate_ends_soon_is_an_alarm_once_and_no_more_when_it_was_renewed(
+    watched: Watched,
+) -> None:
+    day, now = 86_400_000, watched.registry.clock()
+    told(watched, 0, 1, certificate_ms=now + 19 * day)
+    told(watched, 1, 1, certificate_ms=now + 30 * day)
+    told(watched, 2, 1, certificate_ms=now - day)
+    told(watched, 3, 1)
+    watched.detector.step(now)
+    watched.detector.step(now)
+    raised = [a for a in status.open_alarms(watched.registry.store) if a["kind"] == "CERTIFICATE_ENDS"]
+    assert {alarm["unit"]: alarm["evidence"]["until_ms"] - now for alarm in raised} == {
+        watched.units[0].unit: 19 * day,
+        watched.units[2].unit: -day,
+    }
+    assert len(raised) == 2
+    for alarm in raised:
+        status.acknowledge(watched.registry.store, alarm["id"], "m.desk", now)
+    told(watched, 0, 2, certificate_ms=now + 90 * day)
+    watched.detector.step(now)
+    assert status.open_alarms(watched.registry.store) == []
+
+
 def test_a_unit_that_reports_every_five_minutes_is_not_silent_in_between(watched: Watched) -> None:
     told(watched, 0, 1, every_s=300)
     watched.registry.clock.now_ms += 4 * 60_000

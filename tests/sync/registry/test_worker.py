@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, some
 from tests.sync.test_agent import FakeLink
+from tests.waiting import wait_until
 
 
 class Line:
@@ -39,6 +41,7 @@ class Line:
         self.registry = Registry(f"sqlite:///{folder}/registry.db")
         self.unit = self.registry.register(Unit())
         self.link, self.file = FakeLink(), folder / "worker.prom"
+        self.stop, self.polls_left = threading.Event(), sys.maxsize
         self.worker = Worker(
             self,  # type: ignore[arg-type]
             self.link,  # type: ignore[arg-type]
@@ -52,6 +55,9 @@ class Line:
     def poll(self, timeout_s: float) -> None:
         """The reactor's part: nothing comes but what the test delivered."""
         time.sleep(min(timeout_s, 0.001))
+        self.polls_left -= 1
+        if self.polls_left <= 0:
+            self.stop.set()
 
     def hears(self, channel: str, payload: bytes) -> None:
         self.link.deliver(payload, topic(self.unit.unit, channel))
@@ -64,23 +70,22 @@ class Line:
             HEALTH, signed_health(self.unit.unit, json.dumps(report).encode(), signer or self.unit.signer)
         )
 
-    def runs(self, seconds: float = 0.2) -> None:
-        stop = threading.Event()
-        timer = threading.Timer(seconds, stop.set)
-        timer.start()
-        self.worker.run(stop)
-        timer.join()
+    def runs(self, polls: int = 60) -> None:
+        """Until it has looked for messages so many times: some rounds, or a pause after one that failed."""
+        self.polls_left = polls
+        self.stop.clear()
+        self.worker.run(self.stop)
 
-    def runs_until(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
-        stop = threading.Event()
-        runner = threading.Thread(target=self.worker.run, args=(stop,))
+    def runs_until(self, done: Callable[[], bool]) -> None:
+        self.polls_left = sys.maxsize
+        self.stop.clear()
+        runner = threading.Thread(target=self.worker.run, args=(self.stop,))
         runner.start()
-        deadline = time.monotonic() + seconds
-        while not done() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        stop.set()
-        runner.join()
-        assert done()
+        try:
+            wait_until(done)
+        finally:
+            self.stop.set()
+            runner.join()
 
     def sent(self, channel: str) -> list[bytes]:
         return [payload for name, payload in self.link.sent if name == topic(self.unit.unit, channel)]
@@ -178,7 +183,7 @@ def test_figures_lie_in_a_file_for_the_collector(line: Line) -> None:
     line.hears(EVENTS, line.unit.batch(some(1, 3)).to_bytes())
     line.hears(HEALTH, b"nonsense")
     line.worker.round()
-    line.runs(0.05)
+    line.runs()
     lines = line.file.read_text().splitlines()
     assert "ostiary_registry_events_stored_total 3" in lines
     assert "# TYPE ostiary_registry_events_stored_total counter" in lines

@@ -15,8 +15,12 @@ from device.audio import AudioDeviceLostError, AudioError, MicrophoneSettings
 from device.audio.card.loudspeaker import Loudspeaker
 from device.audio.card.process import CardProcess, refusal
 from device.audio.microphone import Microphone
+from tests.waiting import wait_until
 
-QUICK = MicrophoneSettings(start_s=1.0, stall_s=0.5)
+IMPATIENT = MicrophoneSettings(start_s=1.0, stall_s=0.5)
+"""For devices that never answer; on a busy machine, one that does may take its time."""
+PATIENT = MicrophoneSettings(start_s=60.0, stall_s=30.0)
+SOON_SILENT = MicrophoneSettings(start_s=60.0, stall_s=0.5)
 HEAD = """
 import json, os, struct, sys, time
 def tell(kind, body):
@@ -51,23 +55,21 @@ def lost(microphone: Microphone) -> str:
 
 def test_a_device_lost_while_it_is_opened_ends_in_an_error_and_not_in_a_hang(card: Card) -> None:
     flood = "import threading\nwhile True: os.write(2, b'ALSA lib pcm_hw.c: no such device\\n' * 100)\n"
-    began_s = time.monotonic()
-    assert "did not open within 1 s" in lost(Microphone(QUICK, start=card(flood)))
-    assert time.monotonic() - began_s < 60.0
+    assert "did not open within 1 s" in lost(Microphone(IMPATIENT, start=card(flood)))
 
 
 def test_a_driver_that_stalls_is_a_lost_device(card: Card) -> None:
     text = "opened()\nfor _ in range(20): tell(b's', bytes(1 + 640))\ntime.sleep(3600)\n"
-    assert "fell silent" in lost(Microphone(QUICK, start=card(text)))
+    assert "fell silent" in lost(Microphone(SOON_SILENT, start=card(text)))
 
 
 def test_a_process_that_dies_is_a_lost_device(card: Card) -> None:
-    assert "microphone" in lost(Microphone(QUICK, start=card("opened()\ntell(b's', bytes(641))\n")))
+    assert "microphone" in lost(Microphone(PATIENT, start=card("opened()\ntell(b's', bytes(641))\n")))
 
 
 def test_a_device_that_ends_with_a_reason_says_it(card: Card) -> None:
     text = "opened()\ntell(b'e', json.dumps({'code': -9988, 'text': 'Stream closed'}).encode())\n"
-    assert "Stream closed" in lost(Microphone(QUICK, start=card(text)))
+    assert "Stream closed" in lost(Microphone(PATIENT, start=card(text)))
 
 
 def test_a_stop_is_obeyed_while_the_device_does_not_answer(card: Card) -> None:
@@ -82,11 +84,11 @@ def test_the_same_microphone_serves_again_after_each_loss(card: Card, tmp_path: 
     text = f"""
 again = os.path.exists({str(tmp_path / "again")!r})
 open({str(tmp_path / "again")!r}, "w").close()
-if not again: time.sleep(3600)
+if not again: sys.exit()
 opened()
 while True: tell(b's', bytes(641)); time.sleep(0.001)
 """
-    microphone = Microphone(QUICK, start=card(text))
+    microphone = Microphone(PATIENT, start=card(text))
     with pytest.raises(AudioDeviceLostError):
         next(iter(microphone.frames(Event())))
     for _ in range(3):
@@ -103,7 +105,7 @@ def test_of_two_channels_one_is_heard_so_that_one_wired_the_wrong_way_round_canc
 opened(channels=2)
 while True: tell(b's', bytes(1) + struct.pack("<hh", 1000, -1000) * 320); time.sleep(0.001)
 """
-    microphone = Microphone(QUICK, start=card(text))
+    microphone = Microphone(PATIENT, start=card(text))
     frames = microphone.frames(Event())
     assert set(next(iter(frames)).samples) == {1000}
     frames.close()  # type: ignore[attr-defined]
@@ -121,13 +123,6 @@ while True: tell(b's', bytes(1) + struct.pack("<hh", 1000, -1000) * 320); time.s
 )
 def test_each_reason_tells_what_to_do_about_it(facts: dict[str, object], said: str) -> None:
     assert said in str(refusal(facts, None, 48_000))
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60.0
-    while not true():
-        assert time.monotonic() < deadline_s, "it did not happen within a minute"
-        time.sleep(0.01)
 
 
 def test_without_a_loudspeaker_the_door_says_so_once_and_plays_when_there_is_one(
@@ -149,11 +144,11 @@ while header := sys.stdin.buffer.read(4):
     with caplog.at_level(logging.WARNING):
         for count in range(3):
             speaker(tone)
-            wait_for(lambda count=count: len(tries) > count)  # type: ignore[misc]
-    wait_for(lambda: "no tones" in caplog.text)
+            wait_until(lambda count=count: len(tries) > count)  # type: ignore[misc]
+    wait_until(lambda: "no tones" in caplog.text)
     assert "loudspeaker" in caplog.text
     plugged.touch()
-    wait_for(lambda: (speaker(tone), time.sleep(0.05), played.exists())[2])
+    wait_until(lambda: (speaker(tone), time.sleep(0.05), played.exists())[2])
     speaker.close()
     assert len([record for record in caplog.records if "no tones" in record.message]) == 1
 

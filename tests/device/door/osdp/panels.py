@@ -14,7 +14,7 @@ from typing import Any, Self
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 OSDP_VERSION = "1.6"
 
 
@@ -28,7 +28,7 @@ def pure_python() -> str:
     with (folder.parent / "osdp.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=180)
             install = [str(python), "-m", "pip", "install", "--quiet", f"osdp=={OSDP_VERSION}"]
             subprocess.run(install, check=True, timeout=300)
             (folder / "ready").touch()
@@ -52,7 +52,7 @@ class PanelProcess:
         return cls(sys.executable, script, str(port), "none" if key is None else key.hex(), flags)
 
     @classmethod
-    def pure(cls, port: Path, master_key: bytes, channel: str = "secure", seconds: float = 120.0) -> Self:
+    def pure(cls, port: Path, master_key: bytes, channel: str = "secure", seconds: float = 900.0) -> Self:
         script = str(HERE / "pure_panel.py")
         return cls(pure_python(), script, str(port), str(seconds), master_key.hex(), channel)
 

@@ -23,7 +23,7 @@ from device.secure_store import StoreSettings, open_store
 from tests.device.door.osdp.panels import PanelProcess, wait_for
 from tests.device.door.osdp.wire import CARD, Wire
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 
 def decision(outcome: Outcome, person: str = "anna") -> Decision:

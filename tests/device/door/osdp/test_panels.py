@@ -12,7 +12,7 @@ from device.door.osdp.peripheral import VENDOR, Asked, Beep, Light, Text
 from tests.device.door.osdp.panels import PanelProcess, wait_for
 from tests.device.door.osdp.wire import CARD, Recorder, Wire, unit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 CARDS = ["26:2AB3C440", "34:8AB3C44040", "35:2AB3C44060", "48:2AB3C4405566", "37:0000000008", "8:01"]
 

@@ -16,7 +16,7 @@ from tests.device.door.osdp.panels import PanelProcess, wait_for
 from tests.device.door.osdp.wire import Wire
 from tests.speech import Reading
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(290)]
+pytestmark = pytest.mark.e2e
 
 
 def test_the_controller_asks_a_running_unit_and_gets_its_verdict(
@@ -41,7 +41,7 @@ def test_the_controller_asks_a_running_unit_and_gets_its_verdict(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             check=True,
         )
         unit = subprocess.Popen(
@@ -62,6 +62,6 @@ def test_the_controller_asks_a_running_unit_and_gets_its_verdict(
                 replies = [bytes.fromhex(told["data"]) for told in controller.of("event")]
         finally:
             unit.terminate()
-            unit.wait(60)
+            unit.wait(180)
     assert [reply[:2] for reply in replies] == [b"\x81\x00"] * 2
     assert replies[1] == b"\x81\x00DENIED_UNKNOWN"

@@ -1,0 +1,129 @@
+"""Why there is no connection to the broker, in one line that says what to do.
+
+A certificate that ran out, a clock of 1970, a wrong authority, a wrong name, no broker and a name that
+nobody knows look alike from far away: events wait. Each has a remedy of its own. Pure: time and errors come
+in as arguments.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from errno import EHOSTUNREACH, ENETUNREACH
+from typing import Self
+
+from cryptography import x509
+
+from sync.errors import SyncError
+
+REMIND_DAYS = 20
+"""A certificate that renews by itself has more left; from here on somebody is reminded."""
+HUNG_UP = "the broker does not take us; check whether our certificate has run out, and its log"
+NO_ANSWER = "no answer came in time; check the address, the cable and the firewall"
+RENEW = "renew it: `ostiary fleet certificate ... --renew`, or the claim service where a unit was provisioned"
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h.
+_NOT_YET_VALID, _HAS_EXPIRED = 9, 10
+_OTHER_NAME = frozenset({62, 64})
+_OTHER_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+
+_ALERTS = (
+    ("CERTIFICATE_EXPIRED", f"the broker says that our certificate has run out; {RENEW}, and compare clocks"),
+    ("CERTIFICATE_REVOKED", "our certificate was revoked; whoever runs the site knows why"),
+    (
+        "UNKNOWN_CA",
+        "the broker does not trust the authority of our certificate; take one of its own authority",
+    ),
+    ("BAD_CERTIFICATE", f"the broker does not accept our certificate; {RENEW}"),
+    ("CERTIFICATE_UNKNOWN", f"the broker does not accept our certificate; {RENEW}"),
+    ("CERTIFICATE_REQUIRED", "the broker wants a certificate, and none was shown; give --cert and --key"),
+)
+"""What the other side of TLS says before it hangs up: a part of OpenSSL's name for it, and the sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when to when a certificate is good."""
+
+    begins: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, pem: bytes) -> Self:
+        """Of the first certificate in `pem`. Raises SyncError."""
+        try:
+            found = x509.load_pem_x509_certificate(pem)
+        except ValueError as err:
+            raise SyncError("this machine's certificate cannot be read; renew it") from err
+        return cls(found.not_valid_before_utc, found.not_valid_after_utc)
+
+    def days_left(self, now: datetime) -> float:
+        """Negative when it has run out."""
+        return (self.ends - now) / timedelta(days=1)
+
+    def trouble(self, now: datetime) -> str:
+        """Why it is no good at `now`, or soon will not be; empty when all is well."""
+        if now < self.begins:
+            return (
+                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and our certificate begins on "
+                f"{self.begins:%Y-%m-%d}; set the clock"
+            )
+        left = self.days_left(now)
+        if left <= 0:
+            return (
+                f"our certificate ran out on {self.ends:%Y-%m-%d}, and this machine's clock says "
+                f"{now:%Y-%m-%d}; {RENEW}, or set the clock"
+            )
+        if left < REMIND_DAYS:
+            return f"our certificate ends in {left:.0f} days, on {self.ends:%Y-%m-%d}; {RENEW}"
+        return ""
+
+    def good(self, now: datetime) -> bool:
+        return self.begins <= now < self.ends
+
+
+def why(err: OSError | ValueError, host: str, now: datetime) -> str:
+    """The error of one try to connect to `host`, in words that say what to do."""
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return _not_believed(err, host, now)
+    if isinstance(err, ssl.SSLError):
+        return refused(str(err)) or (
+            f"TLS failed ({err.reason or err}); check the port, and whether certificates have run out"
+        )
+    if isinstance(err, socket.gaierror):
+        return f"the name {host} cannot be looked up; check --broker and this machine's name server"
+    if isinstance(err, ConnectionRefusedError):
+        return "nothing listens there; check the port, and whether the broker runs"
+    if isinstance(err, TimeoutError):
+        return NO_ANSWER
+    if isinstance(err, OSError) and err.errno in (ENETUNREACH, EHOSTUNREACH):
+        return f"there is no way to {host} from here; check the cable and this machine's network"
+    if isinstance(err, ConnectionError):
+        return "the connection was cut while it was made; check the port, and the broker's log"
+    return str(err) or type(err).__name__
+
+
+def refused(text: str) -> str:
+    """What the broker told in TLS before it hung up, from OpenSSL's text; empty when it told nothing."""
+    upper = text.upper().replace(" ", "_")
+    return next((sentence for name, sentence in _ALERTS if name in upper), "")
+
+
+def _not_believed(err: ssl.SSLCertVerificationError, host: str, now: datetime) -> str:
+    code = err.verify_code
+    if code in _OTHER_NAME:
+        return (
+            f"the broker's certificate is of another name than {host}; give --broker the name that it is of"
+        )
+    if code in _OTHER_AUTHORITY:
+        return (
+            "the broker's certificate is of an authority that --ca does not hold; check --ca and the address"
+        )
+    clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
+    if code == _HAS_EXPIRED:
+        return f"the broker's certificate has run out ({clock}); renew it there, or set the clock here"
+    if code == _NOT_YET_VALID:
+        return f"the broker's certificate is not good yet ({clock}); set the clock"
+    return f"the broker's certificate is not trusted ({err.verify_message}); check --ca and the broker's name"

@@ -1,0 +1,1 @@
+"""Who may look, at what, with whose yes, and what is on record of it."""

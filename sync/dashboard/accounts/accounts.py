@@ -1,0 +1,266 @@
+"""Accounts: passwords under Argon2id, one-time links, and waits after failures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection
+
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import ROLES
+from sync.dashboard.errors import DashboardError
+from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
+from sync.registry.store import Store
+
+LINK_LIFE_MS = 24 * 3600 * 1000
+LEAST_PASSWORD = 12
+MOST_PASSWORD = 256
+FREE_FAILURES = 5
+"""From one address for one account; ten times as many for an account from everywhere, twenty times for an
+address whatever the account."""
+HASHES_AT_ONCE = 4
+"""Argon2 takes 64 MiB each: whoever sends many passwords at once waits, and the machine keeps its memory."""
+FIRST_WAIT_MS = 30_000
+LONGEST_WAIT_MS = 15 * 60_000
+FAILURES_FORGOTTEN_MS = 24 * 3600 * 1000
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
+_SCOPE = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who may log in."""
+
+    name: str
+    role: str
+    scopes: tuple[str, ...]
+    created_ms: int
+    disabled: bool
+    ready: bool
+    """Has chosen a password."""
+
+
+class Accounts:
+    """The accounts of one registry. `hasher` decides what a password costs."""
+
+    def __init__(self, store: Store, hasher: PasswordHasher | None = None) -> None:
+        self._store = store
+        self._hasher = hasher or PasswordHasher()
+        self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
+        self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
+
+    def listed(self) -> list[Account]:
+        with self._store.reading() as db:
+            return [_account(row) for row in db.execute(sa.select(accounts).order_by(accounts.c.name))]
+
+    def has_admin(self) -> bool:
+        return any(a.role == "admin" and a.ready and not a.disabled for a in self.listed())
+
+    def invite(
+        self, role: str, scopes: Sequence[str], by: str, now_ms: int, *, account: str | None = None
+    ) -> str:
+        """A token for a one-time link, good for a day: whoever opens it becomes `account`, or names one.
+
+        Raises DashboardError when the role or a scope does not exist.
+        """
+        if role not in ROLES:
+            raise DashboardError(f"a role is one of {', '.join(ROLES)}")
+        for scope in scopes:
+            if not _SCOPE.fullmatch(scope):
+                raise DashboardError("a tag is a site, or site/zone")
+        if account is not None:
+            check_name(account)
+            if self.elsewhere(account):
+                raise DashboardError("this account logs in by single sign-on; it has no password here")
+        token = secrets.token_urlsafe(32)
+        with self._store.transaction() as db:
+            db.execute(
+                sa.insert(links).values(
+                    token_hash=_hash(token),
+                    account=account,
+                    role=role,
+                    scopes=json.dumps(list(scopes)),
+                    expires_ms=now_ms + LINK_LIFE_MS,
+                )
+            )
+            journal.append(db, by, "invite", f"{role} {account or ''} {' '.join(scopes)}".strip(), now_ms)
+        return token
+
+    def invitation(self, token: str, now_ms: int) -> tuple[str, str | None]:
+        """(role, account or None) of a link that can still be used. Raises DashboardError."""
+        with self._store.reading() as db:
+            row = _open_link(db, token, now_ms)
+        return row.role, row.account
+
+    def accept(self, token: str, name: str, password: str, now_ms: int) -> str:
+        """Use up a link: the account's name. An account that exists gets the new password and
+        role; its sessions and passkeys end."""
+        check_name(name)
+        _check_password(password, name)
+        encoded = self._hasher.hash(password)
+        with self._store.transaction() as db:
+            row = _open_link(db, token, now_ms)
+            if row.account is not None and row.account != name:
+                raise DashboardError("this link is for another account")
+            known = db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).one_or_none()
+            if row.account is None and known is not None:
+                raise DashboardError("this name is taken; choose another")
+            used = sa.update(links).where(links.c.token_hash == _hash(token), links.c.used_ms.is_(None))
+            if db.execute(used.values(used_ms=now_ms)).rowcount != 1:
+                raise DashboardError("this link was used already")
+            values = {"role": row.role, "scopes": row.scopes, "password": encoded, "disabled_ms": None}
+            if known is None:
+                db.execute(sa.insert(accounts).values(name=name, created_ms=now_ms, **values))
+            else:
+                db.execute(sa.update(accounts).where(accounts.c.name == name).values(**values))
+                db.execute(sa.delete(sessions).where(sessions.c.account == name))
+                db.execute(sa.delete(passkeys).where(passkeys.c.account == name))
+            journal.append(db, name, "account", f"{name} is {row.role}", now_ms)
+        return name
+
+    def enter(self, subject: str, name: str, role: str | None, scopes: Sequence[str], now_ms: int) -> str:
+        """The account of somebody whom the identity provider vouches for, made at the first login.
+
+        `subject` is who it is there; role and scopes are those of today. Raises DashboardError for a role of
+        None, for an account that was disabled here, and for a name that is somebody else's.
+        """
+        mine = sa.select(accounts.c.name).where(accounts.c.subject == subject)
+        if role is None:
+            with self._store.transaction() as db:
+                db.execute(sa.delete(sessions).where(sessions.c.account.in_(mine)))
+            raise DashboardError("You are in no group that may use this page. Ask an administrator.")
+        with self._store.transaction() as db:
+            row = db.execute(sa.select(accounts).where(accounts.c.subject == subject)).one_or_none()
+            values = {"role": role, "scopes": json.dumps(list(scopes))}
+            if row is None:
+                check_name(name)
+                if db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).first() is not None:
+                    raise DashboardError(f"The account {name} is somebody else's. Ask an administrator.")
+                made = sa.insert(accounts).values(name=name, subject=subject, created_ms=now_ms, **values)
+                db.execute(made)
+                journal.append(db, name, "account", f"{name} is {role}, by single sign-on", now_ms)
+                return name
+            if row.disabled_ms is not None:
+                raise DashboardError("This account is disabled. Ask an administrator.")
+            if (row.role, row.scopes) != (role, values["scopes"]):
+                db.execute(sa.update(accounts).where(accounts.c.subject == subject).values(**values))
+                journal.append(db, row.name, "account", f"{row.name} is {role}, by single sign-on", now_ms)
+            return str(row.name)
+
+    def elsewhere(self, name: str) -> bool:
+        """Whether this account logs in at the identity provider, and nowhere else."""
+        with self._store.reading() as db:
+            query = sa.select(accounts.c.subject).where(accounts.c.name == name)
+            return db.execute(query).scalar() is not None
+
+    def disable(self, name: str, by: str, now_ms: int) -> None:
+        """End an account and its sessions. Raises DashboardError for the last administrator."""
+        with self._store.transaction() as db:
+            admins = db.execute(
+                sa.select(accounts.c.name).where(
+                    accounts.c.role == "admin",
+                    accounts.c.disabled_ms.is_(None),
+                    accounts.c.password.is_not(None),
+                )
+            ).scalars()
+            if list(admins) == [name]:
+                raise DashboardError("this is the last administrator; make another one first")
+            change = sa.update(accounts).where(accounts.c.name == name, accounts.c.disabled_ms.is_(None))
+            if db.execute(change.values(disabled_ms=now_ms)).rowcount != 1:
+                raise DashboardError("there is no such account, or it is disabled already")
+            db.execute(sa.delete(sessions).where(sessions.c.account == name))
+            journal.append(db, by, "disable", name, now_ms)
+
+    def change_password(self, name: str, password: str, session: str, now_ms: int) -> None:
+        """A new password; every session but `session` (its hash) ends. Raises DashboardError."""
+        _check_password(password, name)
+        encoded = self._hasher.hash(password)
+        with self._store.transaction() as db:
+            db.execute(sa.update(accounts).where(accounts.c.name == name).values(password=encoded))
+            others = (sessions.c.account == name, sessions.c.id_hash != session)
+            db.execute(sa.delete(sessions).where(*others))
+            journal.append(db, name, "password", name, now_ms)
+
+    def check(self, name: str, password: str, address: str, now_ms: int) -> Account | None:
+        """The account, or None; takes as long for a name that does not exist.
+
+        Raises DashboardError while too many failures make everybody wait.
+        """
+        name = name.strip().lower()[:64]
+        own = {f"{name}@{address}": FREE_FAILURES, name: FREE_FAILURES * 10}
+        keys = own | {f"@{address}": FREE_FAILURES * 20}
+        with self._store.reading() as db:
+            wait_ms = max(_wait_ms(db, key, free, now_ms) for key, free in keys.items())
+            row = db.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
+        if wait_ms > 0:
+            raise DashboardError(f"Too many failures. Try again in {-(-wait_ms // 1000)} seconds.")
+        encoded = row.password if row is not None and row.password else self._nobody
+        try:
+            with self._hashing:
+                self._hasher.verify(encoded, password[:MOST_PASSWORD])
+            right = bool(row is not None and row.password and row.disabled_ms is None)
+        except (VerificationError, InvalidHashError):
+            right = False
+        with self._store.transaction() as db:
+            if right and row is not None:
+                db.execute(sa.delete(failures).where(failures.c.who.in_(own)))
+                return _account(row)
+            for key in keys:
+                self._failed(db, key, now_ms)
+            journal.append(db, "nobody", "login refused", f"{name} from {address}", now_ms)
+        return None
+
+    def _failed(self, db: Connection, key: str, now_ms: int) -> None:
+        db.execute(sa.delete(failures).where(failures.c.last_ms < now_ms - FAILURES_FORGOTTEN_MS))
+        row = self._store.upsert(failures).values(who=key, times=1, last_ms=now_ms)
+        again = {"times": failures.c.times + 1, "last_ms": now_ms}
+        db.execute(row.on_conflict_do_update(index_elements=["who"], set_=again))
+
+
+def check_name(name: str) -> None:
+    """Raises DashboardError unless it can be an account's name."""
+    if not _NAME.fullmatch(name):
+        raise DashboardError("an account's name has 1 to 32 lower-case letters, digits, dots and dashes")
+
+
+def _check_password(password: str, name: str) -> None:
+    # NIST SP 800-63B 5.1.1.2: length, and no rules about which characters.
+    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
+        raise DashboardError(f"a password has at least {LEAST_PASSWORD} characters; a sentence is good")
+    if name in password.lower() or len(set(password)) < 5:
+        raise DashboardError("this password is too easy to guess; a sentence is good")
+
+
+def _open_link(db: Connection, token: str, now_ms: int) -> sa.Row[tuple[object, ...]]:
+    row = db.execute(sa.select(links).where(links.c.token_hash == _hash(token))).one_or_none()
+    if row is None or row.used_ms is not None or row.expires_ms <= now_ms:
+        raise DashboardError("This link was used or has expired. Ask an administrator for a new one.")
+    return row
+
+
+def _wait_ms(db: Connection, key: str, free: int, now_ms: int) -> int:
+    row = db.execute(sa.select(failures).where(failures.c.who == key)).one_or_none()
+    if row is None or row.times < free:
+        return 0
+    wait_ms = min(FIRST_WAIT_MS * 2 ** min(row.times - free, 10), LONGEST_WAIT_MS)
+    return int(row.last_ms + wait_ms - now_ms)
+
+
+def _account(row: sa.Row[tuple[object, ...]]) -> Account:
+    scopes = tuple(json.loads(row.scopes))
+    return Account(
+        row.name, row.role, scopes, row.created_ms, row.disabled_ms is not None, bool(row.password)
+    )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

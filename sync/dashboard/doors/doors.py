@@ -1,0 +1,201 @@
+"""How every door is: computed from the newest events, the commands in force and the units' health."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from sync.dashboard.accounts.rights import Viewer, within
+from sync.dashboard.events.events_query import SHOWN
+from sync.dashboard.events.shown import Shown, show
+from sync.dashboard.schema import incidents
+from sync.dashboard.site import places
+from sync.dashboard.site.places import Place
+from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
+from sync.registry.schema import commands, events, units
+from sync.registry.status import UnitStatus, unit_status
+
+RECENT = 12
+"""Events per unit that are looked at for a door's state."""
+
+QUIET = frozenset({"UNLOCKED", "RELOCKED", "DOOR_OPENED", "DOOR_CLOSED", "EGRESS"})
+"""Seen in the state of a door already; its last event is something else."""
+
+_STATES: Mapping[str, tuple[str, str]] = {
+    "DOOR_FORCED_OPEN": ("Forced open", "alarm"),
+    "DOOR_OPEN_TOO_LONG": ("Held open", "alarm"),
+    "DOOR_OPENED": ("Open", "open"),
+    "DOOR_CLOSED": ("Locked", "locked"),
+    "UNLOCKED": ("Unlocked", "open"),
+    "RELOCKED": ("Locked", "locked"),
+    "EMERGENCY_RELEASE": ("Released", "alarm"),
+    "TAMPER": ("Tampered with", "alarm"),
+}
+
+STATE_TEXTS = (*(text for text, _ in _STATES.values()), "Locked down", "No event yet")
+"""Every state that a page may show."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorView:
+    """One door as of a moment."""
+
+    place: Place
+    state: str
+    tone: str
+    """locked, open, alarm, down (locked down), or unknown."""
+    since_ms: int | None
+    last: Shown | None
+    unit_state: str
+    seen_ms: int | None
+    granted: int
+    """Since midnight, as are the next two."""
+    refused: int
+    attacks: int
+    incidents: int
+
+
+def state_after(kind: str, *, public: bool = False) -> list[str] | None:
+    """What an event makes of a door's state, for the live page; None when it leaves it as it is."""
+    found = _STATES.get(kind)
+    return None if found is None or (public and kind == "TAMPER") else list(found)
+
+
+def overview(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int, unit: str = "") -> list[DoorView]:
+    """Every door (of one unit) that this account may see: the largest site first, then by zone and label."""
+    mine = [units.c.unit == unit] if unit else []
+    known = places.load(db)
+    statuses = {row.unit: unit_status(row, now_ms) for row in db.execute(sa.select(units).where(*mine))}
+    recent = _recent(db, viewer, mine)
+    counts = _counts(db, viewer, midnight_ms(now_ms, zone), unit)
+    down = locked_down(db)
+    work = _open_incidents(db) if not viewer.public else {}
+    keys = {*recent, *(key for key in known if key[0] in statuses)}
+    found = []
+    for name, door in keys:
+        place = places.place_of(known, name, door)
+        if not _inside(viewer.scopes, place):
+            continue
+        found.append(
+            _view(
+                place, recent.get((name, door), []), counts, down, work, statuses[name], viewer, zone, known
+            )
+        )
+    sites = Counter(view.place.site for view in found)
+    return sorted(
+        found,
+        key=lambda v: (-sites[v.place.site], v.place.site, v.place.zone_label, v.place.zone, v.place.label),
+    )
+
+
+def midnight_ms(now_ms: int, zone: dt.tzinfo) -> int:
+    now = dt.datetime.fromtimestamp(now_ms / 1000, zone)
+    return int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+
+
+def locked_down(db: Connection) -> dict[str, int]:
+    """Units that answered that they are locked down, and since when."""
+    mine = commands.c.action.in_(("lock_down", "end_lock_down"))
+    query = sa.select(commands.c.unit, commands.c.action, commands.c.answered_ms)
+    query = query.where(mine, commands.c.status == "done").order_by(commands.c.counter)
+    newest = {row.unit: row for row in db.execute(query)}
+    return {unit: row.answered_ms for unit, row in newest.items() if row.action == "lock_down"}
+
+
+def _view(
+    place: Place,
+    rows: Sequence[Any],
+    counts: Mapping[tuple[str, str], Mapping[str, int]],
+    down: Mapping[str, int],
+    work: Mapping[tuple[str, str], int],
+    status: UnitStatus,
+    viewer: Viewer,
+    zone: dt.tzinfo,
+    known: places.Places,
+) -> DoorView:
+    key = (place.unit, place.door)
+    state, tone, since_ms = "Locked", "locked", None
+    for row in rows:  # newest first
+        if row.kind in _STATES and not (viewer.public and row.kind == "TAMPER"):
+            (state, tone), since_ms = _STATES[row.kind], row.time_ms
+            break
+    if tone == "locked" and place.unit in down:
+        state, tone, since_ms = "Locked down", "down", down[place.unit]
+    if not rows:
+        state, tone = "No event yet", "unknown"
+    kinds = counts.get(key, {})
+    last = next((row for row in rows if row.kind not in QUIET), None)
+    return DoorView(
+        place,
+        state,
+        tone,
+        since_ms,
+        show(last, known, zone, public=viewer.public) if last is not None else None,
+        status.state,
+        max(status.seen_ms or 0, status.health_ms or 0) or None,
+        sum(kinds.get(kind, 0) for kind in ((*GRANTED, "DURESS") if viewer.public else GRANTED)),
+        sum(kinds.get(kind, 0) for kind in REFUSED),
+        sum(kinds.get(kind, 0) for kind in ATTACKS),
+        work.get(key, 0) + work.get((place.unit, ""), 0),
+    )
+
+
+def _recent(
+    db: Connection, viewer: Viewer, mine: Sequence[sa.ColumnElement[bool]]
+) -> dict[tuple[str, str], list[Any]]:
+    """The newest events at each door, newest first, by the place in the unit's log."""
+    at_doors = events.c.kind.not_in(("BOOT", "SHUTDOWN"))
+    # Of each door the newest of each sort that `_view` looks for: of a thousand doors some two thousand rows
+    # come, and not twelve thousand.
+    quiet, states = events.c.kind.in_(QUIET), events.c.kind.in_(_STATES)
+    what = sa.case((sa.and_(quiet, states), 0), (quiet, 1), (states, 2), else_=3)
+    newest = sa.func.row_number().over(
+        partition_by=(events.c.unit, events.c.door, what), order_by=events.c.sequence.desc()
+    )
+    near = (
+        sa.select(*SHOWN, newest.label("place"))
+        .select_from(units.join(events, events.c.unit == units.c.unit))
+        .where(events.c.sequence > units.c.size - RECENT, at_doors, *mine)
+        .where(within(viewer.scopes, events.c.unit, events.c.door))
+        .subquery()
+    )
+    query = sa.select(near).where(near.c.place == 1)
+    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in sorted(db.execute(query).all(), key=lambda row: -row.sequence):
+        found[row.unit, row.door].append(row)
+    return found
+
+
+def _counts(
+    db: Connection, viewer: Viewer, since_ms: int, unit: str
+) -> dict[tuple[str, str], dict[str, int]]:
+    query = (
+        sa.select(events.c.unit, events.c.door, events.c.kind, sa.func.count().label("times"))
+        .where(events.c.time_ms >= since_ms, within(viewer.scopes, events.c.unit, events.c.door))
+        .group_by(events.c.unit, events.c.door, events.c.kind)
+    )
+    if unit:
+        query = query.where(events.c.unit == unit)
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for row in db.execute(query):
+        found[row.unit, row.door][row.kind] = row.times
+    return found
+
+
+def _open_incidents(db: Connection) -> dict[tuple[str, str], int]:
+    query = (
+        sa.select(incidents.c.unit, incidents.c.door, sa.func.count().label("times"))
+        .where(incidents.c.resolved_ms.is_(None), incidents.c.unit.is_not(None))
+        .group_by(incidents.c.unit, incidents.c.door)
+    )
+    return {(row.unit, row.door or ""): row.times for row in db.execute(query)}
+
+
+def _inside(scopes: Sequence[str], place: Place) -> bool:
+    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes

@@ -1,0 +1,1 @@
+"""Lock-down and roll call."""

@@ -1,0 +1,1 @@
+"""What happened: the list, one event explained, one person, exports."""

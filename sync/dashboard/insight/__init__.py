@@ -1,0 +1,1 @@
+"""Attacks, units and models over time."""

@@ -1,0 +1,95 @@
+"""Looking into it: attacks, and how units and models do."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import sqlalchemy as sa
+from starlette.responses import Response
+
+from sync.dashboard.accounts.rights import within
+from sync.dashboard.doors import doors
+from sync.dashboard.insight import attacks as attack_list
+from sync.dashboard.insight import figures
+from sync.dashboard.site import places
+from sync.dashboard.site.places import Place, place_of
+from sync.dashboard.web import Call
+from sync.dashboard.wording import drawing
+from sync.registry.schema import units
+from sync.registry.status import unit_status
+
+DAY_MS = 86_400_000
+SPANS = {"30": "30 days", "90": "90 days", "365": "a year"}
+
+
+def attacks(call: Call) -> Response:
+    span = call.query.get("days", "30")
+    days = int(span) if span in SPANS else 30
+    since_ms = doors.midnight_ms(call.now_ms, call.zone) - (days - 1) * DAY_MS
+    with call.desk.store.reading() as db:
+        rows = attack_list.found(db, call.viewer, since_ms)
+        known = places.load(db)
+    at_doors = Counter((row.unit, row.door) for row in rows).most_common(10)
+    found = attack_list.campaigns(rows)
+    return call.page(
+        "attacks.html",
+        days=str(days),
+        spans=SPANS,
+        total=len(rows),
+        kinds=Counter(row.kind for row in rows),
+        persons=len({row.person for row in rows if row.person}),
+        chart=drawing.bars(
+            attack_list.by_day(rows, since_ms, days, call.zone),
+            ("attack", "refused"),
+            f"Attacks in {SPANS[str(days)]}",
+            1000,
+        ),
+        at_doors=[(place_of(known, *key), times) for key, times in at_doors],
+        campaigns=[(c, [place_of(known, *key) for key in c.doors]) for c in found[:30]],
+    )
+
+
+def health(call: Call) -> Response:
+    week_ms = call.now_ms - 7 * DAY_MS
+    with call.desk.store.reading() as db:
+        known = places.load(db)
+        mine = [
+            row for row in db.execute(sa.select(units).order_by(units.c.unit)) if _visible(call, db, row.unit)
+        ]
+        statuses = [unit_status(row, call.now_ms) for row in mine]
+        now = figures.histograms(db, call.viewer, call.now_ms - 30 * DAY_MS, call.now_ms + DAY_MS)
+        before = figures.histograms(db, call.viewer, call.now_ms - 60 * DAY_MS, call.now_ms - 30 * DAY_MS)
+        trouble = [t for t in figures.troubles(db, call.viewer, week_ms, call.zone) if t.attempts >= 10][:12]
+    labels = {unit: place.label for (unit, _), place in known.items()}
+    usual = Place("x/x", "x", "x")
+    thresholds = {"phrase_llr": usual.phrase_llr, "speaker_llr": usual.voice_llr, "spoof_llr": usual.live_llr}
+    pictures = []
+    for name, title in figures.SCORES:
+        shapes = [("granted", now[name]["granted"]), ("refused", now[name]["refused"])]
+        middle, was = (figures.median(h[name]["granted"]) for h in (now, before))
+        said = f"{title}: scores of those let in and of those refused, 30 days"
+        drawn = drawing.distributions(shapes, figures.LOW, figures.HIGH, thresholds[name], said)
+        pictures.append((title, drawn, middle, was, sum(now[name]["granted"])))
+    versions = Counter(str(s.health.get("facts", {}).get("models", "unknown")) for s in statuses)
+    return call.page(
+        "health.html",
+        statuses=statuses,
+        labels=labels,
+        states=Counter(status.state for status in statuses),
+        versions=versions.most_common(),
+        pictures=pictures,
+        trouble=[(t, place_of(known, t.unit, t.door)) for t in trouble],
+        drifted=sum(bool(status.drifted) for status in statuses),
+    )
+
+
+def _visible(call: Call, db: sa.Connection, unit: str) -> bool:
+    """Whether this account may see any door of a unit."""
+    if not call.viewer.scopes:
+        return True
+    keys = [key for key in places.load(db) if key[0] == unit]
+    seen = (
+        db.execute(sa.select(within(call.viewer.scopes, sa.literal(u), sa.literal(d)))).scalar()
+        for u, d in keys
+    )
+    return any(seen)

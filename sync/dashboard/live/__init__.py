@@ -1,0 +1,1 @@
+"""New events to every open page."""

@@ -1,0 +1,1 @@
+"""The entrance, accounts, tokens and the second person."""

@@ -1,0 +1,131 @@
+"""Accounts, one's own account, and the journal of who looked at what."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.responses import JSONResponse, Response
+
+from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import ROLES, covers
+from sync.dashboard.errors import DashboardError, RefusedError, not_found
+from sync.dashboard.web import Call, redirect
+
+PAGE = 100
+
+
+def accounts(call: Call) -> Response:
+    return _accounts(call, None, "")
+
+
+def invite(call: Call) -> Response:
+    role = call.form.get("role", "")
+    tags = re.split(r"[\s,]+", call.text("tags", 400, needed=False))
+    name = call.text("account", 32, needed=False).lower() or None
+    scopes = [tag for tag in tags if tag]
+    if not covers(call.viewer.scopes, scopes):
+        raise RefusedError("You can give only the tags that you have.", 403)
+    try:
+        token = call.desk.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
+    except DashboardError as err:
+        return _accounts(call, None, str(err), 400)
+    return _accounts(call, f"{call.desk.settings.origin}/welcome/{token}", "")
+
+
+def disable(call: Call) -> Response:
+    name = call.form.get("account", "")
+    if name == call.viewer.account:
+        raise RefusedError("You cannot disable your own account; another administrator can.")
+    try:
+        call.desk.accounts.disable(name, call.viewer.account, call.now_ms)
+    except DashboardError as err:
+        return _accounts(call, None, str(err), 400)
+    return redirect("/accounts")
+
+
+def mine(call: Call) -> Response:
+    return _mine(call, "", "")
+
+
+def change_password(call: Call) -> Response:
+    """The old one is asked for, and every other session of the account ends."""
+    desk, name = call.desk, call.viewer.account
+    address = call.request.client.host if call.request.client else "unknown"
+    _must_be_local(call)
+    try:
+        if call.form.get("password") != call.form.get("again"):
+            raise RefusedError("The two new passwords are not the same.")
+        if desk.accounts.check(name, call.form.get("old", ""), address, call.now_ms) is None:
+            raise RefusedError("The present password is another one.")
+        desk.accounts.change_password(name, call.form.get("password", ""), call.viewer.session, call.now_ms)
+    except DashboardError as err:
+        return _mine(call, str(err), "", 400)
+    return _mine(call, "", "Your password is changed. Other sessions of yours have ended.")
+
+
+def begin_passkey(call: Call) -> Response:
+    """Options for the browser, as JSON."""
+    _may_have_passkeys(call)
+    options = call.desk.passkeys.begin_adding(call.viewer.account, call.now_ms)
+    return Response(options, media_type="application/json")
+
+
+def add_passkey(call: Call) -> Response:
+    _may_have_passkeys(call)
+    try:
+        call.desk.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
+    except DashboardError as err:
+        return JSONResponse({"message": str(err)}, 400)
+    return JSONResponse({"go": "/account"})
+
+
+def remove_passkeys(call: Call) -> Response:
+    """From now on the password counts again."""
+    call.desk.passkeys.remove_all(call.viewer.account, call.now_ms)
+    return redirect("/account")
+
+
+def _may_have_passkeys(call: Call) -> None:
+    if call.viewer.public:
+        raise RefusedError("A wall display has no passkey.", 403)
+    _must_be_local(call)
+
+
+def _must_be_local(call: Call) -> None:
+    """Whoever the identity provider knows must not keep a way in when it knows them no more."""
+    if call.desk.accounts.elsewhere(call.viewer.account):
+        raise RefusedError("This account logs in by single sign-on; change it there.", 403)
+
+
+def looked_at(call: Call) -> Response:
+    before = call.query.get("before", "")
+    if before and not (before.isascii() and before.isdigit() and len(before) < 16):
+        raise not_found()
+    account = call.query.get("account", "").strip()
+    found = journal.entries(call.desk.store, int(before) if before else None, PAGE, account or None)
+    call.note("journal", f"read by {call.viewer.account}", len(found))
+    older = found[-1].number if len(found) == PAGE else None
+    newest = journal.entries(call.desk.store, limit=1)
+    return call.page(
+        "journal.html", entries=found, older=older, account=account, head=newest[0] if newest else None
+    )
+
+
+def _accounts(call: Call, link: str | None, message: str, status: int = 200) -> Response:
+    return call.page(
+        "accounts.html", status, accounts=call.desk.accounts.listed(), link=link, message=message, roles=ROLES
+    )
+
+
+def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:
+    rights = sorted(right.value for right in ROLES[call.viewer.role])
+    held = call.desk.passkeys.count(call.viewer.account)
+    return call.page(
+        "account.html",
+        status,
+        wrong=wrong,
+        done=done,
+        may=rights,
+        passkeys=held,
+        local=not call.desk.accounts.elsewhere(call.viewer.account),
+    )

@@ -1,0 +1,21 @@
+"""What waits for a second person."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from sync.dashboard.accounts import approvals
+from sync.dashboard.web import Call, redirect
+
+
+def listing(call: Call) -> Response:
+    found = approvals.listed(call.desk.store, call.now_ms)
+    lines = [(wish, wish.state(call.now_ms)) for wish in found]
+    return call.page("approvals.html", lines=lines, waiting=sum(state == "open" for _, state in lines))
+
+
+def decide(call: Call) -> Response:
+    agree = call.form.get("answer") == "agree"
+    desk = call.desk
+    approvals.decide(desk.store, desk.names, call.number("wish"), agree, call.viewer.account, call.now_ms)
+    return redirect("/approvals")

@@ -1,0 +1,1 @@
+"""Proofs, review, ledger, sensitive rooms, reports."""

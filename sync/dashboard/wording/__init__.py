@@ -1,0 +1,1 @@
+"""What the page says: words for events and reasons, languages, pictures."""

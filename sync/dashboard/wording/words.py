@@ -1,0 +1,86 @@
+"""From the closed vocabulary of events to what a person reads. The words are data, in `words.toml`."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from sync.dashboard.wording.languages import word
+
+GRANTED = ("GRANTED",)
+ATTACKS = ("DENIED_SPOOF", "DENIED_REPLAY")
+ALARMS = (
+    "DURESS", "DOOR_FORCED_OPEN", "DOOR_OPEN_TOO_LONG", "EMERGENCY_RELEASE", "TAMPER", "OUTBOX_OVERFLOW",
+    "MODELS_REFUSED", "POLICY_REFUSED", "CHANGE_TAKEN_BACK", "COMMAND_REFUSED", "FAULT",
+)  # fmt: skip
+REFUSED = (
+    "DENIED_PHRASE", "DENIED_VOICE", "DENIED_SPOOF", "DENIED_REPLAY", "DENIED_EXPIRED", "DENIED_QUALITY",
+    "DENIED_SCHEDULE", "DENIED_RULE", "DENIED_UNKNOWN", "DENIED_FAULT", "LOCKOUT_MAX_ATTEMPTS",
+    "PASSBACK_DETECTED", "LOCK_DOWN",
+)  # fmt: skip
+DOOR = (
+    "DOOR_FORCED_OPEN", "DOOR_OPEN_TOO_LONG", "DOOR_OPENED", "DOOR_CLOSED", "EMERGENCY_RELEASE", "EGRESS",
+    "TAMPER", "UNLOCKED", "RELOCKED",
+)  # fmt: skip
+UNIT = (
+    "BOOT", "SHUTDOWN", "CLOCK_SET", "OUTBOX_OVERFLOW", "ENROLMENT_BEGUN", "ENROLLED", "ERASURE_BEGUN",
+    "FORGOTTEN", "CONSENT_EXPIRED", "POLICY_APPLIED", "POLICY_REFUSED", "CHANGE_TAKEN_BACK", "MODELS_APPLIED",
+    "MODELS_REFUSED", "THREATS_APPLIED", "COMMAND_APPLIED", "COMMAND_REFUSED", "KEYS_ROTATED", "FAULT",
+)  # fmt: skip
+GROUPS = {
+    "granted": ("Let in", GRANTED),
+    "refused": ("Refused", REFUSED),
+    "attacks": ("Attacks", ATTACKS),
+    "alarms": ("Alarms", ALARMS),
+    "doors": ("Doors", DOOR),
+    "units": ("Units", UNIT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A few words, and how they look: tone is good, bad, attack, alarm, door or unit."""
+
+    short: str
+    tone: str
+
+
+@functools.cache
+def _data() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(resources.files("sync.dashboard.wording").joinpath("words.toml").read_text("utf-8"))
+
+
+def kind(name: str) -> Word:
+    found = _data()["kinds"].get(name)
+    return Word(word(found["short"]), found["tone"]) if found else Word(name, "unit")
+
+
+def reason(name: str) -> str:
+    return word(str(_data()["reasons"].get(name, name)))
+
+
+def reasons() -> dict[str, str]:
+    return {name: word(text) for name, text in _data()["reasons"].items()}
+
+
+def alarm(name: str) -> str:
+    """What happened, in a line. A rule of the site's own keeps its name."""
+    return word(str(_data()["alarms"].get(name, {}).get("short", name.replace("_", " ").capitalize())))
+
+
+def what_to_do(name: str) -> str:
+    found = _data()["alarms"].get(name, {}).get("do")
+    return word(str(found or "Look at the events below and decide."))
+
+
+def texts() -> list[str]:
+    """Every text that these functions may return, in English."""
+    data = _data()
+    found = ["Look at the events below and decide.", *(label for label, _ in GROUPS.values())]
+    found += [entry["short"] for entry in data["kinds"].values()] + [
+        text for text in data["reasons"].values() if text
+    ]
+    return found + [entry[part] for entry in data["alarms"].values() for part in ("short", "do")]

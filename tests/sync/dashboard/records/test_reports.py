@@ -1,0 +1,60 @@
+"""Yesterday's numbers by mail, once, by whichever worker is first."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email
+import email.policy
+
+from sync.dashboard.incidents import incidents
+from sync.dashboard.records.reports import AGAIN_MS, Reports
+from sync.registry.sinks import Email
+from tests.sync.dashboard.conftest import Hospital
+from tests.sync.mail_server import MailServer
+
+DAY_MS = 86_400_000
+
+
+def _morning_ms(hospital: Hospital, hour: int) -> int:
+    day = dt.datetime.fromtimestamp(hospital.now_ms() / 1000, dt.UTC).replace(minute=0, second=0)
+    return int(day.replace(hour=hour).timestamp() * 1000)
+
+
+def _reports(hospital: Hospital, server: MailServer) -> Reports:
+    mail = Email(
+        "m", "127.0.0.1", server.port, "doors@st-mary.example", ("desk@st-mary.example",), starttls=False
+    )
+    return Reports(hospital.store, hospital.settings, [mail])
+
+
+def test_a_report_goes_out_once_after_six_and_names_nobody(hospital: Hospital) -> None:
+    incidents.gather(hospital.store, hospital.now_ms())
+    with MailServer() as server:
+        one, other = _reports(hospital, server), _reports(hospital, server)
+        assert not one.step(_morning_ms(hospital, 5))
+        assert one.step(_morning_ms(hospital, 6))
+        assert not other.step(_morning_ms(hospital, 6))
+        assert not one.step(_morning_ms(hospital, 23))
+        assert one.step(_morning_ms(hospital, 7) + DAY_MS)
+    assert len(server.taken) == 2
+    body = email.message_from_string(server.taken[0], policy=email.policy.default).get_content()
+    for told in (
+        "Let in: ",
+        "Open incidents: ",
+        "A unit is silent",
+        "The day waits for its review.",
+        "/review?day=",
+    ):
+        assert told in body
+    assert "Let in: 0." not in body
+
+
+def test_a_mail_server_that_is_down_gets_the_report_later(hospital: Hospital) -> None:
+    at_ms = _morning_ms(hospital, 6)
+    with MailServer(mood=550) as server:
+        reports = _reports(hospital, server)
+        assert not reports.step(at_ms)
+        server.mood = 250
+        assert not reports.step(at_ms + AGAIN_MS - 1)
+        assert reports.step(at_ms + AGAIN_MS)
+    assert len(server.taken) == 1
