@@ -12,6 +12,8 @@ from device.access.policy import Thresholds
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
+from quantize.evaluate.campaigns.measure import DOORS, CampaignsResult, prints
+from quantize.evaluate.campaigns.measure import measure as measure_campaigns
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
 from quantize.evaluate.conversation import part
 from quantize.evaluate.conversation.changes import ChangesResult
@@ -150,7 +152,11 @@ def evaluate_all(
         heard = [*recordings, *plan.noises]
         kept = plan.kept / "word-borders.json" if plan.kept else None
         splices = evaluate_splices(heard, root, check, bars_of, bars.bar, plan.replicates, kept)
-    if not (speaker or spoof or phrase or whole or splices or diarization or changes):
+    campaigns: CampaignsResult | None = None
+    if "campaigns" in plan.parts:
+        seen = prints(recordings, root, DOORS, bars.bar)
+        campaigns = measure_campaigns(seen, DOORS, bars.bar, plan.replicates)
+    if not (speaker or spoof or phrase or whole or splices or diarization or changes or campaigns):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -159,7 +165,7 @@ def evaluate_all(
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
             complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
-            diarization, changes, splices,
+            diarization, changes, splices, campaigns,
         )  # fmt: skip
 
     return report

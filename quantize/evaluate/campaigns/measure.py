@@ -31,6 +31,7 @@ from sync.threats.prints import MODEL, Print, likeness
 FIRST = 3
 """Occurrences of an attack, after which it should be recognised."""
 MOST_EACH = 24
+DOORS = 1000
 LIST_EVERY = 8
 """Attempts between two lists: units hear of what is new within a minute."""
 CURVE = (450, 500, 550, 600, 650, 700, 750, 800)

@@ -22,7 +22,7 @@ LONG = 1000
 class Limits:
     """Likenesses are in thousandths."""
 
-    joins: int = 800
+    joins: int = 630
     """A print this alike belongs to a campaign, and so much a unit asks of a match at least."""
     times: int = 3
     units: int = 3
