@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from quantize.evaluate.campaigns.chapter import summary as campaigns_summary
 from quantize.evaluate.campaigns.measure import CampaignsResult
+from quantize.evaluate.campaigns.measure import summary as campaigns_summary
 from quantize.evaluate.conversation.changes import ChangesResult
 from quantize.evaluate.conversation.measure import DiarizationResult
 from quantize.evaluate.conversation.measure import summary as diarization_summary

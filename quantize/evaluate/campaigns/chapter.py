@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from html import escape
-from typing import Any
 
 from quantize.evaluate._markup import percent, table
 from quantize.evaluate.campaigns.measure import GOALS, CampaignsResult, Run, Share
@@ -49,11 +47,6 @@ def campaign_lines(result: CampaignsResult | None) -> Iterator[str]:
             f"warned of {percent(one.matched.value)}, honest flagged {percent(one.flagged.value)}, "
             f"purity {percent(one.purity.value)}"
         )
-
-
-def summary(result: CampaignsResult) -> dict[str, Any]:
-    """The figures in use, by plain names."""
-    return {"in_use": dataclasses.asdict(result.shipped), "same_person_eer": result.same_person}
 
 
 def _row(name: str, run: Run) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,11 @@ def measure(found: Sequence[Seen], doors: int, bar: Bar, replicates: int = 300) 
         by_attack,
         _same_person(coming),
     )
+
+
+def summary(result: CampaignsResult) -> dict[str, Any]:
+    """The figures in use, by plain names."""
+    return {"in_use": asdict(result.shipped), "same_person_eer": result.same_person}
 
 
 def _run(
