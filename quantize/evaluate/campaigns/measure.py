@@ -35,7 +35,7 @@ MOST_EACH = 24
 DOORS = 1000
 LIST_EVERY = 8
 """Attempts between two lists: units hear of what is new within a minute."""
-CURVE = (450, 500, 550, 600, 650, 700, 750, 800)
+CURVE = (500, 560, 700, 800)
 START_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
 GOALS = {"recognised": 0.99, "flagged": 0.001}
