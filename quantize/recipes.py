@@ -342,6 +342,17 @@ RECIPES: tuple[Recipe, ...] = (
         optional=True,
     ),
     Recipe(
+        role="speaker-next",
+        file="speaker-next.int8.onnx",
+        network="resemblyzer-int8",
+        task="speaker verification, 256-dimensional embeddings: the model that people come over to",
+        licence=source("resemblyzer").licence,
+        make=_resemblyzer,
+        prove=_resemblyzer_proof,
+        sources=("resemblyzer",),
+        optional=True,
+    ),
+    Recipe(
         role="segmentation-answers",
         file="segmentation-answers.json",
         network="segmentation-answers",

@@ -33,6 +33,8 @@ ACTIONS = frozenset(
         "rotate_keys",
     }
 )
+NUMBERS = frozenset({"after"})
+"""Arguments that are whole numbers; everything else is text, an id of digits too."""
 _NAME = re.compile(r"[a-z_]{1,32}")
 
 Arguments = Mapping[str, str | int | bytes]

@@ -47,6 +47,8 @@ FACTS = frozenset(
         "simulated",
         "document",
         "people",
+        "over",
+        "not_over",
         "standing",
         "why",
         "threats",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from device.access.permissions import may_ever_pass
 from device.access.rules import Rules
 from device.evidence.gallery import Gallery
-from device.evidence.judge import SpeakerCheck
+from device.evidence.judge import SpeakerCheck, Voice
 from device.secure_store import ConsentError, ModelChangedError, NotEnrolledError, StoreError, Vault
 
 MAX_AGE_S = 3600.0
@@ -29,6 +29,18 @@ def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.fl
     finally:
         if template is not None:
             template.wipe()
+
+
+@contextmanager
+def claimed(vault: Vault, uid: str, model: str, successor: str | None) -> Iterator[Voice | None]:
+    """What a person who is claimed is held against: by the successor for whoever has come over to it."""
+    if successor is not None:
+        with voiceprint(vault, uid, successor) as vector:
+            if vector is not None:
+                yield Voice(vector, successor)
+                return
+    with voiceprint(vault, uid, model) as vector:
+        yield None if vector is None else Voice(vector, model, grows=successor is not None)
 
 
 @contextmanager

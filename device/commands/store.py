@@ -60,6 +60,37 @@ def _open(state: Path | None, config: Path | None) -> Store:
     return open_store(_folder(state), _settings(config))
 
 
+@store.command("successor")
+@_options
+@_JSON
+def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
+    """Who has come over to the speaker model that is to follow; the others enrol again when it takes over.
+
+    People come over by their own granted attempts, on three days. Exit code 1 while somebody has not.
+
+    Example: ostiary store successor
+    """
+    from device.model_store import slots
+    from device.models.successor import ROLE
+    from device.settings import models_dir
+
+    manifest = slots.active(models_dir()).manifest
+    if not any(entry.role == ROLE for entry in manifest.files):
+        raise StoreError("the models of this unit name none that is to follow the speaker model in use")
+    model = manifest.entry(ROLE).version
+    with _open(state, config) as opened:
+        growth = opened.vault.growth(model)
+    late = {uid: days for uid, days in growth.items() if days is not None}
+    if as_json:
+        click.echo(json.dumps({"model": model, "people": growth, "to_enrol": sorted(late)}))
+    else:
+        click.echo(f"{model}: {len(growth) - len(late)} of {len(growth)} people have come over")
+        for uid, days in sorted(late.items()):
+            click.echo(f"  {uid}  heard on {days} of 3 days")
+    if late:
+        raise click.exceptions.Exit(1)
+
+
 @store.command()
 @_options
 @_JSON

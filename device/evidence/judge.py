@@ -25,8 +25,19 @@ T = TypeVar("T")
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
 
-Reference: TypeAlias = npt.NDArray[np.float32] | Gallery | None
-"""What a voice is held against: one template of shape (192,), everybody in a gallery, or nobody."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voice:
+    """One template, and by which model: the judge's own or its successor."""
+
+    vector: npt.NDArray[np.float32]
+    model: str
+    grows: bool = False
+    """Whether the successor should hear this person too: a voiceprint of its own is growing."""
+
+
+Reference: TypeAlias = npt.NDArray[np.float32] | Voice | Gallery | None
+"""What a voice is held against: one template of shape (n,), everybody in a gallery, or nobody."""
 
 
 class JudgeError(DeviceError):
@@ -88,6 +99,34 @@ class ThreatCheck(Protocol):
     def match(self, print_values: bytes) -> Match | None: ...
 
 
+class HeardBySuccessor:
+    """An embedding that is still being made while the decision goes on: nobody at the door waits for it."""
+
+    def __init__(self, made: Future[npt.NDArray[np.float32]]) -> None:
+        self._made = made
+
+    def take(self, within_s: float) -> npt.NDArray[np.float32] | None:
+        """A copy, to be overwritten by who takes it; None where it could not be made in time."""
+        try:
+            return self._made.result(within_s).copy()
+        except Exception:  # noqa: BLE001 - a network that fails keeps nobody out, and nothing grows
+            return None
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Overwrite it, now or when it is made."""
+        self._made.add_done_callback(_overwritten)
+
+    def __del__(self) -> None:
+        self.drop()  # of a judgement that was thrown away, because speech went on
+
+
+def _overwritten(made: Future[npt.NDArray[np.float32]]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result()[:] = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Wall-clock milliseconds of each check, and of all of them together (they overlap)."""
@@ -126,21 +165,30 @@ class Evidence:
     """How the detector saw this attempt, to be compared with others; empty where it does not say."""
     threat: Match | None = None
     """What this is alike to of all that the unit was warned of."""
+    heard: HeardBySuccessor | None = field(default=None, repr=False, compare=False)
+    """The same voice as the speaker model that is to follow hears it; take it or drop it."""
 
 
 class Judge:
     """Three checks, three threads. ONNX Runtime and whisper.cpp release the interpreter while they work."""
 
     def __init__(
-        self, words: WordsCheck, speaker: SpeakerCheck, spoof: SpoofCheck, context: ContextCheck | None = None
+        self,
+        words: WordsCheck,
+        speaker: SpeakerCheck,
+        spoof: SpoofCheck,
+        context: ContextCheck | None = None,
+        successor: SpeakerCheck | None = None,
     ) -> None:
         self._words = words
         self.speaker = speaker
+        self.successor = successor
         self.spoof = spoof
         self._context = context
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+        self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="successor")
 
     def with_context(self, context: ContextCheck) -> Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
@@ -178,6 +226,8 @@ class Judge:
         """
         started = time.perf_counter()
         wave = utterance.wave()
+        growing = isinstance(template, Voice) and template.grows and self.successor is not None
+        heard = self._heard_later(wave.copy()) if growing else None
         words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
@@ -189,6 +239,8 @@ class Judge:
             found, context_ms = context.result()
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
+            if heard is not None:
+                heard.drop()
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
@@ -203,7 +255,8 @@ class Judge:
             timings=Timings(
                 words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
             ),
-            model_versions=self.model_versions,
+            model_versions=self._versions_for(template),
+            heard=heard,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
             operating_points=self._conditioned.points(
@@ -212,6 +265,31 @@ class Judge:
             print_values=print_values,
             threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
+
+    def _heard_later(self, wave: Wave) -> HeardBySuccessor:
+        successor = self.successor
+
+        def work() -> npt.NDArray[np.float32]:
+            try:
+                if successor is None:
+                    raise JudgeError("there is no model to follow")
+                return successor.embed(wave)
+            finally:
+                wave[:] = 0.0
+
+        return HeardBySuccessor(self._later.submit(work))
+
+    def speaker_of(self, template: Reference) -> SpeakerCheck:
+        """The model whose embeddings `template` is made of."""
+        if isinstance(template, Voice) and template.model != self.speaker.version:
+            if self.successor is None or template.model != self.successor.version:
+                raise JudgeError("no model of this unit made that voiceprint")
+            return self.successor
+        return self.speaker
+
+    def _versions_for(self, template: Reference) -> tuple[str, ...]:
+        words, _, spoof = self.model_versions
+        return words, self.speaker_of(template).version, spoof
 
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""
@@ -224,11 +302,13 @@ class Judge:
         self, utterance: Utterance, wave: Wave, template: Reference
     ) -> tuple[float | None, Identification | None, float | None]:
         """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
-        probe = self.speaker.embed(wave)
-        identified = template.identify(probe, self.speaker.llr) if isinstance(template, Gallery) else None
+        speaker = self.speaker_of(template)
+        probe = speaker.embed(wave)
+        identified = template.identify(probe, speaker.llr) if isinstance(template, Gallery) else None
         llr = None if identified is None else identified.llr
         if template is not None and not isinstance(template, Gallery):
-            llr = self.speaker.llr(probe, template)
+            held = template.vector if isinstance(template, Voice) else template
+            llr = speaker.llr(probe, held)
         probe[:] = 0.0
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
@@ -241,6 +321,7 @@ class Judge:
     def close(self) -> None:
         """Wait for running checks and release the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._later.shutdown(wait=True)
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

@@ -15,8 +15,10 @@ from device.secure_store.errors import (
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.store import Store, StoreStatus, open_store
+from device.secure_store.voiceprints.growing import Growing
 from device.secure_store.voiceprints.receipt import DeletionReceipt, verify_receipt
-from device.secure_store.voiceprints.records import Consent, Template
+from device.secure_store.voiceprints.records import Consent
+from device.secure_store.voiceprints.templates import Template
 from device.secure_store.voiceprints.vault import Vault
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ConsentError",
     "Counter",
     "DeletionReceipt",
+    "Growing",
     "ModelChangedError",
     "NotEnrolledError",
     "RecordDamagedError",

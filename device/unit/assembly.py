@@ -35,6 +35,7 @@ from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
+from device.models.successor import Successor
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings, kept_in, own_models_dir
@@ -196,6 +197,7 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
             # They run beside the transcriber: a second thread of theirs would only take its core away.
             speaker = pool.submit(SpeakerModel.open, bundle, 1, forms["speaker"], _LOG.warning)
             spoof = pool.submit(SpoofDetector.open, bundle, 1, forms["spoof"], _LOG.warning)
+            following = pool.submit(Successor.open, bundle, 1)
             words = Transcriber.open(
                 bundle,
                 threads=settings.judge.threads,
@@ -203,7 +205,9 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
                 runtime=forms["words"],
             )
             parts.callback(words.close)
-        judge = Judge(words, speaker.result(), spoof.result(), ContextChecks.open())
+        judge = Judge(
+            words, speaker.result(), spoof.result(), ContextChecks.open(), successor=following.result()
+        )
         parts.callback(judge.close)
         give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()

@@ -11,7 +11,7 @@ from functools import partial
 
 from device.access.claims import Claim, ClaimKind, Directory
 from device.access.decision import Decision, Notice, Outcome, Reason, fault, refusal_for
-from device.access.voices import voiceprint
+from device.access.voices import claimed
 from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
 from device.evidence.listener import AnswerProgress
@@ -172,8 +172,9 @@ def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
     """What the voice is held against: the person claimed, or everybody who may ever pass this door."""
     vault, model = unit.store.vault, unit.judge.speaker.version
     if uid or unit.asks_for_claim(door_name):
-        with voiceprint(vault, uid, model) as vector:
-            yield vector
+        successor = unit.judge.successor
+        with claimed(vault, uid, model, None if successor is None else successor.version) as voice:
+            yield voice
     else:
         yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)
 

@@ -14,7 +14,7 @@ from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.hardware.tpm_link import TpmObject
 from device.uplink.network import Network, Place, fingerprint_bytes, trusting
 from device.uplink.tpm_tls import NetworkKeys, network_keys
-from sync.errors import MalformedError
+from sync.errors import MalformedError, ProofError
 from sync.fleet.provisioning import messages
 from sync.fleet.provisioning.claim import Claim, Parcel
 from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES
@@ -85,7 +85,7 @@ def redeem(
     )
     service = (claim.host, claim.port, context)
     challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
-    given = _proved(keystore, keys, objects, challenge, service)
+    given = _proved(keystore, keys, objects, challenge, service, site.root)
     tell("the TPM proved that they are in it")
     if given.unit != claim.unit or given.door != claim.door:
         raise AdmissionError("the site gave another place than the claim names; tell the desk")
@@ -116,7 +116,7 @@ def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
     service = (host.strip("[]"), int(port), trusting(place.root))
     asked = messages.Renew(place.unit, place.tpm).to_bytes()
     challenge = messages.Challenge.from_bytes(_ask(*service, messages.RENEW_PATH, asked))
-    given = _proved(keystore, keys, (keys.tls,), challenge, service)
+    given = _proved(keystore, keys, (keys.tls,), challenge, service, place.root.encode())
     renewed = place.renewed(given.certificates)
     renewed.certificate()
     network.save(renewed)
@@ -129,6 +129,7 @@ def _proved(
     objects: tuple[TpmObject, ...],
     challenge: messages.Challenge,
     service: tuple[str, int, ssl.SSLContext],
+    root: bytes,
 ) -> messages.Place:
     attestation, tpm = keystore.attestation_object(), keystore.tpm
     opened = open_credential(tpm, keys.kind, attestation, challenge.credential, challenge.secret)
@@ -141,7 +142,15 @@ def _proved(
         Statement(quote.statement, quote.signature),
         dict(quote.values),
     )
-    return messages.Place.from_bytes(_ask(*service, messages.FINISH_PATH, finish.to_bytes()))
+    given = messages.Place.from_bytes(_ask(*service, messages.FINISH_PATH, finish.to_bytes()))
+    try:
+        given.check(root, keys.tls.public_key(), challenge.nonce)
+    except (ProofError, MalformedError) as err:
+        raise AdmissionError(
+            f"{service[0]}:{service[1]} gave a place that the site's issuing key did not sign ({err}); "
+            "somebody may be in between: tell the desk"
+        ) from err
+    return given
 
 
 def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes | None = None) -> bytes:

@@ -45,7 +45,11 @@ def read_standing(path: Path) -> dict[str, str | int]:
         return {}
     if standing not in STANDINGS or why not in WHYS or min(document, people) < 0:
         return {}
-    return {"document": document, "people": people, "standing": standing, "why": why}
+    found: dict[str, str | int] = {"document": document, "people": people, "standing": standing, "why": why}
+    for name in ("over", "not_over"):  # only while one speaker model follows another
+        if type(told.get(name)) is int and told[name] >= 0:
+            found[name] = told[name]
+    return found
 
 
 def _policy(rules: Path) -> str:

@@ -58,11 +58,11 @@ def unit_handler(
     def end_lock_down(arguments: Arguments) -> None:
         _order(orders, Action.END_LOCK_DOWN, arguments)
 
-    def apply_policy(_: Arguments) -> None:
-        _order(orders, Action.ADOPT_RULES, {})
+    def apply_policy(arguments: Arguments) -> None:
+        _order(orders, Action.ADOPT_RULES, arguments)
 
-    def apply_models(_: Arguments) -> None:
-        _order(orders, Action.ADOPT_MODELS, {})
+    def apply_models(arguments: Arguments) -> None:
+        _order(orders, Action.ADOPT_MODELS, arguments)
 
     def apply_threats(arguments: Arguments) -> None:
         given = arguments.get("list")
@@ -72,8 +72,8 @@ def unit_handler(
         _order(orders, Action.ADOPT_THREATS, {})
         agent.report_now()
 
-    def rotate_keys(_: Arguments) -> None:
-        _order(orders, Action.ROTATE_KEYS, {})
+    def rotate_keys(arguments: Arguments) -> None:
+        _order(orders, Action.ROTATE_KEYS, arguments)
 
     def forget_person(arguments: Arguments) -> None:
         _order(orders, Action.ERASE, arguments)
@@ -118,7 +118,7 @@ def _order(folder: Path, action: Action, arguments: Arguments) -> None:
     """Have the running door process do it, and wait until it has: it alone holds rules, people and keys."""
     name, default = _SUBJECTS.get(action, ("", ""))
     subject = arguments.get(name, default)
-    if type(subject) is not str or not set(arguments) <= {name} or (name and not subject):
+    if type(subject) is not str or not set(arguments) <= {name} - {""} or (name and not subject):
         raise CommandFailedError("bad_arguments")
     try:
         await_done(post(folder, Order(action, subject)), ORDER_WITHIN_S)

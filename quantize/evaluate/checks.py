@@ -18,6 +18,8 @@ from device.models.resemblyzer import ROLE as PEER_ROLE
 from device.models.resemblyzer import Resemblyzer
 from device.models.speaker import ROLE, SpeakerModel
 from device.models.spoof.detector import SpoofDetector
+from device.models.successor import ROLE as NEXT_ROLE
+from device.models.successor import Successor
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
 from quantize.evaluate.metrics import Array
@@ -81,6 +83,15 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
         return SpeakerUnderTest("campplus-float", SpeakerModel(session, calibration, "float"), calibration)
     peer = Resemblyzer.of(OnnxSession(built.resemblyzer, THREADS), "resemblyzer-0.1.4-float")
     return SpeakerUnderTest(peer.version, peer, None)
+
+
+def open_successor(models: Path, reference_dir: Path) -> SpeakerUnderTest:
+    """The speaker model that is to follow: the bundle's, or float Resemblyzer where it names none."""
+    bundle = slots.active(models)
+    found = Successor.open(bundle, THREADS)
+    if found is None:
+        return open_speaker(PEER_MODEL, models, reference_dir)
+    return SpeakerUnderTest(found.version, found, bundle.calibration(NEXT_ROLE))
 
 
 def open_spoof(models: Path) -> SpoofDetector:

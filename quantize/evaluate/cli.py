@@ -37,6 +37,7 @@ from quantize.evaluate.report import (
 from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 from quantize.evaluate.splices import RENDITIONS
+from quantize.evaluate.succession_chapter import succession_lines
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -45,6 +46,7 @@ ATTEMPTS = "attempts"
 """Only when asked for: every recording is heard under a dozen conditions."""
 SPLICES = "splices"
 CAMPAIGNS = "campaigns"
+SUCCESSION = "succession"
 SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 
 
@@ -72,7 +74,7 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, CAMPAIGNS, *CONVERSATIONS)),
+    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, SUCCESSION, CAMPAIGNS, *CONVERSATIONS)),
     help="One part only; may be repeated. All but the first three only when they are named.",
 )
 @click.option(
@@ -276,6 +278,9 @@ def _tell(report: Report, out: Path) -> None:
             )
         for name, refused in report.splices.people.items():
             click.echo(f"splice people {name:<14} refused {_percent(refused.value)} of {refused.trials:,}")
+    if report.succession:
+        for line in succession_lines(report.succession):
+            click.echo(line)
     if report.diarization:
         for mode, by in report.diarization.figures.items():
             for collar, shares in by.items():

@@ -18,6 +18,7 @@ from quantize.evaluate.conversation.chapter import changes_chapter, diarization_
 from quantize.evaluate.door.show import attempts_chapter
 from quantize.evaluate.report import PRODUCT_MODEL, Report
 from quantize.evaluate.speaker import POOLED
+from quantize.evaluate.succession_chapter import succession_chapter
 
 
 def render(report: Report) -> str:
@@ -41,6 +42,8 @@ def render(report: Report) -> str:
         parts.append(campaigns_chapter(report.campaigns))
     if report.splices:
         parts.append(splices_chapter(report.splices))
+    if report.succession:
+        parts.append(succession_chapter(report.succession))
     parts.append(_method(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -185,6 +185,20 @@ def changes_plot(
     return _svg(draw, 6.4, 3.8, "Latency against false changes")
 
 
+def scatter_plot(points: Sequence[tuple[float, float]], x: str, y: str, bound: float) -> str:
+    """One point each, the diagonal, and a line so much above it."""
+
+    def draw(axes: Axes) -> None:
+        low = min(min(point) for point in points) - 1.0
+        high = max(max(point) for point in points) + 1.0
+        axes.plot([low, high], [low, high], color="#b8c0c9", linewidth=0.8, linestyle=(0, (4, 4)))
+        axes.plot([low, high], [low + bound, high + bound], color=COLOURS[1], linewidth=0.9)
+        axes.scatter([p[0] for p in points], [p[1] for p in points], s=16, color=COLOURS[0])
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=x, ylabel=y)
+
+    return _svg(draw, 5.4, 5.0, f"{y} against {x}")
+
+
 def _colours(count: int) -> Sequence[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 

@@ -18,6 +18,7 @@ from quantize.evaluate.phrase import PhraseResult
 from quantize.evaluate.speaker import SpeakerResult
 from quantize.evaluate.splices import SplicesResult
 from quantize.evaluate.spoof import SpoofResult, TandemResult
+from quantize.evaluate.succession import SuccessionResult
 
 SCHEMA = "ostiary.evaluation/1"
 PRODUCT_MODEL = "int8"
@@ -77,6 +78,7 @@ class Report:
     diarization: DiarizationResult | None = None
     changes: ChangesResult | None = None
     splices: SplicesResult | None = None
+    succession: SuccessionResult | None = None
     campaigns: CampaignsResult | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -128,6 +130,8 @@ class Report:
             summary["splices_people_refused"] = {
                 name: [found.accepted, found.trials] for name, found in self.splices.people.items()
             }
+        if self.succession:
+            summary["succession"] = self.succession.summary()
         if self.diarization:
             summary["diarization"] = diarization_summary(self.diarization)
         if self.campaigns:

@@ -14,7 +14,7 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
 from quantize.evaluate.campaigns.measure import DOORS, CampaignsResult, prints
 from quantize.evaluate.campaigns.measure import measure as measure_campaigns
-from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_words
+from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_successor, open_words
 from quantize.evaluate.conversation import part
 from quantize.evaluate.conversation.changes import ChangesResult
 from quantize.evaluate.conversation.measure import DiarizationResult
@@ -41,6 +41,7 @@ from quantize.evaluate.spoof import (
     evaluate_spoof,
     evaluate_tandem,
 )
+from quantize.evaluate.succession import SuccessionResult, enough, evaluate_succession
 from quantize.evaluate.trials import SpeakerPlan, phrase_trials, speaker_plan
 
 
@@ -152,11 +153,15 @@ def evaluate_all(
         heard = [*recordings, *plan.noises]
         kept = plan.kept / "word-borders.json" if plan.kept else None
         splices = evaluate_splices(heard, root, check, bars_of, bars.bar, plan.replicates, kept)
+    succession = None
+    if "succession" in plan.parts:
+        succession = _succession(recordings, plan, reader, bars, versions)
     campaigns: CampaignsResult | None = None
     if "campaigns" in plan.parts:
         seen = prints(recordings, root, DOORS, bars.bar)
         campaigns = measure_campaigns(seen, DOORS, bars.bar, plan.replicates)
-    if not (speaker or spoof or phrase or whole or splices or diarization or changes or campaigns):
+    every = (speaker, spoof, phrase, whole, splices, diarization, changes, succession, campaigns)
+    if not any(every):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -165,10 +170,32 @@ def evaluate_all(
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
             complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
-            diarization, changes, splices, campaigns,
+            diarization, changes, splices, succession, campaigns,
         )  # fmt: skip
 
     return report
+
+
+def _succession(
+    recordings: Sequence[Recording], plan: Plan, reader: Reader, bars: Bars, versions: dict[str, str]
+) -> SuccessionResult | None:
+    files = enough(recordings)
+    if not files:
+        return None
+    present = open_speaker(PRODUCT_MODEL, plan.models_dir, plan.reference_dir)
+    following = open_successor(plan.models_dir, plan.reference_dir)
+    detector = open_spoof(plan.models_dir)
+    told = {"in use": present.version, "following": following.version, "spoof": detector.version}
+    versions.update({f"succession, {name}": version for name, version in told.items()})
+    if present.calibration is None:
+        return None
+    old = embed_all(present, files, reader, bars.bar("voices, in use", len(files)))
+    heard = embed_all(following, files, reader, bars.bar("voices, following", len(files)))
+    live = spoof_llrs(detector, files, reader, bars.bar("live or not", len(files)))
+    names = (present.version, following.version)
+    return evaluate_succession(
+        files, names, (old, present.calibration), (heard, following.calibration), live, plan.thresholds
+    )
 
 
 def _comparisons(

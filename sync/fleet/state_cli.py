@@ -19,6 +19,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
+from sync.fleet.provisioning.claims import proved_exchange
 from sync.person_id import PersonIdError, person_id
 from sync.registry.fleet import people, rollout, wanted
 from sync.registry.store import Store
@@ -91,13 +92,14 @@ def tag_command(database: str, unit: str, tags: tuple[str, ...]) -> None:
 @click.command("admit")
 @DATABASE
 @click.argument("unit")
-@click.option("--exchange-key", required=True, type=FILE, help="What `ostiary store exchange-key` printed.")
+@click.option("--exchange-key", type=FILE, help="What `ostiary store exchange-key` printed.")
 @click.option("--authority", required=True, type=FOLDER, help="Where the authority is kept.")
-def admit_command(database: str, unit: str, exchange_key: Path, authority: Path) -> None:
+def admit_command(database: str, unit: str, exchange_key: Path | None, authority: Path) -> None:
     """Certify UNIT's exchange key: from now on enrolments can be sealed to it.
 
-    `ostiary provision` does this by itself, with proof. By hand, take the key from the unit itself: whoever's
-    key is certified here can be sent voiceprints.
+    `ostiary provision` does this by itself, with proof; for such a unit the key that its TPM proved is taken,
+    and no other. Else take the key from the unit itself: whoever's key is certified here can be sent
+    voiceprints.
 
     \b
     Example:
@@ -105,9 +107,15 @@ def admit_command(database: str, unit: str, exchange_key: Path, authority: Path)
         --database sqlite:///registry.db
     """
     now, name = dt.datetime.now(dt.UTC), unit_id(unit)
-    made = card(Authority.open(authority, now), name, key_from_bytes(read_file(exchange_key)), now)
+    given = key_from_bytes(read_file(exchange_key)) if exchange_key is not None else None
     with Store.open(database, create=False).transaction() as db:
-        wanted.keep_card(db, name, made)
+        proved = proved_exchange(db, name)
+        key = proved or given
+        if key is None:
+            raise click.UsageError(f"{name} was not provisioned, so it proved no key: give --exchange-key")
+        if given is not None and key != given:
+            raise SyncError(f"{name} proved another exchange key when it was provisioned; that one counts")
+        wanted.keep_card(db, name, card(Authority.open(authority, now), name, key, now))
     click.echo(f"enrolments can be sealed to {name}")
 
 

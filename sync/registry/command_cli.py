@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.command_line import AS_JSON, DATABASE, FILE, wall_ms
-from sync.commands import ACTIONS, MAX_LIFE_MS
+from sync.commands import ACTIONS, MAX_LIFE_MS, NUMBERS
 from sync.events import unit_id
 from sync.health import FACTS, check_facts
 from sync.keys import FileSigner
@@ -54,7 +54,7 @@ def command_command(
         FileSigner.load(signing_key),
         unit_id(unit),
         action,
-        {name: int(value) if value.isdigit() else value for name, value in map(_pair, settings)},
+        {name: _value(name, value) for name, value in map(_pair, settings)},
         account=account,
         now_ms=wall_ms(),
         life_ms=life * 1000,
@@ -103,6 +103,11 @@ def desire_command(database: str, unit: str, facts: tuple[str, ...]) -> None:
     check_facts(wanted)
     Store.open(database, create=False).desire(unit_id(unit), wanted)
     click.echo(f"{unit} should report {', '.join(facts) or 'whatever it likes'}")
+
+
+def _value(name: str, value: str) -> int | str:
+    """A person's id or a door of digits alone is text all the same."""
+    return int(value) if name in NUMBERS and value.isdigit() else value
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -67,7 +67,10 @@ class SiteWorld:
     def at(self) -> list[str]:
         return ["--site", str(self.site.folder), *self.db]
 
-    def start(self, *, broker: bool = True, claims: bool = True, worker: bool = False) -> None:
+    def start(
+        self, *, broker: bool = True, claims: bool = True, worker: bool = False, fleet: bool = False
+    ) -> None:
+        """`fleet`: the worker has the command key, and keeps documents."""
         pki = self.site.pki()
         if broker:
             self.run("broker", ["mosquitto", "-c", str(self.site.folder / "broker/mosquitto.conf")])
@@ -79,6 +82,8 @@ class SiteWorld:
             tls = ["--ca", pki / "ca.pem", "--cert", pki / "worker-1.pem", "--key", pki / "worker-1.key"]
             command = [*OSTIARY, "registry", "worker", *self.db, "--broker", f"localhost:{self.ports[0]}"]
             signing = ["--signing-key", str(self.site.folder / "receipts.key")]
+            if fleet:
+                signing += ["--fleet-key", str(self.site.folder / "commands.key")]
             self.run("worker", [*command, *map(str, tls), *signing])
 
     def run(self, name: str, command: list[str], **surroundings: str) -> None:
@@ -86,6 +91,9 @@ class SiteWorld:
             self._running[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, **surroundings}
             )
+
+    def ended(self, name: str) -> bool:
+        return self._running[name].poll() is not None
 
     def stop(self, name: str) -> None:
         process = self._running.pop(name, None)

@@ -12,11 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
+from tpm2_pytss import TPMA_OBJECT
 
 from device.cli import cli
 from device.secure_store import open_store
@@ -25,14 +28,19 @@ from device.settings import load
 from device.uplink.network import Network
 from sync.command_line import wall_ms
 from sync.errors import SyncError
+from sync.events import unit_id
 from sync.fleet.provisioning import claims
+from sync.fleet.provisioning.claim import Claim
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
-from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH
+from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH, Challenge, Refusal
+from sync.fleet.provisioning.tpm_proof import read_key
 from sync.mqtt import LinkSettings, Reactor
 from sync.outbox import Outbox
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.rules import load_rules
+from sync.registry.schema import identities
+from tests.device.uplink.test_admission import Box, Maker, soft_key
 from tests.e2e.site_world import OSTIARY, RULES, SiteWorld, Unit, eventually, site_world
 from tests.sync.parts import Clock, event
 from tests.sync.services import NOW
@@ -161,6 +169,69 @@ def test_bodies_of_strangers_are_refused_and_the_service_goes_on(site: SiteWorld
         answer.read()
         line.close()
     assert "Traceback" not in site.log("claims").read_text()
+
+
+def over_https(site: SiteWorld, path: str, body: bytes) -> bytes | str:
+    """What the claim service answers, or the code of its refusal."""
+    context = ssl.create_default_context(cafile=str(site.site.pki() / "ca.pem"))
+    line = http.client.HTTPSConnection("localhost", site.ports[1], timeout=60, context=context)
+    try:
+        line.request("POST", path, body, {"Content-Type": "application/cbor"})
+        answer = line.getresponse()
+        data = answer.read()
+    finally:
+        line.close()
+    assert answer.status in (200, 403), data
+    return data if answer.status == 200 else Refusal.from_bytes(data).code
+
+
+def test_what_is_no_unit_is_refused_over_https_and_looks_like_an_attack(
+    site: SiteWorld, tmp_path: Path
+) -> None:
+    with SwTpm(tmp_path / "tpm-1") as first, SwTpm(tmp_path / "tpm-2") as second:
+        one, two = Box.on(first, tmp_path / "box-1"), Box.on(second, tmp_path / "box-2")
+
+        def begun(box: Box, claim: Claim, **changes: object) -> bytes | str:
+            return over_https(site, BEGIN_PATH, replace(box.begin(claim), **changes).to_bytes())  # type: ignore[arg-type]
+
+        name = "st-mary/attacked"
+        claim = Claim.parse(site.claim(name))
+        honest = one.begin(claim)
+        software = soft_key(objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+        assert begun(one, claim, keys=(software, *honest.keys[1:])) == "not_proved"
+        maker = Maker()
+        theirs = maker.certify(read_key(two.own.public, "endorsement").key)
+        assert begun(one, claim, certificate=theirs) == "not_proved"
+        expired = Claim.fresh("localhost", site.ports[1], unit_id("st-mary/late"), "pharmacy", bytes(32))
+        with closing(site.store()) as store:
+            claims.add_claim(
+                store,
+                expired.digest(),
+                expired.unit,
+                door="pharmacy",
+                parcel=b"",
+                expected=None,
+                account="desk",
+                now=wall() - dt.timedelta(days=2),
+                lasts=dt.timedelta(days=1),
+            )
+        assert begun(one, expired) == "expired"
+        # The true unit takes its place; then somebody comes with the same claim, and with the same name.
+        challenge = begun(one, claim)
+        assert isinstance(challenge, bytes)
+        finished = over_https(site, FINISH_PATH, one.finish(Challenge.from_bytes(challenge)).to_bytes())
+        assert isinstance(finished, bytes)
+        assert begun(two, claim) == "second_tpm"
+        own = begun(two, Claim.parse(site.claim(LAB + "-b")))
+        assert isinstance(own, bytes), "with a claim of its own it is let in"
+        with pytest.raises(SyncError, match="is in service"):
+            site.claim(name)
+        with closing(site.store()) as store, store.transaction() as db:  # as if taken out of the books
+            db.execute(sa.delete(identities).where(identities.c.unit == name))
+        assert begun(two, claim) == "used"
+    with closing(site.store()) as store:
+        kinds = {alarm["kind"] for alarm in status.open_alarms(store)}
+    assert {"KEY_NOT_PROVED", "SECOND_TPM", "CLAIM_REUSED"} <= kinds
 
 
 def test_one_unit_neither_ends_anothers_session_nor_writes_in_its_name(site: SiteWorld) -> None:

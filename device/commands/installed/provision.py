@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +29,12 @@ from device.secure_store.store import open_keystore
 from device.settings import SYSTEM_FILE, Settings, load, settings_file, state_dir
 from device.state_folder import StateFolder
 from device.uplink.admission import redeem, trusted_site
-from device.uplink.network import Network
+from device.uplink.network import Network, Place
+from sync.durable import replace_file
 from sync.fleet.provisioning.claim import Claim, Parcel
+
+FLEET_FILES = {"commands": "fleet-commands.pem", "authority": "fleet-authority.pem"}
+"""Beside the settings: who signs documents, and who certifies exchange keys."""
 
 
 class ProvisionError(DeviceError):
@@ -59,13 +64,16 @@ def provision(text: str | None, tcti: str, show_tpm: bool, show: bool) -> None:
     claim = Claim.parse(text if text is not None else click.prompt("Scan or paste the claim"))
     site = trusted_site(claim)
     click.echo(f"the site at {claim.host}:{claim.port} is the one that the claim names")
-    settings = prepared(claim, settings_file() or SYSTEM_FILE, tcti)
+    file = settings_file() or SYSTEM_FILE
+    settings = prepared(claim, file, tcti)
     state = state_dir()
     with closing(_keystore(settings, state)) as keystore:
-        _, parcel = redeem(claim, site, keystore, Network(state), click.echo)
+        place, parcel = redeem(claim, site, keystore, Network(state), click.echo)
         for policy in parcel.policies:
             keystore.reseal(SignedPolicy.from_json(policy))
     take_in(parcel, settings, state)
+    if followed(file, settings, place):
+        click.echo(f"it follows what {place.unit.partition('/')[0]} signs: [fleet] in {file}")
     click.echo(f"This is {claim.unit}, door {claim.door}. It is in its place: systemctl start ostiary-door")
 
 
@@ -108,6 +116,58 @@ def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
                 from device.commands.policy import adopt_rules  # loads the models' libraries: seconds
 
                 click.echo(adopt_rules(file))
+
+
+def followed(file: Path, settings: Settings, place: Place) -> bool:
+    """Have `file` name whom this unit obeys: what the site signed with the place, in files beside it.
+
+    They lie where only an administrator writes: the uplink, which has a network, keeps the place itself.
+    False where the settings said so before. Raises ProvisionError where they name somebody else.
+    """
+    named = {"commands": place.command_key, "authority": place.root}
+    missing = []
+    for name, pem in named.items():
+        chosen: Path | None = getattr(settings.fleet, name)
+        if chosen is None:
+            missing.append(name)
+        elif _same_key_or_certificate(chosen, pem):
+            continue
+        elif chosen != file.parent / FLEET_FILES[name]:
+            raise ProvisionError(
+                f"{file} follows somebody else ([fleet] {name} = {chosen}); take that line out and run this "
+                "again"
+            )
+        else:  # of another site or another time, by this very command
+            _put(chosen, pem)
+    if not missing:
+        return False
+    for name in missing:
+        _put(file.parent / FLEET_FILES[name], named[name])
+    lines = "".join(f'{name} = "{file.parent / FLEET_FILES[name]}"\n' for name in missing)
+    text = file.read_text("utf-8")
+    table = re.search(r"^\[fleet\][^\n]*\n", text, re.MULTILINE)
+    if table is None:
+        text = f"{text.rstrip()}\n\n[fleet]\n{lines}"
+    else:
+        text = text[: table.end()] + lines + text[table.end() :]
+    _put(file, text)
+    load(file)  # what was written is what counts
+    return True
+
+
+def _same_key_or_certificate(path: Path, pem: str) -> bool:
+    try:
+        return path.read_text("ascii").split() == pem.split()
+    except (OSError, ValueError):
+        return False
+
+
+def _put(path: Path, text: str) -> None:
+    """The other services read it too, and nothing in it is secret."""
+    try:
+        replace_file(path, text.encode(), 0o644)
+    except OSError as err:
+        raise ProvisionError(f"{path} cannot be written ({err.strerror}); run this as root") from err
 
 
 def _keystore(settings: Settings, state: Path) -> TpmKeystore:

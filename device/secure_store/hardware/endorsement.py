@@ -26,8 +26,12 @@ from device.secure_store.hardware.tpm import _raw
 from device.secure_store.hardware.tpm_link import TpmLink, TpmObject, handles, loaded
 
 RSA, ECC = "EK-RSA2048", "EK-ECC256"
-KINDS = (ECC, RSA)
-_CERTIFICATES = {RSA: 0x01C0_0002, ECC: 0x01C0_000A}
+HIGH_RSA, HIGH_ECC = "EK-HIGH-RSA2048", "EK-HIGH-ECC256"
+KINDS = (ECC, RSA, HIGH_ECC, HIGH_RSA)
+"""Those of the high range count only where they have a certificate. Larger keys of that range (P-384, RSA
+3072) are named by another hash, and are not used.
+"""
+_CERTIFICATES = {RSA: 0x01C0_0002, ECC: 0x01C0_000A, HIGH_RSA: 0x01C0_0012, HIGH_ECC: 0x01C0_0014}
 """Where a maker puts a certificate (TCG EK Credential Profile 2.2.1.4); the chain lies in another range."""
 _CHAIN = range(0x01C0_0100, 0x01C0_0200)
 _MOST_CHAIN = 8
@@ -52,7 +56,7 @@ def endorsement(tpm: TpmLink, kind: str | None = None) -> Endorsement:
     def work(esapi: ESAPI) -> Endorsement:
         present = handles(esapi, TPM2_HC.NV_INDEX_FIRST)
         with_certificate = [one for one in KINDS if _CERTIFICATES[one] in present]
-        chosen = kind or (with_certificate or KINDS)[0]
+        chosen = kind or (with_certificate[0] if with_certificate else ECC)
         read = _reader(esapi)
         certificate = read(_CERTIFICATES[chosen]) if chosen in with_certificate else b""
         chain = tuple(read(index) for index in sorted(present) if index in _CHAIN)[:_MOST_CHAIN]
@@ -79,10 +83,12 @@ def open_credential(
                 ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, cipher, TPM2_ALG.SHA256
             )
             with loaded(esapi, started) as session:
-                # The templates' policy: whoever may use the endorsement hierarchy.
+                # The low templates' policy: whoever may use the endorsement hierarchy. The high ones take the
+                # key's own password, which is empty (TCG EK Credential Profile, B.6).
                 esapi.policy_secret(ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
+                by = ESYS_TR.PASSWORD if kind in (HIGH_RSA, HIGH_ECC) else session
                 opened = esapi.activate_credential(
-                    handle, key, id_object, encrypted, session1=ESYS_TR.PASSWORD, session2=session
+                    handle, key, id_object, encrypted, session1=ESYS_TR.PASSWORD, session2=by
                 )
             return bytes(opened)
 
@@ -117,7 +123,10 @@ def _made(esapi: ESAPI, kind: str) -> Iterator[tuple[Any, bytes]]:
     """(handle, TPM2B_PUBLIC) of the endorsement key, while it is needed."""
     if kind not in KINDS:
         raise StoreError(f"{kind} is no kind of endorsement key; they are {', '.join(KINDS)}")
-    _, template = create_ek_template(kind, _reader(esapi))
+    try:
+        _, template = create_ek_template(kind, _reader(esapi))
+    except ValueError as err:  # one of the high range whose certificate is gone
+        raise StoreError(f"the TPM has no endorsement key of this kind any more ({err})") from err
     key, public, *_ = esapi.create_primary(
         None, TPM2B_PUBLIC(template.publicArea), ESYS_TR.ENDORSEMENT, session1=ESYS_TR.PASSWORD
     )

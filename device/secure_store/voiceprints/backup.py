@@ -31,7 +31,8 @@ from device.secure_store.hardware.tpm_link import TpmObject
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import raw_signature, verify_es256
 from device.secure_store.store import Store
-from device.secure_store.voiceprints.records import NONCE_BYTES, Consent, Template
+from device.secure_store.voiceprints.records import NONCE_BYTES, Consent
+from device.secure_store.voiceprints.templates import Template
 from device.secure_store.voiceprints.vault_file import write_durably
 
 MAX_AGE = timedelta(days=7)

@@ -6,54 +6,30 @@ import hashlib
 import os
 import struct
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import cbor2
 import numpy as np
+import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.secure_store.errors import RecordDamagedError, StoreError
-from device.secure_store.memory import SecretBytes, wipe_array
-from device.secure_store.voiceprints.transform import DIMENSIONS, Rotation, Vector
+from device.secure_store.memory import SecretBytes
+from device.secure_store.voiceprints.growing import Growing
+from device.secure_store.voiceprints.templates import Template
+from device.secure_store.voiceprints.transform import Rotation
 from sync.person_id import PersonIdError, person_id
 
 FORMAT = 1
 NONCE_BYTES = 12
 KEY_BYTES = 32
 DIGEST_BYTES = 16
+_NOW, _NEXT = "rotation", "rotation of the next"
 _HEADER = struct.Struct(">BQI")  # format, version, generation of the transform
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Template:
-    """A voiceprint: unit-norm float32 of shape (192,), by which model, from how many utterances."""
-
-    model: str
-    vector: Vector
-    utterances: int
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.model) <= 128:
-            raise ValueError("a template names its embedding model and version")
-        if self.vector.dtype != np.float32 or self.vector.shape != (DIMENSIONS,):
-            raise ValueError(
-                f"a template is float32 of shape ({DIMENSIONS},), not {self.vector.dtype} {self.vector.shape}"
-            )
-        norm = float(np.linalg.norm(self.vector))
-        if not abs(norm - 1.0) < 1e-3:  # also false for NaN
-            raise ValueError(f"a template has unit norm, not {norm:.4f}")
-        if not 1 <= self.utterances <= 1000:
-            raise ValueError("a template is made from 1 to 1000 utterances")
-
-    def wipe(self) -> None:
-        """Overwrite the voiceprint; call it when the decision has been made."""
-        wipe_array(self.vector)
-
-    def __repr__(self) -> str:
-        return f"Template(model={self.model!r}, vector=<secret>, utterances={self.utterances})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +89,8 @@ class Person:
     template: Template
     consent: Consent
     generation: int
+    growing: Growing | None = None
+    """The voiceprint by the model that is to follow."""
 
     def __repr__(self) -> str:
         return f"Person(uid=<secret>, template={self.template!r}, generation={self.generation})"
@@ -140,26 +118,24 @@ def check_uid(uid: str) -> str:
 def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, version: int) -> Row:
     """Protect, encipher and wrap one person under a fresh key of their own."""
     header = _HEADER.pack(FORMAT, version, person.generation) + person.template.model.encode()
-    with (
-        SecretBytes.random(KEY_BYTES) as key,
-        _transform_secret(keys, key, person.generation) as secret,
-        Rotation(secret) as rotation,
-    ):
+    with SecretBytes.random(KEY_BYTES) as key:
         consent = person.consent
-        body = cbor2.dumps(
-            {
-                "uid": person.uid,
-                "vector": rotation.protect(person.template.vector).astype("<f4").tobytes(),
-                "utterances": person.template.utterances,
-                "consent": [
-                    consent.taken_by,
-                    consent.given_at.timestamp(),
-                    consent.text_version,
-                    consent.retain_until.timestamp(),
-                    consent.purpose,
-                ],
-            }
-        )
+        fields: dict[str, Any] = {
+            "uid": person.uid,
+            "vector": _protected(keys, key, person.generation, person.template.vector[np.newaxis])[0],
+            "utterances": person.template.utterances,
+            "consent": [
+                consent.taken_by,
+                consent.given_at.timestamp(),
+                consent.text_version,
+                consent.retain_until.timestamp(),
+                consent.purpose,
+            ],
+        }
+        if (growing := person.growing) is not None:  # records without it are those of up to 0.1.0
+            rows = _protected(keys, key, person.generation, growing.vectors, _NEXT)
+            fields["next"] = [growing.model, list(growing.days), rows, growing.ready]
+        body = cbor2.dumps(fields)
         bound = _bound("record", keys.unit, row_id, header)
         record = struct.pack(">H", len(header)) + header + _encrypt(key, body, bound)
         return Row(row_id, tag, wrap_key(keys, row_id, key), record)
@@ -170,8 +146,11 @@ def open_row(keys: RowKeys, row: Row) -> Person:
     _, _, generation, model = _header(row.record, row.record_id)
     with unwrap_key(keys, row) as key:
         fields = _open_body(keys, row, key)
-        with _transform_secret(keys, key, generation) as secret, Rotation(secret) as rotation:
-            vector = rotation.recover(np.frombuffer(fields["vector"], dtype="<f4"))
+        vector = _recovered(keys, key, generation, [fields["vector"]])[0]
+        growing = None
+        if (told := fields.get("next")) is not None:
+            named, days, rows, ready = told
+            growing = Growing(named, tuple(days), _recovered(keys, key, generation, rows, _NEXT), ready)
     taken_by, given_at, text_version, retain_until, *purpose = fields["consent"]  # up to 0.1.0 without
     consent = Consent(
         taken_by,
@@ -180,13 +159,21 @@ def open_row(keys: RowKeys, row: Row) -> Person:
         datetime.fromtimestamp(retain_until, UTC),
         *purpose,
     )
-    return Person(fields["uid"], Template(model, vector, fields["utterances"]), consent, generation)
+    template = Template(model, vector, fields["utterances"])
+    return Person(fields["uid"], template, consent, generation, growing)
 
 
 def open_uid(keys: RowKeys, row: Row) -> str:
     """Whose row this is, without undoing the rotation."""
     with unwrap_key(keys, row) as key:
         return str(_open_body(keys, row, key)["uid"])
+
+
+def open_growth(keys: RowKeys, row: Row) -> tuple[str, int, bool] | None:
+    """(model, days, ready) of what grows beside a voiceprint, without undoing a rotation."""
+    with unwrap_key(keys, row) as key:
+        told = _open_body(keys, row, key).get("next")
+    return None if told is None else (told[0], len(told[1]), told[3])
 
 
 def rewrap_row(old: RowKeys, new: RowKeys, row: Row) -> Row:
@@ -214,12 +201,35 @@ def unwrap_key(keys: RowKeys, row: Row) -> SecretBytes:
     return SecretBytes.copy_of(_decrypt(keys.wrap, row.wrapped, bound, row))
 
 
-def _transform_secret(keys: RowKeys, key: SecretBytes, generation: int) -> SecretBytes:
+def _protected(
+    keys: RowKeys, key: SecretBytes, generation: int, rows: npt.NDArray[np.float32], label: str = _NOW
+) -> list[bytes]:
+    """Each of `rows` (n, size) as it is stored: little-endian float32."""
+    with (
+        _transform_secret(keys, key, generation, label) as secret,
+        Rotation(secret, rows.shape[1]) as rotation,
+    ):
+        return [rotation.protect(row).astype("<f4").tobytes() for row in rows]
+
+
+def _recovered(
+    keys: RowKeys, key: SecretBytes, generation: int, stored: Sequence[bytes], label: str = _NOW
+) -> npt.NDArray[np.float32]:
+    """The inverse, (n, size) float32."""
+    protected = [np.frombuffer(one, dtype="<f4") for one in stored]
+    with (
+        _transform_secret(keys, key, generation, label) as secret,
+        Rotation(secret, len(protected[0])) as rotation,
+    ):
+        return np.stack([rotation.recover(one) for one in protected])
+
+
+def _transform_secret(keys: RowKeys, key: SecretBytes, generation: int, label: str) -> SecretBytes:
     """Needs both the unit's transform key and the person's: a leak of one does not undo the rotation."""
     with keys.transform.view() as unit_part, key.view() as own_part, SecretBytes(2 * KEY_BYTES) as both:
         both.view()[:KEY_BYTES] = unit_part
         both.view()[KEY_BYTES:] = own_part
-        return both.derive(f"rotation {generation}")
+        return both.derive(f"{label} {generation}")
 
 
 def _header(record: bytes, row_id: uuid.UUID) -> tuple[int, int, int, str]:

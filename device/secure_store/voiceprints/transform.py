@@ -21,36 +21,37 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from device.secure_store.memory import SecretBytes
 
 DIMENSIONS = 192
-_LENGTHS = np.arange(DIMENSIONS, 0, -1)
-_STARTS = np.concatenate([[0], np.cumsum(_LENGTHS)])
-"""The reflectors, of length 192, 191, ... 1, lie one behind the other."""
+"""Of the embeddings of the model in use; another model's may be more or fewer."""
+LEAST_DIMENSIONS, MOST_DIMENSIONS = 64, 1024
 
 Vector = npt.NDArray[np.float32]
 
 
 class Rotation:
-    """A secret orthogonal map of R^192. Use it in a `with` block: its tables are wiped at the end."""
+    """A secret orthogonal map of R^n. Use it in a `with` block: its tables are wiped at the end."""
 
-    def __init__(self, secret: SecretBytes) -> None:
+    def __init__(self, secret: SecretBytes, dimensions: int = DIMENSIONS) -> None:
         """`secret` is 32 bytes; the same secret gives the same rotation on every machine (to rounding)."""
-        packed = _normals(secret, int(_STARTS[-1]))
+        lengths = np.arange(dimensions, 0, -1)
+        starts = np.concatenate([[0], np.cumsum(lengths)])  # the reflectors lie one behind the other
+        packed = _normals(secret, int(starts[-1]))
         squares = packed * packed
-        norms = np.add.reduceat(squares, _STARTS[:-1])
+        norms = np.add.reduceat(squares, starts[:-1])
         squares[:] = 0.0
-        heads = packed[_STARTS[:-1]]
+        heads = packed[starts[:-1]]
         signs = np.where(heads < 0.0, -1.0, 1.0)
         # v = g + sign(g1)|g| e1, scaled so that H = I - v v^T; the last row, of one number, is only a sign.
         tips = heads + signs * np.sqrt(norms)
-        packed[_STARTS[:-1]] = tips
-        packed *= np.repeat(np.sqrt(2.0 / (norms - heads * heads + tips * tips)), _LENGTHS)
+        packed[starts[:-1]] = tips
+        packed *= np.repeat(np.sqrt(2.0 / (norms - heads * heads + tips * tips)), lengths)
         self._packed = packed
-        self._reflectors = [packed[a:b] for a, b in pairwise(_STARTS[:-1])]
+        self._reflectors = [packed[a:b] for a, b in pairwise(starts[:-1])]
         # H g = -sign(g1)|g| e1; the diagonal below makes R's diagonal positive, which makes Q Haar.
         self._signs = -signs
         self._signs[-1] = signs[-1]
 
     def protect(self, vector: Vector) -> Vector:
-        """What is stored: Qx for a unit vector x, float32 of shape (192,)."""
+        """What is stored: Qx for a unit vector x, float32 of shape (n,)."""
         work = vector.astype(np.float64) * self._signs
         for reflector in reversed(self._reflectors):
             tail = work[-len(reflector) :]

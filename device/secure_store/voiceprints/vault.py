@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from device.secure_store.errors import (
 from device.secure_store.keystore import Keystore
 from device.secure_store.memory import SecretBytes
 from device.secure_store.settings import StoreSettings
+from device.secure_store.voiceprints.growing import Growing
 from device.secure_store.voiceprints.head import MAX_PINNED_BYTES
 from device.secure_store.voiceprints.ledger import Ledger
 from device.secure_store.voiceprints.receipt import DeletionReceipt, sign_receipt
@@ -26,13 +27,14 @@ from device.secure_store.voiceprints.records import (
     Person,
     Row,
     RowKeys,
-    Template,
     check_uid,
     damaged,
+    open_growth,
     open_row,
     open_uid,
     seal_row,
 )
+from device.secure_store.voiceprints.templates import Template
 
 Clock = Callable[[], datetime]
 
@@ -113,17 +115,55 @@ class Vault:
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
 
-        Raises NotEnrolledError, ConsentError (run out), RecordDamagedError, and ModelChangedError when
-        `model` is given and another one made the voiceprint.
+        With `model` the voiceprint by that one: the one in use, or the one that grew beside it and is ready.
+        Raises NotEnrolledError, ConsentError (run out), RecordDamagedError, and ModelChangedError when there
+        is none by `model`.
         """
         person = self._person(uid)
         if person.consent.expired(self._clock()):
             raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
         if model is not None and person.template.model != model:
+            person.template.wipe()
+            grown = person.growing
+            if grown is not None and grown.ready and grown.model == model:
+                made = grown.template()
+                grown.wipe()
+                return made
             raise ModelChangedError(
                 f"this voiceprint was made by {person.template.model}, not {model}; enrol this person again"
             )
         return person.template
+
+    def growing(self, uid: str) -> Growing | None:
+        """What grows beside the voiceprint of `uid`; overwrite it when done. Raises as `template` does."""
+        person = self._person(uid)
+        person.template.wipe()
+        return person.growing
+
+    def grow(self, uid: str, growing: Growing | None) -> None:
+        """Keep `growing` beside the voiceprint of `uid`, in place of what grew before, in one commit.
+
+        The enrolment stays the one that it was: nobody was enrolled anew.
+        """
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            person = self._person(uid)
+            self._rewrite(uid, replace(person, growing=growing))
+            person.template.wipe()
+
+    def come_over(self, uid: str) -> None:
+        """Make what has grown beside it the voiceprint of `uid`, and erase the one before. In one commit.
+
+        Raises StoreError where nothing is ready.
+        """
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            person = self._person(uid)
+            if person.growing is None or not person.growing.ready:
+                raise StoreError("nothing is ready that could take this voiceprint's place")
+            self._rewrite(uid, replace(person, template=person.growing.template(), growing=None))
+            person.template.wipe()
+            person.growing.wipe()
 
     def consent(self, uid: str) -> Consent:
         return self._person(uid).consent
@@ -213,10 +253,20 @@ class Vault:
             return self.forget_records(gone, "consent ran out") if gone else ()
 
     def outdated(self, model: str) -> tuple[str, ...]:
-        """Who has to enrol again because `model` did not make their voiceprint."""
+        """Who has to enrol again because there is no voiceprint of theirs by `model`."""
+        return tuple(sorted(uid for uid, days in self.growth(model).items() if days is not None))
+
+    def growth(self, model: str) -> dict[str, int | None]:
+        """By uid: on how many days `model` has heard them so far, None for whoever has come over to it."""
         with self._ledger.lock:
             self._ledger.refresh()
-            return tuple(sorted(self._uid(row) for row in self._ledger.rows() if row.model != model))
+            found: dict[str, int | None] = {}
+            for row in self._ledger.rows():
+                grown = open_growth(self._ledger.keys, row)
+                days = grown[1] if grown is not None and grown[0] == model else 0
+                over = row.model == model or (grown is not None and grown[0] == model and grown[2])
+                found[self._uid(row)] = None if over else days
+            return found
 
     def status(self) -> VaultStatus:
         with self._ledger.lock:
@@ -259,6 +309,16 @@ class Vault:
         self._ledger.close()
 
     # Inside
+
+    def _rewrite(self, uid: str, person: Person) -> None:
+        """The same enrolment in another record, under a new key and rotation. Under the exclusive lock."""
+        record_id = self.record_id(uid)
+        old = self._ledger.row(record_id)
+        if old is None:
+            raise damaged(record_id)
+        fresh = replace(person, generation=person.generation + 1)
+        row = seal_row(self._ledger.keys, record_id, self._tag(check_uid(uid)), fresh, old.version)
+        self._ledger.commit(put=[row])
 
     def _row(self, keys: RowKeys, uid: str, template: Template, consent: Consent) -> Row:
         """Somebody's next record, under `keys`. Call it under the exclusive lock."""

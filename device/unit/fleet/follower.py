@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.access.rules import RulesError, parse_rules
 from device.errors import DeviceError
-from device.evidence.judge import Evidence
+from device.evidence.judge import Evidence, Judge
 from device.model_store import slots
 from device.model_store.bundle import MANIFEST_NAME
 from device.model_store.manifest import BundleError, Manifest
@@ -87,6 +87,7 @@ class Follower:
         self._said_at: tuple[bytes, int, int] | None = None
         self._heard: Evidence | None = None
         self._trouble = ""
+        self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
         self._report()
@@ -351,7 +352,19 @@ class Follower:
         self._report()
 
     def _report(self) -> None:
-        self._mailbox.report(self._applied.standing(), len(self._people.versions()))
+        self._mailbox.report(self._applied.standing(), len(self._people.versions()), self._over())
+
+    def _over(self) -> tuple[int, int] | None:
+        """Counted anew when the vault has changed, and only while one speaker model follows another."""
+        judge: Judge | None = getattr(self._unit, "judge", None)
+        if judge is None or judge.successor is None:
+            return None
+        counter = self._unit.store.vault.status().counter
+        if counter != self._counted[0]:
+            growth = self._unit.store.vault.growth(judge.successor.version)
+            over = sum(days is None for days in growth.values())
+            self._counted = (counter, (over, len(growth) - over))
+        return self._counted[1]
 
     def _now(self) -> datetime:
         return self._unit.controller.time.seen.time(self._unit.clock().wall)

@@ -65,8 +65,12 @@ class Mailbox:
         """What the uplink sends, again and again, until it is said no more. Empty: nothing to say."""
         self._tell("statement", statement)
 
-    def report(self, standing: Standing, people: int) -> None:
-        self._tell("standing.json", json.dumps({**asdict(standing), "people": people}).encode())
+    def report(self, standing: Standing, people: int, over: tuple[int, int] | None = None) -> None:
+        """`over`: how many have come over to the speaker model that is to follow, and how many have not."""
+        told: dict[str, object] = {**asdict(standing), "people": people}
+        if over is not None:
+            told |= {"over": over[0], "not_over": over[1]}
+        self._tell("standing.json", json.dumps(told).encode())
 
     def _tell(self, name: str, data: bytes) -> None:
         if self._told.get(name) != data:

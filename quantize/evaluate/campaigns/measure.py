@@ -106,7 +106,8 @@ def heard(said: Said, door: int) -> npt.NDArray[np.float32]:
         wave = play(random_playback(dice(f"phone of {said.who}")).loudspeaker, wave)
     wave = through(wave, response(door % ROOMS, False))
     noise = pink(len(wave), chance) * rms(wave) * 10.0 ** (-chance.uniform(18.0, 35.0) / 20.0)
-    return (wave + noise).astype(np.float32)
+    at_door: npt.NDArray[np.float32] = (wave + noise).astype(np.float32)
+    return at_door
 
 
 def prints(
@@ -262,7 +263,8 @@ def _share(by_name: dict[str, list[bool]], replicates: int) -> Share:
 
 
 def _same_person(coming: Sequence[Seen]) -> float:
-    same, other = [], []
+    same: list[float] = []
+    other: list[float] = []
     for n, one in enumerate(coming):
         for two in coming[n + 1 :]:
             (same if one.who == two.who else other).append(likeness(one.values, two.values))

@@ -38,6 +38,7 @@ from sync.fleet.provisioning.tpm_proof import (
     verify_certified,
     verify_quote,
 )
+from sync.keys import FileSigner
 from sync.registry.fleet.wanted import keep_card
 from sync.registry.schema import certificates, claims, identities, in_service, units
 from sync.registry.store import Store
@@ -242,7 +243,7 @@ class Admission:
             self.site.receipts_key,
             self.site.command_key,
             parcel,
-        )
+        ).signed(FileSigner(self.authority.key), held.nonce)
 
     def _take(self, db: Connection, held: _Session, graded: Graded, measured: str, now_ms: int) -> None:
         """The claim is used by this TPM, and the TPM is the unit. Raises RefusedError, and nothing is."""

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 
 from sync.errors import SyncError
 from sync.events import UnitId
+from sync.fleet.provisioning.tpm_proof import read_key
 from sync.registry.schema import certificates, claims, identities, in_service, units
 from sync.registry.store import Store
 
@@ -87,6 +89,14 @@ def open_claims(store: Store, now_ms: int) -> Sequence[sa.Row[Any]]:
 def identity_of(db: Connection, unit: UnitId) -> sa.Row[Any] | None:
     """The TPM that is `unit` now."""
     return db.execute(sa.select(identities).where(identities.c.unit == unit, in_service)).one_or_none()
+
+
+def proved_exchange(db: Connection, unit: UnitId) -> ec.EllipticCurvePublicKey | None:
+    """The exchange key that the unit's TPM certified; None where no TPM did. Raises ProofError."""
+    known = identity_of(db, unit)
+    if known is None or known.exchange is None:
+        return None
+    return read_key(bytes(known.exchange), "exchange").p256()
 
 
 def milliseconds(moment: dt.datetime) -> int:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sync import cose
 from sync.cbor import dump_fields, fields
-from sync.errors import MalformedError
+from sync.errors import MalformedError, ProofError
+from sync.events import Signer
 from sync.fleet.provisioning.claim import MAX_PARCEL_BYTES
 from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES
 from sync.fleet.provisioning.tpm_proof import Statement
@@ -15,6 +22,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = MAX_PARCEL_BYTES + 64 * 1024
 CERTIFIED = ("tls", "audit", "exchange")
 """The keys that the attestation key certifies, in this order; the last may be missing."""
+PLACE_TYPE = "application/ostiary-place+cbor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a unit is given: its certificate and the issuer's (PEM), the parcel as the desk sealed it."""
+    """What a unit is given: its certificate and the issuer's (PEM), the parcel as the desk sealed it.
+
+    `signature` is the issuing key's, so that whom a unit obeys is not said by whoever holds a server's key.
+    """
 
     unit: str
     door: str
@@ -137,21 +148,49 @@ class Place:
     receipts_key: bytes
     command_key: bytes
     parcel: bytes
+    signature: bytes = b""
+    """A COSE_Sign1 over everything else and the nonce of the challenge."""
+
+    def signed(self, signer: Signer, nonce: bytes) -> Place:
+        return replace(self, signature=cose.sign1(self._said(nonce), signer, PLACE_TYPE))
+
+    def check(self, root: bytes, key: ec.EllipticCurvePublicKey, nonce: bytes) -> None:
+        """That the site said all of this, to this challenge, about `key`. Raises MalformedError, ProofError.
+
+        1. The issuing certificate is by `root` (PEM) and may issue. 2. The unit's certificate is by that
+        one, for this key. 3. The issuing key signed the rest.
+        """
+        try:
+            trusted = x509.load_pem_x509_certificate(root)
+            leaf, issuing = x509.load_pem_x509_certificates(self.certificates)
+            issuing.verify_directly_issued_by(trusted)  # 1
+            constraints = issuing.extensions.get_extension_for_class(x509.BasicConstraints).value
+            leaf.verify_directly_issued_by(issuing)  # 2
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as err:
+            raise ProofError("the place is not certified by the site's root") from err
+        issuer = issuing.public_key()
+        if (
+            not constraints.ca
+            or leaf.public_key() != key
+            or not isinstance(issuer, ec.EllipticCurvePublicKey)
+        ):
+            raise ProofError("the place is certified for another key")
+        if cose.open1(self.signature, issuer, PLACE_TYPE) != self._said(nonce):  # 3
+            raise ProofError("the place is not what the site signed")
+
+    def _said(self, nonce: bytes) -> bytes:
+        return hashlib.sha256(dump_fields(nonce, *self._values())).digest()
+
+    def _values(self) -> tuple[str | bytes, ...]:
+        named = (self.unit, self.door, self.broker)
+        return (*named, self.certificates, self.receipts_key, self.command_key, self.parcel)
 
     def to_bytes(self) -> bytes:
-        return dump_fields(
-            self.unit,
-            self.door,
-            self.broker,
-            self.certificates,
-            self.receipts_key,
-            self.command_key,
-            self.parcel,
-        )
+        return dump_fields(*self._values(), self.signature)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Place:
-        return cls(*fields(data, "sssbbbb", MAX_ANSWER_BYTES))
+        return cls(*fields(data, "sssbbbbb", MAX_ANSWER_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

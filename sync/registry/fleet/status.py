@@ -51,6 +51,11 @@ class Screen:
     owing: tuple[tuple[str, str, int], ...]
     """(unit, person, since ms)"""
     rollout: dict[str, Any] | None
+    over: int = 0
+    """Voiceprints, at all units, that have come over to the speaker model that is to follow."""
+    not_over: int = 0
+    late: tuple[tuple[str, int], ...] = ()
+    """(unit, how many have not come over), most first."""
 
     @property
     def well(self) -> bool:
@@ -71,6 +76,12 @@ class Screen:
                 f"roll-out of {one['models']} to {one['scope']}: {one['state']}, at {one['stage']}, "
                 f"{one['units']} units{'; ' + one['why'] if one['why'] else ''}"
             )
+        if self.over or self.not_over:
+            told.append(
+                f"a speaker model follows another: {self.over} voiceprints have come over, {self.not_over} "
+                "have not (`ostiary store successor` on a unit names them)"
+            )
+            told += _listed([f"  {unit}  {count} to come" for unit, count in self.late])
         told.append(f"{self.people} people enrolled, {self.forgotten} forgotten")
         if self.owing:
             told.append(f"{len(self.owing)} deletion receipts are owed:")
@@ -88,6 +99,8 @@ def screen(store: Store, now_ms: int) -> Screen:
     live = [status for status in statuses if status.state != "revoked"]
     following = [status for status in live if status.unit in numbers]
     behind = tuple(line for status in following if (line := _line(status, numbers[status.unit])) is not None)
+    facts = [(status.unit, status.health.get("facts", {})) for status in live]
+    late = sorted(((u, f.get("not_over", 0)) for u, f in facts if f.get("not_over", 0)), key=lambda e: -e[1])
     return Screen(
         len(live),
         dict(Counter(status.state for status in live)),
@@ -98,6 +111,9 @@ def screen(store: Store, now_ms: int) -> Screen:
         sum(at is not None for at in told),
         owed,
         newest,
+        sum(told.get("over", 0) for _, told in facts),
+        sum(count for _, count in late),
+        tuple(late),
     )
 
 

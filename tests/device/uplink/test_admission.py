@@ -22,8 +22,11 @@ from hypothesis import strategies as st
 from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC, TPM2B_PUBLIC, TPMA_NV, TPMA_OBJECT
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG
 from tpm2_pytss.types import TPMS_NV_PUBLIC
+from tpm2_pytss.utils import ek_template
 
 from device.secure_store.hardware.endorsement import (
+    HIGH_ECC,
+    HIGH_RSA,
     RSA,
     Endorsement,
     certify,
@@ -267,6 +270,31 @@ def test_a_stranger_who_tries_all_day_fills_no_table(desk: Desk, boxes: tuple[Bo
     assert (row["reason"], row["times"]) == ("claim foreign", 60)
 
 
+def test_a_place_counts_only_as_the_issuing_key_signed_it_for_this_challenge_and_key(
+    desk: Desk, boxes: tuple[Box, Box]
+) -> None:
+    box, claim = boxes[0], desk.claim(parcel=Parcel(b"version = 1"))
+    challenge = desk.admission.begin(box.begin(claim))
+    place = desk.admission.finish(box.finish(challenge))
+    root, key = (desk.authority.folder / "ca.pem").read_bytes(), box.tls.public_key()
+    place.check(root, key, challenge.nonce)
+    assert Place.from_bytes(place.to_bytes()) == place
+    # Whoever has a server's key of the site, and not the issuing one, would like to be obeyed.
+    mine = FileSigner.generate()
+    for changed in ({"command_key": mine.public_pem()}, {"broker": "evil:1"}, {"parcel": b""}, {"door": "d"}):
+        with pytest.raises(SyncError):
+            replace(place, **changed).check(root, key, challenge.nonce)
+        with pytest.raises(SyncError):
+            replace(place, **changed).signed(mine, challenge.nonce).check(root, key, challenge.nonce)
+    with pytest.raises(SyncError):
+        place.check(root, key, bytes(32))
+    with pytest.raises(SyncError, match="another key"):
+        place.check(root, boxes[1].tls.public_key(), challenge.nonce)
+    other = Authority.make_site(desk.authority.folder / "o", desk.authority.folder / "p", "st-mary", desk.now)
+    with pytest.raises(SyncError, match="site's root"):
+        place.check((other.folder / "ca.pem").read_bytes(), key, challenge.nonce)
+
+
 def test_one_tpm_is_one_unit(desk: Desk, boxes: tuple[Box, Box]) -> None:
     boxes[0].redeem(desk, desk.claim())
     assert refused(lambda: boxes[0].redeem(desk, desk.claim(LAB))) == "second_unit"
@@ -426,6 +454,32 @@ def test_a_padded_certificate_and_its_chain_in_the_tpm_are_read_and_believed(
     (row,) = remembered.admitted(desk.store)
     assert (row.grade, row.note) == (Grade.MAKER, "")
     assert leaf in bytes(row.certificate), "the raw bytes are kept"
+
+
+@pytest.mark.parametrize("kind", [HIGH_ECC, HIGH_RSA])
+def test_a_key_of_the_high_range_is_used_where_its_maker_certified_that_one(
+    desk: Desk, tmp_path: Path, kind: str
+) -> None:
+    maker, template = Maker(), ek_template.lookup(kind)
+    with SwTpm(tmp_path / "swtpm") as tpm:
+        bare = TpmLink(tpm.tcti, 0).run(
+            lambda esapi: bytes(
+                esapi.create_primary(
+                    None,
+                    TPM2B_PUBLIC(template.template.publicArea),
+                    ESYS_TR.ENDORSEMENT,
+                    session1=ESYS_TR.PASSWORD,
+                )[1].marshal()
+            )
+        )
+        put_in_nv(tpm, template.cert_index, maker.certify(read_key(bare, "endorsement").key))
+        put_in_nv(tpm, 0x01C00100, maker.issuing.public_bytes(Encoding.DER))
+        box = Box.on(tpm, tmp_path / "box")
+        assert (box.own.kind, box.own.public) == (kind, bare)
+        desk.admission.site = replace(desk.admission.site, roots=(maker.root,))
+        box.redeem(desk, desk.claim())
+    (row,) = remembered.admitted(desk.store)
+    assert row.grade == Grade.MAKER
 
 
 def test_a_certificate_copied_from_another_tpm_is_refused(desk: Desk, boxes: tuple[Box, Box]) -> None:

@@ -1,0 +1,74 @@
+"""People come over from one speaker model to the next, and notice nothing: after each attempt, by rule."""
+
+from __future__ import annotations
+
+import logging
+
+from device.access.decision import Outcome
+from device.errors import DeviceError
+from device.unit.assembly import Unit
+from device.unit.attempts import Attempt
+from device.unit.succession.rule import Step, well_inside, with_another
+from sync.errors import SyncError
+
+TAKE_WITHIN_S = 10.0
+DAY_S = 86_400
+
+log = logging.getLogger(__name__)
+
+
+def grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
+    """After an attempt, when the door has been told. Nothing that fails here keeps anybody out."""
+    try:
+        _grown_on(unit, made, door_name)
+    except (DeviceError, SyncError, OSError) as err:
+        log.warning("the next speaker model could not keep what it heard: %s", err)
+
+
+def _grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
+    decision, evidence = made.decision, made.evidence
+    heard = evidence.heard if evidence is not None else None
+    if heard is None or decision.person is None or not well_inside(decision):
+        if heard is not None:
+            heard.drop()
+        if decision.outcome is Outcome.GRANTED and decision.person is not None:
+            _come_over(unit, decision.person, door_name)
+        return
+    successor = unit.judge.successor
+    embedding = heard.take(TAKE_WITHIN_S)
+    if successor is None or embedding is None:
+        return
+    vault, uid = unit.store.vault, decision.person
+    day = int(unit.controller.time.seen.time(unit.clock().wall).timestamp()) // DAY_S
+    before = vault.growing(uid)
+    try:
+        after = with_another(before, successor.version, day, embedding, successor.llr)
+        if after.step is Step.NOTHING:
+            return
+        reason = "voices_differ" if after.step is Step.DROPPED else "well_inside"
+        count = 0 if after.growing is None else len(after.growing.days)
+        # On the disk before it grows: nothing grows that the log does not know of.
+        unit.trail.note(
+            f"SUCCESSOR_{after.step.upper()}", reason, door_name, uid=uid, count=count, risk="low"
+        )
+        vault.grow(uid, after.growing)
+        if after.growing is not None:
+            after.growing.wipe()
+    finally:
+        embedding[:] = 0.0
+        if before is not None:
+            before.wipe()
+
+
+def _come_over(unit: Unit, uid: str, door_name: str) -> None:
+    """Once the next model is the only one, the voiceprint by the one before goes, person by person."""
+    if unit.judge.successor is not None:
+        return
+    vault, model = unit.store.vault, unit.judge.speaker.version
+    growing = vault.growing(uid)
+    if growing is None:
+        return
+    growing.wipe()
+    if growing.ready and growing.model == model:
+        unit.trail.note("CAME_OVER", "well_inside", door_name, uid=uid, risk="low")
+        vault.come_over(uid)

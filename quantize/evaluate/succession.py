@@ -1,0 +1,267 @@
+"""Does a voiceprint that grew from granted attempts let others in? One speaker model follows another.
+
+Each person enrols with the model in use from their first three files. Each further file is an attempt on a
+day of its own; what passes well inside voice and liveness is what the next model hears, by the unit's own
+rule, until the voiceprint is ready. Beside it stands what a recall would have given: the next model's
+voiceprint from the three files of the enrolment. Only speakers on whom nothing was fitted are measured; the
+others' scores make the next model's calibration where its bundle states none. Words are taken as said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from device.access.policy import Thresholds
+from device.model_store.calibration import Calibration
+from device.secure_store import Growing
+from device.unit.succession.rule import MARGIN_LLR, Llr, Step, with_another
+from quantize.evaluate.calibrate import fit, fits
+from quantize.evaluate.manifest import Recording
+from quantize.evaluate.phrase import Rate, rate
+from quantize.evaluate.speaker import Embedding, Embeddings, template
+
+ENROLMENT = 3
+LEAST_FILES = 7
+"""To enrol, to come over on three days, and to be asked once more."""
+CLOSEST = 5
+"""Impostors who sound most like a person, each let in once by force."""
+RISE_BOUND_LLR = 3.0
+"""By how much the highest impostor of a person may score above what a recall would have given."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonCompared:
+    """One person's highest impostor, and the lowest of their own probes, by each voiceprint."""
+
+    speaker: str
+    days: int
+    highest_recalled: float
+    highest_grown: float
+    lowest_recalled: float
+    lowest_grown: float
+
+
+@dataclass(frozen=True, slots=True)
+class Intrusion:
+    """One impostor, let in by force on one of the first three days."""
+
+    speaker: str
+    ready_with_it: bool
+    """Whether a voiceprint became ready that has the impostor in it."""
+    before_llr: float
+    after_llr: float
+    """The same impostor's best other file against the voiceprint: without and with the intrusion."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessionResult:
+    old: str
+    following: str
+    calibration: Calibration
+    threshold_llr: float
+    came_over: Rate
+    days: tuple[int, ...]
+    """Attempts that each of them took."""
+    accepted: dict[str, Rate] = field(default_factory=dict)
+    """Impostor trials accepted: by the old model, recalled, grown."""
+    refused: dict[str, Rate] = field(default_factory=dict)
+    people: tuple[PersonCompared, ...] = ()
+    intrusions: tuple[Intrusion, ...] = ()
+
+    def summary(self) -> dict[str, object]:
+        rises = sorted(self.rises)
+        seeded = [one for one in self.intrusions if one.ready_with_it]
+        return {
+            "came_over": [self.came_over.accepted, self.came_over.trials],
+            "attempts_median": float(np.median(self.days)) if self.days else None,
+            "accepted": {name: [one.accepted, one.trials] for name, one in self.accepted.items()},
+            "refused": {name: [one.accepted, one.trials] for name, one in self.refused.items()},
+            "rise_llr": {"median": float(np.median(rises)), "highest": rises[-1]} if rises else None,
+            "above_bound": sum(rise > RISE_BOUND_LLR for rise in rises),
+            "intrusions": len(self.intrusions),
+            "ready_with_the_impostor": len(seeded),
+            "opens_only_since": sum(
+                one.after_llr >= self.threshold_llr > one.before_llr for one in self.intrusions
+            ),
+            "calibration": [self.calibration.scale, self.calibration.offset],
+        }
+
+    @property
+    def rises(self) -> tuple[float, ...]:
+        """Per person: the highest impostor by the grown voiceprint, above that of a recall."""
+        return tuple(one.highest_grown - one.highest_recalled for one in self.people)
+
+
+def evaluate_succession(
+    recordings: Sequence[Recording],
+    names: tuple[str, str],
+    old: tuple[Embeddings, Calibration],
+    following: tuple[Embeddings, Calibration | None],
+    live: Mapping[str, float],
+    thresholds: Thresholds,
+) -> SuccessionResult | None:
+    """None where fewer than two speakers have enough recordings. `live` are LLRs by path."""
+    everybody = _by_speaker(recordings, old[0], following[0])
+    judged = {name: files for name, files in everybody.items() if not fits(name)}
+    if len(judged) < 2:
+        return None
+    calibration = following[1] or fitted(everybody, following[0])
+    heard_old, heard_next = old[0], following[0]
+    old_llr, next_llr = _llr(old[1]), _llr(calibration)
+    inside = {
+        name: [p for p in files[ENROLMENT:] if _inside(p, files, heard_old, old_llr, live, thresholds)]
+        for name, files in judged.items()
+    }
+    came: dict[str, tuple[Growing, int, list[str]]] = {}
+    for name, files in judged.items():
+        grown = grow([heard_next[path] for path in inside[name]], next_llr)
+        if grown is not None:
+            used = inside[name][: grown[1]]
+            came[name] = (*grown, [path for path in files[ENROLMENT:] if path not in used])
+    voices = {
+        "old": {n: template([heard_old[p] for p in judged[n][:ENROLMENT]]) for n in came},
+        "recalled": {n: template([heard_next[p] for p in judged[n][:ENROLMENT]]) for n in came},
+        "grown": {n: growing.template().vector for n, (growing, _, _) in came.items()},
+    }
+    probes = {name: rest for name, (_, _, rest) in came.items()}
+    scored = {
+        kind: _scores(voices[kind], probes, heard_old if kind == "old" else heard_next, llr)
+        for kind, llr in (("old", old_llr), ("recalled", next_llr), ("grown", next_llr))
+    }
+    at = thresholds.voice_llr
+    return SuccessionResult(
+        *names,
+        calibration,
+        at,
+        rate(list(judged), [[name in came] for name in judged]),
+        tuple(used for _, used, _ in came.values()),
+        {k: rate(list(v), [[x >= at for x in s.impostors] for s in v.values()]) for k, v in scored.items()},
+        {k: rate(list(v), [[x < at for x in s.own] for s in v.values()]) for k, v in scored.items()},
+        tuple(
+            PersonCompared(
+                name,
+                came[name][1],
+                max(scored["recalled"][name].impostors),
+                max(scored["grown"][name].impostors),
+                min(scored["recalled"][name].own, default=float("nan")),
+                min(scored["grown"][name].own, default=float("nan")),
+            )
+            for name in came
+        ),
+        tuple(_intrusions(came, inside, judged, voices, heard_old, heard_next, old_llr, next_llr)),
+    )
+
+
+def grow(days: Sequence[Embedding], llr: Llr) -> tuple[Growing, int] | None:
+    """(what is ready, after how many attempts), or None where these did not suffice; one a day."""
+    growing: Growing | None = None
+    for day, heard in enumerate(days, 1):
+        found = with_another(growing, "next", day, heard, llr)
+        growing = found.growing
+        if found.step is Step.READY and growing is not None:
+            return growing, day
+    return None
+
+
+def fitted(everybody: Mapping[str, Sequence[str]], heard: Embeddings) -> Calibration:
+    """On the half of the speakers that calibrations are fitted on: every probe at every voiceprint."""
+    known = {name: files for name, files in everybody.items() if fits(name)}
+    voices = {name: template([heard[path] for path in files[:ENROLMENT]]) for name, files in known.items()}
+    same: list[float] = []
+    other: list[float] = []
+    for owner, files in known.items():
+        for path in files[ENROLMENT:]:
+            for name, voice in voices.items():
+                (same if name == owner else other).append(float(voice @ heard[path]))
+    linear = fit(same, other, prior=0.1)
+    return Calibration(float(linear.weights[0]), linear.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    own: list[float]
+    impostors: list[float]
+
+
+def _scores(
+    voices: Mapping[str, Embedding], probes: Mapping[str, Sequence[str]], heard: Embeddings, llr: Llr
+) -> dict[str, _Scored]:
+    return {
+        name: _Scored(
+            [llr(heard[path], voice) for path in probes[name]],
+            [llr(heard[path], voice) for other in voices if other != name for path in probes[other]],
+        )
+        for name, voice in voices.items()
+    }
+
+
+def _inside(
+    path: str,
+    files: Sequence[str],
+    heard: Embeddings,
+    llr: Llr,
+    live: Mapping[str, float],
+    thresholds: Thresholds,
+) -> bool:
+    """As the unit asks: voice and liveness well above their thresholds. Words are taken as said."""
+    voice = llr(heard[path], template([heard[one] for one in files[:ENROLMENT]]))
+    good = voice >= thresholds.voice_llr + MARGIN_LLR
+    return good and live.get(path, float("-inf")) >= thresholds.live_llr + MARGIN_LLR
+
+
+def _intrusions(
+    came: Mapping[str, tuple[Growing, int, list[str]]],
+    inside: Mapping[str, Sequence[str]],
+    judged: Mapping[str, Sequence[str]],
+    voices: Mapping[str, Mapping[str, Embedding]],
+    heard_old: Embeddings,
+    heard: Embeddings,
+    old_llr: Llr,
+    llr: Llr,
+) -> list[Intrusion]:
+    """Of each person the CLOSEST impostors by the old model, at the first, second and third place."""
+    found = []
+    for name in came:
+        others = sorted(
+            (other for other in judged if other != name),
+            key=lambda o: -max(old_llr(heard_old[p], voices["old"][name]) for p in judged[o]),
+        )
+        for other in others[:CLOSEST]:
+            best, *rest = sorted(judged[other], key=lambda p: -old_llr(heard_old[p], voices["old"][name]))
+            for place in range(ENROLMENT):
+                own = [heard[path] for path in inside[name]]
+                grown = grow([*own[:place], heard[best], *own[place:]], llr)
+                contains = grown is not None and any(
+                    np.allclose(row, heard[best], atol=1e-6) for row in grown[0].vectors
+                )
+                now = grown[0].template().vector if grown is not None else voices["grown"][name]
+                before = max(llr(heard[p], voices["grown"][name]) for p in rest)
+                after = max(llr(heard[p], now) for p in rest)
+                found.append(Intrusion(name, contains, before, after))
+    return found
+
+
+def _by_speaker(
+    recordings: Sequence[Recording], old: Embeddings, following: Embeddings
+) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in sorted(recordings, key=lambda r: r.path):
+        if one.label == "bonafide" and one.speaker and one.path in old and one.path in following:
+            found.setdefault(one.speaker, []).append(one.path)
+    return {name: files for name, files in found.items() if len(files) >= LEAST_FILES}
+
+
+def enough(recordings: Sequence[Recording]) -> list[Recording]:
+    """The recordings of speakers who have enough of them."""
+    own = [one for one in recordings if one.label == "bonafide" and one.speaker]
+    counts: dict[str, int] = {}
+    for one in own:
+        counts[one.speaker] = counts.get(one.speaker, 0) + 1
+    return [one for one in own if counts[one.speaker] >= LEAST_FILES]
+
+
+def _llr(calibration: Calibration) -> Llr:
+    return lambda probe, voice: calibration.llr(float(np.dot(probe, voice)))

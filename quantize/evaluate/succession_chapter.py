@@ -1,0 +1,88 @@
+"""The report's chapter, and the command's lines, about one speaker model that follows another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from quantize.evaluate import plots
+from quantize.evaluate._markup import figure, percent, table
+from quantize.evaluate.phrase import Rate
+from quantize.evaluate.succession import RISE_BOUND_LLR, SuccessionResult
+
+NAMES = {
+    "old": "the model in use, from the enrolment",
+    "recalled": "the next model, as if everybody had been recalled",
+    "grown": "the next model, grown from granted attempts",
+}
+
+
+def succession_lines(result: SuccessionResult) -> Iterator[str]:
+    told = result.summary()
+    yield (
+        f"over   {result.came_over.accepted} of {result.came_over.trials} people came over, median "
+        f"{told['attempts_median']:g} attempts that passed well inside"
+    )
+    for name, title in NAMES.items():
+        yield (
+            f"over   {title}: impostors accepted {_said(result.accepted[name])}, people refused "
+            f"{_said(result.refused[name])}"
+        )
+    rises = sorted(result.rises)
+    yield (
+        f"over   a person's highest impostor against a recall: {rises[0]:+.2f} to {rises[-1]:+.2f} LLR; "
+        f"{told['above_bound']} of {len(rises)} people above the bound of {RISE_BOUND_LLR:+g}"
+    )
+    yield (
+        f"over   an impostor let in once by force: {told['ready_with_the_impostor']} of {told['intrusions']} "
+        f"became part of a voiceprint, {told['opens_only_since']} open only since"
+    )
+
+
+def succession_chapter(result: SuccessionResult) -> str:
+    told = result.summary()
+    rows = [
+        f"<tr><th>{escape(title)}</th>{_cell(result.accepted[name])}{_cell(result.refused[name])}</tr>"
+        for name, title in NAMES.items()
+    ]
+    people = [
+        f"<tr><th>{escape(one.speaker)}</th><td>{one.days}</td><td>{one.highest_recalled:+.2f}</td>"
+        f"<td>{one.highest_grown:+.2f}</td><td>{one.highest_grown - one.highest_recalled:+.2f}</td></tr>"
+        for one in sorted(result.people, key=lambda p: p.highest_recalled - p.highest_grown)
+    ]
+    points = [(one.highest_recalled, one.highest_grown) for one in result.people]
+    return (
+        "<h2>Does the next speaker model let others in?</h2>"
+        f"<p>{escape(result.following)} follows {escape(result.old)}. {result.came_over.accepted} of "
+        f"{result.came_over.trials} people, on none of whom anything was fitted, came over by attempts that "
+        "passed well inside voice and liveness. Words are taken as said.</p>"
+        + table(
+            ("voiceprint", "impostors accepted", "people refused"),
+            rows,
+            f"At the threshold {result.threshold_llr:g}; the same trials in each row.",
+        )
+        + figure(
+            plots.scatter_plot(
+                points, "highest impostor, recalled (LLR)", "highest impostor, grown (LLR)", RISE_BOUND_LLR
+            ),
+            f"One point a person. The bound is {RISE_BOUND_LLR:+g} above the diagonal: "
+            f"{told['above_bound']} of {len(points)} lie above it.",
+        )
+        + "<p>An impostor let in once by force, the closest five of each person, on the first, second or "
+        f"third day: {told['ready_with_the_impostor']} of {told['intrusions']} became part of a voiceprint, "
+        f"and {told['opens_only_since']} were accepted only since.</p>"
+        + table(
+            ("person", "attempts", "highest impostor, recalled", "grown", "rise"),
+            people,
+            "LLR of whoever of the others sounds most like this person.",
+        )
+    )
+
+
+def _cell(found: Rate) -> str:
+    low, high = (percent(bound) for bound in (found.low, found.high))
+    return f"<td>{percent(found.value)} of {found.trials:,}<small>{low} to {high}</small></td>"
+
+
+def _said(found: Rate) -> str:
+    return f"{found.accepted} of {found.trials:,} ({percent(found.low)} to {percent(found.high)})"
