@@ -207,7 +207,7 @@ class Worker:
             if not messages:
                 raise
             log.exception("a message on %s could not be handled", messages[0].topic[:200])
-            self._ingest.refuse(Counter({("unhandled", _sender(messages[0])): 1}))
+            self._ingest.process([], Counter({("unhandled", _sender(messages[0])): 1}))
         for message in messages:
             self._link.done(message)
             self._held.popleft()
@@ -236,17 +236,20 @@ class Worker:
             elif channel == PRINTS:
                 found.append((unit, message.payload))
         if results:
-            self._ingest.results(results)
+            refused += self._ingest.results(results)
         if health:
-            self._ingest.health(health)
-        receipts = self._ingest.process(batches)
+            refused += self._ingest.health(health)
+        receipts = self._ingest.process(batches, refused)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
+<<<<<<< HEAD
         if found and self._campaigns is not None:  # after the events that they are of
             for unit, receipt in self._campaigns.take(found, refused):
                 self._link.publish(topic(unit, KEPT), receipt)
         if refused:
             self._ingest.refuse(refused)
+=======
+>>>>>>> main
 
     def _of_the_fleet(
         self, unit: UnitId, channel: str, payload: bytes, refused: Counter[tuple[str, str]]

@@ -58,8 +58,10 @@ class SmallUnit:
             raise OutboxFullError("the audit log is full")
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
 
-    def note(self, kind: str, reason: str, door: str) -> None:
-        self.logged.append(f"{kind} {reason} {door}")
+    def note(
+        self, kind: str, reason: str, door: str, *, count: int | None = None, risk: str = "high"
+    ) -> None:
+        self.logged.append(f"{kind} {reason} {door}" + ("" if count is None else f" {count}"))
 
 
 class Display:
