@@ -242,14 +242,12 @@ class Worker:
         receipts = self._ingest.process(batches, refused)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
-<<<<<<< HEAD
         if found and self._campaigns is not None:  # after the events that they are of
-            for unit, receipt in self._campaigns.take(found, refused):
+            foreign: Counter[tuple[str, str]] = Counter()
+            for unit, receipt in self._campaigns.take(found, foreign):
                 self._link.publish(topic(unit, KEPT), receipt)
-        if refused:
-            self._ingest.refuse(refused)
-=======
->>>>>>> main
+            if foreign:
+                self._ingest.refuse(foreign)
 
     def _of_the_fleet(
         self, unit: UnitId, channel: str, payload: bytes, refused: Counter[tuple[str, str]]

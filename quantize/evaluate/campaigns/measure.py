@@ -143,8 +143,10 @@ def measure(found: Sequence[Seen], doors: int, bar: Bar, replicates: int = 300) 
     attempts = [attempts[n] for n in order]
     step = bar("campaigns: likenesses", len(CURVE) + 1)
     runs = []
-    for joins in (Limits().joins, *CURVE):
-        runs.append(_run(attempts, usual, coming, replace(Limits(), joins=joins), replicates))
+    for joins, asks in ((Limits().joins, Limits().asks), *((one, one) for one in CURVE)):
+        runs.append(
+            _run(attempts, usual, coming, replace(Limits(), joins=joins, asks=max(joins, asks)), replicates)
+        )
         step()
     shipped_run, by_attack = runs[0]
     return CampaignsResult(

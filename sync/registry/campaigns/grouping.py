@@ -23,7 +23,9 @@ class Limits:
     """Likenesses are in thousandths."""
 
     joins: int = 630
-    """A print this alike belongs to a campaign, and so much a unit asks of a match at least."""
+    """A print this alike belongs to a campaign."""
+    asks: int = 700
+    """So much a unit asks of a match at least: it compares each attempt with a whole list."""
     times: int = 3
     units: int = 3
     """A campaign is known from so many attempts at so many units on."""
@@ -38,8 +40,8 @@ class Limits:
     """Prints of granted attempts that are kept ..."""
     honest_each: int = 8
     """... and of one unit so many."""
-    honest_units: int = 3
-    """What fewer units call honest forbids nothing: or a unit could clear its owner's tools."""
+    honest_units: int = 2
+    """What one unit alone calls honest forbids nothing: or it could clear its owner's tools."""
     honest_share: float = 0.001
     """Of honest attempts, that a threat may be alike to at most."""
     room: int = 30
@@ -91,11 +93,10 @@ def needed(values: bytes, honest: Mapping[str, Sequence[bytes]], limits: Limits)
     )
     total = sum(map(len, honest.values()))
     allowed = max(limits.honest_units - 1, int(limits.honest_share * total))
-    if len(nearest_each) <= allowed or nearest_each[allowed] < limits.joins:
-        return limits.joins
-    # Where few units know anybody, one of them may lie; the next that says so is believed, with room above.
-    believed = nearest_each[1 if allowed < limits.honest_units else allowed]
-    return max(limits.joins, believed + limits.room)
+    if len(nearest_each) <= allowed or nearest_each[allowed] < limits.asks:
+        return limits.asks
+    believed = nearest_each[allowed]
+    return max(limits.asks, believed + limits.room)
 
 
 def known(times: int, reporters: int, likeness: int, limits: Limits) -> bool:
