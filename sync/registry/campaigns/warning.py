@@ -55,8 +55,8 @@ class Warner:
         with self._store.transaction() as db:
             lock(db)
             self._forget(db, now_ms)
-            current = self._current(db, now_ms)
-            behind = _behind(db, current.version, now_ms)
+            current, made_ms = self._current(db, now_ms)
+            behind = _behind(db, current.version, made_ms, now_ms)
         issue_all(
             self._store,
             self._signer,
@@ -69,7 +69,8 @@ class Warner:
         )
         return len(behind)
 
-    def _current(self, db: Connection, now_ms: int) -> ThreatList:
+    def _current(self, db: Connection, now_ms: int) -> tuple[ThreatList, int]:
+        """The list that units should hold, and since when."""
         last = db.execute(sa.select(lists).order_by(lists.c.version.desc()).limit(1)).one_or_none()
         wanted = self.wanted(db, now_ms)
         if last is not None:
@@ -78,12 +79,12 @@ class Warner:
             fresh = now_ms - last.made_ms < CENTRES_EVERY_MS
             same = held.model == MODEL and held.tenant_key == self._point
             if same and lasts and (held.threats == wanted or (fresh and not _news(held.threats, wanted))):
-                return held
+                return held, int(last.made_ms)
         version = 1 if last is None else last.version + 1
         made = ThreatList(version, now_ms + LIST_LIFE_MS, MODEL, self._point, wanted)
         row = {"version": version, "made_ms": now_ms, "expires_ms": made.expires_ms, "body": made.to_bytes()}
         db.execute(sa.insert(lists).values(**row))
-        return made
+        return made, now_ms
 
     def wanted(self, db: Connection, now_ms: int) -> tuple[Threat, ...]:
         """The threats to warn of now: those on the watch list first, then the newest."""
@@ -144,13 +145,13 @@ def _honest(db: Connection) -> dict[str, list[bytes]]:
     return found
 
 
-def _behind(db: Connection, version: int, now_ms: int) -> list[UnitId]:
+def _behind(db: Connection, version: int, made_ms: int, now_ms: int) -> list[UnitId]:
     """Units that answer, take lists, and hold an older one than this; not those that were just told."""
     told = sa.select(commands.c.unit).where(
         commands.c.action == "apply_threats",
         sa.or_(
             sa.and_(commands.c.status.is_(None), commands.c.expires_ms > now_ms),
-            commands.c.answered_ms > now_ms - ASK_AGAIN_MS,
+            sa.and_(commands.c.answered_ms > now_ms - ASK_AGAIN_MS, commands.c.issued_ms >= made_ms),
         ),
     )
     answering = sa.and_(units.c.revoked_ms.is_(None), units.c.health_ms > now_ms - SILENT_AFTER_MS)
