@@ -239,15 +239,17 @@ class Worker:
             refused += self._ingest.results(results)
         if health:
             refused += self._ingest.health(health)
-        receipts = self._ingest.process(batches, refused)
-        for unit, receipt in receipts:
-            self._link.publish(topic(unit, RECEIPTS), receipt)
+        self._receipts(self._ingest.process(batches, refused))
         if found and self._campaigns is not None:  # after the events that they are of
             foreign: Counter[tuple[str, str]] = Counter()
-            for unit, receipt in self._campaigns.take(found, foreign):
-                self._link.publish(topic(unit, KEPT), receipt)
+            for unit, kept in self._campaigns.take(found, foreign):
+                self._link.publish(topic(unit, KEPT), kept)
             if foreign:
-                self._ingest.refuse(foreign)
+                self._receipts(self._ingest.process((), foreign))
+
+    def _receipts(self, receipts: Sequence[tuple[UnitId, bytes]]) -> None:
+        for unit, receipt in receipts:
+            self._link.publish(topic(unit, RECEIPTS), receipt)
 
     def _of_the_fleet(
         self, unit: UnitId, channel: str, payload: bytes, refused: Counter[tuple[str, str]]
