@@ -42,11 +42,13 @@ class Action(StrEnum):
     ROTATE_KEYS = "rotate_keys"
     ADOPT_MODELS = "adopt_models"
     ADOPT_THREATS = "adopt_threats"
+    HOLD_OPEN = "hold_open"
+    END_HOLD = "end_hold"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`subject`: a door (or `*` for all of them), a uid, or nothing."""
+    """`subject`: a door (or `*` for all of them), a uid, a hold (`Hold.to_text`), or nothing."""
 
     action: Action
     subject: str = ""
