@@ -23,9 +23,9 @@ from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
-from device.uplink.mail import DoorMail
+from device.uplink.letters.mail import DoorMail
+from device.uplink.letters.prints import Letters, PrintMail
 from device.uplink.network import Network, NetworkError, Place
-from device.uplink.prints import Letters, PrintMail
 from device.uplink.renewal import Reminder, Renewal
 from device.uplink.state import NAME, StateFile
 from sync import journal

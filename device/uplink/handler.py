@@ -9,8 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.access.memory.holds import Hold
+from device.uplink.letters.prints import PrintMail
 from device.uplink.orders import Action, Order, OrderError, await_done, post
-from device.uplink.prints import PrintMail
 from sync.agent import Agent
 from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
 from sync.commands import Arguments, Result

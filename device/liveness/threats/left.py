@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class PrintBox:
-    """The door's side of the folder that it shares with the uplink (`device/uplink/prints.py`)."""
+    """The door's side of the folder that it shares with the uplink (`device/uplink/letters/prints.py`)."""
 
     def __init__(self, folder: Path, unit: UnitId, threats: KnownAttacks) -> None:
         self._folder = folder

@@ -14,7 +14,7 @@ from device.liveness.threats.known import KnownAttacks, ThreatListError
 from device.liveness.threats.left import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
 from device.models.spoof.envelopes import STATISTICS
 from device.models.spoof.prints import shipped
-from device.uplink.prints import PrintMail, held_list
+from device.uplink.letters.prints import PrintMail, held_list
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner

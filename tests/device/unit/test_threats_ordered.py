@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.left import PrintBox
 from device.uplink.handler import unit_handler
-from device.uplink.prints import PrintMail, held_list
+from device.uplink.letters.prints import PrintMail, held_list
 from sync.agent import Agent
 from sync.commands import Command, open_result
 from sync.events import unit_id
