@@ -155,7 +155,7 @@ class Admission:
 
         1. The registry recovers, which somebody has said. 2. The certificate is by this site's issuing key,
         not revoked, for the very TLS key that the TPM certifies. 3. Neither unit nor TPM has a place here.
-        The certificate may have run out: the unit may have been away.
+        4. It has not run out: the list names none that has, so nobody could tell one that was revoked.
         """
         if not recovering(self.store):  # 1
             raise RefusedError("unknown", "this site does not know the unit; the desk makes a claim for it")
@@ -181,6 +181,11 @@ class Admission:
         except (ProofError, ValueError, TypeError, IndexError, InvalidSignature) as err:
             unknown = UnitId("unknown/unit")
             raise _not_proved(unknown, f"no unit of this site before ({type(err).__name__}: {err})") from err
+        if leaf.not_valid_after_utc <= self.now():  # 4
+            raise RefusedError(
+                "expired",
+                f"the certificate of {unit} has run out, and this registry is new; make a claim for it",
+            )
         with self.store.reading() as db:
             serial = f"{leaf.serial_number:x}"
             ended = sa.select(certificates.c.revoked_ms).where(certificates.c.serial == serial)

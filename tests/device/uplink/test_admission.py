@@ -328,7 +328,9 @@ def test_a_new_registry_knows_a_unit_again_by_its_certificate_and_its_tpm_and_no
     foreign = Authority.make_site(tmp_path / "o", tmp_path / "p", "st-mary", desk.now)
     forged = foreign.sign(box.tls.public_key(), ICU, desk.now).public_bytes(Encoding.DER)
     assert refused(lambda: new.admission.begin(replace(back, proof=forged))) == "not_proved"
-    new.now = desk.now + 400 * DAY  # it was away, and its certificate has run out
+    new.now = desk.now + 91 * DAY
+    assert refused(lambda: new.admission.begin(back)) == "expired", "the list names none that has run out"
+    new.now = desk.now
     place = new.admission.finish(box.finish(new.admission.begin(back)))
     assert place.unit == ICU
     (row,) = remembered.admitted(new.store)
