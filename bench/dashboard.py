@@ -34,6 +34,7 @@ from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.site.demo_places import demo_places
 from sync.dashboard.site.places import replace
+from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
@@ -61,8 +62,8 @@ def fill(store: Store, events: int, doors: int, now_ms: int) -> None:
             at_ms = now_ms - 365 * DAY_MS + int(number / events * 365 * DAY_MS)
             unit = dice.choice(places).unit
             sizes[unit] += 1
-            record = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, at_ms, 0))
-            rows.append((record, record.to_bytes(), at_ms))
+            body = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, at_ms, 0)).to_bytes()
+            rows.append((read_event(body), body, at_ms))
         with store.transaction() as db:
             store.add_events(db, rows)
         print(f"\r{start + len(rows):>10} events", end="", file=sys.stderr)
@@ -173,8 +174,8 @@ def live(store: Store, client: httpx.Client, rate: int, seconds: int, listeners:
             unit = dice.choice(places).unit
             sizes[unit] += 1
             now_ms = time.time_ns() // 1_000_000
-            record = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, now_ms, 0))
-            rows.append((record, record.to_bytes(), now_ms))
+            body = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, now_ms, 0)).to_bytes()
+            rows.append((read_event(body), body, now_ms))
             moved[unit] = sizes[unit]
         if rows:
             with store.transaction() as db:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.ingest import database
 from sync.bundle import key_to_der
+from sync.event_form import read_event
 from sync.events import Record, UnitId, unit_id
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
@@ -85,12 +86,13 @@ def fill(store: Store, dice: random.Random, start: int, count: int) -> None:
     """
     made = [simulated_event(dice, TENANT_KEY, now_ms(), 0) for _ in range(300)]
     bodies = [Record(unit_id("old/unit"), 1_000_000, event).to_bytes() for event in made]
+    read = [read_event(body) for body in bodies]
     names = [unit_id(f"old-{number}/unit-{number}") for number in range(700)]
     while count > 0:
         rows = []
         for _ in range(min(FILL, count)):
             place = start % 300
-            record = Record(names[start % 700], start // 700 + 1, made[place])
+            record = read[place]._replace(unit=names[start % 700], sequence=start // 700 + 1)
             rows.append((record, bodies[place], now_ms()))
             start += 1
         with store.transaction() as db:

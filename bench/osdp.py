@@ -1,70 +1,158 @@
-"""How soon a controller hears of a card: `python -m bench.osdp`, libosdp's controller in another process.
+"""How soon a controller hears of a card, and how long a line holds: `python -m bench.osdp`.
 
-Prints the time to the secure channel, then from handing over a card to the controller's event (median, p95),
-and how many polls the line carried without a break. The controller polls as soon as it has an answer, at most
-every 50 ms (libosdp's own interval).
+    python -m bench.osdp                                  200 cards, libosdp's controller in another process
+    python -m bench.osdp --panel pure                     the pure-Python controller, in its own environment
+    python -m bench.osdp --polls 100000 --lines 8         so many polls in all, on eight lines side by side
+    python -m bench.osdp --polls 20000 --lose 0.002       one frame in five hundred is lost on the wire
+
+Prints the time to the secure channel, from handing over a card to the controller's event (median, p95), the
+controller's own interval between polls (p95), how many polls were answered, and how often the channel was
+lost. libosdp's controller polls as soon as it has an answer, at most every 50 ms. Every line has a process
+for the unit and one for the controller.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
+import subprocess
+import sys
 import time
 from itertools import pairwise
 
+from device.door.osdp.frames import Framer
 from device.door.osdp.keys import new_key
 from tests.device.door.osdp.panels import PanelProcess, wait_for
+from tests.device.door.osdp.test_panels import derived
 from tests.device.door.osdp.wire import CARD, Recorder, Wire, unit
 
+TOLD = {"libosdp": "event", "pure": "card"}
 
-def arrived(controller: PanelProcess, before: int) -> bool:
+
+class Counted:
+    """What passes the wire: the unit's answers, when the controller asked, and what we lose on purpose."""
+
+    def __init__(self, wire: Wire, lose: float) -> None:
+        self._lose, self._rng = lose, random.Random(1)
+        self._answers, self._asks = Framer(0x81), Framer(1)
+        self.answered = self.lost = 0
+        self.asked_s: list[float] = []
+        wire.from_reader, wire.from_panel = self._from_reader, self._from_panel
+
+    def _spoil(self, data: bytes) -> bytes:
+        if self._rng.random() < self._lose:
+            self.lost += 1
+            return b""
+        return data
+
+    def _from_reader(self, data: bytes) -> bytes:
+        self.answered += len(self._answers.feed(data, time.monotonic()))
+        return self._spoil(data)
+
+    def _from_panel(self, data: bytes) -> bytes:
+        now_s = time.monotonic()
+        self.asked_s += [now_s] * len(self._asks.feed(data, now_s))
+        return self._spoil(data)
+
+
+def arrived(controller: PanelProcess, kind: str, before: int) -> bool:
     """Whether the controller tells of one more event within five seconds."""
     until_s = time.monotonic() + 5.0
     while time.monotonic() < until_s:
-        if len(controller.of("event")) > before:
+        if len(controller.of(kind)) > before:
             return True
         time.sleep(0.001)
     return False
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cards", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=0.0, help="keep the line up so long after the cards")
-    asked = parser.parse_args()
-    key, panel = new_key(), Recorder()
+def started(panel_name: str, wire: Wire, master: bytes) -> PanelProcess:
+    """The controller, in its own process."""
+    if panel_name == "pure":
+        return PanelProcess.pure(wire.panel, master, seconds=86_400.0)
+    return PanelProcess.libosdp(wire.panel, master)
+
+
+def one_line(panel_name: str, cards: int, polls: int, lose: float) -> dict[str, object]:
+    """Figures of one line: `cards` cards, then polls until the unit has answered `polls`."""
+    master, panel, kind = new_key(), Recorder(), TOLD[panel_name]
+    key = derived(master) if panel_name == "pure" else master
     with Wire() as wire, unit(wire, key, panel) as reader:
+        counted = Counted(wire, lose)
         began_s = time.monotonic()
-        with PanelProcess.libosdp(wire.panel, key) as controller:
-            wait_for(lambda: any(told["secure"] for told in controller.of("status")))
-            ready = next(told["at_s"] for told in controller.of("status") if told["secure"])
-            waits_ms, lost = [], 0
-            for _ in range(asked.cards):
-                sent_s = time.monotonic()
-                before = len(controller.of("event"))
-                if not reader.send_card(CARD) or not arrived(controller, before):
-                    lost += 1
+        with started(panel_name, wire, master) as controller:
+            wait_for(lambda: counted.asked_s)
+            wait_for(lambda: reader.secure)
+            secure_s = time.monotonic() - counted.asked_s[0]
+            wait_for(lambda: controller.of("status"))
+            waits_ms, dropped = [], 0
+            for _ in range(cards):
+                sent_s, before = time.monotonic(), len(controller.of(kind))
+                if not reader.send_card(CARD) or not arrived(controller, kind, before):
+                    dropped += 1
                     wait_for(lambda: reader.secure, 600.0)
                     continue
-                waits_ms.append(1_000 * (controller.of("event")[-1]["at_s"] - sent_s))
-            time.sleep(asked.seconds)
-            breaks = sum(before and not after for before, after in pairwise(panel.secure))
-            frames = wire.seen.count(b"\x53")
-    waits_ms.sort()
-    print(
-        json.dumps(
-            {
-                "secure_channel_s": round(ready - began_s, 2),
-                "cards": asked.cards,
-                "lost": lost,
-                "median_ms": round(statistics.median(waits_ms), 1),
-                "p95_ms": round(waits_ms[int(0.95 * (len(waits_ms) - 1))], 1),
-                "frames_at_least": frames // 2,
-                "breaks": breaks,
-            }
-        )
+                waits_ms.append(1_000 * (controller.of(kind)[-1]["at_s"] - sent_s))
+            while counted.answered < polls:
+                time.sleep(0.2)
+            lost_at = [
+                n for n, (before_, after) in enumerate(pairwise(panel.secure)) if before_ and not after
+            ]
+        intervals = sorted(1_000 * (after - before_) for before_, after in pairwise(counted.asked_s))
+        channel = reader.channel
+        return {
+            "from_first_frame_to_secure_s": round(secure_s, 2),
+            "from_start_to_secure_s": round(counted.asked_s[0] - began_s + secure_s, 2),
+            "cards_ms": [round(wait, 1) for wait in waits_ms],
+            "cards_dropped": dropped,
+            "poll_interval_p95_ms": round(intervals[int(0.95 * (len(intervals) - 1))], 1),
+            "longest_pause_of_polls_ms": round(intervals[-1], 1),
+            "answered": counted.answered,
+            "lost_on_purpose": counted.lost,
+            "answered_again": channel.repeated,
+            "damaged": channel.damaged,
+            "channel_lost": len(lost_at),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--panel", choices=sorted(TOLD), default="libosdp")
+    parser.add_argument("--cards", type=int, default=200, help="on each line")
+    parser.add_argument("--polls", type=int, default=0, help="in all")
+    parser.add_argument("--lines", type=int, default=1)
+    parser.add_argument("--lose", type=float, default=0.0, help="share of frames lost on the wire")
+    asked = parser.parse_args()
+    share = -(-asked.polls // asked.lines)
+    if asked.lines == 1:
+        print(json.dumps(one_line(asked.panel, asked.cards, share, asked.lose)), flush=True)
+        return
+    own = [sys.executable, "-m", "bench.osdp", "--panel", asked.panel, "--cards", str(asked.cards)]
+    own += ["--polls", str(share), "--lose", str(asked.lose)]
+    lines = [subprocess.Popen(own, stdout=subprocess.PIPE, text=True) for _ in range(asked.lines)]
+    found = [json.loads(line.communicate()[0]) for line in lines]
+    waits_ms = sorted(wait for line in found for wait in line["cards_ms"])
+    summed = ("cards_dropped", "answered", "lost_on_purpose", "answered_again", "damaged", "channel_lost")
+    largest = (
+        "from_first_frame_to_secure_s",
+        "from_start_to_secure_s",
+        "poll_interval_p95_ms",
+        "longest_pause_of_polls_ms",
+    )
+    pooled = {name: sum(line[name] for line in found) for name in summed}
+    worst = {name: max(line[name] for line in found) for name in largest}
+    print(json.dumps({"lines": asked.lines, **cards(waits_ms), **worst, **pooled}))
+
+
+def cards(waits_ms: list[float]) -> dict[str, float]:
+    """Median and p95 of the time from card to event."""
+    if not waits_ms:
+        return {}
+    p95 = waits_ms[int(0.95 * (len(waits_ms) - 1))]
+    return {"cards": len(waits_ms), "card_median_ms": statistics.median(waits_ms), "card_p95_ms": p95}
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
     .venv/bin/python bench/soak.py                   2,016 attempts, one in five minutes of the unit's clock
     .venv/bin/python bench/soak.py --attempts 60     the quick form
+    .venv/bin/python bench/soak.py --minutes 30      as many as fit
 
 The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances. Five
 recordings of one reader are spoken in turn as fast as they can be judged; the reader is enrolled, the words
 are never those asked for, and what the attempt limits count is pardoned after each. Only the clock is ours.
-Memory is what stays resident; bytes written are what the kernel counts for this process.
+Memory is what stays resident; bytes written are what the kernel counts for this process. Slopes are those of
+the second half, each with the interval that 95 % of such runs would have: of the means of ten equal parts,
+because neighbouring attempts are not independent.
 """
 
 from __future__ import annotations
@@ -101,12 +104,32 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def soak(attempts: int, folder: Path) -> dict[str, float]:
+PARTS = 10
+T_95 = 2.306
+"""Student's t for eight degrees of freedom, both sides."""
+
+
+def slope(values: list[float]) -> tuple[float, float]:
+    """Growth per 1,000 attempts, and half of its 95 % interval; of the means of ten equal parts."""
+    size = len(values) // PARTS
+    if size == 0:
+        return 0.0, float("inf")
+    means = np.array([np.mean(values[n * size : (n + 1) * size]) for n in range(PARTS)])
+    at = (np.arange(PARTS) + 0.5) * size / 1000
+    grade, base = np.polyfit(at, means, 1)
+    left = means - grade * at - base
+    spread = float(np.sqrt(np.sum(left**2) / (PARTS - 2) / np.sum((at - at.mean()) ** 2)))
+    return float(grade), T_95 * spread
+
+
+def soak(attempts: int, folder: Path, minutes: float) -> dict[str, float]:
     """Figures by name."""
+    until_s = time.monotonic() + 60 * minutes
     recordings = sorted(SPEECH.glob("*.wav"))
     week, nobody, stop = Week(), Nobody(), threading.Event()
     outcomes: Counter[str] = Counter()
     memory_mb: list[float] = []
+    folder_kb: list[float] = []
     with SwTpm(folder / "tpm") as tpm:
         settings = replace(Settings(), store=tpm.settings())
         state = folder / "state"
@@ -125,9 +148,13 @@ def soak(attempts: int, folder: Path) -> dict[str, float]:
                 unit.controller.pardon(UID)
                 week.skipped_s += STEP_S
                 memory_mb.append(resident_mb())
+                folder_kb.append(folder_bytes(state) / 1e3)
+                if time.monotonic() > until_s:
+                    break
+            attempts = len(memory_mb)
             grown = folder_bytes(state) - size
-    half = memory_mb[len(memory_mb) // 2 :]
-    slope = float(np.polyfit(range(len(half)), half, 1)[0]) if len(half) > 2 else 0.0
+    memory_grows, memory_within = slope(memory_mb[attempts // 2 :])
+    folder_grows, folder_within = slope(folder_kb[attempts // 2 :])
     listening_s = 10.0
     before_s = time.process_time()
     for _ in listen(Quiet(listening_s), threading.Event()):
@@ -138,9 +165,12 @@ def soak(attempts: int, folder: Path) -> dict[str, float]:
         "doors opened (must be 0)": nobody.opened,
         "resident after a tenth, MB": memory_mb[len(memory_mb) // 10],
         "resident at the end, MB": memory_mb[-1],
-        "growth in the second half, MB per 1,000 attempts": 1000 * slope,
+        "resident's growth, MB per 1,000 attempts": memory_grows,
+        "... +/-": memory_within,
         "written per attempt, kB": written / attempts / 1e3,
         "state folder's growth per attempt, kB": grown / attempts / 1e3,
+        "state folder's growth in the second half, kB per attempt": folder_grows / 1000,
+        "... +/- (kB)": folder_within / 1000,
         "processor time per attempt, s": cpu_s / attempts,
         "listening to a quiet room, % of a core": 100 * (time.process_time() - before_s) / listening_s,
     }
@@ -152,10 +182,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--attempts", type=int, default=2016)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then, whatever is done")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        found = soak(options.attempts, Path(folder))
+        found = soak(options.attempts, Path(folder), options.minutes)
     if options.json:
         print(json.dumps(found))
         return

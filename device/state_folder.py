@@ -37,6 +37,11 @@ class StateFolder:
         return self.root / "memory.db"
 
     @property
+    def input_level(self) -> Path:
+        """How loudly people are heard, and by how much the microphone is raised."""
+        return self.root / "input-level.json"
+
+    @property
     def audit_log(self) -> Path:
         return self.root / "audit" / "outbox.db"
 

@@ -52,10 +52,8 @@ def decode(data: bytes, max_bytes: int, max_depth: int = 4) -> Any:
         raise MalformedError("not CBOR of the plain kind") from err
 
 
-def decode_map(
-    data: bytes, max_bytes: int, max_depth: int = 4, *, deterministic: bool = False
-) -> dict[int, Any]:
-    """A map whose keys are rising whole numbers, if wanted in the one deterministic encoding only.
+def decode_map(data: bytes, max_bytes: int, max_depth: int = 4) -> dict[int, Any]:
+    """A map whose keys are rising whole numbers.
 
     It is decoded as the list of its keys and values: a dictionary is made only once the keys are known to be
     what they should. Raises MalformedError.
@@ -66,10 +64,7 @@ def decode_map(
         raise MalformedError(f"oversized: at most {max_bytes} bytes")
     items = 2 * (data[0] - 0xA0)
     header = bytes((0x80 | items,)) if items < 24 else bytes((0x98, items))
-    as_list = header + data[1:]
-    listed = decode(as_list, max_bytes + 1, max_depth)
-    if deterministic and cbor2.dumps(listed, canonical=True) != as_list:
-        raise MalformedError("not in the deterministic encoding")
+    listed = decode(header + data[1:], max_bytes + 1, max_depth)
     keys = listed[::2]
     if not {*map(type, keys)} <= _WHOLE or keys != sorted({*keys}):
         raise MalformedError("the fields of a map are not numbered and in order")

@@ -24,18 +24,31 @@ _KEY_ID = b"\xa1\x04\x48"  # a map of one: 4, eight bytes
 ES256 = ec.ECDSA(hashes.SHA256())
 
 
+_KEY_IDS: dict[int, tuple[ec.EllipticCurvePublicKey, bytes]] = {}
+MAX_KEY_IDS = 50_000
+
+
 def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
     """Eight bytes that name a public key: the start of the SHA-256 of its SubjectPublicKeyInfo."""
+    # A registry asks this of the same keys with every message. Keys cannot be hashed: found by identity, and
+    # kept, so that no other takes the place.
+    known = _KEY_IDS.get(id(key))
+    if known is not None and known[0] is key:
+        return known[1]
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).digest()[:8]
+    made = hashlib.sha256(spki).digest()[:8]
+    if len(_KEY_IDS) >= MAX_KEY_IDS:
+        _KEY_IDS.clear()
+    _KEY_IDS[id(key)] = key, made
+    return made
 
 
 def sign1(payload: bytes, signer: Signer, content_type: str) -> bytes:
     """A tagged COSE_Sign1. `content_type` is protected: a receipt never passes for a head."""
     protected = _protected(content_type)
     signature = low_s(signer.sign(_to_be_signed(protected, payload)))
-    message = [protected, {4: key_id(signer.public_key())}, payload, signature]
-    return cbor2.dumps(cbor2.CBORTag(TAG_SIGN1, message), canonical=True)
+    kid = key_id(signer.public_key())
+    return b"".join((_START, _encoded(protected), _KEY_ID, kid, _encoded(payload), _encoded(signature)))
 
 
 def open1(message: bytes, key: ec.EllipticCurvePublicKey, content_type: str) -> bytes:
@@ -114,4 +127,15 @@ def _byte_string(message: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
-    return cbor2.dumps(["Signature1", protected, b"", payload], canonical=True)
+    """RFC 9052 4.4: a list of the text `Signature1`, what is protected, nothing, and the payload."""
+    return b"".join((b"\x84\x6aSignature1", _encoded(protected), b"\x40", _encoded(payload)))
+
+
+def _encoded(data: bytes) -> bytes:
+    """A byte string in its shortest encoding (RFC 8949 3.1)."""
+    size = len(data)
+    if size < 24:
+        return bytes((0x40 + size,)) + data
+    if size < 256:
+        return bytes((0x58, size)) + data
+    return b"\x59" + size.to_bytes(2) + data

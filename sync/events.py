@@ -12,41 +12,46 @@ import hmac
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, NewType, Protocol
+from typing import Any, Protocol
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.cbor import decode_map
 from sync.errors import MalformedError
+from sync.event_form import (
+    DOOR,
+    MAX_EVENT_BYTES,
+    MAX_MODELS,
+    MAX_SCORE,
+    MAX_SEQUENCE,
+    MAX_TEXT,
+    MAX_TIME_MS,
+    MAX_TIMING_MS,
+    UNIT,
+    VERSION,
+    VERSION_NAME,
+    UnitId,
+    read_event,
+    timing_values,
+)
 from sync.vocabulary import KEYSTORES, KINDS, REASONS, SCORES
 
-VERSION = 1
-MAX_EVENT_BYTES = 1024
-MAX_TIME_MS = 253_402_300_799_999  # the end of year 9999
-MAX_SEQUENCE = 2**53  # exact in JSON and JavaScript too
-MAX_SCORE = 1e6
-MAX_TEXT = 65  # of anything that a pattern below allows
-
-UnitId = NewType("UnitId", str)
-"""`site/unit`, both slugs: the certificate's common name and the middle of every topic."""
-
-_SLUG = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
-_UNIT = re.compile(rf"{_SLUG}/{_SLUG}")
-_DOOR = re.compile(_SLUG)
-# A version has a digit and no blanks; "maria rossi" and "Maria" have not.
-_VERSION = re.compile(r"(?=[^0-9]*[0-9])[a-z0-9][a-z0-9._+:@/-]{0,63}")
-# The fields of an event by number, as `Record.to_bytes` writes them.
-_TYPES: dict[int, type] = {
-    **dict.fromkeys((0, 2, 4, 5, 6, 19), int),
-    **dict.fromkeys((1, 7, 8, 9, 16, 18), str),
-    **dict.fromkeys((3, 10, 11), bytes),
-    **dict.fromkeys((12, 13, 14), float),
-    **dict.fromkeys((15, 17), list),
-    20: bool,
-    21: dict,
-}
-_REQUIRED = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 18))
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "MAX_SEQUENCE",
+    "MAX_TIME_MS",
+    "AuditEvent",
+    "Counter",
+    "EventTimings",
+    "Record",
+    "SequencedEvent",
+    "Signer",
+    "UnitId",
+    "door_name",
+    "pseudonym",
+    "unit_id",
+    "version_text",
+]
 
 
 class Signer(Protocol):
@@ -69,20 +74,20 @@ class Counter(Protocol):
 
 def unit_id(text: str) -> UnitId:
     """Check `site/unit`. Raises MalformedError."""
-    if type(text) is not str or len(text) > MAX_TEXT or not _matches(_UNIT, text):
+    if type(text) is not str or len(text) > MAX_TEXT or not _matches(UNIT, text):
         raise MalformedError("a unit is named site/unit in lower-case letters, digits and dashes")
     return UnitId(text)
 
 
 def door_name(text: str) -> str:
     """Check the name of a door as events may hold it. Raises MalformedError."""
-    _pattern(text, "a door", _DOOR)
+    _pattern(text, "a door", DOOR)
     return text
 
 
 def version_text(text: str) -> str:
     """Check the name of a version: lower case, no blanks, at least one digit. Raises MalformedError."""
-    _pattern(text, "a version", _VERSION)
+    _pattern(text, "a version", VERSION_NAME)
     return text
 
 
@@ -112,7 +117,7 @@ class EventTimings:
 
     def __post_init__(self) -> None:
         for value in self.as_list():
-            _integer(value, "a timing", 0, 3_600_000)
+            _integer(value, "a timing", 0, MAX_TIMING_MS)
 
     def as_list(self) -> list[int]:
         return [self.endpoint_ms, self.words_ms, self.speaker_ms, self.spoof_ms, self.total_ms]
@@ -158,7 +163,7 @@ class AuditEvent:
         _integer(self.time_ms, "time_ms", 0, MAX_TIME_MS)
         _integer(self.boot, "boot", 0, MAX_SEQUENCE)
         _integer(self.monotonic_ms, "monotonic_ms", 0, MAX_SEQUENCE)
-        _pattern(self.door, "door", _DOOR)
+        _pattern(self.door, "door", DOOR)
         _word(self.kind, "kind", KINDS)
         _word(self.reason, "reason", REASONS)
         _word(self.keystore, "keystore", KEYSTORES)
@@ -171,12 +176,12 @@ class AuditEvent:
         for llr in (self.phrase_llr, self.speaker_llr, self.spoof_llr):
             if llr is not None:
                 _score(llr)
-        if type(self.models) is not tuple or len(self.models) > 8:
+        if type(self.models) is not tuple or len(self.models) > MAX_MODELS:
             raise MalformedError("models must be a tuple of at most 8 versions")
         for version in self.models:
-            _pattern(version, "a model version", _VERSION)
+            _pattern(version, "a model version", VERSION_NAME)
         if self.policy is not None:
-            _pattern(self.policy, "policy", _VERSION)
+            _pattern(self.policy, "policy", VERSION_NAME)
         if self.timings is not None and type(self.timings) is not EventTimings:
             raise MalformedError("timings must be EventTimings")
         if self.count is not None:
@@ -234,47 +239,30 @@ class Record:
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
         """Parse and validate. Raises MalformedError for anything but the one encoding `to_bytes` writes."""
-        # 0. One event, one encoding: otherwise two byte strings could claim to be the same event.
-        fields = decode_map(data, MAX_EVENT_BYTES, deterministic=True)
-        if fields.get(0) != VERSION:
-            raise MalformedError("this event version is unknown here; update the reader")
-        # 1. The fields that there are, each of its type.
-        if not fields.keys() >= _REQUIRED or [*map(type, fields.values())] != [*map(_TYPES.get, fields)]:
-            raise MalformedError("an event has a missing, unknown or mistyped field")
-        # What is empty or false is left out: a field that says so would be a second encoding.
-        if not (fields.get(15, True) and fields.get(20, True) and fields.get(21, True)):
-            raise MalformedError("an event has an empty field, which must be left out")
-        # 2. What is inside them.
-        timings = fields.get(17)
-        if timings is not None and len(timings) != len(EventTimings.__slots__):
-            raise MalformedError("an event has a timing too many, or too few")
-        scores = fields.get(21) or {}
-        if scores and any(type(name) is not str for name in scores):
-            raise MalformedError("a score's name is text")
+        # One event, one encoding: otherwise two byte strings could claim to be the same event.
+        fields = read_event(data)
         event = AuditEvent(
-            event_id=_uuid(fields[3]),
-            time_ms=fields[4],
-            boot=fields[5],
-            monotonic_ms=fields[6],
-            door=fields[7],
-            kind=fields[8],
-            reason=fields[9],
-            attempt=_uuid(fields[10]) if 10 in fields else None,
-            person=_uuid(fields[11]) if 11 in fields else None,
-            phrase_llr=fields.get(12),
-            speaker_llr=fields.get(13),
-            spoof_llr=fields.get(14),
-            models=tuple(fields.get(15, ())),
-            policy=fields.get(16),
-            timings=EventTimings(*timings) if timings is not None else None,
-            keystore=fields[18],
-            count=fields.get(19),
-            silent_alarm=fields.get(20, False),
-            more_scores=tuple(sorted(scores.items())) if scores else (),
+            event_id=uuid.UUID(bytes=fields.event_id),
+            time_ms=fields.time_ms,
+            boot=fields.boot,
+            monotonic_ms=fields.monotonic_ms,
+            door=fields.door,
+            kind=fields.kind,
+            reason=fields.reason,
+            attempt=uuid.UUID(bytes=fields.attempt) if fields.attempt is not None else None,
+            person=uuid.UUID(bytes=fields.person) if fields.person is not None else None,
+            phrase_llr=fields.phrase_llr,
+            speaker_llr=fields.speaker_llr,
+            spoof_llr=fields.spoof_llr,
+            models=fields.models,
+            policy=fields.policy,
+            timings=EventTimings(*timing_values(fields.timings)) if fields.timings is not None else None,
+            keystore=fields.keystore,
+            count=fields.how_many,
+            silent_alarm=fields.silent_alarm,
+            more_scores=fields.more_scores,
         )
-        record = cls(unit_id(fields[1]), fields[2], event)
-        _integer(record.sequence, "sequence", 1, MAX_SEQUENCE)
-        return record
+        return cls(fields.unit, fields.sequence, event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,16 +286,6 @@ def _canonical_map(pairs: list[tuple[int, Any]]) -> bytes:
     """
     array = cbor2.dumps([item for pair in pairs for item in pair], canonical=True)
     return bytes((0xA0 | len(pairs),)) + array[1 if len(pairs) < 12 else 2 :]
-
-
-def _uuid(raw: bytes) -> uuid.UUID:
-    if len(raw) != 16:
-        raise MalformedError("an id has 16 bytes")
-    # As its own unpickling makes one: the constructor looks for six ways to be called, and takes its time.
-    made: uuid.UUID = object.__new__(uuid.UUID)
-    object.__setattr__(made, "int", int.from_bytes(raw))
-    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
-    return made
 
 
 def _identifier(value: object, name: str) -> None:

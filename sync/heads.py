@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
-from sync.cbor import dump_fields, fields
+from sync.cbor import dump_fields
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
+from sync.event_form import MAX_SEQUENCE, MAX_TIME_MS, TEXT, UINT, UnitId, read_uint, read_unit
+from sync.events import Signer
 
 HEAD_TYPE = "application/ostiary-head+cbor"
 NO_HEAD = bytes(32)
+_HASH = rb"\x58\x20(.{32})"
+_HEAD = re.compile(  # the deterministic encoding of the nine fields, and no other
+    rb"\xa9\x00\x01\x01(" + TEXT + rb")\x02(" + UINT + rb")\x03" + _HASH + rb"\x04" + _HASH
+    + rb"\x05(" + UINT + rb")\x06(" + UINT + rb")\x07(" + UINT + rb")\x08" + _HASH,
+    re.DOTALL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,21 @@ class Head:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
-        version, unit, *rest = fields(data, "isibbiiib", cose.MAX_SIGN1_BYTES)
-        if version != 1:
-            raise MalformedError("a head of a version that is unknown here; update the reader")
-        head = cls(unit_id(unit), *rest)
-        if head.to_bytes() != data:
-            raise MalformedError("a head is not in the deterministic encoding")
-        return head
+        """Raises MalformedError for anything but the one encoding that `to_bytes` writes."""
+        found = _HEAD.fullmatch(data) if type(data) is bytes and len(data) <= cose.MAX_SIGN1_BYTES else None
+        if found is None:
+            raise MalformedError("a head of a form or version that is unknown here; is the reader too old?")
+        unit, size, link, root, time_ms, boot, counter, previous = found.groups()
+        return cls(
+            read_unit(unit),
+            read_uint(size),
+            link,
+            root,
+            read_uint(time_ms),
+            read_uint(boot),
+            read_uint(counter),
+            previous,
+        )
 
     def signed(self, signer: Signer) -> bytes:
         """This head as COSE_Sign1."""

@@ -20,6 +20,7 @@ import soxr
 
 from device.audio.buffers import SampleQueue
 from device.audio.card.health import Gaps, Health, Trouble
+from device.audio.card.level import InputLevel
 from device.audio.card.process import CardProcess, refusal
 from device.audio.errors import AudioDeviceLostError, AudioError
 from device.audio.settings import MicrophoneSettings
@@ -44,11 +45,21 @@ class Microphone:
         self._on_trouble = on_trouble
         self._start = start
         self._spare: CardProcess | None = None
+        self.level: InputLevel | None = None
+        """Raises what is heard and learns from it; None hears the microphone as it is."""
         self.dropped_samples = 0
         """Lost since this object was made, at 16 kHz: because we were late or the device was."""
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Frames until `stop` is set. Raises AudioDeviceLostError when there is no device or it goes away."""
+        level = self.level
+        try:
+            yield from self._heard(stop, level.raised if level is not None else _as_it_is)
+        finally:
+            if level is not None:
+                level.ended()
+
+    def _heard(self, stop: Event, raised: Callable[[Samples], Samples]) -> Iterator[Frame]:
         with self._stream(stop) as opened:
             if opened is None:
                 return
@@ -76,7 +87,9 @@ class Microphone:
                     wipe(waiting)
                     waiting = waiting[:0]
                     convert = _converter(rate_hz)
-                joined = np.concatenate((waiting, convert(heard)))
+                plain = convert(heard)
+                joined = np.concatenate((waiting, raised(plain)))
+                wipe(plain)
                 wipe(heard)
                 wipe(waiting)
                 whole = len(joined) - len(joined) % FRAME_SAMPLES
@@ -178,6 +191,10 @@ class _Pump:
             return  # the process has ended, or was ended by us
         finally:
             self.queue.close()
+
+
+def _as_it_is(samples: Samples) -> Samples:
+    return samples
 
 
 def _taken(queue: SampleQueue, stop: Event, patience_s: float) -> tuple[Samples, int] | None:

@@ -106,6 +106,8 @@ class MicrophoneSettings:
     """None opens the device at its own rate; we resample better than its driver does."""
     buffer_s: float = _limited(2.0, 0.2, 10.0)
     """What may wait for us. More is dropped, counted, and makes the utterance refused."""
+    raise_db: float = _limited(12.0, 0.0, 18.0)
+    """A microphone that is set too low is raised by so much at most (`card/level.py`); 0 never."""
     latency_s: float = _limited(0.06, 0.01, 1.0)
     start_s: float = _limited(5.0, 0.5, 60.0)
     """A device may take this long to give its first sample ..."""

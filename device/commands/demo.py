@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from device.access.decision import Decision, Outcome
-from device.commands.demo_site import ACCOUNT, Site, starting
+from device.commands.demo_site import ACCOUNT, Site, site_around
 from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.secure_store import open_store
@@ -89,13 +89,18 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
         _progress(console, headless) as progress,
         _door(Path(folder), page=not no_page) as (tools, site),
     ):
-        if site is not None:
-            click.echo(f"Live at {site.origin} (account {ACCOUNT}, password {site.password})", err=True)
         console.print(_line(HEADINGS, "bold"), soft_wrap=True)
-        rows = []
+        rows, told = [], False
         for row in _play(tools, site, Path(folder), progress):
             rows.append(row)
             console.print(_row(row), soft_wrap=True)
+            if site is not None and len(rows) == 1:
+                site.start()  # not before: the first row need not share the cores with it
+            elif site is not None and not told and site.ready():
+                told = True
+                click.echo(f"Live at {_address(site)}", err=True)
+        if site is not None:
+            site.settle()
         progress.stop()
         wrong = [row for row in rows if not row.as_expected]
         console.print(
@@ -120,14 +125,13 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
 
 @contextmanager
 def _door(folder: Path, *, page: bool) -> Iterator[tuple[Tools, Site | None]]:
-    """The door, and the hospital around it, which starts while the models load."""
+    """The door, and the hospital around it, which starts when the first row is on the screen."""
     with ExitStack() as parts:
         tpm = parts.enter_context(SwTpm(folder / "tpm"))
         settings = replace(load(), store=tpm.settings())
         store = parts.enter_context(open_store(folder / "state", settings.store))
-        opening = parts.enter_context(starting(store, settings, folder)) if page else None
         judge = parts.enter_context(open_judge(models_dir(), settings))
-        site = parts.enter_context(opening()) if opening is not None else None
+        site = parts.enter_context(site_around(store, settings, folder)) if page else None
         yield Tools(judge, store, settings, folder / "state"), site
 
 
@@ -150,10 +154,13 @@ def _show(console: Console, site: Site, times: int, headless: bool) -> None:
     console.print(f"All {times} are on the dashboard, signed by the unit and stored by the registry.")
     if headless or not (console.is_terminal and sys.stdin.isatty()):
         return
-    where = f"{site.origin} (account {ACCOUNT}, password {site.password})"
-    click.echo(f"Look at {where}. Ctrl-C ends it.", err=True)
+    click.echo(f"Look at {_address(site)}. Ctrl-C ends it.", err=True)
     with suppress(KeyboardInterrupt):
         signal.pause()
+
+
+def _address(site: Site) -> str:
+    return f"{site.origin} (account {ACCOUNT}, password {site.password})"
 
 
 def _scenes(folder: Path) -> Iterator[Scene]:

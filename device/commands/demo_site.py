@@ -16,9 +16,8 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -56,29 +55,81 @@ class SiteError(DeviceError):
     """A part of the hospital did not start or did not answer."""
 
 
-@dataclass(frozen=True, slots=True)
 class Site:
-    """What the demo needs of it. The account may read and nothing else."""
+    """What the demo needs of the hospital around its door. The door waits for none of it: what it decides is
+    in its log, and travels as soon as there is somebody to take it. The page's account may read and no more.
+    """
 
-    origin: str
-    password: str
-    trail: AuditTrail
-    agent: Agent
-    reactor: Reactor
-    log: Outbox
+    def __init__(self, unit: UnitStore, settings: Settings, folder: Path, parts: ExitStack) -> None:
+        """The unit's audit log alone; `parts` closes what this opens. `start` does the rest."""
+        self._unit, self._door, self._folder, self._parts = unit, settings.door.name, folder, parts
+        self._log = parts.enter_context(
+            Outbox(folder / "outbox.db", unit=UNIT, doors={self._door}, now_ms=wall_ms)
+        )
+        context = EventContext.of(unit, self._log.next_boot(), system_clock())
+        self._trail = AuditTrail(self._log, context, lambda: None, system_clock)
+        self._broker_port, self._page_port = _free_port(), _free_port()
+        self.origin, self.password = f"http://127.0.0.1:{self._page_port}", secrets.token_urlsafe(12)
+        self._agent: Agent | None = None
+        self._reactor = Reactor()
+        parts.callback(self._reactor.close)
+
+    def start(self) -> None:
+        """Start broker, worker and page, and wait for none of them. Raises SiteError."""
+        now = dt.datetime.now(dt.UTC)
+        folder, parts = self._folder, self._parts
+        authority = Authority.open(folder / "pki", now)
+        receipts = FileSigner.create(folder / "receipts.key")
+        database = f"sqlite:///{folder}/registry.db"
+        _mosquitto(parts, authority, self._broker_port, now)
+        _fill(database, key_to_der(self._unit.audit_signer.public_key()), self._door, self.password)
+        files = authority.issue("worker-1", now)
+        worker = ["registry", "worker", "--database", database, "--broker", f"127.0.0.1:{self._broker_port}"]
+        worker += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
+        _start(parts, [*worker, "--signing-key", str(folder / "receipts.key")], folder / "worker.log")
+        page = ["dashboard", "serve", "--database", database, "--address", self.origin]
+        _start(parts, [*page, "--organisation", "Ostiary demo"], folder / "page.log")
+        identity = authority.issue(UNIT, now)
+        tls = TlsFiles(identity.ca, identity.certificate, identity.key)
+        link = LinkSettings("127.0.0.1", self._broker_port, UNIT, tls)
+        self._agent = Agent(
+            log=self._log,
+            signer=self._unit.audit_signer,
+            link=self._reactor.link(link, subscriptions=[topic(UNIT, RECEIPTS)]),
+            registry_key=receipts.public_key(),
+            now_s=time.monotonic,
+            time_ms=wall_ms,
+            settings=AgentSettings(seal_every_s=0.0, receipt_timeout_s=1.0),
+            facts=lambda: {"keystore": self._unit.keystore.kind},
+        )
 
     def decided(self, decision: Decision, evidence: Evidence | None) -> None:
-        """Write the event down and send it; the registry has stored it when this returns.
+        """Write the event down, and send what can be sent at once."""
+        self._trail.decided(decision, evidence)
+        self._send()
 
-        Raises SiteError when it gives no receipt in time.
-        """
-        self.trail.decided(decision, evidence)
-        deadline = time.monotonic() + SENT_LIMIT_S
-        while self.log.status().pending:
+    def ready(self) -> bool:
+        """Whether the page answers."""
+        try:
+            socket.create_connection(("127.0.0.1", self._page_port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Wait until the page answers and the registry has stored every event. Raises SiteError."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self.ready():
             if time.monotonic() > deadline:
-                raise SiteError("the registry has not stored the attempt; see `ostiary registry --help`")
-            self.agent.step()
-            self.reactor.poll(0.01)
+                lines = (self._folder / "page.log").read_text(errors="replace").splitlines()
+                raise SiteError(f"the dashboard did not start{': ' + lines[-1] if lines else ''}")
+            self._send()
+            time.sleep(0.05)
+        deadline = time.monotonic() + SENT_LIMIT_S
+        while self._log.status().pending:
+            if time.monotonic() > deadline:
+                raise SiteError("the registry has not stored the attempts; see `ostiary registry --help`")
+            self._send()
 
     def listed(self) -> int:
         """How many attempts the page lists, asked as a browser would: log in, open the list."""
@@ -98,58 +149,17 @@ class Site:
         finally:
             page.close()
 
+    def _send(self) -> None:
+        if self._agent is not None:
+            self._agent.step()
+            self._reactor.poll(0.01)
+
 
 @contextmanager
-def starting(
-    unit: UnitStore, settings: Settings, folder: Path
-) -> Iterator[Callable[[], AbstractContextManager[Site]]]:
-    """Start everything and do not wait for it; leaving stops it in the reverse order. What is yielded waits,
-    and connects the unit. Raises SiteError."""
+def site_around(unit: UnitStore, settings: Settings, folder: Path) -> Iterator[Site]:
+    """The hospital, not yet started; leaving stops what was, in the reverse order."""
     with ExitStack() as parts:
-        now = dt.datetime.now(dt.UTC)
-        authority = Authority.open(folder / "pki", now)
-        broker_port, page_port = _free_port(), _free_port()
-        origin, password = f"http://127.0.0.1:{page_port}", secrets.token_urlsafe(12)
-        receipts = FileSigner.create(folder / "receipts.key")
-        database = f"sqlite:///{folder}/registry.db"
-        _fill(database, key_to_der(unit.audit_signer.public_key()), settings.door.name, password)
-        _mosquitto(parts, authority, broker_port, now)
-        files = authority.issue("worker-1", now)
-        worker = ["registry", "worker", "--database", database, "--broker", f"127.0.0.1:{broker_port}"]
-        worker += ["--ca", str(files.ca), "--cert", str(files.certificate), "--key", str(files.key)]
-        _start(parts, [*worker, "--signing-key", str(folder / "receipts.key")], folder / "worker.log")
-        page = ["dashboard", "serve", "--database", database, "--address", origin]
-        _start(parts, [*page, "--organisation", "Ostiary demo"], folder / "page.log")
-
-        @contextmanager
-        def connected() -> Iterator[Site]:
-            with ExitStack() as mine:
-                log = mine.enter_context(
-                    Outbox(folder / "outbox.db", unit=UNIT, doors={settings.door.name}, now_ms=wall_ms)
-                )
-                context = EventContext.of(unit, log.next_boot(), system_clock())
-                reactor = Reactor()
-                mine.callback(reactor.close)
-                identity = authority.issue(UNIT, now)
-                tls = TlsFiles(identity.ca, identity.certificate, identity.key)
-                agent = Agent(
-                    log=log,
-                    signer=unit.audit_signer,
-                    link=reactor.link(
-                        LinkSettings("127.0.0.1", broker_port, UNIT, tls),
-                        subscriptions=[topic(UNIT, RECEIPTS)],
-                    ),
-                    registry_key=receipts.public_key(),
-                    now_s=time.monotonic,
-                    time_ms=wall_ms,
-                    settings=AgentSettings(seal_every_s=0.0, receipt_timeout_s=1.0),
-                    facts=lambda: {"keystore": unit.keystore.kind},
-                )
-                _wait_for_page(page_port, folder / "page.log")
-                trail = AuditTrail(log, context, lambda: None, system_clock)
-                yield Site(origin, password, trail, agent, reactor, log)
-
-        yield connected
+        yield Site(unit, settings, folder, parts)
 
 
 def _fill(database: str, key: bytes, door: str, password: str) -> None:
@@ -199,19 +209,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _wait_for_page(port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError as err:
-            if time.monotonic() > deadline:
-                lines = log.read_text(errors="replace").splitlines()
-                raise SiteError(f"the dashboard did not start: {lines[-1] if lines else err}") from err
-        time.sleep(0.05)
 
 
 def _free_port() -> int:

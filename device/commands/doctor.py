@@ -316,6 +316,7 @@ def _door(settings: Settings) -> str:
 
 def _microphone(settings: Settings) -> str:
     """Opens it for one frame: a microphone that is listed but silent on the wire is no microphone."""
+    from device.audio.card.level import kept
     from device.audio.microphone import Microphone
 
     stop = Event()
@@ -324,7 +325,10 @@ def _microphone(settings: Settings) -> str:
         closing(microphone.frames(stop)) as frames,  # type: ignore[type-var]
     ):
         next(frames).samples[:] = 0
-    return settings.audio.microphone.device or "the default device can be heard"
+    level = kept(StateFolder(state_dir()).input_level)
+    if level.complaint:
+        raise DeviceError(f"{level.complaint}; turn up its capture level (`alsamixer`), or move it closer")
+    return f"{settings.audio.microphone.device or 'the default device'} can be heard; {level}"
 
 
 def _sound(settings: Settings) -> str:

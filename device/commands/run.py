@@ -23,6 +23,7 @@ from device.access.rules import Rules
 from device.app import run as serve
 from device.audio import AudioError, AudioSource, FifoSource, FileSource
 from device.audio.card.health import Trouble
+from device.audio.card.level import InputLevel, keep, kept
 from device.audio.card.loudspeaker import Loudspeaker, self_test
 from device.audio.microphone import Microphone
 from device.clock import system_clock
@@ -151,6 +152,11 @@ def run(
                 microphone = _microphone(settings, unit, parts) if source is None else None
                 if microphone is not None and speaker is not None and settings.feedback.chirp:
                     _chirp(microphone, speaker, unit, settings.door.name)
+                if microphone is not None:  # after the chirp, which is heard as the microphone gives it
+                    path = StateFolder(state).input_level
+                    microphone.level = InputLevel(
+                        settings.audio.microphone.raise_db, kept(path), partial(keep, path)
+                    )
                 ears = progress.hearing(
                     microphone or _file(settings, source), microphone=microphone is not None
                 )

@@ -1,136 +1,35 @@
-"""`ostiary registry`: ingest workers, units, alarms, exports."""
+"""`ostiary registry`: units, alarms, exports; the commands in the modules beside it are put together here."""
 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import getpass
 import json
-import logging
-import signal
-import threading
-import time
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from sync import journal
-from sync.backoff import Backoff
 from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import AS_JSON, DATABASE, FILE, host_and_port, read_file, wall_ms
+from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
-from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry import export as exports
 from sync.registry import status
-from sync.registry.anomalies import Detector
 from sync.registry.command_cli import command_command, commands_command, desire_command
-from sync.registry.engine import NoRegistryError
-from sync.registry.fleet.keeper import Keeper
-from sync.registry.housekeeping import LEAST_DAYS, tidy
-from sync.registry.ingest import Ingest
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
 from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
-from sync.registry.retention import due, first_month_kept, forget_before
-from sync.registry.rules import load_rules
-from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store, StoreError, month_of
-from sync.registry.worker import Worker, share_name, subscriptions
-from sync.service_manager import ServiceManager
-
-log = logging.getLogger(__name__)
-
-DAY_MS = 86_400_000
+from sync.registry.retention_cli import retain_command
+from sync.registry.store import Store
+from sync.registry.watch_cli import watch_command
+from sync.registry.worker_cli import worker_command
 
 
 @click.group()
 def registry() -> None:
     """The registry: takes events from every unit, checks them, keeps them."""
-
-
-@registry.command("worker")
-@DATABASE
-@click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
-@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
-@click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
-@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
-@click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
-@click.option("--fleet-key", type=FILE, help="Signs what units should be (PEM): one worker keeps the fleet.")
-@click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
-@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
-def worker_command(
-    database: str,
-    broker: str,
-    ca: Path,
-    cert: Path,
-    key: Path,
-    signing_key: Path,
-    fleet_key: Path | None,
-    name: str | None,
-    metrics: Path | None,
-) -> None:
-    """Take batches from the shared subscription until stopped. Run as many as you like.
-
-    \b
-    Example:
-      ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
-        --ca ca.pem --cert worker-1.pem --key worker-1.key --signing-key receipts.key
-    """
-    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
-    host, port = host_and_port(broker)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    signer = FileSigner.load(signing_key)
-    store = _patiently(database, signer, stop)
-    if store is None:
-        return
-    reactor = Reactor()
-    try:
-        # No session of its own: what a worker leaves behind goes to the others, or is sent again.
-        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
-        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
-        ingest = Ingest(store, signer, wall_ms)
-        figures = MetricsFile(metrics) if metrics else None
-        # What start-up made stays: the collector need not walk through it again and again.
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
-        keeper = Keeper(store, FileSigner.load(fleet_key), wall_ms) if fleet_key else None
-        manager = ServiceManager()
-        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=manager, keeper=keeper).run(
-            stop
-        )
-        click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
-    finally:
-        reactor.close()
-        store.close()
-
-
-def _patiently(database: str, signer: FileSigner | None, stop: threading.Event) -> Store | None:
-    """The store, once its database answers; None when `stop` came first.
-
-    A service that is started while the database is down must not stay away for good. Raises SyncError for
-    what waiting does not mend.
-    """
-    backoff = Backoff(first_s=0.5, cap_s=10.0)
-    while not stop.is_set():
-        try:
-            store = Store.open(database, create=False)
-            if signer is not None:
-                store.remember_receipts_key(key_to_der(signer.public_key()))
-        except NoRegistryError:
-            raise
-        except StoreError as err:
-            log.warning("%s; trying again", err)
-            stop.wait(backoff.next_s())
-        else:
-            return store
-    return None
 
 
 @registry.command("create")
@@ -321,156 +220,10 @@ def _log_name(text: str) -> UnitId:
     return UnitId(text)
 
 
-@registry.command("retain")
-@DATABASE
-@click.option(
-    "--from-month", required=True, type=click.IntRange(200001, 999912), help="First month kept, yyyymm."
-)
-@click.option("--signing-key", required=True, type=FILE, help="Signs the record of it: the receipts' (PEM).")
-@click.option("--account", default=getpass.getuser, help="Who deletes; it stands in the record.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def retain_command(database: str, from_month: int, signing_key: Path, account: str, yes: bool) -> None:
-    """Delete every event received before a month, on record; what is left still verifies.
-
-    The record is signed and goes with every export: `ostiary audit verify` tells it from a cut that nobody
-    declares. Exit code 1 when a unit keeps its events because its log does not verify.
-
-    \b
-    Example:
-      ostiary registry retain --from-month 202405 --signing-key receipts.key --database sqlite:///registry.db
-    """
-    store, signer = Store.open(database, create=False), FileSigner.load(signing_key)
-    store.remember_receipts_key(key_to_der(signer.public_key()))
-    if from_month > month_of(wall_ms()):
-        raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
-    doomed = due(store, from_month)
-    if not doomed:
-        click.echo(f"there are no events from before {from_month}")
-        return
-    if not yes:
-        total = f"{sum(doomed.values())} events of {len(doomed)} units from before {from_month}"
-        click.confirm(f"Delete {total} for good?", abort=True)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("deleting", total=sum(doomed.values()))
-        done = forget_before(
-            store,
-            from_month,
-            signer=signer,
-            account=account,
-            now_ms=wall_ms(),
-            progress=lambda more: bar.update(task, advance=more),
-        )
-    click.echo(f"{done.events} events of {done.units} units were deleted")
-    for why in done.refused.values():
-        click.echo(why, err=True)
-    if done.refused:
-        raise click.exceptions.Exit(1)
-
-
-@registry.command("watch")
-@DATABASE
-@click.option("--rules", type=FILE, help="Other rules than ours (TOML).")
-@click.option("--sinks", "sink_file", type=FILE, help="Where alarms go (TOML).")
-@click.option("--every", default=10.0, show_default=True, type=float, help="Seconds between looks.")
-@click.option(
-    "--keep-months",
-    type=click.IntRange(1, 1200),
-    help="Delete older months once a day; nothing is deleted when it is left out.",
-)
-@click.option("--signing-key", type=FILE, help="Signs the records of that: the receipts' (PEM).")
-@click.option(
-    "--keep-alarms",
-    type=click.IntRange(LEAST_DAYS, 36500),
-    metavar="DAYS",
-    help="Delete older alarms that were dealt with, refusals and commands, once a day.",
-)
-@click.option("--once", is_flag=True, help="Look once and stop.")
-def watch_command(
-    database: str,
-    rules: Path | None,
-    sink_file: Path | None,
-    every: float,
-    keep_months: int | None,
-    signing_key: Path | None,
-    keep_alarms: int | None,
-    once: bool,
-) -> None:
-    """Look for what no single event shows, tell the security desk, and let old months go.
-
-    \b
-    Example:
-      ostiary registry watch --sinks sinks.toml --database sqlite:///registry.db
-      ostiary registry watch --keep-months 36 --signing-key receipts.key --database sqlite:///registry.db
-
-    \b
-    In sinks.toml, any number of:
-      [[sink]]
-      type = "webhook"
-      url = "https://desk.example/hooks/ostiary"
-      token_file = "/etc/ostiary/desk.token"
-      [[sink]]
-      type = "email"
-      host = "mail.example"
-      port = 587
-      sender = "registry@example.org"
-      to = ["desk@example.org"]
-      user = "registry"
-      password_file = "/etc/ostiary/mail.password"
-      [[sink]]
-      type = "mqtt"
-      host = "broker.example"
-      topic = "building/doors/alarms"
-      [[sink]]
-      type = "syslog"              # CEF over TLS
-      host = "siem.example"
-      secret_file = "/etc/ostiary/siem.secret"      # of any sink: signs each message
-    """
-    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
-    if keep_months is not None and signing_key is None:
-        raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
-    keeper = FileSigner.load(signing_key) if signing_key else None
-    found, sinks = load_rules(rules), load_sinks(sink_file) if sink_file else []
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database, create=False) if once else _patiently(database, keeper, stop)
-    if store is None:
-        return
-    detector, delivery = Detector(store, found), Delivery(store, sinks)
-    retained_day = tidied_day = 0
-    manager = ServiceManager()
-    manager.ready("looking")
-    while not stop.is_set():
-        now_ms = wall_ms()
-        try:
-            detector.step(now_ms)
-            for problem in delivery.step(now_ms, time.monotonic()):
-                log.warning("%s; trying again", problem)
-            if keeper is not None and keep_months is not None and now_ms // DAY_MS != retained_day:
-                month = first_month_kept(now_ms, keep_months)
-                done = forget_before(store, month, signer=keeper, account="watch", now_ms=now_ms)
-                retained_day = now_ms // DAY_MS
-                if done.events:
-                    log.info("%d events passed their retention and were deleted", done.events)
-            if keep_alarms is not None and now_ms // DAY_MS != tidied_day:
-                gone = tidy(store, keep_alarms, now_ms)
-                tidied_day = now_ms // DAY_MS
-                log.info(
-                    "%d alarms, %d counts of refusals and %d commands were old and were deleted",
-                    gone.alarms, gone.refusals, gone.commands,
-                )  # fmt: skip
-        except SyncError as err:
-            if once:
-                raise
-            log.warning("%s", err)
-        if once:
-            return
-        manager.progress()
-        stop.wait(every)
-
-
 for _command in (
+    worker_command,
+    watch_command,
+    retain_command,
     command_command,
     commands_command,
     desire_command,

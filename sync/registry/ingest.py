@@ -16,7 +16,8 @@ from sync.bundle import Gap, key_from_bytes
 from sync.commands import open_result
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
-from sync.events import Record, Signer, UnitId
+from sync.event_form import EventFields
+from sync.events import Signer, UnitId
 from sync.heads import Head
 from sync.health import WILL, open_health
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
@@ -52,7 +53,7 @@ class _Round:
     alarms: list[Alarm] = field(default_factory=list)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     receipts: dict[UnitId, tuple[Position, ReceiptStatus]] = field(default_factory=dict)
-    events: list[tuple[Record, bytes, int]] = field(default_factory=list)
+    events: list[tuple[EventFields, bytes, int]] = field(default_factory=list)
     heads: dict[tuple[UnitId, int], bytes] = field(default_factory=dict)
     gaps: list[tuple[UnitId, Gap]] = field(default_factory=list)
     moved: dict[UnitId, tuple[Position, int, int]] = field(default_factory=dict)
@@ -93,9 +94,17 @@ class Ingest:
         """Forget the batches that wait; their units send them again."""
         self._early.clear()
 
-    def process(self, messages: Sequence[tuple[str, bytes]]) -> list[tuple[UnitId, bytes]]:
-        """Store what (topic, payload) messages carry; returns signed receipts, after the commit."""
+    def process(
+        self, messages: Sequence[tuple[str, bytes]], refused: Counter[tuple[str, str]] | None = None
+    ) -> list[tuple[UnitId, bytes]]:
+        """Store what (topic, payload) messages carry; returns signed receipts, after the commit.
+
+        `refused` is what was refused of other messages of the round: (reason, unit or '') -> how often. It is
+        counted in the same transaction, so that a round that is tried again counts it once.
+        """
         done = _Round()
+        for (reason, unit), times in (refused or {}).items():
+            done.refusals[reason, unit if self._key(UnitId(unit)) else ""] += times
         checked: list[CheckedBatch] = []
         for topic, payload in messages:
             batch = self._check(topic, payload, done)
@@ -123,8 +132,11 @@ class Ingest:
             for unit, (position, status) in done.receipts.items()
         ]
 
-    def results(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
-        """Keep what units answered to commands. Raises StoreError: call again, an answer counts once."""
+    def results(self, messages: Sequence[tuple[UnitId, bytes]]) -> Counter[tuple[str, str]]:
+        """Keep what units answered to commands; returns what is refused, for `process` to count.
+
+        Raises StoreError: call again, an answer counts once.
+        """
         refused: Counter[tuple[str, str]] = Counter()
         for unit, payload in messages:
             key = self._key(unit)
@@ -139,11 +151,13 @@ class Ingest:
                 refused["malformed result", unit if key else ""] += 1
             except ProofError:
                 refused["foreign result", unit if key else ""] += 1
-        if refused:
-            self.refuse(refused)
+        return refused
 
-    def health(self, messages: Sequence[tuple[UnitId, bytes]]) -> None:
-        """Keep what units say of themselves. Raises StoreError: call again, a number counts once."""
+    def health(self, messages: Sequence[tuple[UnitId, bytes]]) -> Counter[tuple[str, str]]:
+        """Keep what units say of themselves; returns what is refused, for `process` to count.
+
+        Raises StoreError: call again, a number counts once.
+        """
         refused: Counter[tuple[str, str]] = Counter()
         reports: dict[UnitId, dict[str, Any]] = {}
         gone: set[UnitId] = set()
@@ -169,18 +183,7 @@ class Ingest:
             self._store.save_health(texts, now_ms)
         if gone:
             self._store.mark_offline(gone, now_ms)
-        if refused:
-            self.refuse(refused)
-
-    def refuse(self, counted: Counter[tuple[str, str]]) -> None:
-        """Count and show what was refused: (reason, unit or '') -> how often. Raises StoreError."""
-        known = {(reason, unit if self._key(UnitId(unit)) else ""): 0 for reason, unit in counted}
-        for (reason, unit), times in counted.items():
-            known[reason, unit if (reason, unit) in known else ""] += times
-        with self._store.transaction() as db:
-            self._store.count_refusals(db, known, self._now_ms())
-        for (reason, _), times in known.items():
-            self.counts.refused[reason] += times
+        return refused
 
     def _check(self, topic: str, payload: bytes, done: _Round) -> CheckedBatch | None:
         claimed = ""

@@ -18,6 +18,7 @@ from sync.person_id import PersonIdError, person_id
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.store import Store
+from sync.registry.subject import about
 
 KEY_BYTES = 32
 TENANT_KEY = click.option(
@@ -54,7 +55,8 @@ def pseudonym_command(database: str, badge: str, tenant_key: Path, why: str, acc
 def person_command(database: str, person: str, tenant_key: Path | None, why: str, account: str) -> None:
     """Print everything that the registry holds about one person, as JSON Lines.
 
-    PERSON is a pseudonym, or a badge number with --tenant-key.
+    PERSON is a pseudonym, or a badge number with --tenant-key. Events come first, then alarms, then who asked
+    about them; with a badge number also what the fleet keeps of their enrolment.
 
     \\b
     Example:
@@ -66,7 +68,7 @@ def person_command(database: str, person: str, tenant_key: Path | None, why: str
     # On record first: an answer that is not on record must not exist.
     found = exports.count(store, person=str(who))
     store.log_access(account, "person", found, wall_ms(), subject=f"{who}: {why}")
-    for line in exports.as_jsonl(exports.rows(store, person=str(who))):
+    for line in exports.as_jsonl(about(store, str(who), person_id(person) if tenant_key else None)):
         click.echo(line, nl=False)
 
 

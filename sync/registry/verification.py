@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sync import chain
 from sync.bundle import Gap
 from sync.errors import MalformedError, ProofError
-from sync.events import Record, UnitId
+from sync.event_form import EventFields, UnitId, read_event
 from sync.heads import NO_HEAD, Head, head_hash, open_head
 from sync.merkle import Frontier
 from sync.messages import BatchMessage
@@ -65,7 +65,7 @@ class CheckedBatch:
 
     message: BatchMessage
     head: Head
-    records: tuple[Record, ...]
+    records: tuple[EventFields, ...]
     leaves: tuple[bytes, ...]
 
 
@@ -94,7 +94,7 @@ def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> Checke
     if link != head.chain:
         raise ProofError("the events are not what the unit signed")
     # 3. Every event is well formed and in its place.
-    records = tuple(map(Record.from_bytes, message.bodies))
+    records = tuple(map(read_event, message.bodies))
     for sequence, record in enumerate(records, start=message.first):
         if record.unit != message.unit or record.sequence != sequence:
             raise MalformedError("an event is not in its place")
@@ -146,10 +146,10 @@ def place(
         alarms.append(
             Alarm("COUNTER_ROLLBACK", "critical", unit, f"COUNTER {unit} {batch.head.size}", evidence)
         )
-    position, clock = _clock(batch, position, now_ms)
-    moved_on = message.oldest - 1 > position.confirmed
-    position = replace(
-        position,
+    alarms += _clock(batch, position, now_ms)
+    moved_on, last = message.oldest - 1 > position.confirmed, batch.records[-1]
+    after = Position(
+        unit=unit,
         size=batch.head.size,
         chain=batch.head.chain,
         frontier=frontier.to_bytes() if frontier else None,
@@ -157,8 +157,11 @@ def place(
         counter=batch.head.counter,
         confirmed=message.oldest - 1 if moved_on else position.confirmed,
         confirmed_ms=now_ms if moved_on else position.confirmed_ms,
+        boot=last.boot,
+        event_ms=last.time_ms,
+        monotonic_ms=last.monotonic_ms,
     )
-    return Verdict("store", position, (*alarms, *clock), gap=gap)
+    return Verdict("store", after, alarms, gap=gap)
 
 
 def _grown(position: Position, batch: CheckedBatch) -> Frontier | None:
@@ -167,20 +170,20 @@ def _grown(position: Position, batch: CheckedBatch) -> Frontier | None:
     return Frontier.from_bytes(position.frontier).extended(batch.leaves)
 
 
-def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> tuple[Position, list[Alarm]]:
+def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> list[Alarm]:
     """Follow the unit's two clocks through the batch: they must run together within one boot."""
-    unit, alarms, day = position.unit, [], now_ms // 86_400_000
+    unit, day = position.unit, now_ms // 86_400_000
+    alarms: list[Alarm] = []
     jumps: list[tuple[int, int]] = []
     boot, event_ms, monotonic_ms = position.boot, position.event_ms, position.monotonic_ms
     known = position.size > 0
-    for record in batch.records:
-        event = record.event
+    for event in batch.records:
         if known and event.boot == boot:
             jump = (event.time_ms - event_ms) - (event.monotonic_ms - monotonic_ms)
             if abs(jump) > CLOCK_TOLERANCE_MS:
-                jumps.append((record.sequence, jump))
+                jumps.append((event.sequence, jump))
         elif known and event.boot < boot:
-            evidence = {"sequence": record.sequence, "boot": event.boot, "known": boot}
+            evidence = {"sequence": event.sequence, "boot": event.boot, "known": boot}
             alarms.append(Alarm("BOOT_ROLLBACK", "critical", unit, f"BOOT {unit} {day}", evidence))
         known, boot, event_ms, monotonic_ms = True, event.boot, event.time_ms, event.monotonic_ms
     if jumps:
@@ -191,7 +194,7 @@ def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> tuple[Positi
     if event_ms - now_ms > FUTURE_TOLERANCE_MS:
         evidence = {"sequence": batch.head.size, "ahead_ms": event_ms - now_ms}
         alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {day}", evidence))
-    return replace(position, boot=boot, event_ms=event_ms, monotonic_ms=monotonic_ms), alarms
+    return alarms
 
 
 def _second_history(kind: str, batch: CheckedBatch, position: Position) -> Verdict:

@@ -193,7 +193,7 @@ class Worker:
             if not messages:
                 raise
             log.exception("a message on %s could not be handled", messages[0].topic[:200])
-            self._ingest.refuse(Counter({("unhandled", _sender(messages[0])): 1}))
+            self._ingest.process([], Counter({("unhandled", _sender(messages[0])): 1}))
         for message in messages:
             self._link.done(message)
             self._held.popleft()
@@ -219,14 +219,12 @@ class Worker:
             elif channel in (WANTS, STATEMENTS):
                 self._of_the_fleet(unit, channel, message.payload, refused)
         if results:
-            self._ingest.results(results)
+            refused += self._ingest.results(results)
         if health:
-            self._ingest.health(health)
-        receipts = self._ingest.process(batches)
+            refused += self._ingest.health(health)
+        receipts = self._ingest.process(batches, refused)
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
-        if refused:
-            self._ingest.refuse(refused)
 
     def _of_the_fleet(
         self, unit: UnitId, channel: str, payload: bytes, refused: Counter[tuple[str, str]]

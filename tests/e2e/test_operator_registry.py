@@ -24,6 +24,7 @@ from device.secure_store.hardware.sealing_policy import sign_policy
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm import Tpm
 from device.secure_store.software import SoftwareKeystore
+from device.settings import models_dir
 from device.state_folder import StateFolder
 from sync.outbox import Outbox
 from tests.e2e.site_world import RULES
@@ -33,6 +34,7 @@ from tests.sync.services import free_port
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "operator"
+SPEECH = "/usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb"
 UNIT = "st-mary/icu-2"
 
 
@@ -83,6 +85,51 @@ def test_the_page_leads_a_unit_out_of_its_box_and_out_of_service(place: Path) ->
         said = follow("provisioning.md", place, desk, {**changes, **at}, OSTIARY_PROVISION_TCTI=tpm.tcti)
     assert f"This is {UNIT}, door pharmacy. It is in its place" in said
     assert "the broker refuses what is revoked, and takes what is good" in said
+
+
+def test_the_page_leads_one_unit_from_the_policy_key_to_an_attempt_that_is_written_down(place: Path) -> None:
+    """Steps 3 to 8 and 10 of the guide. What systemd does, and the microphone, `scripts/try-package` tries:
+    here recordings stand in for what `arecord` would hear.
+    """
+    recorder = place / "bin" / "arecord"
+    recorder.write_text(f'#!/bin/sh\nfor to; do :; done\nexec cp "{SPEECH}-08${{READ}}0.wav" "$to"\n')
+    recorder.chmod(0o755)
+    (place / "etc").mkdir()
+    at = {"/root/": f"{place}/", "/etc/ostiary/": f"{place}/etc/", "/run/ostiary/enrol": f"{place}/enrol"}
+    # The three sentences differ: the loop of the page says which one it is.
+    at["  arecord"] = "  READ=$((n + 6)) arecord"
+    settings = place / "etc" / "ostiary.toml"
+    with SwTpm(place / "tpm") as tpm:
+        here = {
+            **os.environ,
+            "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+            "OSTIARY_STATE_DIR": str(place / "state"),
+            "OSTIARY_MODELS_DIR": str(models_dir()),
+            "OSTIARY_CONFIG": str(settings),
+            "OSTIARY_FIRST_BOOT_FILE": str(settings),
+            "OSTIARY_FIRST_BOOT_TCTI": tpm.tcti,
+            "PYTHONPATH": str(ROOT),
+        }
+        for number in (3, 4, 5, 6, 7, 8):
+            script = step(number, at)
+            done = run_patiently(f"echo pharmacy | ({script})" if number == 4 else script, place, here)
+            assert done.returncode == 0, f"step {number}: {done.stdout}{done.stderr}"
+        attempt = f'ostiary decide --door pharmacy --claim 4711 --phrase "some other words" {SPEECH}-0920.wav'
+        refused = run_patiently(attempt, place, here)
+        assert refused.returncode == 1, refused.stderr
+        recent = run_patiently(step(10, at), place, here)
+    assert "DENIED_PHRASE" in recent.stdout, recent.stdout + recent.stderr
+
+
+def step(number: int, changes: dict[str, str]) -> str:
+    """The commands of one step of the guide's first page."""
+    text = (GUIDE / "README.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n## {number}. ")[2].partition("\n## ")[0]
+    script = "".join(re.findall(r"```sh\n(.*?)```", part, re.S))
+    assert script, f"step {number} has no commands"
+    for old, new in changes.items():
+        script = script.replace(old, new)
+    return script
 
 
 def follow(name: str, place: Path, folder: Path, changes: dict[str, str], **surroundings: str) -> str:

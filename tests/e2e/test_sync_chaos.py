@@ -1,282 +1,296 @@
 """Everything at once, in little: what may break breaks while units write, and hostile units write as well.
 
 Afterwards every event is stored once, every worker is at work, the alarms that should be there are, and no
-honest unit is accused. `scripts/chaos` is the long form: a hundred units, ten minutes.
+honest unit is accused. `scripts/chaos` is the long form: a hundred units, ten minutes on each database.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import itertools
 import os
-import random
-import re
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
+from rich.console import Console
+from rich.table import Table
 
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import wall_ms
-from sync.events import UnitId, unit_id
-from sync.fleet.certificates import LEAF_DAYS, Authority
-from sync.fleet.simulated import MemoryLog
-from sync.health import WILL
-from sync.keys import FileSigner
-from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
+from sync.events import unit_id
 from sync.registry import export, status
-from sync.registry.schema import events
 from sync.registry.store import Store
-from sync.topics import HEALTH, RECEIPTS, topic
 from sync.verify import verify
-from tests.e2e.sync_world import Process
+from tests.e2e.chaos_database import Database, OnPostgres, OnSqlite
+from tests.e2e.chaos_world import (
+    FIRST_WITHOUT_PART,
+    HIGH_RISK,
+    JUMPING,
+    LOW_RISK,
+    NOW,
+    RAN_OUT,
+    UNITS,
+    WITHIN_S,
+    WORKERS,
+    World,
+)
 from tests.sync import fuzz
-from tests.sync.parts import event
-from tests.sync.services import NOW, Mosquitto, Postgres, postgres
 
-UNITS = int(os.environ.get("OSTIARY_CHAOS_UNITS", "12"))
 ROUNDS = int(os.environ.get("OSTIARY_CHAOS_ROUNDS", "1"))
-REST_S = float(os.environ.get("OSTIARY_CHAOS_REST_S", "1.5"))
-WITHIN_S = 240.0
-HOSTILE_SHARE = 0.05
-DISK_MB = int(os.environ.get("OSTIARY_CHAOS_DISK_MB", "0")) or None
-"""The registry's disk, which is filled now and then; of root only, and in the long form."""
+DISK_MB = int(os.environ.get("OSTIARY_CHAOS_DISK_MB", "400"))
+HOSTILE_AT_REST = int(os.environ.get("OSTIARY_CHAOS_HOSTILE", "60"))
+"""How many hostile messages come when nothing is broken: of those every single one is accounted for."""
 ACCUSATIONS = {"FORK", "REWRITE", "GAP", "BAD_SIGNATURE", "REPLAY", "COUNTER_ROLLBACK", "BOOT_ROLLBACK"}
-OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
-AGENT = AgentSettings(window=4, receipt_timeout_s=2.0, receipt_timeout_cap_s=8.0, health_every_s=2.0)
-JUMPING, EXPIRING = 0, 1
-"""Which unit's clock jumps, and whose certificate runs out."""
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(ROUNDS * 300 + 900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(ROUNDS * 1200 + 900)]
 
 
-class World:
-    """Honest units and a hostile one on real connections, two workers, a broker, PostgreSQL."""
+@dataclass(slots=True)
+class Row:
+    """What one kind of strike did, over all its times."""
 
-    def __init__(self, folder: Path, database: Postgres) -> None:
-        self.folder, self.database = folder, database
-        self.authority = Authority.open(folder / "pki", NOW)
-        self.broker = Mosquitto(folder, self.authority, default=False)
-        self.broker.start()
-        self.store = Store.open(database.url)
-        receipts = FileSigner.create(folder / "receipts.key")
-        self.reactor, self.dice = Reactor(), random.Random(5)
-        self.jump_ms = 0
-        self.signers: dict[UnitId, FileSigner] = {}
-        self.agents = [self._unit(number, receipts) for number in range(UNITS)]
-        self.store.register(fuzz.NAME, key_to_der(fuzz.KEY), wall_ms())
-        self.hostile = self._link(fuzz.NAME, self.authority.issue(fuzz.NAME, NOW))
-        self.workers = [self._worker(number) for number in (1, 2)]
-        self.written = self.sent_hostile = 0
+    times: int = 0
+    events: int = 0
+    hostile: int = 0
+    refused: int = 0
+    longest_s: float = 0.0
 
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-        self.reactor.close()
-        self.store.close()
-        self.broker.remove()
 
-    def _link(self, name: str, files: TlsFiles, **more: Any) -> Link:
-        settings = LinkSettings("127.0.0.1", self.broker.port, name, files, session_s=0)
-        return self.reactor.link(settings, **more)
+class Strikes:
+    """Each takes something away, lets units write, and gives it back."""
 
-    def _unit(self, number: int, receipts: FileSigner) -> Agent:
-        name, signer = unit_id(f"site-{number % 5}/unit-{number}"), FileSigner.generate()
-        self.signers[name] = signer
-        self.store.register(name, key_to_der(signer.public_key()), wall_ms())
-        until = NOW - dt.timedelta(days=LEAF_DAYS) + dt.timedelta(seconds=8)
-        files = self.authority.issue(name, until if number == EXPIRING else NOW)
-        will = Will(topic(name, HEALTH), WILL)
-        return Agent(
-            log=MemoryLog(name, time.monotonic, wall_ms),
-            signer=signer,
-            link=self._link(name, files, subscriptions=[topic(name, RECEIPTS)], will=will),
-            registry_key=key_from_bytes(receipts.public_pem()),
-            now_s=time.monotonic,
-            time_ms=wall_ms,
-            settings=AGENT,
-        )
+    def __init__(self, world: World) -> None:
+        self.world, self.database = world, world.database
+        disk = self.database.own_disk
+        self.all: dict[str, Callable[[], None]] = {
+            "database down": self.database_down,
+            "a clock jumps": self.clock_jumps,
+            "a worker killed": self.worker_killed,
+            **({"database read-only": self.database_read_only} if disk else {}),
+            **({"registry's disk full": self.registry_disk_full} if disk else {}),
+            **({"units' disk full": self.unit_disk_full} if world.unit_disk else {}),
+            "broker down": self.broker_down,
+            "all workers killed": self.all_killed,
+            "a unit's certificate ran out": self.unit_certificate,
+            "a worker's certificate ran out": self.worker_certificate,
+            "database, broker, worker, disk at once": self.at_once,
+        }
+        self.in_need: set[str] = set()
+        self.bursts: set[str] = set()
 
-    def _worker(self, number: int) -> Process:
-        files = self.authority.issue(f"worker-{number}", NOW)
-        command = [*OSTIARY, "registry", "worker", "--database", self.database.url]
-        command += ["--broker", f"127.0.0.1:{self.broker.port}", "--ca", str(files.ca)]
-        command += ["--cert", str(files.certificate), "--key", str(files.key)]
-        command += ["--signing-key", str(self.folder / "receipts.key")]
-        command += ["--metrics", str(self._figures(number))]
-        made = Process("worker", command, self.folder / "worker.log")
-        made.start()
-        return made
+    def under(self) -> None:
+        """While something is broken: somebody says the duress word, somebody attacks a door."""
+        world = self.world
+        number = FIRST_WITHOUT_PART + len(self.in_need) % (UNITS - FIRST_WITHOUT_PART)
+        world.record(number, kind="DURESS", reason="duress_word")
+        self.in_need.add(world.agents[number].log.unit)
+        if len(self.bursts) < 3:
+            for _ in range(5):
+                world.record(
+                    UNITS - 1 - len(self.bursts), kind="DENIED_SPOOF", reason="not_live", door="icu-2"
+                )
+            self.bursts.add(world.agents[UNITS - 1 - len(self.bursts)].log.unit)
+        world.rests()
 
-    def _figures(self, number: int) -> Path:
-        return self.folder / f"worker-{number}.prom"
+    def database_down(self) -> None:
+        self.database.down()
+        self.under()
+        self.database.up()
 
-    def write(self) -> None:
-        """One event at the next unit, and now and then something hostile."""
-        number = self.written % UNITS
-        log = self.agents[number].log
-        assert isinstance(log, MemoryLog)
-        now = wall_ms() + (self.jump_ms if number == JUMPING else 0)
-        log.append(event(self.written, time_ms=now, monotonic_ms=int(time.monotonic() * 1000), person=None))
-        self.written += 1
-        if self.hostile.connected and self.dice.random() < HOSTILE_SHARE:
-            channel, payload = fuzz.on_the_wire(self.dice)
-            self.hostile.publish(topic(fuzz.NAME, channel), payload, retain=channel == HEALTH)
-            self.sent_hostile += 1
+    def database_read_only(self) -> None:
+        if self.database.stops_workers:
+            self.world.kill()
+        self.database.read_only()
+        self.world.start()
+        self.under()
+        self.database.writable()
 
-    def lives(self, until: Callable[[], bool], seconds: float, *, writes: bool = True) -> bool:
-        """Units write and send until something is so, or `seconds` have passed."""
-        deadline = time.monotonic() + seconds
-        while not until() and time.monotonic() < deadline:
-            if writes:
-                self.write()
-            for agent in self.agents:
-                agent.step()
-            self.reactor.poll(0.01)
-        return until()
+    def registry_disk_full(self) -> None:
+        self.database.fill()
+        self.under()
+        self.database.make_room()
 
-    def rests(self) -> None:
-        self.lives(lambda: False, REST_S)
+    def unit_disk_full(self) -> None:
+        assert self.world.unit_disk is not None
+        self.world.unit_disk.fill()
+        self.nothing_is_taken()
+        self.under()
+        self.world.unit_disk.make_room()
+        assert self.world.record(HIGH_RISK)
+        assert self.world.record(LOW_RISK)
 
-    def acknowledged(self) -> bool:
-        return not any(agent.log.status().pending for agent in self.agents)
+    def nothing_is_taken(self) -> None:
+        """By the logs on the full disk: the one door stays locked, the other counts."""
+        assert not self.world.record(HIGH_RISK)
+        assert not self.world.record(LOW_RISK)
 
-    def waiting(self) -> list[str]:
-        """Who has no receipt, and how its connection is."""
-        return [
-            f"{agent.log.unit}: {agent.log.status()}, {agent.link.connected} {agent.link.last_error}"
-            for agent in self.agents
-            if agent.log.status().pending
-        ]
+    def broker_down(self) -> None:
+        self.world.broker.kill()
+        self.under()
+        self.world.broker.start()
 
-    # -- what goes wrong
+    def worker_killed(self) -> None:
+        self.world.kill(f"worker-{self.world.dice.choice(WORKERS)}")
+        self.under()
+        self.world.start()
 
-    def database_dies(self) -> None:
-        self.database.kill()
-        self.rests()
-        self.database.start()
-
-    def database_takes_nothing(self) -> None:
-        self._read_only("on")
-        self.rests()
-        self._read_only("off")
-
-    def _read_only(self, state: str) -> None:
-        """For every connection made from now on; those that there are end."""
-        others = "pid <> pg_backend_pid() AND usename = 'registry'"
-        self._sql(
-            "SET default_transaction_read_only = off",
-            f"ALTER DATABASE registry SET default_transaction_read_only = {state}",
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}",  # noqa: S608
-        )
-
-    def disk_is_full(self) -> None:
-        """The registry's; that of a unit is in test_faults.py."""
-        if self.database.has_own_disk:
-            self.database.fill()
-            self.rests()
-            self.database.make_room()
-
-    def broker_dies(self) -> None:
-        self.broker.kill()
-        self.rests()
-        self.broker.start()
-
-    def worker_dies(self) -> None:
-        worker = self.dice.choice(self.workers)
-        worker.kill()
-        self.rests()
-        worker.start()
+    def all_killed(self) -> None:
+        self.world.kill()
+        self.under()
+        self.world.start()
 
     def clock_jumps(self) -> None:
-        self.jump_ms += 3_600_000
+        self.world.jump_ms += self.world.dice.choice((3_600_000, -7_200_000))
+        self.under()
 
-    def certificate_is_renewed(self) -> None:
-        """The one that ran out keeps its unit out since the broker was started again."""
-        agent = self.agents[EXPIRING]
-        assert self.lives(lambda: not agent.link.connected and agent.link.failures > 0, WITHIN_S)
-        files = self.authority.issue(agent.log.unit, NOW)
-        agent.link.client._ssl_context = tls_context(files)
+    def unit_certificate(self) -> None:
+        """It is refused at its next connection, writes on, and is renewed."""
+        world, number = self.world, FIRST_WITHOUT_PART
+        agent = world.agents[number]
+        world.takes_certificate(number, RAN_OUT)
+        world.broker.kill()
+        world.broker.start()
+        failures = agent.link.failures
+        assert world.lives(lambda: not agent.link.connected and agent.link.failures > failures, WITHIN_S)
+        self.under()
+        assert not agent.link.connected, "the broker takes nobody whose certificate ran out"
+        world.takes_certificate(number, NOW)
 
-    def _sql(self, *statements: str) -> None:
-        engine = sa.create_engine(sa.make_url(self.database.url).set(drivername="postgresql+psycopg"))
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-            for statement in statements:
-                db.execute(sa.text(statement))
-        engine.dispose()
+    def worker_certificate(self) -> None:
+        world = self.world
+        world.kill("worker-2")
+        world.authority.issue("worker-2", RAN_OUT)
+        world.start()
+        self.under()
+        world.kill("worker-2")
+        world.authority.issue("worker-2", NOW)
+        world.start()
 
-    # -- what came of it
+    def at_once(self) -> None:
+        world = self.world
+        world.broker.kill()
+        self.database.down()
+        world.kill("worker-1", "watch")
+        if world.unit_disk is not None:
+            world.unit_disk.fill()
+            self.nothing_is_taken()
+        self.under()
+        world.broker.start()
+        world.start()
+        self.under()
+        if world.unit_disk is not None:
+            world.unit_disk.make_room()
+        self.database.up()
 
-    def messages_of(self, number: int) -> float:
-        text = self._figures(number).read_text() if self._figures(number).exists() else ""
-        found = re.search(r"^ostiary_registry_messages_total (\S+)", text, re.M)
-        return float(found[1]) if found else 0.0
 
-    def stored(self) -> dict[str, list[int]]:
-        query = sa.select(events.c.unit, events.c.sequence).order_by(events.c.unit, events.c.sequence)
-        with self.store.reading() as db:
-            rows = db.execute(query).all()
-        return {
-            unit: [row.sequence for row in group] for unit, group in itertools.groupby(rows, lambda r: r.unit)
-        }
+@pytest.fixture(params=[OnPostgres, OnSqlite])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    made: Database = request.param(DISK_MB)
+    yield made
+    made.close()
 
 
 def test_whatever_breaks_every_event_is_stored_once_and_no_honest_unit_is_accused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with postgres(DISK_MB) as database:
-        world = World(tmp_path, database)
-        try:
-            strikes = [
-                world.database_dies,
-                world.clock_jumps,
-                world.worker_dies,
-                world.database_takes_nothing,
-                world.disk_is_full,
-                world.broker_dies,
-                world.certificate_is_renewed,
-            ]
-            others = [agent for agent in world.agents if agent is not world.agents[EXPIRING]]
-            assert world.lives(lambda: all(agent.link.connected for agent in others), WITHIN_S, writes=False)
-            for _, strike in itertools.product(range(ROUNDS), strikes):
-                strike()
-                if strike == world.certificate_is_renewed:
-                    strikes.remove(strike)  # it runs out once
-                world.rests()
-            assert world.lives(world.acknowledged, WITHIN_S, writes=False), world.waiting()
-            before = [world.messages_of(number) for number in (1, 2)]
-            awake = lambda: all(world.messages_of(n) > old for n, old in zip((1, 2), before, strict=True))  # noqa: E731
-            assert world.lives(awake, WITHIN_S), "both workers are at work"
-            assert world.lives(world.acknowledged, WITHIN_S, writes=False)
-            judge(world, capsys)
-        finally:
-            world.close()
+    world = World(tmp_path, database)
+    try:
+        assert world.lives(world.connected, WITHIN_S, writes=False)
+        assert world.lives(lambda: all(map(world.messages_of, WORKERS)), WITHIN_S), "both workers began"
+        assert world.lives(world.acknowledged, WITHIN_S, writes=False), world.waiting()
+        strikes, table = Strikes(world), dict[str, Row]()
+        for _ in range(ROUNDS):
+            for name, strike in strikes.all.items():
+                struck(world, name, strike, table.setdefault(name, Row()))
+        at_rest = nothing_broken(world)
+        with capsys.disabled():
+            show(world, table, at_rest)
+        assert at_rest.least <= at_rest.refused <= at_rest.most
+        judge(world, strikes)
+    finally:
+        world.close()
 
 
-def judge(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    stored = world.stored()
+def struck(world: World, name: str, strike: Callable[[], None], row: Row) -> None:
+    """One strike, and then life as usual until everything that was written has its receipt."""
+    written, hostile, refused = world.written, world.sent_hostile, world.refused().total()
+    strike()
+    began = time.monotonic()
+    world.rests()
+    assert world.lives(world.acknowledged, WITHIN_S, writes=False), (name, world.waiting())
+    row.times += 1
+    row.events += world.written - written
+    row.hostile += world.sent_hostile - hostile
+    row.refused += world.refused().total() - refused
+    row.longest_s = max(row.longest_s, time.monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """Hostile messages while nothing is broken: how many were sent and how often any was refused.
+
+    `least`, `most`: how often that must be and can be, health by every worker and all else by one.
+    """
+
+    sent: int
+    refused: int
+    least: int
+    most: int
+
+
+def nothing_broken(world: World) -> AtRest:
+    """Every worker is at work; then nothing but hostile messages comes."""
+    assert world.lives(world.connected, WITHIN_S, writes=False)
+    before = {number: world.messages_of(number) for number in WORKERS}
+    awake = lambda: all(world.messages_of(number) > old for number, old in before.items())  # noqa: E731
+    assert world.lives(awake, WITHIN_S), "both workers are at work"
+    assert world.lives(world.acknowledged, WITHIN_S, writes=False)
+    settled = lambda: world.lives(lambda: False, 3.0, writes=False)  # noqa: E731
+    settled()
+    started = world.refused().total()
+    bounds = [world.attack() for _ in range(HOSTILE_AT_REST)]
+    least, most = (sum(bound[side] for bound in bounds) for side in (0, 1))
+    told = lambda: world.refused().total() - started  # noqa: E731
+    world.lives(lambda: told() >= least, WITHIN_S, writes=False)
+    settled()
+    return AtRest(HOSTILE_AT_REST, told(), least, most)
+
+
+def judge(world: World, strikes: Strikes) -> None:
+    store = Store.open(world.database.url, create=False)
+    stored = world.stored(store)
     for agent in world.agents:
         assert stored[agent.log.unit] == list(range(1, agent.log.status().sequence + 1))
-        data = export.bundle(world.store, agent.log.unit).to_bytes()
-        key = world.signers[agent.log.unit].public_key()
+        data = export.bundle(store, agent.log.unit).to_bytes()
+        key = world.signers[unit_id(agent.log.unit)].public_key()
         assert verify(data, key, unit=agent.log.unit).findings == []
-    alarms = status.open_alarms(world.store)
-    accused = [(a["kind"], a["unit"]) for a in alarms if a["kind"] in ACCUSATIONS and a["unit"] != fuzz.NAME]
-    assert accused == []
-    jumped = {a["unit"] for a in alarms if a["kind"] == "CLOCK_JUMP" and a["unit"] != fuzz.NAME}
+    must = {("SOMEBODY_IN_NEED", unit) for unit in strikes.in_need}
+    must |= {("SPOOF_BURST", unit) for unit in strikes.bursts}
+    must.add(("CLOCK_JUMP", world.agents[JUMPING].log.unit))
+    if world.unit_disk is not None:
+        must.add(("UNIT_IN_TROUBLE", world.agents[LOW_RISK].log.unit))
+    told = lambda: {(alarm["kind"], alarm["unit"]) for alarm in status.open_alarms(store)}  # noqa: E731
+    assert world.lives(lambda: must <= told(), WITHIN_S, writes=False), must - told()
+    accused = {(kind, unit) for kind, unit in told() if kind in ACCUSATIONS and unit != fuzz.NAME}
+    assert accused == set()
+    jumped = {unit for kind, unit in told() if kind == "CLOCK_JUMP" and unit != fuzz.NAME}
     assert jumped == {world.agents[JUMPING].log.unit}
-    refused: Counter[str] = Counter()
-    for row in status.refusal_counts(world.store):
-        refused[row["reason"]] += row["times"]
-        assert row["unit"] in ("", fuzz.NAME), f"{row['unit']} is honest"
-    assert sum(refused.values()) > 0.5 * world.sent_hostile
-    assert refused["unhandled"] == 0, "each was refused for what it is"
-    with capsys.disabled():
-        told = f"{world.written} events of {UNITS} units, {world.sent_hostile} hostile messages"
-        print(f"\n{told}: {dict(refused)}")
+    store.close()
+    for reason, unit in world.refused():
+        assert unit in ("", fuzz.NAME), f"{unit} is honest"
+        assert reason != "unhandled", "each was refused for what it is"
+
+
+def show(world: World, table: dict[str, Row], at_rest: AtRest) -> None:
+    make = world.database.url.partition(":")[0]
+    shown = Table(
+        title=f"{UNITS} units on {make}: {world.written} events, {world.not_taken} not taken by a full log"
+    )
+    for name in ("strike", "times", "events", "hostile sent", "refused", "longest until all receipts, s"):
+        shown.add_column(name, justify="left" if name == "strike" else "right")
+    for name, row in table.items():
+        shown.add_row(
+            name, *map(str, (row.times, row.events, row.hostile, row.refused)), f"{row.longest_s:.1f}"
+        )
+    told = f"{at_rest.refused} of {at_rest.least} to {at_rest.most}"
+    shown.add_row("nothing: hostile messages alone", "1", "0", str(at_rest.sent), told, "")
+    Console(width=120).print("", shown, dict(world.refused()))

@@ -20,6 +20,7 @@ import pytest
 from sync.broker import write_configuration
 from sync.fleet.certificates import Authority
 from tests.ports import free_port as free_port
+from tests.sync.disks import CAN_MOUNT, Disk
 from tests.waiting import PATIENCE_S
 
 NOW = dt.datetime.now(dt.UTC)
@@ -94,10 +95,9 @@ class Postgres:
         self.port = free_port()
         self._user = "postgres" if os.geteuid() == 0 else None
         self._options: list[str] = []
-        self.has_own_disk = disk_mb is not None and os.geteuid() == 0
-        if self.has_own_disk:
-            size = f"size={disk_mb}m"
-            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.folder], check=True)
+        self._disk: Disk | None = None
+        if disk_mb is not None and CAN_MOUNT:
+            self._disk = Disk(self.folder, disk_mb)
             self._options = ["-c", "max_wal_size=64MB"]
         if self._user:
             shutil.chown(self.folder, self._user)
@@ -146,20 +146,20 @@ class Postgres:
 
     def fill(self) -> None:
         """Leave no room on its disk."""
-        with (self.folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(1 << 16))
+        if self._disk is not None:
+            self._disk.fill()
 
     def make_room(self) -> None:
         """Take that back, and start it again if the full disk ended it."""
-        (self.folder / "filler").unlink(missing_ok=True)
+        if self._disk is not None:
+            self._disk.make_room()
         if self._process is None or self._process.poll() is not None:
             self.start()
 
     def remove(self) -> None:
         self.kill()
-        if self.has_own_disk:
-            subprocess.run(["umount", self.folder], check=False)
+        if self._disk is not None:
+            self._disk.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

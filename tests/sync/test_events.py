@@ -14,7 +14,7 @@ from pycose.messages import Sign1Message
 
 from sync import chain, cose
 from sync.errors import MalformedError, ProofError
-from sync.events import MAX_EVENT_BYTES, AuditEvent, Record, _uuid, pseudonym, unit_id
+from sync.events import MAX_EVENT_BYTES, AuditEvent, Record, pseudonym, unit_id
 from sync.heads import Head, open_head
 from tests.sync.parts import TENANT_KEY, UNIT, SoftwareSigner, event
 
@@ -34,18 +34,6 @@ NAMES = [
 
 def record(number: int = 1, **changes: object) -> Record:
     return Record(unit_id(UNIT), number, event(number, **changes))
-
-
-def test_an_id_read_from_bytes_is_the_one_that_was_written() -> None:
-    for number in (0, 1, 2**127 + 5, 2**128 - 1):
-        made = _uuid(uuid.UUID(int=number).bytes)
-        assert made == uuid.UUID(int=number)
-        assert (hash(made), str(made), made.bytes) == (
-            hash(uuid.UUID(int=number)),
-            str(uuid.UUID(int=number)),
-            number.to_bytes(16),
-        )
-        assert made.is_safe is uuid.SafeUUID.unknown
 
 
 def test_an_event_survives_the_round_trip_and_has_one_encoding() -> None:

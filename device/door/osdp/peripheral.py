@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 from device.access.badges import CardBits
 from device.door.lines import DoorError
+from device.door.osdp.channel import Channel
 from device.door.osdp.keys import KEY_BYTES, weakness
 from device.door.osdp.port import SerialPort
 
@@ -95,6 +96,8 @@ class Peripheral:
         if key is not None and (why := weakness(key)):
             raise DoorError(f"the controller's key is refused: {why}")
         self._port = port
+        self.channel = Channel(port, address, now_s=now_s)
+        """What passes the line, and what was damaged or came again."""
         self._panel = panel
         self._now_s = now_s
         self._secure = False
@@ -111,7 +114,7 @@ class Peripheral:
             "address": address,
             "flags": flags | osdp.FLAG_ENABLE_NOTIFICATION,
             "scbk": key,  # None, only here where it is asked for, is the library's install mode
-            "channel": port,
+            "channel": self.channel,
             "version": 1,
             "model": 1,
             "vendor_code": VENDOR,

@@ -31,7 +31,7 @@ class Vocabulary:
         """From `to_text`'s form."""
         try:
             # Not `split()`: a multilingual Whisper has an empty word, and every later number counts on it.
-            return cls([base64.b64decode(word, validate=True) for word in text.split(" ")])
+            return cls([binascii.a2b_base64(word, strict_mode=True) for word in text.split(" ")])
         except binascii.Error as err:
             raise WhisperError(
                 f"the model's vocabulary is damaged ({err}); run `ostiary models build`"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
+import random
 import threading
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from sync import chain
+from sync.bundle import LogBundle
+from sync.cose import peek1
+from sync.heads import Head
+from sync.merkle import Frontier
 from sync.registry import export
 from sync.registry.schema import events
 from sync.verify import verify
@@ -19,14 +27,45 @@ __all__ = ["cluster", "registry"]
 EXPORTS = int(os.environ.get("OSTIARY_EXPORTS", "25"))
 
 
-def test_every_export_of_a_log_that_grows_meanwhile_is_sound(registry: Registry) -> None:
+def cuts(whole: LogBundle, dice: random.Random) -> Iterator[tuple[str, LogBundle]]:
+    """What somebody might leave out without saying so: the beginning, a stretch, or the end."""
+    heads = [Head.from_bytes(peek1(message)) for message in whole.heads]
+    at = dice.randrange(len(heads) - 1)
+    size, tree = heads[at].size, Frontier().extended(map(chain.leaf_hash, whole.events[: heads[at].size]))
+    begun = dataclasses.replace(
+        whole, first=size + 1, chain=heads[at].chain, frontier=tree.to_bytes(), events=whole.events[size:],
+        heads=whole.heads[at:],
+    )  # fmt: skip
+    yield "the beginning, at a head", begun
+    yield (
+        "the end, at a head",
+        dataclasses.replace(whole, events=whole.events[:size], heads=whole.heads[: at + 1]),
+    )
+    first = dice.randrange(len(whole.events))
+    last = dice.randint(first + 1, len(whole.events))
+    yield "a stretch", dataclasses.replace(whole, events=whole.events[:first] + whole.events[last:])
+    before = heads[at - 1].size if at else 0
+    without = dataclasses.replace(
+        whole,
+        events=whole.events[:before] + whole.events[size:],
+        heads=whole.heads[:at] + whole.heads[at + 1 :],
+    )
+    yield "a batch with its head", without
+
+
+def test_every_export_of_a_log_that_grows_meanwhile_is_sound_and_no_cut_of_it_is(registry: Registry) -> None:
+    """An auditor has a checkpoint of the moment of the export: without one, an end is just an older day."""
     url = registry.store._engine.url.render_as_string(hide_password=False)
-    unit, stop = registry.register(Unit()), threading.Event()
+    unit, stop, more = registry.register(Unit()), threading.Event(), threading.Semaphore(0)
     registry.take(unit.batch(some(1, 3)))
+    registry.take(unit.batch(some(4, 6)))
+    key, dice, missed = unit.signer.public_key(), random.Random(3), []
 
     def grow() -> None:
         beside = Registry(url)
         while not stop.is_set():
+            if not more.acquire(timeout=0.1):
+                continue  # a few batches while each export is made: the log stays of a size to be verified
             beside.take(unit.batch(some(len(unit.bodies) + 1, len(unit.bodies) + 3)))
         beside.store.close()
 
@@ -35,14 +74,18 @@ def test_every_export_of_a_log_that_grows_meanwhile_is_sound(registry: Registry)
     try:
         sizes, findings = [], []
         for _ in range(EXPORTS):
-            data = export.bundle(registry.store, unit.unit).to_bytes()
-            report = verify(data, unit.signer.public_key(), unit=unit.unit)
+            more.release(3)
+            whole = export.bundle(registry.store, unit.unit)
+            report = verify(whole.to_bytes(), key, unit=unit.unit)
             sizes.append(report.events)
             findings += report.findings
+            for what, cut in cuts(whole, dice):
+                if not verify(cut.to_bytes(), key, unit=unit.unit, checkpoints=[whole.heads[-1]]).findings:
+                    missed.append((what, sizes[-1]))
     finally:
         stop.set()
         growing.join()
-    assert findings == []
+    assert (findings, missed) == ([], [])
     assert sizes[-1] > sizes[0], "it grew"
 
 

@@ -6,9 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from sync.errors import SyncError
+from sync.event_form import read_event
 from sync.events import Record, unit_id
 from sync.registry import export, migrations, schema
-from sync.registry.store import EVENT_COLUMNS, Store, _event_row
+from sync.registry.event_rows import event_row
+from sync.registry.store import EVENT_COLUMNS, Store
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 
@@ -27,8 +29,8 @@ def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(
     with monkeypatch.context() as earlier:
         earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
         old = Store.open(url)
-        record = Record(unit_id("old/unit"), 1, event(1))
-        row = dict(zip(EVENT_COLUMNS, _event_row(record, record.to_bytes(), START_MS), strict=True))
+        body = Record(unit_id("old/unit"), 1, event(1)).to_bytes()
+        row = dict(zip(EVENT_COLUMNS, event_row(read_event(body), body, START_MS), strict=True))
         with old.transaction() as db:
             there = {column["name"] for column in sa.inspect(db).get_columns("events")}
             row = {name: value for name, value in row.items() if name in there}

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from sync.events import pseudonym
+from sync.person_id import person_id
 from sync.registry.cli import registry as registry_cli
+from sync.registry.fleet.tables import enrolments, passes
 from sync.registry.store import Store, StoreError
 from sync.registry.verification import Alarm
 from tests.sync.parts import TENANT_KEY, event
@@ -69,17 +72,44 @@ def test_a_persons_events_are_found_by_badge_and_the_question_is_on_record(desk:
     who = str(pseudonym(TENANT_KEY, "BADGE3"))
     key, why = ("--tenant-key", str(desk.key)), ("--why", "request 17", "--account", "m.desk")
     assert desk.types("pseudonym", "badge-3", *key, *why).output.strip() == who
-    by_badge = desk.types("person", "badge-3", *key, *why).output.splitlines()
-    by_name = desk.types("person", who, *why).output.splitlines()
-    assert by_badge == by_name
-    assert [json.loads(line)["sequence"] for line in by_badge] == [4, 9, 14, 19]
-    assert {json.loads(line)["person"] for line in by_badge} == {who}
+    by_badge = [json.loads(line) for line in desk.types("person", "badge-3", *key, *why).output.splitlines()]
+    by_name = [json.loads(line) for line in desk.types("person", who, *why).output.splitlines()]
+    events = [row for row in by_badge if row["record"] == "event"]
+    assert events == [row for row in by_name if row["record"] == "event"]
+    assert [row["sequence"] for row in events] == [4, 9, 14, 19]
+    assert {row["person"] for row in events} == {who}
     asked = [json.loads(line) for line in desk.types("access", "--json").output.splitlines()]
     assert [(row["action"], row["rows"], row["account"]) for row in asked] == [
         ("person", 4, "m.desk"), ("person", 4, "m.desk"), ("pseudonym", 1, "m.desk"),
     ]  # fmt: skip
     assert all("request 17" in row["subject"] and who in row["subject"] for row in asked)
     assert "badge-3" not in json.dumps(asked), "the badge itself is kept nowhere"
+
+
+def test_a_person_gets_what_is_kept_beside_the_events_too_and_nobody_elses(desk: Desk) -> None:
+    store = Store.open(f"sqlite:///{desk.folder}/r.db", create=False)
+    who, other = (str(pseudonym(TENANT_KEY, badge)) for badge in ("BADGE3", "BADGE4"))
+    raised = [
+        Alarm("VOICE_AT_TWO_SITES", "critical", None, f"V {one}", {"person": one, "apart_ms": 7})
+        for one in (who, other)
+    ]
+    kept = {"number": 2, "holder": "st-mary/icu-2", "version": 1, "model": "m-1", "text_version": "t-1",
+            "purpose": "doors", "given_ms": 1, "until_ms": 2, "since_ms": 1}  # fmt: skip
+    with store.transaction() as db:
+        store.raise_alarms(db, raised, 5)
+        for uid in (person_id("badge-3"), person_id("badge-4")):
+            db.execute(sa.insert(enrolments).values(uid=uid, **kept))
+            db.execute(sa.insert(passes).values(uid=uid, scope="all"))
+    store.close()
+    key, why = ("--tenant-key", str(desk.key)), ("--why", "request 17", "--account", "m.desk")
+    desk.types("person", other, *why)
+    rows = [json.loads(line) for line in desk.types("person", "badge-3", *key, *why).output.splitlines()]
+    beside = [row for row in rows if row["record"] != "event"]
+    assert [row["record"] for row in beside] == ["alarm", "access", "enrolment", "pass"]
+    assert beside[0]["evidence"] == {"person": who, "apart_ms": 7}
+    assert (beside[1]["account"], beside[1]["action"]) == ("m.desk", "person"), "this very question"
+    assert {row["uid"] for row in beside[2:]} == {person_id("badge-3")}
+    assert other not in json.dumps(rows)
 
 
 def test_a_badge_without_the_key_or_with_another_file_is_one_line(desk: Desk) -> None:

@@ -91,14 +91,15 @@ def test_answers_that_are_forged_foreign_malformed_or_to_nothing_are_refused_and
     orders.order()
     worker, name = orders.registry.worker, orders.unit.unit
     genuine = Result(name, 1, "done", "none", 0)
-    for payload in (b"", b"\xff" * 9000, genuine.signed(orders.unit.signer)[:-1]):
-        worker.results([(name, payload)])
-    worker.results([(name, genuine.signed(FileSigner.generate()))])
-    worker.results(
-        [(name, Result(unit_id("st-mary/icu-9"), 1, "done", "none", 0).signed(orders.unit.signer))]
-    )
-    worker.results([(name, Result(name, 77, "done", "none", 0).signed(orders.unit.signer))])
-    worker.results([(unit_id("no/body"), genuine.signed(orders.unit.signer))])
+    foreign = Result(unit_id("st-mary/icu-9"), 1, "done", "none", 0).signed(orders.unit.signer)
+    answers = [
+        *((name, payload) for payload in (b"", b"\xff" * 9000, genuine.signed(orders.unit.signer)[:-1])),
+        (name, genuine.signed(FileSigner.generate())),
+        (name, foreign),
+        (name, Result(name, 77, "done", "none", 0).signed(orders.unit.signer)),
+        (unit_id("no/body"), genuine.signed(orders.unit.signer)),
+    ]
+    worker.process([], worker.results(answers))
     assert orders.states() == {1: "waiting"}
     assert orders.registry.worker.counts.refused == {"malformed result": 3, "foreign result": 4}
 

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,23 @@ def test_messages_that_were_held_while_the_database_was_down_are_stored_when_it_
     assert len(line.registry.stored(line.unit)) == 9
 
 
+def test_what_is_refused_counts_once_however_often_its_round_is_tried(line: Line) -> None:
+    line.hears(HEALTH, b"nonsense")
+    line.hears(RESULTS, b"\xff" * 100)
+    line.hears(EVENTS, b"nonsense")
+    line.link.deliver(b"x", "somewhere/else")
+    line.hears(EVENTS, line.unit.batch(some(1, 3)).to_bytes())
+    with line.registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE heads RENAME TO elsewhere"))
+    line.runs(300)  # each try gets as far as the head
+    assert line.link.acknowledged == []
+    with line.registry.store.transaction() as db:
+        db.execute(sa.text("ALTER TABLE elsewhere RENAME TO heads"))
+    line.runs_until(lambda: len(line.link.acknowledged) == 5)
+    expected = dict.fromkeys(("malformed", "malformed health", "malformed result", "malformed topic"), 1)
+    assert line.registry.refusals() == expected
+
+
 def test_a_registry_whose_disk_is_full_keeps_what_came_until_there_is_room(line: Line) -> None:
     with line.registry.store.reading() as db:
         (pages,) = db.exec_driver_sql("PRAGMA page_count").one()
@@ -239,10 +257,10 @@ class Stumbling:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ingest, name)
 
-    def process(self, messages: Sequence[tuple[str, bytes]]) -> Any:
+    def process(self, messages: Sequence[tuple[str, bytes]], refused: Counter[tuple[str, str]]) -> Any:
         if any(payload == self._poison for _, payload in messages):
             raise TypeError("a bug")
-        return self._ingest.process(messages)
+        return self._ingest.process(messages, refused)
 
 
 def test_a_message_that_hits_a_bug_is_refused_alone_and_costs_no_other_its_receipt(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from device.audio import AudioDeviceLostError, AudioError, MicrophoneSettings
+from device.audio.card.level import InputLevel, LevelState
 from device.audio.card.loudspeaker import Loudspeaker
 from device.audio.card.process import CardProcess, refusal
 from device.audio.microphone import Microphone
@@ -110,6 +111,26 @@ while True: tell(b's', bytes(1) + struct.pack("<hh", 1000, -1000) * 320); time.s
     assert set(next(iter(frames)).samples) == {1000}
     frames.close()  # type: ignore[attr-defined]
     microphone.close()
+
+
+def test_what_a_quiet_microphone_gives_is_raised_and_the_answer_is_learned_from_when_it_is_over(
+    card: Card,
+) -> None:
+    text = """
+opened()
+for number in range(100):  # a second of somebody who speaks quietly, a second of nobody
+    tell(b's', bytes(1) + struct.pack("<hh", 100, -100) * 160 * (number < 50) + bytes(640) * (number >= 50))
+time.sleep(60)
+"""
+    microphone = Microphone(PATIENT, start=card(text))
+    microphone.level = InputLevel(12.0, LevelState(-45.0, 6.0))
+    frames = microphone.frames(Event())
+    heard = np.concatenate([next(iter(frames)).samples for _ in range(100)])
+    assert set(heard) == {200, 0, -200}
+    assert microphone.level.state.gain_db == 6.0, "not before the answer is over"
+    frames.close()  # type: ignore[attr-defined]
+    microphone.close()
+    assert microphone.level.state.gain_db == 9.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""`ostiary registry worker`: takes batches until stopped, and waits for a database that is down."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import logging
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from sync import journal
+from sync.backoff import Backoff
+from sync.bundle import key_to_der
+from sync.command_line import DATABASE, FILE, host_and_port, wall_ms
+from sync.keys import FileSigner
+from sync.metrics import MetricsFile
+from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
+from sync.registry.engine import NoRegistryError
+from sync.registry.fleet.keeper import Keeper
+from sync.registry.ingest import Ingest
+from sync.registry.store import Store, StoreError
+from sync.registry.worker import Worker, share_name, subscriptions
+from sync.service_manager import ServiceManager
+
+log = logging.getLogger(__name__)
+
+
+@click.command("worker")
+@DATABASE
+@click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker.")
+@click.option("--ca", required=True, type=FILE, help="Whom we trust (PEM).")
+@click.option("--cert", required=True, type=FILE, help="The registry's certificate.")
+@click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
+@click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
+@click.option("--fleet-key", type=FILE, help="Signs what units should be (PEM): one worker keeps the fleet.")
+@click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
+@click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
+def worker_command(
+    database: str,
+    broker: str,
+    ca: Path,
+    cert: Path,
+    key: Path,
+    signing_key: Path,
+    fleet_key: Path | None,
+    name: str | None,
+    metrics: Path | None,
+) -> None:
+    """Take batches from the shared subscription until stopped. Run as many as you like.
+
+    \b
+    Example:
+      ostiary registry worker --database sqlite:///registry.db --broker localhost:8883 \\
+        --ca ca.pem --cert worker-1.pem --key worker-1.key --signing-key receipts.key
+    """
+    journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
+    host, port = host_and_port(broker)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    signer = FileSigner.load(signing_key)
+    store = open_patiently(database, signer, stop)
+    if store is None:
+        return
+    reactor = Reactor()
+    try:
+        # No session of its own: what a worker leaves behind goes to the others, or is sent again.
+        settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
+        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
+        ingest = Ingest(store, signer, wall_ms)
+        figures = MetricsFile(metrics) if metrics else None
+        # What start-up made stays: the collector need not walk through it again and again.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        keeper = Keeper(store, FileSigner.load(fleet_key), wall_ms) if fleet_key else None
+        manager = ServiceManager()
+        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=manager, keeper=keeper).run(
+            stop
+        )
+        click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
+    finally:
+        reactor.close()
+        store.close()
+
+
+def open_patiently(database: str, signer: FileSigner | None, stop: threading.Event) -> Store | None:
+    """The store, once its database answers; None when `stop` came first.
+
+    A service that is started while the database is down must not stay away for good. Raises SyncError for
+    what waiting does not mend.
+    """
+    backoff = Backoff(first_s=0.5, cap_s=10.0)
+    while not stop.is_set():
+        try:
+            store = Store.open(database, create=False)
+            if signer is not None:
+                store.remember_receipts_key(key_to_der(signer.public_key()))
+        except NoRegistryError:
+            raise
+        except StoreError as err:
+            log.warning("%s; trying again", err)
+            stop.wait(backoff.next_s())
+        else:
+            return store
+    return None
