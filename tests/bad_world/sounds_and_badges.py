@@ -130,10 +130,13 @@ def odd_badges(world: World) -> Ended:
         door.shows("Show your badge")
         for sent in odd:
             door.badge(sent)
-            saw = door.shows("cannot be read")
+            saw = door.shows("This badge cannot be read")
+            door.shows("DENIED_UNKNOWN")
+            door.shows("Show your badge")  # what is typed before is not for the next person
         for sent in (f"{PERSON}\t", f"\ufeff{PERSON}", f" {PERSON}"):
             door.badge(sent)
             door.shows("DENIED_PHRASE")
+            door.shows("Show your badge")
         door.end()
     found = [event for event in unit.events() if "badge_unreadable" in event]
     assert len(found) == len(odd), unit.events()
