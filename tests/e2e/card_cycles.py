@@ -39,8 +39,9 @@ def unplug() -> None:
 
 
 def hears(microphone: Microphone, speaker: Loudspeaker) -> bool:
-    """Whether a tone of the loudspeaker reaches the microphone; two more tries for a slow machine."""
-    for _ in range(3):
+    """Whether a tone of the loudspeaker reaches the microphone, within minutes: slow is not deaf."""
+    patience_s = time.monotonic() + 180.0
+    while time.monotonic() < patience_s:
         try:
             speaker(waveform(Earcon.OPEN))
             loudest, until_s = 0, time.monotonic() + 10.0

@@ -1,72 +1,20 @@
-"""A unit while its disk or its TPM fails: the door stays locked, says so, and serves again afterwards."""
+"""A unit on a disk that cannot be written, or whose TPM goes away: locked, says so, and serves again."""
 
 from __future__ import annotations
 
 import os
-import queue
-import re
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import models_dir
+from tests.bad_world.world import OSTIARY, PATIENCE_S, Door
 from tests.speech import Reading
 
 pytestmark = pytest.mark.e2e
-
-OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
-PATIENCE_S = 180.0
-
-
-class Unit:
-    """`ostiary run` that hears one sentence from a file at each badge."""
-
-    def __init__(self, environment: dict[str, str], sentence: Path) -> None:
-        self._process = subprocess.Popen(
-            [*OSTIARY, "run", "--verbose", "--source", str(sentence)],
-            env={**environment, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self.seen: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.put(line)
-
-    def shows(self, pattern: str) -> str:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            with suppress(queue.Empty):
-                self.seen.append(self._lines.get(timeout=left_s))
-                if re.search(pattern, self.seen[-1]):
-                    return self.seen[-1]
-        raise AssertionError(f"no {pattern!r} in:\n{''.join(self.seen)}")
-
-    def badge(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("4711\n")
-        self._process.stdin.flush()
-
-    def end(self) -> None:
-        assert self._process.poll() is None, "".join(self.seen)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(PATIENCE_S)
-        told = "".join(self.seen)
-        assert "released" not in told
-        assert "Traceback" not in told, told
 
 
 def enrolled(environment: dict[str, str], reader: list[Reading]) -> dict[str, str]:
@@ -98,33 +46,6 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return found
 
 
-def fill(disk: Path) -> Path:
-    """Write until there is no room for one more byte."""
-    ballast = disk / "ballast"
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 4096)
-    with suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while True:
-            file.write(b"\0")
-    return ballast
-
-
-def test_a_disk_that_is_full_locks_the_door_and_one_with_room_serves_again(
-    disk: Path, environment: dict[str, str], reader: list[Reading]
-) -> None:
-    environment["OSTIARY_STATE_DIR"] = str(disk / "state")
-    unit = Unit(enrolled(environment, reader), reader[4].path)
-    unit.shows("Show your badge")
-    ballast = fill(disk)
-    unit.badge()
-    unit.shows("stays locked")
-    ballast.unlink()
-    unit.badge()
-    unit.shows("DENIED_PHRASE")
-    unit.end()
-
-
 def test_a_unit_on_a_disk_that_cannot_be_written_does_not_start_and_says_so_in_one_line(
     disk: Path, environment: dict[str, str], reader: list[Reading]
 ) -> None:
@@ -150,7 +71,7 @@ def test_a_tpm_that_goes_away_locks_the_door_and_one_that_comes_back_serves_with
         config = tmp_path / "ostiary.toml"
         config.write_text(f'[store]\nprofile = "laptop"\nkeystore = "tpm"\ntcti = "{tpm.tcti}"\n')
         environment["OSTIARY_CONFIG"] = str(config)
-        unit = Unit(enrolled(environment, reader), reader[4].path)
+        unit = Door(enrolled(environment, reader), "--source", reader[4].path)
         unit.shows("Show your badge")
         tpm.power_cut()
         unit.badge()

@@ -22,7 +22,7 @@ from device.settings import models_dir
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from tests.e2e.sound_server import SoundServer, require_sound
-from tests.e2e.watched import Watched, opened
+from tests.e2e.watched import Watched, door_folders, door_peers, opened
 from tests.speech import Reading, require_tools
 from tests.sync.services import Mosquitto, free_port
 
@@ -174,11 +174,8 @@ def test_processes_that_stay_open_only_the_sockets_and_files_that_are_listed(
         seen = {name: process.stop() for name, process in (("run", door), ("api", facade), ("sync", sender))}
         broker.remove()
     port = (place.folder / "ostiary.toml").read_text().split("port = ")[1].split("\n")[0]
-    pulse = place.environment["XDG_RUNTIME_DIR"]
-    jack = Path(f"/dev/shm/jack_db-{os.geteuid()}")
     expected = {
-        # PortAudio asks PulseAudio (here) or ALSA, and whether JACK runs.
-        "run": {f"unix /dev/shm/jack_default_{os.geteuid()}_0", f"unix {pulse}/pulse/native"},
+        "run": door_peers(place.environment["XDG_RUNTIME_DIR"]),
         "api": {f"inet 127.0.0.1:{port}"},
         "sync": {f"inet 127.0.0.1:{broker.port}", "inet 0.0.0.0:0"},  # the second: any port of its own
     }
@@ -186,5 +183,5 @@ def test_processes_that_stay_open_only_the_sockets_and_files_that_are_listed(
         assert found.peers <= expected[name], name
         assert found.families <= ({"AF_UNIX"} if name == "run" else {"AF_INET"}), name
         assert found.name_service == set(), name
-        sound_files = (place.folder / "page", jack) if name == "run" else ()
-        assert found.outside(place.state, *sound_files) == set(), name
+        folders = door_folders(place.state, place.folder / "page") if name == "run" else (place.state,)
+        assert found.outside(*folders) == set(), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -37,6 +38,19 @@ class Opened:
         """What was written neither in `folders` nor to a device that keeps nothing."""
         kept = {path for path in self.written if path not in (Path("/dev/null"), Path("/dev/tty"))}
         return {path for path in kept if not any(path.is_relative_to(folder) for folder in folders)}
+
+
+def door_peers(runtime: str) -> set[str]:
+    """Whom `ostiary run` talks to: PortAudio asks PulseAudio (in tests) or ALSA, and whether JACK runs.
+
+    `runtime` is the sound server's folder. docs/threat-model.md has the same list in words.
+    """
+    return {f"unix /dev/shm/jack_default_{os.geteuid()}_0", f"unix {runtime}/pulse/native"}
+
+
+def door_folders(state: Path, page: Path) -> tuple[Path, ...]:
+    """Where `ostiary run` writes: its own folder, the display's page, JACK's client library."""
+    return (state, page, Path(f"/dev/shm/jack_db-{os.geteuid()}"))
 
 
 class Watched:

@@ -20,6 +20,8 @@ BUILT = datetime(2026, 11, 1, tzinfo=UTC)
 TOLERANCE_S = 120.0
 """What a time service may put right at one step without anybody having set the clock."""
 FAR_S = 86_400.0
+LONG_OFF_S = 180 * 86_400.0
+"""A start so long after the last time seen is written down: it lay in a cupboard, or its clock is wrong."""
 CONFIRM_S = 600.0
 """A jump ahead by more than FAR_S counts as seen after the unit has run on for so long with it."""
 SETTLED_S = 3 * 86_400.0
@@ -67,6 +69,7 @@ class Timekeeper:
                 drift_s = min(0.0, wall_s - seen.latest_s)  # how long it was off, nobody knows
                 steady_s = seen.steady_s if wall_s - seen.latest_s < FAR_S else 0.0
                 passed_s = 0.0
+                self._jumps += seen.latest_s > 0.0 and wall_s - seen.latest_s > LONG_OFF_S
             else:
                 passed_s = max(0.0, now.monotonic_s - self._last.monotonic_s)
                 drift_s = (now.wall - self._last.wall).total_seconds() - passed_s

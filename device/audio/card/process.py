@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from device.audio.errors import AudioDeviceLostError, AudioError
 
 CHILD = Path(__file__).with_name("child.py")
 MAX_MESSAGE_BYTES = 1 << 20
+CARDS = Path("/proc/asound")
 
 # PortAudio's error numbers, portaudio.h.
 _INVALID_RATE, _DEVICE_UNAVAILABLE = -9997, -9985
@@ -117,8 +119,25 @@ def _pipe(pipe: Any) -> BinaryIO:
     return found
 
 
+def occupied_by(what: str, cards: Path = CARDS) -> str:
+    """Who holds a card's microphone or loudspeaker, by the kernel's word; empty when nobody does.
+
+    PortAudio leaves a device out of its list while another program has it, as if it were not there.
+    """
+    letter = "c" if what == "microphone" else "p"
+    for status in sorted(cards.glob(f"card*/pcm*{letter}/sub*/status")):
+        with suppress(OSError):
+            if held := re.search(r"^owner_pid\s*:\s*(\d+)", status.read_text(errors="replace"), re.MULTILINE):
+                return f"process {held[1]}"
+    return ""
+
+
 def refusal(
-    facts: dict[str, Any], device: str | None, rate_hz: int | None, what: str = "microphone"
+    facts: dict[str, Any],
+    device: str | None,
+    rate_hz: int | None,
+    what: str = "microphone",
+    cards: Path = CARDS,
 ) -> AudioError:
     """Why the stream is not open, and what to do about it."""
     code, text = facts.get("code"), str(facts.get("text", ""))
@@ -132,6 +151,10 @@ def refusal(
     if code == _INVALID_RATE:
         rate = f"at {rate_hz} Hz; remove `rate_hz` from the settings" if rate_hz else "at its own rate"
         return AudioDeviceLostError(f"no {what} can be opened: it does not run {rate} ({text})")
+    if holder := occupied_by(what, cards):
+        return AudioDeviceLostError(
+            f"no {what}{named} can be opened: {holder} is using it ({text}); stop that program"
+        )
     return AudioDeviceLostError(
         f"no {what}{named} can be opened ({text}); plug one in"
         + (", or mend `[audio.microphone] device`" if device else "")

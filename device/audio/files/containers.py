@@ -109,11 +109,16 @@ def _wave(view: memoryview, name: str) -> Plain:
     raise UnreadableAudioError(f"{name}: the WAV header is cut short; record it again")
 
 
+_USUAL = frozenset({b"data", b"fmt ", b"fact", b"LIST", b"ds64", b"junk", b"JUNK", b"bext"})
+
+
 def _next_chunk(view: memoryview, end: int, length: int) -> int:
     """Behind the pad byte of an odd chunk, unless the next chunk plainly begins without one."""
     if length % 2 == 0:
         return end
     padded, unpadded = bytes(view[end + 1 : end + 5]), bytes(view[end : end + 4])
+    if unpadded in _USUAL and padded not in _USUAL:  # "ata" and a letter's length would look like one too
+        return end
     if _is_kind(unpadded) and not _is_kind(padded):
         return end
     return end + 1

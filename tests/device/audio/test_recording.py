@@ -178,6 +178,16 @@ def test_odd_chunks_are_skipped_whether_or_not_their_writer_padded_them(
     assert np.array_equal(read_recording(content, LIMITS), speech)
 
 
+@pytest.mark.parametrize("more", range(0, 64, 7))
+def test_a_chunk_without_its_pad_byte_is_skipped_whatever_the_length_behind_it_looks_like(
+    speech: np.ndarray, more: int
+) -> None:
+    """The samples' length begins with a byte that may be a letter: `data@` reads as `ata@` too."""
+    sound = speech[: len(speech) - len(speech) % 128 + more - 128]
+    content = riff(FMT, (b"note", b"abc"), (b"data", sound.tobytes()), pad=False)
+    assert np.array_equal(read_recording(content, LIMITS), sound)
+
+
 def test_a_wav_with_a_hundred_chunks_before_its_samples_is_read(speech: np.ndarray) -> None:
     content = riff(FMT, *[(b"junk", b"")] * 100, (b"data", speech.tobytes()))
     assert np.array_equal(read_recording(content, LIMITS), speech)

@@ -16,6 +16,7 @@ import pytest
 
 from device.access.controller import AccessController
 from device.access.memory.history import History
+from device.access.memory.timekeeping import Timekeeper, TimeSeen
 from device.access.rules import Rules, default_rules
 from device.access.voices import is_enrolled
 from device.clock import Now
@@ -159,6 +160,20 @@ def test_a_start_with_a_clock_of_2040_erases_nobody_and_is_in_the_log(door: Door
         door.clock.passes(DAY_S)
         keeper.look()
     assert 15 <= len(door.store.vault.uids()) < 20, "after days of 2040, slowly: somebody can still say stop"
+
+
+def test_the_first_look_of_a_start_with_a_clock_of_2045_is_in_the_log_and_a_long_weekend_is_not(
+    door: Door,
+) -> None:
+    door.upkeep().look()
+    kept = door.controller.time.seen
+    for days, told in ((4, 0), (18 * 365, 1)):
+        starts = Timekeeper(kept)
+        starts.look(Now(START + timedelta(days=days), 3.0))
+        assert starts.jumps() == told
+    never = Timekeeper(TimeSeen())
+    never.look(Now(START, 3.0))
+    assert never.jumps() == 0, "a new unit has seen no time"
 
 
 def test_a_clock_set_back_is_told_once_and_stays_a_fault_until_somebody_acts(door: Door) -> None:

@@ -180,3 +180,25 @@ def test_a_message_of_any_length_is_refused(card: Card) -> None:
     with pytest.raises(AudioError, match="bytes"):
         process.message(30.0)
     process.close()
+
+
+def test_a_device_that_another_program_holds_is_not_said_to_be_unplugged(tmp_path: Path) -> None:
+    """PortAudio says -9996 or -1 for it: it is not in its list."""
+    facts = {"code": -9996, "text": "Invalid input device (no default output device)"}
+    status = tmp_path / "card0" / "pcm0c" / "sub0" / "status"
+    status.parent.mkdir(parents=True)
+    status.write_text("closed\n")
+    assert "plug one in" in str(refusal(facts, None, None, cards=tmp_path))
+    status.write_text("state: RUNNING\nowner_pid   : 812\ntrigger_time: 24.93\n")
+    said = str(refusal(facts, None, None, cards=tmp_path))
+    assert "process 812 is using it" in said
+    assert "plug" not in said
+    assert "plug one in" in str(refusal(facts, None, None, "loudspeaker", cards=tmp_path))
+
+
+def test_a_busy_device_of_alsa_and_one_that_is_called_by_name_are_named(tmp_path: Path) -> None:
+    said = str(refusal({"code": -9985, "text": "Device unavailable"}, "USB", None, cards=tmp_path))
+    assert "another program is using it" in said
+    said = str(refusal({"code": -1, "text": "Error querying device"}, "USB", None, cards=tmp_path / "none"))
+    assert "called 'USB'" in said
+    assert "`[audio.microphone] device`" in said

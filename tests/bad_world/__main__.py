@@ -1,0 +1,74 @@
+"""Plays the scenarios, prints the table, and says by its exit code whether each ended as it must."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.bad_world import clocks_and_disks, long_ones, networks, sounds_and_badges
+from tests.bad_world.guide import PAGE, faults, played
+from tests.bad_world.world import NotCheckedError, Scenario, World
+from tests.e2e.sound_server import SoundServer, require_sound
+from tests.speech import readings
+
+SECONDS = (*clocks_and_disks.SCENARIOS, *sounds_and_badges.SCENARIOS, *networks.SCENARIOS)
+REACHED, WRONG, NOT_CHECKED = "reached", "WRONG", "NOT CHECKED"
+
+
+def rows_of(scenarios: tuple[Scenario, ...], folder: Path) -> list[tuple[str, str, str, str, str]]:
+    """(what happened, what the person saw, what the log says, how it recovered, verdict) of each."""
+    require_sound()
+    reader = readings("librivox", "transcription")
+    rows = []
+    with SoundServer() as sound:
+        world = World.made(folder, sound, reader)
+        for scenario in scenarios:
+            what = (scenario.__doc__ or "").strip()
+            print(f"{scenario.__name__}: {what}", file=sys.stderr, flush=True)
+            try:
+                rows.append((what, *scenario(world), REACHED))
+            except (NotCheckedError, pytest.skip.Exception) as err:
+                rows.append((what, str(err), "", "", NOT_CHECKED))
+            except (AssertionError, OSError, subprocess.SubprocessError, LookupError, ValueError) as err:
+                traceback.print_exc()
+                rows.append((what, f"{type(err).__name__}: {str(err)[:200]}", "", "", WRONG))
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bad-world", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the scenarios of seconds alone")
+    parser.add_argument("--only", metavar="NAME", action="append", help="scenarios by name; again for more")
+    chosen = parser.parse_args()
+    scenarios = SECONDS if chosen.quick else (*SECONDS, *long_ones.SCENARIOS)
+    if chosen.only:
+        every = (*SECONDS, *long_ones.SCENARIOS)
+        scenarios = tuple(one for one in every if one.__name__ in chosen.only)
+        if not scenarios:
+            parser.error(f"no such scenario; there are {', '.join(one.__name__ for one in every)}")
+    with tempfile.TemporaryDirectory(prefix="bad-world-") as folder:
+        rows = rows_of(scenarios, Path(folder))
+    if not (chosen.quick or chosen.only):
+        wanted = [fault for fault in faults(PAGE.read_text("utf-8")) if not fault.scenario]
+        ended = played(wanted)
+        verdicts = {"passed": REACHED, "skipped": NOT_CHECKED}
+        for fault in wanted:
+            verdict = verdicts.get(ended.get(fault.test, "not run"), WRONG)
+            rows.append((fault.what, fault.state, fault.event, fault.remedy, verdict))
+    table = Table("what happened", "what the person saw", "what the log says", "how it recovered", "")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=180).print(table)
+    return 0 if all(row[-1] == REACHED for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
