@@ -11,6 +11,7 @@ stores events at a steady rate while pages listen, and reports how late each arr
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -21,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +45,8 @@ PASSWORD = "only for measuring"  # noqa: S105 - of a database that lives as long
 KEY = b"nobody is behind these pseudonyms"
 DAY_MS = 86_400_000
 CHUNK = 20_000
+SERVED: list[int] = []
+"""Process ids of the pages that were served."""
 
 
 def fill(store: Store, events: int, doors: int, now_ms: int) -> None:
@@ -82,6 +84,7 @@ def serving(database: str, port: int) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("ostiary")), "dashboard", "serve"]
     command += ["--database", database, "--address", origin]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    SERVED.append(process.pid)
     for line in process.stderr or ():
         if "The dashboard is at" in line:
             break
@@ -92,15 +95,16 @@ def serving(database: str, port: int) -> Iterator[str]:
         process.wait(30)
 
 
-def measure(client: httpx.Client, path: str, rounds: int) -> tuple[float, float]:
-    """(median, p95) in milliseconds, from request to the last byte."""
-    times = []
+def measure(client: httpx.Client, path: str, rounds: int) -> tuple[float, float, float]:
+    """(median, p95, processor time of the server each) in milliseconds, from request to the last byte."""
+    times, used_s = [], _processor_s()
     for _ in range(rounds):
         began = time.perf_counter()
         answer = client.get(path)
         times.append((time.perf_counter() - began) * 1e3)
         answer.raise_for_status()
-    return statistics.median(times), statistics.quantiles(times, n=20)[18]
+    each_ms = (_processor_s() - used_s) / rounds * 1e3
+    return statistics.median(times), statistics.quantiles(times, n=20)[18], each_ms
 
 
 def pages(client: httpx.Client, rounds: int) -> None:
@@ -131,38 +135,40 @@ def pages(client: httpx.Client, rounds: int) -> None:
         "units and models": "/health-of-units",
         "proofs": "/proofs",
     }
-    print(f"{'page':<40} {'median ms':>10} {'p95 ms':>10}")
+    print(f"{'page':<40} {'median ms':>10} {'p95 ms':>10} {'processor ms':>13}")
     for name, path in asked.items():
-        median, p95 = measure(client, path, rounds)
-        print(f"{name:<40} {median:>10.0f} {p95:>10.0f}", flush=True)
+        median, p95, used = measure(client, path, rounds)
+        print(f"{name:<40} {median:>10.0f} {p95:>10.0f} {used:>13.0f}", flush=True)
 
 
-def live(store: Store, client: httpx.Client, rate: int, seconds: int, listeners: int) -> None:
-    """Events at `rate` a second while `listeners` pages listen: how late, and whether any was lost."""
-    late: list[float] = []
-    heard = [0] * listeners
-    stop = threading.Event()
-    ready = threading.Barrier(listeners + 1)
+class Stream:
+    """One open page: counts events, keeps how late each came, and knows whether it was told to load again."""
 
-    def listen(number: int) -> None:
-        # The streams end when the page is stopped, after the last figure.
-        with contextlib.suppress(httpx.HTTPError), client.stream("GET", "/stream", timeout=60) as answer:
-            ready.wait()
-            for line in answer.iter_lines():
-                if line.startswith("data: ["):
-                    now = time.time() * 1e3
-                    for event in json.loads(line[6:]):
-                        heard[number] += 1
-                        if number == 0:
-                            late.append(now - event["time_ms"])
-                if stop.is_set():
-                    return
+    def __init__(self, timed: bool) -> None:
+        self.timed = timed
+        self.ready = asyncio.Event()
+        self.heard = 0
+        self.gaps = 0
+        self.late: list[float] = []
 
-    threads = [threading.Thread(target=listen, args=(n,), daemon=True) for n in range(listeners)]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    time.sleep(1.5)
+    async def listen(self, port: int, cookies: str) -> None:
+        # A socket and no more: two hundred pages are two hundred browsers, not one slow client's threads.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+        writer.write(f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookies}\r\n\r\n".encode())
+        while line := await reader.readline():
+            if line.startswith(b"event: hello"):
+                self.ready.set()
+            elif line.startswith(b"event: gap"):
+                self.gaps += 1
+            elif line.startswith(b"data: ["):
+                self.heard += line.count(b'{"key": ')
+                if self.timed:
+                    now_ms = time.time() * 1e3
+                    self.late += [now_ms - event["time_ms"] for event in json.loads(line[6:])]
+
+
+def store_events(store: Store, rate: int, seconds: int) -> int:
+    """As a worker stores them, at a steady rate; how many."""
     dice, places, sent = random.Random(2), demo_places(40), 0
     with store.reading() as db:
         sizes = {row.unit: row.size for row in db.execute(units.select())}
@@ -184,13 +190,42 @@ def live(store: Store, client: httpx.Client, rate: int, seconds: int, listeners:
                     db.execute(units.update().where(units.c.unit == unit).values(size=size))
             sent += len(rows)
         time.sleep(0.05)
-    time.sleep(3)
-    stop.set()
-    cuts = statistics.quantiles(late, n=20)
+    return sent
+
+
+async def live(store: Store, cookies: str, port: int, rate: int, seconds: int, listeners: int) -> None:
+    """Events at `rate` a second while `listeners` pages listen: how late, and whether any was lost."""
+    pages = [Stream(timed=number == 0) for number in range(listeners)]
+    tasks = [asyncio.create_task(page.listen(port, cookies)) for page in pages]
+    await asyncio.gather(*(asyncio.wait_for(page.ready.wait(), 120) for page in pages))
+    await asyncio.sleep(1.5)
+    used_s = _processor_s()
+    sent = await asyncio.to_thread(store_events, store, rate, seconds)
+    began, last = time.monotonic(), -1.0
+    while min(page.heard for page in pages) < sent and time.monotonic() - began < 120:
+        await asyncio.sleep(0.05)
+    last = time.monotonic() - began
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    heard = [page.heard for page in pages]
+    lacking = sum(page.heard < sent and not page.gaps for page in pages)
+    cuts = statistics.quantiles(pages[0].late, n=20)
+    print(f"live, {rate} a second, {listeners} pages, load {os.getloadavg()[0]:.1f}: {sent} sent,")
     print(
-        f"live, {rate} a second, {listeners} pages: {sent} sent, {min(heard)} to {max(heard)} heard by each;"
+        f"  {min(heard)} to {max(heard)} heard by each, {sum(p.gaps > 0 for p in pages)} told to load again,"
     )
-    print(f"  door to page p50 {statistics.median(late):.0f} ms, p95 {cuts[18]:.0f} ms")
+    print(
+        f"  {lacking} lack events without knowing; the slowest page had the last {last:.1f} s after the end"
+    )
+    print(f"  door to page p50 {statistics.median(pages[0].late):.0f} ms, p95 {cuts[18]:.0f} ms;", end=" ")
+    print(f"the page's process used {_processor_s() - used_s:.1f} s of a processor")
+
+
+def _processor_s() -> float:
+    """Of the process that serves the page."""
+    ticks = Path(f"/proc/{SERVED[-1]}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -204,6 +239,7 @@ def main() -> None:
     parser.add_argument("--database", help="an empty one; else a temporary SQLite file")
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--listeners", type=int, default=20)
+    parser.add_argument("--only-live", action="store_true", help="no pages, the live stream alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
         database = options.database or f"sqlite:///{folder}/registry.db"
@@ -223,8 +259,10 @@ def main() -> None:
                 base_url=origin, headers={"Origin": origin}, limits=limits, timeout=60
             ) as client:
                 client.post("/login", data={"account": "bench", "password": PASSWORD})
-                pages(client, options.rounds)
-                live(store, client, options.rate, 10, options.listeners)
+                if not options.only_live:
+                    pages(client, options.rounds)
+                cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+                asyncio.run(live(store, cookies, options.port, options.rate, 10, options.listeners))
         store.close()
 
 

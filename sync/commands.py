@@ -30,6 +30,8 @@ ACTIONS = frozenset(
         "end_lock_down",
         "forget_person",
         "rotate_keys",
+        "hold_open",
+        "end_hold",
     }
 )
 NUMBERS = frozenset({"after"})

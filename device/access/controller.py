@@ -12,10 +12,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from device.access.challenge import Binding, Challenge, ChallengeBook, ChallengeError
 from device.access.decision import Decision, Factor, Notice, Outcome, Reason, RefusalError, fault, refusal_for
 from device.access.memory.history import History, HistoryError
+from device.access.memory.holds import AHEAD_S, Hold
 from device.access.memory.remembered import First, Position, Standing
 from device.access.memory.timekeeping import Timekeeper, TimeSeen
 from device.access.passage import (
@@ -74,6 +76,8 @@ class AccessController:
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
         self._before: dict[str, Position | None] = {}
+        self._waited: tuple[str, Hold] | None = None
+        """The hold that the last success began, as it was before."""
         self.time = Timekeeper(history.time_seen, history.saw_time)
         # Attempts come from one thread, the fire input and orders from another.
         self._one_at_a_time = threading.Lock()
@@ -150,6 +154,8 @@ class AccessController:
         try:
             with self._one_at_a_time:
                 self._history.settle((), self._before)
+                if self._waited is not None:
+                    self._history.hold(*self._waited)
         except HistoryError as err:
             log.error("where people are could not be taken back: %s", err)
 
@@ -188,6 +194,54 @@ class AccessController:
                 self._rule(door)
             self._history.lock_down(door, on)
         return replace(locked_down(), door=door)
+
+    def hold(self, door: str, hold: Hold | None, now: Now) -> None:
+        """Have a door stand unlocked for a while, as `held_s` then says; None ends it. On disk on return.
+
+        Raises HistoryError, and RefusalError for a door that the rules do not know or that they do not let
+        be held.
+        """
+        with self._one_at_a_time:
+            rule, _ = self._rule(door)
+            if hold is None:
+                if self._history.held(door) is not None:
+                    self._history.hold(door, None)
+                return
+            why = ""
+            seen = self.time.look(now)
+            now_s = seen.time(now.wall).timestamp()
+            if not rule.may_be_held:
+                why = f"the rules do not let {door} be held open (`may_be_held`)"
+            elif self._history.locked_down(door):
+                why = f"{door} is in lock-down"
+            elif seen.behind(now.wall):
+                why = "this unit's clock lies behind a time that it has seen"
+            elif not now_s < hold.ends_s or hold.begins_s > now_s + AHEAD_S:
+                why = "a hold ends later than now and begins within two days"
+            if why:
+                raise RefusalError(Decision(Outcome.DENIED_RULE, Reason.NOT_ALLOWED, why, Notice.NOT_HERE))
+            self._history.hold(door, replace(hold, begun=False))
+
+    def held_s(self, door: str, now: Now) -> float:
+        """For how many seconds from now the door is to stand unlocked; 0 when it is not. Needs no network:
+        the end came with the beginning. Raises HistoryError."""
+        with self._one_at_a_time:
+            hold = self._history.held(door)
+            if hold is None:
+                return 0.0
+            rule, seen = self.rules.doors.get(door), self.time.look(now)
+            at = seen.time(now.wall)
+            if at.timestamp() >= hold.ends_s:
+                self._history.hold(door, None)
+                return 0.0
+            if rule is None or not rule.may_be_held or self._history.locked_down(door):
+                return 0.0
+            if seen.behind(now.wall) or at.timestamp() < hold.begins_s:
+                return 0.0
+            holiday = at.astimezone(self.rules.time_zone).date() in self.rules.holidays
+            if (hold.first_person and not hold.begun) or (holiday and not hold.on_holidays):
+                return 0.0
+            return hold.ends_s - at.timestamp()
 
     def pardon(self, uid: str) -> bool:
         """Take back a person's failures and forget where they are; False when nothing was held."""
@@ -312,11 +366,22 @@ class AccessController:
         # 5. On disk before it is acted on.
         if decision.opens or subject == f"person:{uid}":
             self._history.settle((subject,), moved, first)
+            self._first_person(door.name, decision, known.at)
         elif not decision.counts_as_failure:
             self._history.refund(subject)  # a door's count is not one person's to clear without opening it
             if first:
                 self._history.settle((), first=first)
         return decision
+
+    def _first_person(self, door: str, decision: Decision, at: datetime) -> None:
+        """A hold that waits for the first person begins; not for one under duress."""
+        self._waited = None
+        hold = self._history.held(door)
+        if hold is None or not hold.first_person or hold.begun or decision.outcome is not Outcome.GRANTED:
+            return
+        if hold.begins_s <= at.timestamp() < hold.ends_s:
+            self._history.hold(door, replace(hold, begun=True))
+            self._waited = (door, hold)
 
     def _before_llr(self, door: str, uid: str, now: Now) -> float | None:
         """What a phrase that fell just short counts beside this one."""

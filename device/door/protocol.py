@@ -17,4 +17,8 @@ class Door(Protocol):
 
     def lock(self) -> None: ...
 
+    def hold(self, for_s: float) -> None:
+        """Stand unlocked for so long from now, whatever opens and shuts meanwhile; 0 ends it. Raises
+        DoorError where this strike is not ours to hold."""
+
     def close(self) -> None: ...

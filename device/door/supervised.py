@@ -142,6 +142,15 @@ class SupervisedDoor:
             self._take(supervision.locked(self._state, self._now_s()))
         self._show(f"{self._name}: locked")
 
+    def hold(self, for_s: float) -> None:
+        """Stand unlocked for so long from now; 0 ends it. The door's own thread ends it in time."""
+        with self._lock:
+            was = self._state.held
+            self._take(supervision.held(self._state, self._now_s(), for_s))
+            is_held = self._state.held
+        if is_held != was:
+            self._show(f"{self._name}: {f'held open for {for_s:.0f} s' if is_held else 'no longer held'}")
+
     def close(self) -> None:
         """Lock at once and let go of the hardware, without a word."""
         with self._lock:

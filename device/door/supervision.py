@@ -70,6 +70,8 @@ class DoorState:
     """The strike is released before this; for ever in an emergency."""
     may_open_until_s: float = -math.inf
     """An opening before this has a cause."""
+    held_until_s: float = -math.inf
+    """The door stands unlocked before this, however often it opens and shuts."""
     extra_s: float = 0.0
     """How much longer this passage may stay open."""
     is_open: bool | None = None
@@ -88,8 +90,12 @@ class DoorState:
     def emergency(self) -> bool:
         return self.released_until_s == math.inf
 
+    @property
+    def held(self) -> bool:
+        return self.held_until_s > -math.inf
+
     def strike_released(self, now_s: float) -> bool:
-        return now_s < self.released_until_s
+        return now_s < max(self.released_until_s, self.held_until_s)
 
     @property
     def due_s(self) -> float:
@@ -97,6 +103,8 @@ class DoorState:
         due = [self.unexplained_s + FORCED_GRACE_S]
         if self.released_until_s > -math.inf:
             due.append(self.released_until_s)
+        if self.held:
+            due.append(self.held_until_s)
         if self.exit_since_s is not None and not self.exit_stuck:
             due.append(self.exit_since_s + EXIT_STUCK_S)
         if self._timed:
@@ -105,7 +113,7 @@ class DoorState:
 
     @property
     def _timed(self) -> bool:
-        return bool(self.is_open) and not (self.forced or self.held_open or self.emergency)
+        return bool(self.is_open) and not (self.forced or self.held_open or self.emergency or self.held)
 
     @property
     def _held_s(self) -> float:
@@ -141,17 +149,30 @@ def emergency(state: DoorState, now_s: float) -> Step:
     return replace(state, released_until_s=math.inf, may_open_until_s=math.inf, unexplained_s=math.inf), told
 
 
+def held(state: DoorState, now_s: float, for_s: float) -> Step:
+    """Stand unlocked for `for_s` from now; 0 ends it. A door that stands open then is timed from there."""
+    state, told = passed(state, now_s)
+    if for_s <= 0.0:
+        state, more = _hold_ended(state, now_s) if state.held else (state, ())
+        return state, (*told, *more)
+    until_s = now_s + for_s
+    return replace(
+        state, held_until_s=until_s, unexplained_s=math.inf, forced=False, pre_alarmed=False, held_open=False
+    ), told
+
+
 def locked(state: DoorState, now_s: float) -> Step:
     """Lock at once: an alarm has ended, or somebody ordered it. A door that stands open is timed from now."""
     state, told = passed(state, now_s)
     if not state.strike_released(now_s):
         return state, told
-    was_emergency = state.emergency
+    was_long = state.emergency or state.held
     state = replace(
         state,
         released_until_s=-math.inf,
+        held_until_s=-math.inf,
         may_open_until_s=-math.inf,
-        opened_s=now_s if state.is_open and was_emergency else state.opened_s,
+        opened_s=now_s if state.is_open and was_long else state.opened_s,
     )
     return state, (*told, Happening.RELOCKED)
 
@@ -176,6 +197,9 @@ def passed(state: DoorState, now_s: float) -> Step:
     told: list[Happening] = []
     if -math.inf < state.released_until_s <= now_s:
         state = replace(state, released_until_s=-math.inf)
+    if state.held and state.held_until_s <= now_s:
+        state, ended = _hold_ended(state, now_s)
+        told.extend(ended)
     if now_s >= state.unexplained_s + FORCED_GRACE_S:
         state = replace(state, unexplained_s=math.inf, forced=True)
         told.append(Happening.FORCED)
@@ -191,13 +215,18 @@ def passed(state: DoorState, now_s: float) -> Step:
     return state, tuple(told)
 
 
+def _hold_ended(state: DoorState, now_s: float) -> Step:
+    state = replace(state, held_until_s=-math.inf, opened_s=now_s if state.is_open else state.opened_s)
+    return state, () if state.strike_released(now_s) else (Happening.RELOCKED,)
+
+
 def _opened(state: DoorState, now_s: float) -> Step:
     if state.is_open:
         return state, ()
     first_look = state.is_open is None  # after a power cut nobody knows why it stands open
     state = replace(state, is_open=True, opened_s=now_s, pre_alarmed=False, held_open=False)
     exit_pressed = state.exit_since_s is not None and not state.exit_stuck
-    if not (first_look or exit_pressed or now_s < state.may_open_until_s):
+    if not (first_look or exit_pressed or now_s < max(state.may_open_until_s, state.held_until_s)):
         state = replace(state, unexplained_s=now_s)
     return state, (Happening.OPENED,)
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from device.access.decision import Decision
+from device.access.memory.holds import Hold, from_text
 from device.access.rules import Rules
 from device.door import Door
 from device.errors import DeviceError
@@ -62,6 +63,8 @@ class Watch:
         self._alarm = False
         self._owed: list[Decision] = []
         self._told: Decision | None = None
+        self._held = False
+        self._hold_trouble = ""
         self._now_s = now_s
         self._looked_s = now_s()
         self._stop = threading.Event()
@@ -97,6 +100,24 @@ class Watch:
                 refusal = str(err)
                 log.warning("the order %s was refused: %s", order.action, refusal)
             orders.done(path, refusal)
+        self._keep_hold()
+
+    def _keep_hold(self) -> None:
+        """Unlock when a hold begins, on record first; end it when it ends, with or without a network."""
+        try:
+            held_s = self._unit.controller.held_s(self._door_name, self._unit.clock())
+            if held_s > 0.0 and not self._held:
+                self._unit.trail.note("UNLOCKED", "schedule", self._door_name)
+            if held_s > 0.0 or self._held:
+                self._door.hold(held_s)
+            self._held, self._hold_trouble = held_s > 0.0, ""
+        except (DeviceError, SyncError) as err:
+            if str(err) != self._hold_trouble:
+                log.error("%s is not held open: %s", self._door_name, err)
+            self._hold_trouble = str(err)
+            if self._held:
+                self._held = False
+                self._door.hold(0.0)
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -106,6 +127,15 @@ class Watch:
                 log.exception("the watch stumbled and goes on")
                 self._stop.wait(PAUSE_S)
             self._looked_s = self._now_s()
+
+    def _hold(self, text: str) -> tuple[str, Hold]:
+        try:
+            door, hold = from_text(text)
+        except ValueError as err:
+            raise OrderError(f"not a hold ({err})") from err
+        if door != self._door_name:
+            raise OrderError(f"this unit's door is {self._door_name}, not {door}")
+        return door, hold
 
     def _erase(self, uid: str) -> None:
         """Forget a person, and say so before and after, as `ostiary forget` does."""
@@ -165,6 +195,11 @@ class Watch:
             self._unit.trail.note("MODELS_APPLIED", "on_request", self._door_name)
             self._end()
             return
+        elif order.action is Action.HOLD_OPEN:
+            door, hold = self._hold(order.subject)
+            controller.hold(door, hold, self._unit.clock())
+        elif order.action is Action.END_HOLD:
+            controller.hold(order.subject, None, self._unit.clock())
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()
             if self._door_name not in rules.doors:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from device.access.memory.holds import Hold
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.agent import Agent
 from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
@@ -16,10 +18,12 @@ from sync.outbox import Outbox
 from sync.unit_events import unit_event
 
 ORDER_WITHIN_S = 10.0
+_DOOR = re.compile(r"[a-z0-9-]{1,32}")
 _SUBJECTS = {
     Action.LOCK_DOWN: ("door", "*"),
     Action.END_LOCK_DOWN: ("door", "*"),
     Action.ERASE: ("person", ""),
+    Action.END_HOLD: ("door", ""),
 }
 """What an order is about: the argument that says it, and what it is without."""
 
@@ -56,6 +60,12 @@ def unit_handler(
     def end_lock_down(arguments: Arguments) -> None:
         _order(orders, Action.END_LOCK_DOWN, arguments)
 
+    def hold_open(arguments: Arguments) -> None:
+        _post(orders, Order(Action.HOLD_OPEN, hold_subject(arguments)))
+
+    def end_hold(arguments: Arguments) -> None:
+        _order(orders, Action.END_HOLD, arguments)
+
     def apply_policy(arguments: Arguments) -> None:
         _order(orders, Action.ADOPT_RULES, arguments)
 
@@ -81,6 +91,8 @@ def unit_handler(
         apply_models,
         rotate_keys,
         forget_person,
+        hold_open,
+        end_hold,
     )
     return CommandHandler(
         agent.log.unit,
@@ -109,8 +121,28 @@ def _order(folder: Path, action: Action, arguments: Arguments) -> None:
     subject = arguments.get(name, default)
     if type(subject) is not str or not set(arguments) <= {name} - {""} or (name and not subject):
         raise CommandFailedError("bad_arguments")
+    _post(folder, Order(action, subject))
+
+
+def hold_subject(arguments: Arguments) -> str:
+    """An order's subject. Raises CommandFailedError."""
+    values = [arguments.get(name) for name in ("begins_ms", "ends_ms", "first_person", "on_holidays")]
+    door = arguments.get("door")
+    if len(arguments) != 5 or type(door) is not str or not _DOOR.fullmatch(door):
+        raise CommandFailedError("bad_arguments")
+    begins_ms, ends_ms, first, holidays = (value if type(value) is int else -1 for value in values)
+    if first not in (0, 1) or holidays not in (0, 1):
+        raise CommandFailedError("bad_arguments")
     try:
-        await_done(post(folder, Order(action, subject)), ORDER_WITHIN_S)
+        return Hold(begins_ms / 1000, ends_ms / 1000, bool(first), bool(holidays)).to_text(door)
+    except ValueError as err:
+        raise CommandFailedError("bad_arguments") from err
+
+
+def _post(folder: Path, order: Order) -> None:
+    """Have the running door do it, and wait until it has."""
+    try:
+        await_done(post(folder, order), ORDER_WITHIN_S)
     except (OrderError, OSError) as err:
-        log.warning("the door process did not obey %s: %s", action, err)
+        log.warning("the door process did not obey %s: %s", order.action, err)
         raise CommandFailedError("door_refused") from err

@@ -41,11 +41,13 @@ class Action(StrEnum):
     ERASE = "erase"
     ROTATE_KEYS = "rotate_keys"
     ADOPT_MODELS = "adopt_models"
+    HOLD_OPEN = "hold_open"
+    END_HOLD = "end_hold"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`subject`: a door (or `*` for all of them), a uid, or nothing."""
+    """`subject`: a door (or `*` for all of them), a uid, a hold (`Hold.to_text`), or nothing."""
 
     action: Action
     subject: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import mimetypes
 from collections.abc import AsyncIterator
 
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from sync.dashboard.accounts.rights import Right
 from sync.dashboard.doors import doors_page as doors
+from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.emergency import lockdown_page as lockdown_pages
 from sync.dashboard.emergency import muster_page as muster
@@ -31,11 +33,15 @@ from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
 from sync.dashboard.manage import approvals_page as approvals
 from sync.dashboard.manage import entrance, machines
+from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
 from sync.dashboard.web import STATIC, Daily, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
+from sync.registry.store import StoreError
+
+log = logging.getLogger(__name__)
 
 _UNIT = "{site:str}/{unit:str}"
 
@@ -46,6 +52,11 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/language", entrance.choose_language, None),
     ("GET", "/doors", doors.overview, Right.DOORS),
     ("GET", f"/doors/{_UNIT}/{{door:str}}", doors.door, Right.DOORS),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/hold", doors.hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/hold/{{hold:str}}/end", doors.end_hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/weekly", doors.plan_hold, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/weekly/{{plan:str}}/remove", doors.drop_plan, Right.LOCK_DOWN),
+    ("POST", f"/doors/{_UNIT}/{{door:str}}/who", doors.who, Right.REVEAL),
     ("GET", "/events", events.listing, Right.EVENTS),
     ("POST", "/events/export", events.export, Right.EXPORT),
     ("GET", f"/events/{_UNIT}/{{sequence:str}}", events.why, Right.PEOPLE),
@@ -65,6 +76,9 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("POST", "/muster", muster.start, Right.MUSTER),
     ("GET", "/muster/{muster:str}", muster.one, Right.MUSTER),
     ("POST", "/muster/{muster:str}", muster.act, Right.MUSTER),
+    ("GET", "/handover", handover.overview, Right.WORK),
+    ("POST", "/handover", handover.write, Right.WORK),
+    ("POST", "/handover/{handover:str}", handover.accept, Right.WORK),
     ("GET", "/attacks", look.attacks, Right.ATTACKS),
     ("GET", "/health-of-units", look.health, Right.HEALTH),
     ("GET", "/review", review.overview, Right.REVIEW),
@@ -105,16 +119,11 @@ API = (
 def make_app(desk: Desk) -> Starlette:
     """The whole site. Its reader of new events runs as long as the application does."""
 
-    def chores(now_ms: int) -> None:
-        incidents.gather(desk.store, now_ms)
-        if desk.signer is not None:
-            lockdown.end_due(desk.store, desk.signer, now_ms)
-
-    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone, chores)
+    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(feed.run())]
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(desk))]
         if desk.reports is not None:
             tasks.append(asyncio.create_task(_mail(desk.reports, desk)))
         try:
@@ -155,6 +164,30 @@ def make_app(desk: Desk) -> Starlette:
     app.state.desk = desk
     app.state.feed = feed
     return app
+
+
+CHORES_S = 1.0
+
+
+async def _chores(desk: Desk) -> None:
+    """What is due must not need a visitor: alarms become incidents, what was to end by now ends. Beside the
+    live stream, which must not wait for it."""
+
+    def once() -> None:
+        now_ms = desk.now_ms()
+        incidents.gather(desk.store, now_ms)
+        if desk.signer is not None:
+            lockdown.end_due(desk.store, desk.signer, now_ms)
+            holds.ask_due(desk.store, desk.signer, desk.settings.time_zone, now_ms)
+
+    while True:
+        try:
+            await run_in_threadpool(once)
+        except StoreError:
+            pass  # the live stream says already that the database is gone
+        except Exception:
+            log.exception("what is due could not be done; it is tried again")
+        await asyncio.sleep(CHORES_S)
 
 
 async def _mail(reports: Daily, desk: Desk) -> None:

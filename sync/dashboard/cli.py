@@ -22,6 +22,7 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import DashboardError
+from sync.dashboard.insight import calibration
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.records.reports import Reports
 from sync.dashboard.settings import DashboardSettings, time_zone
@@ -201,6 +202,23 @@ def names_command(database: str, file: Path, names_key: Path) -> None:
     changed = NameBook.open(store, names_key).keep(found, wall_ms())
     journals.record(store, f"console:{getpass.getuser()}", "names", file.name, wall_ms(), rows=changed)
     click.echo(f"{changed} of {len(found)} names are new")
+
+
+@dashboard.command("calibration")
+@DATABASE
+@click.argument("file", type=FILE)
+def calibration_command(database: str, file: Path) -> None:
+    """Bring in the report of `ostiary evaluate`: the page compares each door's scores with it.
+
+    \b
+    Example:
+      ostiary dashboard calibration evaluation/report.json --database sqlite:///registry.db
+    """
+    shapes, source = calibration.read_report(file)
+    store = _open(database)
+    calibration.keep(store, shapes, source, wall_ms())
+    journals.record(store, f"console:{getpass.getuser()}", "calibration", source, wall_ms(), rows=len(shapes))
+    click.echo(f"{len(shapes)} checks are compared with {source}")
 
 
 @dashboard.command("journal")

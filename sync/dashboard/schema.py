@@ -279,3 +279,62 @@ reviews = sa.Table(
     sa.Column("events", sa.BigInteger, nullable=False),
     sa.Column("finding", sa.Text, nullable=False),
 )
+
+holds = sa.Table(
+    "dashboard_holds",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("begins_ms", sa.BigInteger, nullable=False),
+    sa.Column("ends_ms", sa.BigInteger, nullable=False),
+    sa.Column("first_person", sa.Integer, nullable=False),
+    sa.Column("on_holidays", sa.Integer, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("asked_ms", sa.BigInteger, nullable=False),
+    sa.Column("counter", sa.BigInteger),  # of the command; NULL when nothing could be sent
+    sa.Column("plan", sa.BigInteger),  # of `weekly_holds`
+    sa.Column("slot", sa.Text, unique=True),  # plan and day: each is asked for once
+    sa.Column("ended_ms", sa.BigInteger),
+    sa.Column("ended_by", sa.Text),
+    sa.Index("dashboard_holds_door", "unit", "door", "id"),
+)
+
+weekly_holds = sa.Table(
+    "dashboard_weekly_holds",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("door", sa.Text, nullable=False),
+    sa.Column("days", sa.Text, nullable=False),  # digits, 0 is Monday
+    sa.Column("begins", sa.Text, nullable=False),  # HH:MM in the page's time zone
+    sa.Column("ends", sa.Text, nullable=False),
+    sa.Column("first_person", sa.Integer, nullable=False),
+    sa.Column("on_holidays", sa.Integer, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("removed_ms", sa.BigInteger),
+)
+
+handovers = sa.Table(
+    "dashboard_handovers",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON, of whoever wrote it
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("left_open", sa.Text, nullable=False),  # JSON: what was open then
+    sa.Column("accepted_by", sa.Text),
+    sa.Column("accepted_ms", sa.BigInteger),
+)
+
+calibrations = sa.Table(
+    "dashboard_calibrations",
+    metadata,
+    sa.Column("score", sa.Text, primary_key=True),  # phrase_llr, speaker_llr, spoof_llr
+    sa.Column("bins", sa.Text, nullable=False),  # JSON: {"granted": [...], "refused": [...]}
+    sa.Column("source", sa.Text, nullable=False),  # models and trials of the evaluation
+    sa.Column("set_ms", sa.BigInteger, nullable=False),
+)

@@ -123,6 +123,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/incidents", "Incidents", Right.INCIDENTS),
             ("/lockdown", "Lock-down", Right.LOCK_DOWN),
             ("/muster", "Roll call", Right.MUSTER),
+            ("/handover", "Hand-over", Right.WORK),
             ("/rooms", "Sensitive rooms", Right.MUSTER),
         ),
     ),
@@ -190,6 +191,17 @@ def _answer(
 
 def viewer_of(desk: Desk, request: Request, *, touch: bool = True) -> Viewer | None:
     return desk.sessions.viewer(request.cookies.get(desk.settings.cookie), desk.now_ms(), touch=touch)
+
+
+def signer_of(call: Call) -> Signer:
+    """What signs commands. Raises RefusedError where this page must not command."""
+    if call.desk.signer is None:
+        raise RefusedError(
+            "This page may not command units: it was started without --signing-key. Lock down at the units, "
+            "or with `ostiary registry command`.",
+            409,
+        )
+    return call.desk.signer
 
 
 async def read_form(request: Request) -> dict[str, str]:

@@ -25,6 +25,7 @@ from typing import Protocol, Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from device.access.memory.holds import Hold
 from device.access.memory.remembered import (
     LIMITS_WITH_LIVENESS,
     AttemptLimits,
@@ -250,7 +251,17 @@ class History:
     def lock_down(self, door: str, on: bool) -> None:
         """Lock one door, or all with `*`, until it is lifted; survives a restart."""
         doors = self._state.locked_down | {door} if on else self._state.locked_down - {door}
-        self._write(replace(self._state, locked_down=doors))
+        holds = {d: hold for d, hold in self._state.holds.items() if not on or door not in (d, "*")}
+        self._write(replace(self._state, locked_down=doors, holds=holds))
+
+    def held(self, door: str) -> Hold | None:
+        """What `hold` kept."""
+        return self._state.holds.get(door)
+
+    def hold(self, door: str, hold: Hold | None) -> None:
+        """When a door is to stand unlocked; survives a restart. None: not any more. A lock-down ends it."""
+        others = {d: kept for d, kept in self._state.holds.items() if d != door}
+        self._write(replace(self._state, holds=others if hold is None else {**others, door: hold}))
 
     def shown_before(self, digest: bytes) -> bool:
         return digest.hex() in self._state.phrases

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from device.access.memory.holds import Hold
 from device.access.memory.timekeeping import TimeSeen
 from sync.person_id import PersonIdError, person_id
 
@@ -94,6 +95,8 @@ class Remembered:
     opened_s: float = 0.0
     first: Mapping[str, First] = field(default_factory=dict)
     boot: str = ""
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    """By door."""
 
     def standing(self, subject: str, limits: AttemptLimits, now_s: float, boot: str) -> Standing:
         """Whether `subject` may try now. In another boot than the history's, every wait begins anew."""
@@ -136,6 +139,7 @@ class Remembered:
             "opened": self.opened_s,
             "first": {door: [f.uid, f.until_s, f.duress] for door, f in self.first.items()},
             "boot": self.boot,
+            "holds": {door: hold.to_list() for door, hold in self.holds.items()},
         }
         return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
 
@@ -160,6 +164,10 @@ class Remembered:
             opened_s=float(table.get("opened", 0.0)),
             first={d: First(normal(u), float(t), bool(x)) for d, (u, t, x) in table.get("first", {}).items()},
             boot=str(table.get("boot", "")),
+            holds={
+                door: Hold(float(b), float(e), bool(first), bool(holidays), bool(begun))
+                for door, (b, e, first, holidays, begun) in table.get("holds", {}).items()
+            },
         )
 
 

@@ -264,6 +264,7 @@ def _door(
         second_s if reader.has("two_persons_within_s") else None,
         passback_s if reader.has("anti_passback_s") else None,
         reader.flag("fire_release"),
+        reader.flag("may_be_held"),
     )
     reader.finish()
     return door

@@ -58,6 +58,8 @@ class Door:
     two_persons_within_s: float | None = None
     anti_passback_s: float | None = None
     fire_release: bool = False
+    may_be_held: bool = False
+    """Whether a signed command may have it stand unlocked for a while."""
 
 
 @dataclass(frozen=True, slots=True)

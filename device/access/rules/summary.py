@@ -52,6 +52,8 @@ def _asks(rules: Rules, door: Door) -> str:
         asks.append(f"not twice within {door.anti_passback_s:.0f} s")
     if door.fire_release:
         asks.append("released by the fire input")
+    if door.may_be_held:
+        asks.append("may be held unlocked by a signed command")
     level = f" (level {risk.level})" if risk.level not in ("", risk.name) else ""
     return f"zone {door.zone}, risk {door.risk}{level}: {'; '.join(asks)}"
 

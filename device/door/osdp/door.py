@@ -106,6 +106,13 @@ class OsdpDoor:
         """Lock what is ours; the controller's strike is its own."""
         self._local.lock()
 
+    def hold(self, for_s: float) -> None:
+        """Only where the strike is ours."""
+        if self._mode is OsdpMode.REPORT:
+            self._local.hold(for_s)
+        elif for_s > 0.0:
+            raise DoorError("the controller holds this strike, so the door cannot be held from here")
+
     def close(self) -> None:
         self._local.close()
 

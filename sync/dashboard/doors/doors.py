@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +11,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.dashboard.accounts.rights import Viewer, within
-from sync.dashboard.events.events_query import SHOWN
-from sync.dashboard.events.shown import Shown, show
+from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.doors.seen import seen_of
+from sync.dashboard.events.shown import Shown, shown_at
 from sync.dashboard.schema import incidents
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Place
+from sync.dashboard.wording import languages
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
-from sync.registry.schema import commands, events, units
+from sync.registry.schema import commands, units
 from sync.registry.status import UnitStatus, unit_status
-
-RECENT = 12
-"""Events per unit that are looked at for a door's state."""
 
 QUIET = frozenset({"UNLOCKED", "RELOCKED", "DOOR_OPENED", "DOOR_CLOSED", "EGRESS"})
 """Seen in the state of a door already; its last event is something else."""
@@ -37,6 +35,23 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "EMERGENCY_RELEASE": ("Released", "alarm"),
     "TAMPER": ("Tampered with", "alarm"),
 }
+
+_SORTS = {kind: (0 if kind in _STATES else 1) if kind in QUIET else 2 for kind in QUIET | _STATES.keys()}
+"""Events of one sort replace each other: of each the newest is what `_view` looks for."""
+_STATUS = [
+    units.c[name]
+    for name in (
+        "unit",
+        "site",
+        "revoked_ms",
+        "size",
+        "seen_ms",
+        "health",
+        "health_ms",
+        "desired",
+        "backlog_ms",
+    )
+]
 
 STATE_TEXTS = (*(text for text, _ in _STATES.values()), "Locked down", "No event yet")
 """Every state that a page may show."""
@@ -71,9 +86,10 @@ def overview(db: Connection, viewer: Viewer, zone: dt.tzinfo, now_ms: int, unit:
     """Every door (of one unit) that this account may see: the largest site first, then by zone and label."""
     mine = [units.c.unit == unit] if unit else []
     known = places.load(db)
-    statuses = {row.unit: unit_status(row, now_ms) for row in db.execute(sa.select(units).where(*mine))}
-    recent = _recent(db, viewer, mine)
-    counts = _counts(db, viewer, midnight_ms(now_ms, zone), unit)
+    rows = db.execute(sa.select(*_STATUS).where(*mine)).all()
+    statuses = {row.unit: unit_status(row, now_ms) for row in rows}
+    sizes = {row.unit: row.size for row in rows}
+    recent, counts = seen_of(db, _SORTS, 3).look(db, sizes, midnight_ms(now_ms, zone))
     down = locked_down(db)
     work = _open_incidents(db) if not viewer.public else {}
     keys = {*recent, *(key for key in known if key[0] in statuses)}
@@ -136,7 +152,7 @@ def _view(
         state,
         tone,
         since_ms,
-        show(last, known, zone, public=viewer.public) if last is not None else None,
+        shown_at(last, place, zone, viewer.public, languages.current()) if last is not None else None,
         status.state,
         max(status.seen_ms or 0, status.health_ms or 0) or None,
         sum(kinds.get(kind, 0) for kind in ((*GRANTED, "DURESS") if viewer.public else GRANTED)),
@@ -144,48 +160,6 @@ def _view(
         sum(kinds.get(kind, 0) for kind in ATTACKS),
         work.get(key, 0) + work.get((place.unit, ""), 0),
     )
-
-
-def _recent(
-    db: Connection, viewer: Viewer, mine: Sequence[sa.ColumnElement[bool]]
-) -> dict[tuple[str, str], list[Any]]:
-    """The newest events at each door, newest first, by the place in the unit's log."""
-    at_doors = events.c.kind.not_in(("BOOT", "SHUTDOWN"))
-    # Of each door the newest of each sort that `_view` looks for: of a thousand doors some two thousand rows
-    # come, and not twelve thousand.
-    quiet, states = events.c.kind.in_(QUIET), events.c.kind.in_(_STATES)
-    what = sa.case((sa.and_(quiet, states), 0), (quiet, 1), (states, 2), else_=3)
-    newest = sa.func.row_number().over(
-        partition_by=(events.c.unit, events.c.door, what), order_by=events.c.sequence.desc()
-    )
-    near = (
-        sa.select(*SHOWN, newest.label("place"))
-        .select_from(units.join(events, events.c.unit == units.c.unit))
-        .where(events.c.sequence > units.c.size - RECENT, at_doors, *mine)
-        .where(within(viewer.scopes, events.c.unit, events.c.door))
-        .subquery()
-    )
-    query = sa.select(near).where(near.c.place == 1)
-    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for row in sorted(db.execute(query).all(), key=lambda row: -row.sequence):
-        found[row.unit, row.door].append(row)
-    return found
-
-
-def _counts(
-    db: Connection, viewer: Viewer, since_ms: int, unit: str
-) -> dict[tuple[str, str], dict[str, int]]:
-    query = (
-        sa.select(events.c.unit, events.c.door, events.c.kind, sa.func.count().label("times"))
-        .where(events.c.time_ms >= since_ms, within(viewer.scopes, events.c.unit, events.c.door))
-        .group_by(events.c.unit, events.c.door, events.c.kind)
-    )
-    if unit:
-        query = query.where(events.c.unit == unit)
-    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for row in db.execute(query):
-        found[row.unit, row.door][row.kind] = row.times
-    return found
 
 
 def _open_incidents(db: Connection) -> dict[tuple[str, str], int]:

@@ -8,8 +8,7 @@ from starlette.responses import Response
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.site import places
-from sync.dashboard.web import Call, redirect
-from sync.events import Signer
+from sync.dashboard.web import Call, redirect, signer_of
 
 MAX_NAME = 60
 
@@ -42,7 +41,7 @@ def start(call: Call) -> Response:
     site, zones, name, plan = _wanted(call, dict(call.form))
     run = lockdown.start(
         call.desk.store,
-        _signer(call),
+        signer_of(call),
         call.viewer,
         name=name,
         site=site,
@@ -65,7 +64,7 @@ def run(call: Call) -> Response:
 
 def end(call: Call) -> Response:
     number = call.number("run")
-    lockdown.end(call.desk.store, _signer(call), call.viewer, number, call.now_ms)
+    lockdown.end(call.desk.store, signer_of(call), call.viewer, number, call.now_ms)
     return redirect(f"/lockdown/{number}")
 
 
@@ -119,13 +118,3 @@ def _zones(call: Call, db: sa.Connection) -> list[tuple[str, str, str, int]]:
         if doors:
             lines.append((site, zone, label, len(doors)))
     return lines
-
-
-def _signer(call: Call) -> Signer:
-    if call.desk.signer is None:
-        raise RefusedError(
-            "This page may not command units: it was started without --signing-key. Lock down at the units, "
-            "or with `ostiary registry command`.",
-            409,
-        )
-    return call.desk.signer

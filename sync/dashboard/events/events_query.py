@@ -218,3 +218,22 @@ def _end_ms(text: str, zone: dt.tzinfo) -> int:
     more = dt.timedelta(days=1) if len(text) == 10 else dt.timedelta(minutes=1)
     end = dt.datetime.fromisoformat(text) + more
     return int(end.replace(tzinfo=zone).timestamp() * 1000)
+
+
+_CHUNK = 1000
+"""Units in one question, three parameters each."""
+_COLUMNS = (sa.column("unit", sa.Text), sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger))
+
+
+def between(db: Connection, spans: Sequence[tuple[str, int, int]]) -> list[Any]:
+    """The events of each (unit, low, high) behind `low` up to `high`, with the columns of `SHOWN`."""
+    found: list[Any] = []
+    for at in range(0, len(spans), _CHUNK):
+        moved = sa.values(*_COLUMNS, name="spans").data(spans[at : at + _CHUNK]).cte("moved")
+        mine = (
+            events.c.unit == moved.c.unit,
+            events.c.sequence > moved.c.low,
+            events.c.sequence <= moved.c.high,
+        )
+        found += db.execute(sa.select(*SHOWN).join_from(moved, events, sa.and_(*mine))).all()
+    return found

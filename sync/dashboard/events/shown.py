@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,17 @@ class Shown:
 
 def show(row: Any, known: Places, zone: dt.tzinfo, *, public: bool = False) -> Shown:
     """`row` has the columns of `events_query.SHOWN`. `public` leaves out who it was and silent alarms."""
-    place = place_of(known, row.unit, row.door)
+    return _shown(row, place_of(known, row.unit, row.door), zone, public)
+
+
+@functools.lru_cache(maxsize=8192)
+def shown_at(row: Any, place: Place, zone: dt.tzinfo, public: bool, language: str) -> Shown:
+    """The same for a door's last event, which page after page shows: kept by everything that it depends on.
+    `language` is the one of this request."""
+    return _shown(row, place, zone, public)
+
+
+def _shown(row: Any, place: Place, zone: dt.tzinfo, public: bool) -> Shown:
     kind, reason, silent = row.kind, row.reason, bool(row.silent_alarm)
     if public:
         silent = False

@@ -32,7 +32,7 @@ def listing(call: Call) -> Response:
         spans = incidents.durations(db, call.viewer, call.now_ms - MONTH_MS)
         waiting = incidents.open_count(db, call.viewer)
         known = places.load(db)
-    lines = [(row, words.alarm(row.kind), _where(row, known)) for row in found]
+    lines = [(row, words.alarm(row.kind), where(row, known)) for row in found]
     return call.page(
         "incidents.html",
         lines=lines,
@@ -61,7 +61,7 @@ def one(call: Call) -> Response:
         row=row,
         title=words.alarm(row.kind),
         todo=words.what_to_do(row.kind),
-        where=_where(row, known),
+        where=where(row, known),
         story=story,
         spans=spans,
         state=incidents.state(row),
@@ -104,7 +104,7 @@ def _told(evidence: dict[str, object], zone: dt.tzinfo) -> list[tuple[str, str]]
     return found
 
 
-def _where(row: object, known: Places) -> str:
+def where(row: object, known: Places) -> str:
     unit, site, door = (getattr(row, name) for name in ("unit", "site", "door"))
     if unit and door:
         return place_of(known, unit, door).label

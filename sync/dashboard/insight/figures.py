@@ -38,25 +38,46 @@ class DoorTrouble:
         return self.wrongly / self.attempts if self.attempts else 0.0
 
 
+Histograms = dict[str, dict[str, list[int]]]
+"""score -> {"granted": bins, "refused": bins}."""
+
+
 def histograms(
-    db: Connection, viewer: Viewer, since_ms: int, until_ms: int
-) -> dict[str, dict[str, list[int]]]:
-    """score -> {"granted": bins, "refused": bins}, of at most `SAMPLE` newest decisions in a window."""
-    scored = sa.select(events.c.kind, *(events.c[name] for name, _ in SCORES)).where(
+    db: Connection,
+    viewer: Viewer,
+    since_ms: int,
+    until_ms: int,
+    door: tuple[str, str] | None = None,
+    by_door: dict[tuple[str, str], Histograms] | None = None,
+) -> Histograms:
+    """Of at most `SAMPLE` newest decisions in a window, at every door or at one (unit, door). `by_door` is
+    filled with those of each door."""
+    columns = (events.c.unit, events.c.door, events.c.kind, *(events.c[name] for name, _ in SCORES))
+    scored = sa.select(*columns).where(
         events.c.time_ms >= since_ms,
         events.c.time_ms < until_ms,
         events.c.phrase_llr.is_not(None),
         within(viewer.scopes, events.c.unit, events.c.door),
     )
-    found = {name: {"granted": [0] * BINS, "refused": [0] * BINS} for name, _ in SCORES}
+    if door is not None:
+        scored = scored.where(events.c.unit == door[0], events.c.door == door[1])
+    found = _empty()
     for row in db.execute(scored.order_by(events.c.time_ms.desc()).limit(SAMPLE)):
         tone = "granted" if row.kind == "GRANTED" else "refused"
+        into = [found]
+        if by_door is not None:
+            into.append(by_door.setdefault((row.unit, row.door), _empty()))
         for name, _ in SCORES:
             value = getattr(row, name)
             if value is not None:
-                at = int((value - LOW) / (HIGH - LOW) * BINS)
-                found[name][tone][min(BINS - 1, max(0, at))] += 1
+                at = min(BINS - 1, max(0, int((value - LOW) / (HIGH - LOW) * BINS)))
+                for one in into:
+                    one[name][tone][at] += 1
     return found
+
+
+def _empty() -> Histograms:
+    return {name: {"granted": [0] * BINS, "refused": [0] * BINS} for name, _ in SCORES}
 
 
 def median(bins: Sequence[int]) -> float | None:

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from sync.dashboard.accounts.rights import within
 from sync.dashboard.doors import doors
 from sync.dashboard.insight import attacks as attack_list
-from sync.dashboard.insight import figures
+from sync.dashboard.insight import calibration, figures
 from sync.dashboard.site import places
-from sync.dashboard.site.places import Place, place_of
+from sync.dashboard.site.places import Place, Places, place_of
 from sync.dashboard.web import Call
 from sync.dashboard.wording import drawing
+from sync.registry.fleet import rollout
 from sync.registry.schema import units
 from sync.registry.status import unit_status
 
@@ -57,7 +58,12 @@ def health(call: Call) -> Response:
             row for row in db.execute(sa.select(units).order_by(units.c.unit)) if _visible(call, db, row.unit)
         ]
         statuses = [unit_status(row, call.now_ms) for row in mine]
-        now = figures.histograms(db, call.viewer, call.now_ms - 30 * DAY_MS, call.now_ms + DAY_MS)
+        at_doors: dict[tuple[str, str], figures.Histograms] = {}
+        now = figures.histograms(
+            db, call.viewer, call.now_ms - 30 * DAY_MS, call.now_ms + DAY_MS, by_door=at_doors
+        )
+        calibrated, source = calibration.load(db)
+        rolling = rollout.newest(db) if not call.viewer.scopes else None
         before = figures.histograms(db, call.viewer, call.now_ms - 60 * DAY_MS, call.now_ms - 30 * DAY_MS)
         trouble = [t for t in figures.troubles(db, call.viewer, week_ms, call.zone) if t.attempts >= 10][:12]
     labels = {unit: place.label for (unit, _), place in known.items()}
@@ -66,10 +72,15 @@ def health(call: Call) -> Response:
     pictures = []
     for name, title in figures.SCORES:
         shapes = [("granted", now[name]["granted"]), ("refused", now[name]["refused"])]
+        if name in calibrated:
+            shapes.append(("calibrated", calibrated[name]["granted"]))
         middle, was = (figures.median(h[name]["granted"]) for h in (now, before))
         said = f"{title}: scores of those let in and of those refused, 30 days"
         drawn = drawing.distributions(shapes, figures.LOW, figures.HIGH, thresholds[name], said)
-        pictures.append((title, drawn, middle, was, sum(now[name]["granted"])))
+        apart = None
+        if name in calibrated:
+            apart = calibration.distance(now[name]["granted"], calibrated[name]["granted"])
+        pictures.append((title, drawn, middle, was, apart))
     versions = Counter(str(s.health.get("facts", {}).get("models", "unknown")) for s in statuses)
     return call.page(
         "health.html",
@@ -79,8 +90,28 @@ def health(call: Call) -> Response:
         versions=versions.most_common(),
         pictures=pictures,
         trouble=[(t, place_of(known, t.unit, t.door)) for t in trouble],
+        calibrated=source,
+        moved=_moved(at_doors, calibrated, known),
+        rolling=rolling,
         drifted=sum(bool(status.drifted) for status in statuses),
     )
+
+
+def _moved(
+    at_doors: dict[tuple[str, str], figures.Histograms], calibrated: calibration.Shapes, known: Places
+) -> list[tuple[Place, str, float, float | None, float | None, int]]:
+    """(door, check, distance, median here, median at calibration, scores), the furthest first."""
+    found = []
+    for key, here in at_doors.items():
+        for name, title in figures.SCORES:
+            mine = here[name]["granted"]
+            if name not in calibrated or sum(mine) < calibration.FEWEST:
+                continue
+            apart = calibration.distance(mine, calibrated[name]["granted"])
+            if apart is not None and apart >= calibration.MOVED:
+                medians = (figures.median(mine), figures.median(calibrated[name]["granted"]))
+                found.append((place_of(known, *key), title, apart, *medians, sum(mine)))
+    return sorted(found, key=lambda line: -line[2])[:12]
 
 
 def _visible(call: Call, db: sa.Connection, unit: str) -> bool:

@@ -1,7 +1,9 @@
 """New events to every open page: one reader of the database per process, any number of listeners.
 
 The reader follows how far each unit's log is stored, so nothing is missed and nothing comes twice, whatever
-the clocks say. A page that cannot keep up is told to load again instead of slowing down the others.
+the clocks say. Each look asks the database once and writes each event once for all pages of the same rights,
+filter and language. A page that cannot keep up loses its queue and is told to load again, and so are pages
+when a unit brings more at once than a page could show: no page lacks an event without knowing it.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import datetime as dt
 import json
 import logging
 import secrets
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,66 +23,65 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.doors import doors
-from sync.dashboard.events.events_query import SHOWN, Filter
-from sync.dashboard.events.shown import show
+from sync.dashboard.events.events_query import Filter, between
+from sync.dashboard.live.audience import Audience, News, Wording, message, news_of
 from sync.dashboard.site import places
-from sync.dashboard.site.places import Place, Places
-from sync.dashboard.wording import languages
-from sync.dashboard.wording.words import GROUPS
-from sync.registry.schema import events, units
+from sync.dashboard.site.places import Places
+from sync.registry.schema import units
 from sync.registry.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 0.5
 BEAT_S = 10.0
+"""So often it is asked whether the session still holds, however much happens."""
 MOST_AT_ONCE = 5000
 KEPT = 5000
-QUEUED = 50
+QUEUED = 20
 MOST_LISTENERS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """One new event, ready for both kinds of page."""
-
-    number: int
-    row: Any
-    place: Place
-    texts: Mapping[tuple[str, bool], str]
-    """By language and by whether a wall display asks."""
+GAP = b"event: gap\ndata: {}\n\n"
+_END = b""
 
 
 @dataclass(slots=True, eq=False)
 class Listener:
     """One open page."""
 
-    viewer: Viewer
-    wanted: Filter
-    language: str = "en"
-    queue: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(QUEUED))
-    behind: bool = False
+    audience: Audience
+    queue: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(QUEUED))
+
+    def tell(self, text: bytes) -> None:
+        """Queue it; a page that has not taken the last ones for long must load again, and is told only so."""
+        if self.queue.full():
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            text = GAP
+        self.queue.put_nowait(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at the database found. `gap`: there was more than a page could show."""
+
+    rows: Sequence[Any] = ()
+    known: Places = field(default_factory=dict)
+    gap: bool = False
 
 
 class Feed:
-    """`run` until cancelled; `listen` yields the lines of one page's stream."""
+    """`run` until cancelled; `listen` yields the bytes of one page's stream."""
 
     def __init__(
-        self,
-        store: Store,
-        now_ms: Callable[[], int],
-        time_zone: dt.tzinfo,
-        chores: Callable[[int], None] = lambda _: None,
+        self, store: Store, now_ms: Callable[[], int], time_zone: dt.tzinfo, beat_s: float = BEAT_S
     ) -> None:
-        """`chores` is done before each look, with the time: what is due must not need a visitor."""
         self._store = store
-        self._chores = chores
         self._now_ms = now_ms
         self._zone = time_zone
+        self._beat_s = beat_s
         self._sizes: dict[str, int] | None = None
         self._listeners: set[Listener] = set()
         self._kept: deque[News] = deque(maxlen=KEPT)
+        self._known: Places = {}
         self._nonce = secrets.token_hex(4)
         self._number = 0
         self.stale_since_ms: int | None = None
@@ -87,11 +89,11 @@ class Feed:
     async def run(self) -> None:
         while True:
             try:
-                news = await run_in_threadpool(self._read)
+                look = await run_in_threadpool(self._read)
                 if self.stale_since_ms is not None:
                     self.stale_since_ms = None
-                    self._tell_all("event: fresh\ndata: {}\n\n")
-                self._publish(news)
+                    self._tell_all(b"event: fresh\ndata: {}\n\n")
+                await self._publish(look)
             except StoreError as err:
                 if self.stale_since_ms is None:
                     self.stale_since_ms = self._now_ms()
@@ -107,33 +109,39 @@ class Feed:
 
     async def listen(
         self, viewer: Viewer, wanted: Filter, last_id: str, still: Callable[[], bool], language: str = "en"
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[bytes]:
         """Server-sent events for one page, from behind `last_id` on; ends when `still` says no."""
-        me = Listener(viewer, wanted, language)
+        me = Listener(Audience(viewer.scopes, wanted, language, viewer.public))
+        # From here on everything newer than `number` comes through the queue, and nothing older does.
+        number, missed = self._number, self._missed(last_id)
         self._listeners.add(me)
         try:
-            yield f"retry: 2000\nid: {self._nonce}-{self._number}\nevent: hello\ndata: {{}}\n\n"
+            hello = f"id: {self._nonce}-{number}\nevent: hello\ndata: {{}}\n\n"
+            if missed is None:
+                yield b"retry: 2000\n" + GAP
+            elif missed and (text := await run_in_threadpool(self._messages, {me.audience}, missed)):
+                yield b"retry: 2000\n" + text.get(me.audience, b"")
+            yield f"retry: 2000\n{hello}".encode()
             if self.stale_since_ms is not None:
                 yield self._stale()
-            if last_id:
-                yield self._since(me, last_id)
+            due_s = time.monotonic() + self._beat_s
             while True:
                 try:
-                    message = await asyncio.wait_for(me.queue.get(), BEAT_S)
-                    if not message:
+                    wait_s = max(0.0, due_s - time.monotonic())
+                    heard = await asyncio.wait_for(me.queue.get(), wait_s)
+                    if heard == _END:
                         return  # the server stops; the page connects again when it is back
-                    yield message
+                    yield heard
                 except TimeoutError:
+                    yield b": still here\n\n"
+                if time.monotonic() >= due_s:
+                    due_s = time.monotonic() + self._beat_s
                     try:
                         if not await run_in_threadpool(still):
-                            yield "event: ended\ndata: {}\n\n"
+                            yield b"event: ended\ndata: {}\n\n"
                             return
                     except StoreError:
                         pass  # the reader has said already that the database does not answer
-                    yield ": still here\n\n"
-                if me.behind:
-                    me.behind = False
-                    yield "event: gap\ndata: {}\n\n"
         finally:
             self._listeners.discard(me)
 
@@ -146,103 +154,74 @@ class Feed:
         for listener in self._listeners:
             if listener.queue.full():
                 listener.queue.get_nowait()
-            listener.queue.put_nowait("")
+            listener.queue.put_nowait(_END)
 
-    def _read(self) -> list[News]:
+    def _read(self) -> _Look:
         """What was stored since the last call. Raises StoreError; then the next call reads it."""
-        self._chores(self._now_ms())
         with self._store.reading() as db:
             sizes = {row.unit: row.size for row in db.execute(sa.select(units.c.unit, units.c.size))}
             before = self._sizes
             if before is None:
                 self._sizes = sizes
-                return []
+                return _Look()
             moved = {unit: size for unit, size in sizes.items() if size > before.get(unit, 0)}
             if not moved:
-                return []
+                self._sizes = sizes
+                return _Look()
             known = places.load(db)
-            rows: list[Any] = []
-            for unit, size in moved.items():
-                mine = (
-                    events.c.unit == unit,
-                    events.c.sequence > before.get(unit, 0),
-                    events.c.sequence <= size,
-                )
-                # A unit that was cut off brings thousands: the newest are news, the rest is in the list.
-                query = sa.select(*SHOWN).where(*mine).order_by(events.c.sequence.desc()).limit(MOST_AT_ONCE)
-                rows += reversed(db.execute(query).all())
+            # A unit that was cut off brings thousands: the newest are news, the rest is in the list.
+            spans = [
+                (unit, max(before.get(unit, 0), size - MOST_AT_ONCE), size) for unit, size in moved.items()
+            ]
+            rows = between(db, spans)
         self._sizes = sizes
         rows.sort(key=lambda row: (row.time_ms, row.unit, row.sequence))
-        return [self._news(row, known) for row in rows[-MOST_AT_ONCE:]]
+        new = sum(size - before.get(unit, 0) for unit, size in moved.items())
+        return _Look(rows[-MOST_AT_ONCE:], known, gap=new > min(len(rows), MOST_AT_ONCE))
 
-    def _news(self, row: Any, known: Places) -> News:
-        self._number += 1
-        place = places.place_of(known, row.unit, row.door)
-        texts = {}
-        for language in {"en"} | {listener.language for listener in self._listeners}:
-            languages.choose(language)
-            for public in (False, True):
-                shown = show(row, known, self._zone, public=public).as_json()
-                state = doors.state_after(row.kind, public=public)
-                if state is not None:
-                    state[0] = languages.word(state[0])
-                texts[language, public] = json.dumps({**shown, "door": place.key, "state": state})
-        return News(self._number, row, place, texts)
-
-    def _publish(self, news: list[News]) -> None:
-        self._kept.extend(news)
-        if not news:
+    async def _publish(self, look: _Look) -> None:
+        """Write once for each audience, beside the loop; then queue for every page at once."""
+        if not look.rows:
             return
+        self._known = look.known
+        news = news_of(look.rows, look.known, self._number)
+        texts: dict[Audience, bytes] = {}
+        done: set[Audience] = set()
+        while missing := {listener.audience for listener in self._listeners} - done:
+            texts |= await run_in_threadpool(self._messages, missing, news)
+            done |= missing
+        # Nothing waits from here on: whoever listens now hears all of it, whoever comes later none.
+        self._kept.extend(news)
+        self._number = news[-1].number
         for listener in self._listeners:
-            message = self._message(listener, news)
-            if message:
-                self._tell(listener, message)
+            if look.gap:
+                listener.tell(GAP)
+            if text := texts.get(listener.audience):
+                listener.tell(text)
 
-    def _message(self, listener: Listener, news: list[News]) -> str:
-        wording = (listener.language, listener.viewer.public)
-        wanted = [n for n in news if matches(listener, n.row, n.place, self._zone)]
-        if not wanted:
-            return ""
-        data = ",".join(n.texts.get(wording, n.texts["en", wording[1]]) for n in wanted)
-        return f"id: {self._nonce}-{news[-1].number}\nevent: events\ndata: [{data}]\n\n"
+    def _messages(self, audiences: set[Audience], news: Sequence[News]) -> dict[Audience, bytes]:
+        written: Wording = {}
+        last = f"id: {self._nonce}-{news[-1].number}"
+        found = {}
+        for audience in audiences:
+            if data := message(audience, news, self._known, self._zone, written):
+                found[audience] = f"{last}\nevent: events\ndata: [{data}]\n\n".encode()
+        return found
 
-    def _since(self, listener: Listener, last_id: str) -> str:
-        nonce, _, number = last_id.partition("-")
-        known = nonce == self._nonce and number.isdigit() and len(number) < 12
+    def _missed(self, last_id: str) -> list[News] | None:
+        """What came after `last_id`; None when that is not known any more."""
+        if not last_id:
+            return []
+        nonce, _, text = last_id.partition("-")
         oldest = self._kept[0].number if self._kept else self._number + 1
-        if not known or int(number) < oldest - 1:
-            return "event: gap\ndata: {}\n\n"
-        return self._message(listener, [n for n in self._kept if n.number > int(number)])
+        known = nonce == self._nonce and text.isascii() and text.isdigit() and len(text) < 12
+        if not known or int(text) < oldest - 1:
+            return None
+        return [n for n in self._kept if n.number > int(text)]
 
-    def _stale(self) -> str:
-        return f"event: stale\ndata: {json.dumps({'since_ms': self.stale_since_ms})}\n\n"
+    def _stale(self) -> bytes:
+        return f"event: stale\ndata: {json.dumps({'since_ms': self.stale_since_ms})}\n\n".encode()
 
-    def _tell_all(self, message: str) -> None:
+    def _tell_all(self, text: bytes) -> None:
         for listener in self._listeners:
-            self._tell(listener, message)
-
-    def _tell(self, listener: Listener, message: str) -> None:
-        try:
-            listener.queue.put_nowait(message)
-        except asyncio.QueueFull:
-            listener.behind = True
-
-
-def matches(listener: Listener, row: Any, place: Place, zone: dt.tzinfo) -> bool:
-    """Whether an event is for this page: what `events_query` asks the database, for one row."""
-    scopes = listener.viewer.scopes
-    if scopes and not {place.site, f"{place.site}/{place.zone}"} & set(scopes):
-        return False
-    wanted = listener.wanted
-    if wanted.kind:
-        if row.kind != wanted.kind:
-            return False
-    elif wanted.show and row.kind not in GROUPS[wanted.show][1]:
-        return False
-    exact: Mapping[str, str] = {
-        "reason": row.reason, "unit": row.unit, "door": row.door, "person": row.person or "",
-        "site": place.site, "zone": place.zone,
-    }  # fmt: skip
-    if any(getattr(wanted, name) not in ("", value) for name, value in exact.items()):
-        return False
-    return wanted.holds_at(row.time_ms, zone)
+            listener.tell(text)

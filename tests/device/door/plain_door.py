@@ -43,6 +43,10 @@ class PlainDoor:
         self._released_until_s = 0.0
         self._show(f"{self._name}: locked")
 
+    def hold(self, for_s: float) -> None:
+        """Released for so long."""
+        self._released_until_s = self._now_s() + for_s
+
     def close(self) -> None:
         """Lock at once, without a word."""
         self._released_until_s = 0.0

@@ -19,6 +19,7 @@ from device.door.supervision import (
     Line,
     emergency,
     granted,
+    held,
     locked,
     passed,
     sensed,
@@ -338,3 +339,38 @@ class DoorMachine(RuleBasedStateMachine):
 
 DoorMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestDoorMachine = DoorMachine.TestCase
+
+
+def test_a_held_door_opens_and_shuts_at_will_and_is_timed_from_the_end() -> None:
+    scene = Scene()
+    scene.take(held(scene.state, scene.now_s, 600.0))
+    for _ in range(3):
+        scene.contact(True)
+        scene.later(60.0)
+        scene.contact(False)
+        assert scene.released
+    scene.contact(True)
+    scene.later(419.0)
+    assert scene.told.count(Happening.OPENED) == 4
+    assert not {Happening.FORCED, Happening.HELD_OPEN, Happening.PRE_ALARM} & set(scene.told)
+    scene.later(2.0)  # the hold ends, and nobody had to say so
+    assert not scene.released
+    assert scene.told[-1] is Happening.RELOCKED
+    scene.later(TIMING.held_open_s)
+    assert scene.told[-2:] == [Happening.PRE_ALARM, Happening.HELD_OPEN]
+
+
+def test_a_hold_that_is_ended_leaves_somebody_their_time_and_a_lock_ends_both() -> None:
+    scene = Scene()
+    scene.take(held(scene.state, scene.now_s, 600.0))
+    scene.grant()
+    scene.take(held(scene.state, scene.now_s, 0.0))
+    assert scene.released
+    assert Happening.RELOCKED not in scene.told
+    scene.take(held(scene.state, scene.now_s, 600.0))
+    scene.take(locked(scene.state, scene.now_s))
+    assert not scene.released
+    assert scene.told[-1] is Happening.RELOCKED
+    scene.contact(True)
+    scene.later(FORCED_GRACE_S)
+    assert scene.told[-1] is Happening.FORCED

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from device.access.decision import Decision, Outcome
+from device.access.memory.holds import Hold
 from device.access.rules import Rules, parse_rules
+from device.clock import Now
 from device.unit.watch import Watch
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.outbox import OutboxFullError
@@ -26,6 +29,10 @@ version = {version}
 zone = "ward"
 risk = "standard"
 fire_release = {release}
+may_be_held = {held}
+[calendar]
+time_zone = "UTC"
+holidays = [2026-11-25]
 [[allow]]
 roles = ["nurse"]
 [people.anna]
@@ -33,8 +40,8 @@ roles = ["nurse"]
 """
 
 
-def rules(version: int = 1, release: str = "true") -> Rules:
-    return parse_rules(RULES.format(version=version, release=release))
+def rules(version: int = 1, release: str = "true", held: str = "true") -> Rules:
+    return parse_rules(RULES.format(version=version, release=release, held=held))
 
 
 @dataclass
@@ -49,6 +56,9 @@ class SmallUnit:
     def controller(self) -> object:
         return self.world.controller
 
+    def clock(self) -> Now:
+        return self.world.now
+
     @property
     def trail(self) -> SmallUnit:
         return self
@@ -59,6 +69,8 @@ class SmallUnit:
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
 
     def note(self, kind: str, reason: str, door: str) -> None:
+        if self.full:
+            raise OutboxFullError("the audit log is full")
         self.logged.append(f"{kind} {reason} {door}")
 
 
@@ -233,3 +245,133 @@ def test_a_watch_whose_look_does_not_end_is_said_to_stand_still(tmp_path: Path) 
     assert watch.stuck() == ""
     now_s = 61.0
     assert "not looked at for 61 s" in watch.stuck()
+
+
+def hold(scene: Scene, begins_s: float, ends_s: float, **conditions: bool) -> Path:
+    """An order to hold the door, in seconds from now, and one look."""
+    now_s = scene.world.wall.timestamp()
+    text = Hold(now_s + begins_s, now_s + ends_s, **conditions).to_text("ward")
+    path = post(scene.orders, Order(Action.HOLD_OPEN, text))
+    scene.watch.look()
+    return path
+
+
+def test_a_hold_begins_and_ends_by_itself_and_the_record_comes_first(scene: Scene) -> None:
+    await_done(hold(scene, 60.0, 3600.0))
+    assert scene.door.is_locked
+    scene.world.later(61.0)
+    scene.unit.full = True
+    scene.watch.look()
+    assert scene.door.is_locked  # nothing unlocks that is not on record
+    scene.unit.full = False
+    scene.watch.look()
+    scene.world.later(3000.0)
+    scene.watch.look()
+    assert not scene.door.is_locked
+    scene.world.later(600.0)
+    assert scene.door.is_locked  # also when nobody looks
+    scene.watch.look()
+    assert scene.door.is_locked
+    assert scene.unit.logged == ["COMMAND_APPLIED operator ward", "UNLOCKED schedule ward"]
+    assert scene.world.history.held("ward") is None
+
+
+def test_a_hold_outlives_a_power_cut_and_its_end_does_not_move(scene: Scene) -> None:
+    hold(scene, 0.0, 3600.0)
+    assert not scene.door.is_locked
+    scene.world.later(1800.0)
+    scene.door.close()
+    scene.world.reboot()
+    scene.watch.look()
+    assert not scene.door.is_locked
+    scene.world.later(1801.0)
+    scene.watch.look()
+    assert scene.door.is_locked
+
+
+def test_a_hold_that_waits_for_the_first_person_begins_with_them_and_not_under_duress(scene: Scene) -> None:
+    hold(scene, 0.0, 3600.0, first_person=True)
+    scene.world.later(10.0)
+    scene.watch.look()
+    assert scene.door.is_locked
+    assert not scene.world.attempt(heard=evidence(voice=-5.0)).opens
+    scene.watch.look()
+    assert scene.door.is_locked
+    decision = scene.world.attempt()
+    assert decision.opens
+    scene.world.controller.take_back(decision)  # its event could not be written: nobody went in
+    scene.watch.look()
+    assert scene.door.is_locked
+    assert scene.world.attempt().opens
+    scene.watch.look()
+    scene.world.later(1000.0)
+    assert not scene.door.is_locked
+
+
+def test_a_holiday_is_kept_and_a_clock_that_was_set_back_holds_nothing_open(scene: Scene) -> None:
+    day_s = 86_400.0
+    hold(scene, day_s, day_s + 3600.0, on_holidays=False)
+    scene.world.later(day_s + 60.0)
+    scene.watch.look()
+    assert scene.door.is_locked
+    await_done(hold(scene, 0.0, 3600.0))
+    assert not scene.door.is_locked
+    scene.world.wall -= timedelta(hours=2)
+    scene.watch.look()
+    assert scene.door.is_locked
+
+
+def test_a_lock_down_ends_a_hold_for_good(scene: Scene) -> None:
+    hold(scene, 0.0, 3600.0)
+    assert not scene.door.is_locked
+    post(scene.orders, Order(Action.LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.door.is_locked
+    with pytest.raises(OrderError, match="lock-down"):
+        await_done(hold(scene, 0.0, 3600.0))
+    post(scene.orders, Order(Action.END_LOCK_DOWN, "*"))
+    scene.watch.look()
+    assert scene.door.is_locked
+
+
+def test_a_hold_is_ended_by_an_order(scene: Scene) -> None:
+    hold(scene, 0.0, 3600.0)
+    path = post(scene.orders, Order(Action.END_HOLD, "ward"))
+    scene.watch.look()
+    await_done(path)
+    assert scene.door.is_locked
+
+
+def test_a_door_that_its_rules_do_not_let_be_held_stays_locked(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, rules(held="false"))
+    with pytest.raises(OrderError, match="may_be_held"):
+        await_done(hold(scene, 0.0, 3600.0))
+    assert scene.door.is_locked
+
+
+def test_rules_that_take_the_permission_back_end_a_hold(scene: Scene) -> None:
+    hold(scene, 0.0, 3600.0)
+    scene.new_rules = lambda: rules(2, held="false")
+    post(scene.orders, Order(Action.ADOPT_RULES))
+    scene.watch.look()
+    assert scene.door.is_locked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ward",
+        "ward 1 2 now",
+        "ward nan 5",
+        "ward 5 1",
+        "ward 0 999999999",
+        "cellar 1764700000 1764700060",
+    ],
+)
+def test_what_is_no_hold_of_this_door_is_refused(scene: Scene, text: str) -> None:
+    path = post(scene.orders, Order(Action.HOLD_OPEN, text))
+    scene.watch.look()
+    with pytest.raises(OrderError):
+        await_done(path)
+    assert scene.door.is_locked

@@ -49,8 +49,9 @@ def test_what_is_no_order_is_thrown_away(tmp_path: Path, content: bytes) -> None
     assert not (tmp_path / "1.order").exists()
 
 
-def test_there_is_no_order_that_opens_a_door() -> None:
+def test_there_is_no_order_that_lets_somebody_in() -> None:
+    """A hold is the one that unlocks: until an hour, and only where the door's rules say `may_be_held`."""
     assert {str(action) for action in Action} == {
         *("lock_down", "end_lock_down", "pardon", "adopt_rules", "forget", "trust_clock"),
-        *("erase", "rotate_keys", "adopt_models"),
+        *("erase", "rotate_keys", "adopt_models", "hold_open", "end_hold"),
     }

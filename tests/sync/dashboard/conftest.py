@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
@@ -28,7 +30,10 @@ from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
+from sync.events import Record, UnitId
+from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
+from sync.registry.schema import units
 from sync.registry.store import Store
 from tests.ports import free_port
 from tests.waiting import wait_until as wait_until
@@ -93,6 +98,19 @@ class Hospital:
 def token_of(html: str) -> str:
     """The token in a page's forms."""
     return html.partition('name="csrf" value="')[2].partition('"')[0]
+
+
+def happens(hospital: Hospital, times: int, unit: str = "st-mary/icu-1") -> list[str]:
+    """Events stored as a worker stores them; their keys."""
+    dice, rows, now_ms = random.Random(times), [], hospital.now_ms()
+    with hospital.store.transaction() as db:
+        size = int(db.execute(sa.select(units.c.size).where(units.c.unit == unit)).scalar_one())
+        for number in range(size + 1, size + 1 + times):
+            record = Record(UnitId(unit), number, simulated_event(dice, b"k" * 32, now_ms, 0))
+            rows.append((record, record.to_bytes(), now_ms))
+        hospital.store.add_events(db, rows)
+        db.execute(units.update().where(units.c.unit == unit).values(size=size + times))
+    return [f"{unit}#{record.sequence}" for record, _, _ in rows]
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,9 @@ def paths(database: str) -> dict[str, str]:
         "incident": "/incidents",
         "lockdown": "/lockdown",
         "muster": "/muster",
+        "handover": "/handover",
+        "rooms": "/rooms",
+        "ledger": "/ledger",
         "attacks": "/attacks?days=90",
         "health": "/health-of-units",
         "proofs": "/proofs",
@@ -75,7 +78,8 @@ def take(page: Page, name: str, path: str, folder: Path) -> None:
     page.goto(path)
     if name == "incident":
         page.locator("tbody a").first.click()
-        page.wait_for_selector(".story, .facts")
+        page.wait_for_url("**/incidents/*")
+        page.wait_for_selector(".facts")
     if name.startswith("proof") and "/" in path.removeprefix("/proofs"):
         page.click("#verify button")
         page.wait_for_selector("#verdict:not([hidden])", timeout=120_000)
@@ -114,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / ".screenshots")
     parser.add_argument("--docs", action="store_true", help="renew the pictures in docs/images")
+    parser.add_argument("--only", default="", help="these pages, with commas between")
     parser.add_argument("--days", type=int, default=45)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -145,6 +150,8 @@ def main() -> None:
                     page = visit(browser, origin, "admin", dark=dark, phone=phone)
                     suffix = ("-dark" if dark else "") + ("-phone" if phone else "")
                     for what, path in paths(database).items():
+                        if options.only and what not in options.only.split(","):
+                            continue
                         take(page, what + suffix, path, options.folder)
                 browser.close()
         finally:

@@ -44,6 +44,8 @@ def _address(hospital: Hospital, path: str, unit: str = "st-mary/pharmacy-1") ->
         "incident": "1",
         "run": "1",
         "muster": "1",
+        "hold": "1",
+        "handover": "1",
         "plan": "1",
         "wish": "1",
     }

@@ -100,7 +100,7 @@ async def _outage(hospital: Hospital, unit: Unit, cluster: Postgres) -> list[str
     async def listen() -> None:
         viewer = Viewer("desk", "desk", (), "", "")
         async for line in feed.listen(viewer, Filter(), "", lambda: True):
-            told.append(line)
+            told.append(line.decode())
 
     async def until(true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 180

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sync.dashboard.accounts.rights import ROLE_NAMES, Right
-from sync.dashboard.doors import doors
+from sync.dashboard.doors import doors, holds
 from sync.dashboard.events import why
 from sync.dashboard.insight import look
 from sync.dashboard.site import places
@@ -31,6 +31,7 @@ def wanted() -> set[str]:
     found |= set(places.LOCKING.values()) | set(places.EGRESS.values()) | set(look.SPANS.values())
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
+    found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
     for number in range(12):
         moment = dt.datetime(2026, number + 1, 1, tzinfo=dt.UTC)
