@@ -86,6 +86,7 @@ class Units:
                     time_ms=wall_ms,
                     settings=AgentSettings(window=8),
                     facts=lambda: {"policy": "rules-8"},
+                    certificate_ms=lambda: wall_ms() + 5 * DAY_MS,
                 )
             )
         self._number = 0
