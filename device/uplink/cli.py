@@ -222,7 +222,7 @@ def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Pa
 def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     """From the place that the unit was given; its TLS key is in the TPM."""
     from device.secure_store.hardware.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
-    from device.uplink.admission import renew
+    from device.uplink.admission import come_back, known, renew
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
@@ -235,13 +235,20 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
         tls.renew(following)
         return following
 
+    def back(now: Place) -> Place | None:
+        if known(now):
+            return None
+        following = come_back(now, keystore, network)
+        tls.renew(following)
+        return following
+
     return _Site(
         place.broker,
         None,
         tls.context,
         key_from_bytes(place.receipts_key.encode()),
         key_from_bytes(place.command_key.encode()),
-        Renewal(place, renewed),
+        Renewal(place, renewed, back),
     )
 
 

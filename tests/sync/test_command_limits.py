@@ -140,7 +140,15 @@ def test_a_number_in_the_arguments_is_whole_and_in_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "good", [[1, 0, None], [1, 0, b""], [1, 3, b"told"], [1, MAX_SEQUENCE - 1, b"x" * 99], [1, 3, None]]
+    "good",
+    [
+        [1, 0, None],
+        [1, 0, b""],
+        [1, 3, b"told"],
+        [1, MAX_SEQUENCE - 1, b"x" * 99],
+        [1, MAX_SEQUENCE, b"x"],
+        [1, 3, None],
+    ],
 )
 def test_a_ledger_is_read_as_it_was_written(tmp_path: Path, good: list[object]) -> None:
     (tmp_path / "commands").write_bytes(cbor2.dumps(good))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ from sync.outbox import (
     OutboxFullError,
     OutboxLimits,
     OutboxRollbackError,
+    Risk,
 )
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 from tests.sync.test_outbox import FileCounter
@@ -271,3 +274,51 @@ def test_a_new_log_is_taken_on_a_counter_that_was_never_used(opened: Open, value
     else:
         opened(counter=counter, never_used=5).close()
         assert counter.now == value + 1
+
+
+def test_a_log_that_is_held_by_another_is_no_full_one_and_counts_no_overflow(
+    opened: Open, tmp_path: Path
+) -> None:
+    with opened() as box:
+        box._db.execute("PRAGMA busy_timeout=20")
+        other = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        risks: tuple[Risk, ...] = ("high", "low")
+        for risk in risks:
+            with pytest.raises(OutboxError, match="cannot be written") as told:
+                box.append(event(0), risk=risk)
+            assert not isinstance(told.value, OutboxFullError)
+        other.execute("ROLLBACK")
+        other.close()
+        assert box.status().overflow_count == 0
+    with pytest.raises(OutboxError, match="cannot be written"):
+        box.append(event(0))  # closed
+
+
+def test_a_disk_that_is_full_to_the_last_page_stops_a_high_risk_door_and_is_counted_at_a_low_risk_one(
+    opened: Open,
+) -> None:
+    with opened() as box:
+        box.append(event(0))
+        (pages,) = box._db.execute("PRAGMA page_count").fetchone()
+        box._db.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutboxFullError, match="disk full"):
+            deque(map(box.append, map(event, range(1, 200))), maxlen=0)
+        assert box.append(event(300), risk="low") is None
+        assert box.status().overflow_count == 1
+
+
+def test_a_log_is_made_with_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "unit" / "audit.db"
+    with Outbox(path, unit=UNIT, doors=DOORS, now_ms=Clock(), limits=OutboxLimits(ballast_bytes=0)) as box:
+        assert box.append(event(0)) is not None
+
+
+def test_what_left_in_the_middle_of_a_head_leaves_nothing_to_prove_the_rest_from(opened: Open) -> None:
+    with opened(batch_events=2) as box:
+        stored = [box.append(event(number)) for number in range(4)]
+        box.seal(SIGNER)
+        assert stored[2] is not None
+        assert box.acknowledge(3, stored[2].chain)
+        with pytest.raises(OutboxError, match="earlier version"):
+            box.held()

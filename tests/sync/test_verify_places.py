@@ -250,3 +250,25 @@ def test_a_proof_that_does_not_hold_is_told_of_the_event_or_of_the_two_heads() -
     assert told_of == "the event says that it is another one"
     grown = dataclasses.replace(prove_growth(LOG, LOG.heads[1]), path=())
     assert [finding.where for finding in verify(grown.to_bytes(), KEY).findings] == ["the two heads"]
+
+
+def test_what_the_unit_signed_over_an_edit_agrees_with_the_auditors_checkpoint() -> None:
+    events = [*LOG.events]
+    record = Record.from_bytes(events[5])
+    changed = dataclasses.replace(record.event, kind="DENIED_VOICE")
+    events[5] = dataclasses.replace(record, event=changed).to_bytes()
+    edited = dataclasses.replace(LOG, events=tuple(events))
+    assert checked(edited, LOG.heads[2], LOG.heads[4]) == (["events 5 to 8"], [])
+
+
+def test_how_a_log_ends_is_said_of_whole_ones_and_of_the_rest_after_retention() -> None:
+    last = LOG.heads[-1]
+    assert verify(LOG.to_bytes(), KEY, checkpoints=[last]).notes == []
+    assert told(without(LOG, heads=(13,))) == [("the end of the log", "no signed head covers the last event")]
+    assert told(dataclasses.replace(LOG, heads=())) == told(without(LOG, heads=(13,)))
+    assert told(without(LOG, events=range(11, 14))) == [
+        ("events 11 to 13", "they are missing: a signed head covers them")
+    ]
+    nothing_left = tail_of(LOG, 4)
+    report = verify(nothing_left.to_bytes(), KEY, start=14, checkpoints=[last])
+    assert (report.findings, report.notes) == ([], ["events 1 to 13 are not in this file, as you said"])
