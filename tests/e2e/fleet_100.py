@@ -24,12 +24,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from device.uplink.mail import DoorMail
 
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.fleet.rehearsed import RehearsalError
 from device.uplink.facts import read_standing
-from device.uplink.mail import DoorMail
 from sync.agent import Agent, AgentSettings
 from sync.bundle import key_from_bytes, key_to_der
 from sync.command_line import wall_ms
