@@ -66,6 +66,11 @@ class StateFolder:
         return self.root / "desired"
 
     @property
+    def threats(self) -> Path:
+        """What this unit was warned of, and prints of granted attempts: the door process's own."""
+        return self.root / "threats"
+
+    @property
     def applied(self) -> Path:
         """What was applied of it, and what is on trial: the door process's own."""
         return self.root / "applied"

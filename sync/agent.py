@@ -51,7 +51,7 @@ class Handler(Protocol):
 
 
 class Mail(Protocol):
-    """Where the fleet's documents and parts go, and what the unit has to say: `device/uplink/mail.py`."""
+    """Where the fleet's documents and parts go, and what a unit says: `device/uplink/letters/mail.py`."""
 
     def take(self, channel: str, payload: bytes) -> None: ...
 

@@ -26,6 +26,7 @@ ACTIONS = frozenset(
         "resend",
         "apply_policy",
         "apply_models",
+        "apply_threats",
         "lock_down",
         "end_lock_down",
         "forget_person",

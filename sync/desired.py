@@ -166,7 +166,7 @@ def _part(packed: list[object]) -> Part | None:
 @dataclass(frozen=True, slots=True)
 class Held:
     """Somebody who may use this unit's door. `envelope` is None for an enrolment that was made here; then
-    `version` says which of those it was.
+    `version` says which of those it was, or is 0 for one that came here and whose envelope is lost.
     """
 
     uid: str
@@ -260,6 +260,20 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """Somebody whom this unit holds by a number of the fleet, said to a registry that has lost its people."""
+
+    uid: str
+    number: int
+    version: int
+    model: str
+    text_version: str
+    purpose: str
+    given_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """An enrolment, for one other unit only."""
 
@@ -278,9 +292,10 @@ class Receipt:
     proof: bytes
 
 
-Item = Enrolled | Sealed | Receipt
-_ITEMS: dict[str, tuple[type[Enrolled] | type[Sealed] | type[Receipt], str]] = {
+Item = Enrolled | Holding | Sealed | Receipt
+_ITEMS: dict[str, tuple[type[Enrolled] | type[Holding] | type[Sealed] | type[Receipt], str]] = {
     "enrolled": (Enrolled, "sisssii"),
+    "holding": (Holding, "siisssii"),
     "sealed": (Sealed, "sisb"),
     "receipt": (Receipt, "sib"),
 }

@@ -51,6 +51,7 @@ FACTS = frozenset(
         "not_over",
         "standing",
         "why",
+        "threats",
     }
 )
 STANDINGS = frozenset({"applied", "trial", "refused", "went_back"})

@@ -77,6 +77,10 @@ class FileSigner:
         scalar = self._key.private_numbers().private_value.to_bytes(32, "big")
         return HKDF(hashes.SHA256(), 32, None, label.encode()).derive(scalar)
 
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """The key itself: for whoever opens with it what was enciphered to it."""
+        return self._key
+
     def private_pem(self) -> bytes:
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

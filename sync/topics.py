@@ -8,6 +8,7 @@ from sync.events import UnitId, unit_id
 ROOT = "ostiary/v1"
 EVENTS, HEALTH, RECEIPTS, COMMANDS, RESULTS = "events", "health", "receipts", "commands", "results"
 DESIRED, PARTS, WANTS, STATEMENTS = "desired", "parts", "wants", "statements"
+PRINTS, KEPT = "prints", "kept"
 
 
 def topic(unit: UnitId, channel: str) -> str:

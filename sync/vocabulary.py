@@ -56,6 +56,7 @@ UNIT_EVENTS = frozenset(
         "CHANGE_TAKEN_BACK",
         "MODELS_APPLIED",
         "MODELS_REFUSED",
+        "THREATS_APPLIED",
         "COMMAND_APPLIED",
         "COMMAND_REFUSED",
         "KEYS_ROTATED",
@@ -122,6 +123,7 @@ DECISION_REASONS = frozenset(
         "pasted",
         "weak_score",
         "whispered",
+        "known_attack",
         "wrong_words",
     }
 )
@@ -207,6 +209,8 @@ SCORES = frozenset(
         "surroundings_llr",  # of units up to 0.1.0
         "reused_share",
         "reuse_sources",
+        "campaign",
+        "campaign_likeness",
         "snr_db",
         "speech_s",
     }

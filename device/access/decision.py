@@ -66,6 +66,7 @@ class Reason(StrEnum):
     OTHER_VOICE = "other_voice"
     WRONG_WORDS = "wrong_words"
     WEAK_SCORE = "weak_score"
+    KNOWN_ATTACK = "known_attack"
     NOT_ENROLLED = "not_enrolled"
     NO_CLAIM = "no_claim"
     BADGE_UNREADABLE = "badge_unreadable"
@@ -183,7 +184,8 @@ class Decision:
     @property
     def counts_as_failure(self) -> bool:
         """Whether an attempt limit counts it: speech was judged, and a factor the person controls failed."""
-        return self.outcome in _FAILURES or self.code in _COUNTED
+        failed = self.outcome in _FAILURES and self.code is not Reason.KNOWN_ATTACK
+        return failed or self.code in _COUNTED
 
     @property
     def excused(self) -> bool:

@@ -28,6 +28,9 @@ from device.audio.utterance import Quality
 from device.evidence.judge import Evidence
 from device.liveness.condition import Blindness, Conditions, blindness
 
+WARNED_LLR = 1.0
+"""So much surer of a live person a door wants to be of what resembles a known attack; it also asks for one
+more phrase. That is all that a threat list can do: it names nobody, and grants and denies nothing."""
 COVERING_BURST_S = 0.06
 """A stop consonant is over sooner."""
 COVERING_LINES = 6
@@ -120,6 +123,7 @@ def decide(
     if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
         return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
     failed = [finding for finding in findings if not finding.passed]
+    warned = evidence.threat is not None and Factor.LIVE in required
     reused = bool(failed) and failed[0].part == "reuse_llr"
     blind = blindness(evidence.quality, known or Conditions()) if Factor.LIVE in required else None
     if blind is not None:  # then what the detector says is a guess, for and against
@@ -132,6 +136,9 @@ def decide(
                 _BLIND[blind[0]],
                 findings,
             )
+    if warned and before_llr is None and all(_only_stricter(finding) for finding in failed):
+        reason = "every factor passed, but it resembles a known attack; one more phrase is asked"
+        return Decision(Outcome.STEP_UP, Reason.KNOWN_ATTACK, reason, Notice.ONE_MORE, findings)
     if failed and not reused and evidence.quality.whispered_s >= (quality or QualityLimits()).min_speech_s:
         # Creaky voices measure alike and pass: only who falls short is taken for a whisperer.
         return Decision(
@@ -225,12 +232,19 @@ def counts_on(asked: Decision) -> float:
     return short[0].llr if [finding.factor for finding in short] == [Factor.PHRASE] else 0.0
 
 
+def _only_stricter(finding: Finding) -> bool:
+    """Whether this would have passed had the unit not been warned."""
+    live = finding.factor is Factor.LIVE and not finding.part
+    return live and finding.llr >= finding.threshold_llr - WARNED_LLR
+
+
 def _findings(
     evidence: Evidence, limits: Thresholds, required: frozenset[Factor], before_llr: float
 ) -> tuple[Finding, ...]:
     """Gravest first: this order is the log's precedence."""
     voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
     live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
+    live_llr += WARNED_LLR if evidence.threat is not None else 0.0
     context = evidence.context.scores()
     asked = {name: getattr(limits, name) for name in context}
     parts = [

@@ -18,6 +18,7 @@ from device.evidence import conditioned
 from device.evidence.gallery import Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
+from device.liveness.threats.known import Match
 
 T = TypeVar("T")
 
@@ -92,6 +93,12 @@ class ContextCheck(Protocol):
     def consistency_llr(self, speaker: Embedder, utterance: Utterance, wave: Wave) -> float | None: ...
 
 
+class ThreatCheck(Protocol):
+    """What the unit was warned of (`device/liveness/threats/known.py`)."""
+
+    def match(self, print_values: bytes) -> Match | None: ...
+
+
 class HeardBySuccessor:
     """An embedding that is still being made while the decision goes on: nobody at the door waits for it."""
 
@@ -154,6 +161,10 @@ class Evidence:
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
     """Thresholds for `spoof_llr` by name, as the detector that scored knows them."""
+    print_values: bytes = field(default=b"", repr=False)
+    """How the detector saw this attempt, to be compared with others; empty where it does not say."""
+    threat: Match | None = None
+    """What this is alike to of all that the unit was warned of."""
     heard: HeardBySuccessor | None = field(default=None, repr=False, compare=False)
     """The same voice as the speaker model that is to follow hears it; take it or drop it."""
 
@@ -174,6 +185,7 @@ class Judge:
         self.successor = successor
         self.spoof = spoof
         self._context = context
+        self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="successor")
@@ -182,6 +194,12 @@ class Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
         other = copy.copy(self)
         other._context = context
+        return other
+
+    def warned(self, threats: ThreatCheck) -> Judge:
+        """The same judge, which also says what an attempt is alike to of what the unit was warned of."""
+        other = copy.copy(self)
+        other._threats = threats
         return other
 
     def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
@@ -226,6 +244,7 @@ class Judge:
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             wave[:] = 0.0
+        print_values = getattr(live, "print_values", b"")
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
@@ -243,6 +262,8 @@ class Judge:
             operating_points=self._conditioned.points(
                 self.spoof.version, getattr(self.spoof, "operating_points", {})
             ),
+            print_values=print_values,
+            threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
 
     def _heard_later(self, wave: Wave) -> HeardBySuccessor:

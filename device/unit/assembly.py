@@ -25,6 +25,8 @@ from device.evidence.listener import Listener
 from device.feedback import language
 from device.feedback.earcons import TONE_S, Earcon, tones_of
 from device.liveness.context import ContextChecks
+from device.liveness.threats.known import KnownAttacks
+from device.liveness.threats.left import PrintBox
 from device.model_store import slots
 from device.model_store.bundle import Bundle
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
@@ -39,6 +41,7 @@ from device.secure_store import Counter, Store, open_store
 from device.settings import Settings, kept_in, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
+from sync.events import unit_id
 from sync.outbox import Outbox
 
 _LOG = logging.getLogger("ostiary")
@@ -57,6 +60,8 @@ class Unit:
     clock: Clock
     replay_guard: ReplayGuard
     voices: GalleryCache
+    threats: KnownAttacks
+    prints: PrintBox
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
@@ -148,8 +153,11 @@ def open_unit(
         parts.callback(replay_guard.close)
         deaf_s = TONE_S if settings.feedback.earcons else 0.0
         tones_hz = tones_of(Earcon.SPEAK_NOW)
+        threats = KnownAttacks(StateFolder(state).threats, lambda: int(clock().wall.timestamp() * 1000))
+        prints = PrintBox(StateFolder(state).desired / "prints", unit_id(settings.door.unit), threats)
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
-        ear = Listener(remembering, settings.audio, settings.judge.timeout_s, deaf_s, tones_hz)
+        warned = remembering.warned(threats)
+        ear = Listener(warned, settings.audio, settings.judge.timeout_s, deaf_s, tones_hz)
         parts.callback(ear.close)
         controller = AccessController(
             settings.door.unit,
@@ -166,7 +174,7 @@ def open_unit(
         trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices)
+        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices, threats, prints)
 
 
 @contextmanager

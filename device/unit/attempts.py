@@ -89,7 +89,7 @@ def served(
         made = Attempt(replace(refusal_for(err), door=door_name, person=_uid(who)))
     decision = made.decision
     try:
-        unit.trail.decided(decision, made.evidence)
+        sequence = unit.trail.decided(decision, made.evidence)
     except SyncError as err:
         _LOG.error("%s could not be written down, so the door stays locked: %s", decision.outcome, err)
         unit.controller.take_back(decision)
@@ -100,6 +100,8 @@ def served(
             challenge=decision.challenge,
         )
         return replace(made, decision=refused)
+    if made.evidence is not None:
+        unit.prints.leave(sequence, decision.outcome, made.evidence.print_values)
     return made
 
 

@@ -47,13 +47,14 @@ class AuditTrail:
     beside: bool = False
     """Whether another process than the door's writes: the log then gives boot and monotonic time."""
 
-    def decided(self, decision: Decision, evidence: Evidence | None = None) -> None:
-        """Write the event of a decision; it is on the disk when this returns.
+    def decided(self, decision: Decision, evidence: Evidence | None = None) -> int:
+        """Write the event of a decision; it is on the disk when this returns. Its number in the log.
 
-        At a door of a risk class that says so, a full log only counts it.
+        At a door of a risk class that says so, a full log only counts it: then the number is 0.
         """
         risk = log_risk_at(self.rules(), decision.door)
-        self.log.append(self.event_of(decision, evidence), risk=risk, beside=self.beside)
+        written = self.log.append(self.event_of(decision, evidence), risk=risk, beside=self.beside)
+        return 0 if written is None else written.sequence
 
     def note(
         self,
@@ -131,6 +132,7 @@ def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ..
         **evidence.live_kinds,
         **evidence.context.scores(),
         **(evidence.context.reuse() if evidence.context.reuse_llr is not None else {}),
+        **(evidence.threat.scores() if evidence.threat is not None else {}),
         "snr_db": evidence.quality.snr_db,
         "speech_s": evidence.quality.speech_s,
     }

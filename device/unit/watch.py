@@ -195,6 +195,13 @@ class Watch:
             self._unit.trail.note("MODELS_APPLIED", "on_request", self._door_name)
             self._end()
             return
+        elif order.action is Action.ADOPT_THREATS:
+            used, unused = self._unit.threats.adopt(self._unit.prints.delivered())
+            self._unit.prints.hold(self._unit.threats.version)
+            self._unit.trail.note("THREATS_APPLIED", "on_request", self._door_name, count=used, risk="low")
+            if unused:
+                log.warning("%d threats resemble people of this door and are not used here", unused)
+            return
         elif order.action is Action.HOLD_OPEN:
             door, hold = self._hold(order.subject)
             controller.hold(door, hold, self._unit.clock())

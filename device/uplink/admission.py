@@ -8,6 +8,8 @@ import http.client
 import ssl
 from collections.abc import Callable
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from device.errors import DeviceError
 from device.secure_store.hardware.endorsement import certify, endorsement, open_credential
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
@@ -121,6 +123,44 @@ def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
     renewed.certificate()
     network.save(renewed)
     return renewed
+
+
+def known(place: Place) -> bool:
+    """Whether the site knows this unit still. Raises RefusedError for a revoked one, AdmissionError."""
+    host, _, port = place.claims.rpartition(":")
+    service = (host.strip("[]"), int(port), trusting(place.root))
+    try:
+        _ask(*service, messages.RENEW_PATH, messages.Renew(place.unit, place.tpm).to_bytes())
+    except RefusedError as err:
+        if err.code != "unknown":
+            raise
+        return False
+    return True
+
+
+def come_back(place: Place, keystore: TpmKeystore, network: Network) -> Place:
+    """Have a site that has lost its registry know this unit again, by the certificate that it gave once.
+
+    Raises RefusedError where the site does not ask for that, AdmissionError or StoreError.
+    """
+    keys = network_keys(network, keystore)
+    own, attestation = endorsement(keystore.tpm, keys.kind), keystore.attestation_object()
+    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
+    host, _, port = place.claims.rpartition(":")
+    service = (host.strip("[]"), int(port), trusting(place.root))
+    begin = messages.Begin(
+        place.certificate().public_bytes(Encoding.DER),
+        own.public,
+        own.certificate[:MAX_CERTIFICATE_BYTES],
+        own.chain,
+        attestation.public,
+        tuple(item.public for item in objects),
+    )
+    challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
+    given = _proved(keystore, keys, objects, challenge, service, place.root.encode())
+    back = place.renewed(given.certificates)
+    network.save(back)
+    return back
 
 
 def _proved(

@@ -23,7 +23,8 @@ from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
-from device.uplink.mail import DoorMail
+from device.uplink.letters.mail import DoorMail
+from device.uplink.letters.prints import Letters, PrintMail
 from device.uplink.network import Network, NetworkError, Place
 from device.uplink.renewal import Reminder, Renewal
 from device.uplink.state import NAME, StateFile
@@ -40,7 +41,7 @@ from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, DESIRED, HEALTH, PARTS, RECEIPTS, topic
+from sync.topics import COMMANDS, DESIRED, HEALTH, KEPT, PARTS, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -146,7 +147,9 @@ def sync(
                 LinkSettings(*host_and_port(at.broker), name, at.tls),
                 context=at.context,
                 certificate=at.certificate,
-                subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
+                subscriptions=[
+                    topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS, KEPT)
+                ],
                 will=Will(topic(name, HEALTH), WILL),
             )
             agent = Agent(
@@ -167,11 +170,13 @@ def sync(
                 certificate_ms=lambda: _until_ms(link.validity()),
             )
             if at.command_key is not None:
-                agent.handler = unit_handler(
-                    agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders
-                )
                 desired = StateFolder(state_dir()).desired
-                agent.mail = DoorMail(desired, name, at.command_key, wall_ms, agent.report_now)
+                prints = PrintMail(desired / "prints", name, signer, at.registry_key)
+                agent.handler = unit_handler(
+                    agent, outbox, at.command_key, path.with_name("commands"), door, keystore, orders, prints
+                )
+                mail = DoorMail(desired, name, at.command_key, wall_ms, agent.report_now)
+                agent.mail = Letters(mail, prints)
             figures = MetricsFile(metrics) if metrics else None
             until = time.monotonic() + timeout if once else None
             state = StateFile(path.with_name(NAME), wall_ms)
@@ -217,7 +222,7 @@ def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Pa
 def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     """From the place that the unit was given; its TLS key is in the TPM."""
     from device.secure_store.hardware.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
-    from device.uplink.admission import renew
+    from device.uplink.admission import come_back, known, renew
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
@@ -230,13 +235,20 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
         tls.renew(following)
         return following
 
+    def back(now: Place) -> Place | None:
+        if known(now):
+            return None
+        following = come_back(now, keystore, network)
+        tls.renew(following)
+        return following
+
     return _Site(
         place.broker,
         None,
         tls.context,
         key_from_bytes(place.receipts_key.encode()),
         key_from_bytes(place.command_key.encode()),
-        Renewal(place, renewed),
+        Renewal(place, renewed, back),
     )
 
 

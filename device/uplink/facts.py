@@ -13,6 +13,7 @@ from device.model_store.bundle import MANIFEST_NAME
 from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
+from device.uplink.letters.prints import held_list
 from sync.health import STANDINGS, WHYS
 
 UNREADABLE = "unreadable-0"
@@ -30,6 +31,7 @@ def unit_facts(settings: Settings) -> dict[str, str | int]:
         "models": _or_unreadable(lambda: _models(models_dir())),
         "settings": _digest(repr(settings).encode()),
         "profile": settings.store.profile,
+        "threats": held_list(StateFolder(state_dir()).desired / "prints"),
     }
 
 

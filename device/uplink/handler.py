@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.access.memory.holds import Hold
+from device.uplink.letters.prints import PrintMail
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.agent import Agent
 from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
@@ -38,11 +39,12 @@ def unit_handler(
     door: str,
     keystore: str,
     orders: Path,
+    prints: PrintMail | None = None,
 ) -> CommandHandler:
     """The handler of commands to `agent`; its key signs the answers.
 
     `ledger` is a file beside the audit log, `orders` the
-    folder that the door process takes orders from."""
+    folder that the door process takes orders from, `prints` where it takes lists of threats from."""
 
     def report_health(_: Arguments) -> None:
         agent.report_now()
@@ -72,6 +74,14 @@ def unit_handler(
     def apply_models(arguments: Arguments) -> None:
         _order(orders, Action.ADOPT_MODELS, arguments)
 
+    def apply_threats(arguments: Arguments) -> None:
+        given = arguments.get("list")
+        if type(given) is not bytes or set(arguments) != {"list"} or prints is None:
+            raise CommandFailedError("bad_arguments")
+        prints.deliver(given)
+        _order(orders, Action.ADOPT_THREATS, {})
+        agent.report_now()
+
     def rotate_keys(arguments: Arguments) -> None:
         _order(orders, Action.ROTATE_KEYS, arguments)
 
@@ -89,6 +99,7 @@ def unit_handler(
         end_lock_down,
         apply_policy,
         apply_models,
+        apply_threats,
         rotate_keys,
         forget_person,
         hold_open,

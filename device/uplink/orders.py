@@ -41,6 +41,7 @@ class Action(StrEnum):
     ERASE = "erase"
     ROTATE_KEYS = "rotate_keys"
     ADOPT_MODELS = "adopt_models"
+    ADOPT_THREATS = "adopt_threats"
     HOLD_OPEN = "hold_open"
     END_HOLD = "end_hold"
 

@@ -25,7 +25,10 @@ class Renewal:
 
     place: Place
     renew: Callable[[Place], Place]
+    back: Callable[[Place], Place | None] = lambda _: None
+    """Where the site has lost its registry: have it know this unit again; None where it knows it."""
     _next_s: float = 0.0
+    _connected: bool = True
 
     def step(self, now: datetime, monotonic_s: float, connected: bool) -> bool:
         """Renew if it is time; True when there is a new certificate.
@@ -33,12 +36,15 @@ class Renewal:
         An hour lies between looks, a minute while there is no connection and the certificate is due. What
         fails is tried again: the certificate that there is goes on until it ends, and the door without any.
         """
+        if connected and not self._connected:
+            self._next_s = 0.0  # a broker that was away may have another registry behind it
+        self._connected = connected
         if monotonic_s < self._next_s:
             return False
         due = self.place.due(now)
         self._next_s = monotonic_s + (AGAIN_AFTER_S if due and not connected else LOOK_EVERY_S)
         if not due:
-            return False
+            return connected and self._come_back()
         try:
             self.place = self.renew(self.place)
         except (DeviceError, SyncError) as err:
@@ -47,6 +53,18 @@ class Renewal:
             )
             return False
         log.warning("the certificate was renewed until %s", self.place.certificate().not_valid_after_utc)
+        return True
+
+    def _come_back(self) -> bool:
+        try:
+            found = self.back(self.place)
+        except (DeviceError, SyncError) as err:
+            log.warning("the site cannot be asked whether it knows this unit: %s", err)
+            return False
+        if found is None:
+            return False
+        self.place = found
+        log.warning("the site had lost this unit and knows it again")
         return True
 
 

@@ -15,6 +15,7 @@ from device.access.policy import Thresholds
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
 from quantize.evaluate import page
+from quantize.evaluate.campaigns.chapter import campaign_lines
 from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.machine import describe_machine
@@ -44,6 +45,7 @@ CONVERSATIONS = ("diarization", "changes")
 ATTEMPTS = "attempts"
 """Only when asked for: every recording is heard under a dozen conditions."""
 SPLICES = "splices"
+CAMPAIGNS = "campaigns"
 SUCCESSION = "succession"
 SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 
@@ -72,7 +74,7 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, SUCCESSION, *CONVERSATIONS)),
+    type=click.Choice((*PARTS, ATTEMPTS, SPLICES, SUCCESSION, CAMPAIGNS, *CONVERSATIONS)),
     help="One part only; may be repeated. All but the first three only when they are named.",
 )
 @click.option(
@@ -265,7 +267,7 @@ def _tell(report: Report, out: Path) -> None:
         for title, counted in report.phrase.attempts.items():
             for name, found in counted.items():
                 click.echo(f"phrase {name:<10} {title} {_percent(found.value)} of {found.trials:,}")
-    for line in attempt_lines(report.attempts):
+    for line in (*attempt_lines(report.attempts), *campaign_lines(report.campaigns)):
         click.echo(line)
     if report.splices:
         for name, cell in report.splices.cells.items():

@@ -13,6 +13,7 @@ from quantize.evaluate._chapters import (
     tandem_chapter,
 )
 from quantize.evaluate._markup import CSS, percent, span
+from quantize.evaluate.campaigns.chapter import campaigns_chapter
 from quantize.evaluate.conversation.chapter import changes_chapter, diarization_chapter
 from quantize.evaluate.door.show import attempts_chapter
 from quantize.evaluate.report import PRODUCT_MODEL, Report
@@ -37,6 +38,8 @@ def render(report: Report) -> str:
         parts.append(diarization_chapter(report.diarization))
     if report.changes:
         parts.append(changes_chapter(report.changes))
+    if report.campaigns:
+        parts.append(campaigns_chapter(report.campaigns))
     if report.splices:
         parts.append(splices_chapter(report.splices))
     if report.succession:

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantize.evaluate.campaigns.measure import CampaignsResult
+from quantize.evaluate.campaigns.measure import summary as campaigns_summary
 from quantize.evaluate.conversation.changes import ChangesResult
 from quantize.evaluate.conversation.measure import DiarizationResult
 from quantize.evaluate.conversation.measure import summary as diarization_summary
@@ -77,6 +79,7 @@ class Report:
     changes: ChangesResult | None = None
     splices: SplicesResult | None = None
     succession: SuccessionResult | None = None
+    campaigns: CampaignsResult | None = None
 
     def summary(self) -> dict[str, Any]:
         """The few figures most readers want, by plain names. All are fractions."""
@@ -131,6 +134,8 @@ class Report:
             summary["succession"] = self.succession.summary()
         if self.diarization:
             summary["diarization"] = diarization_summary(self.diarization)
+        if self.campaigns:
+            summary["campaigns"] = campaigns_summary(self.campaigns)
         if self.changes:
             summary["changes"] = {
                 "in_use": dataclasses.asdict(self.changes.chosen),

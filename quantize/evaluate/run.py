@@ -12,6 +12,8 @@ from device.access.policy import Thresholds
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
 from quantize.evaluate.attempts import attempts
+from quantize.evaluate.campaigns.measure import DOORS, CampaignsResult, prints
+from quantize.evaluate.campaigns.measure import measure as measure_campaigns
 from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_successor, open_words
 from quantize.evaluate.conversation import part
 from quantize.evaluate.conversation.changes import ChangesResult
@@ -154,7 +156,12 @@ def evaluate_all(
     succession = None
     if "succession" in plan.parts:
         succession = _succession(recordings, plan, reader, bars, versions)
-    if not (speaker or spoof or phrase or whole or splices or diarization or changes or succession):
+    campaigns: CampaignsResult | None = None
+    if "campaigns" in plan.parts:
+        seen = prints(recordings, root, DOORS, bars.bar)
+        campaigns = measure_campaigns(seen, DOORS, bars.bar, plan.replicates)
+    every = (speaker, spoof, phrase, whole, splices, diarization, changes, succession, campaigns)
+    if not any(every):
         raise NothingToMeasureError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
@@ -163,7 +170,7 @@ def evaluate_all(
         complete = replace(provenance, versions={**provenance.versions, **versions})
         return Report(
             complete, speaker, comparisons, spoof, tandem, phrase, reader.refused, reader.unreadable, whole,
-            diarization, changes, splices, succession,
+            diarization, changes, splices, succession, campaigns,
         )  # fmt: skip
 
     return report

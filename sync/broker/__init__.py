@@ -17,10 +17,12 @@ topic read ostiary/v1/+/+/health
 topic read ostiary/v1/+/+/results
 topic read ostiary/v1/+/+/wants
 topic read ostiary/v1/+/+/statements
+topic read ostiary/v1/+/+/prints
 topic write ostiary/v1/+/+/receipts
 topic write ostiary/v1/+/+/commands
 topic write ostiary/v1/+/+/desired
 topic write ostiary/v1/+/+/parts
+topic write ostiary/v1/+/+/kept
 """
 BROKER_USER = "mosquitto"
 

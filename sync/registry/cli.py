@@ -18,6 +18,7 @@ from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
 from sync.registry import export as exports
 from sync.registry import status
+from sync.registry.campaigns.cli import campaigns_group, watch_list_group
 from sync.registry.command_cli import command_command, commands_command, desire_command
 from sync.registry.people_cli import access_command, person_command, pseudonym_command
 from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
@@ -233,5 +234,7 @@ for _command in (
     readmit_command,
     approve_command,
     requests_command,
+    campaigns_group,
+    watch_list_group,
 ):
     registry.add_command(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,8 @@ from sync.registry.schema import commands, units
 from sync.registry.store import Store
 
 RESEND_AFTER_MS = 10_000
+MOST_NAMES = 500
+"""In one query: databases bound how many parameters it may have."""
 
 
 def issue(
@@ -28,29 +31,57 @@ def issue(
     life_ms: int,
 ) -> Command:
     """Sign a command and keep it; a worker sends it. The counter goes on from every one before it."""
-    highest = sa.select(sa.func.max(commands.c.counter)).where(commands.c.unit == unit)
+    made = issue_all(
+        store, signer, [unit], action, arguments, account=account, now_ms=now_ms, life_ms=life_ms
+    )
+    if not made:
+        raise SyncError(f"{unit} is not registered, or revoked; it would obey nothing from here")
+    return made[0]
+
+
+def issue_all(
+    store: Store,
+    signer: Signer,
+    names: Sequence[UnitId],
+    action: str,
+    arguments: Arguments,
+    *,
+    account: str,
+    now_ms: int,
+    life_ms: int,
+) -> list[Command]:
+    """The same command to several units in one transaction; without those that obey nothing from here."""
+    if not names:
+        return []
+    told = {name: v.hex() if isinstance(v, bytes) else v for name, v in arguments.items()}
+    made = []
     with store.transaction() as db:
-        # The unit's row is the lock: two desks never get one counter.
-        known = db.execute(sa.select(units.c.revoked_ms).where(units.c.unit == unit).with_for_update())
-        row = known.one_or_none()
-        if row is None or row.revoked_ms is not None:
-            raise SyncError(f"{unit} is not registered, or revoked; it would obey nothing from here")
-        counter = (db.execute(highest).scalar() or 0) + 1
-        command = Command(unit, counter, now_ms, now_ms + life_ms, action, arguments)
-        told = {name: v.hex() if isinstance(v, bytes) else v for name, v in arguments.items()}
-        db.execute(
-            sa.insert(commands).values(
-                unit=unit,
-                counter=counter,
-                action=action,
-                arguments=json.dumps(told, sort_keys=True),
-                account=account,
-                issued_ms=now_ms,
-                expires_ms=command.expires_ms,
-                message=command.signed(signer),
-            )
-        )
-    return command
+        # The units' rows are the lock: two desks never get one counter.
+        obeying = sa.select(units.c.unit).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)
+        for some in (names[at : at + MOST_NAMES] for at in range(0, len(names), MOST_NAMES)):
+            there = list(db.execute(obeying.where(units.c.unit.in_(some)).with_for_update()).scalars())
+            highest = sa.select(commands.c.unit, sa.func.max(commands.c.counter).label("counter"))
+            by_unit = highest.where(commands.c.unit.in_(there)).group_by(commands.c.unit)
+            last = {row.unit: row.counter for row in db.execute(by_unit)}
+            for unit in there:
+                counter = last.get(unit, 0) + 1
+                made.append(Command(UnitId(unit), counter, now_ms, now_ms + life_ms, action, arguments))
+        rows = [
+            {
+                "unit": command.unit,
+                "counter": command.counter,
+                "action": action,
+                "arguments": json.dumps(told, sort_keys=True),
+                "account": account,
+                "issued_ms": now_ms,
+                "expires_ms": command.expires_ms,
+                "message": command.signed(signer),
+            }
+            for command in made
+        ]
+        if rows:
+            db.execute(sa.insert(commands), rows)
+    return made
 
 
 def due(store: Store, now_ms: int, limit: int = 500) -> list[tuple[UnitId, bytes]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, text
 
 from sync.errors import SyncError
+from sync.registry.campaigns.tables import MADE as CAMPAIGNS
 from sync.registry.fleet.tables import MADE as FLEET
 
 Statement = str | Mapping[str, Sequence[str]]
@@ -118,6 +119,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
     ("ALTER TABLE access ADD COLUMN subject TEXT",),
     _PROVISIONING,
     FLEET,
+    CAMPAIGNS,
 )
 
 _WORDS = {

@@ -19,6 +19,7 @@ from sync.events import UnitId
 from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
+from sync.registry.campaigns.desk import Campaigns
 from sync.registry.commands import due
 from sync.registry.fleet.keeper import Desk, Keeper
 from sync.registry.ingest import Ingest
@@ -29,7 +30,9 @@ from sync.topics import (
     DESIRED,
     EVENTS,
     HEALTH,
+    KEPT,
     PARTS,
+    PRINTS,
     RECEIPTS,
     RESULTS,
     STATEMENTS,
@@ -51,12 +54,16 @@ class WorkerSettings:
     idle_s: float = 0.05
     commands_every_s: float = 1.0
     documents_every_s: float = 1.0
+    warnings_every_s: float = 2.0
 
 
-def subscriptions(share: str) -> list[str]:
-    """Batches and answers are shared out between workers; health is retained, which a share does not get."""
-    shared = [everyones(channel, share) for channel in (EVENTS, RESULTS, WANTS, STATEMENTS)]
-    return [*shared, everyones(HEALTH)]
+def subscriptions(share: str, *, prints: bool = False) -> list[str]:
+    """Batches and answers are shared out between workers; health is retained, which a share does not get.
+
+    `prints`: this worker has the tenant's key, so it takes those too.
+    """
+    channels = (EVENTS, RESULTS, WANTS, STATEMENTS, *((PRINTS,) if prints else ()))
+    return [*(everyones(channel, share) for channel in channels), everyones(HEALTH)]
 
 
 def share_name(signer: FileSigner) -> str:
@@ -82,8 +89,10 @@ class Worker:
         metrics: MetricsFile | None = None,
         manager: ServiceManager | None = None,
         keeper: Keeper | None = None,
+        campaigns: Campaigns | None = None,
     ) -> None:
-        """`keeper` makes the fleet's documents; a worker without one hands out parts all the same."""
+        """`keeper` makes the fleet's documents; a worker without one hands out parts all the same.
+        `campaigns` takes prints, and warns units."""
         self._reactor = reactor
         self._link = link
         self._ingest = ingest
@@ -99,6 +108,8 @@ class Worker:
         self._desk = Desk(store, now_ms)
         self._keeper = keeper
         self._documents_at = 0.0
+        self._campaigns = campaigns
+        self._warnings_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         settings = self._settings
@@ -160,6 +171,9 @@ class Worker:
                 for unit, message in sent:
                     self._link.publish(topic(unit, DESIRED), message, retain=True)
                 self._keeper.published(sent)
+            if self._campaigns is not None and self._link.connected and now_s >= self._warnings_at:
+                self._warnings_at = now_s + self._settings.warnings_every_s
+                self._campaigns.warn()
             if self._metrics is not None and self._metrics.due(now_s):
                 self._metrics.write(self.figures(), now_s)
         except SyncError as err:
@@ -203,6 +217,7 @@ class Worker:
         batches: list[tuple[str, bytes]] = []
         health: list[tuple[UnitId, bytes]] = []
         results: list[tuple[UnitId, bytes]] = []
+        found: list[tuple[UnitId, bytes]] = []
         refused: Counter[tuple[str, str]] = Counter()
         for message in messages:
             try:
@@ -218,11 +233,21 @@ class Worker:
                 results.append((unit, message.payload))
             elif channel in (WANTS, STATEMENTS):
                 self._of_the_fleet(unit, channel, message.payload, refused)
+            elif channel == PRINTS:
+                found.append((unit, message.payload))
         if results:
             refused += self._ingest.results(results)
         if health:
             refused += self._ingest.health(health)
-        receipts = self._ingest.process(batches, refused)
+        self._receipts(self._ingest.process(batches, refused))
+        if found and self._campaigns is not None:  # after the events that they are of
+            foreign: Counter[tuple[str, str]] = Counter()
+            for unit, kept in self._campaigns.take(found, foreign):
+                self._link.publish(topic(unit, KEPT), kept)
+            if foreign:
+                self._receipts(self._ingest.process((), foreign))
+
+    def _receipts(self, receipts: Sequence[tuple[UnitId, bytes]]) -> None:
         for unit, receipt in receipts:
             self._link.publish(topic(unit, RECEIPTS), receipt)
 

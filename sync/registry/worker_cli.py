@@ -19,6 +19,7 @@ from sync.command_line import DATABASE, FILE, host_and_port, wall_ms
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
+from sync.registry.campaigns.desk import Campaigns
 from sync.registry.engine import NoRegistryError
 from sync.registry.fleet.keeper import Keeper
 from sync.registry.ingest import Ingest
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 @click.option("--key", required=True, type=FILE, help="Its private key (PEM).")
 @click.option("--signing-key", required=True, type=FILE, help="Signs receipts (PEM).")
 @click.option("--fleet-key", type=FILE, help="Signs what units should be (PEM): one worker keeps the fleet.")
+@click.option("--tenant-key", type=FILE, help="Opens prints of attacks (PEM): one worker keeps campaigns.")
 @click.option("--name", help="This worker's MQTT client id; else the name in its certificate.")
 @click.option("--metrics", type=FILE, help="Keep figures for Prometheus' textfile collector here.")
 def worker_command(
@@ -47,6 +49,7 @@ def worker_command(
     key: Path,
     signing_key: Path,
     fleet_key: Path | None,
+    tenant_key: Path | None,
     name: str | None,
     metrics: Path | None,
 ) -> None:
@@ -70,17 +73,25 @@ def worker_command(
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
         settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
-        link = reactor.link(settings, subscriptions=subscriptions(share_name(signer)))
+        wanted = subscriptions(share_name(signer), prints=tenant_key is not None)
+        link = reactor.link(settings, subscriptions=wanted)
         ingest = Ingest(store, signer, wall_ms)
         figures = MetricsFile(metrics) if metrics else None
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        keeper = Keeper(store, FileSigner.load(fleet_key), wall_ms) if fleet_key else None
-        manager = ServiceManager()
-        Worker(reactor, link, ingest, store, wall_ms, metrics=figures, manager=manager, keeper=keeper).run(
-            stop
-        )
+        orders = FileSigner.load(fleet_key) if fleet_key else None
+        Worker(
+            reactor,
+            link,
+            ingest,
+            store,
+            wall_ms,
+            metrics=figures,
+            manager=ServiceManager(),
+            keeper=Keeper(store, orders, wall_ms) if orders is not None else None,
+            campaigns=Campaigns.open(store, tenant_key, signer, orders, wall_ms) if tenant_key else None,
+        ).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
         reactor.close()

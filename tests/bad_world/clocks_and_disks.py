@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.bad_world.world import PERSON, Ended, NotCheckedError, World, fill, small_disk, unmount
+from tests.bad_world.world import JUDGED, PERSON, Ended, NotCheckedError, World, fill, small_disk, unmount
 from tests.waiting import wait_until
 
 HOURS = """\
@@ -44,7 +44,7 @@ def clock_in_the_future(world: World) -> Ended:
     with unit.door("--source", world.sentence) as door:
         door.shows("Show your badge")
         door.badge()
-        door.shows("DENIED_PHRASE")  # judged again, as an enrolled person
+        door.shows(JUDGED)  # judged again, as an enrolled person
         door.end()
     return Ended(saw, "CLOCK_SET clock_fault", "with the right time the person is judged as before")
 
@@ -83,7 +83,7 @@ def times_with_a_zone(world: World) -> Ended:
     with unit.door("--source", world.sentence) as door:
         door.shows("Show your badge")
         door.badge()
-        door.shows("DENIED_PHRASE")
+        door.shows(JUDGED)
         door.end()
     return Ended(
         "nothing: the admin got a line for each time", "nothing", "the rules of before stay in force"
@@ -109,7 +109,7 @@ def full_disk(world: World) -> Ended:
             assert door.lives
             ballast.unlink()
             door.badge()
-            door.shows("DENIED_PHRASE")
+            door.shows(JUDGED)
             door.end()
         assert unit.people() == [PERSON]
         log = [event for event in unit.events() if "fault" in event or "disk" in event or "log" in event]
@@ -135,7 +135,7 @@ def disk_nearly_full(world: World) -> Ended:
             assert "MiB free" in told, told
             ballast.unlink()
             door.badge()
-            door.shows("DENIED_PHRASE")
+            door.shows(JUDGED)
             door.end()
         return Ended(saw, "doctor: disk, WRONG", "by itself, with room again")
     finally:

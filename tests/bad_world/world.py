@@ -26,6 +26,8 @@ OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]
 PATIENCE_S = 600.0
 """Ends what hangs; a busy machine is slow."""
 PERSON = "4711"
+JUDGED = "DENIED_(PHRASE|REPLAY)"
+"""How an answer ends that was heard and judged: never the asked words, and the same recording again."""
 LOUD = re.compile(r"Traceback|damaged beyond repair|store init --replace")
 """What no command may say here: a traceback, or the advice to destroy what is whole."""
 

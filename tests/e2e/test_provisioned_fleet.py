@@ -20,7 +20,7 @@ from tests.e2e.site_world import OSTIARY, RULES, SiteWorld, Unit, eventually, si
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 DESK, WARD = "st-mary/desk", "st-mary/ward"
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 FINAL = {"done", "refused", "failed", "interrupted", "expired"}
 VOICES = Path("/usr/share/pocketsphinx/test/data/librivox")
 SPOKEN = [

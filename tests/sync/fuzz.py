@@ -19,6 +19,7 @@ from typing import Any
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.api import bodies
 from device.api.errors import ProblemError
@@ -32,6 +33,18 @@ from sync.keys import FileSigner
 from sync.merkle import Frontier
 from sync.messages import BatchMessage
 from sync.registry.verification import Position, check_batch, place
+from sync.threats.listed import Threat, ThreatList
+from sync.threats.prints import (
+    KEPT_TYPE,
+    MODEL,
+    PRINT_TYPE,
+    VALUES,
+    Print,
+    SealedPrint,
+    open_kept,
+    open_print,
+    signed_kept,
+)
 from sync.topics import EVENTS, HEALTH, RESULTS, unit_of
 from sync.verify import verify
 from tests.sync.parts import START_MS, UNIT, event
@@ -126,6 +139,12 @@ def _topic(payload: bytes) -> object:
     return unit_of(payload.decode("utf-8", "replace"))
 
 
+def _threats() -> ThreatList:
+    point = KEY.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    threats = (Threat(7, bytes(range(1, VALUES + 1)), 800), Threat(9, bytes([5]) * VALUES, 700))
+    return ThreatList(3, START_MS, MODEL, point, threats)
+
+
 @functools.cache
 def decoders() -> dict[str, Decoder]:
     from tests.sync.test_verify import make_log  # a log needs seeds of its own
@@ -159,6 +178,10 @@ def decoders() -> dict[str, Decoder]:
         ),
         "result": _signed(commands.RESULT_TYPE, commands.open_result, answer.signed(SIGNER)),
         "bundle": Decoder(_bundle, (log.to_bytes(),)),
+        "print": Decoder(Print.from_bytes, (Print(MODEL, bytes(range(1, VALUES + 1))).to_bytes(),)),
+        "print-sealed": _signed(PRINT_TYPE, open_print, SealedPrint(NAME, 7, bytes(300)).signed(SIGNER)),
+        "print-kept": _signed(KEPT_TYPE, open_kept, signed_kept(NAME, [bytes(32)], SIGNER)),
+        "threat-list": Decoder(ThreatList.from_bytes, (_threats().to_bytes(),)),
         "facade": Decoder(_facade, tuple(text.encode() for text in facade), (ProblemError,), text=True),
     }
 

@@ -24,6 +24,7 @@ from sync.messages import Receipt
 from sync.registry import export
 from sync.retention import RetentionRecord
 from sync.verify import verify
+from tests.sync.fuzz import decoders
 from tests.sync.parts import START_MS, UNIT, event
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 from tests.sync.registry.test_retention import KEEPER, filled, forget, with_a_gap
@@ -72,6 +73,10 @@ def messages() -> list[tuple[str, bytes]]:
         ("command", cose.peek1(order)),
         ("result", cose.peek1(answer)),
         ("retention", cose.peek1(kept)),
+        ("print", cose.peek1(decoders()["print-sealed"].seeds[1])),
+        ("print-inside", decoders()["print"].seeds[0]),
+        ("print-kept", cose.peek1(decoders()["print-kept"].seeds[1])),
+        ("threat-list", decoders()["threat-list"].seeds[0]),
         ("bundle", LOG.to_bytes()),
         ("bundle", prove_event(LOG, 3).to_bytes()),
         ("bundle", prove_growth(LOG, LOG.heads[0]).to_bytes()),

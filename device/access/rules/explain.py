@@ -20,6 +20,7 @@ _SAID = {
     Reason.UNKNOWN_CONDITION: "because the sound was such that no detector could tell whether it was live",
     Reason.OTHER_VOICE: "because the voice did not match the person claimed",
     Reason.WRONG_WORDS: "because the words were not those on the display",
+    Reason.KNOWN_ATTACK: "because it resembled a known attack; one more phrase was asked",
     Reason.WEAK_SCORE: "because a score fell just short; one more phrase was asked instead of guessing",
     Reason.NOT_ENROLLED: "because the person claimed has no usable voiceprint on this unit",
     Reason.BADGE_UNREADABLE: "because the reader sent something that is no badge number",

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from device.door.osdp.frames import Framer, sequence
 from device.door.osdp.port import SerialPort
 
+CROSSED_S = 0.05
+"""A command that comes again so soon after its answer was sent before the answer was there. Two answers would
+put the controller out of step by one; if the first one was lost, it asks once more."""
+
 
 class Channel:
     """Between libosdp and the port; called from the peripheral's thread only.
@@ -31,6 +35,7 @@ class Channel:
         self._rest = b""
         self._ended = True
         self._asked, self._answer = b"", b""
+        self._answered_s = 0.0
 
     @property
     def damaged(self) -> int:
@@ -52,7 +57,7 @@ class Channel:
 
     def write(self, data: bytes) -> int:
         """The library's answer to the command that it was given last."""
-        self._answer = data
+        self._answer, self._answered_s = data, self._now_s()
         return self._port.write(data)
 
     def flush(self) -> None:
@@ -70,6 +75,8 @@ class Channel:
             if not sequence(frame) or frame != self._asked or not self._answer:
                 self._asked, self._answer = frame, b""
                 return frame
-            self.repeated += 1
-            self._port.write(self._answer)
+            if self._now_s() - self._answered_s >= CROSSED_S:
+                self.repeated += 1
+                self._answered_s = self._now_s()
+                self._port.write(self._answer)
         return b""

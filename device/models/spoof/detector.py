@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from device.models.spoof.beats import beats
 from device.models.spoof.cadence import Null
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
 from device.models.spoof.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
+from device.models.spoof.prints import shipped
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
@@ -48,10 +49,12 @@ class SpoofEvidence:
     llr: float
     frame_rate_hz: float
     """The rate that stands out most, or one that shares multiples; it means something below LLR 0."""
+    print_values: bytes = field(default=b"", repr=False)
+    """How this attempt compares with others (`prints.py`)."""
 
     def kinds(self) -> dict[str, float]:
-        """All but the mixture, by name."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "llr"}
+        """All but the mixture and the print, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("llr", "print_values")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class SpoofScores:
     cadence: float
     loudspeaker: float
     frame_rate_hz: float
+    print_values: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class SpoofDetector:
         self._session = session
         self._card = card
         self._head = head
+        self._printer = shipped()
         self.version = card.version
 
     @classmethod
@@ -202,13 +207,15 @@ class SpoofDetector:
         (logits,) = self._session.run({INPUT: features[None]})
         if logits.shape != (1, 2) or not np.isfinite(logits).all():
             raise SpoofError("the spoof detector answered with something that is not a score")
+        statistics = envelopes(wave)
         heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
         return SpoofScores(
             synthetic=-float(logits[0, 0]),
-            envelopes=self._head.score(envelopes(wave)),
+            envelopes=self._head.score(statistics),
             cadence=heard.score,
             loudspeaker=-float(logits[0, 1]),
             frame_rate_hz=heard.rate_hz,
+            print_values=self._printer(statistics),
         )
 
     def _weighed(self, found: SpoofScores) -> SpoofEvidence:
@@ -219,7 +226,7 @@ class SpoofDetector:
             card.cadence.llr(found.cadence),
             card.loudspeaker.llr(found.loudspeaker),
         )
-        return SpoofEvidence(*kinds, against_any(*kinds), found.frame_rate_hz)
+        return SpoofEvidence(*kinds, against_any(*kinds), found.frame_rate_hz, found.print_values)
 
 
 def against_any(*llrs: float) -> float:

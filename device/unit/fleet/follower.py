@@ -333,14 +333,17 @@ class Follower:
         state = (message, self._memory.known.document, self._unit.store.vault.status().counter)
         if state == self._said_at:
             return
-        roster = Roster()
+        roster, lost = Roster(), False
         if message:
             with contextlib.suppress(SyncError):
                 now_ms = int(self._now().timestamp() * 1000)
                 desired = open_desired(message, self._key, self._name, now_ms)
                 if desired.counter == self._memory.known.document:
                     roster = self._roster(desired.contents) or Roster()
+                    lost = desired.contents.people is None
         items = self._people.says(roster)
+        if lost:
+            items = (*items, *self._people.holdings())
         self._said_at = state
         if items == self._said:
             self._report()

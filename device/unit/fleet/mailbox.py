@@ -19,7 +19,7 @@ from sync.durable import replace_file
 
 
 class Mailbox:
-    """The door's side of it. `device/uplink/mail.py` has the other."""
+    """The door's side of it. `device/uplink/letters/mail.py` has the other."""
 
     def __init__(self, state: Path) -> None:
         self._folder = StateFolder(state).desired

@@ -22,11 +22,13 @@ from device.settings import Settings
 from device.unit.audit import AuditTrail
 from device.unit.fleet.envelopes import checked_card, seal, unseal
 from device.unit.fleet.memory import FleetMemory, Known
-from sync.desired import Enrolled, Held, Item, Part, Receipt, Roster, Sealed, Share
+from sync.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
 from sync.events import UnitId
 
 MOST_ITEMS = 300
 """In one statement; the rest is said when these were heard."""
+MOST_HOLDINGS = 3000
+"""A registry that has lost its people hears of so many; nobody is dropped that it does not hear of."""
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,11 @@ class People:
             before = memory.known.held.get(tag)
             if memory.known.forgotten(tag, one.number):
                 change.refused += 1
-            elif one.envelope is None:
+            elif one.envelope is None and one.version:
                 held[tag] = (one.number, one.version)
+            elif one.envelope is None:  # the registry has lost the envelope, and this unit holds it still
+                if before is not None:
+                    held[tag] = before
             elif self._wanted(one):
                 if (opened := self._opened(one, read)) is not None:
                     change.put.append((one.uid, *opened))
@@ -151,6 +156,19 @@ class People:
         for share in roster.share[: max(0, MOST_ITEMS - len(items))]:
             items += self._shared(share)
         return tuple(items[:MOST_ITEMS])
+
+    def holdings(self) -> tuple[Item, ...]:
+        """Everybody held by a number of the fleet, for a registry whose document says nothing of people."""
+        found: list[Item] = []
+        for uid, version in self.versions().items():
+            entry = self._memory.known.held.get(self._memory.tag(uid))
+            if entry is None or entry[1] != version:
+                continue
+            for one in self._enrolled(uid, version):
+                if isinstance(one, Enrolled):
+                    told = (one.model, one.text_version, one.purpose, one.given_ms, one.until_ms)
+                    found.append(Holding(uid, entry[0], version, *told))
+        return tuple(found[:MOST_HOLDINGS])
 
     def _wanted(self, one: Held) -> bool:
         """Whether the fleet's enrolment is to take the place of what is here.

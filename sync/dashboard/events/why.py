@@ -27,6 +27,8 @@ MORE: Mapping[str, tuple[str, str]] = {
     "surroundings_llr": ("Surroundings", "LLR; whether it sounded like this door"),
     "reused_share": ("Reused share", "how much of the utterance was heard before"),
     "reuse_sources": ("Reused from", "how many earlier utterances it was made of"),
+    "campaign": ("Campaign", "number of the known attack that it resembled"),
+    "campaign_likeness": ("Likeness", "to that attack; from -1 to 1"),
     "snr_db": ("Above the noise", "dB"),
     "speech_s": ("Speech", "seconds"),
 }

@@ -15,6 +15,7 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Place, Places, place_of
 from sync.dashboard.web import Call
 from sync.dashboard.wording import drawing
+from sync.registry.campaigns import known as attackers
 from sync.registry.fleet import rollout
 from sync.registry.schema import units
 from sync.registry.status import unit_status
@@ -46,6 +47,7 @@ def attacks(call: Call) -> Response:
             1000,
         ),
         at_doors=[(place_of(known, *key), times) for key, times in at_doors],
+        attackers=attackers.found(call.desk.store, call.now_ms, least=attack_list.LEAST)[:20],
         campaigns=[(c, [place_of(known, *key) for key in c.doors]) for c in found[:30]],
     )
 

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from sqlalchemy import Connection
 
 from sync.errors import MalformedError, ProofError, SyncError
@@ -29,6 +31,7 @@ from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.ek_certificates import Graded, grade
 from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
+from sync.fleet.provisioning.recovery import recovering
 from sync.fleet.provisioning.tpm_proof import (
     NONCE_BYTES,
     SECRET_BYTES,
@@ -48,6 +51,8 @@ T = TypeVar("T")
 
 SESSION_S = 180
 MAX_SESSIONS = 256
+PROOF_BYTES = 32
+"""Of a claim; what is longer is the certificate of a unit that was here before."""
 MOST_NOTED = 60
 """Refusals a minute that are written down, of those that raise no alarm."""
 _PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
@@ -117,6 +122,8 @@ class Admission:
         # 1. the claim; 2. the keys are a TPM's own; 3. whose TPM it is; 4. nobody else has name or TPM;
         # 5. the claim was not used by another TPM
         now = self.now()
+        if len(request.proof) > PROOF_BYTES:
+            return self._return(request)
         digest = digest_of(request.proof)
         with self.store.reading() as db:
             claim = _claim(db, digest, now)  # 1
@@ -142,6 +149,52 @@ class Admission:
             if claim.used_by not in (None, tpm):  # 5
                 raise _used(unit, tpm)
         return self._challenge(unit, endorsement, attestation, keys, graded, digest)
+
+    def _return(self, request: Begin) -> Challenge:
+        """A unit that this site admitted before its registry was lost shows the certificate of that time.
+
+        1. The registry recovers, which somebody has said. 2. The certificate is by this site's issuing key,
+        not revoked, for the very TLS key that the TPM certifies. 3. Neither unit nor TPM has a place here.
+        4. It has not run out: the list names none that has, so nobody could tell one that was revoked.
+        """
+        if not recovering(self.store):  # 1
+            raise RefusedError("unknown", "this site does not know the unit; the desk makes a claim for it")
+        try:  # 2
+            leaf = x509.load_der_x509_certificate(request.proof)
+            leaf.verify_directly_issued_by(self.authority.certificate)
+            unit = unit_id(str(leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value))
+            endorsement = read_key(request.endorsement, "endorsement")
+            attestation = read_key(request.attestation, "attestation")
+            keys = tuple(
+                read_key(raw, _PURPOSES[name]) for name, raw in zip(CERTIFIED, request.keys, strict=False)
+            )
+            if leaf.public_key() != keys[0].p256():
+                raise ProofError("the certificate is for another key than the TPM's")
+            graded = grade(
+                endorsement,
+                request.certificate or None,
+                request.chain,
+                expected=None,
+                roots=self.site.roots,
+                now=self.now(),
+            )
+        except (ProofError, ValueError, TypeError, IndexError, InvalidSignature) as err:
+            unknown = UnitId("unknown/unit")
+            raise _not_proved(unknown, f"no unit of this site before ({type(err).__name__}: {err})") from err
+        if leaf.not_valid_after_utc <= self.now():  # 4
+            raise RefusedError(
+                "expired",
+                f"the certificate of {unit} has run out, and this registry is new; make a claim for it",
+            )
+        with self.store.reading() as db:
+            serial = f"{leaf.serial_number:x}"
+            ended = sa.select(certificates.c.revoked_ms).where(certificates.c.serial == serial)
+            if db.execute(ended).scalar() is not None:
+                raise RefusedError(
+                    "revoked", f"{unit} was revoked; the desk lets it in again, or replaces it"
+                )
+            _check_places(db, unit, endorsement.digest())  # 3
+        return self._challenge(unit, endorsement, attestation, keys, graded)
 
     def _renew(self, request: Renew) -> Challenge:
         unit = unit_id(request.unit)
@@ -222,8 +275,9 @@ class Admission:
             if held.graded is None:
                 self._proved_again(db, held, measured, now_ms)
             else:
-                claim = _claim(db, held.claim, now)
-                door, parcel = claim.door, bytes(claim.parcel)
+                if held.claim:
+                    claim = _claim(db, held.claim, now)
+                    door, parcel = claim.door, bytes(claim.parcel)
                 self._take(db, held, held.graded, measured, now_ms)
                 if len(held.keys) > 2:
                     keep_card(db, unit, card(self.authority, unit, held.keys[2].p256(), now))
@@ -257,7 +311,7 @@ class Admission:
             )
             .values(used_ms=sa.func.coalesce(claims.c.used_ms, now_ms), used_by=held.tpm)
         )
-        if db.execute(used).rowcount != 1:
+        if held.claim and db.execute(used).rowcount != 1:
             raise _used(unit, held.tpm)
         _check_places(db, unit, held.tpm)
         audit = held.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -18,7 +18,7 @@ from sync import journal
 from sync.command_line import AS_JSON, DATABASE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
-from sync.fleet.provisioning import claims
+from sync.fleet.provisioning import claims, recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
 from sync.fleet.provisioning.ek_certificates import load_roots
@@ -223,6 +223,33 @@ def replace_command(unit: str, database: str, why: str, account: str) -> None:
     click.echo(f"request {number}; another account approves it: ostiary registry approve {number}")
 
 
+@click.command("recover")
+@click.argument("step", type=click.Choice(["begin", "end"]))
+@SITE
+@DATABASE
+@ACCOUNT
+def recover_command(step: str, folder: Path, database: str, account: str) -> None:
+    """After the registry was put back from a backup, or made anew: ask every unit what it holds.
+
+    `begin` before the services start: certificates that the broker's list names stay revoked, units that this
+    registry does not know are recognised by certificate and TPM, and each says whom it holds. Nobody is
+    erased meanwhile. `end` when `ostiary fleet status` has heard from every unit that will come.
+
+    \b
+    Example:
+      ostiary fleet recover begin --site site --database sqlite:///registry.db
+    """
+    store, now = Store.open(database, create=False), dt.datetime.now(dt.UTC)
+    if step == "end":
+        recovery.end(store, account, now)
+        click.echo("units hold whom this registry names from now on")
+        return
+    fresh = recovery.begin(Site.open(folder), store, account, now)
+    click.echo(
+        f"units are asked what they hold; {fresh} revoked certificates were not known here, and stay so"
+    )
+
+
 @click.command("status")
 @DATABASE
 @AS_JSON
@@ -296,4 +323,4 @@ def _date(time_ms: int | None) -> str:
     return f"{dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC):%Y-%m-%d %H:%M}" if time_ms else ""
 
 
-COMMANDS = (init_command, claim_command, serve_command, replace_command, status_command)
+COMMANDS = (init_command, claim_command, serve_command, replace_command, recover_command, status_command)

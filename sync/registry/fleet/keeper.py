@@ -86,17 +86,21 @@ class Keeper:
         known: sa.Row[tuple[object, ...]] | None,
         now_ms: int,
     ) -> None:
-        roster = fleet.roster(unit, now_ms)
+        # A registry that was put back, or made anew, counts on from what the unit has said that it applied.
+        reached = fleet.reached.get(unit, 0)
+        recovering = bool(wished.of("recovering", fleet.scopes[unit]))
+        roster = None if recovering else fleet.roster(unit, now_ms)
         contents = self._contents(fleet, wished, rolling, unit, roster)
-        if contents == Contents() and known is None:
+        if contents == Contents() and known is None and not recovering:
             return
         digest = contents.digest()
-        if known is not None and bytes(known.digest) == digest and known.expires_ms - now_ms > RENEW_MS:
+        fresh = known is not None and bytes(known.digest) == digest and known.expires_ms - now_ms > RENEW_MS
+        if fresh and known is not None and known.counter >= reached:
             return
         # The unit's row is the lock: two keepers never give one number to two documents.
         db.execute(sa.select(units.c.unit).where(units.c.unit == unit).with_for_update()).one()
         last = db.execute(sa.select(documents.c.counter).where(documents.c.unit == unit)).scalar() or 0
-        desired = Desired(unit, last + 1, now_ms, now_ms + LIFE_MS, contents)
+        desired = Desired(unit, max(last, reached) + 1, now_ms, now_ms + LIFE_MS, contents)
         if contents.people is not None and roster is not None:
             keep_part(db, roster.to_bytes())
             note_holdings(db, unit, roster)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.desired import Enrolled, Gone, Held, Part, Receipt, Roster, Sealed, Share, Statement
+from sync.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, Sealed, Share, Statement
 from sync.errors import SyncError
-from sync.events import UnitId
+from sync.events import MAX_SEQUENCE, UnitId
 from sync.registry.fleet.tables import cards, enrolments, envelopes, holdings, parts, passes
 from sync.registry.fleet.wanted import keep_part, scope_of, scopes_of, tags_of_units, wishes
 from sync.registry.schema import units
@@ -29,6 +30,8 @@ class Fleet:
     scopes: dict[str, frozenset[str]]
     """Of every unit that is not revoked."""
     holders: dict[str, list[str]] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
+    """The number of the last document that each unit has said it applied, under its audit key."""
 
     @classmethod
     def read(cls, db: Connection) -> Fleet:
@@ -45,6 +48,9 @@ class Fleet:
             {row.unit: bytes(row.certificate) for row in db.execute(sa.select(cards))},
             {unit: scopes_of(unit, tags.get(unit, frozenset())) for unit in live if "~" not in unit},
         )
+        for row in db.execute(sa.select(units.c.unit, units.c.health).where(units.c.health.is_not(None))):
+            told = json.loads(row.health).get("facts", {}).get("document", 0)
+            fleet.reached[row.unit] = told if type(told) is int and 0 <= told < MAX_SEQUENCE else 0
         for (uid, unit), row in sorted(fleet.holdings.items()):
             if row.gone_ms is None and unit in fleet.scopes:
                 fleet.holders.setdefault(uid, []).append(unit)
@@ -79,9 +85,15 @@ class Fleet:
                 hold.append(Held(uid, row.number, None, row.version))
             elif self.may(uid, unit) and sealed is not None:
                 hold.append(Held(uid, sealed.number, Part(bytes(sealed.sha256), sealed.size)))
+            elif self.may(uid, unit) and self._has(uid, unit, row.number):
+                hold.append(Held(uid, row.number, None))
             if unit == self.sharer(row):
                 share += self._shares(row, unit)
         return Roster(tuple(hold), tuple(share), tuple(gone))
+
+    def _has(self, uid: str, unit: str, number: int) -> bool:
+        here = self.holdings.get((uid, unit))
+        return here is not None and here.gone_ms is None and here.number == number
 
     def _shares(self, row: Any, unit: str) -> list[Share]:
         found = []
@@ -102,6 +114,8 @@ def heard(store: Store, statement: Statement, now_ms: int) -> int:
         for item in statement.items:
             if isinstance(item, Enrolled):
                 news += _enrolled(db, statement.unit, item, now_ms)
+            elif isinstance(item, Holding):
+                news += _holding(db, statement.unit, item, now_ms)
             elif isinstance(item, Sealed) and fleet is not None:
                 news += _sealed(db, fleet, statement.unit, item)
             elif isinstance(item, Receipt):
@@ -139,6 +153,50 @@ def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool
         db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
     else:
         db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
+    return True
+
+
+def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
+    """What a unit holds, while this registry recovers: from nobody else, and at no other time.
+
+    A unit that may enrol for others brings an enrolment back; another one is remembered to hold it, and stays
+    one of that person's doors, once such a unit has spoken of the same number. So a unit that was taken over
+    can spread no voice by this that it could not spread before.
+    """
+    scopes = scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
+    wished = wishes(db)
+    if wished.of("recovering", scopes) is not True:
+        return False
+    row = db.execute(_locked(item.uid)).one_or_none()
+    if row is not None and row.forgotten_ms is not None and item.number <= row.number:
+        return False
+    if wished.of("enrols", scopes) is True and (row is None or row.number < item.number):
+        values = {
+            "number": item.number,
+            "holder": unit,
+            "version": item.version,
+            "model": item.model,
+            "text_version": item.text_version,
+            "purpose": item.purpose,
+            "given_ms": item.given_ms,
+            "until_ms": item.until_ms,
+            "since_ms": now_ms,
+            "forgotten_ms": None,
+        }
+        db.execute(sa.delete(enrolments).where(enrolments.c.uid == item.uid))
+        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
+        return True
+    if row is None or row.number != item.number or row.holder == unit:
+        return False
+    mine = (holdings.c.unit == unit, holdings.c.uid == item.uid)
+    if db.execute(sa.select(holdings.c.number).where(*mine)).scalar() == item.number:
+        return False
+    db.execute(sa.delete(holdings).where(*mine))
+    db.execute(sa.insert(holdings).values(unit=unit, uid=item.uid, number=item.number))
+    scope = f"unit:{unit}"
+    allowed = set(db.execute(sa.select(passes.c.scope).where(passes.c.uid == item.uid)).scalars())
+    if not allowed & scopes:
+        db.execute(sa.insert(passes).values(uid=item.uid, scope=scope))
     return True
 
 

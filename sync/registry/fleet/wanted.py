@@ -17,7 +17,7 @@ from sync.events import UnitId, unit_id, version_text
 from sync.registry.fleet.tables import cards, parts, unit_tags, wanted
 from sync.registry.store import Store
 
-ITEMS = frozenset({"rules", "bundle", "thresholds", "software", "enrols"})
+ITEMS = frozenset({"rules", "bundle", "thresholds", "software", "enrols", "recovering"})
 LAYERS = ("all", "site", "zone", "tag", "unit")
 """From the widest to the narrowest."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")

@@ -24,6 +24,7 @@ from device.access.policy import Thresholds, counts_on, decide
 from device.audio.errors import ClippedError, GapError, SilenceError, TooNoisyError, TooShortError
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence, JudgeError, Timings
+from device.liveness.threats.known import Match
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
 
@@ -233,3 +234,43 @@ def test_no_evidence_whatever_opens_a_door_unless_every_required_factor_passed(
 
 def test_every_factor_is_required_unless_a_rule_says_otherwise():
     assert frozenset(Factor) == DEFAULT_FACTORS
+
+
+WARNED = Match(campaign=7, likeness=0.9)
+
+
+def test_what_resembles_a_known_attack_is_asked_for_one_more_phrase_and_then_let_in():
+    asked = decide(replace(evidence(), threat=WARNED))
+    assert (asked.outcome, asked.code) == (Outcome.STEP_UP, Reason.KNOWN_ATTACK)
+    assert not asked.counts_as_failure
+    assert counts_on(asked) == 0.0
+    assert decide(replace(evidence(), threat=WARNED), before_llr=0.0).opens
+    assert decide(evidence(), before_llr=0.0).opens
+
+
+def test_it_has_to_be_surer_of_a_live_person_by_no_more_than_one():
+    just = replace(evidence(live=0.5), threat=WARNED)
+    assert decide(just).outcome is Outcome.STEP_UP
+    assert decide(just, before_llr=0.0).outcome is Outcome.DENIED_SPOOF
+    assert decide(replace(just, spoof_llr=1.0), before_llr=0.0).opens
+
+
+def test_a_door_that_does_not_ask_for_a_live_person_is_not_warned():
+    required = DEFAULT_FACTORS - {Factor.LIVE}
+    assert decide(replace(evidence(), threat=WARNED), required=required).opens
+
+
+@given(
+    st.floats(-20, 20), st.floats(-20, 20), st.floats(-20, 20), st.sampled_from([None, 0.0]), st.floats(0, 3)
+)
+def test_a_warning_never_opens_a_door_and_never_denies_at_the_first_phrase(
+    phrase, voice, live, before_llr, margin
+):
+    heard, limits = evidence(phrase, voice, live), Thresholds(step_up_margin_llr=margin)
+    plain = decide(heard, limits, before_llr=before_llr)
+    warned = decide(replace(heard, threat=WARNED), limits, before_llr=before_llr)
+    assert plain.opens or not warned.opens
+    if plain.opens and before_llr is None:
+        assert warned.outcome is Outcome.STEP_UP
+    if plain.opens and live >= 1.0 and before_llr is not None:
+        assert warned.opens

@@ -29,7 +29,7 @@ from device.unit.audit import AuditTrail, EventContext
 from device.unit.fleet.follower import Follower
 from device.unit.fleet.following import take_up
 from device.uplink.facts import read_standing
-from device.uplink.mail import DoorMail
+from device.uplink.letters.mail import DoorMail
 from sync.bundle import key_to_der
 from sync.desired import Contents, Desired, Roster
 from sync.errors import SyncError

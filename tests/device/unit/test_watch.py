@@ -68,10 +68,12 @@ class SmallUnit:
             raise OutboxFullError("the audit log is full")
         self.logged.append(f"{decision.outcome} {decision.code} {decision.door}")
 
-    def note(self, kind: str, reason: str, door: str) -> None:
+    def note(
+        self, kind: str, reason: str, door: str, *, count: int | None = None, risk: str = "high"
+    ) -> None:
         if self.full:
             raise OutboxFullError("the audit log is full")
-        self.logged.append(f"{kind} {reason} {door}")
+        self.logged.append(f"{kind} {reason} {door}" + ("" if count is None else f" {count}"))
 
 
 class Display:

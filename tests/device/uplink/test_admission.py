@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -41,13 +42,16 @@ from sync.errors import MalformedError, SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.provisioning import claims as remembered
+from sync.fleet.provisioning import recovery
 from sync.fleet.provisioning.admission import Admission, RefusedError, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
 from sync.fleet.provisioning.ek_certificates import Grade, read, sequences
 from sync.fleet.provisioning.messages import Begin, Challenge, Finish, Place, Renew
+from sync.fleet.provisioning.site import Site
 from sync.fleet.provisioning.tpm_proof import Statement, read_key
 from sync.keys import FileSigner
 from sync.registry import readmission, status
+from sync.registry.fleet import wanted
 from sync.registry.schema import certificates, identities, units
 from sync.registry.store import Store
 from tests.sync.registry.test_ingest import cluster
@@ -293,6 +297,79 @@ def test_a_place_counts_only_as_the_issuing_key_signed_it_for_this_challenge_and
     other = Authority.make_site(desk.authority.folder / "o", desk.authority.folder / "p", "st-mary", desk.now)
     with pytest.raises(SyncError, match="site's root"):
         place.check((other.folder / "ca.pem").read_bytes(), key, challenge.nonce)
+
+
+def after_the_loss(desk: Desk, folder: Path) -> Desk:
+    """The same site with an empty database."""
+    store = Store.open(f"sqlite:///{folder}/new.db")
+    admission = Admission(store, desk.authority, desk.admission.site, lambda: made.now)
+    made = Desk(admission, desk.authority, desk.now)
+    return made
+
+
+def certificate_of(place: Place) -> bytes:
+    return x509.load_pem_x509_certificates(place.certificates)[0].public_bytes(Encoding.DER)
+
+
+def test_a_new_registry_knows_a_unit_again_by_its_certificate_and_its_tpm_and_no_other(
+    desk: Desk, boxes: tuple[Box, Box], tmp_path: Path
+) -> None:
+    box, other = boxes
+    claim = desk.claim()
+    shown = certificate_of(box.redeem(desk, claim))
+    new = after_the_loss(desk, tmp_path)
+    back = replace(box.begin(claim), proof=shown)
+    assert refused(lambda: new.admission.begin(back)) == "unknown", "nobody has said that it recovers"
+    wanted.want(new.store, "all", "recovering", True, "desk", 1)
+    stolen = replace(other.begin(claim), proof=shown)
+    assert refused(lambda: new.admission.begin(stolen)) == "not_proved", "the certificate is no secret"
+    mixed = replace(back, keys=(other.tls.public, *back.keys[1:]))
+    assert refused(lambda: new.admission.begin(mixed)) == "not_proved"
+    foreign = Authority.make_site(tmp_path / "o", tmp_path / "p", "st-mary", desk.now)
+    forged = foreign.sign(box.tls.public_key(), ICU, desk.now).public_bytes(Encoding.DER)
+    assert refused(lambda: new.admission.begin(replace(back, proof=forged))) == "not_proved"
+    new.now = desk.now + 91 * DAY
+    assert refused(lambda: new.admission.begin(back)) == "expired", "the list names none that has run out"
+    new.now = desk.now
+    place = new.admission.finish(box.finish(new.admission.begin(back)))
+    assert place.unit == ICU
+    (row,) = remembered.admitted(new.store)
+    assert (row.unit, row.tpm) == (ICU, box.tpm)
+    with new.store.reading() as db:
+        assert remembered.proved_exchange(db, ICU) == box.keystore.exchange().public_key()
+    new.store.close()
+
+
+def test_what_the_brokers_list_names_stays_revoked_whatever_the_database_remembers(
+    desk: Desk, boxes: tuple[Box, Box], tmp_path: Path
+) -> None:
+    box, claim = boxes[0], desk.claim()
+    shown = certificate_of(box.redeem(desk, claim))
+    serial = x509.load_der_x509_certificate(shown).serial_number
+    folder = tmp_path / "site"
+    site = Site(folder, "st-mary", "localhost", "127.0.0.1", 8883, 8444)
+    shutil.copytree(desk.authority.folder, site.pki())
+    site.revoked.parent.mkdir()
+    site.revoked.write_bytes(desk.authority.revocation_list((serial,), 1, desk.now))
+    # The backup of yesterday knows the unit, and does not know that it was stolen.
+    assert recovery.begin(site, desk.store, "desk", desk.now) == 0
+    assert recovery.recovering(desk.store)
+    assert refused(lambda: box.redeem(desk, claim)) == "withdrawn"
+    assert refused(lambda: desk.admission.renew(Renew(ICU, box.tpm))) == "revoked"
+    # A new one knows neither.
+    new = after_the_loss(desk, tmp_path)
+    assert recovery.begin(site, new.store, "desk", desk.now) == 1
+    assert refused(lambda: new.admission.begin(replace(box.begin(claim), proof=shown))) == "revoked"
+    recovery.end(new.store, "desk", desk.now)
+    assert not recovery.recovering(new.store)
+    site.revoked.write_bytes(
+        Authority.make_site(tmp_path / "o", tmp_path / "p", "st-mary", desk.now).revocation_list(
+            (), 1, desk.now
+        )
+    )
+    with pytest.raises(SyncError, match="not this site's list"):
+        recovery.begin(site, new.store, "desk", desk.now)
+    new.store.close()
 
 
 def test_one_tpm_is_one_unit(desk: Desk, boxes: tuple[Box, Box]) -> None:

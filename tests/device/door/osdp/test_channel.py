@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -49,8 +50,9 @@ def refreshed(channel: Channel) -> bytes:
 
 
 def a_channel() -> tuple[FakePort, Channel]:
+    """Each look at the clock is a second after the last one."""
     port = FakePort()
-    return port, Channel(port, 1, now_s=lambda: 0.0)  # type: ignore[arg-type]
+    return port, Channel(port, 1, now_s=partial(next, count(1.0)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, 1, 46, 56, 57, 120, 248])
@@ -111,6 +113,17 @@ def test_a_command_that_came_twice_before_it_could_be_answered_is_answered_once(
     channel.write(b"answer 1")
     assert refreshed(channel) == b""
     assert port.went == [b"answer 1"]
+
+
+def test_an_answer_that_crossed_the_repeated_command_is_not_followed_by_another() -> None:
+    port = FakePort()
+    channel = Channel(port, 1, now_s=lambda: 7.0)  # type: ignore[arg-type]
+    port.came = first = clear_frame(POLL, b"", 1)
+    assert refreshed(channel) == first
+    channel.write(b"answer 1")
+    port.came = first
+    assert refreshed(channel) == b""
+    assert (port.went, channel.repeated) == ([b"answer 1"], 0)
 
 
 def test_a_controller_that_begins_anew_is_never_given_an_old_answer() -> None:

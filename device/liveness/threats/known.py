@@ -1,0 +1,145 @@
+"""The threats that this unit was warned of, and whether an attempt resembles one.
+
+A list comes from the registry through the uplink. It is used while it is in force, and of it only what this
+door's own people do not resemble: an attacker who has a list made against somebody gains nothing at a door
+that this person uses.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.errors import DeviceError
+from sync.durable import replace_file
+from sync.errors import MalformedError
+from sync.threats.listed import MAX_LIST_BYTES, ThreatList
+from sync.threats.prints import MODEL, VALUES, likeness
+
+HONEST = 256
+"""Prints of granted attempts that this unit remembers: of no person and no time."""
+HONEST_LEAST = 3
+HONEST_SHARE = 0.01
+"""A threat that more of them resemble than either allows is not used here."""
+
+
+class ThreatListError(DeviceError):
+    """A list of threats is no list, is older than the one in force, or cannot be kept. The old one stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An attempt resembles a campaign: its number in the registry, and how much, from -1 to 1."""
+
+    campaign: int
+    likeness: float
+
+    def scores(self) -> dict[str, float]:
+        """By the names of the event's vocabulary."""
+        return {"campaign": float(self.campaign), "campaign_likeness": self.likeness}
+
+
+class KnownAttacks:
+    """One list, in a file that only the door process writes. Thread-safe."""
+
+    def __init__(self, folder: Path, now_ms: Callable[[], int]) -> None:
+        """`folder` is the door process's own; it is made when something is kept."""
+        self._list, self._honest = folder / "threats", folder / "granted-prints"
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        self._ours = self._read()
+        self._people = self._remembered()
+        self._unused = self._too_honest()
+
+    @property
+    def version(self) -> int:
+        """Of the list held; 0 when there is none."""
+        return self._ours.version if self._ours is not None else 0
+
+    def in_force(self) -> ThreatList | None:
+        """The list, unless it has expired."""
+        ours = self._ours
+        return ours if ours is not None and self._now_ms() < ours.expires_ms else None
+
+    def match(self, print_values: bytes) -> Match | None:
+        """What these are most alike to, if they are alike enough to anything that is in force."""
+        ours = self.in_force()
+        if ours is None or ours.model != MODEL or len(print_values) != VALUES:
+            return None
+        best: Match | None = None
+        for threat in ours.threats:
+            if threat.number in self._unused:
+                continue
+            alike = likeness(print_values, threat.values)
+            if 1000 * alike >= threat.likeness and (best is None or alike > best.likeness):
+                best = Match(threat.number, alike)
+        return best
+
+    def adopt(self, data: bytes) -> tuple[int, int]:
+        """Take a newer list, whole or not at all; (threats used, threats that resemble this door's people).
+
+        Raises ThreatListError. The same list again changes nothing.
+        """
+        try:
+            made = ThreatList.from_bytes(data)
+        except MalformedError as err:
+            raise ThreatListError(f"a list of threats that is none: {err}") from err
+        with self._lock:
+            if made.version < self.version:
+                raise ThreatListError(f"list {made.version} of threats is older than list {self.version}")
+            if made.expires_ms <= self._now_ms():
+                raise ThreatListError("a list of threats that has expired")
+            if made.version > self.version:
+                self._write(self._list, data)
+                self._ours = made
+            self._unused = self._too_honest()
+            return len(made.threats) - len(self._unused), len(self._unused)
+
+    def granted(self, print_values: bytes) -> None:
+        """Remember how a granted attempt was seen; it counts once it is kept."""
+        if len(print_values) == VALUES:
+            with self._lock:
+                self._people.append(print_values)
+
+    def keep(self) -> None:
+        """Put what was remembered on the disk, in no order that tells of time."""
+        with self._lock:
+            shuffled = list(self._people)
+            self._unused = self._too_honest()
+        random.SystemRandom().shuffle(shuffled)
+        self._write(self._honest, b"".join(shuffled))
+
+    def _too_honest(self) -> frozenset[int]:
+        ours = self._ours
+        if ours is None or ours.model != MODEL:
+            return frozenset()
+        allowed = max(HONEST_LEAST - 1, int(HONEST_SHARE * len(self._people)))
+        return frozenset(
+            threat.number
+            for threat in ours.threats
+            if sum(1000 * likeness(one, threat.values) >= threat.likeness for one in self._people) > allowed
+        )
+
+    def _read(self) -> ThreatList | None:
+        with suppress(OSError, MalformedError), self._list.open("rb") as file:
+            return ThreatList.from_bytes(file.read(MAX_LIST_BYTES + 1))
+        return None  # a damaged list warns of nothing; the registry sends another
+
+    def _remembered(self) -> deque[bytes]:
+        data = b""
+        with suppress(OSError), self._honest.open("rb") as file:
+            data = file.read(HONEST * VALUES)
+        whole = [data[at : at + VALUES] for at in range(0, len(data) - VALUES + 1, VALUES)]
+        return deque(whole, maxlen=HONEST)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(path, data)
+        except OSError as err:
+            raise ThreatListError(f"{path.name} cannot be kept ({err.strerror})") from err

@@ -1,0 +1,74 @@
+"""How the detector saw one attempt, in 32 signed bytes: alike for one attacking tool, not for one person.
+
+Made of the statistics that the envelopes' head hears anyway (`envelopes.py`), by a linear map that was fitted
+to tell synthesisers apart and to see all people as one (`quantize.train.prints`): where people lie is zero.
+It is another answer of what the detector computes; no network and no file of a bundle has a part in it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from device.models.spoof.envelopes import STATISTICS
+
+VALUES = 32
+LIMIT = 8.0
+"""In standard deviations of people, of one statistic."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """The map from statistics to a print."""
+
+    version: str
+    centre: Floats
+    """(STATISTICS,): where people lie"""
+    scale: Floats
+    """(STATISTICS,)"""
+    directions: npt.NDArray[np.float16]
+    """(STATISTICS, VALUES)"""
+
+    def __post_init__(self) -> None:
+        shapes = {"centre": (STATISTICS,), "scale": (STATISTICS,), "directions": (STATISTICS, VALUES)}
+        for name, shape in shapes.items():
+            part = getattr(self, name)
+            if part.shape != shape or not np.isfinite(part).all():
+                raise ValueError(f"{name} of the prints is not {shape} finite numbers")
+        if self.scale.min() <= 0:
+            raise ValueError("the prints have a scale of nothing")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """From an .npz of these parts. Raises ValueError or KeyError."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as parts:
+            return cls(str(parts["version"]), parts["centre"], parts["scale"], parts["directions"])
+
+    def to_bytes(self) -> bytes:
+        buffer = io.BytesIO()
+        parts: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        np.savez(buffer, **parts)
+        return buffer.getvalue()
+
+    def __call__(self, found: Floats) -> bytes:
+        """The print of `envelopes`: signed bytes, the longest of them 127."""
+        seen = np.clip((found - self.centre) / self.scale, -LIMIT, LIMIT) @ self.directions.astype(np.float32)
+        longest = float(np.abs(seen).max())
+        if not longest > 0:  # also when it is not a number
+            return bytes([1]) + bytes(VALUES - 1)
+        made: bytes = np.rint(seen * (127.0 / longest)).astype(np.int8).tobytes()
+        return made
+
+
+@cache
+def shipped() -> Printer:
+    """The map of this version."""
+    return Printer.from_bytes((files("device.models.spoof") / "prints.npz").read_bytes())

@@ -1,0 +1,1 @@
+"""Attacks that belong together: prints in campaigns, the watch list, what units are warned of."""

@@ -1,0 +1,139 @@
+"""A registry that was put back, or made anew: units say what they hold, and nobody is lost or comes back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sync.bundle import key_to_der
+from sync.desired import Holding, Statement
+from sync.fleet.exchange import card
+from sync.registry.fleet.keeper import Desk, Keeper
+from sync.registry.fleet.people import Fleet
+from sync.registry.ingest import Ingest
+from sync.registry.store import Store as Registry
+from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.unit.fleet_world import START, Hospital, rules
+
+DESK, WARD = "st-mary/desk", "st-mary/ward"
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    made = Hospital(tmp_path / "hospital")
+    made.want(f"unit:{DESK}", enrols=True)
+    for name in (DESK, WARD):
+        made.unit(name)
+    made.want_rules("all", rules(3), 3)
+    made.doors("ANNA", "all")
+    made.units[DESK].enrol("ANNA", 1)
+    made.settle()
+    assert same_voice(made.units[WARD].holds()["ANNA"], voiceprint(1))
+    yield made
+    made.close()
+
+
+def other_registry(hospital: Hospital, name: str) -> None:
+    """The same site with another database behind it."""
+    hospital.registry.close()
+    hospital.registry = Registry.open(f"sqlite:///{hospital.folder}/{name}")
+    hospital.keeper = Keeper(hospital.registry, hospital.key, hospital.clock.ms)
+    hospital.desk = Desk(hospital.registry, hospital.clock.ms)
+    hospital.ingest = Ingest(hospital.registry, hospital.key, hospital.clock.ms)
+    hospital.retained.clear()
+
+
+def recognised(hospital: Hospital) -> None:
+    """As the claim service does: by certificate and TPM."""
+    for unit in hospital.units.values():
+        key = key_to_der(unit.store.audit_signer.public_key())
+        hospital.registry.register(unit.name, key, hospital.clock.ms())
+        exchange = unit.store.keystore.exchange().public_key()
+        hospital.admit(unit.name, card(hospital.authority, unit.name, exchange, START))
+
+
+def known(hospital: Hospital) -> dict[str, tuple[str, int]]:
+    with hospital.registry.reading() as db:
+        fleet = Fleet.read(db)
+    return {uid: (row.holder, row.number) for uid, row in fleet.people.items() if row.forgotten_ms is None}
+
+
+def documents(hospital: Hospital) -> dict[str, int]:
+    return {name: unit.standing()[0] for name, unit in hospital.units.items()}
+
+
+def test_a_new_registry_learns_everybody_from_the_units_and_nobody_is_erased_meanwhile(
+    hospital: Hospital,
+) -> None:
+    before = documents(hospital)
+    other_registry(hospital, "new.db")
+    recognised(hospital)
+    hospital.want("all", recovering=True)
+    hospital.want(f"unit:{DESK}", enrols=True)
+    hospital.settle(until=lambda: known(hospital) == {"ANNA": (DESK, 1)})
+    hospital.settle()
+    assert all(documents(hospital)[name] > number for name, number in before.items()), "they are heard"
+    assert {name: sorted(unit.holds()) for name, unit in hospital.units.items()} == {
+        DESK: ["ANNA"],
+        WARD: ["ANNA"],
+    }
+    hospital.want("all", recovering=None)
+    hospital.settle()
+    for unit in hospital.units.values():
+        assert same_voice(unit.holds()["ANNA"], voiceprint(1))
+        assert unit.controller.rules.version == 3, "what it was told last stays in force"
+    assert hospital.screen().well
+    hospital.forget("ANNA")
+    hospital.settle()
+    assert all(unit.holds() == {} for unit in hospital.units.values())
+    assert not hospital.screen().owing
+
+
+def test_a_registry_of_yesterday_learns_what_came_since_and_brings_nobody_back(hospital: Hospital) -> None:
+    with (
+        closing(sqlite3.connect(hospital.folder / "registry.db")) as now,
+        closing(sqlite3.connect(hospital.folder / "yesterday.db")) as then,
+    ):
+        now.backup(then)
+    hospital.doors("BRUNO", "all")
+    hospital.units[DESK].enrol("BRUNO", 2)
+    hospital.settle()
+    hospital.forget("ANNA")
+    hospital.want_rules("all", rules(4), 4)
+    hospital.settle()
+    other_registry(hospital, "yesterday.db")
+    hospital.want("all", recovering=True)
+    hospital.settle(until=lambda: "BRUNO" in known(hospital))
+    hospital.settle()
+    hospital.want("all", recovering=None)
+    hospital.settle()
+    for unit in hospital.units.values():
+        assert sorted(unit.holds()) == ["BRUNO"], "who was forgotten today stays forgotten"
+    assert {line.unit for line in hospital.screen().behind} == {DESK, WARD}, "and that is shown"
+    hospital.forget("ANNA")
+    hospital.settle()
+    assert hospital.screen().well
+    assert all(unit.controller.rules.version == 3 for unit in hospital.units.values())
+
+
+def test_what_a_unit_says_it_holds_counts_only_while_the_registry_recovers_and_from_who_may_enrol(
+    hospital: Hospital,
+) -> None:
+    ward = hospital.units[WARD]
+    now = hospital.clock.ms()
+    said = Holding("EVE", 9, 1, "campplus-192@1", "2026-01", "doors", now, now + 10**9)
+
+    def says() -> bool:
+        signed = Statement(ward.name, now, (said,)).signed(ward.store.audit_signer)
+        return hospital.desk.heard(ward.name, signed)
+
+    assert not says()
+    hospital.want("all", recovering=True)
+    assert not says(), "the ward may not enrol for others"
+    hospital.want("all", enrols=True)
+    assert says()
+    assert known(hospital)["EVE"] == (WARD, 9)
