@@ -12,8 +12,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from device.audio import band
-from device.audio.disturbance import steady_lines
 from device.audio.errors import (
     ClippedError,
     GapError,
@@ -24,6 +22,8 @@ from device.audio.errors import (
 )
 from device.audio.settings import QualityLimits
 from device.audio.spectrum import rfft
+from device.audio.spoiled import band
+from device.audio.spoiled.disturbance import steady_lines
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
 
 FULL_SCALE = 32768.0

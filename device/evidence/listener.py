@@ -33,7 +33,7 @@ from device.audio import (
     Utterance,
     listen,
 )
-from device.audio.own_tone import without_tone
+from device.audio.spoiled.own_tone import without_tone
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, wipe
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from device.audio import load_utterance
-from device.audio.band import own_hz
+from device.audio.spoiled.band import own_hz
 from tests.speech import Reading
 
 Wave = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ from device.audio import (
     check,
     load_utterance,
 )
-from device.audio.disturbance import steady_lines
+from device.audio.spoiled.disturbance import steady_lines
 from tests.speech import Reading
 
 Wave = npt.NDArray[np.float32]
