@@ -75,8 +75,8 @@ class AuditTrail:
         event = AuditEvent(
             **self._common(),
             door=door,
-            kind=kind,
-            reason=reason,
+            kind=str(kind),
+            reason=str(reason),  # a member of an enumeration is no plain text, and events take nothing else
             person=self._pseudonym(uid),
             attempt=record,
             count=count,

@@ -101,6 +101,23 @@ def busy_device(world: World) -> Ended:
     return Ended(saw, found[0], "hears again by itself; SIGTERM is obeyed")
 
 
+def inverted_stereo(world: World) -> Ended:
+    """one of two channels is wired the wrong way round"""
+    unit = world.unit("inverted")
+    said = speech(world)
+    path = unit.folder / "inverted.wav"
+    path.write_bytes(wav(np.stack((said, -said), axis=1), channels=2))
+    with unit.door() as door:
+        door.shows("Show your badge")
+        door.badge()
+        door.shows("Please say")
+        world.sound.play(path)
+        saw = door.shows("DENIED_PHRASE")  # heard and judged: not silence
+        door.end()
+    assert "FAULT microphone_inverted" in unit.events()
+    return Ended(saw, "FAULT microphone_inverted", "one channel is heard; the log says so")
+
+
 def lost_frames(world: World) -> Ended:
     """a tenth of the blocks is lost on the way (Bluetooth, USB)"""
     unit = world.unit("lost")
@@ -211,6 +228,6 @@ def odd_recordings(world: World) -> Ended:
 
 
 SCENARIOS = (
-    *(loose_plug, busy_device, lost_frames),
+    *(loose_plug, busy_device, inverted_stereo, lost_frames),
     *(odd_badges, badges_of_two, odd_recordings),
 )

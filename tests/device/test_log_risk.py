@@ -9,6 +9,7 @@ import pytest
 
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.access.rules import parse_rules
+from device.audio.card.health import Trouble
 from device.clock import Now
 from device.unit.audit import AuditTrail, EventContext
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
@@ -52,3 +53,12 @@ def test_a_full_log_keeps_a_high_risk_door_locked_and_counts_what_a_low_risk_doo
             trail.decided(granted("pharmacy"))
         trail.decided(granted("corridor"))
         assert (log.status().sequence, log.status().overflow_count) == (2, 1)
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_every_trouble_of_a_microphone_can_be_written_down(tmp_path: Path, trouble: Trouble) -> None:
+    with Outbox(tmp_path / "log.db", unit="a/b", doors=("ward",), now_ms=lambda: 0) as log:
+        rules = parse_rules(RULES)
+        trail = AuditTrail(log, EventContext(1, 0.0, bytes(32), "software"), lambda: rules, lambda: NOW)
+        trail.note("FAULT", trouble, "ward")
+        assert log.status().sequence == 1
