@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.bad_world.sounds_and_badges import after_the_tone
 from tests.bad_world.world import OSTIARY, PATIENCE_S, PERSON, Ended, NotCheckedError, Scenario, World
 from tests.e2e.watched import Watched, door_folders, door_peers
 
@@ -45,7 +46,7 @@ def door_watched_for_ten_minutes(world: World) -> Ended:
             watched.types(PERSON)
             attempts += 1
             watched.shows(f"(?s)(Please say.*){{{attempts}}}", PATIENCE_S)
-            world.sound.play(world.sentence)
+            world.sound.play(after_the_tone(world, unit))
             watched.shows(f"(?s)(stays locked.*){{{attempts}}}", PATIENCE_S)
             time.sleep(ATTEMPT_EVERY_S)
     finally:
