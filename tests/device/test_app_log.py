@@ -81,8 +81,9 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         ),
         replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
-        store=SimpleNamespace(vault=SimpleNamespace(template=_nobody)),
-        judge=SimpleNamespace(speaker=SimpleNamespace(version="s1")),
+        store=SimpleNamespace(vault=SimpleNamespace(template=_nobody, growing=lambda _: None)),
+        judge=SimpleNamespace(speaker=SimpleNamespace(version="s1"), successor=None),
+        prints=SimpleNamespace(leave=lambda *_: None),
     )
     display = Display()
     coming = [Claim(ClaimKind.BADGE, "anna")] * claims

@@ -285,7 +285,7 @@ def test_a_broker_that_does_not_read_its_list_is_an_alarm_and_no_silence(site: S
     with pytest.raises(SyncError, match="does not read its list"):
         guard.step()
     guard.failed("the broker does not read its list")
-    assert alarms(guard) == {"REVOCATION_IN_TROUBLE"}
+    assert "REVOCATION_IN_TROUBLE" in alarms(guard)
     assert CliRunner().invoke(cli, ["fleet", "status", *site.db]).exit_code == 1
     guarded(site, reload(site), wall).step()
     assert "takes what is good" in site.ostiary("fleet", "status", *site.db)

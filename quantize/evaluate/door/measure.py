@@ -73,7 +73,7 @@ class Measured:
             "quality": None if self.quality is None else asdict(self.quality),
             "said_s": self.said_s,
             "embedding": None if self.embedding is None else _packed(self.embedding),
-            "live": [asdict(one) for one in self.live],
+            "live": [_scores(one) for one in self.live],
             "phrase": None if self.phrase is None else asdict(self.phrase),
         }
 
@@ -90,6 +90,11 @@ class Measured:
             tuple(SpoofScores(**one) for one in line["live"]),
             None if line["phrase"] is None else PhraseScore(**line["phrase"]),
         )
+
+
+def _scores(live: SpoofScores) -> dict[str, float]:
+    """Without the print: what is kept here is weighed, and compared with nobody."""
+    return {name: value for name, value in asdict(live).items() if name != "print_values"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,5 +53,5 @@ def test_there_is_no_order_that_lets_somebody_in() -> None:
     """A hold is the one that unlocks: until an hour, and only where the door's rules say `may_be_held`."""
     assert {str(action) for action in Action} == {
         *("lock_down", "end_lock_down", "pardon", "adopt_rules", "forget", "trust_clock"),
-        *("erase", "rotate_keys", "adopt_models", "hold_open", "end_hold"),
+        *("erase", "rotate_keys", "adopt_models", "adopt_threats", "hold_open", "end_hold"),
     }

@@ -30,6 +30,7 @@ from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
+from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
@@ -107,7 +108,8 @@ def happens(hospital: Hospital, times: int, unit: str = "st-mary/icu-1") -> list
         size = int(db.execute(sa.select(units.c.size).where(units.c.unit == unit)).scalar_one())
         for number in range(size + 1, size + 1 + times):
             record = Record(UnitId(unit), number, simulated_event(dice, b"k" * 32, now_ms, 0))
-            rows.append((record, record.to_bytes(), now_ms))
+            body = record.to_bytes()
+            rows.append((read_event(body), body, now_ms))
         hospital.store.add_events(db, rows)
         db.execute(units.update().where(units.c.unit == unit).values(size=size + times))
     return [f"{unit}#{record.sequence}" for record, _, _ in rows]

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,8 @@ class IdentityProvider:
     signs_with: RSAKey | None = None
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: int = 0
+    now_s: Callable[[], float] = time.time
+    """What it believes the time to be; a page whose clock a test sets asks a provider of the same time."""
 
     def app(self) -> Starlette:
         return Starlette(
@@ -82,7 +84,7 @@ class IdentityProvider:
             return JSONResponse({"error": "invalid_grant"}, 400)
         if form.get("redirect_uri") != asked["redirect_uri"]:
             return JSONResponse({"error": "invalid_grant"}, 400)
-        now = int(time.time())
+        now = int(self.now_s())
         claims = {"iss": self.issuer, "aud": CLIENT, "exp": now + 300, "iat": now, "nonce": asked["nonce"]}
         claims |= self.user | self.spoilt
         signed = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.signs_with or self.key)
