@@ -227,7 +227,12 @@ def test_the_origin_gives_the_same_model_as_the_package(
         assert tensors_hash(read_tensors(found)) == item.tensors
 
 
-@pytest.mark.parametrize("content", [b"<html>not found</html>", FILE + bytes(10**6), FILE[:50]])
+# Named: an archive holds the time at which it was made, and two workers must find the same tests.
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>not found</html>", FILE + bytes(10**6), FILE[:50]],
+    ids=["a page", "more", "cut off"],
+)
 def test_an_origin_that_serves_something_else_is_refused(
     item: Source, tmp_path: Path, hub: Callable[[bytes], dict[str, str]], content: bytes
 ) -> None:
