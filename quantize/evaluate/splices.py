@@ -17,8 +17,9 @@ import numpy as np
 
 from device.audio import AudioSettings
 from device.audio.recording import read_recording
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.judge import SpoofCheck
-from device.liveness.joins import SAMPLE_RATE_HZ, JoinNetwork, shipped_network
+from device.liveness.joins import JoinNetwork, shipped_network
 from device.liveness.weights import Weights, shipped
 from quantize.evaluate.borders import Aligner
 from quantize.evaluate.calibrate import fits

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from rich.progress import track
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.beats import Beats, beats, searched_lines
 from device.models.spoof.cadence import NULL_SECONDS, Null, mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.train.calibrate import certain
-from quantize.train.scoring import RATE_HZ, render
+from quantize.train.scoring import render
 
 LEAST_PEOPLE = 50
 MOST_PEOPLE = 900
@@ -47,7 +48,7 @@ def measure(items) -> list[list[tuple[str, Beats]]]:
     for item in track(people, description="frame rates of people"):
         wave = render(item, "plain", (), ())
         for measured, seconds in zip(found, NULL_SECONDS, strict=True):
-            samples = int(seconds * RATE_HZ)
+            samples = int(seconds * SAMPLE_RATE_HZ)
             start = (len(wave) - samples) // 2
             if start >= 0:
                 heard = beats(wave[start : start + samples])
@@ -62,4 +63,4 @@ def null_of(items) -> Null:
 
 def cadence_of(null: Null, wave: np.ndarray) -> float:
     """The score of one wave, as the door has it."""
-    return null.standing_out(beats(wave), len(wave) / RATE_HZ).score
+    return null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ).score

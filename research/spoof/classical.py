@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.bank import Bank, Held
@@ -26,11 +27,11 @@ from quantize.train.envelopes import classical, fit_envelopes
 from quantize.train.fit import FitSettings, fit
 from quantize.train.null import cadence_of
 from quantize.train.operating import Share
-from quantize.train.scoring import RATE_HZ, eer, interval, render
+from quantize.train.scoring import eer, interval, render
 
 PARTS = 5
 FEW_VOICES = frozenset(["festival", "flite"])
-LEAST_SAMPLES = 2 * RATE_HZ
+LEAST_SAMPLES = 2 * SAMPLE_RATE_HZ
 """Shorter utterances are not judged: a phrase takes longer."""
 KINDS = ("envelopes", "synthesis")
 

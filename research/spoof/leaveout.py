@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.beats import beats
 from quantize.train import corpus, splits
 from quantize.train.bank import JUDGED, Bank, Held, judging
@@ -27,7 +28,7 @@ from quantize.train.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, cer
 from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import FitSettings, fit
 from quantize.train.null import fit_null, measure
-from quantize.train.scoring import RATE_HZ, eer, interval, render
+from quantize.train.scoring import eer, interval, render
 from quantize.train.unfamiliar import zeros
 
 ASKED = ("texture", "envelopes", "frame rates", "digital, any of them", "replayed")
@@ -166,7 +167,7 @@ def _cells(people, attacks):
 def beats_of(judged):
     """`beats` and seconds of every file as it is."""
     waves = (render(i, "plain", (), ()) for i in track(judged, description="frame rates"))
-    return [(beats(wave), len(wave) / RATE_HZ) for wave in waves]
+    return [(beats(wave), len(wave) / SAMPLE_RATE_HZ) for wave in waves]
 
 
 def run(data: Path, attacks: Path, work: Path, settings: FitSettings, jobs: int) -> None:

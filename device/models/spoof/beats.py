@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 BAND_RATE_HZ = 1_000
 """Samples a second of a sub-band; a frequency appears in it modulo this."""
 DECIMATION = SAMPLE_RATE_HZ // BAND_RATE_HZ

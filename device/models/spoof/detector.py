@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
@@ -21,7 +22,7 @@ from device.model_store.sessions import Runtime, Session
 from device.models.spoof.beats import beats
 from device.models.spoof.cadence import Null
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
-from device.models.spoof.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
+from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
 from device.models.spoof.prints import shipped
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
