@@ -19,10 +19,10 @@ from rich.table import Table
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.model_store import slots
-from device.models.spoof.beats import beats
 from device.models.spoof.detector import SpoofDetector
 from device.models.spoof.envelopes import envelopes
 from device.models.spoof.features import spoof_features
+from device.models.spoof.frame_rates import frame_rates
 from device.settings import models_dir
 from quantize.speech import parity_speech
 
@@ -34,7 +34,7 @@ def parts(detector: SpoofDetector, wave: npt.NDArray[np.float32]) -> dict[str, C
     return {
         WHOLE: lambda: detector.evidence(wave),
         "its networks' pictures": lambda: spoof_features(wave),
-        "its frame rates": lambda: beats(wave),
+        "its frame rates": lambda: frame_rates(wave),
         "its envelopes": lambda: envelopes(wave),
     }
 

@@ -134,7 +134,7 @@ def compare(
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
     """
-    judges = [Transcriber(ears) for ears in (exact, small)]
+    judges = [Transcriber(model) for model in (exact, small)]
     heard = []
     for done, clip in enumerate(clips):
         tick("hearing in float", 0.1 + 0.3 * done / len(clips))

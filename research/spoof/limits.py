@@ -18,8 +18,8 @@ from rich.progress import track
 from rich.table import Table
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from device.models.spoof.beats import beats, envelope_spectrum
 from device.models.spoof.detector import SpoofCard
+from device.models.spoof.frame_rates import envelope_spectrum, frame_rates
 from quantize.train import corpus, splits
 from quantize.train.operating import Share
 from quantize.train.replay import convolve, loudspeaker, rooms
@@ -141,8 +141,8 @@ def refused(card: SpoofCard, waves, change: Change) -> Share:
     hits = 0
     for number, wave in enumerate(waves):
         heard = change(wave, np.random.default_rng(number)).astype(np.float32)
-        found = card.null.standing_out(beats(heard), len(heard) / SAMPLE_RATE_HZ)
-        hits += card.cadence.llr(found.score) < 0.0
+        found = card.norms.compare(frame_rates(heard), len(heard) / SAMPLE_RATE_HZ)
+        hits += card.frame_rate.llr(found.score) < 0.0
     return Share(hits, len(waves))
 
 
