@@ -35,7 +35,9 @@ def fill(store: Store, signer: FileSigner, data: DemoData, now_ms: int) -> None:
     )  # fmt: skip
     zones = list(dict.fromkeys(place.zone for place in data.doors if place.site == site))
     plan = lockdown.save(store, DESK, "Intruder, whole house", site, zones, now_ms)
-    drill = {"name": "Intruder, whole house", "site": site, "zones": zones, "plan": plan}
-    lockdown.start(store, signer, DESK, **drill, drill=True, now_ms=now_ms)
+    lockdown.start(
+        store, signer, DESK, name="Intruder, whole house", site=site, zones=zones, plan=plan, drill=True,
+        now_ms=now_ms,
+    )  # fmt: skip
     while data.obey(signer.public_key(), now_ms):  # one command at a time for each unit
         pass
