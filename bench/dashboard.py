@@ -32,8 +32,8 @@ import sqlalchemy as sa
 
 from sync.bundle import key_to_der
 from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.site.demo_places import demo_places
 from sync.dashboard.site.places import replace
 from sync.event_form import read_event
 from sync.events import Record, UnitId

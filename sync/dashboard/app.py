@@ -24,7 +24,6 @@ from sync.dashboard.emergency import lockdown_page as lockdown_pages
 from sync.dashboard.emergency import muster_page as muster
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_page as events
-from sync.dashboard.events import people_page as people
 from sync.dashboard.guard import Guard
 from sync.dashboard.incidents import incidents
 from sync.dashboard.incidents import incidents_page as incident_pages
@@ -34,12 +33,13 @@ from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
 from sync.dashboard.manage import approvals_page as approvals
 from sync.dashboard.manage import entrance, machines
+from sync.dashboard.people import people_page as people
+from sync.dashboard.people import visits, visits_page
 from sync.dashboard.records import emergency_page as emergency
 from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
-from sync.dashboard.visits import visits, visits_page
 from sync.dashboard.web import STATIC, Daily, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
 from sync.registry.store import StoreError

@@ -271,8 +271,8 @@ def demo_data_command(
         --password "a demo password"
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
-    from sync.dashboard.site import demo_desk
-    from sync.dashboard.site.demo_data import DemoData, DemoSize
+    from sync.dashboard.demo import demo_desk
+    from sync.dashboard.demo.demo_data import DemoData, DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():

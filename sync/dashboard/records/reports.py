@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.incidents import incidents
+from sync.dashboard.people import visits
 from sync.dashboard.records import emergency, ledger
 from sync.dashboard.schema import reports, reviews
 from sync.dashboard.settings import DashboardSettings
-from sync.dashboard.visits import visits
 from sync.dashboard.wording import words
 from sync.dashboard.wording.words import ALARMS, ATTACKS, GRANTED, REFUSED
 from sync.errors import SyncError

@@ -12,9 +12,9 @@ from sync.dashboard.accounts.rights import ROLE_NAMES, Right
 from sync.dashboard.doors import doors, holds
 from sync.dashboard.events import why
 from sync.dashboard.insight import look
+from sync.dashboard.people import visits
 from sync.dashboard.records import emergency
 from sync.dashboard.site import places
-from sync.dashboard.visits import visits
 from sync.dashboard.web import NAV
 from sync.dashboard.wording import languages, words
 from sync.dashboard.wording.languages import LANGUAGES, catalogue, every_message, messages

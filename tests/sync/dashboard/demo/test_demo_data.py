@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.demo.demo_data import DemoData, DemoSize
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.incidents import incidents
 from sync.dashboard.migrations import prepare
-from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.keys import FileSigner
 from sync.registry.schema import events
 from sync.registry.store import Store

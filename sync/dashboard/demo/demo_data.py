@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sync.bundle import key_to_der
 from sync.commands import Result, open_command
 from sync.cose import peek1
+from sync.dashboard.demo.demo_orders import Happened, Obedience
+from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.site import places
-from sync.dashboard.site.demo_orders import Happened, Obedience
-from sync.dashboard.site.demo_places import demo_places
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place
 from sync.events import AuditEvent, EventTimings, Signer, UnitId, pseudonym, unit_id

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.demo.demo_data import DAY_MS, HOUR_MS, DemoData
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
-from sync.dashboard.site.demo_data import DAY_MS, HOUR_MS, DemoData
-from sync.dashboard.visits import visits
+from sync.dashboard.people import visits
 from sync.keys import FileSigner
 from sync.registry.store import Store
 

@@ -11,8 +11,8 @@ from device.access.decision import Reason
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.errors import RefusedError
+from sync.dashboard.people import visits
 from sync.dashboard.schema import visits as table
-from sync.dashboard.visits import visits
 from sync.events import pseudonym
 from sync.registry.schema import commands, events, units
 from tests.sync.dashboard.conftest import Hospital, token_of

@@ -14,9 +14,9 @@ from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_query
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.events.shown import short_person, show
+from sync.dashboard.people import visits, visits_page
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
-from sync.dashboard.visits import visits, visits_page
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import events

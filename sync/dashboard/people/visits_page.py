@@ -10,9 +10,9 @@ from starlette.responses import Response
 from sync.dashboard.accounts.rights import Right
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events.shown import short_person
+from sync.dashboard.people import visits
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
-from sync.dashboard.visits import visits
 from sync.dashboard.web import Call, redirect, signer_of
 
 MAX_WHAT = 200

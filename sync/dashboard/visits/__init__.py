@@ -1,1 +1,0 @@
-"""People who are here for a while: who answers for them, and until when every door of a site knows them."""
