@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.phrase import competitors, normalise
 from device.model_store.sessions import Array, OnnxSession
 from device.models.words.hearing import SpeechModel, audio_frames
@@ -22,7 +23,7 @@ from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
 from quantize.recipe import Artefact, ReportProgress, ports
-from quantize.speech import RATE_HZ, Clip, parity_speech
+from quantize.speech import Clip, parity_speech
 from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
 
 DRIFT = "parity_llr_drift_mean"
@@ -114,7 +115,7 @@ def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
 
 def parity_clips() -> list[Clip]:
     """The recordings that words models are proven on."""
-    return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * RATE_HZ]
+    return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * SAMPLE_RATE_HZ]
 
 
 def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> dict[str, float]:
@@ -133,7 +134,7 @@ def compare(
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
     """
-    judges = [Transcriber(ears) for ears in (exact, small)]
+    judges = [Transcriber(model) for model in (exact, small)]
     heard = []
     for done, clip in enumerate(clips):
         tick("hearing in float", 0.1 + 0.3 * done / len(clips))

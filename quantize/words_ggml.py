@@ -35,12 +35,12 @@ def prove_ggml(
     kept = replace(upstream, weights=whisper_ggml.rounded(upstream.weights, weights))
     exact, decoder = (graph.SerializeToString() for graph in upstream.graphs(Exact()))
     small = kept.graphs(Exact())[0].SerializeToString()
-    ears = WhisperCpp(network)
+    model = WhisperCpp(network)
     try:
         metrics = likeness(OnnxSession(exact), OnnxSession(small), clips)
         # Minutes before decisions would say so.
         bounded(f"Whisper in {weights}", metrics | {FLIPS_LIMIT: 0.0, DRIFT: 0.0})
-        metrics |= compare(OnnxWhisper(exact, decoder), ears, clips, tick)
+        metrics |= compare(OnnxWhisper(exact, decoder), model, clips, tick)
         return bounded(f"Whisper in {weights}", metrics)
     finally:
-        ears.close()
+        model.close()
