@@ -29,6 +29,8 @@ from sync.topics import unit_of
 
 EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03
+ASKED_S = 3.0
+"""So long a unit has, before events that are missing here count as gone: it may hold them still."""
 KEYS_EVERY_S = 2.0
 MAX_EARLY = 1000
 WORKER_CLOCK_TOLERANCE_MS = 10_000
@@ -83,6 +85,8 @@ class Ingest:
         self._keys_at = float("-inf")
         self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = {}
         self._early_at = float("-inf")
+        self._asked: dict[UnitId, tuple[int, float]] = {}
+        """Who was asked for events that it has receipts for: after which one, and when."""
         self.counts = IngestCounts()
 
     @property
@@ -248,7 +252,7 @@ class Ingest:
                         if head is None and self._store.not_held(db, unit, batch.head.size):
                             # Past its retention, or in a gap: there is nothing to hold it against.
                             stored = batch.head.chain
-                    if self._place(row, batch, stored, done, now_ms) != "early":
+                    if self._place(db, row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
                     elif any(other.message.head == batch.message.head for _, other in kept[unit]):
                         continue  # the same batch sent again while the first copy waits
@@ -281,10 +285,19 @@ class Ingest:
         return left
 
     def _place(
-        self, row: UnitRow, batch: CheckedBatch, stored: bytes | None, done: _Round, now_ms: int
+        self,
+        db: Connection,
+        row: UnitRow,
+        batch: CheckedBatch,
+        stored: bytes | None,
+        done: _Round,
+        now_ms: int,
     ) -> str:
         unit = batch.message.unit
         verdict = place(batch, row.position, stored, now_ms, self._grace_ms)
+        if verdict.gap is not None and self._may_come(db, unit, row.position.size):
+            done.receipts[unit] = (row.position, "resend")
+            return "asked"
         done.alarms += verdict.alarms
         if verdict.outcome == "store":
             before = done.moved[unit][1] if unit in done.moved else row.position.size
@@ -312,6 +325,17 @@ class Ingest:
             done.refusals[verdict.reason, unit] += 1
             done.receipts[unit] = (row.position, "refused")
         return verdict.outcome
+
+    def _may_come(self, db: Connection, unit: UnitId, size: int) -> bool:
+        """Whether the unit may still send what this registry has lost: it was put back from a backup, say."""
+        if not size and self._store.readmitted_by(db, unit) is not None:
+            return False  # what lies before is in its earlier log
+        now_s = self._now_s()
+        before = self._asked.get(unit)
+        if before is None or before[0] != size:
+            self._asked[unit] = (size, now_s)
+            return True
+        return now_s - before[1] < ASKED_S
 
     def _key(self, unit: UnitId, *, doubted: bool = False) -> ec.EllipticCurvePublicKey | None:
         """A unit's audit key, read again now and then while it is not known, or `doubted`."""
