@@ -14,7 +14,7 @@ from threading import Event
 import click
 
 from device import isolation
-from device.commands.board import REMEDY, board
+from device.commands.installed.board import REMEDY, board
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device.commands.board import RASPBERRY, board
+from device.commands.installed.board import RASPBERRY, board
 from device.errors import DeviceError
 
 
