@@ -82,10 +82,20 @@ class Verdict:
 
 def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
     """Everything that needs no history. Raises ProofError or MalformedError."""
-    # 1. The head is this unit's and covers exactly the last event.
+    return check_events(message, check_head(message, key))
+
+
+def check_head(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> Head:
+    """The batch's head, verified. Raises ProofError or MalformedError."""
+    # 1. It is this unit's and covers exactly the last event.
     head = open_head(message.head, key, message.unit)
     if head.size != message.last:
         raise ProofError("the signed head does not end where the batch ends")
+    return head
+
+
+def check_events(message: BatchMessage, head: Head) -> CheckedBatch:
+    """The batch as its verified head vouches for it. Raises ProofError or MalformedError."""
     # 2. The events hash to what the head signs.
     leaves = tuple(map(chain.leaf_hash, message.bodies))
     link = message.previous_chain
