@@ -22,6 +22,7 @@ from sync.heads import Head
 from sync.health import WILL, open_health
 from sync.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.registry import commands
+from sync.registry.clock import BelievedClock
 from sync.registry.store import Store, UnitRow
 from sync.registry.verification import (
     REPLAY_GRACE_MS,
@@ -85,12 +86,15 @@ class Ingest:
         *,
         now_s: Callable[[], float] = time.monotonic,
         replay_grace_ms: int = REPLAY_GRACE_MS,
+        clock: BelievedClock | None = None,
     ) -> None:
+        """`clock` is where `now_ms` comes from: it hears what time units say it is."""
         self._store = store
         self._signer = signer
         self._now_ms = now_ms
         self._now_s = now_s
         self._grace_ms = replay_grace_ms
+        self._clock = clock
         self._keys: dict[UnitId, ec.EllipticCurvePublicKey] = {}
         self._ders: dict[UnitId, bytes] = {}
         self._keys_at = float("-inf")
@@ -119,6 +123,8 @@ class Ingest:
         for (reason, unit), times in (refused or {}).items():
             done.refusals[reason, unit if self._key(UnitId(unit)) else ""] += times
         checked = self._check(messages, done)
+        for batch in checked:
+            self._hear(batch.message.unit, batch.head.time_ms)
         now_s = self._now_s()
         by_unit: dict[UnitId, list[tuple[float, CheckedBatch]]] = defaultdict(list)
         for batch in checked:
@@ -179,6 +185,7 @@ class Ingest:
                     gone.add(unit)
                     continue
                 told = open_health(payload, key, unit)
+                self._hear(unit, told["time_ms"])
                 if told["counter"] > reports.get(unit, {}).get("counter", 0):
                     reports[unit] = told
                     gone.discard(unit)
@@ -257,6 +264,9 @@ class Ingest:
             rows = self._store.lock_units(db, sorted(by_unit)) if by_unit else {}
             # After the locks: whatever another worker stored of these units before us has an earlier time.
             now_ms = self._now_ms()
+            off_ms = self._clock.off_ms if self._clock is not None else 0
+            if abs(off_ms) > WORKER_CLOCK_TOLERANCE_MS:
+                done.alarms.append(_worker_clock({"off_ms": off_ms}, now_ms))
             for unit, batches in by_unit.items():
                 row = rows.get(unit)
                 if row is None or row.revoked:
@@ -319,9 +329,7 @@ class Ingest:
             # and retention could not end one at a signed head.
             received_ms = max(now_ms, row.seen_ms)
             if received_ms - now_ms > WORKER_CLOCK_TOLERANCE_MS:
-                evidence = {"behind_ms": received_ms - now_ms}
-                key = f"WORKER_CLOCK {now_ms // 3_600_000}"
-                done.alarms.append(Alarm("WORKER_CLOCK", "warning", None, key, evidence))
+                done.alarms.append(_worker_clock({"behind_ms": received_ms - now_ms}, now_ms))
             done.moved[unit] = (verdict.position, before, received_ms)
             pairs = zip(batch.records, batch.message.bodies, strict=True)
             done.events += [(record, body, received_ms) for record, body in pairs]
@@ -339,6 +347,10 @@ class Ingest:
             done.refusals[verdict.reason, unit] += 1
             done.receipts[unit] = (row.position, "refused")
         return verdict.outcome
+
+    def _hear(self, unit: UnitId, told_ms: int) -> None:
+        if self._clock is not None:
+            self._clock.heard(unit, told_ms)
 
     def _key(self, unit: UnitId, *, doubted: bool = False) -> ec.EllipticCurvePublicKey | None:
         """A unit's audit key, read again now and then while it is not known, or `doubted`."""
@@ -358,6 +370,10 @@ class Ingest:
         self.counts.early = sum(map(len, self._early.values()))
         for (reason, _), times in done.refusals.items():
             self.counts.refused[reason] += times
+
+
+def _worker_clock(evidence: dict[str, Any], now_ms: int) -> Alarm:
+    return Alarm("WORKER_CLOCK", "warning", None, f"WORKER_CLOCK {now_ms // 3_600_000}", evidence)
 
 
 def _read(unit: UnitId, payload: bytes) -> BatchMessage:

@@ -154,6 +154,23 @@ class UnitRows(Database):
         with self.transaction() as db:
             db.execute(statement, rows)
 
+    def newest_ms(self) -> int:
+        """When anything of any unit was last stored; 0 before that."""
+        newest = sa.select(sa.func.max(units.c.seen_ms), sa.func.max(units.c.health_ms))
+        with self.reading() as db:
+            return max(told or 0 for told in db.execute(newest).one())
+
+    def told_times(self) -> dict[UnitId, int]:
+        """What time it was, in the newest that each unit has signed: an event, or its health."""
+        with self.reading() as db:
+            rows = db.execute(sa.select(units.c.unit, units.c.event_ms, units.c.health)).all()
+        healths = {row.unit: json.loads(row.health) if row.health else {} for row in rows}
+        return {
+            UnitId(row.unit): newest
+            for row in rows
+            if (newest := max(row.event_ms, healths[row.unit].get("time_ms") or 0))
+        }
+
     def mark_offline(self, gone: Collection[UnitId], now_ms: int) -> None:
         """The broker has lost these units; what they said last stays."""
         with self.transaction() as db:
