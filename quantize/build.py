@@ -20,11 +20,11 @@ from typing import Any
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from quantize.catalogue import RECIPES
 from quantize.errors import OtherBytesError, QuantizeError, UnprovenError
 from quantize.fetch import sha256_of
 from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
-from quantize.recipes import RECIPES
 from quantize.sources import source
 from sync.durable import move_file, replace_file
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
 
-RATE_HZ = 16_000
 MAX_CLIP_S = 8
 PACKAGES = ("pocketsphinx-testdata", "asterisk-core-sounds-en-wav")
 
@@ -96,7 +96,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decode(path: Path) -> npt.NDArray[np.float32]:
-    limit = MAX_CLIP_S * RATE_HZ
+    limit = MAX_CLIP_S * SAMPLE_RATE_HZ
     if path.suffix == ".raw":
         samples = np.frombuffer(_bytes(path), dtype="<i2")
         return samples[:limit].astype(np.float32) / 32768.0
@@ -108,6 +108,6 @@ def _decode(path: Path) -> npt.NDArray[np.float32]:
     except (OSError, soundfile.LibsndfileError) as err:
         raise SpeechError(f"{path.name} cannot be read ({err}); reinstall its package") from err
     mono = wave[:, 0]
-    if rate_hz != RATE_HZ:
-        mono = soxr.resample(mono, rate_hz, RATE_HZ)
+    if rate_hz != SAMPLE_RATE_HZ:
+        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
     return np.ascontiguousarray(mono[:limit], dtype=np.float32)

@@ -21,7 +21,7 @@ from device.commands.people import AUDIO, error_as_json
 from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.inspection import page
-from device.inspection.findings import Ears, Findings, examine
+from device.inspection.findings import Checks, Findings, examine
 from device.inspection.statement import checked, findings_bytes, signed
 from device.liveness.joins import shipped_network
 from device.liveness.weights import shipped
@@ -114,7 +114,7 @@ def _examined(
     try:
         return examine(
             wave,
-            Ears(judge.speaker, judge.spoof, shipped_network(), shipped()),
+            Checks(judge.speaker, judge.spoof, shipped_network(), shipped()),
             name=recording.name,
             sha256=hashlib.sha256(content).hexdigest(),
             person=person,

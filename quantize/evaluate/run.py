@@ -141,7 +141,7 @@ def evaluate_all(
     if plan.parts & {"diarization", "changes"}:
         given = plan.conversations
         on = part.stage(recordings, root, plan.models_dir, given)
-        versions["conversations"] = " + ".join(on.ears.versions)
+        versions["conversations"] = " + ".join(on.models.versions)
         if "diarization" in plan.parts:
             diarization = part.diarization(on, given, bars.bar, plan.replicates)
         if "changes" in plan.parts:

@@ -32,12 +32,16 @@ from sync.registry.verification import (
     check_events,
     check_head,
     place,
+    read_batch,
+    worker_clock,
 )
 from sync.retention import MAX_ACCOUNT, RetentionRecord
 from sync.topics import unit_of
 
 EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03
+ASKED_S = 3.0
+"""So long a unit has, before events that are missing here count as gone: it may hold them still."""
 KEYS_EVERY_S = 2.0
 MAX_EARLY = 1000
 WORKER_CLOCK_TOLERANCE_MS = 10_000
@@ -100,6 +104,8 @@ class Ingest:
         self._keys_at = float("-inf")
         self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = {}
         self._early_at = float("-inf")
+        self._asked: dict[UnitId, tuple[int, float]] = {}
+        """Who was asked for events that it has receipts for: after which one, and when."""
         self.counts = IngestCounts()
 
     @property
@@ -220,7 +226,7 @@ class Ingest:
             done.refusals["unknown unit", ""] += 1
             evidence = {"topic": topic, "bytes": len(payload)}
             done.alarms.append(Alarm("UNKNOWN_UNIT", "warning", unit, f"UNKNOWN {unit}", evidence))
-        read = self._each(_read, sent, done)
+        read = self._each(read_batch, sent, done)
         signed = self._each(self._signed, read, done)
         return [batch for _, _, batch in self._each(lambda _, both: check_events(*both), signed, done)]
 
@@ -266,7 +272,7 @@ class Ingest:
             now_ms = self._now_ms()
             off_ms = self._clock.off_ms if self._clock is not None else 0
             if abs(off_ms) > WORKER_CLOCK_TOLERANCE_MS:
-                done.alarms.append(_worker_clock({"off_ms": off_ms}, now_ms))
+                done.alarms.append(worker_clock({"off_ms": off_ms}, now_ms))
             for unit, batches in by_unit.items():
                 row = rows.get(unit)
                 if row is None or row.revoked:
@@ -285,7 +291,7 @@ class Ingest:
                         if head is None and self._store.not_held(db, unit, batch.head.size):
                             # Past its retention, or in a gap: there is nothing to hold it against.
                             stored = batch.head.chain
-                    if self._place(row, batch, stored, done, now_ms) != "early":
+                    if self._place(db, row, batch, stored, done, now_ms) != "early":
                         row = _moved(row, done)
                     elif any(other.message.head == batch.message.head for _, other in kept[unit]):
                         continue  # the same batch sent again while the first copy waits
@@ -318,10 +324,19 @@ class Ingest:
         return left
 
     def _place(
-        self, row: UnitRow, batch: CheckedBatch, stored: bytes | None, done: _Round, now_ms: int
+        self,
+        db: Connection,
+        row: UnitRow,
+        batch: CheckedBatch,
+        stored: bytes | None,
+        done: _Round,
+        now_ms: int,
     ) -> str:
         unit = batch.message.unit
         verdict = place(batch, row.position, stored, now_ms, self._grace_ms)
+        if verdict.gap is not None and self._may_come(db, unit, row.position.size):
+            done.receipts[unit] = (row.position, "resend")
+            return "asked"
         done.alarms += verdict.alarms
         if verdict.outcome == "store":
             before = done.moved[unit][1] if unit in done.moved else row.position.size
@@ -329,7 +344,7 @@ class Ingest:
             # and retention could not end one at a signed head.
             received_ms = max(now_ms, row.seen_ms)
             if received_ms - now_ms > WORKER_CLOCK_TOLERANCE_MS:
-                done.alarms.append(_worker_clock({"behind_ms": received_ms - now_ms}, now_ms))
+                done.alarms.append(worker_clock({"behind_ms": received_ms - now_ms}, now_ms))
             done.moved[unit] = (verdict.position, before, received_ms)
             pairs = zip(batch.records, batch.message.bodies, strict=True)
             done.events += [(record, body, received_ms) for record, body in pairs]
@@ -352,6 +367,17 @@ class Ingest:
         if self._clock is not None:
             self._clock.heard(unit, told_ms)
 
+    def _may_come(self, db: Connection, unit: UnitId, size: int) -> bool:
+        """Whether the unit may still send what this registry has lost: it was put back from a backup, say."""
+        if not size and self._store.readmitted_by(db, unit) is not None:
+            return False  # what lies before is in its earlier log
+        now_s = self._now_s()
+        before = self._asked.get(unit)
+        if before is None or before[0] != size:
+            self._asked[unit] = (size, now_s)
+            return True
+        return now_s - before[1] < ASKED_S
+
     def _key(self, unit: UnitId, *, doubted: bool = False) -> ec.EllipticCurvePublicKey | None:
         """A unit's audit key, read again now and then while it is not known, or `doubted`."""
         if (doubted or unit not in self._keys) and self._now_s() - self._keys_at > KEYS_EVERY_S:
@@ -370,17 +396,6 @@ class Ingest:
         self.counts.early = sum(map(len, self._early.values()))
         for (reason, _), times in done.refusals.items():
             self.counts.refused[reason] += times
-
-
-def _worker_clock(evidence: dict[str, Any], now_ms: int) -> Alarm:
-    return Alarm("WORKER_CLOCK", "warning", None, f"WORKER_CLOCK {now_ms // 3_600_000}", evidence)
-
-
-def _read(unit: UnitId, payload: bytes) -> BatchMessage:
-    message = BatchMessage.from_bytes(payload)
-    if message.unit != unit:
-        raise ProofError("foreign")
-    return message
 
 
 def _moved(row: UnitRow, done: _Round) -> UnitRow:

@@ -80,6 +80,14 @@ class Verdict:
     gap: Gap | None = None
 
 
+def read_batch(unit: UnitId, payload: bytes) -> BatchMessage:
+    """A batch that came on `unit`'s topic. Raises MalformedError, or ProofError for another unit's."""
+    message = BatchMessage.from_bytes(payload)
+    if message.unit != unit:
+        raise ProofError("foreign")
+    return message
+
+
 def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
     """Everything that needs no history. Raises ProofError or MalformedError."""
     return check_events(message, check_head(message, key))
@@ -205,6 +213,11 @@ def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> list[Alarm]:
         evidence = {"sequence": batch.head.size, "ahead_ms": event_ms - now_ms}
         alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {day}", evidence))
     return alarms
+
+
+def worker_clock(evidence: dict[str, Any], now_ms: int) -> Alarm:
+    """The registry's own clocks are not right, or not alike: once an hour, whichever worker says so."""
+    return Alarm("WORKER_CLOCK", "warning", None, f"WORKER_CLOCK {now_ms // 3_600_000}", evidence)
 
 
 def _second_history(kind: str, batch: CheckedBatch, position: Position) -> Verdict:

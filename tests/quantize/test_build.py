@@ -22,10 +22,10 @@ from quantize.cli import models as command
 from quantize.errors import OtherBytesError, ParityError, QuantizeError, UnprovenError
 from quantize.fetch import fetch
 from quantize.graphs import campplus
+from quantize.networks.speaker import compare
 from quantize.proven import Proven, proven_bytes, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe
 from quantize.signing import private_key, public_key
-from quantize.speaker import compare
 from quantize.speech import SpeechError, packaged_speech
 
 CALIBRATION = (

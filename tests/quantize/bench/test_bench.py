@@ -14,7 +14,15 @@ from device.evidence.judge import Evidence, Judge, PhraseScore
 from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
 from quantize.bench.cli import bench
-from quantize.bench.measure import BenchError, fresh_process, idle_share, latency, model_sizes, spread
+from quantize.bench.measure import (
+    BenchError,
+    fresh_process,
+    idle_share,
+    latency,
+    model_sizes,
+    processor_alone,
+    spread,
+)
 from quantize.bench.speech import BenchSpeechError, Sentence, packaged_sentences
 from tests.speech import Reading
 from tests.steps import steps
@@ -93,6 +101,18 @@ def test_stages_overlap_and_the_total_is_what_a_person_waits(sentences: list[Sen
     assert found.stages["judge"].p50 >= found.stages["words"].p50
     assert found.total.p50 >= found.stages["judge"].p50
     assert found.stages["endpointer"].p50 > 0
+
+
+def test_each_check_alone_is_charged_its_own_work_and_the_three_are_summed(sentences: list[Sentence]) -> None:
+    words, speaker, spoof = SlowChecks(0.0), SlowChecks(0.0), SlowChecks(0.0)
+    judge = Judge(words, speaker, spoof)
+    surroundings: list[int] = []
+    found = processor_alone(judge, lambda wave: surroundings.append(len(wave)), sentences, 3)
+    judge.close()
+    assert list(found) == ["words", "speaker", "spoof", "three checks", "context"]
+    assert [len(check.heard) for check in (words, speaker, spoof)] == [3, 3, 3]
+    assert len(surroundings) == 3
+    assert found["three checks"].worst >= max(found[check].worst for check in ("words", "speaker", "spoof"))
 
 
 def test_percentiles_are_those_of_the_definition() -> None:

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 BAND_RATE_HZ = 1_000
 """Samples a second of a sub-band; a frequency appears in it modulo this."""
 DECIMATION = SAMPLE_RATE_HZ // BAND_RATE_HZ
@@ -82,7 +82,7 @@ Complexes = npt.NDArray[np.complex128]
 
 
 @dataclass(frozen=True, slots=True)
-class Beats:
+class FrameRates:
     """How far frame rates stand out of one wave: means of summaries over all multiples of a rate.
 
     A summary is of a line's power over its neighbourhood's, which is about one where there is no beat.
@@ -94,7 +94,7 @@ class Beats:
     """(any rates, SEARCHED), rows as `ANY_RATE_HZ`."""
 
 
-def beats(wave: npt.NDArray[np.float32]) -> Beats:
+def frame_rates(wave: npt.NDArray[np.float32]) -> FrameRates:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
     envelope, levelled = _levelled(_sub_bands(wave))
     window, bins = _window(levelled.shape[1]), _bins(levelled.shape[1])
@@ -112,7 +112,7 @@ def beats(wave: npt.NDArray[np.float32]) -> Beats:
         np.concatenate([_means(found[kind], _multiples(kind, here, bins)) for kind in kinds]).T
         for here, kinds in ((True, KINDS), (False, MOVING))
     )
-    return Beats(listed, searched)
+    return FrameRates(listed, searched)
 
 
 def envelope_spectrum(wave: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
@@ -263,6 +263,6 @@ def _means(found: Floats, at: _Multiples) -> Floats:
 
 @lru_cache(maxsize=1)
 def searched_lines() -> Floats:
-    """How many lines stand behind each of `Beats.searched`: (any rates, SEARCHED)."""
+    """How many lines stand behind each of `FrameRates.searched`: (any rates, SEARCHED)."""
     counts = [_multiples(kind, False, 1 << 12).lines for kind in MOVING]
     return np.repeat(np.stack(counts, axis=1), len(SUMMARIES), axis=1)

@@ -10,16 +10,17 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.bundle import key_to_der
 from sync.commands import Result, open_command
 from sync.cose import peek1
+from sync.dashboard.demo.demo_orders import Happened, Obedience
+from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.site import places
-from sync.dashboard.site.demo_places import demo_places
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place
 from sync.events import AuditEvent, EventTimings, Signer, UnitId, pseudonym, unit_id
@@ -94,6 +95,7 @@ class _Unit:
     sent: int = 0
     models: tuple[str, ...] = MODELS
     pending: list[tuple[int, AuditEvent]] = field(default_factory=list)
+    orders: Obedience = field(default_factory=Obedience)
 
 
 class DemoData:
@@ -165,7 +167,9 @@ class DemoData:
             at_ms = now_ms()
             if self._dice.random() < 0.35:
                 unit = self._dice.choice(self._alive)
-                unit.pending += self._attempt(unit, at_ms)
+                unit.pending += self._as_ordered(unit, self._attempt(unit, at_ms), at_ms)
+            for unit in self._alive:
+                self._happens(unit, at_ms, unit.orders.passed(at_ms))
             self._send(at_ms + 1)
             if at_ms - health_ms > HEALTH_EVERY_MS:
                 health_ms = at_ms
@@ -173,19 +177,42 @@ class DemoData:
             if key is not None:
                 self.obey(key, at_ms)
 
-    def obey(self, key: ec.EllipticCurvePublicKey, at_ms: int) -> None:
-        """Every unit but the silent one does what it is ordered to, and says so with its signature."""
+    def known_at(self, site: str, most: int) -> list[str]:
+        """Some who pass doors of a site."""
+        unit = next(unit for unit in self._units if unit.place.site == site)
+        return list(dict.fromkeys(self._person(unit) for _ in range(20 * most)))[:most]
+
+    def obey(self, key: ec.EllipticCurvePublicKey, at_ms: int) -> int:
+        """Every unit but the silent one does what it is ordered to, and says so with its signature; how
+        many did."""
         answers = []
         for name, message in commands.due(self._store, at_ms):
             mine = next((unit for unit in self._alive if unit.place.unit == name), None)
             if mine is None:
                 continue
             order = open_command(message, key, name, at_ms)
+            self._happens(mine, at_ms, mine.orders.take(order, at_ms))
             result = Result(name, order.counter, "done", "none", at_ms)
             answers.append((name, result.signed(mine.signer)))
         if answers:
             self._clock_ms = at_ms
             self._ingest.results(answers)
+        return len(answers)
+
+    def _happens(self, unit: _Unit, at_ms: int, happened: Iterable[Happened]) -> None:
+        unit.pending += [(at_ms, self._event(unit, at_ms, kind, reason)) for kind, reason in happened]
+
+    def _as_ordered(
+        self, unit: _Unit, tried: Iterable[tuple[int, AuditEvent]], now_ms: int
+    ) -> Iterator[tuple[int, AuditEvent]]:
+        """Attempts as a door decides them that was ordered something."""
+        for at_ms, event in tried:
+            refused = None
+            if event.kind == "GRANTED":
+                refused = unit.orders.refusal(str(event.person), at_ms)
+            yield at_ms, event if refused is None else replace(event, kind=refused[0], reason=refused[1])
+            if event.kind == "GRANTED" and refused is None:
+                self._happens(unit, now_ms, unit.orders.passed(now_ms, somebody=True))
 
     # -- one unit
 

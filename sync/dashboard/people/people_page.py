@@ -14,6 +14,7 @@ from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_query
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.events.shown import short_person, show
+from sync.dashboard.people import visits, visits_page
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
 from sync.dashboard.web import Call, redirect
@@ -82,6 +83,10 @@ def _page(call: Call, who: str, name: str | None) -> Response:
             .order_by(sa.desc("times"))
             .limit(8)
         ).all()
+        may_answer = call.viewer.may(Right.SPONSOR)
+        temporary = visits.listed(db, call.viewer, call.now_ms, who) if call.viewer.may(Right.VISITS) else []
+        sites = visits.sites_of(db, call.viewer, who) if may_answer else []
+        sponsors = visits.sponsors(db) if may_answer else []
     doors: dict[tuple[str, str], Counter[str]] = {}
     last: dict[tuple[str, str], int] = {}
     for row in counts:
@@ -105,6 +110,12 @@ def _page(call: Call, who: str, name: str | None) -> Response:
         table=table,
         reasons=reasons,
         totals={tone: sum(c[tone] for _, c, _ in table) for tone in ("granted", "refused", "attacks")},
+        temporary=temporary,
+        states=visits.STATES,
+        sites=[s for s in sites if all(v.site != s or v.state == "lifted" for v in temporary)],
+        sponsors=sponsors,
+        able=call.desk.signer is not None,
+        suggested=visits_page.suggested_end(call),
         seen_ms=max(last.values(), default=None),
     )
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device.models.spoof.beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats, searched_lines
+from device.models.spoof.frame_rates import (
+    ANY_RATE_HZ,
+    FRAME_RATES_HZ,
+    SEARCHED,
+    STATISTICS,
+    FrameRates,
+    searched_lines,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,7 +28,7 @@ MOST_DEVIATIONS = 4.0
 MOST_SEARCHED_DEVIATIONS = 8.0
 MOST_STANDING_OUT = 20.0
 
-NULL_SECONDS = (0.5, 1.0, 2.0, 4.0)
+NORM_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Lengths at which people were measured: the shorter the speech, the more a line stands out by chance."""
 COUNTED = np.array(
     [
@@ -32,22 +39,22 @@ COUNTED = np.array(
 
 
 def mean_deviation(listed: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Of `Beats.listed` (..., rates, STATISTICS) against people's, mean of what counts: (..., rates)."""
+    """Of `FrameRates.listed` (..., rates, STATISTICS) against people's, mean of what counts: (..., rates)."""
     each = ((listed - mean) / spread).clip(-MOST_DEVIATIONS, MOST_DEVIATIONS)
     averaged: Floats = (each * COUNTED).sum(axis=-1) / COUNTED.sum(axis=-1)
     return averaged
 
 
 def searched_deviation(searched: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Of `Beats.searched` (..., any rates, SEARCHED) against people's of one line: (..., any rates)."""
+    """Of `FrameRates.searched` (..., any rates, SEARCHED) against people's of one line: (..., any rates)."""
     each = (searched - mean) / (spread / np.sqrt(searched_lines()))
     averaged: Floats = each.clip(-MOST_SEARCHED_DEVIATIONS, MOST_SEARCHED_DEVIATIONS).mean(axis=-1)
     return averaged
 
 
 @dataclass(frozen=True, slots=True)
-class Null:
-    """What people give, so that rates can be told in people's standard deviations. Rows as NULL_SECONDS."""
+class BonaFideNorms:
+    """What people give, so that rates can be told in people's standard deviations. Rows as NORM_SECONDS."""
 
     mean: Floats
     """(lengths, rates, STATISTICS)"""
@@ -67,18 +74,18 @@ class Null:
         rates = len(FRAME_RATES_HZ)
         tails = ((rates, len(STATISTICS)), (rates,), (len(SEARCHED),), (1,))
         for n, name in enumerate(self.__slots__):
-            part, shape = getattr(self, name), (len(NULL_SECONDS), *tails[n // 2])
+            part, shape = getattr(self, name), (len(NORM_SECONDS), *tails[n // 2])
             if part.shape != shape:
-                raise ValueError(f"a null of the cadence has the wrong shape: {name} is not {shape}")
+                raise ValueError(f"the norms of frame rates have the wrong shape: {name} is not {shape}")
             if not np.isfinite(part).all():
-                raise ValueError(f"a null of the cadence holds something that is not a number in {name}")
+                raise ValueError(f"the norms of frame rates hold something that is not a number in {name}")
             if "spread" in name and part.min() <= 0:
-                raise ValueError(f"a null of the cadence holds a {name} of nothing")
+                raise ValueError(f"the norms of frame rates hold a {name} of nothing")
 
-    def standing_out(self, found: Beats, seconds: float) -> Cadence:
+    def compare(self, found: FrameRates, seconds: float) -> FrameRateEvidence:
         """What stands out of a wave so long."""
-        among = np.interp(np.log(seconds), np.log(NULL_SECONDS), range(len(NULL_SECONDS)))
-        below = min(int(among), len(NULL_SECONDS) - 2)
+        among = np.interp(np.log(seconds), np.log(NORM_SECONDS), range(len(NORM_SECONDS)))
+        below = min(int(among), len(NORM_SECONDS) - 2)
         mean, spread, rate_mean, rate_spread, any_mean, any_spread, top_mean, top_spread = (
             part[below] + (among - below) * (part[below + 1] - part[below])
             for part in (getattr(self, name) for name in self.__slots__)
@@ -88,11 +95,11 @@ class Null:
         top = float((searched.max() - top_mean[0]) / top_spread[0])
         listed = int(each.argmax())
         hz = FRAME_RATES_HZ[listed] if each[listed] >= top else float(ANY_RATE_HZ[searched.argmax()])
-        return Cadence(np.append(each, top), hz)
+        return FrameRateEvidence(np.append(each, top), hz)
 
 
 @dataclass(frozen=True, slots=True)
-class Cadence:
+class FrameRateEvidence:
     """What stands out of people, in their standard deviations."""
 
     deviations: Floats

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import soxr
 
-from device.models.spoof import beats as beat
-from device.models.spoof.cadence import Null
+from device.models.spoof import frame_rates as rates
+from device.models.spoof.norms import BonaFideNorms
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")
@@ -24,9 +24,9 @@ Wave = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def null() -> Null:
+def norms() -> BonaFideNorms:
     fields = json.loads((WEIGHTS / "spoof.json").read_bytes())["null"]
-    return Null(**{name: np.array(part) for name, part in fields.items()})
+    return BonaFideNorms(**{name: np.array(part) for name, part in fields.items()})
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def framed(wave: Wave, rate_hz: float, depth: float) -> Wave:
     return (wave + depth * high * (phase < 0.25)).astype(np.float32)
 
 
-def loudest_rate(null: Null, wave: Wave) -> tuple[float, float]:
+def loudest_rate(norms: BonaFideNorms, wave: Wave) -> tuple[float, float]:
     """The rate that stands out most, and by how many standard deviations of people."""
-    found = null.standing_out(beat.beats(wave), len(wave) / RATE_HZ)
+    found = norms.compare(rates.frame_rates(wave), len(wave) / RATE_HZ)
     return found.rate_hz, float(found.deviations.max())
 
 
@@ -56,70 +56,72 @@ def shares_multiples(one_hz: float, other_hz: float) -> bool:
     return float(Fraction(ratio).limit_denominator(5)) == pytest.approx(ratio, rel=1e-3)
 
 
-def test_no_rate_stands_out_of_people(null: Null, people: list[Wave]) -> None:
-    assert all(loudest_rate(null, wave)[1] < 4.0 for wave in people)
+def test_no_rate_stands_out_of_people(norms: BonaFideNorms, people: list[Wave]) -> None:
+    assert all(loudest_rate(norms, wave)[1] < 4.0 for wave in people)
 
 
-@pytest.mark.parametrize("rate_hz", beat.FRAME_RATES_HZ)
-def test_frames_of_every_rate_stand_out(null: Null, people: list[Wave], rate_hz: float) -> None:
-    found, deviations = loudest_rate(null, framed(people[0], rate_hz, 0.5))
+@pytest.mark.parametrize("rate_hz", rates.FRAME_RATES_HZ)
+def test_frames_of_every_rate_stand_out(norms: BonaFideNorms, people: list[Wave], rate_hz: float) -> None:
+    found, deviations = loudest_rate(norms, framed(people[0], rate_hz, 0.5))
     assert deviations > 6.0
     assert shares_multiples(found, rate_hz)
 
 
-def test_frames_are_found_in_speech_that_was_played_faster_or_slower(null: Null, people: list[Wave]) -> None:
+def test_frames_are_found_in_speech_that_was_played_faster_or_slower(
+    norms: BonaFideNorms, people: list[Wave]
+) -> None:
     made = framed(people[0], 80.0, 0.5)
     for speed in (0.97, 0.99, 1.003, 1.03):
         played = soxr.resample(made, RATE_HZ * speed, RATE_HZ)
-        rate_hz, deviations = loudest_rate(null, played.astype(np.float32))
+        rate_hz, deviations = loudest_rate(norms, played.astype(np.float32))
         assert deviations > 5.0
         assert shares_multiples(rate_hz, 80.0 * speed)
 
 
 def test_a_length_that_transforms_badly_gives_the_same_answer(people: list[Wave]) -> None:
     short = people[0][: 3_989 * 16]
-    assert beat._fast_length(3_989) == 4_000
-    padded, exact = beat.beats(short), beat.beats(people[0][: 4_000 * 16])
+    assert rates._fast_length(3_989) == 4_000
+    padded, exact = rates.frame_rates(short), rates.frame_rates(people[0][: 4_000 * 16])
     assert np.abs(padded.listed - exact.listed).mean() < 0.03
-    assert np.abs(padded.listed - beat.beats(people[1][: 4_000 * 16]).listed).mean() > 0.06
+    assert np.abs(padded.listed - rates.frame_rates(people[1][: 4_000 * 16]).listed).mean() > 0.06
 
 
-def test_gain_filters_and_an_echo_leave_the_beat(null: Null, people: list[Wave]) -> None:
+def test_gain_filters_and_an_echo_leave_the_beat(norms: BonaFideNorms, people: list[Wave]) -> None:
     made = framed(people[1], 80.0, 0.5)
     echo = np.zeros(1_600, np.float32)
     echo[[0, 500, 1_599]] = 1.0, 0.5, 0.3
     through = np.convolve(0.1 * made, echo)[: len(made)].astype(np.float32)
-    rate_hz, deviations = loudest_rate(null, through)
+    rate_hz, deviations = loudest_rate(norms, through)
     assert shares_multiples(rate_hz, 80.0)
     assert deviations > 5.0
 
 
 def test_loudness_does_not_matter(people: list[Wave]) -> None:
-    loud, quiet = (beat.beats(gain * people[2]) for gain in (1.0, 1e-3))
+    loud, quiet = (rates.frame_rates(gain * people[2]) for gain in (1.0, 1e-3))
     np.testing.assert_allclose(loud.listed, quiet.listed, atol=1e-3)
     np.testing.assert_allclose(loud.searched, quiet.searched, atol=1e-3)
 
 
-def test_mains_hum_is_no_beat(null: Null, people: list[Wave]) -> None:
+def test_mains_hum_is_no_beat(norms: BonaFideNorms, people: list[Wave]) -> None:
     seconds = np.arange(len(people[3])) / RATE_HZ
     hum = sum(np.sin(2 * np.pi * 50.0 * k * seconds) / k for k in range(1, 20))
     wave = people[3] + 0.03 * np.abs(people[3]).max() * hum
-    assert loudest_rate(null, wave.astype(np.float32))[1] < 4.0
+    assert loudest_rate(norms, wave.astype(np.float32))[1] < 4.0
 
 
-def test_noise_of_any_length_stays_within_what_people_give(null: Null) -> None:
+def test_noise_of_any_length_stays_within_what_people_give(norms: BonaFideNorms) -> None:
     rng = np.random.default_rng(7)
     for samples in (8_000, 8_001, 23_456, 65_536, 96_000):
         wave = rng.standard_normal(samples).astype(np.float32)
-        found = beat.beats(wave)
-        assert found.listed.shape == (len(beat.FRAME_RATES_HZ), len(beat.STATISTICS))
-        assert found.searched.shape == (len(beat.ANY_RATE_HZ), len(beat.SEARCHED))
+        found = rates.frame_rates(wave)
+        assert found.listed.shape == (len(rates.FRAME_RATES_HZ), len(rates.STATISTICS))
+        assert found.searched.shape == (len(rates.ANY_RATE_HZ), len(rates.SEARCHED))
         assert np.isfinite(found.listed).all()
         assert np.isfinite(found.searched).all()
-        assert loudest_rate(null, wave)[1] < 4.5
+        assert loudest_rate(norms, wave)[1] < 4.5
 
 
-def test_almost_silence_and_a_click_give_finite_answers(null: Null) -> None:
+def test_almost_silence_and_a_click_give_finite_answers(norms: BonaFideNorms) -> None:
     click = np.zeros(16_000, np.float32)
     click[8_000] = 1.0
     for wave in (
@@ -127,20 +129,20 @@ def test_almost_silence_and_a_click_give_finite_answers(null: Null) -> None:
         np.full(16_000, 1e-7, np.float32),
         np.sign(np.sin(np.arange(16_000))).astype(np.float32),
     ):
-        found = null.standing_out(beat.beats(wave), 1.0)
+        found = norms.compare(rates.frame_rates(wave), 1.0)
         assert np.isfinite(found.deviations).all()
         assert np.isfinite(found.score)
 
 
-@pytest.mark.parametrize("part", Null.__slots__)
-def test_a_null_of_the_wrong_shape_or_without_numbers_is_refused(null: Null, part: str) -> None:
-    right = getattr(null, part)
+@pytest.mark.parametrize("part", BonaFideNorms.__slots__)
+def test_norms_of_the_wrong_shape_or_without_numbers_is_refused(norms: BonaFideNorms, part: str) -> None:
+    right = getattr(norms, part)
     for wrong, said in ((right[:, :-1], "shape"), (right * np.nan, "not a number")):
         with pytest.raises(ValueError, match=said):
-            replace(null, **{part: wrong})
+            replace(norms, **{part: wrong})
 
 
-@pytest.mark.parametrize("part", [name for name in Null.__slots__ if "spread" in name])
-def test_a_null_with_a_spread_of_nothing_is_refused(null: Null, part: str) -> None:
+@pytest.mark.parametrize("part", [name for name in BonaFideNorms.__slots__ if "spread" in name])
+def test_norms_with_a_spread_of_nothing_is_refused(norms: BonaFideNorms, part: str) -> None:
     with pytest.raises(ValueError, match="of nothing"):
-        replace(null, **{part: 0.0 * getattr(null, part)})
+        replace(norms, **{part: 0.0 * getattr(norms, part)})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.phrase import competitors, normalise
 from device.model_store.sessions import Array, OnnxSession
 from device.models.words.hearing import SpeechModel, audio_frames
@@ -21,8 +22,9 @@ from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
-from quantize.recipe import Artefact, ReportProgress, ports
-from quantize.speech import RATE_HZ, Clip, parity_speech
+from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
+from quantize.sources import source
+from quantize.speech import Clip, parity_speech
 from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
 
 DRIFT = "parity_llr_drift_mean"
@@ -114,7 +116,7 @@ def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
 
 def parity_clips() -> list[Clip]:
     """The recordings that words models are proven on."""
-    return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * RATE_HZ]
+    return [clip for clip in parity_speech().clips() if len(clip.wave) <= LONGEST_S * SAMPLE_RATE_HZ]
 
 
 def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> dict[str, float]:
@@ -133,7 +135,7 @@ def compare(
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
     """
-    judges = [Transcriber(ears) for ears in (exact, small)]
+    judges = [Transcriber(model) for model in (exact, small)]
     heard = []
     for done, clip in enumerate(clips):
         tick("hearing in float", 0.1 + 0.3 * done / len(clips))
@@ -158,3 +160,54 @@ def compare(
 def _cosine(left: Array, right: Array) -> float:
     a, b = left.ravel().astype(np.float64), right.ravel().astype(np.float64)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def recipes(
+    role: str,
+    name: str,
+    task: str,
+    sources: tuple[str, str],
+    read: Callable[[Path, Path], Upstream],
+    *,
+    optional: bool,
+) -> tuple[Recipe, Recipe]:
+    """Encoder and decoder of one Whisper, whose two upstream files `read` takes."""
+
+    def upstream(context: BuildContext) -> Upstream:
+        model, tokenizer = (context.source(one) for one in sources)
+        return read(model, tokenizer)
+
+    encoder, licence = f"{role}-encoder", source(sources[0]).licence
+    return (
+        Recipe(
+            role=encoder,
+            file=f"{encoder}.int8.onnx",
+            network=f"{name}-encoder-int8",
+            task=f"{task}: what was heard",
+            licence=licence,
+            make=lambda out, context: build_encoder(upstream(context), out, context.progress),
+            prove=lambda network, context: prove_encoder(upstream(context), network, context.progress),
+            sources=sources,
+            optional=optional,
+        ),
+        Recipe(
+            role=role,
+            file=f"{role}.int8.onnx",
+            network=f"{name}-int8",
+            task=f"{task}: how well a sentence fits what was heard",
+            licence=licence,
+            make=lambda out, context: build_decoder(upstream(context), out, context.progress),
+            prove=lambda network, context: prove_decoder(
+                upstream(context), context.made[encoder], network, context.progress
+            ),
+            sources=sources,
+            after=(encoder,),
+            optional=optional,
+        ),
+    )
+
+
+SOURCES = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
+RECIPES = recipes(
+    "words", "whisper-tiny.en", "speech recognition, English", SOURCES, Upstream.read, optional=False
+)
