@@ -86,6 +86,15 @@ def test_no_page_breaks_its_own_policy(served: Served) -> None:
     assert served.complaints == []
 
 
+def test_no_other_page_can_show_ours_in_a_frame(served: Served) -> None:
+    page = served.visit("desk")
+    other = page.context.new_page()
+    with other.expect_event("framenavigated", lambda frame: frame.parent_frame is not None):
+        other.set_content(f'<iframe src="{served.origin}/login"></iframe>')
+    assert other.frames[1].url.startswith("chrome-error:")
+    assert other.frames[1].locator("form").count() == 0
+
+
 def test_a_new_event_appears_by_itself_and_waits_while_somebody_reads(served: Served) -> None:
     unit = Unit(served.hospital)
     unit.happens()
