@@ -141,6 +141,18 @@ def test_a_page_says_since_when_it_is_not_up_to_date(served: Served) -> None:
     expect(page.locator("#live")).to_have_text("live")
 
 
+def test_an_account_that_is_disabled_hears_nothing_more(served: Served) -> None:
+    served.beat_s(0.3)
+    unit = Unit(served.hospital)
+    unit.happens()
+    page = served.visit("desk")
+    page.goto("/events?unit=st-mary/new-1")
+    expect(page.locator("#live")).to_have_text("live")
+    served.hospital.accounts.disable("desk", "admin", served.hospital.now_ms())
+    page.wait_for_url("**/login*")
+    expect(page.locator(".event")).to_have_count(0)
+
+
 def test_what_somebody_writes_is_never_run(served: Served) -> None:
     script = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
     zone = "pharmacy"
