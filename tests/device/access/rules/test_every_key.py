@@ -1,4 +1,4 @@
-"""Every key of a rules file ends where it belongs; the last good value is taken, the first bad one refused."""
+"""Every key of a rules file ends where it belongs; the last good value is taken, the next refused."""
 
 from __future__ import annotations
 
