@@ -22,7 +22,7 @@ from device.models.spoof.envelopes import EnvelopeHead, envelopes
 from device.models.spoof.features import spoof_features
 from device.models.spoof.norms import BonaFideNorms
 from quantize.errors import QuantizeError
-from quantize.recipes import ENVELOPES
+from quantize.networks.spoof import ENVELOPES
 from quantize.train import corpus, export, splits
 from quantize.train.bank import Bank, Held, patch_layer
 from quantize.train.calibrate import LIVE, calibrate

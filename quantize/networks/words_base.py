@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from quantize.graphs.builder import GraphBuilder
 from quantize.graphs.products import EightBits, Exact, Matrix, Products
-from quantize.words import Upstream
+from quantize.networks.words import Upstream, recipes
 
 
 class EightBitWeights(EightBits):
@@ -36,3 +36,9 @@ class Base(Upstream):
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Exact, or what eight bits mean for this model."""
         return super().graphs(products if isinstance(products, Exact) else EightBitWeights())
+
+
+SOURCES = ("whisper-base", "whisper-base-tokenizer")
+RECIPES = recipes(
+    "words-base", "whisper-base", "speech recognition, the larger model", SOURCES, Base.of, optional=True
+)

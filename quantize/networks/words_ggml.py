@@ -11,10 +11,12 @@ from device.models.words.whisper_cpp import WhisperCpp
 from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.graphs import whisper_ggml
 from quantize.graphs.products import Exact
+from quantize.networks import words, words_base
+from quantize.networks.words import DRIFT, Upstream, bounded, compare, likeness, parity_clips
 from quantize.parity import FLIPS_LIMIT
-from quantize.recipe import Artefact, ReportProgress
+from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
+from quantize.sources import source
 from quantize.speech import Clip
-from quantize.words import DRIFT, Upstream, bounded, compare, likeness
 
 
 def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, tick: ReportProgress) -> Artefact:
@@ -44,3 +46,34 @@ def prove_ggml(
         return bounded(f"Whisper in {weights}", metrics)
     finally:
         model.close()
+
+
+def _recipe(role: str, weights: str, *, base: bool = False) -> Recipe:
+    sources = words_base.SOURCES if base else words.SOURCES
+    read = words_base.Base.of if base else Upstream.read
+
+    def files(context: BuildContext) -> tuple[Path, Path]:
+        model, tokenizer = (context.source(one) for one in sources)
+        return model, tokenizer
+
+    return Recipe(
+        role=role,
+        file=f"{'words-base' if base else 'words'}.{weights}.bin",
+        network=f"whisper-{'base' if base else 'tiny.en'}-{weights}",
+        task=f"speech recognition, {'the larger model' if base else 'English'}, for whisper.cpp",
+        licence=source(sources[0]).licence,
+        make=lambda out, context: build_ggml(*files(context), out, weights, context.progress),
+        prove=lambda network, context: prove_ggml(
+            read(*files(context)), network, weights, parity_clips(), context.progress
+        ),
+        sources=sources,
+        optional=True,
+    )
+
+
+RECIPES = (
+    _recipe("words-ggml", "q8_0"),
+    _recipe("words-ggml-q5-1", "q5_1"),
+    _recipe("words-ggml-base", "q8_0", base=True),
+    _recipe("words-ggml-base-q5-1", "q5_1", base=True),
+)

@@ -17,7 +17,8 @@ from quantize.graphs import campplus
 from quantize.int8 import quantise
 from quantize.learned import Learned, learned
 from quantize.parity import embedding_parity, pieces
-from quantize.recipe import Artefact, ReportProgress, ports
+from quantize.recipe import Artefact, Recipe, ReportProgress, ports
+from quantize.sources import source
 from quantize.speech import Clip, SpeechSet, parity_speech
 
 NAME = "speaker"
@@ -75,3 +76,18 @@ def compare(
             found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
         embedded.append(np.stack(found))
     return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)
+
+
+SOURCE = "campplus"
+RECIPES = (
+    Recipe(
+        role="speaker",
+        file="speaker.int8.onnx",
+        network="campplus-int8",
+        task="speaker verification, 192-dimensional embeddings",
+        licence=source(SOURCE).licence,
+        make=lambda out, context: build_speaker(context.source(SOURCE), out, context.progress),
+        prove=lambda network, context: prove_speaker(context.source(SOURCE), network, context.progress),
+        sources=(SOURCE,),
+    ),
+)

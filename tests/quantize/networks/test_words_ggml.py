@@ -10,13 +10,13 @@ import pytest
 from device.models.words.transcriber import ENGINE_ROLES, GGML_ROLES
 from quantize import parity
 from quantize.build import CALIBRATION_FILE
+from quantize.catalogue import RECIPES
 from quantize.errors import ParityError
 from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
+from quantize.networks.words import Upstream, parity_clips
+from quantize.networks.words_ggml import build_ggml, prove_ggml
 from quantize.parity import FLIPS
-from quantize.recipes import RECIPES
-from quantize.words import Upstream, parity_clips
-from quantize.words_ggml import build_ggml, prove_ggml
 from tests.quantize.test_whisper_ggml import (
     dequantise_q5,
     dequantise_q8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
 from quantize.ctranslate2 import read_ctranslate2
+from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
-from quantize.recipe import Artefact, ReportProgress, ports
+from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
+from quantize.sources import source
 from quantize.speech import Clip, parity_speech
-from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
+from quantize.tokenizer import read_specials, read_vocabulary
 
 DRIFT = "parity_llr_drift_mean"
 MIN_COSINE = 0.99
@@ -58,7 +60,7 @@ class Upstream:
             prompt = [numbers[name] for name in (START, *(LANGUAGE if multilingual else ()), NO_TIMES)]
             ordinary = words[: numbers[END]]
         except KeyError as err:
-            raise WhisperSourceError(f"{tokenizer.name} has no token {err}") from err
+            raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
         return cls(read_ctranslate2(model.read_bytes()), ordinary, prompt)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -159,3 +161,54 @@ def compare(
 def _cosine(left: Array, right: Array) -> float:
     a, b = left.ravel().astype(np.float64), right.ravel().astype(np.float64)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def recipes(
+    role: str,
+    name: str,
+    task: str,
+    sources: tuple[str, str],
+    read: Callable[[Path, Path], Upstream],
+    *,
+    optional: bool,
+) -> tuple[Recipe, Recipe]:
+    """Encoder and decoder of one Whisper, whose two upstream files `read` takes."""
+
+    def upstream(context: BuildContext) -> Upstream:
+        model, tokenizer = (context.source(one) for one in sources)
+        return read(model, tokenizer)
+
+    encoder, licence = f"{role}-encoder", source(sources[0]).licence
+    return (
+        Recipe(
+            role=encoder,
+            file=f"{encoder}.int8.onnx",
+            network=f"{name}-encoder-int8",
+            task=f"{task}: what was heard",
+            licence=licence,
+            make=lambda out, context: build_encoder(upstream(context), out, context.progress),
+            prove=lambda network, context: prove_encoder(upstream(context), network, context.progress),
+            sources=sources,
+            optional=optional,
+        ),
+        Recipe(
+            role=role,
+            file=f"{role}.int8.onnx",
+            network=f"{name}-int8",
+            task=f"{task}: how well a sentence fits what was heard",
+            licence=licence,
+            make=lambda out, context: build_decoder(upstream(context), out, context.progress),
+            prove=lambda network, context: prove_decoder(
+                upstream(context), context.made[encoder], network, context.progress
+            ),
+            sources=sources,
+            after=(encoder,),
+            optional=optional,
+        ),
+    )
+
+
+SOURCES = ("whisper-tiny-en", "whisper-tiny-en-tokenizer")
+RECIPES = recipes(
+    "words", "whisper-tiny.en", "speech recognition, English", SOURCES, Upstream.read, optional=False
+)

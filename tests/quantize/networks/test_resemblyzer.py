@@ -1,4 +1,4 @@
-"""Resemblyzer and the segmentation in INT8 pass their own proof, and a bundle's Resemblyzer embeds speech."""
+"""Resemblyzer in INT8 passes its own proof and knows a voice again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 
 from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
-from quantize import parity, recurrent
+from quantize import parity
 from quantize.errors import ParityError
 from quantize.fetch import fetch
+from quantize.networks import resemblyzer
 from quantize.parity import FLIPS
 from quantize.speech import SpeechSet, parity_speech
 
@@ -19,7 +20,7 @@ from quantize.speech import SpeechSet, parity_speech
 @pytest.fixture(autouse=True)
 def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     some = SpeechSet(parity_speech().files[:10:2])
-    monkeypatch.setattr(recurrent, "parity_speech", lambda: some)
+    monkeypatch.setattr(resemblyzer, "parity_speech", lambda: some)
     monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.3)
 
 
@@ -30,13 +31,13 @@ def quiet(text: str, done: float) -> None:
 @pytest.mark.slow
 def test_resemblyzer_in_int8_is_small_proven_and_knows_a_voice_again(tmp_path: Path) -> None:
     out = tmp_path / "resemblyzer.onnx"
-    recurrent.build_resemblyzer(fetch("resemblyzer"), out, quiet)
-    metrics = recurrent.prove_resemblyzer(fetch("resemblyzer"), out, quiet)
-    assert metrics["parity_cosine_min"] >= recurrent.RESEMBLYZER_MIN_COSINE
+    resemblyzer.build_resemblyzer(fetch("resemblyzer"), out, quiet)
+    metrics = resemblyzer.prove_resemblyzer(fetch("resemblyzer"), out, quiet)
+    assert metrics["parity_cosine_min"] >= resemblyzer.MIN_COSINE
     assert metrics[FLIPS] == 0.0
     assert out.stat().st_size < 3e6
     voice = Resemblyzer.of(OnnxSession(out), "resemblyzer-int8")
-    clips = recurrent.parity_speech().clips()
+    clips = resemblyzer.parity_speech().clips()
     embedded = {clip.name: voice.embed(clip.wave) for clip in clips}
     assert {vector.shape for vector in embedded.values()} == {(256,)}
     same = [(a, b) for a in clips for b in clips if a.name < b.name and a.speaker == b.speaker]
@@ -49,17 +50,7 @@ def test_resemblyzer_in_int8_is_small_proven_and_knows_a_voice_again(tmp_path: P
 def test_an_lstm_whose_input_is_power_would_fail_its_proof(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recurrent, "RESEMBLYZER_FLOAT", ())
-    recurrent.build_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
+    monkeypatch.setattr(resemblyzer, "FLOAT", ())
+    resemblyzer.build_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
     with pytest.raises(ParityError, match="Resemblyzer in INT8 strays"):
-        recurrent.prove_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
-
-
-@pytest.mark.slow
-def test_the_segmentation_in_int8_is_small_and_proven(tmp_path: Path) -> None:
-    out = tmp_path / "segmentation.onnx"
-    made = recurrent.build_segmentation(fetch("pyannote-segmentation"), out, quiet)
-    metrics = recurrent.prove_segmentation(fetch("pyannote-segmentation"), out, quiet)
-    assert metrics["parity_probability_drift_max"] <= recurrent.MAX_PROBABILITY_DRIFT
-    assert out.stat().st_size < 2.5e6
-    assert made.outputs[0].shape[-1] == 7
+        resemblyzer.prove_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
