@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sync.dashboard.accounts.rights import ROLE_NAMES, Right
-from sync.dashboard.doors import doors, holds
+from sync.dashboard.doors import doors, doors_page, holds
 from sync.dashboard.events import why
 from sync.dashboard.insight import look
 from sync.dashboard.people import visits
@@ -34,6 +34,7 @@ def wanted() -> set[str]:
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
     found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}
+    found |= set(doors_page.FACTS.values())
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
     for number in range(12):
