@@ -19,21 +19,16 @@ from device.access.policy import decide
 from device.audio import AudioSettings, Ended, Endpointer, Frame, SilenceBegan
 from device.audio.listen import VoiceActivity
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter
 from device.liveness.memory import MemoryLimits
 from device.liveness.search import Index, Match
-from quantize.bench.speech import Sentence
+from quantize.bench.speech import BenchError, Sentence
 
 PROBE_TIMEOUT_S = 120.0
 STAGES = ("endpointer", "words", "speaker", "spoof", "context", "judge", "policy")
 
 Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]
-
-
-class BenchError(DeviceError):
-    """A measurement could not be made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
 from quantize.ctranslate2 import read_ctranslate2
+from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
@@ -25,7 +26,7 @@ from quantize.parity import decisions, demand
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
 from quantize.sources import source
 from quantize.speech import Clip, parity_speech
-from quantize.tokenizer import WhisperSourceError, read_specials, read_vocabulary
+from quantize.tokenizer import read_specials, read_vocabulary
 
 DRIFT = "parity_llr_drift_mean"
 MIN_COSINE = 0.99
@@ -59,7 +60,7 @@ class Upstream:
             prompt = [numbers[name] for name in (START, *(LANGUAGE if multilingual else ()), NO_TIMES)]
             ordinary = words[: numbers[END]]
         except KeyError as err:
-            raise WhisperSourceError(f"{tokenizer.name} has no token {err}") from err
+            raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
         return cls(read_ctranslate2(model.read_bytes()), ordinary, prompt)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:

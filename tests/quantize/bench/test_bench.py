@@ -15,7 +15,6 @@ from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
 from quantize.bench.cli import bench
 from quantize.bench.measure import (
-    BenchError,
     fresh_process,
     idle_share,
     latency,
@@ -23,7 +22,7 @@ from quantize.bench.measure import (
     processor_alone,
     spread,
 )
-from quantize.bench.speech import BenchSpeechError, Sentence, packaged_sentences
+from quantize.bench.speech import BenchError, Sentence, packaged_sentences
 from tests.speech import Reading
 from tests.steps import steps
 
@@ -77,7 +76,7 @@ def test_packaged_sentences_are_cut_to_length_with_their_share_of_the_words(
 
 
 def test_a_machine_without_the_package_is_told_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(BenchSpeechError, match="apt-get install pocketsphinx-testdata"):
+    with pytest.raises(BenchError, match="apt-get install pocketsphinx-testdata"):
         packaged_sentences(4.0, AudioSettings(), tmp_path)
 
 

@@ -343,9 +343,9 @@ def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
 
     rng = np.random.default_rng(3)
     found = [[noise_rates(rng, 1.0 / seconds) for _ in range(LEAST_PEOPLE)] for seconds in NORM_SECONDS]
-    null = fit_norms(found)
+    norms = fit_norms(found)
     for people, seconds in zip(found, NORM_SECONDS, strict=True):
-        each = np.array([null.compare(one, seconds).deviations for one in people])
+        each = np.array([norms.compare(one, seconds).deviations for one in people])
         np.testing.assert_allclose(each.mean(axis=0), 0.0, atol=1e-2)
         np.testing.assert_allclose(each.std(axis=0), 1.0, atol=1e-2)
     with pytest.raises(QuantizeError, match="people"):
