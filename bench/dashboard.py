@@ -3,7 +3,7 @@
     .venv/bin/python bench/dashboard.py --events 1000000 --doors 1000
     .venv/bin/python bench/dashboard.py --events 10000000 --copies 10 --doors 1000 --database postgresql://...
 
-Fills a database with simulated events (through the registry's own insert, not signed; PostgreSQL can make
+Fills a database with simulated events (through the registry's own insert, not signed; the database can make
 copies of each, some seconds apart, and so ten million in minutes), serves the page in a
 process of its own, and asks for each page over HTTP, one after the other, as a logged-in auditor. Then
 stores events at a steady rate while pages listen, and reports how late each arrived.
@@ -90,11 +90,13 @@ def fill(store: Store, events: int, doors: int, now_ms: int, copies: int = 1) ->
 
 
 def _indexes(store: Store, *, drop: bool) -> list[str]:
-    """What makes PostgreSQL's indexes on the events again, its key apart."""
-    query = (
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'events' AND indexname <> 'events_pkey'"
-    )
+    """What makes the indexes on the events again, the key's apart."""
+    query = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'events'"
+    query += " AND indexname <> 'events_pkey'"
     with store.transaction() as db:
+        if db.dialect.name == "sqlite":
+            query = "SELECT name AS indexname, sql AS indexdef FROM sqlite_master"
+            query += " WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL"
         found = db.execute(sa.text(query)).all()
         for row in found if drop else ():
             db.execute(sa.text(f"DROP INDEX {row.indexname}"))
@@ -150,7 +152,7 @@ def measure(client: httpx.Client, path: str, rounds: int) -> tuple[float, float,
     return statistics.median(times), statistics.quantiles(times, n=20)[18], each_ms
 
 
-def pages(client: httpx.Client, rounds: int) -> None:
+def pages(client: httpx.Client, rounds: int, only: str = "") -> None:
     first = client.get("/events").text
     older = re.search(r'rel="next" href="([^"]+)"', first)
     person = re.search(r"/people/([0-9a-f-]+)", first)
@@ -180,6 +182,8 @@ def pages(client: httpx.Client, rounds: int) -> None:
     }
     print(f"{'page':<40} {'median ms':>10} {'p95 ms':>10} {'processor ms':>13}")
     for name, path in asked.items():
+        if not name.startswith(only):
+            continue
         median, p95, used = measure(client, path, rounds)
         print(f"{name:<40} {median:>10.0f} {p95:>10.0f} {used:>13.0f}", flush=True)
 
@@ -277,13 +281,14 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--doors", type=int, default=1000)
-    parser.add_argument("--copies", type=int, default=1, help="of each event, made by PostgreSQL itself")
+    parser.add_argument("--copies", type=int, default=1, help="of each event, made by the database itself")
     parser.add_argument("--filled", action="store_true", help="the database is filled by an earlier run")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--port", type=int, default=8799)
     parser.add_argument("--database", help="an empty one; else a temporary SQLite file")
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--listeners", type=int, default=20)
+    parser.add_argument("--only", default="", help="pages whose name begins so, such as `events`")
     parser.add_argument("--only-live", action="store_true", help="no pages, the live stream alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
@@ -306,7 +311,7 @@ def main() -> None:
             ) as client:
                 client.post("/login", data={"account": name, "password": PASSWORD})
                 if not options.only_live:
-                    pages(client, options.rounds)
+                    pages(client, options.rounds, options.only)
                 cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
                 asyncio.run(live(store, cookies, options.port, options.rate, 10, options.listeners))
         store.close()

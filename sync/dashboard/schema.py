@@ -278,6 +278,7 @@ reviews = sa.Table(
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False),
     sa.Column("finding", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False, server_default="[]"),  # JSON, of whoever looked
 )
 
 holds = sa.Table(

@@ -53,7 +53,8 @@ def text(db: Connection, day: dt.date, zone: dt.tzinfo, now_ms: int) -> str:
     open_now = incidents.listed(db, _EVERYTHING, resolved=False)
     unseen = sum(row.acknowledged_ms is None for row in open_now)
     states = Counter(unit_status(row, now_ms).state for row in db.execute(sa.select(units)))
-    reviewed = db.execute(sa.select(reviews.c.id).where(reviews.c.day == day.isoformat()).limit(1)).first()
+    whole = (reviews.c.day == day.isoformat(), reviews.c.scopes == "[]")
+    reviewed = db.execute(sa.select(reviews.c.id).where(*whole).limit(1)).first()
     owed = sum(one.state == "owed" for one in ledger.read(db, _EVERYTHING))
     waiting, overdue = emergency.open_count(db, _EVERYTHING, zone, now_ms)
     lines = [
