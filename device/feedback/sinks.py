@@ -84,6 +84,7 @@ _RETRY = {
     Notice.NOISE_OVER_WORDS,
     Notice.SPEAK_ALOUD,
     Notice.AFTER_TONE,
+    Notice.PART_LOST,
     Notice.TOO_LATE,
     Notice.ONE_MORE,
     Notice.SECOND_PERSON,
