@@ -95,7 +95,7 @@ def busy_device(world: World) -> Ended:
         door.badge()
         door.shows("Please say")
         world.sound.play(after_the_tone(world, unit))
-        door.shows(f"{JUDGED}|DENIED_QUALITY: The first word fell")  # the tone itself may come late
+        door.shows(JUDGED)  # though the tone itself may come late
         suspend(world, True)
         try:
             door.badge()

@@ -43,7 +43,7 @@ from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
 from device.evidence.listener import AnswerProgress, Heard, Listener
-from device.feedback.earcons import TONE_S, Earcon, tones_of
+from device.feedback.earcons import TONE_S, own_tones
 from device.liveness import NO_CONTEXT_EVIDENCE
 from device.liveness.context import ContextChecks
 from device.model_store import slots
@@ -158,9 +158,9 @@ class Door:
             own = replace(utterance, samples=utterance.samples.copy())  # the listener overwrites its own
             return _Later(own, phrase, reference, self.judge)
 
-        deaf_s, tones_hz = (TONE_S, tones_of(Earcon.SPEAK_NOW)) if said.tone else (0.0, ())
+        tones = own_tones() if said.tone else None
         settings = AudioSettings(quality=replace(self.limits, min_lull_db=0.0))
-        ear = Listener(cast(Judge, later), settings, 600.0, deaf_s, tones_hz)
+        ear = Listener(cast(Judge, later), settings, 600.0, tones)
         try:
             answer = ear.hear(
                 _Sound(said, dice),
