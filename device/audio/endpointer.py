@@ -135,8 +135,8 @@ class Endpointer:
             self._forget()
         elif frame.lost_samples:
             self._gap = True
-        # The detector adapts to what it hears, so it never hears the tone. Silence teaches it nothing, and ends
-        # what it made of the tone's first milliseconds.
+        # The detector adapts to what it hears, so it never hears the tone. Silence teaches it nothing, and
+        # ends what it made of the tone's first milliseconds.
         voiced = self._is_speech(_SILENCE if frame.own_tone else frame.samples) and not frame.own_tone
         self._history.append(frame.samples)
         self._flags.append(voiced)

@@ -86,6 +86,10 @@ class Door:
         return "".join(self.seen)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def lives(self) -> bool:
         return self._process.poll() is None
 
