@@ -107,7 +107,7 @@ class Feedback:
 
     def ready(self) -> None:
         """Nobody is at the door."""
-        self._tries = 0
+        self._tries, self._person = 0, None
         self._tell(Cue(Stage.READY, self._language.prompts["ready"]))
 
     def ask_name(self) -> None:

@@ -21,7 +21,7 @@ from tests.speech import Reading
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-GONE, STAYS = "KAUFMANN-209317", "4712"
+GONE = "KAUFMANN-209317"
 NEEDLE_BYTES = 48
 
 
@@ -31,11 +31,10 @@ def pieces(vector: np.ndarray) -> list[bytes]:
 
 
 def test_after_forget_the_running_door_holds_neither_id_nor_template_nor_voice(
-    tmp_path: Path, models: Path, reader: list[Reading], other_reader: list[Reading], judge: Judge
+    tmp_path: Path, models: Path, reader: list[Reading], judge: Judge
 ) -> None:
     unit = made(tmp_path, models)
-    for uid, who in ((GONE, reader), (STAYS, other_reader)):
-        assert unit.does("enroll", uid, *(who[number].path for number in (0, 2, 3))).code == 0
+    assert unit.does("enroll", GONE, *(reader[number].path for number in (0, 2, 3))).code == 0
     with open_store(unit.state, StoreSettings(profile="laptop", keystore="software")) as store:
         template = store.vault.template(GONE).vector.copy()
     wave = load_utterance(reader[1].path, Settings().audio).wave()
@@ -48,13 +47,11 @@ def test_after_forget_the_running_door_holds_neither_id_nor_template_nor_voice(
     with unit.door("--source", reader[1].path) as door:
         door.shows("Show your badge")
         door.badge(GONE)
+        door.shows("Please say")
+        assert sum(counts_in(door.pid, wanted["id"])) > 0, "the search finds what is there"
         door.shows("DENIED_PHRASE|DENIED_VOICE")
         door.shows("Show your badge")
-        assert sum(counts_in(door.pid, wanted["id"])) > 0, "the search finds what is there"
         assert unit.does("forget", GONE).code == 0
-        door.badge(STAYS)  # one attempt of somebody else
-        door.shows("DENIED_")
-        door.shows("Show your badge")
         found = {name: counts_in(door.pid, needles) for name, needles in wanted.items()}
     assert found == {name: [0] * len(needles) for name, needles in wanted.items()}
 
