@@ -1,4 +1,4 @@
-"""Sound over the words that no throat makes: coughs and slams, and tones that keep one exact pitch.
+"""Sound over the words that no throat makes: tones that keep one exact pitch.
 
 It says nothing against anybody. Where it is there and an answer falls short, the person is asked again.
 """

@@ -1,4 +1,4 @@
-"""Tones of one exact pitch, coughs, whispers and talkers, over and instead of real speech."""
+"""Tones of one exact pitch, whispers and talkers, over and instead of real speech."""
 
 from __future__ import annotations
 
@@ -104,14 +104,3 @@ def test_people_who_talk_as_loud_as_the_speaker_are_too_much_noise(reader, other
         utterance_of(0.05 * mixed, tmp_path)
     alone = utterance_of(0.05 * sound / level(sound) + 0.01 * 0.05 * talk / level(talk), tmp_path)
     assert alone.quality.lull_db > 18.0
-
-
-def test_a_burst_of_noise_as_loud_as_the_speech_is_measured_and_plain_speech_has_hardly_any(reader, tmp_path):
-    sound, dice = wave(reader[0]), np.random.default_rng(3)
-    plain = utterance_of(sound, tmp_path).quality.burst_s
-    burst = np.convolve(dice.normal(size=4_800), np.hanning(9), "same") * np.hanning(4_800)
-    start = len(sound) // 2
-    sound[start : start + 4_800] += (4.0 * level(sound) * burst / np.sqrt(np.square(burst).mean())).astype(
-        np.float32
-    )
-    assert plain < 0.1 < utterance_of(sound, tmp_path).quality.burst_s

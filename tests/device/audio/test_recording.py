@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
+from device.audio.errors import GapError
 from device.audio.files.flac_length import _samples_to_end, flac_length
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
@@ -260,9 +262,7 @@ def test_a_wav_of_another_coding_names_it_and_is_not_called_damaged(
 
 def test_a_long_description_of_the_samples_is_no_damage(speech: np.ndarray) -> None:
     form = struct.pack("<HHIIHHH", 1, 1, 16_000, 32_000, 2, 16, 200) + bytes(200)
-    assert np.array_equal(
-        read_recording(riff((b"fmt ", form), (b"data", speech.tobytes())), LIMITS), speech
-    )
+    assert np.array_equal(read_recording(riff((b"fmt ", form), (b"data", speech.tobytes())), LIMITS), speech)
 
 
 @pytest.mark.parametrize(
@@ -462,3 +462,28 @@ def test_bytes_made_to_look_like_many_last_frames_take_no_long_search() -> None:
     crc = next(c for c in range(256) if _samples_to_end(frame + bytes([c]) + bytes(10), 0, 4096))
     with pytest.raises(UnreadableAudioError, match="cut short"):
         read_recording(head + (frame + bytes([crc])) * 100_000, LIMITS)
+
+
+LOSSES = {
+    "zeros": lambda before: np.zeros_like(before),
+    "the block before": lambda before: before,
+    "one sample": lambda before: np.full_like(before, before[-1]),
+}
+
+
+@pytest.mark.parametrize("put", LOSSES)
+@pytest.mark.parametrize(("rate_hz", "block_s"), [(16_000, 0.02), (16_000, 0.005), (48_000, 0.01)])
+def test_a_recording_of_which_blocks_were_lost_is_asked_for_again_at_any_rate(
+    reader: list[Reading], put: str, rate_hz: int, block_s: float
+) -> None:
+    """Before resampling: after it, nothing of a gap's edges is left to see."""
+    said = soxr.resample(read(reader[1].path), 16_000, rate_hz)
+    block = int(block_s * rate_hz)
+    dice = np.random.default_rng(18)
+    broken = said.copy()
+    for at in range(block, len(said) - block, block):
+        if dice.random() < 0.1:
+            broken[at : at + block] = LOSSES[put](said[at - block : at])
+    assert load_utterance(wav_bytes(said.tobytes(), rate_hz=rate_hz)).quality.speech_s > 0.0
+    with pytest.raises(GapError, match="lost"):
+        load_utterance(wav_bytes(broken.tobytes(), rate_hz=rate_hz))
