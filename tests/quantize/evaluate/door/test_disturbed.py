@@ -82,13 +82,16 @@ def test_the_command_plays_a_few_to_their_end(
         [
             *("--manifest", str(tmp_path / "m.tsv"), "--root", str(tmp_path), "--out", str(out)),
             *("--models", str(models), "--people", "1", "--attacks", "0"),
-            *("--only", "as said", "--only", "pause", "--only", "whisper"),
+            *("--only", "as said", "--only", "pause", "--only", "mains"),
         ],
         catch_exceptions=False,
     )
     assert ran.exit_code == 0, ran.output
     found = json.loads(out.read_text())
-    assert set(found["people"]) == {"as said", "pause of 0.9 s", "whisper"}
-    told = found["people"]["whisper"]
-    assert any("whispered" in name for name in told["with"]["told"])
-    assert not any("whispered" in name for name in told["without"]["told"])
+    people = found["people"]
+    assert set(people) == {"as said", "pause of 0.9 s", "mains buzz -20 dB"}
+    assert people["as said"]["with"][disturbed.IN][:2] == [1, 1]
+    hesitant = people["pause of 0.9 s"]
+    assert (hesitant["without"][disturbed.IN][0], hesitant["with"][disturbed.IN][0]) == (0, 1)
+    buzz = people["mains buzz -20 dB"]
+    assert (buzz["without"][disturbed.ATTACKER][0], buzz["with"][disturbed.AGAIN][0]) == (1, 1)
