@@ -1,9 +1,10 @@
 """How fast the dashboard answers over a large registry, and whether its live list keeps up.
 
     .venv/bin/python bench/dashboard.py --events 1000000 --doors 1000
-    .venv/bin/python bench/dashboard.py --events 10000000 --doors 1000 --database postgresql://...
+    .venv/bin/python bench/dashboard.py --events 10000000 --copies 10 --doors 1000 --database postgresql://...
 
-Fills a database with simulated events (through the registry's own insert, not signed), serves the page in a
+Fills a database with simulated events (through the registry's own insert, not signed; the database can make
+copies of each, some seconds apart, and so ten million in minutes), serves the page in a
 process of its own, and asks for each page over HTTP, one after the other, as a logged-in auditor. Then
 stores events at a steady rate while pages listen, and reports how late each arrived.
 """
@@ -31,13 +32,14 @@ import sqlalchemy as sa
 
 from sync.bundle import key_to_der
 from sync.dashboard.accounts.accounts import Accounts
+from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.site.demo_places import demo_places
 from sync.dashboard.site.places import replace
 from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
+from sync.registry.schema import events as event_table
 from sync.registry.schema import units
 from sync.registry.store import Store
 
@@ -49,8 +51,10 @@ SERVED: list[int] = []
 """Process ids of the pages that were served."""
 
 
-def fill(store: Store, events: int, doors: int, now_ms: int) -> None:
-    """`events` over a year at `doors` doors, in the order of their times."""
+def fill(store: Store, events: int, doors: int, now_ms: int, copies: int = 1) -> None:
+    """`events` over a year at `doors` doors, in the order of their times; the database makes the `copies`."""
+    events //= copies
+    made = _indexes(store, drop=True) if copies > 1 else []
     dice = random.Random(1)
     key = key_to_der(FileSigner.generate().public_key())
     places = demo_places(doors)
@@ -64,18 +68,59 @@ def fill(store: Store, events: int, doors: int, now_ms: int) -> None:
             at_ms = now_ms - 365 * DAY_MS + int(number / events * 365 * DAY_MS)
             unit = dice.choice(places).unit
             sizes[unit] += 1
-            body = Record(UnitId(unit), sizes[unit], simulated_event(dice, KEY, at_ms, 0)).to_bytes()
+            sequence = (sizes[unit] - 1) * copies + 1
+            body = Record(UnitId(unit), sequence, simulated_event(dice, KEY, at_ms, 0)).to_bytes()
             rows.append((read_event(body), body, at_ms))
         with store.transaction() as db:
             store.add_events(db, rows)
         print(f"\r{start + len(rows):>10} events", end="", file=sys.stderr)
+    if copies > 1:
+        _copy(store, copies, 365 * DAY_MS // events // copies)
+    for again in made:
+        with store.transaction() as db:
+            db.execute(sa.text(again))
     with store.transaction() as db:
         statement = units.update().where(units.c.unit == sa.bindparam("b_unit"))
         db.execute(
-            statement, [{"b_unit": unit, "size": size, "seen_ms": now_ms} for unit, size in sizes.items()]
+            statement,
+            [{"b_unit": unit, "size": size * copies, "seen_ms": now_ms} for unit, size in sizes.items()],
         )
     analyse(store)
     print(file=sys.stderr)
+
+
+def _indexes(store: Store, *, drop: bool) -> list[str]:
+    """What makes the indexes on the events again, the key's apart."""
+    query = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'events'"
+    query += " AND indexname <> 'events_pkey'"
+    with store.transaction() as db:
+        if db.dialect.name == "sqlite":
+            query = "SELECT name AS indexname, sql AS indexdef FROM sqlite_master"
+            query += " WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL"
+        found = db.execute(sa.text(query)).all()
+        for row in found if drop else ():
+            db.execute(sa.text(f"DROP INDEX {row.indexname}"))
+    # Of a partitioned table the definition says ONLY: without its partitions.
+    return [row.indexdef.replace(" ON ONLY ", " ON ") for row in found]
+
+
+def _copy(store: Store, copies: int, apart_ms: int) -> None:
+    """Each event some moments later again, in its unit's next places; the bodies stay those of the first."""
+    columns = [column.name for column in event_table.columns]
+    changed = {
+        "sequence": "sequence + :copy",
+        "received_ms": "received_ms + :later",
+        "time_ms": "time_ms + :later",
+        "event_id": "event_id || '-' || :copy",
+    }
+    asked = ", ".join(changed.get(name, name) for name in columns)
+    text = (
+        f"INSERT INTO events ({', '.join(columns)}) SELECT {asked} FROM events WHERE sequence % :copies = 1"  # noqa: S608
+    )
+    for copy in range(1, copies):
+        with store.transaction() as db:
+            db.execute(sa.text(text), {"copy": copy, "copies": copies, "later": copy * apart_ms})
+        print(f"\r{copy + 1:>10} of each", end="", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -107,7 +152,7 @@ def measure(client: httpx.Client, path: str, rounds: int) -> tuple[float, float,
     return statistics.median(times), statistics.quantiles(times, n=20)[18], each_ms
 
 
-def pages(client: httpx.Client, rounds: int) -> None:
+def pages(client: httpx.Client, rounds: int, only: str = "") -> None:
     first = client.get("/events").text
     older = re.search(r'rel="next" href="([^"]+)"', first)
     person = re.search(r"/people/([0-9a-f-]+)", first)
@@ -137,6 +182,8 @@ def pages(client: httpx.Client, rounds: int) -> None:
     }
     print(f"{'page':<40} {'median ms':>10} {'p95 ms':>10} {'processor ms':>13}")
     for name, path in asked.items():
+        if not name.startswith(only):
+            continue
         median, p95, used = measure(client, path, rounds)
         print(f"{name:<40} {median:>10.0f} {p95:>10.0f} {used:>13.0f}", flush=True)
 
@@ -234,11 +281,14 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--doors", type=int, default=1000)
+    parser.add_argument("--copies", type=int, default=1, help="of each event, made by the database itself")
+    parser.add_argument("--filled", action="store_true", help="the database is filled by an earlier run")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--port", type=int, default=8799)
     parser.add_argument("--database", help="an empty one; else a temporary SQLite file")
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--listeners", type=int, default=20)
+    parser.add_argument("--only", default="", help="pages whose name begins so, such as `events`")
     parser.add_argument("--only-live", action="store_true", help="no pages, the live stream alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
@@ -246,10 +296,11 @@ def main() -> None:
         store = Store.open(database)
         prepare(store)
         now_ms = time.time_ns() // 1_000_000
-        fill(store, options.events, options.doors, now_ms)
+        if not options.filled:
+            fill(store, options.events, options.doors, now_ms, options.copies)
         accounts = Accounts(store)
-        token = accounts.invite("admin", (), "bench", now_ms)
-        accounts.accept(token, "bench", PASSWORD, now_ms)
+        name = f"bench-{now_ms}"
+        accounts.accept(accounts.invite("admin", (), "bench", now_ms), name, PASSWORD, now_ms)
         machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         size = f"{options.events} events, {options.doors} doors, {database.partition(':')[0]}"
         print(f"{machine}; {size}, {options.rounds} rounds")
@@ -258,9 +309,9 @@ def main() -> None:
             with httpx.Client(
                 base_url=origin, headers={"Origin": origin}, limits=limits, timeout=60
             ) as client:
-                client.post("/login", data={"account": "bench", "password": PASSWORD})
+                client.post("/login", data={"account": name, "password": PASSWORD})
                 if not options.only_live:
-                    pages(client, options.rounds)
+                    pages(client, options.rounds, options.only)
                 cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
                 asyncio.run(live(store, cookies, options.port, options.rate, 10, options.listeners))
         store.close()

@@ -26,7 +26,7 @@ from device.audio.settings import FileLimits
 from device.audio.utterance import Samples
 from device.conversation.diarization import diarize
 from device.conversation.hearing import windows
-from device.conversation.opening import open_ears
+from device.conversation.opening import open_models
 from device.conversation.turns import Turn, to_rttm
 from device.models.self_test import MEMORY_NAME
 from device.settings import models_dir
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path)
     parser.add_argument("--out", type=Path, help="Write the figures here as JSON.")
     asked = parser.parse_args()
-    ears = open_ears(models_dir(), models_dir() / MEMORY_NAME)
+    models = open_models(models_dir(), models_dir() / MEMORY_NAME)
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as work:
         folder = Path(work)
         truth: dict[str, tuple[Sequence[Turn], float]] = {}
@@ -69,7 +69,7 @@ def main() -> None:
         for name, samples, said in _recordings(asked.root, asked.mixtures, asked.real):
             seconds = len(samples) / 16_000
             began = time.process_time()
-            found = diarize([*windows(samples, ears.segmentation, ears.speaker)], seconds)
+            found = diarize([*windows(samples, models.segmentation, models.speaker)], seconds)
             cpu_s += time.process_time() - began
             for collar_s in COLLARS_S:
                 total[collar_s] += errors(said, found.turns, seconds, collar_s)

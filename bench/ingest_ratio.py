@@ -1,21 +1,23 @@
 """What verification costs at ingest: the worker's own code beside an inserter that checks nothing.
 
-`python bench/ingest_ratio.py --events 20000` sends the same signed batches through both, into SQLite files of
-their own, in one process and in turns, and prints CPU microseconds an event and their ratio for batches of 50
-and of 1. The inserter decodes a batch and its events with cbor2 and writes the same rows; it looks at no
-signature, no chain, no types and no order. Neither has a network.
+`python bench/ingest_ratio.py --events 20000` sends the same signed batches through both, into databases of
+their own (`--database sqlite` or `postgresql`), in one process and in turns, and prints CPU microseconds an
+event and their ratio for batches of 50 and of 1. The inserter decodes a batch and its events with cbor2 and
+writes the same rows; it looks at no signature, no chain, no types and no order. Neither has a broker, and of
+PostgreSQL only what this process spends is counted: the server's work is the same rows for both.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from sync.registry.ingest import Ingest
 from sync.registry.schema import heads
 from sync.registry.store import EVENT_COLUMNS, Store, month_of
 from sync.topics import EVENTS, topic
+from tests.sync.services import postgres
 
 UNITS = 20
 ROUND_MESSAGES = 100
@@ -92,14 +95,38 @@ def insert_blindly(store: Store, round_: Sequence[tuple[str, bytes]]) -> None:
             {"unit": unit, "size": first + len(bodies) - 1, "cose": head, "received_ms": received_ms}
         )
     with store.transaction() as db:
-        db.exec_driver_sql(f"INSERT INTO events VALUES ({', '.join('?' * len(EVENT_COLUMNS))})", rows)  # noqa: S608
+        if store.partitioned:
+            cursor = db.connection.driver_connection.cursor()  # type: ignore[union-attr]
+            with cursor.copy(f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN") as copy:
+                for written in rows:
+                    copy.write_row(written)
+        else:
+            marks = ", ".join("?" * len(EVENT_COLUMNS))
+            db.exec_driver_sql(f"INSERT INTO events VALUES ({marks})", rows)  # noqa: S608 - constant text
         db.execute(sa.insert(heads), signed)
 
 
-def measure(batch: int, events: int, folder: Path) -> dict[str, float]:
+@contextlib.contextmanager
+def stores(database: str) -> Iterator[tuple[Store, Store]]:
+    """One for each of the two, empty, and for PostgreSQL a partition for this month."""
+    with contextlib.ExitStack() as stack:
+        if database == "sqlite":
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ostiary-ratio-"))
+            urls = [f"sqlite:///{folder}/{name}.db" for name in ("ours", "blind")]
+        else:
+            urls = [stack.enter_context(postgres()).url for _ in range(2)]
+        ours, blind = map(Store.open, urls)
+        stack.callback(ours.close)
+        stack.callback(blind.close)
+        if database != "sqlite":
+            with blind.transaction() as db:
+                db.exec_driver_sql("CREATE TABLE events_now PARTITION OF events DEFAULT")
+        yield ours, blind
+
+
+def measure(batch: int, events: int, ours: Store, blind: Store) -> dict[str, float]:
     keys = {unit_id(f"site/unit-{number}"): FileSigner.generate() for number in range(UNITS)}
     sent = messages(batch, events, keys)
-    ours, blind = (Store.open(f"sqlite:///{folder}/{name}-{batch}.db") for name in ("ours", "blind"))
     for unit, signer in keys.items():
         ours.register(unit, key_to_der(signer.public_key()), now_ms())
     ingest = Ingest(ours, FileSigner.generate(), now_ms)
@@ -115,8 +142,6 @@ def measure(batch: int, events: int, folder: Path) -> dict[str, float]:
             costs[name].append((time.process_time() - begun) / len(round_) / batch * 1e6)
     if ingest.counts.stored_events != len(sent) * batch:
         raise SystemExit("ingest did not take everything")
-    ours.close()
-    blind.close()
     found = {f"{name}_cpu_us_per_event": round(statistics.median(cost), 1) for name, cost in costs.items()}
     ratio = statistics.median(a / b for a, b in zip(costs["ours"], costs["blind"], strict=True))
     return {"batch": batch, "rounds": len(costs["ours"]), **found, "ratio": round(ratio, 2)}
@@ -125,10 +150,11 @@ def measure(batch: int, events: int, folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ostiary-ratio-") as folder:
-        for batch, events in ((50, options.events), (1, options.events // 10)):
-            print(json.dumps(measure(batch, events, Path(folder))))
+    for batch, events in ((50, options.events), (1, options.events // 10)):
+        with stores(options.database) as (ours, blind):
+            print(json.dumps({"database": options.database, **measure(batch, events, ours, blind)}))
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.model_store import slots
-from device.models.spoof.beats import beats
 from device.models.spoof.detector import SpoofDetector
 from device.models.spoof.envelopes import envelopes
 from device.models.spoof.features import spoof_features
+from device.models.spoof.frame_rates import frame_rates
 from device.settings import models_dir
 from quantize.speech import parity_speech
 
-RATE_HZ = 16_000
 WHOLE = "the live check"
 
 
@@ -34,7 +34,7 @@ def parts(detector: SpoofDetector, wave: npt.NDArray[np.float32]) -> dict[str, C
     return {
         WHOLE: lambda: detector.evidence(wave),
         "its networks' pictures": lambda: spoof_features(wave),
-        "its frame rates": lambda: beats(wave),
+        "its frame rates": lambda: frame_rates(wave),
         "its envelopes": lambda: envelopes(wave),
     }
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    samples = int(given.seconds * RATE_HZ)
+    samples = int(given.seconds * SAMPLE_RATE_HZ)
     clips = [clip.wave for clip in parity_speech().clips() if len(clip.wave) >= samples]
     wave = clips[0][:samples].astype(np.float32)
     detector = SpoofDetector.open(slots.active(models_dir()), given.threads)

@@ -7,8 +7,9 @@
 
 Prints the time to the secure channel, from handing over a card to the controller's event (median, p95), the
 controller's own interval between polls (p95), how many polls were answered, and how often the channel was
-lost. libosdp's controller polls as soon as it has an answer, at most every 50 ms. Every line has a process
-for the unit and one for the controller.
+lost, each loss with the frames before it (when, who, number, bytes, how it begins). libosdp's controller
+polls as soon as it has an answer, at most every 50 ms. Every line has a process for the unit and one for the
+controller.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from itertools import pairwise
 
-from device.door.osdp.frames import Framer
+from device.door.osdp.frames import Framer, sequence
 from device.door.osdp.keys import new_key
 from tests.device.door.osdp.panels import PanelProcess, wait_for
 from tests.device.door.osdp.test_panels import derived
@@ -31,11 +33,29 @@ from tests.device.door.osdp.wire import CARD, Recorder, Wire, unit
 TOLD = {"libosdp": "event", "pure": "card"}
 
 
+LAST = 24
+"""So many frames before a loss of the channel are shown with it."""
+
+
+class Watching(Recorder):
+    """Keeps what passed the wire before each loss of the channel, so that a loss can be explained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: deque[str] = deque(maxlen=LAST)
+        self.losses: list[list[str]] = []
+
+    def online(self, secure: bool) -> None:
+        super().online(secure)
+        if not secure:
+            self.losses.append([*self.last, f"{time.monotonic():.3f} the channel is lost"])
+
+
 class Counted:
     """What passes the wire: the unit's answers, when the controller asked, and what we lose on purpose."""
 
-    def __init__(self, wire: Wire, lose: float) -> None:
-        self._lose, self._rng = lose, random.Random(1)
+    def __init__(self, wire: Wire, lose: float, last: deque[str]) -> None:
+        self._lose, self._rng, self._last = lose, random.Random(1), last
         self._answers, self._asks = Framer(0x81), Framer(1)
         self.answered = self.lost = 0
         self.asked_s: list[float] = []
@@ -48,13 +68,23 @@ class Counted:
         return data
 
     def _from_reader(self, data: bytes) -> bytes:
-        self.answered += len(self._answers.feed(data, time.monotonic()))
+        answers = self._answers.feed(data, time.monotonic())
+        self.answered += len(answers)
+        self._note("unit", answers)
         return self._spoil(data)
 
     def _from_panel(self, data: bytes) -> bytes:
         now_s = time.monotonic()
-        self.asked_s += [now_s] * len(self._asks.feed(data, now_s))
+        asked = self._asks.feed(data, now_s)
+        self.asked_s += [now_s] * len(asked)
+        self._note("panel", asked)
         return self._spoil(data)
+
+    def _note(self, who: str, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._last.append(
+                f"{time.monotonic():.3f} {who} {sequence(frame)} {len(frame)} {frame[:9].hex()}"
+            )
 
 
 def arrived(controller: PanelProcess, kind: str, before: int) -> bool:
@@ -76,10 +106,10 @@ def started(panel_name: str, wire: Wire, master: bytes) -> PanelProcess:
 
 def one_line(panel_name: str, cards: int, polls: int, lose: float) -> dict[str, object]:
     """Figures of one line: `cards` cards, then polls until the unit has answered `polls`."""
-    master, panel, kind = new_key(), Recorder(), TOLD[panel_name]
+    master, panel, kind = new_key(), Watching(), TOLD[panel_name]
     key = derived(master) if panel_name == "pure" else master
     with Wire() as wire, unit(wire, key, panel) as reader:
-        counted = Counted(wire, lose)
+        counted = Counted(wire, lose, panel.last)
         began_s = time.monotonic()
         with started(panel_name, wire, master) as controller:
             wait_for(lambda: counted.asked_s)
@@ -96,9 +126,7 @@ def one_line(panel_name: str, cards: int, polls: int, lose: float) -> dict[str, 
                 waits_ms.append(1_000 * (controller.of(kind)[-1]["at_s"] - sent_s))
             while counted.answered < polls:
                 time.sleep(0.2)
-            lost_at = [
-                n for n, (before_, after) in enumerate(pairwise(panel.secure)) if before_ and not after
-            ]
+            losses = list(panel.losses)
         intervals = sorted(1_000 * (after - before_) for before_, after in pairwise(counted.asked_s))
         channel = reader.channel
         return {
@@ -112,7 +140,8 @@ def one_line(panel_name: str, cards: int, polls: int, lose: float) -> dict[str, 
             "lost_on_purpose": counted.lost,
             "answered_again": channel.repeated,
             "damaged": channel.damaged,
-            "channel_lost": len(lost_at),
+            "channel_lost": len(losses),
+            "losses": losses,
         }
 
 
@@ -144,7 +173,8 @@ def main() -> None:
     )
     pooled = {name: sum(line[name] for line in found) for name in summed}
     worst = {name: max(line[name] for line in found) for name in largest}
-    print(json.dumps({"lines": asked.lines, **cards(waits_ms), **worst, **pooled}))
+    losses = [loss for line in found for loss in line["losses"]]
+    print(json.dumps({"lines": asked.lines, **cards(waits_ms), **worst, **pooled, "losses": losses}))
 
 
 def cards(waits_ms: list[float]) -> dict[str, float]:

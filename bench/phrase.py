@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.phrase import another, competitors, normalise
 from device.model_store import slots
 from device.models.words.transcriber import Clues, Fusion, Transcriber
 from device.settings import WordsEngine, models_dir
 
-RATE_HZ = 16_000
 CORPORA = ("an4", "so762")
 NEAR, WRONG = 4, 4
 
@@ -107,7 +107,7 @@ def collect(options: argparse.Namespace) -> None:
     with options.out.open("w", encoding="utf-8") as out:
         for row in chosen:
             wave, rate_hz = soundfile.read(options.data / row["path"], dtype="float32")
-            if rate_hz != RATE_HZ or wave.ndim != 1:
+            if rate_hz != SAMPLE_RATE_HZ or wave.ndim != 1:
                 raise SystemExit(f"{row['path']} is not 16 kHz mono")
             asked = list(trials(row, texts[folder(row)]))
             for (kind, phrase), (clues, transcript) in zip(

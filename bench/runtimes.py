@@ -116,16 +116,16 @@ def lanes(models: Path, work: Path) -> list[Lane]:
         Lane("batch norms not folded, float", onnx_lane(unfolded(exact, work / "unfolded.onnx"))),
     ]  # fmt: skip
     if pick.has_twin(bundle, "speaker"):
-        twin = pick.twin(bundle, "speaker")
+        variant = pick.tflite_variant(bundle, "speaker")
         for package in ("ai_edge_litert", "tflite_runtime"):
             for xnnpack in (True, False):
                 kind = "XNNPACK" if xnnpack else "built-in kernels"
-                found.append(Lane(f"{package}, {kind}", tflite_lane(twin, package, xnnpack)))
+                found.append(Lane(f"{package}, {kind}", tflite_lane(variant, package, xnnpack)))
         found.append(
-            Lane("ai_edge_litert, XNNPACK, two threads", tflite_lane(twin, "ai_edge_litert", True, 2))
+            Lane("ai_edge_litert, XNNPACK, two threads", tflite_lane(variant, "ai_edge_litert", True, 2))
         )
         found.append(
-            Lane("ai_edge_litert, XNNPACK, buckets", bucketed(tflite_lane(twin, "ai_edge_litert", True)))
+            Lane("ai_edge_litert, XNNPACK, buckets", bucketed(tflite_lane(variant, "ai_edge_litert", True)))
         )
     return found
 

@@ -3,13 +3,16 @@
     .venv/bin/python bench/soak.py                   2,016 attempts, one in five minutes of the unit's clock
     .venv/bin/python bench/soak.py --attempts 60     the quick form
     .venv/bin/python bench/soak.py --minutes 30      as many as fit
+    .venv/bin/python bench/soak.py --out DIR         every attempt's figures and a plot, too
 
-The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances. Five
-recordings of one reader are spoken in turn as fast as they can be judged; the reader is enrolled, the words
-are never those asked for, and what the attempt limits count is pardoned after each. Only the clock is ours.
-Memory is what stays resident; bytes written are what the kernel counts for this process. Slopes are those of
-the second half, each with the interval that 95 % of such runs would have: of the means of ten equal parts,
-because neighbouring attempts are not independent.
+The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances, and
+what a running unit does for itself every five minutes. Five recordings of one reader are spoken in turn as
+fast as they can be judged; the reader is enrolled, the words are never those asked for, and what the attempt
+limits count is pardoned after each. Only the clock is ours, and the judge's limit, which is a minute: so that
+a machine with other work to do is slow here, and does not refuse people as a door must. Memory is what stays
+resident; bytes written are what the kernel counts for this process. Slopes are those of the second half, each
+with the interval that 95 % of such runs would have: of the means of ten equal parts, because neighbouring
+attempts are not independent.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,9 +46,11 @@ from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings, models_dir
 from device.unit.assembly import open_unit
 from device.unit.enrolment import Tools, enrol, named
+from device.unit.upkeep import Upkeep
 
 UID = "4711"
 STEP_S = 300.0
+JUDGE_LIMIT_S = 60.0
 SPEECH = Path("/usr/share/pocketsphinx/test/data/librivox")
 
 
@@ -100,8 +106,31 @@ def written_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_oublock * 512
 
 
-def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def folder_size(folder: Path) -> tuple[int, int]:
+    """Bytes and files."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return sum(sizes), len(sizes)
+
+
+@dataclass(slots=True)
+class Series:
+    """What is looked at after each attempt."""
+
+    memory_mb: list[float] = field(default_factory=list)
+    folder_kb: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+    written_kb: list[float] = field(default_factory=list)
+
+    def look(self, folder: Path, written: float) -> None:
+        size, files = folder_size(folder)
+        self.memory_mb.append(round(resident_mb(), 3))
+        self.folder_kb.append(size / 1e3)
+        self.files.append(files)
+        self.descriptors.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+        self.threads.append(sum(1 for _ in Path("/proc/self/task").iterdir()))
+        self.written_kb.append(written / 1e3)
 
 
 PARTS = 10
@@ -122,59 +151,93 @@ def slope(values: list[float]) -> tuple[float, float]:
     return float(grade), T_95 * spread
 
 
-def soak(attempts: int, folder: Path, minutes: float) -> dict[str, float]:
-    """Figures by name."""
+def soak(attempts: int, folder: Path, minutes: float) -> tuple[dict[str, float], Series]:
+    """Figures by name, and what each attempt left."""
     until_s = time.monotonic() + 60 * minutes
     recordings = sorted(SPEECH.glob("*.wav"))
     week, nobody, stop = Week(), Nobody(), threading.Event()
     outcomes: Counter[str] = Counter()
-    memory_mb: list[float] = []
-    folder_kb: list[float] = []
+    series, cpu_s = Series(), 0.0
     with SwTpm(folder / "tpm") as tpm:
-        settings = replace(Settings(), store=tpm.settings())
+        made = Settings()
+        judge = replace(made.judge, timeout_s=JUDGE_LIMIT_S)
+        settings = replace(made, store=tpm.settings(), judge=judge)
         state = folder / "state"
         with open_unit(settings, state, models_dir(), week) as unit:
             enrolment = named([recordings[n] for n in (0, 2, 3)])
             enrol(Tools(unit.judge, unit.store, settings, state), UID, enrolment, reason="operator")
-            written, cpu_s, size = 0, 0.0, folder_bytes(state)
+            upkeep = Upkeep(unit, settings.door.name)
+            size, _ = folder_size(state)
             for number in track(range(attempts), description="attempts", transient=True):
                 before, before_s = written_bytes(), time.process_time()
                 source = FileSource(recordings[number % len(recordings)])
                 claim = Claim(ClaimKind.BADGE, UID)
                 for decision in run(unit, [claim], source, settings.door.name, nobody, nobody, stop):  # type: ignore[arg-type]
                     outcomes[decision.outcome] += 1
-                written += written_bytes() - before
                 cpu_s += time.process_time() - before_s
                 unit.controller.pardon(UID)
                 week.skipped_s += STEP_S
-                memory_mb.append(resident_mb())
-                folder_kb.append(folder_bytes(state) / 1e3)
+                upkeep.look()
+                series.look(state, written_bytes() - before)
                 if time.monotonic() > until_s:
                     break
-            attempts = len(memory_mb)
-            grown = folder_bytes(state) - size
-    memory_grows, memory_within = slope(memory_mb[attempts // 2 :])
-    folder_grows, folder_within = slope(folder_kb[attempts // 2 :])
+            attempts = len(series.memory_mb)
+            grown = folder_size(state)[0] - size
+    half = attempts // 2
+    memory_grows, memory_within = slope(series.memory_mb[half:])
+    folder_grows, folder_within = slope(series.folder_kb[half:])
     listening_s = 10.0
     before_s = time.process_time()
     for _ in listen(Quiet(listening_s), threading.Event()):
         pass
+    early = attempts // 10
     found = {
         "attempts": attempts,
         "days of the unit's clock": attempts * STEP_S / 86_400,
         "doors opened (must be 0)": nobody.opened,
-        "resident after a tenth, MB": memory_mb[len(memory_mb) // 10],
-        "resident at the end, MB": memory_mb[-1],
+        "resident after a tenth, MB": series.memory_mb[early],
+        "resident at the end, MB": series.memory_mb[-1],
+        "resident at most, MB": float(max(series.memory_mb)),
         "resident's growth, MB per 1,000 attempts": memory_grows,
         "... +/-": memory_within,
-        "written per attempt, kB": written / attempts / 1e3,
+        "open files after a tenth": series.descriptors[early],
+        "open files at the end": series.descriptors[-1],
+        "threads after a tenth": series.threads[early],
+        "threads at the end": series.threads[-1],
+        "files in the state folder after a tenth": series.files[early],
+        "files in the state folder at the end": series.files[-1],
+        "written per attempt, kB": float(np.mean(series.written_kb)),
+        "written by one attempt at most, kB": float(max(series.written_kb)),
         "state folder's growth per attempt, kB": grown / attempts / 1e3,
         "state folder's growth in the second half, kB per attempt": folder_grows / 1000,
         "... +/- (kB)": folder_within / 1000,
         "processor time per attempt, s": cpu_s / attempts,
         "listening to a quiet room, % of a core": 100 * (time.process_time() - before_s) / listening_s,
     }
-    return {**found, **{f"decisions: {name}": count for name, count in sorted(outcomes.items())}}
+    return {**found, **{f"decisions: {name}": count for name, count in sorted(outcomes.items())}}, series
+
+
+def plot(series: Series, path: Path) -> None:
+    """Memory, state folder, open files and bytes written over the attempts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown: tuple[tuple[str, Sequence[float]], ...] = (
+        ("resident, MB", series.memory_mb),
+        ("state folder, kB", series.folder_kb),
+        ("open files", series.descriptors),
+        ("written by an attempt, kB", series.written_kb),
+    )
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 5), sharex=True)
+    for place, (name, values) in zip(axes.flat, shown, strict=True):
+        place.plot(values, linewidth=0.7)
+        place.set(title=name, ylim=(0, 1.15 * max(values)))
+    for place in axes[1]:
+        place.set_xlabel("attempts")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:
@@ -183,10 +246,15 @@ def main() -> None:
     )
     parser.add_argument("--attempts", type=int, default=2016)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then, whatever is done")
+    parser.add_argument("--out", type=Path, help="folder for soak.json and soak.png")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        found = soak(options.attempts, Path(folder), options.minutes)
+        found, series = soak(options.attempts, Path(folder), options.minutes)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "soak.json").write_text(json.dumps({"found": found, "series": asdict(series)}))
+        plot(series, options.out / "soak.png")
     if options.json:
         print(json.dumps(found))
         return

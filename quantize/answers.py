@@ -21,6 +21,7 @@ from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from quantize.build import build
 from quantize.fetch import fetch, sha256_of
+from quantize.networks import segmentation
 from quantize.proven import Proven
 
 ANSWERS_FILE = Path(__file__).with_name("self-test.json")
@@ -57,7 +58,6 @@ LIVE = (
     f"{_BOOK}-0930.wav",
 )
 TOLERANCE = {"words": 0.5, "voice": 0.5, "live": 0.5}
-SEGMENTATION_FILE = Path(__file__).with_name("segmentation-answers.json")
 SEGMENTED = "cards/005.wav"
 SEGMENTATION_TOLERANCE = 0.05
 
@@ -99,13 +99,11 @@ def write_answers(path: Path = ANSWERS_FILE) -> None:
         path.write_bytes(answer(Bundle.open(Path(work)), reference()).to_bytes())
 
 
-def write_segmentation_answers(path: Path = SEGMENTATION_FILE) -> None:
+def write_segmentation_answers(path: Path = segmentation.ANSWERS) -> None:
     """The same for the segmentation, which is an optional model and has a file of its own."""
-    from quantize.recurrent import build_segmentation
-
     with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
         network = Path(work) / "segmentation.onnx"
-        build_segmentation(fetch("pyannote-segmentation"), network, lambda text, done: None)
+        segmentation.build_segmentation(fetch("pyannote-segmentation"), network, lambda text, done: None)
         asked = SegmentationAnswers(
             sha256_of(network),
             SEGMENTED,

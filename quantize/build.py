@@ -20,11 +20,11 @@ from typing import Any
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
-from quantize.errors import OtherBytesError, QuantizeError, UnprovenError
+from quantize.catalogue import RECIPES
+from quantize.errors import OtherBytesError, QuantizeError
 from quantize.fetch import sha256_of
 from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
-from quantize.recipes import RECIPES
 from quantize.sources import source
 from sync.durable import move_file, replace_file
 
@@ -65,7 +65,7 @@ def build(
         for recipe in chosen_recipes(only, kept, recipes, every):
             if recipe.role not in wanted or not all(role in wanted for role in recipe.after):
                 if not (every and recipe.optional):
-                    raise UnprovenError(f"no release proved {recipe.role}; it is not built (docs/models.md)")
+                    raise QuantizeError(f"no release proved {recipe.role}; it is not built (docs/models.md)")
                 notify(f"{recipe.role} is left out: no release proved it")
                 continue
             entry = kept.get(recipe.role)

@@ -17,8 +17,8 @@ from rich.table import Table
 from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
 from device.settings import kept_in, load, models_dir, own_models_dir, state_dir
+from quantize.catalogue import RECIPES
 from quantize.recipe import ReportProgress
-from quantize.recipes import RECIPES
 
 DEFAULT_ROLES = {recipe.role for recipe in RECIPES if not recipe.optional}
 
@@ -103,8 +103,8 @@ def calibrate(out: Path | None) -> None:
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
     from quantize.learned import FOLDER
+    from quantize.networks.speaker import NAME, learn_speaker
     from quantize.recipe import BuildContext
-    from quantize.speaker import NAME, learn_speaker
     from quantize.speech import packaged_speech
 
     folder = out or FOLDER

@@ -11,7 +11,3 @@ class ParityError(QuantizeError):
 
 class OtherBytesError(QuantizeError):
     """A file did not come out with the bytes that a release proved; it was not kept."""
-
-
-class UnprovenError(QuantizeError):
-    """No release proved that model."""

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import ParityError
-from quantize.speech import RATE_HZ, Clip
+from quantize.speech import Clip
 
 MAX_FLIPS_LIMIT = 0.005
 """Five decisions in a thousand at most, with CONFIDENCE, the same for every network."""
@@ -107,6 +108,6 @@ def embedding_parity(
 
 def pieces(clip: Clip) -> list[Wave]:
     """`clip` cut into pieces of PIECE_S; a shorter one is one piece."""
-    size = PIECE_S * RATE_HZ
+    size = PIECE_S * SAMPLE_RATE_HZ
     whole = max(1, len(clip.wave) // size)
     return [clip.wave[i * size : (i + 1) * size] for i in range(whole)]

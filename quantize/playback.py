@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-RATE_HZ = 16_000
+from device.audio.utterance import SAMPLE_RATE_HZ
+
 Wave = npt.NDArray[np.float32]
 
 
@@ -55,7 +56,7 @@ class Playback:
         """`wave` (n,) at 16 kHz as the door hears it; the tail of the room comes after."""
         played = play(self.loudspeaker, wave)
         if self.clock != 1.0:
-            played = soxr.resample(played, RATE_HZ * self.clock, RATE_HZ).astype(np.float32)
+            played = soxr.resample(played, SAMPLE_RATE_HZ * self.clock, SAMPLE_RATE_HZ).astype(np.float32)
         heard = reverberate(played, self.room, rng)
         heard *= self.gain * rms(wave) / max(rms(heard), 1e-9)
         noise = pink(len(heard), rng)
@@ -105,8 +106,8 @@ def play(loudspeaker: Loudspeaker, wave: Wave) -> Wave:
     """`wave` (n,) as it leaves a loudspeaker."""
     level = wave / max(float(np.abs(wave).max()), 1e-9)
     bent = np.tanh(loudspeaker.drive * (level + 0.08 * loudspeaker.drive * level**2))
-    size = 1 << (len(bent) + RATE_HZ // 4).bit_length()
-    hz = np.maximum(np.fft.rfftfreq(size, 1.0 / RATE_HZ), 1.0)
+    size = 1 << (len(bent) + SAMPLE_RATE_HZ // 4).bit_length()
+    hz = np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE_HZ), 1.0)
     power = 2 * loudspeaker.order
     gain = 1.0 / np.sqrt((1 + (loudspeaker.low_hz / hz) ** power) * (1 + (hz / loudspeaker.high_hz) ** power))
     for centre_hz, gain_db, octaves in loudspeaker.peaks:
@@ -117,9 +118,9 @@ def play(loudspeaker: Loudspeaker, wave: Wave) -> Wave:
 
 def reverberate(wave: Wave, room: Room, rng: np.random.Generator) -> Wave:
     """`wave` (n,) in a room, with the tail that comes after it; the draw is this room's own echo."""
-    length = max(2, round(room.decay_s * RATE_HZ))
+    length = max(2, round(room.decay_s * SAMPLE_RATE_HZ))
     tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
-    tail[: RATE_HZ // 500] = 0.0  # nothing comes back within 2 ms
+    tail[: SAMPLE_RATE_HZ // 500] = 0.0  # nothing comes back within 2 ms
     tail *= 10.0 ** (-room.direct_db / 20.0) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
     size = 1 << (len(wave) + length).bit_length()

@@ -20,13 +20,13 @@ from device.model_store.processor import processor_class
 from device.models.segmentation_answers import ANSWERS_ROLE
 from quantize.answers import write_answers, write_segmentation_answers
 from quantize.build import chosen_recipes
+from quantize.catalogue import RECIPES
 from quantize.errors import OtherBytesError
 from quantize.evaluate.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.recipe import BuildContext, Recipe, ReportProgress
-from quantize.recipes import RECIPES
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from device.model_store.manifest import Port
+from quantize.errors import QuantizeError
 from quantize.fetch import fetch, fetch_from_origin
-
-if TYPE_CHECKING:
-    pass
 
 ReportProgress = Callable[[str, float], None]
 """Told what is being done and how far it is, 0 to 1."""
@@ -79,3 +78,17 @@ def ports(values: Any) -> tuple[Port, ...]:
         Port(value.name, tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim))
         for value in values
     )
+
+
+def shipped(given: Path, version: str = "") -> Callable[[Path, BuildContext], Artefact]:
+    """Makes a file by copying one that the repository has; raises QuantizeError where it is gone."""
+
+    def make(out: Path, context: BuildContext) -> Artefact:
+        if not given.is_file():
+            raise QuantizeError(
+                f"{given.name} is not in {given.parent.name}; restore it from version control"
+            )
+        shutil.copyfile(given, out)
+        return Artefact(version=version)
+
+    return make

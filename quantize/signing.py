@@ -16,10 +16,6 @@ from sync.durable import replace_file
 MAX_KEY_BYTES = 16 * 1024
 
 
-class KeyFileError(QuantizeError):
-    """The file holds no Ed25519 key of the kind that is needed."""
-
-
 def sign_bundle(directory: Path, key: Ed25519PrivateKey) -> Bundle:
     """Verify the bundle, then put its signature beside it. Raises BundleError when it does not hold."""
     bundle = Bundle.open(directory)
@@ -37,9 +33,9 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_pem(path), password.encode() if password else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as err:
-        raise KeyFileError(f"{path.name} holds no private key that can be opened ({err})") from err
+        raise QuantizeError(f"{path.name} holds no private key that can be opened ({err})") from err
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(
+        raise QuantizeError(
             f"{path.name} holds a key of another kind; make one: openssl genpkey -algorithm ed25519"
         )
     return key
@@ -50,9 +46,9 @@ def public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(_pem(path))
     except (ValueError, UnsupportedAlgorithm) as err:
-        raise KeyFileError(f"{path.name} holds no public key ({err})") from err
+        raise QuantizeError(f"{path.name} holds no public key ({err})") from err
     if not isinstance(key, Ed25519PublicKey):
-        raise KeyFileError(f"{path.name} holds a key of another kind than Ed25519")
+        raise QuantizeError(f"{path.name} holds a key of another kind than Ed25519")
     return key
 
 
@@ -61,4 +57,4 @@ def _pem(path: Path) -> bytes:
         with path.open("rb") as stream:
             return stream.read(MAX_KEY_BYTES)
     except OSError as err:
-        raise KeyFileError(f"{path.name} cannot be read ({err.strerror})") from err
+        raise QuantizeError(f"{path.name} cannot be read ({err.strerror})") from err

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
 
-RATE_HZ = 16_000
 MAX_CLIP_S = 8
 PACKAGES = ("pocketsphinx-testdata", "asterisk-core-sounds-en-wav")
 
@@ -25,10 +25,6 @@ _ASTERISK_CLIPS = 24
 _PROMPT_BYTES = 24_000
 """One and a half seconds: shorter prompts tell little about a phrase."""
 _SHORT_BYTES = 10_000
-
-
-class SpeechError(QuantizeError):
-    """The recorded speech that a build needs is not on this machine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +52,15 @@ class SpeechSet:
         return digest.hexdigest()
 
     def clips(self) -> list[Clip]:
-        """Every recording, decoded; raises SpeechError when one cannot be read."""
+        """Every recording, decoded; raises QuantizeError when one cannot be read."""
         return [Clip(path.name, speaker, _decode(path)) for speaker, path in self.files]
 
 
 def packaged_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK) -> SpeechSet:
-    """Speech of several readers from Debian packages; raises SpeechError naming the packages it lacks."""
+    """Speech of several readers from Debian packages; raises QuantizeError naming the packages it lacks."""
     missing = [p for p, folder in zip(PACKAGES, (sphinx, asterisk), strict=True) if not folder.is_dir()]
     if missing:
-        raise SpeechError(f"the build needs recorded speech: sudo apt-get install {' '.join(missing)}")
+        raise QuantizeError(f"the build needs recorded speech: sudo apt-get install {' '.join(missing)}")
     files = [("librivox", path) for path in sorted((sphinx / "librivox").glob("*.wav"))]
     files += [("cards", path) for path in sorted((sphinx / "cards").glob("*.wav"))]
     files += [(name, sphinx / f"{name}.raw") for name in ("goforward", "numbers", "something")]
@@ -92,11 +88,11 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise SpeechError(f"{path.name} cannot be read ({err.strerror}); reinstall its package") from err
+        raise QuantizeError(f"{path.name} cannot be read ({err.strerror}); reinstall its package") from err
 
 
 def _decode(path: Path) -> npt.NDArray[np.float32]:
-    limit = MAX_CLIP_S * RATE_HZ
+    limit = MAX_CLIP_S * SAMPLE_RATE_HZ
     if path.suffix == ".raw":
         samples = np.frombuffer(_bytes(path), dtype="<i2")
         return samples[:limit].astype(np.float32) / 32768.0
@@ -106,8 +102,8 @@ def _decode(path: Path) -> npt.NDArray[np.float32]:
     try:
         wave, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as err:
-        raise SpeechError(f"{path.name} cannot be read ({err}); reinstall its package") from err
+        raise QuantizeError(f"{path.name} cannot be read ({err}); reinstall its package") from err
     mono = wave[:, 0]
-    if rate_hz != RATE_HZ:
-        mono = soxr.resample(mono, rate_hz, RATE_HZ)
+    if rate_hz != SAMPLE_RATE_HZ:
+        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
     return np.ascontiguousarray(mono[:limit], dtype=np.float32)

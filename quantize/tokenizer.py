@@ -8,10 +8,6 @@ from pathlib import Path
 from quantize.errors import QuantizeError
 
 
-class WhisperSourceError(QuantizeError):
-    """The downloaded Whisper files are not what this builder reads; fetch them again."""
-
-
 def read_vocabulary(path: Path) -> list[bytes]:
     """The byte string of every ordinary token, in id order, from a Hugging Face `tokenizer.json`."""
     try:
@@ -25,7 +21,7 @@ def read_vocabulary(path: Path) -> list[bytes]:
             for _, token in by_id
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise WhisperSourceError(f"{path.name} is not a byte-level BPE tokenizer ({err})") from err
+        raise QuantizeError(f"{path.name} is not a byte-level BPE tokenizer ({err})") from err
 
 
 def read_specials(path: Path) -> dict[str, int]:
@@ -34,7 +30,7 @@ def read_specials(path: Path) -> dict[str, int]:
         added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
         return {str(token["content"]): int(token["id"]) for token in added}
     except (ValueError, KeyError, TypeError) as err:
-        raise WhisperSourceError(f"{path.name} lists no special tokens ({err})") from err
+        raise QuantizeError(f"{path.name} lists no special tokens ({err})") from err
 
 
 def _byte_symbols() -> list[str]:

@@ -17,11 +17,14 @@ from sync.errors import SyncError
 from sync.events import Signer, UnitId
 from sync.heads import Head
 from sync.health import Facts, check_facts, signed_health, write_health
-from sync.messages import BatchMessage, open_receipt
+from sync.messages import BatchMessage, Receipt, open_receipt
 from sync.metrics import Figures
 from sync.mqtt import Link, Message
 from sync.outbox import Batch, OutboxStatus
 from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
+
+MORE_IS_GONE_S = 1.0
+"""Between tries to send from the oldest event that is here, to a registry that asks for older ones."""
 
 
 class Log(Protocol):
@@ -34,6 +37,10 @@ class Log(Protocol):
     def batch_after(self, sequence: int) -> Batch | None: ...
 
     def acknowledge(self, size: int, chain_hash: bytes) -> bool: ...
+
+    def kept_from(self) -> int:
+        """Everything after this event can be sent again, receipt or not."""
+        ...
 
     def status(self) -> OutboxStatus: ...
 
@@ -105,6 +112,10 @@ class Agent:
     counts: AgentCounts = field(default_factory=AgentCounts)
     _sent: int = -1
     """Last event handed to the broker; -1 when to start over from the last receipt."""
+    _back: int | None = None
+    """Where sending goes on, below what has receipts: a registry that was put back asked for it."""
+    _asked_ms: int = 0
+    """Of the receipt that asked, so that an old one that somebody sends again asks for nothing."""
     _in_flight: list[int] = field(default_factory=list)
     _sent_at: dict[int, float] = field(default_factory=dict)
     _usual_wait_s: float = 0.0
@@ -204,13 +215,15 @@ class Agent:
             self.log.seal(self.signer)
         acknowledged: int | None = None
         while len(self._in_flight) < self.settings.window:
+            if acknowledged is None:
+                acknowledged = self.log.status().acknowledged
+                if self._back is not None:
+                    acknowledged = min(acknowledged, self._back)
             if self._sent < 0:
-                self._sent = self.log.status().acknowledged
+                self._sent = acknowledged
             batch = self.log.batch_after(self._sent)
             if batch is None:
                 return
-            if acknowledged is None:
-                acknowledged = self.log.status().acknowledged
             message = BatchMessage(
                 self.log.unit, batch.first, batch.previous_chain, acknowledged + 1, batch.bodies, batch.head
             )
@@ -272,11 +285,26 @@ class Agent:
         self._patience_s = self.settings.receipt_timeout_s
         if receipt.status == "resend":
             self.counts.resends += 1
+            self._go_back(receipt, now)
             self._start_over(now)
         else:
             self._in_flight = [size for size in self._in_flight if size > receipt.size]
+            if self._back is not None:
+                self._back = max(self._back, receipt.size)
+                if self._back >= self.log.status().acknowledged:
+                    self._back = None
             if self._sent >= 0:
                 self._sent = max(self._sent, receipt.size)
+
+    def _go_back(self, receipt: Receipt, now: float) -> None:
+        """A registry that holds less than it gave receipts for is sent again what is still here."""
+        if receipt.time_ms <= self._asked_ms or receipt.size >= self.log.status().acknowledged:
+            return
+        self._asked_ms = receipt.time_ms
+        kept_from = self.log.kept_from()
+        self._back = max(receipt.size, kept_from)
+        if receipt.size < kept_from:  # it will ask again, until it believes that more does not come
+            self._wait_until = now + MORE_IS_GONE_S
 
     def _learn(self, size: int, now: float) -> None:
         """Follow how long receipts take, so that a slow registry is not drowned in resent batches."""

@@ -7,6 +7,7 @@ chosen to collide. All that is left is text, bytes, whole numbers, floats, boole
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NoReturn
 
 import cbor2
@@ -85,9 +86,12 @@ def fields(data: bytes, form: str, max_bytes: int) -> list[Any]:
 
 def typed(values: list[Any], form: str) -> bool:
     """Whether each value is exactly of its type; true is no number."""
-    return len(values) == len(form) and all(
-        type(value) is _FORMS[letter] for value, letter in zip(values, form, strict=True)
-    )
+    return [*map(type, values)] == _types(form)
+
+
+@functools.lru_cache(maxsize=64)
+def _types(form: str) -> list[type]:
+    return [_FORMS[letter] for letter in form]
 
 
 def dump_fields(*values: Any) -> bytes:

@@ -33,6 +33,8 @@ ACTIONS = frozenset(
         "rotate_keys",
         "hold_open",
         "end_hold",
+        "limit_visit",
+        "lift_visit",
     }
 )
 NUMBERS = frozenset({"after"})

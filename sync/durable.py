@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,33 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+class Watched:
+    """A small file that somebody else replaces: read again only when it is another one."""
+
+    YOUNG_NS = 50_000_000
+    """A file so young may have been replaced within the same tick of the disk's clock: it is read again."""
+
+    def __init__(self, path: Path, at_most: int) -> None:
+        self._path = path
+        self._at_most = at_most
+        self._known: tuple[int, int, int] | None = None
+        self._data = b""
+
+    def read(self) -> bytes:
+        """Up to `at_most` bytes; empty when there is no such file."""
+        try:
+            found = self._path.stat()
+            if (found.st_ino, found.st_mtime_ns, found.st_size) != self._known:
+                with self._path.open("rb") as file:
+                    found = os.fstat(file.fileno())
+                    self._data = file.read(self._at_most)
+                young = time.time_ns() - found.st_mtime_ns < self.YOUNG_NS
+                self._known = None if young else (found.st_ino, found.st_mtime_ns, found.st_size)
+        except OSError:
+            self._known, self._data = None, b""
+        return self._data
 
 
 def move_file(made: Path, path: Path) -> None:

@@ -184,9 +184,10 @@ class Outbox:
         return Batch(sequence + 1, previous, tuple(row[2] for row in rows), head[1], head[0])
 
     def acknowledge(self, size: int, chain_hash: bytes) -> bool:
-        """The registry holds everything up to `size`. Forget it; False when the receipt is not about our log.
+        """The registry holds everything up to `size`; False when the receipt is not about our log.
 
-        The last acknowledged event stays, because the next batch starts from its chain hash.
+        What is older than the newest `keep_events` of them leaves. The last one always stays, because the
+        next batch starts from its chain hash.
         """
         with self._transaction():
             ours = self._db.execute("SELECT chain FROM events WHERE sequence = ?", (size,)).fetchone()
@@ -197,9 +198,15 @@ class Outbox:
                 return False
             self._move_base(size)
             self._db.execute("UPDATE state SET acknowledged = max(acknowledged, ?)", (size,))
-            self._db.execute("DELETE FROM events WHERE sequence < ?", (size,))
-            self._db.execute("DELETE FROM heads WHERE size <= ?", (size,))
+            self._drop(size - self._limits.keep_events)
         return True
+
+    def kept_from(self) -> int:
+        """Everything after this event can be sent again; what has no receipt is always among it."""
+        with self._lock, self._reading():
+            (acknowledged,) = self._db.execute("SELECT acknowledged FROM state").fetchone()
+            (first,) = self._db.execute("SELECT min(sequence) FROM events").fetchone()
+        return int(acknowledged) if first is None else 0 if first == 1 else min(first, acknowledged)
 
     def held(self, at_most: int = 50_000) -> Held | None:
         """Up to `at_most` sealed events that have not left yet, to the last head among them.
@@ -275,9 +282,12 @@ class Outbox:
         return self._report
 
     def last_head(self, signer: Signer) -> Head | None:
-        """The newest stored head, verified with our own key; None when everything was acknowledged."""
+        """The newest head without a receipt, verified with our own key; None when everything has one."""
         with self._lock, self._reading():
-            row = self._db.execute("SELECT cose FROM heads ORDER BY size DESC LIMIT 1").fetchone()
+            row = self._db.execute(
+                "SELECT cose FROM heads WHERE size > (SELECT acknowledged FROM state)"
+                " ORDER BY size DESC LIMIT 1"
+            ).fetchone()
         return open_head(row[0], signer.public_key(), self.unit) if row else None
 
     def close(self) -> None:
@@ -383,10 +393,19 @@ class Outbox:
         if sequence - acknowledged >= limits.max_events:
             return "backlog_too_large"
         if self._used_bytes() >= limits.max_bytes:
-            return "backlog_too_large"
+            self._drop(acknowledged)  # what has a receipt makes room first
+            if self._used_bytes() >= limits.max_bytes:
+                return "backlog_too_large"
         if self._free_bytes() < 2 * limits.ballast_bytes:
             return "disk_full"
         return None
+
+    def _drop(self, last: int) -> None:
+        """Everything up to `last` but that event itself, which what follows starts from."""
+        if last <= 1:
+            return  # so that a log that begins with event 1 has lost nothing, not even its first head
+        self._db.execute("DELETE FROM events WHERE sequence < ?", (last,))
+        self._db.execute("DELETE FROM heads WHERE size <= ?", (last,))
 
     def _used_bytes(self) -> int:
         pages, free, page_bytes = (

@@ -50,6 +50,8 @@ class OutboxLimits:
     max_bytes: int = 1 << 30
     batch_events: int = 500
     ballast_bytes: int = 8 << 20
+    keep_events: int = 5000
+    """So many stay after their receipt, for a registry that was put back. They make no log full."""
 
 
 @dataclass(frozen=True, slots=True)

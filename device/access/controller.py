@@ -20,6 +20,7 @@ from device.access.memory.history import History, HistoryError
 from device.access.memory.holds import AHEAD_S, Hold
 from device.access.memory.remembered import First, Position, Standing
 from device.access.memory.timekeeping import Timekeeper, TimeSeen
+from device.access.memory.visits import MOST, Visit
 from device.access.passage import (
     Factors,
     Known,
@@ -67,16 +68,19 @@ class AccessController:
         *,
         enrolled: Callable[[str], bool],
         same_voice_llr: Callable[[str, str], float] | None = None,
+        pseudonym: Callable[[str], str] = lambda uid: "",
     ) -> None:
         """`enrolled(uid)`: whether there is a voiceprint. `same_voice_llr(a, b)`: whether two enrolled people
         are
-        one voice, as an LLR; a door for two persons stays locked without it."""
+        one voice, as an LLR; a door for two persons stays locked without it. `pseudonym(uid)`: how events,
+        and orders about visits, call a person."""
         self._unit = unit
         self.rules = rules
         self._history = history
         self._mac = mac
         self._enrolled = enrolled
         self._same_voice_llr = same_voice_llr
+        self._pseudonym = pseudonym
         self._book: ChallengeBook | None = None
         self._asked_again: dict[tuple[str, str], _Asked] = {}
         self._excused: dict[str, list[float]] = {}
@@ -248,6 +252,17 @@ class AccessController:
                 return 0.0
             return hold.ends_s - at.timestamp()
 
+    def limit(self, person: str, visit: Visit | None) -> None:
+        """Let a pseudonym pass during a visit only, as far as the rules do; None: as the rules do. On disk on
+        return. Raises HistoryError, and RefusalError where too many are kept."""
+        with self._one_at_a_time:
+            known = self._history.visit(person)
+            if visit is not None and known is None and self._history.visits >= MOST:
+                why = f"this unit keeps {MOST} visits already; end some for good"
+                raise RefusalError(Decision(Outcome.DENIED_RULE, Reason.NOT_ALLOWED, why, Notice.NOT_HERE))
+            if visit != known:
+                self._history.keep_visit(person, visit)
+
     def pardon(self, uid: str) -> bool:
         """Take back a person's failures and forget where they are; False when nothing was held."""
         with self._one_at_a_time:
@@ -287,6 +302,8 @@ class AccessController:
         """Erase what is remembered of a person. Raises HistoryError."""
         with self._one_at_a_time:
             self._history.forget(uid)
+            if self._history.visit(self._pseudonym(uid)) is not None:
+                self._history.keep_visit(self._pseudonym(uid), None)
             self._before.pop(uid, None)
             self._excused.pop(f"person:{uid}", None)
             self._asked_again = {key: value for key, value in self._asked_again.items() if key[1] != uid}
@@ -428,6 +445,7 @@ class AccessController:
             standing=standing,
             mac=self._mac,
             same_voice_llr=self._same_voice_llr,
+            visit=lambda uid: self._history.visit(self._pseudonym(uid)),
         )
 
 

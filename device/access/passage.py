@@ -16,6 +16,7 @@ from enum import Enum
 
 from device.access.decision import Decision, Finding, Notice, Outcome, Reason, fault
 from device.access.memory.remembered import First, Position, Standing
+from device.access.memory.visits import Visit
 from device.access.permissions import refusal, roles_of
 from device.access.policy import Thresholds
 from device.access.rules import Door, RiskClass, Rules
@@ -43,6 +44,8 @@ class Known:
     """Of a claim; of the door's own limit for one that is not known here."""
     mac: Mac
     same_voice_llr: Callable[[str, str], float] | None = None
+    visit: Callable[[str], Visit | None] = lambda uid: None
+    """Of a temporary person."""
 
 
 class Factors(Enum):
@@ -121,7 +124,7 @@ def _permitted(known: Known, uid: str, duress: bool, passed: Decision) -> Decisi
         person = rules.person(uid)
         if person is None or not roles_of(person) & rules.lock_down_roles:
             return replace(locked_down(), findings=findings, silent_alarm=duress)
-    refused = refusal(rules, door, uid, known.at, clock_behind=known.clock_behind)
+    refused = refusal(rules, door, uid, known.at, clock_behind=known.clock_behind, visit=known.visit(uid))
     if refused is not None:
         return replace(refused, findings=findings, silent_alarm=duress)
     if _inside_already(known, uid):

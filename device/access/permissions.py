@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from device.access.decision import Decision, Notice, Outcome, Reason, fault
+from device.access.memory.visits import Visit
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
 
 
 def refusal(
-    rules: Rules, door: Door, uid: str, at: datetime, *, clock_behind: bool = False
+    rules: Rules,
+    door: Door,
+    uid: str,
+    at: datetime,
+    *,
+    clock_behind: bool = False,
+    visit: Visit | None = None,
 ) -> Decision | None:
     """Why `uid` may not pass `door` at `at`, or None when a permission covers it.
 
     `at` is the highest time known. With `clock_behind` that is all that is known of the time: what has ended
-    has ended, and for whatever else depends on the time the door stays locked and says so.
+    has ended, and for whatever else depends on the time the door stays locked and says so. A `visit` lies
+    within what the rules say: it only takes away.
     """
     person = rules.person(uid)
     if person is None:
         return _no(Outcome.DENIED_UNKNOWN, Reason.NO_SUCH_PERSON, "the rules do not know this person")
+    if visit is not None:
+        person = _narrowed(person, visit)
     if person.disabled:
         return _no(Outcome.DENIED_RULE, Reason.PERSON_DISABLED, "this person is disabled in the rules")
     dated = person.valid_from is not None or person.valid_until is not None
@@ -59,6 +70,16 @@ def refusal(
         Reason.OUTSIDE_SCHEDULE,
         f"{local:%a %H:%M} is outside {names}",
         Notice.NOT_NOW,
+    )
+
+
+def _narrowed(person: Person, visit: Visit) -> Person:
+    """The same person with the later beginning and the earlier end."""
+    begins, ends = (datetime.fromtimestamp(s, UTC) for s in (visit.begins_s, visit.ends_s))
+    return replace(
+        person,
+        valid_from=max(begins, person.valid_from or begins),
+        valid_until=min(ends, person.valid_until or ends),
     )
 
 

@@ -29,6 +29,7 @@ class Rehearsal:
     mac: Mac
     enrolled: Callable[[str], bool]
     same_voice_llr: Callable[[str, str], float] | None = None
+    pseudonym: Callable[[str], str] = lambda uid: ""
 
     def decide(self, door: str, uid: str, heard: Evidence | BaseException, phrase: str, now: Now) -> Decision:
         """The decision. Whatever is raised inside is a denial, as at the door."""
@@ -69,4 +70,5 @@ class Rehearsal:
             standing=standing,
             mac=self.mac,
             same_voice_llr=self.same_voice_llr,
+            visit=lambda uid: remembered.visits.get(self.pseudonym(uid)),
         )

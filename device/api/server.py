@@ -24,7 +24,7 @@ from device.api.tokens import TokenBook
 from device.api.wire.connections import Connections, CountingSocket
 from device.api.wire.protocol import CountedProtocol, CountedWebSocket
 from device.clock import Clock, system_clock
-from device.conversation.opening import Ears, open_ears
+from device.conversation.opening import ConversationModels, open_models
 from device.evidence.judge import Judge
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum
 from device.models.self_test import MEMORY_NAME
@@ -49,7 +49,7 @@ def open_service(
         minimum = pinned_minimum(store.vault)
     with (
         open_judge(models, settings, minimum) as judge,
-        service_with(judge, settings, state, clock, partial(_ears, models, minimum)) as service,
+        service_with(judge, settings, state, clock, partial(_models, models, minimum)) as service,
     ):
         yield service
 
@@ -60,9 +60,9 @@ def service_with(
     settings: Settings,
     state: Path,
     clock: Clock = system_clock,
-    open_ears: Callable[[], Ears] | None = None,
+    open_models: Callable[[], ConversationModels] | None = None,
 ) -> Iterator[Service]:
-    """As `open_service`, on a judge that is open already. Without `open_ears` it serves no streams."""
+    """As `open_service`, on a judge that is open already. Without `open_models` it serves no streams."""
     with (
         open_store(state, settings.store) as store,
         Results(
@@ -80,7 +80,7 @@ def service_with(
         stuck_after_s = _STUCK_AFTER * settings.judge.timeout_s
         service = Service(
             settings.api, checks, results, codes, store.mac, clock, tokens,
-            stuck_after_s=stuck_after_s, open_ears=open_ears,
+            stuck_after_s=stuck_after_s, open_models=open_models,
         )  # fmt: skip
         try:
             yield service
@@ -88,8 +88,8 @@ def service_with(
             service.close()
 
 
-def _ears(models: Path, minimum: MinimumVersions | None) -> Ears:
-    return open_ears(models, own_models_dir() / MEMORY_NAME, minimum)
+def _models(models: Path, minimum: MinimumVersions | None) -> ConversationModels:
+    return open_models(models, own_models_dir() / MEMORY_NAME, minimum)
 
 
 def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:

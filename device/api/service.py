@@ -27,7 +27,7 @@ from device.api.results import Results, Transaction, transaction
 from device.api.streams.hub import Hub
 from device.api.tokens import Token, TokenBook, authenticate, issue
 from device.clock import Clock
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.secure_store.signing import Mac
 from device.settings import ApiSettings
 
@@ -57,7 +57,7 @@ class Service:
         tokens: TokenBook,
         *,
         stuck_after_s: float,
-        open_ears: Callable[[], Ears] | None = None,
+        open_models: Callable[[], ConversationModels] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -72,7 +72,7 @@ class Service:
         self._callers = Rate(settings.requests_per_s, settings.burst, "this caller asks too often")
         per_min = settings.checks_per_person_per_min
         self._people = Rate(per_min / 60.0, per_min, "this person's voice was checked too often lately")
-        self.streams = Hub(settings, checks.tools, open_ears, self._people, clock)
+        self.streams = Hub(settings, checks.tools, open_models, self._people, clock)
         self._waiting: dict[bytes, _Waiting] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-judge")
         # One thread, so that requests reach the judge in the order in which they came.

@@ -1,4 +1,4 @@
-"""The ears: from a sound source to utterances that may be judged.
+"""From a sound source to utterances that may be judged.
 
 `listen(source, stop)` gives a stream's events, `utterances(source, stop)` only what was said, and
 `load_utterance(path)` the speech in a file. `Microphone` is imported from `device.audio.microphone`, the

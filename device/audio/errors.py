@@ -1,4 +1,4 @@
-"""What the ears refuse. Every message is one line that tells the person or the operator what to do."""
+"""Why sound is refused. Every message is one line that tells the person or the operator what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be set about the ears, with limits. Every value is checked when the object is made."""
+"""What can be set about sound, with limits. Every value is checked when the object is made."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class MicrophoneSettings:
 
 @dataclass(frozen=True, slots=True)
 class AudioSettings:
-    """Everything about the ears."""
+    """Everything about sound."""
 
     endpointer: EndpointerSettings = field(default_factory=EndpointerSettings)
     quality: QualityLimits = field(default_factory=QualityLimits)

@@ -41,10 +41,6 @@ NUMBERS = range(2, 6)
 """The columns that are set to the right."""
 
 
-class DemoError(DeviceError):
-    """The demo lacks a voice or a tool."""
-
-
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One attempt, and what must come of it."""
@@ -109,7 +105,7 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
             else f"[bold green]All {len(rows)} attempts came out as they must.[/]"
         )
         if site is not None and (listed := site.listed()) != len(rows):
-            raise DemoError(f"the dashboard lists {listed} of {len(rows)} attempts")
+            raise DeviceError(f"the dashboard lists {listed} of {len(rows)} attempts")
         console.print(
             "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look "
             "next:\n  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
@@ -185,7 +181,9 @@ def _scenes(folder: Path) -> Iterator[Scene]:
 def _speech(folder: str, name: str) -> Path:
     path = SPEECH / folder / name
     if not path.is_file():
-        raise DemoError(f"{path} is missing; install the package pocketsphinx-testdata (scripts/setup does)")
+        raise DeviceError(
+            f"{path} is missing; install the package pocketsphinx-testdata (scripts/setup does)"
+        )
     return path
 
 
@@ -211,7 +209,7 @@ def _make(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as err:
-        raise DemoError(f"{command[0]} did not work ({err}); run scripts/setup") from err
+        raise DeviceError(f"{command[0]} did not work ({err}); run scripts/setup") from err
 
 
 @contextmanager

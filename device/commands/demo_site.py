@@ -51,10 +51,6 @@ SENT_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 
 
-class SiteError(DeviceError):
-    """A part of the hospital did not start or did not answer."""
-
-
 class Site:
     """What the demo needs of the hospital around its door. The door waits for none of it: what it decides is
     in its log, and travels as soon as there is somebody to take it. The page's account may read and no more.
@@ -75,7 +71,7 @@ class Site:
         parts.callback(self._reactor.close)
 
     def start(self) -> None:
-        """Start broker, worker and page, and wait for none of them. Raises SiteError."""
+        """Start broker, worker and page, and wait for none of them. Raises DeviceError."""
         now = dt.datetime.now(dt.UTC)
         folder, parts = self._folder, self._parts
         authority = Authority.open(folder / "pki", now)
@@ -117,18 +113,18 @@ class Site:
         return True
 
     def settle(self) -> None:
-        """Wait until the page answers and the registry has stored every event. Raises SiteError."""
+        """Wait until the page answers and the registry has stored every event. Raises DeviceError."""
         deadline = time.monotonic() + START_LIMIT_S
         while not self.ready():
             if time.monotonic() > deadline:
                 lines = (self._folder / "page.log").read_text(errors="replace").splitlines()
-                raise SiteError(f"the dashboard did not start{': ' + lines[-1] if lines else ''}")
+                raise DeviceError(f"the dashboard did not start{': ' + lines[-1] if lines else ''}")
             self._send()
             time.sleep(0.05)
         deadline = time.monotonic() + SENT_LIMIT_S
         while self._log.status().pending:
             if time.monotonic() > deadline:
-                raise SiteError("the registry has not stored the attempts; see `ostiary registry --help`")
+                raise DeviceError("the registry has not stored the attempts; see `ostiary registry --help`")
             self._send()
 
     def listed(self) -> int:
@@ -145,7 +141,7 @@ class Site:
             page.request("GET", "/events", headers={"Cookie": cookie})
             return page.getresponse().read().decode().count('data-key="')
         except OSError as err:
-            raise SiteError(f"the dashboard does not answer: {err}") from err
+            raise DeviceError(f"the dashboard does not answer: {err}") from err
         finally:
             page.close()
 
@@ -198,7 +194,7 @@ def _spawn(parts: ExitStack, command: list[str], log: IO[bytes]) -> None:
     try:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     except OSError as err:
-        raise SiteError(f"{command[0]} does not start ({err.strerror}); run scripts/setup") from err
+        raise DeviceError(f"{command[0]} does not start ({err.strerror}); run scripts/setup") from err
     parts.callback(_stop, process)
 
 

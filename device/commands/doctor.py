@@ -14,6 +14,7 @@ from threading import Event
 import click
 
 from device import isolation
+from device.commands.installed.board import REMEDY, board
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
@@ -22,6 +23,8 @@ from sync.errors import SyncError
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
+NOT_OURS = ("uplink", "board")
+"""What an update of the whole system is not undone for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +40,16 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
-@click.option("--offline", is_flag=True, help="Leave out the uplink, which no decision needs.")
+@click.option("--offline", is_flag=True, help="Leave out uplink and board: no fault of the software.")
 def doctor(as_json: bool, sound: bool, offline: bool) -> None:
-    """Look at settings, models, store, audit log, disk and microphone, and say how to mend what is wrong.
+    """Look at settings, board, models, store, log, disk and microphone, and say how to mend what is wrong.
 
     Exit code 0 when everything is well, 1 when something needs mending.
 
     \b
     Example: ostiary doctor
     """
-    findings = [one for one in examine(sound) if not offline or one.what != "uplink"]
+    findings = [one for one in examine(sound) if not offline or one.what not in NOT_OURS]
     if as_json:
         click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
     else:
@@ -67,6 +70,7 @@ def examine(sound: bool = False) -> list[Finding]:
         return [Finding("settings", False, str(err), "mend the file named above")]
     looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
         ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
+        ("board", lambda _: board(), REMEDY),
         ("models", _models, "ostiary models build"),
         ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),

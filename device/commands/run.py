@@ -157,7 +157,7 @@ def run(
                     microphone.level = InputLevel(
                         settings.audio.microphone.raise_db, kept(path), partial(keep, path)
                     )
-                ears = progress.hearing(
+                heard = progress.hearing(
                     microphone or _file(settings, source), microphone=microphone is not None
                 )
                 if not claims:
@@ -168,7 +168,7 @@ def run(
                     progress.waiting()
                 feedback.ready()
                 progress.ready()
-                for decision in serve(unit, claims, ears, settings.door.name, door, feedback, stop):
+                for decision in serve(unit, claims, heard, settings.door.name, door, feedback, stop):
                     # The door tells little, so that nobody can tune an attack on it; the log tells all.
                     fields = {"outcome": decision.outcome, "code": decision.code, "door": decision.door}
                     log.info("%s: %s", decision.outcome, decision.reason, extra={"fields": fields})

@@ -13,7 +13,7 @@ from device.audio.utterance import SAMPLE_RATE_HZ, wipe
 from device.conversation.band import NarrowBandError, is_narrow
 from device.conversation.diarization import DEFAULT, Diarization, Known, diarize
 from device.conversation.hearing import SHORTEST_S, Progress, windows
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.settings import Grouping
 from device.errors import DeviceError
 
@@ -26,7 +26,7 @@ class ConversationError(DeviceError):
 
 def diarize_file(
     source: str | os.PathLike[str] | bytes,
-    ears: Ears,
+    models: ConversationModels,
     *,
     longest_s: float,
     known: Known | None = None,
@@ -57,7 +57,11 @@ def diarize_file(
                 "how many people there are (--speakers)"
             )
         return diarize(
-            [*windows(samples, ears.segmentation, ears.speaker, progress)], seconds, grouping, known, speakers
+            [*windows(samples, models.segmentation, models.speaker, progress)],
+            seconds,
+            grouping,
+            known,
+            speakers,
         )
     finally:
         wipe(samples)

@@ -20,7 +20,7 @@ _LOG = logging.getLogger("ostiary")
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
+class ConversationModels:
     """Both networks, and what a cosine of the second means."""
 
     segmentation: SegmentationModel
@@ -32,18 +32,18 @@ class Ears:
         return self.segmentation.version, self.speaker.version
 
 
-def open_ears(models: Path, memory: Path, minimum: MinimumVersions | None = None) -> Ears:
+def open_models(models: Path, memory: Path, minimum: MinimumVersions | None = None) -> ConversationModels:
     """From the verified bundle in `models`, none of its models below `minimum`, each having answered as it
     must on this machine; `memory` is where the self-test's pass is kept.
 
     Raises BundleError where the bundle has no segmentation, SelfTestError, SessionError.
     """
 
-    def on(bundle: Bundle) -> Ears:
+    def on(bundle: Bundle) -> ConversationModels:
         pick = remembered(models, bundle, _LOG.warning)
         forms = self_test.ensured(bundle, pick, memory, _LOG.warning)
         segmentation = open_segmentation(bundle, notify=_LOG.warning)
         speaker = SpeakerModel.open(bundle, 1, forms[ROLE], _LOG.warning)
-        return Ears(segmentation, speaker, bundle.calibration(ROLE))
+        return ConversationModels(segmentation, speaker, bundle.calibration(ROLE))
 
     return slots.steadily(models, on, _LOG.warning, minimum)

@@ -180,7 +180,7 @@ class Judge:
         context: ContextCheck | None = None,
         successor: SpeakerCheck | None = None,
     ) -> None:
-        self._words = words
+        self.words = words
         self.speaker = speaker
         self.successor = successor
         self.spoof = spoof
@@ -209,7 +209,7 @@ class Judge:
         """
         wave = utterance.wave()
         try:
-            return self._words.transcript(wave, vocabulary)
+            return self.words.transcript(wave, vocabulary)
         except Exception as err:  # whatever the model raised, nobody was named
             raise JudgeError(f"nothing could be heard ({type(err).__name__}: {err})") from err
         finally:
@@ -217,7 +217,7 @@ class Judge:
 
     @property
     def model_versions(self) -> tuple[str, ...]:
-        return (self._words.version, self.speaker.version, self.spoof.version)
+        return (self.words.version, self.speaker.version, self.spoof.version)
 
     def __call__(self, utterance: Utterance, phrase: str, template: Reference) -> Evidence:
         """Judge one utterance against `phrase` and `template`.
@@ -228,7 +228,7 @@ class Judge:
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows and self.successor is not None
         heard = self._heard_later(wave.copy()) if growing else None
-        words = self._pool.submit(_timed, lambda: self._words.score(wave, phrase))
+        words = self._pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
         context = self._pool.submit(_timed, lambda: self._in_context(wave))

@@ -21,7 +21,7 @@ from device.commands.people import AUDIO, error_as_json
 from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.inspection import page
-from device.inspection.findings import Ears, Findings, examine
+from device.inspection.findings import Checks, Findings, examine
 from device.inspection.statement import checked, findings_bytes, signed
 from device.liveness.joins import shipped_network
 from device.liveness.weights import shipped
@@ -33,10 +33,6 @@ from device.unit.assembly import open_judge, open_tools
 
 LIMITS = FileLimits(max_bytes=256 << 20, max_s=600.0)
 SEED = "speakers with an even SHA-256 of an4, so762, so762_child, libri, indian_english and demo pages"
-
-
-class InspectionError(DeviceError):
-    """The recording cannot be inspected, or what is asked for cannot be written."""
 
 
 @click.command()
@@ -87,7 +83,7 @@ def inspect(
 
 def _found(recording: Path, person: str, out: Path | None) -> Findings:
     if out is not None and {out, out.with_suffix(".json"), out.with_suffix(".cose")} & {recording}:
-        raise InspectionError(f"--out would overwrite {recording.name}; choose another name")
+        raise DeviceError(f"--out would overwrite {recording.name}; choose another name")
     settings = load()
     with ExitStack() as parts:
         if not person and out is None:  # nothing of the unit's is needed but its models
@@ -114,7 +110,7 @@ def _examined(
     try:
         return examine(
             wave,
-            Ears(judge.speaker, judge.spoof, shipped_network(), shipped()),
+            Checks(judge.speaker, judge.spoof, shipped_network(), shipped()),
             name=recording.name,
             sha256=hashlib.sha256(content).hexdigest(),
             person=person,
@@ -142,7 +138,7 @@ def _write(out: Path, html: bytes, findings: bytes, message: bytes) -> None:
             write_durably(path, content)
         write_durably(out.with_suffix(".cose"), message)
     except OSError as err:
-        raise InspectionError(f"cannot write {out}: {err.strerror}; choose another --out") from err
+        raise DeviceError(f"cannot write {out}: {err.strerror}; choose another --out") from err
 
 
 def _verified(recording: Path, statement: Path, key: Path | None) -> str:
@@ -151,12 +147,12 @@ def _verified(recording: Path, statement: Path, key: Path | None) -> str:
     try:
         known = load_pem_public_key(key.read_bytes())
     except ValueError as err:
-        raise InspectionError(f"{key.name} is no public key in PEM") from err
+        raise DeviceError(f"{key.name} is no public key in PEM") from err
     if not isinstance(known, ec.EllipticCurvePublicKey):
-        raise InspectionError(f"{key.name} is another kind of key; ask for `ostiary store audit-key`")
+        raise DeviceError(f"{key.name} is another kind of key; ask for `ostiary store audit-key`")
     findings = statement.with_suffix(".json")
     if not findings.is_file():
-        raise InspectionError(f"the findings {findings.name} are not beside {statement.name}")
+        raise DeviceError(f"the findings {findings.name} are not beside {statement.name}")
     return checked(statement.read_bytes(), known, recording.read_bytes(), findings.read_bytes())
 
 

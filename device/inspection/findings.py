@@ -106,7 +106,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
+class Checks:
     """The checks that look at a recording."""
 
     speaker: SpeakerCheck
@@ -117,7 +117,7 @@ class Ears:
 
 def examine(
     wave: Wave,
-    ears: Ears,
+    checks: Checks,
     *,
     name: str,
     sha256: str,
@@ -130,24 +130,24 @@ def examine(
     Raises what the checks raise for sound that holds no speech at all.
     """
     spans = stretches(wave)
-    embeddings = [ears.speaker.embed(wave[a:b]) for a, b in spans] if template is not None else []
+    embeddings = [checks.speaker.embed(wave[a:b]) for a, b in spans] if template is not None else []
     windows = []
     for number, (a, b) in enumerate(spans):
-        found = ears.spoof.evidence(wave[a:b])
-        llr = ears.speaker.llr(embeddings[number], template) if template is not None else None
+        found = checks.spoof.evidence(wave[a:b])
+        llr = checks.speaker.llr(embeddings[number], template) if template is not None else None
         live = {**found.kinds(), "llr": found.llr}
         live.pop("frame_rate_hz", None)
         windows.append(Window(a / SAMPLE_RATE_HZ, b / SAMPLE_RATE_HZ, live, llr))
-    heard = ears.joins(wave)
-    joins_llr = ears.weights.joins.llr(heard.score)
+    heard = checks.joins(wave)
+    joins_llr = checks.weights.joins.llr(heard.score)
     worst = min(windows, key=lambda one: one.live["llr"]).live
-    marks = tuple(_mark(wave, at, logit, ears.speaker) for at, logit in peaks(heard.frames))
+    marks = tuple(_mark(wave, at, logit, checks.speaker) for at, logit in peaks(heard.frames))
     return Findings(
         name=name,
         sha256=sha256,
         seconds=len(wave) / SAMPLE_RATE_HZ,
         level_dbfs=_decibels(float(np.mean(wave.astype(np.float64) ** 2))),
-        voice=None if template is None else _voice(person, embeddings, template, ears.speaker),
+        voice=None if template is None else _voice(person, embeddings, template, checks.speaker),
         live=worst,
         live_in_words=in_words(worst["llr"], "a live person", "a machine or a loudspeaker"),
         joins_llr=joins_llr,
@@ -157,7 +157,7 @@ def examine(
         level_db=_levels(wave),
         join_logits=_strongest(heard.frames),
         unsaid=_unsaid(wave, person, template is not None, len(windows)),
-        models=(ears.speaker.version, ears.spoof.version, ears.weights.version),
+        models=(checks.speaker.version, checks.spoof.version, checks.weights.version),
         calibrations=dict(calibrations or {}),
     )
 

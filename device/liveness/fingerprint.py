@@ -34,7 +34,7 @@ STORED_EVERY_FRAMES = 12
 ASKED_EVERY_FRAMES = 2
 """... compared with the utterance at every 40 ms."""
 MAX_STORED = 64
-"""Marks of the longest utterance that the ears keep (15 s)."""
+"""Marks of the longest utterance that is kept (15 s)."""
 SECRET_BYTES = 32
 
 _WINDOW_SAMPLES = 1024

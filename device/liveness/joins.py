@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 HOP = 320
 FRAME_S = HOP / SAMPLE_RATE_HZ
 WINDOW = 512

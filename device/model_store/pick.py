@@ -1,7 +1,7 @@
 """Which runtime serves which network on this machine: measured once, remembered, void when anything changes.
 
-A bundle may hold a network twice, as ONNX and as its TFLite twin. Both were proven to answer alike when they
-were built, so the choice is one of speed alone, and whoever alters the remembered file gains nothing.
+A bundle may hold a network twice, as ONNX and as its TFLite variant. Both were proven to answer alike when
+they were built, so the choice is one of speed alone, and whoever alters the remembered file gains nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from sync.durable import replace_file
 PICK_NAME = "pick.json"
 MAX_PICK_BYTES = 64 * 1024
 TWIN_SUFFIX = "-tflite"
-TWIN_SOURCE = "onnx"
-"""Under this name a twin's manifest entry states the SHA-256 of the ONNX file it was made from."""
+VARIANT_SOURCE = "onnx"
+"""Under this name a variant's manifest entry states the SHA-256 of the ONNX file it was made from."""
 
 _RUNTIME_PACKAGES = ("onnxruntime", "tflite-runtime", "ai-edge-litert", "numpy", "ostiary")
 
@@ -141,10 +141,10 @@ def identity(bundle: Bundle) -> str:
     return hashlib.sha256(bundle.manifest_bytes).hexdigest()
 
 
-def twin(bundle: Bundle, role: str) -> Path:
+def tflite_variant(bundle: Bundle, role: str) -> Path:
     """The TFLite file of `role`; raises BundleError when there is none, or it is another network's."""
     entry = bundle.manifest.entry(f"{role}{TWIN_SUFFIX}")
-    if entry.source.get(TWIN_SOURCE) != bundle.manifest.entry(role).sha256:
+    if entry.source.get(VARIANT_SOURCE) != bundle.manifest.entry(role).sha256:
         raise BundleError(
             f"the bundle's {entry.role} was not made from its {role}; run `ostiary models build`"
         )
@@ -158,7 +158,7 @@ def has_twin(bundle: Bundle, role: str) -> bool:
 
 def served_by(bundle: Bundle, role: str, runtime: Runtime) -> Path:
     """The file of `role` that `runtime` opens; raises BundleError when it has none."""
-    return bundle.path(role) if runtime in ONNX_FORMS else twin(bundle, role)
+    return bundle.path(role) if runtime in ONNX_FORMS else tflite_variant(bundle, role)
 
 
 def open_role(

@@ -79,7 +79,7 @@ class Runtime(StrEnum):
 
 
 ONNX_FORMS = (Runtime.ONNX, Runtime.FLOAT)
-"""These open the ONNX file, the others its TFLite twin."""
+"""These open the ONNX file, the others its TFLite variant."""
 
 
 class OnnxSession:

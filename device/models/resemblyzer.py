@@ -14,6 +14,7 @@ import numpy.typing as npt
 import webrtcvad
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.model_store.bundle import Bundle
 from device.model_store.sessions import OnnxSession, Session
 
@@ -22,7 +23,6 @@ Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """Mel windows (windows, 160, 40) to unit embeddings (windows, 256)."""
 
 ROLE = "resemblyzer"
-RATE_HZ = 16_000
 FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS = 400, 160, 40
 WINDOW_FRAMES, WINDOWS_PER_S, LEAST_COVERAGE = 160, 1.3, 0.75
 TARGET_DBFS = -30.0
@@ -73,7 +73,7 @@ def _trim_long_silences(wave: Wave) -> Wave:
     wave = wave[: windows * VAD_WINDOW_SAMPLES]
     pcm = np.round(wave * 32767).clip(-32768, 32767).astype(np.int16).reshape(windows, -1)
     vad = webrtcvad.Vad(3)
-    voiced = np.array([vad.is_speech(window.tobytes(), RATE_HZ) for window in pcm], dtype=np.float64)
+    voiced = np.array([vad.is_speech(window.tobytes(), SAMPLE_RATE_HZ) for window in pcm], dtype=np.float64)
     padded = np.pad(voiced, ((VAD_AVERAGE - 1) // 2, VAD_AVERAGE // 2))
     kernel = np.ones(VAD_AVERAGE) / VAD_AVERAGE
     # np.round rounds halves to even, as the authors' code does.
@@ -90,7 +90,7 @@ def _dilate(mask: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
 def mel_windows(samples: int) -> tuple[list[int], int]:
     """(first frame of every window, samples that the last one needs) for a wave of `samples` samples."""
     frames = math.ceil((samples + 1) / HOP_SAMPLES)
-    step = round(RATE_HZ / WINDOWS_PER_S / HOP_SAMPLES)
+    step = round(SAMPLE_RATE_HZ / WINDOWS_PER_S / HOP_SAMPLES)
     starts = list(range(0, max(1, frames - WINDOW_FRAMES + step + 1), step))
     window_samples = WINDOW_FRAMES * HOP_SAMPLES
     coverage = (samples - starts[-1] * HOP_SAMPLES) / window_samples
@@ -110,8 +110,8 @@ def mel_power(wave: Wave) -> npt.NDArray[np.float32]:
 
 def _mel_filters() -> npt.NDArray[np.float64]:
     """Triangles on Slaney's mel scale, each of unit area (Auditory Toolbox, 1998); shape (40, 201)."""
-    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(RATE_HZ / 2), MEL_BANDS + 2))
-    bins = np.linspace(0.0, RATE_HZ / 2, FFT_SAMPLES // 2 + 1)
+    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), MEL_BANDS + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1)
     rising = (bins[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins[None, :]) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))

@@ -41,7 +41,7 @@ from device.secure_store import Counter, Store, open_store
 from device.settings import Settings, kept_in, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
-from sync.events import unit_id
+from sync.events import pseudonym, unit_id
 from sync.outbox import Outbox
 
 _LOG = logging.getLogger("ostiary")
@@ -158,6 +158,7 @@ def open_unit(
         warned = remembering.warned(threats)
         ear = Listener(warned, settings.audio, settings.judge.timeout_s, tones)
         parts.callback(ear.close)
+        key = store.pseudonym_key()
         controller = AccessController(
             settings.door.unit,
             rules,
@@ -165,6 +166,7 @@ def open_unit(
             store.mac,
             enrolled=lambda uid: is_enrolled(store.vault, uid),
             same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
+            pseudonym=lambda uid: str(pseudonym(key, uid)),
         )
         # Its clocks are looked at with every attempt: what was seen stands, whatever the clock says.
         controller.time.look(clock())

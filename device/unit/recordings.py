@@ -13,6 +13,7 @@ from device.audio import load_utterance
 from device.evidence.judge import Evidence
 from device.evidence.listener import Heard, judge_file
 from device.unit.assembly import NoSuchDoorError, Tools, rules_of
+from sync.events import pseudonym
 
 
 def rules_with(tools: Tools, door: str) -> Rules:
@@ -47,13 +48,14 @@ def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: st
 
     Nothing is charged, and nobody is noted as inside or as first of two.
     """
-    vault, speaker = tools.store.vault, tools.judge.speaker
+    vault, speaker, key = tools.store.vault, tools.judge.speaker, tools.store.pseudonym_key()
     rehearsal = Rehearsal(
         rules,
         tools.recalled,
         tools.store.mac,
         enrolled=partial(is_enrolled, vault),
         same_voice_llr=partial(alike, vault, speaker),
+        pseudonym=lambda uid: str(pseudonym(key, uid)),
     )
     decision = rehearsal.decide(door, uid, heard, phrase, tools.clock())
     with tools.trail() as trail:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from device.access.decision import Decision
+from device.access.memory import visits
 from device.access.memory.holds import Hold, from_text
 from device.access.rules import Rules
 from device.door import Door
@@ -137,6 +138,15 @@ class Watch:
             raise OrderError(f"this unit's door is {self._door_name}, not {door}")
         return door, hold
 
+    def _limit(self, text: str, *, lifted: bool) -> None:
+        try:
+            person, visit = visits.from_text(text)
+        except ValueError as err:
+            raise OrderError(f"not a visit ({err})") from err
+        if lifted != (visit is None):
+            raise OrderError("a visit has an end unless it is lifted")
+        self._unit.controller.limit(person, visit)
+
     def _erase(self, uid: str) -> None:
         """Forget a person, and say so before and after, as `ostiary forget` does."""
         vault, trail = self._unit.store.vault, self._unit.trail
@@ -207,6 +217,8 @@ class Watch:
             controller.hold(door, hold, self._unit.clock())
         elif order.action is Action.END_HOLD:
             controller.hold(order.subject, None, self._unit.clock())
+        elif order.action in (Action.LIMIT_VISIT, Action.LIFT_VISIT):
+            self._limit(order.subject, lifted=order.action is Action.LIFT_VISIT)
         elif order.action is Action.ADOPT_RULES:
             rules = self._rules()
             if self._door_name not in rules.doors:

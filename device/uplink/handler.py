@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.access.memory.holds import Hold
+from device.access.memory.visits import Visit, from_text
 from device.uplink.letters.prints import PrintMail
 from device.uplink.orders import Action, Order, OrderError, await_done, post
 from sync.agent import Agent
@@ -68,6 +69,12 @@ def unit_handler(
     def end_hold(arguments: Arguments) -> None:
         _order(orders, Action.END_HOLD, arguments)
 
+    def limit_visit(arguments: Arguments) -> None:
+        _post(orders, Order(Action.LIMIT_VISIT, visit_subject(arguments)))
+
+    def lift_visit(arguments: Arguments) -> None:
+        _post(orders, Order(Action.LIFT_VISIT, visit_subject(arguments)))
+
     def apply_policy(arguments: Arguments) -> None:
         _order(orders, Action.ADOPT_RULES, arguments)
 
@@ -104,6 +111,8 @@ def unit_handler(
         forget_person,
         hold_open,
         end_hold,
+        limit_visit,
+        lift_visit,
     )
     return CommandHandler(
         agent.log.unit,
@@ -148,6 +157,22 @@ def hold_subject(arguments: Arguments) -> str:
         return Hold(begins_ms / 1000, ends_ms / 1000, bool(first), bool(holidays)).to_text(door)
     except ValueError as err:
         raise CommandFailedError("bad_arguments") from err
+
+
+def visit_subject(arguments: Arguments) -> str:
+    """An order's subject: a pseudonym, and from when to when unless the visit is lifted. Raises
+    CommandFailedError."""
+    person = arguments.get("person")
+    times = [arguments[name] for name in ("begins_ms", "ends_ms") if name in arguments]
+    if type(person) is not str or len(arguments) != 1 + len(times) or len(times) == 1:
+        raise CommandFailedError("bad_arguments")
+    try:
+        begins_ms, ends_ms = (time if type(time) is int else -1 for time in times or (0, 1))
+        line = Visit(begins_ms / 1000, ends_ms / 1000).to_text(person) if times else person
+        from_text(line)
+    except ValueError as err:
+        raise CommandFailedError("bad_arguments") from err
+    return line
 
 
 def _post(folder: Path, order: Order) -> None:

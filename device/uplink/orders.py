@@ -44,11 +44,13 @@ class Action(StrEnum):
     ADOPT_THREATS = "adopt_threats"
     HOLD_OPEN = "hold_open"
     END_HOLD = "end_hold"
+    LIMIT_VISIT = "limit_visit"
+    LIFT_VISIT = "lift_visit"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`subject`: a door (or `*` for all of them), a uid, a hold (`Hold.to_text`), or nothing."""
+    """`subject`: a door (`*`: all), a uid, a hold or visit (`to_text`), a pseudonym or nothing."""
 
     action: Action
     subject: str = ""

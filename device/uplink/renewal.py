@@ -29,6 +29,7 @@ class Renewal:
     """Where the site has lost its registry: have it know this unit again; None where it knows it."""
     _next_s: float = 0.0
     _connected: bool = True
+    _told: str = ""
 
     def step(self, now: datetime, monotonic_s: float, connected: bool) -> bool:
         """Renew if it is time; True when there is a new certificate.
@@ -44,7 +45,7 @@ class Renewal:
         due = self.place.due(now)
         self._next_s = monotonic_s + (AGAIN_AFTER_S if due and not connected else LOOK_EVERY_S)
         if not due:
-            return connected and self._come_back()
+            return connected and self._come_back(monotonic_s)
         try:
             self.place = self.renew(self.place)
         except (DeviceError, SyncError) as err:
@@ -55,12 +56,17 @@ class Renewal:
         log.warning("the certificate was renewed until %s", self.place.certificate().not_valid_after_utc)
         return True
 
-    def _come_back(self) -> bool:
+    def _come_back(self, monotonic_s: float) -> bool:
         try:
             found = self.back(self.place)
         except (DeviceError, SyncError) as err:
-            log.warning("the site cannot be asked whether it knows this unit: %s", err)
+            # The claim service may start after the broker, and a desk may need its time to begin a recovery.
+            self._next_s = monotonic_s + AGAIN_AFTER_S
+            if str(err) != self._told:
+                log.warning("the site cannot be asked whether it knows this unit: %s", err)
+            self._told = str(err)
             return False
+        self._told = ""
         if found is None:
             return False
         self.place = found

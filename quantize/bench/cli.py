@@ -21,10 +21,12 @@ from quantize.bench.measure import (
     FreshProcess,
     FullMemory,
     Latency,
+    Spread,
     fresh_process,
     idle_share,
     latency,
     model_sizes,
+    processor_alone,
 )
 from quantize.bench.speech import Sentence, own_sentence, packaged_sentences
 
@@ -37,6 +39,7 @@ class BenchResult:
     """Everything one run measured."""
 
     latency: Latency
+    processor_alone: dict[str, Spread]
     fresh: FreshProcess | None
     idle_core_share: float
     model_bytes: dict[str, int]
@@ -147,8 +150,10 @@ def measure(
         beside = dataclasses.replace(ContextChecks.open(), memory=FullMemory(MemoryLimits()))
         remembering = judge.with_context(beside)
         timed = latency(remembering, sentences, template, settings.audio, rounds, lambda: bar.advance(task))
+        alone = processor_alone(judge, beside.look, sentences, rounds)
     return BenchResult(
         latency=timed,
+        processor_alone=alone,
         fresh=fresh_process(models, seconds) if fresh else None,
         idle_core_share=idle_share(30.0, settings.audio),
         model_bytes=model_sizes(models),
@@ -175,6 +180,9 @@ def show(result: BenchResult, console: Console) -> None:
     table.add_section()
     _add(table, "total", timed.total)
     _add(table, "processor time, all threads", timed.processor)
+    table.add_section()
+    for name, value in result.processor_alone.items():
+        _add(table, f"processor time, {name} alone", value)
     console.print(table)
     rest = Table(show_header=False, box=None)
     rest.add_column(style="bold")

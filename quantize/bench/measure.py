@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,16 @@ from device.access.policy import decide
 from device.audio import AudioSettings, Ended, Endpointer, Frame, SilenceBegan
 from device.audio.listen import VoiceActivity
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from device.errors import DeviceError
-from device.evidence.judge import Evidence
+from device.evidence.judge import Evidence, Judge
 from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter
 from device.liveness.memory import MemoryLimits
 from device.liveness.search import Index, Match
-from quantize.bench.speech import Sentence
+from quantize.bench.speech import BenchError, Sentence
 
 PROBE_TIMEOUT_S = 120.0
 STAGES = ("endpointer", "words", "speaker", "spoof", "context", "judge", "policy")
 
 Judgement = Callable[[Any, str, npt.NDArray[np.float32] | None], Evidence]
-
-
-class BenchError(DeviceError):
-    """A measurement could not be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +98,38 @@ def latency(
     seconds = float(np.mean([sentence.utterance.duration_s for sentence in sentences]))
     stages = {stage: spread(values) for stage, values in columns.items()}
     return Latency(seconds, rounds, spread(totals), stages, spread(worked))
+
+
+def processor_alone(
+    judge: Judge,
+    context: Callable[[npt.NDArray[np.float32]], object],
+    sentences: Sequence[Sentence],
+    rounds: int,
+) -> dict[str, Spread]:
+    """Processor milliseconds of each check over all its threads, with nothing beside it.
+
+    Side by side they share the cores and slow each other down, so this sum is below `Latency.processor`.
+    """
+    columns: dict[str, list[float]] = {}
+    for turn in range(rounds):
+        sentence = sentences[turn % len(sentences)]
+        wave, phrase = sentence.again().wave(), sentence.phrase
+        spent = {
+            "words": _processor_ms(partial(judge.words.score, wave, phrase)),
+            "speaker": _processor_ms(partial(judge.speaker.embed, wave)),
+            "spoof": _processor_ms(partial(judge.spoof.evidence, wave)),
+        }
+        spent["three checks"] = sum(spent.values())
+        spent["context"] = _processor_ms(partial(context, wave))
+        for name, value in spent.items():
+            columns.setdefault(name, []).append(value)
+    return {name: spread(values) for name, values in columns.items()}
+
+
+def _processor_ms(work: Callable[[], object]) -> float:
+    began_s = time.process_time()
+    work()
+    return (time.process_time() - began_s) * 1e3
 
 
 class FullMemory:

@@ -17,8 +17,8 @@ import numpy as np
 
 from device.model_store import slots
 from device.model_store.pick import remembered, served_by
-from quantize.bench.measure import BenchError, Spread, spread
-from quantize.bench.speech import Sentence
+from quantize.bench.measure import Spread, spread
+from quantize.bench.speech import BenchError, Sentence
 
 REPOSITORY = Path(__file__).parents[2]
 WORKER = REPOSITORY / "bench" / "peer_worker.py"

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from device.errors import DeviceError
-from quantize.bench.measure import BenchError
 from quantize.bench.peers import Row, predictions
+from quantize.bench.speech import BenchError
 
 OURS, THEIRS = "#0072b2", "#d55e00"
 

@@ -17,10 +17,6 @@ RIDGE = 1e-6
 STEPS = 100
 
 
-class CalibrationError(QuantizeError):
-    """The scores do not determine a calibration."""
-
-
 def fits(speaker: str) -> bool:
     """Whether a speaker belongs to the half that calibrations are fitted on; the others judge them."""
     return int(hashlib.sha256(speaker.encode()).hexdigest(), 16) % 2 == 0
@@ -43,12 +39,12 @@ def fit(targets: npt.ArrayLike, nontargets: npt.ArrayLike, prior: float = 0.05) 
     """Prior-weighted logistic regression by Newton's method (Brümmer & Doddington 2013).
 
     Features have shape (n,) or (n, k), the score first. `prior` puts the effort where the threshold will be:
-    at an LLR of ln((1 - prior) / prior). Raises CalibrationError when a class is empty or higher scores do
+    at an LLR of ln((1 - prior) / prior). Raises QuantizeError when a class is empty or higher scores do
     not speak for the target.
     """
     hit, miss = _columns(targets), _columns(nontargets)
     if len(hit) == 0 or len(miss) == 0:
-        raise CalibrationError("calibration needs scores of both kinds; give a larger manifest")
+        raise QuantizeError("calibration needs scores of both kinds; give a larger manifest")
     features = np.concatenate([hit, miss])
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     design = np.column_stack([(features - centre) / spread, np.ones(len(features))])
@@ -57,7 +53,7 @@ def fit(targets: npt.ArrayLike, nontargets: npt.ArrayLike, prior: float = 0.05) 
     solution = _newton(design, labels, weights, math.log(prior / (1 - prior)))
     slopes = solution[:-1] / spread
     if not np.all(np.isfinite(solution)) or slopes[0] <= 0:
-        raise CalibrationError("higher scores do not speak for the target: nothing to calibrate")
+        raise QuantizeError("higher scores do not speak for the target: nothing to calibrate")
     return Linear(slopes, float(solution[-1] - slopes @ centre))
 
 

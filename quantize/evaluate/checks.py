@@ -12,7 +12,7 @@ import numpy.typing as npt
 from device.evidence.judge import Wave
 from device.model_store import slots
 from device.model_store.calibration import LLR_LIMIT, Calibration
-from device.model_store.pick import twin
+from device.model_store.pick import tflite_variant
 from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.resemblyzer import ROLE as PEER_ROLE
 from device.models.resemblyzer import Resemblyzer
@@ -57,7 +57,7 @@ class SpeakerUnderTest:
 
 
 def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTest:
-    """The door's own model ("int8"), its TFLite twin, the float network both come from, or Resemblyzer.
+    """The door's own model ("int8"), its TFLite variant, the float network both come from, or Resemblyzer.
 
     Resemblyzer is the bundle's, in INT8, where it has one, and the float network elsewhere. References are
     built from their pinned sources when `reference_dir` does not have them yet.
@@ -68,7 +68,7 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
         model = SpeakerModel.open(bundle, threads=THREADS)
         return SpeakerUnderTest(model.version, model, calibration)
     if name == TWIN_MODEL:
-        network = TfliteSession(twin(bundle, ROLE), THREADS, xnnpack=True)
+        network = TfliteSession(tflite_variant(bundle, ROLE), THREADS, xnnpack=True)
         model = SpeakerModel(network, calibration, f"{bundle.version(ROLE)} in TFLite")
         return SpeakerUnderTest(model.version, model, calibration)
     if name == PEER_MODEL and any(entry.role == PEER_ROLE for entry in bundle.manifest.files):

@@ -169,7 +169,7 @@ def evaluate(
     """
     recordings = read_manifest(manifest, root)
     folder = models or models_dir()
-    # The twin is an optional part of a bundle, so it is measured only when it is named.
+    # The TFLite variant is an optional part of a bundle, so it is measured only when it is named.
     every = {PRODUCT_MODEL, FLOAT_MODEL, PEER_MODEL} if "all" in speaker_model else set()
     chosen = every | set(speaker_model) | {PRODUCT_MODEL}
     plan = Plan(

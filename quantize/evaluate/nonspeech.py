@@ -21,6 +21,7 @@ import soundfile
 from device.access.challenge import ChallengeSettings
 from device.audio import AudioSettings, load_utterance
 from device.audio.recording import read_recording
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.evidence.judge import Wave
 from device.evidence.vocabulary import DIGITS
@@ -32,7 +33,6 @@ from quantize.evaluate.scoring import PhraseCheck
 
 Sound = npt.NDArray[np.floating[Any]]
 
-RATE_HZ = 16_000
 SHORTEST_S, LONGEST_S = 1.5, 4.0
 UNGATED_SHARE = 10
 """Every so manieth clip that the gate stopped is given to the words check all the same."""
@@ -61,7 +61,7 @@ def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[t
     for at in range(count):
         kind = KINDS[at % len(KINDS)]
         clip: Sound
-        length = int(dice.uniform(SHORTEST_S, LONGEST_S) * RATE_HZ)
+        length = int(dice.uniform(SHORTEST_S, LONGEST_S) * SAMPLE_RATE_HZ)
         if kind == "noise" and noises:
             clip = _cut(read(noises[dice.integers(len(noises))]), length, dice)
         elif kind == "babble" and len(voices) >= 6:
@@ -120,7 +120,7 @@ def _best_llr(check: PhraseCheck, clip: Wave, phrases: Sequence[str]) -> float:
 def _through_gate(clip: Wave) -> Wave | None:
     """What of the clip the door would judge; None when it would turn it away."""
     content = io.BytesIO()
-    soundfile.write(content, clip, RATE_HZ, format="WAV", subtype="PCM_16")
+    soundfile.write(content, clip, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
     try:
         samples = load_utterance(content.getvalue(), AudioSettings()).samples
     except DeviceError:
@@ -140,7 +140,7 @@ def _sum(sounds: Sequence[Sound]) -> Sound:
 
 def _made(kind: str, length: int, dice: np.random.Generator) -> Sound:
     """A sound out of nothing."""
-    time_s = np.arange(length) / RATE_HZ
+    time_s = np.arange(length) / SAMPLE_RATE_HZ
     if kind == "silence":
         return np.zeros(length)
     if kind == "tones":
@@ -148,7 +148,7 @@ def _made(kind: str, length: int, dice: np.random.Generator) -> Sound:
         return _sum([np.sin(2 * np.pi * pitch * time_s) for pitch in pitches])
     if kind == "music":  # a melody of plucked strings on a chord
         sound = np.zeros(length)
-        for start in range(0, length, int(dice.uniform(0.12, 0.4) * RATE_HZ)):
+        for start in range(0, length, int(dice.uniform(0.12, 0.4) * SAMPLE_RATE_HZ)):
             pitch = 110 * 2 ** (dice.choice([0, 3, 5, 7, 10, 12, 15, 19, 24]) / 12)
             ring = time_s[: length - start]
             overtones = [np.sin(2 * np.pi * pitch * n * ring) / n for n in range(1, 7)]

@@ -22,7 +22,7 @@ from quantize.evaluate.succession_chapter import succession_chapter
 
 
 def render(report: Report) -> str:
-    """The page as text. Raises plots.PlotError when matplotlib is missing."""
+    """The page as text. Raises plots.QuantizeError when matplotlib is missing."""
     parts = [_head(report), _cards(report)]
     if report.attempts:
         parts.append(attempts_chapter(report.attempts))

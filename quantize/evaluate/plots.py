@@ -36,10 +36,6 @@ _STYLE: Any = {
 }
 
 
-class PlotError(QuantizeError):
-    """The plotting library is missing; the figures are in report.json all the same."""
-
-
 def det_plot(curves: Mapping[str, Detection], false_alarm: str, miss: str) -> str:
     """Detection error trade-off on normal-deviate axes: Gaussian scores give straight lines."""
     probit = NormalDist().inv_cdf
@@ -209,7 +205,7 @@ def _svg(draw: Any, width_in: float, height_in: float, title: str) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as err:
-        raise PlotError("report.html needs matplotlib; install the package's [report] extra") from err
+        raise QuantizeError("report.html needs matplotlib; install the package's [report] extra") from err
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         FigureCanvasSVG(figure)

@@ -45,10 +45,6 @@ from quantize.evaluate.succession import SuccessionResult, enough, evaluate_succ
 from quantize.evaluate.trials import SpeakerPlan, phrase_trials, speaker_plan
 
 
-class NothingToMeasureError(QuantizeError):
-    """The manifest has no trial of the kind that was asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to measure, with which models and at which deployed thresholds."""
@@ -76,7 +72,7 @@ def evaluate_all(
 ) -> Callable[[Provenance], Report]:
     """Everything `plan` asks for; give the result its provenance to have the report.
 
-    Raises NothingToMeasureError when no part has a trial, and what the checks raise when they cannot be
+    Raises QuantizeError when no part has a trial, and what the checks raise when they cannot be
     opened.
     """
     reader = Reader(root)
@@ -141,7 +137,7 @@ def evaluate_all(
     if plan.parts & {"diarization", "changes"}:
         given = plan.conversations
         on = part.stage(recordings, root, plan.models_dir, given)
-        versions["conversations"] = " + ".join(on.ears.versions)
+        versions["conversations"] = " + ".join(on.models.versions)
         if "diarization" in plan.parts:
             diarization = part.diarization(on, given, bars.bar, plan.replicates)
         if "changes" in plan.parts:
@@ -162,7 +158,7 @@ def evaluate_all(
         campaigns = measure_campaigns(seen, DOORS, bars.bar, plan.replicates)
     every = (speaker, spoof, phrase, whole, splices, diarization, changes, succession, campaigns)
     if not any(every):
-        raise NothingToMeasureError(
+        raise QuantizeError(
             "the manifest has no trial of that kind; it needs speakers with five files, spoofs, or texts"
         )
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from device.audio import AudioSettings
 from device.audio.recording import read_recording
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.judge import SpoofCheck
-from device.liveness.joins import SAMPLE_RATE_HZ, JoinNetwork, shipped_network
+from device.liveness.joins import JoinNetwork, shipped_network
 from device.liveness.weights import Weights, shipped
 from quantize.evaluate.borders import Aligner
 from quantize.evaluate.calibrate import fits
@@ -93,7 +94,7 @@ def evaluate_splices(
     `thresholds` are the door's for liveness and for joins; `kept` is a file for word borders, which take a
     minute to find.
     """
-    ears, weights = shipped_network(), shipped()
+    network, weights = shipped_network(), shipped()
     sources = read_sources(recordings, root, Aligner.open(), bar, kept)
     noises = [_read(root, one) for one in recordings if one.label == NOISE]
     drawn = list(renditions(sources))
@@ -102,11 +103,11 @@ def evaluate_splices(
     tick = bar("splices", len(drawn))
     spliced: dict[str, list[_Heard]] = defaultdict(list)
     for name, person, wave in drawn:
-        spliced[name].append(_hear(person, wave, live, ears, weights))
+        spliced[name].append(_hear(person, wave, live, network, weights))
         tick()
     people = {
         condition: [
-            _Heard(person, 0.0, weights.joins.llr(ears(wave).score))
+            _Heard(person, 0.0, weights.joins.llr(network(wave).score))
             for person, wave in heard(sources, condition, noises)
         ]
         for condition in CONDITIONS
@@ -180,9 +181,9 @@ def rendered(wave: Wave, condition: str, noises: Sequence[Wave], dice: np.random
     return levelled(wave)
 
 
-def _hear(person: str, wave: Wave, live: SpoofCheck, ears: JoinNetwork, weights: Weights) -> _Heard:
+def _hear(person: str, wave: Wave, live: SpoofCheck, network: JoinNetwork, weights: Weights) -> _Heard:
     long_enough = wave if len(wave) >= SAMPLE_RATE_HZ else np.resize(wave, SAMPLE_RATE_HZ)
-    return _Heard(person, live.evidence(long_enough).llr, weights.joins.llr(ears(wave).score))
+    return _Heard(person, live.evidence(long_enough).llr, weights.joins.llr(network(wave).score))
 
 
 def _measured(

@@ -13,10 +13,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.vocabulary import DIGITS
 from quantize.playback import Wave, pink, random_playback, rms
 
-RATE_HZ = 16_000
 ENERGY, BORDERS, FADED, HIDDEN, PLAYED = "energy", "borders", "faded", "hidden", "played"
 WAYS = (ENERGY, BORDERS, FADED, HIDDEN, PLAYED)
 """Cut at falls of energy and joined hard; cut at word borders and joined hard; at word borders, faded, levels
@@ -89,10 +89,10 @@ def cut_by_energy(wave: Wave) -> list[tuple[float, float]]:
         inside = np.flatnonzero(level_db[first : last + 1] > loud_db) + first
         if len(inside) == 0:
             continue
-        start_s = int(inside[0]) * hop / RATE_HZ
-        end_s = (int(inside[-1]) * hop + window) / RATE_HZ
+        start_s = int(inside[0]) * hop / SAMPLE_RATE_HZ
+        end_s = (int(inside[-1]) * hop + window) / SAMPLE_RATE_HZ
         if SHORTEST_S <= end_s - start_s <= LONGEST_S:
-            found.append((start_s, min(end_s, len(wave) / RATE_HZ)))
+            found.append((start_s, min(end_s, len(wave) / SAMPLE_RATE_HZ)))
     return found
 
 
@@ -170,7 +170,7 @@ def _carrier(sources: Sequence[Source], cutting: str, dice: np.random.Generator)
     for at in dice.permutation(len(sources)):
         words = sources[at].words
         if cutting == ENERGY or len(words) < CARRIER_WORDS + 1:
-            whole_s = len(sources[at].wave) / RATE_HZ
+            whole_s = len(sources[at].wave) / SAMPLE_RATE_HZ
             if cutting == ENERGY and whole_s > 1.8:
                 start_s = float(dice.uniform(0.1, whole_s - 1.6))
                 return Piece(int(at), "", start_s, start_s + float(dice.uniform(1.0, 1.5)))
@@ -185,18 +185,18 @@ def _pasted(
 ) -> tuple[Wave, list[float]]:
     """The pieces one after the other: (wave, where they join)."""
     careful = cutting == FADED
-    fade = round((dice.uniform(0.005, 0.03) if careful else 0.0) * RATE_HZ)
+    fade = round((dice.uniform(0.005, 0.03) if careful else 0.0) * SAMPLE_RATE_HZ)
     gap_s = 0.0 if dice.random() < 0.4 else float(dice.uniform(0.02, 0.25))
     tone = _tone(sources, chosen, dice) if careful or dice.random() < 0.3 else None
-    edge = round(dice.uniform(0.1, 0.4) * RATE_HZ)
+    edge = round(dice.uniform(0.1, 0.4) * SAMPLE_RATE_HZ)
     before, after = (quietest(sources[piece.source].wave) for piece in (chosen[0], chosen[-1]))
     wave = looped(before, edge, dice) if tone is None else np.zeros(edge, np.float32)
     joins: list[float] = []
     for number, piece in enumerate(chosen):
         source = sources[piece.source].wave
-        slack = round(dice.uniform(0.0, 0.02) * RATE_HZ)
-        first = max(0, round(piece.start_s * RATE_HZ) - slack)
-        cut = source[first : round(piece.end_s * RATE_HZ) + slack].astype(np.float32)
+        slack = round(dice.uniform(0.0, 0.02) * SAMPLE_RATE_HZ)
+        first = max(0, round(piece.start_s * SAMPLE_RATE_HZ) - slack)
+        cut = source[first : round(piece.end_s * SAMPLE_RATE_HZ) + slack].astype(np.float32)
         if careful:
             cut = cut * np.float32(min(4.0, max(0.25, LEVEL_RMS / max(_loud(cut), 1e-6))))
             ramp = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32)) if fade else None
@@ -204,9 +204,9 @@ def _pasted(
                 cut = cut.copy()
                 cut[:fade] *= ramp
                 cut[-fade:] *= ramp[::-1]
-        gap = round(gap_s * dice.uniform(0.6, 1.4) * RATE_HZ) if number else 0
+        gap = round(gap_s * dice.uniform(0.6, 1.4) * SAMPLE_RATE_HZ) if number else 0
         if number:
-            joins.append((len(wave) + gap / 2) / RATE_HZ)
+            joins.append((len(wave) + gap / 2) / SAMPLE_RATE_HZ)
         if gap or not careful or not number or len(wave) < fade:
             wave = np.concatenate([wave, np.zeros(gap, np.float32), cut])
         else:  # into each other
@@ -231,7 +231,7 @@ def _tone(sources: Sequence[Source], chosen: Sequence[Piece], dice: np.random.Ge
 
 def quietest(wave: Wave, seconds: float = 0.15) -> Wave:
     """The stretch of least energy of that length."""
-    length = round(seconds * RATE_HZ)
+    length = round(seconds * SAMPLE_RATE_HZ)
     if len(wave) <= length:
         return wave
     total = np.concatenate([[0.0], np.cumsum(wave.astype(np.float64) ** 2)])
@@ -258,8 +258,8 @@ def with_pauses(wave: Wave, dice: np.random.Generator) -> Wave:
     middles = [(a[1] + b[0]) / 2 for a, b in pairwise(gaps)] or [0.0]
     tone = quietest(wave)
     for at_s in sorted(dice.choice(middles, min(2, len(middles)), replace=False), reverse=True):
-        at, fade = round(float(at_s) * RATE_HZ), 320
-        pause = looped(tone, round(dice.uniform(0.3, 1.0) * RATE_HZ) + 2 * fade, dice)
+        at, fade = round(float(at_s) * SAMPLE_RATE_HZ), 320
+        pause = looped(tone, round(dice.uniform(0.3, 1.0) * SAMPLE_RATE_HZ) + 2 * fade, dice)
         ramp = np.linspace(0, 1, fade, dtype=np.float32)
         before, after = wave[: at + fade].copy(), wave[max(0, at - fade) :].copy()
         if at < fade or len(before) < fade or len(after) < 2 * fade:

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.graphs.builder import GraphBuilder, Weights, lstm
 
 CLASSES = 7
 KERNEL_SAMPLES = 251
 STRIDE_SAMPLES = 10
 LAYERS = 4
-_RATE_HZ = 16_000
 _LOWEST_HZ = 50.0
 _NARROWEST_HZ = 50.0
 _LEAK = 0.01
@@ -59,7 +59,7 @@ def sinc_filters(weights: Weights, prefix: str) -> npt.NDArray[np.float32]:
     high = np.clip(
         low + _NARROWEST_HZ + np.abs(weights[f"{prefix}.band_hz_"].astype(np.float64)),
         _LOWEST_HZ,
-        _RATE_HZ / 2,
+        SAMPLE_RATE_HZ / 2,
     )
     width = high - low
     angle = weights[f"{prefix}.n_"].astype(np.float64)  # 2 pi t of the left half, (1, 125)

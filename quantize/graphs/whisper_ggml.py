@@ -20,7 +20,7 @@ import numpy.typing as npt
 from device.models.words.log_mel import BINS, WINDOW, mel_filters
 from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
-from quantize.tokenizer import WhisperSourceError, read_vocabulary
+from quantize.tokenizer import read_vocabulary
 
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -102,13 +102,13 @@ _HALF = _Format(
 def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weights: str = "q8_0") -> None:
     """Write a whisper.cpp model to `out_path`; `weights` is q8_0, q5_1 or f16. Same input, same bytes.
 
-    Raises WhisperSourceError when a source file is not a CTranslate2 Whisper model or its tokenizer.
+    Raises QuantizeError when a source file is not a CTranslate2 Whisper model or its tokenizer.
     """
     chosen = _HALF if weights == "f16" else FORMATS.get(weights)
     if chosen is None:
         raise QuantizeError(f"unknown weight format {weights!r}; choose f16 or one of {', '.join(FORMATS)}")
     if source_model_bin.stat().st_size > MAX_SOURCE_BYTES:
-        raise WhisperSourceError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
+        raise QuantizeError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
     tensors = read_ctranslate2(source_model_bin.read_bytes())
     vocabulary = read_vocabulary(tokenizer_json)
     partial = out_path.with_name(out_path.name + ".part")
@@ -128,7 +128,7 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
             os.fsync(out.fileno())
         partial.replace(out_path)
     except KeyError as err:
-        raise WhisperSourceError(f"{source_model_bin.name} lacks the tensor {err}") from err
+        raise QuantizeError(f"{source_model_bin.name} lacks the tensor {err}") from err
     finally:
         partial.unlink(missing_ok=True)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from quantize.tflite.graph import Graph, LoweringError
+from quantize.errors import QuantizeError
+from quantize.tflite.graph import Graph
 from quantize.tflite.layout import Value, reshape, turned
 
 SIMPLE = {
@@ -61,7 +62,7 @@ class Elements(Graph):
         if name in self._constants or len(shape) == rank:
             return self._value(name, lead.order)
         if any(length != 1 for length in shape):
-            raise LoweringError(f"{node.name}: operands of different rank have no TFLite form here")
+            raise QuantizeError(f"{node.name}: operands of different rank have no TFLite form here")
         value = self._value(name)
         ones = (1,) * len(lead.order)
         return Value(reshape(self._w, f"{name}.spread", value, ones), lead.order, (1,) * rank, value.dtype)

@@ -11,7 +11,6 @@ import tflite
 from onnx import helper, numpy_helper
 
 from device.model_store.sessions import OnnxSession
-from quantize.errors import QuantizeError
 from quantize.tflite.layout import Order, Value, arrange, natural, turned
 from quantize.tflite.writer import Array, Field, Writer
 
@@ -21,10 +20,6 @@ PROBE_LENGTHS = (208, 332)
 # The schema's numbers.
 FLOAT: int = tflite.TensorType.FLOAT32
 INT: int = tflite.TensorType.INT32
-
-
-class LoweringError(QuantizeError):
-    """The graph holds something that has no TFLite form here."""
 
 
 class Graph:

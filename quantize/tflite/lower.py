@@ -13,17 +13,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from quantize.errors import QuantizeError
 from quantize.tflite.elements import PAIRS, SIMPLE, Elements
-from quantize.tflite.graph import LoweringError
 from quantize.tflite.layout import Value, natural
 from quantize.tflite.shapes import Shapes
 from quantize.tflite.windows import Windows
 
-__all__ = ["LoweringError", "lower"]
+__all__ = ["QuantizeError", "lower"]
 
 
 def lower(model: onnx.ModelProto, *, fixed: Mapping[str, int] | None = None) -> bytes:
-    """The TFLite file of `model`; the same model gives the same bytes. Raises LoweringError.
+    """The TFLite file of `model`; the same model gives the same bytes. Raises QuantizeError.
 
     Varying axes are those that ONNX names; `fixed` gives some of them a length, `batch` is one.
     """
@@ -57,7 +57,7 @@ class _Lowering(Windows, Elements, Shapes):
         if how is None and node.op_type in PAIRS:
             how = self._pair
         if how is None:
-            raise LoweringError(f"{node.op_type} ({node.name}) has no TFLite form here; add one to lower.py")
+            raise QuantizeError(f"{node.op_type} ({node.name}) has no TFLite form here; add one to lower.py")
         value = how(node, {a.name: helper.get_attribute_value(a) for a in node.attribute})
         if value is not None:
             self._values[node.output[0]] = value

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import tflite
 
-from quantize.tflite.graph import Graph, LoweringError
+from quantize.errors import QuantizeError
+from quantize.tflite.graph import Graph
 from quantize.tflite.layout import Value, channels_last, turned
 from quantize.tflite.writer import Array, Grid
 
@@ -34,7 +35,7 @@ class Products(Graph):
     def _grid(self, node: onnx.NodeProto) -> Grid:
         scale, zero = self._constants[node.input[1]], self._constants[node.input[2]]
         if scale.size != 1 or zero.dtype != np.uint8:
-            raise LoweringError(f"{node.name}: activations must be uint8 with one scale")
+            raise QuantizeError(f"{node.name}: activations must be uint8 with one scale")
         return Grid(scale.reshape(1), int(zero) - UNSIGNED_TO_SIGNED)
 
     def _dequantizelinear(self, node: onnx.NodeProto, given: dict[str, Any]) -> None:
@@ -44,7 +45,7 @@ class Products(Graph):
             return
         scale, zero = self._constants[node.input[1]], self._constants[node.input[2]]
         if np.any(zero):
-            raise LoweringError(f"{node.name}: weights must be symmetric")
+            raise QuantizeError(f"{node.name}: weights must be symmetric")
         steps, axis = self._constants[source], int(given.get("axis", 1))
         self._weights[name] = (steps, scale, axis)
         shape = [-1 if at == axis else 1 for at in range(steps.ndim)]
@@ -57,19 +58,19 @@ class Products(Graph):
         pads = list(given.get("pads", [0] * 2 * spatial))
         strides, dilations = (list(given.get(key, [1] * spatial)) for key in ("strides", "dilations"))
         if given.get("auto_pad", b"NOTSET") != b"NOTSET":
-            raise LoweringError(f"{node.name}: padding must be stated in numbers")
+            raise QuantizeError(f"{node.name}: padding must be stated in numbers")
         if rank == 3:
             pads, strides, dilations = [0, pads[0], 0, pads[1]], [1, *strides], [1, *dilations]
         return self._product(node, node.input[1], pads, strides, dilations, int(given.get("group", 1)))
 
     def _gemm(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value | None:
         if given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0 or given.get("transA", 0):
-            raise LoweringError(f"{node.name}: only plain matrix products have a TFLite form here")
+            raise QuantizeError(f"{node.name}: only plain matrix products have a TFLite form here")
         return self._product(node, node.input[1], [0] * 4, [1, 1], [1, 1], 1, flip=not given.get("transB", 0))
 
     def _matmul(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value | None:
         if len(self._shapes[node.input[0]]) != 2:
-            raise LoweringError(f"{node.name}: only products of matrices have a TFLite form here")
+            raise QuantizeError(f"{node.name}: only products of matrices have a TFLite form here")
         return self._product(node, node.input[1], [0] * 4, [1, 1], [1, 1], 1, flip=True)
 
     def _product(
@@ -78,7 +79,7 @@ class Products(Graph):
     ) -> Value | None:  # fmt: skip
         """A convolution. A matrix product is one over a single point: only those have a scale per channel."""
         if weights not in self._constants:
-            raise LoweringError(f"{node.name}: the weights must be constants")
+            raise QuantizeError(f"{node.name}: the weights must be constants")
         relu, quantize = self._followers(node)
         small = node.input[0] in self._rounded and weights in self._weights and quantize is not None
         order = channels_last(len(self._shapes[node.input[0]]))
@@ -142,7 +143,7 @@ class Products(Graph):
         if scale is None:
             return self._real(name, weights, kernel), self._w.constant(f"{name}/bias", bias)
         if x.grid is None or kernel.dtype != np.int8:
-            raise LoweringError(f"{node.name}: weights must be int8 where activations are")
+            raise QuantizeError(f"{node.name}: weights must be int8 where activations are")
         channels = np.broadcast_to(scale.reshape(-1), (len(bias),)).astype(np.float64)
         sum_scale = channels * float(x.grid.scale[0])
         given = self._weights.get(node.input[2]) if len(node.input) > 2 else None

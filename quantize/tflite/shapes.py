@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from quantize.tflite.graph import FLOAT, INT, Graph, LoweringError
+from quantize.errors import QuantizeError
+from quantize.tflite.graph import FLOAT, INT, Graph
 from quantize.tflite.layout import Value, natural, reshape
 
 
@@ -40,7 +41,7 @@ class Shapes(Graph):
         x = self._value(node.input[0], natural(self._shapes[node.input[0]]))
         shape = self._shapes[node.output[0]]
         if shape.count(-1) > 1:
-            raise LoweringError(f"{node.name}: more than one length varies")
+            raise QuantizeError(f"{node.name}: more than one length varies")
         return Value(reshape(self._w, node.output[0], x, shape), natural(shape), shape, x.dtype)
 
     _flatten = _reshape
@@ -51,7 +52,7 @@ class Shapes(Graph):
         rank = len(x.shape)
         start, end = int(given.get("start", 0)), int(given.get("end", rank))
         if end - start != 1:
-            raise LoweringError(f"{node.name}: only one length at a time has a TFLite form here")
+            raise QuantizeError(f"{node.name}: only one length at a time has a TFLite form here")
         at = x.order.index(start % rank)
         whole = self._w.tensor(f"{node.output[0]}/all", [len(x.order)], np.int32)
         self._w.operator("SHAPE", [x.tensor], whole, "Shape", OutType=INT)
@@ -65,7 +66,7 @@ class Shapes(Graph):
             return None
         x = self._value(node.input[0])
         if given["to"] not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32):
-            raise LoweringError(f"{node.name}: only casts between float and int have a TFLite form here")
+            raise QuantizeError(f"{node.name}: only casts between float and int have a TFLite form here")
         real = given["to"] == onnx.TensorProto.FLOAT
         before, after = FLOAT if x.dtype == "float32" else INT, FLOAT if real else INT
         dtype = "float32" if real else "int32"
@@ -75,6 +76,6 @@ class Shapes(Graph):
     def _gather(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value:
         x, indices = self._value(node.input[0]), self._value(node.input[1])
         if len(indices.shape) != 1:
-            raise LoweringError(f"{node.name}: only a list of indices has a TFLite form here")
+            raise QuantizeError(f"{node.name}: only a list of indices has a TFLite form here")
         axis = x.order.index(int(given.get("axis", 0)) % len(x.shape))
         return self._made(node, "GATHER", [x.tensor, indices.tensor], x.order, "Gather", x.dtype, Axis=axis)

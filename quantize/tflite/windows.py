@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from quantize.tflite.graph import FLOAT, INT, LoweringError
+from quantize.errors import QuantizeError
+from quantize.tflite.graph import FLOAT, INT
 from quantize.tflite.layout import Value, channels_last, natural, reshape
 from quantize.tflite.products import VALID, Products
 
@@ -21,7 +22,7 @@ class Windows(Products):
         if not given.get("ceil_mode", 0):
             return self._pooled(node, "AVERAGE_POOL_2D", x, size, strides)
         if size != strides:
-            raise LoweringError(f"{node.name}: a partial last window must not overlap the one before")
+            raise QuantizeError(f"{node.name}: a partial last window must not overlap the one before")
         # The last window may be partial: fill it with zeros and divide by how much of it was there.
         pads = [0, 0, size[0] - 1, size[1] - 1]
         sums = self._pooled(
@@ -41,7 +42,7 @@ class Windows(Products):
     def _maxpool(self, node: onnx.NodeProto, given: dict[str, Any]) -> Value:
         x, size, strides = self._windows(node, given)
         if given.get("ceil_mode", 0):
-            raise LoweringError(f"{node.name}: partial windows have no TFLite form here")
+            raise QuantizeError(f"{node.name}: partial windows have no TFLite form here")
         return self._pooled(node, "MAX_POOL_2D", x, size, strides)
 
     def _windows(self, node: onnx.NodeProto, given: dict[str, Any]) -> tuple[Value, list[int], list[int]]:
@@ -49,7 +50,7 @@ class Windows(Products):
         size = list(given["kernel_shape"])
         strides = list(given.get("strides", [1] * len(size)))
         if any(given.get("pads", [0])) or any(d != 1 for d in given.get("dilations", [1])):
-            raise LoweringError(f"{node.name}: padded or dilated pools have no TFLite form here")
+            raise QuantizeError(f"{node.name}: padded or dilated pools have no TFLite form here")
         return (x, size, strides) if len(size) == 2 else (x, [1, *size], [1, *strides])
 
     def _pooled(
@@ -117,6 +118,6 @@ class Windows(Products):
             or found.op_type != "Shape"
             or [k is not None and int(k.flat[0]) for k in known] != [0, 1]
         ):
-            raise LoweringError(f"{node.name}: only a count along a tensor has a TFLite form here")
+            raise QuantizeError(f"{node.name}: only a count along a tensor has a TFLite form here")
         attributes = {a.name: helper.get_attribute_value(a) for a in found.attribute}
         return found.input[0], int(attributes.get("start", 0))

@@ -24,9 +24,9 @@ import soxr
 from rich.console import Console
 from rich.progress import track
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.copysynthesis import VOCODERS, splice
 
-RATE_HZ = 16_000
 COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence", "voice")
 WORDS = (
     "amber", "anchor", "basket", "beacon", "bishop", "bottle", "bridge", "candle", "canyon", "castle",
@@ -204,22 +204,22 @@ def synthesisers():
 def write(out, system, voice, name, wave, rate, text, speaker, licence):
     """Store one attack; returns its row, or None when the synthesiser gave nothing usable."""
     wave = np.asarray(wave, np.float32)
-    if rate != RATE_HZ:
-        wave = soxr.resample(wave, rate, RATE_HZ)
+    if rate != SAMPLE_RATE_HZ:
+        wave = soxr.resample(wave, rate, SAMPLE_RATE_HZ)
     peak = float(np.abs(wave).max(initial=0.0))
-    if not np.isfinite(wave).all() or peak < 1e-4 or len(wave) < RATE_HZ // 2:
+    if not np.isfinite(wave).all() or peak < 1e-4 or len(wave) < SAMPLE_RATE_HZ // 2:
         return None
     path = Path(out, system, voice.replace("+", "_"), name + ".flac")
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = io.BytesIO()
-    soundfile.write(encoded, wave * (0.5 / peak), RATE_HZ, format="FLAC")
+    soundfile.write(encoded, wave * (0.5 / peak), SAMPLE_RATE_HZ, format="FLAC")
     path.write_bytes(encoded.getvalue())
     row = (
         str(path.relative_to(out)),
         "spoof",
         speaker,
         system,
-        f"{len(wave) / RATE_HZ:.2f}",
+        f"{len(wave) / SAMPLE_RATE_HZ:.2f}",
         text,
         "made here",
         licence,
@@ -238,7 +238,9 @@ def _spliced(args, sources, number, rng):
     chosen = [rows[k] for k in rng.permutation(len(rows))[:3]]
     waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in chosen]
     licence = chosen[0]["licence"]
-    return write(args.out, "splice", page, f"{number:04d}", splice(waves, rng), RATE_HZ, "", speaker, licence)
+    return write(
+        args.out, "splice", page, f"{number:04d}", splice(waves, rng), SAMPLE_RATE_HZ, "", speaker, licence
+    )
 
 
 def _neural(args, rows, texts, console):

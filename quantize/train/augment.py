@@ -9,16 +9,15 @@ import numpy as np
 import soundfile
 import soxr
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.replay import convolve, loudspeaker
-
-RATE_HZ = 16_000
 
 
 def noises(data: Path):
     """The noise recordings: (for training, for testing)."""
     files = sorted((data / "noise").glob("*.flac"))
     waves = [soundfile.read(p, dtype="float32", always_2d=True)[0][:, 0] for p in files]
-    waves = [w for w in waves if len(w) > 2 * RATE_HZ]
+    waves = [w for w in waves if len(w) > 2 * SAMPLE_RATE_HZ]
     return [w for i, w in enumerate(waves) if i % 4], [w for i, w in enumerate(waves) if i % 4 == 0]
 
 
@@ -49,7 +48,7 @@ def colour(wave, rng):
 
 def band_limit(wave, rng):
     spectrum = np.fft.rfft(wave)
-    hz = np.linspace(0, RATE_HZ / 2, len(spectrum))
+    hz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum))
     top = rng.uniform(3600, 7500)
     gain = 1 / (1 + (hz / top) ** rng.uniform(20, 60))
     if rng.random() < 0.5:
@@ -77,7 +76,7 @@ class Augmenter:
         start = int(rng.integers(0, max(1, len(source) - need)))
         wave = source[start : start + need].astype(np.float32) / 32768
         if rate != 1.0:
-            wave = soxr.resample(wave, RATE_HZ * rate, RATE_HZ, quality="LQ")
+            wave = soxr.resample(wave, SAMPLE_RATE_HZ * rate, SAMPLE_RATE_HZ, quality="LQ")
         if len(wave) < samples:
             wave = np.tile(wave, -(-samples // max(1, len(wave))))
         wave = wave[:samples]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.envelopes import envelopes
 from device.models.spoof.features import SHALLOW, spoof_features
 from quantize.errors import QuantizeError
@@ -23,7 +24,6 @@ from quantize.train.network import POOLED, Patches, learn_patches
 from quantize.train.replay import rooms
 from quantize.train.scoring import render
 
-RATE_HZ = 16_000
 CROPS_S = (1.2, 1.6, 2.4, 4.0)
 PATCH_PAGES = ("an4", "asterisk")
 """Heard by the patch layer: people whom no fold holds out."""
@@ -132,7 +132,7 @@ def _learned(items, augment, work: Path) -> Patches:
     rng = np.random.default_rng(3)
     heard = [i for i in items if i.page in PATCH_PAGES and i.part == "train"]
     chosen = [heard[i] for i in rng.permutation(len(heard))[:250]]
-    features = [spoof_features(augment(i, 2 * RATE_HZ, rng)[0])[SHALLOW] for i in chosen]
+    features = [spoof_features(augment(i, 2 * SAMPLE_RATE_HZ, rng)[0])[SHALLOW] for i in chosen]
     layer = learn_patches(features, rng)
     torch.save(layer.state_dict(), work / "patches.pt")
     return layer
@@ -162,7 +162,7 @@ def fill(data: Path, attacks: Path, work: Path, passes: int, second: bool = True
 
         def learn(item, number=number):
             rng = np.random.default_rng([5, number, *hashlib.sha256(item.path.encode()).digest()[:8]])
-            return augment(item, int(RATE_HZ * rng.choice(CROPS_S)), rng)
+            return augment(item, int(SAMPLE_RATE_HZ * rng.choice(CROPS_S)), rng)
 
         _keep(work, f"train-{number}", [i for i in items if i.part == "train"], layer, learn)
     for condition in JUDGED:

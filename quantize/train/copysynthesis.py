@@ -15,7 +15,7 @@ import soundfile
 from scipy import signal
 from scipy.ndimage import uniform_filter1d
 
-RATE_HZ = 16_000
+from device.audio.utterance import SAMPLE_RATE_HZ
 
 
 def world(wave, rng):
@@ -23,15 +23,15 @@ def world(wave, rng):
     import pyworld
 
     x = wave.astype(np.float64)
-    f0, times = pyworld.dio(x, RATE_HZ)
-    f0 = pyworld.stonemask(x, f0, times, RATE_HZ)
-    envelope = pyworld.cheaptrick(x, f0, times, RATE_HZ)
-    aperiodicity = pyworld.d4c(x, f0, times, RATE_HZ)
+    f0, times = pyworld.dio(x, SAMPLE_RATE_HZ)
+    f0 = pyworld.stonemask(x, f0, times, SAMPLE_RATE_HZ)
+    envelope = pyworld.cheaptrick(x, f0, times, SAMPLE_RATE_HZ)
+    aperiodicity = pyworld.d4c(x, f0, times, SAMPLE_RATE_HZ)
     if rng.random() < 0.5:
         f0 = f0 * 2.0 ** rng.uniform(-0.4, 0.4)
     if rng.random() < 0.4:
         envelope = _warp(envelope, rng.uniform(0.88, 1.12))
-    return pyworld.synthesize(f0, envelope, aperiodicity, RATE_HZ)
+    return pyworld.synthesize(f0, envelope, aperiodicity, SAMPLE_RATE_HZ)
 
 
 def _warp(envelope, factor):
@@ -40,7 +40,7 @@ def _warp(envelope, factor):
     return np.ascontiguousarray(np.stack([np.interp(source, bins, row) for row in envelope]))
 
 
-def mel_matrix(mels, fft_size, top_hz=8000.0, rate_hz=RATE_HZ):
+def mel_matrix(mels, fft_size, top_hz=8000.0, rate_hz=SAMPLE_RATE_HZ):
     """Triangular mel filters, shape (mels, fft_size // 2 + 1)."""
     mel = np.linspace(0.0, 2595 * np.log10(1 + top_hz / 700), mels + 2)
     hz = 700 * (10 ** (mel / 2595) - 1)
@@ -73,7 +73,7 @@ def lpc(wave, rng):
     import pyworld
 
     order, hop, size = int(rng.integers(14, 22)), 80, 400
-    f0, _ = pyworld.dio(wave.astype(np.float64), RATE_HZ, frame_period=5.0)
+    f0, _ = pyworld.dio(wave.astype(np.float64), SAMPLE_RATE_HZ, frame_period=5.0)
     window = np.hanning(size)
     out = np.zeros(len(wave) + size)
     phase = 0.0
@@ -90,7 +90,7 @@ def lpc(wave, rng):
         pitch = f0[min(index, len(f0) - 1)]
         excitation = np.zeros(size)
         if pitch > 0:
-            period = RATE_HZ / pitch
+            period = SAMPLE_RATE_HZ / pitch
             first = (-phase) % period
             excitation[np.arange(first, size, period).astype(int)] = np.sqrt(period)
             phase = (phase + hop) % period
@@ -110,7 +110,7 @@ def mlsa(wave, rng):
 
     order, alpha, hop = int(rng.choice([24, 24, 24, 34, 39])), float(rng.choice([0.42, 0.42, 0.41, 0.35])), 80
     warped = ("-m", str(order), "-a", str(alpha))
-    f0, _ = pyworld.dio(wave.astype(np.float64), RATE_HZ, frame_period=1000 * hop / RATE_HZ)
+    f0, _ = pyworld.dio(wave.astype(np.float64), SAMPLE_RATE_HZ, frame_period=1000 * hop / SAMPLE_RATE_HZ)
     frames = _sptk("frame", wave * (16384 / (np.abs(wave).max() + 1e-9)), "-l", "400", "-p", str(hop))
     windowed = _sptk("window", frames, "-l", "400", "-L", "512")
     cepstra = _sptk("mcep", windowed, "-l", "512", *warped, "-e", "0.001").reshape(-1, order + 1)
@@ -125,7 +125,7 @@ def mlsa(wave, rng):
         whole = np.interp(np.arange(len(pitch)), np.flatnonzero(voiced), np.log(pitch[voiced]))
         pitch = np.where(voiced, np.exp(_smoothed(whole[:, None], np.hanning(13)[1:-1])[:, 0]), 0.0)
     length = min(len(cepstra), len(pitch))
-    periods = np.divide(RATE_HZ, pitch, out=np.zeros(len(pitch)), where=voiced)[:length]
+    periods = np.divide(SAMPLE_RATE_HZ, pitch, out=np.zeros(len(pitch)), where=voiced)[:length]
     with tempfile.TemporaryDirectory() as folder:
         filters = Path(folder, "cepstra")
         cepstra[:length].astype(np.float32).tofile(filters)
@@ -196,7 +196,7 @@ def upsampler(wave, rng):
     shared = min(len(leaky), len(exact), len(wave))
     wrong = leaky[:shared] - exact[:shared]
     copy = wave[:shared] + wrong * rng.uniform(0.03, 0.3) * wave.std() / (wrong.std() + 1e-9)
-    period = RATE_HZ / rng.choice([50.0, 62.5, 80.0, 86.13, 93.75, 100.0])
+    period = SAMPLE_RATE_HZ / rng.choice([50.0, 62.5, 80.0, 86.13, 93.75, 100.0])
     phase = np.arange(shared) % period / period
     ripple = np.interp(phase, np.linspace(0, 1, 9), np.append(rng.standard_normal(8), 0.0))
     return copy * (1 + rng.uniform(0.0, 0.06) * ripple) + ripple * wave.std() * 10 ** rng.uniform(-3.5, -2)
@@ -206,11 +206,13 @@ def _through(commands_of):
     def copy(wave, rng):
         with tempfile.TemporaryDirectory() as folder:
             source, target = str(Path(folder, "in.wav")), str(Path(folder, "out.wav"))
-            soundfile.write(source, wave, RATE_HZ, subtype="PCM_16")
+            soundfile.write(source, wave, SAMPLE_RATE_HZ, subtype="PCM_16")
             for command in commands_of(source, target, folder, rng):
                 subprocess.run(command, check=True, capture_output=True, timeout=60)
             found, rate = soundfile.read(target, dtype="float32", always_2d=True)
-        return found[:, 0] if rate == RATE_HZ else signal.resample_poly(found[:, 0], RATE_HZ, rate)
+        return (
+            found[:, 0] if rate == SAMPLE_RATE_HZ else signal.resample_poly(found[:, 0], SAMPLE_RATE_HZ, rate)
+        )
 
     return copy
 
@@ -255,22 +257,24 @@ def pitchshift(source, target, folder, rng):
 
 def pieces(wave, least_s=0.25):
     """Cuts speech where it is quietest, into stretches of about a word, each at least `least_s` seconds."""
-    step = RATE_HZ // 100
+    step = SAMPLE_RATE_HZ // 100
     level = np.sqrt(np.convolve(wave**2, np.full(2 * step, 0.5 / step), "same"))[::step]
     quiet = np.flatnonzero(level < 0.25 * np.median(level[level > level.max() * 0.05])) * step
     cuts = [0]
     for at in quiet:
-        if at - cuts[-1] >= least_s * RATE_HZ:
+        if at - cuts[-1] >= least_s * SAMPLE_RATE_HZ:
             cuts.append(int(at))
     return [
-        wave[a:b] for a, b in zip(cuts, [*cuts[1:], len(wave)], strict=True) if b - a >= least_s * RATE_HZ
+        wave[a:b]
+        for a, b in zip(cuts, [*cuts[1:], len(wave)], strict=True)
+        if b - a >= least_s * SAMPLE_RATE_HZ
     ]
 
 
 def splice(waves, rng, words=6):
     """Words of several recordings of one person, joined with 5 ms cross-fades: a phrase they never said."""
     cut = [piece for wave in waves for piece in pieces(wave / (np.abs(wave).max() + 1e-9))]
-    fade = RATE_HZ // 200
+    fade = SAMPLE_RATE_HZ // 200
     ramp = np.linspace(0, 1, fade)
     joined = np.zeros(fade)
     for index in rng.permutation(len(cut))[:words]:

@@ -14,7 +14,8 @@ import soundfile
 import soxr
 from rich.progress import track
 
-RATE_HZ = 16_000
+from device.audio.utterance import SAMPLE_RATE_HZ
+
 CACHE_VERSION = 4
 
 FAMILIES = {
@@ -58,7 +59,7 @@ CODECS = {
     "g722": (["-c:a", "g722"], "wav"),
     "speex": (["-c:a", "libspeex", "-b:a", "24k"], "ogg"),
 }
-GAP = np.zeros(RATE_HZ // 5, np.int16)
+GAP = np.zeros(SAMPLE_RATE_HZ // 5, np.int16)
 
 
 def family(system: str) -> str:
@@ -161,7 +162,7 @@ def read_wave(path: Path):
         raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         return np.frombuffer(raw, np.int16).astype(np.float32) / 32768
     wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return wave[:, 0] if rate == RATE_HZ else soxr.resample(wave[:, 0], rate, RATE_HZ)
+    return wave[:, 0] if rate == SAMPLE_RATE_HZ else soxr.resample(wave[:, 0], rate, SAMPLE_RATE_HZ)
 
 
 def through_codec(waves, options, suffix):
@@ -169,11 +170,11 @@ def through_codec(waves, options, suffix):
     joined = np.concatenate([part for wave in waves for part in (wave, GAP)])
     with tempfile.TemporaryDirectory() as folder:
         source, coded = str(Path(folder, "in.wav")), str(Path(folder, "coded." + suffix))
-        soundfile.write(source, joined, RATE_HZ)
+        soundfile.write(source, joined, SAMPLE_RATE_HZ)
         quiet = ["ffmpeg", "-v", "error", "-y", "-i"]
         subprocess.run([*quiet, source, *options, coded], check=True, timeout=600)
         back = subprocess.run(
-            [*quiet, coded, "-f", "s16le", "-ar", str(RATE_HZ), "-ac", "1", "-"],
+            [*quiet, coded, "-f", "s16le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-"],
             check=True,
             capture_output=True,
             timeout=600,
@@ -214,7 +215,7 @@ def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> li
         )
     items = []
     for (_, row), (plain, coded) in zip(rows, _waves(np.load(stored)), strict=True):
-        if len(plain) >= RATE_HZ // 2:
+        if len(plain) >= SAMPLE_RATE_HZ // 2:
             about = (row["system"], row["page"], row["speaker"] or "", row["voice"])
             items.append(Item(row["path"], row["label"] == "spoof", *about, plain, coded))
     return items

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from device.models.spoof.cadence import Null
 from device.models.spoof.envelopes import EnvelopeHead, envelopes
 from device.models.spoof.features import spoof_features
+from device.models.spoof.norms import BonaFideNorms
 from quantize.train import splits
 from quantize.train.augment import noises
 from quantize.train.bank import Bank, Held, patch_layer
@@ -21,7 +21,7 @@ from quantize.train.fit import FitSettings, assemble, fit
 from quantize.train.fit_moments import fit_moments
 from quantize.train.moments import Moments, loudspeaker_scores
 from quantize.train.network import Texture, texture_scores
-from quantize.train.null import cadence_of, null_of
+from quantize.train.norms import frame_rate_score, norms_of
 from quantize.train.pictures import Pictures
 from quantize.train.replay import rooms
 from quantize.train.scoring import ALL_CONDITIONS, COLUMNS, render, score_rows, write_rows
@@ -29,13 +29,13 @@ from quantize.train.unfamiliar import zeros
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
-    """All that hears, in float: two networks, the envelopes' head, and the null of frame rates."""
+class Detectors:
+    """All that hears, in float: two networks, the envelopes' head, and the norms of frame rates."""
 
     texture: Texture
     moments: Moments
     envelopes: EnvelopeHead
-    null: Null
+    norms: BonaFideNorms
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Judge:
     def open(cls, data: Path) -> Judge:
         return cls(rooms(data)[1], noises(data)[1])
 
-    def rows(self, ears: Ears, items, fold: str, part: str):
+    def rows(self, detectors: Detectors, items, fold: str, part: str):
         """Rows of a score file for `items`."""
         rows = []
         for condition in ALL_CONDITIONS:
@@ -60,10 +60,10 @@ class Judge:
                 wave = render(item, condition, self.rooms, self.noises)
                 features = spoof_features(wave)
                 row[:] = (
-                    *texture_scores(ears.texture, [features])[0],
-                    *loudspeaker_scores(ears.moments, [features]),
-                    ears.envelopes.score(envelopes(wave)),
-                    cadence_of(ears.null, wave),
+                    *texture_scores(detectors.texture, [features])[0],
+                    *loudspeaker_scores(detectors.moments, [features]),
+                    detectors.envelopes.score(envelopes(wave)),
+                    frame_rate_score(detectors.norms, wave),
                 )
             rows += score_rows(items, found, condition, fold, part)
         return rows
@@ -86,11 +86,11 @@ def run(items, data: Path, work: Path, settings: FitSettings) -> None:
     for fold in splits.FOLDS:
         chosen = splits.training(fold, items)
         texture = assemble(layer, fit(chosen, bank, settings))
-        ears = Ears(
-            texture, second(work, fold.name, chosen), fit_envelopes(chosen, bank, settings), null_of(chosen)
+        detectors = Detectors(
+            texture, second(work, fold.name, chosen), fit_envelopes(chosen, bank, settings), norms_of(chosen)
         )
-        rows = judge.rows(ears, splits.held_out(fold, items), fold.name, "unseen")
-        rows += judge.rows(ears, splits.calibration(fold, items), fold.name, "seen")
+        rows = judge.rows(detectors, splits.held_out(fold, items), fold.name, "unseen")
+        rows += judge.rows(detectors, splits.calibration(fold, items), fold.name, "seen")
         zero = zeros(chosen, bank, plain, settings)
         (work / f"zeros-{fold.name}.json").write_text(json.dumps(zero) + "\n")
         write_rows(work / f"scores-{fold.name}.tsv", rows)

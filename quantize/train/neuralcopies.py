@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.copysynthesis import mel_matrix
 
-RATE_HZ = 16_000
 VOICE_RATE_HZ = 22_050
 HOP = 256
 LATENT = 192
@@ -185,7 +185,7 @@ def spectral_distance(made, wanted):
 
 def at_rate(wave, rate_hz):
     """Speech of 16 kHz as a decoder that runs at `rate_hz` sees it, level set."""
-    sound = soxr.resample(np.asarray(wave, np.float32), RATE_HZ, rate_hz)
+    sound = soxr.resample(np.asarray(wave, np.float32), SAMPLE_RATE_HZ, rate_hz)
     return sound * (0.07 / (float(np.sqrt((sound**2).mean())) + 1e-9))
 
 
@@ -202,7 +202,7 @@ def learn_people(listener, decoder, waves, steps, rng, samples=48 * HOP, batch=8
         cut = []
         while len(cut) < batch:
             wave = waves[int(rng.integers(len(waves)))]
-            need = 2 * RATE_HZ
+            need = 2 * SAMPLE_RATE_HZ
             at = int(rng.integers(max(1, len(wave) - need)))
             sound = at_rate(wave[at : at + need], rng.uniform(*RATES_HZ))
             if len(sound) > samples:
@@ -254,7 +254,7 @@ class NeuralCopies:
         decoder = drawn_anew(self._decoders[int(rng.integers(len(self._decoders)))], rng)
         with torch.inference_mode():
             made = decoder(self._listener(log_mel(torch.from_numpy(sound)[None])))[0].numpy()
-        return soxr.resample(made, rate_hz, RATE_HZ)[: len(wave)]
+        return soxr.resample(made, rate_hz, SAMPLE_RATE_HZ)[: len(wave)]
 
 
 def _tensors(module):

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.features import LIMIT, pictures, together
 from quantize.errors import QuantizeError
 from quantize.train.augment import Augmenter, noises
 from quantize.train.replay import rooms
 
-RATE_HZ = 16_000
 CROPS_S = (1.2, 1.6, 2.4, 3.2)
 STEP = LIMIT / 127
 PASSES = (
@@ -79,7 +79,7 @@ def fill(items, data: Path, work: Path) -> None:
 def _render(items, augment, number: int):
     for item in track(items, description=f"pictures, pass {number + 1}"):
         rng = np.random.default_rng([number, *hashlib.sha256(item.path.encode()).digest()[:8]])
-        wave, replayed = augment(item, int(RATE_HZ * rng.choice(CROPS_S)), rng)
+        wave, replayed = augment(item, int(SAMPLE_RATE_HZ * rng.choice(CROPS_S)), rng)
         yield (*pictures(wave), replayed)
 
 

@@ -17,21 +17,21 @@ from rich.console import Console
 from rich.progress import track
 
 from device.model_store.calibration import LLR_LIMIT
-from device.models.spoof.cadence import Null
 from device.models.spoof.detector import against_any
 from device.models.spoof.envelopes import EnvelopeHead, envelopes
 from device.models.spoof.features import spoof_features
+from device.models.spoof.norms import BonaFideNorms
 from quantize.errors import QuantizeError
-from quantize.recipes import ENVELOPES
+from quantize.networks.spoof import ENVELOPES
 from quantize.train import corpus, export, splits
 from quantize.train.bank import Bank, Held, patch_layer
 from quantize.train.calibrate import LIVE, calibrate
 from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import assemble, fit
-from quantize.train.folds import Ears, Judge, second
+from quantize.train.folds import Detectors, Judge, second
 from quantize.train.moments import Moments, loudspeaker_scores
 from quantize.train.network import Texture, texture_scores
-from quantize.train.null import cadence_of, null_of
+from quantize.train.norms import frame_rate_score, norms_of
 from quantize.train.operating import Share
 from quantize.train.scoring import render, write_rows
 from quantize.train.unfamiliar import zeros
@@ -62,11 +62,11 @@ def release(args, settings) -> None:
         )
         moments = _load(Moments(), args.moments) if args.moments else second(args.work, "final", heard)
         zero = zeros(heard, bank, Held.load(args.work, "plain"), settings)
-    ears = Ears(texture, moments, head, null_of(heard))
+    detectors = Detectors(texture, moments, head, norms_of(heard))
     if args.requantise:
-        requantise(ears, args, items, heard)
+        requantise(detectors, args, items, heard)
     else:
-        publish(ears, zero, args, items, heard, known)
+        publish(detectors, zero, args, items, heard, known)
 
 
 def _load(net, path: Path):
@@ -74,7 +74,7 @@ def _load(net, path: Path):
     return net.eval()
 
 
-def publish(ears: Ears, zero, args, items, heard, known) -> None:
+def publish(detectors: Detectors, zero, args, items, heard, known) -> None:
     """Calibrate, export, quantise, check parity on the calibration part, and write networks and card.
 
     Calibrated is on what *texture* knows (`known`, as the card lists it): sources that it never heard would
@@ -82,12 +82,12 @@ def publish(ears: Ears, zero, args, items, heard, known) -> None:
     """
     kept = splits.calibration(None, items)
     familiar = [i for i in kept if _source(i) in known]
-    rows = Judge.open(args.data).rows(ears, familiar, "final", "calibration")
+    rows = Judge.open(args.data).rows(detectors, familiar, "final", "calibration")
     heads, points = calibrate(rows, zero)
     write_rows(args.work / "scores-final.tsv", rows)
-    network, parity = quantised(ears, heard, rendered(kept, args.data), heads)
-    people = {name: getattr(ears.null, name).tolist() for name in Null.__slots__}
-    head = ears.envelopes.to_bytes()
+    network, parity = quantised(detectors, heard, rendered(kept, args.data), heads)
+    people = {name: getattr(detectors.norms, name).tolist() for name in BonaFideNorms.__slots__}
+    head = detectors.envelopes.to_bytes()
     card = {
         **_identity(network, head, heads, people),
         "input": export.INPUT,
@@ -98,17 +98,17 @@ def publish(ears: Ears, zero, args, items, heard, known) -> None:
         "null": people,
         "operating_points": points,
         "parity": parity,
-        "parameters": _parameters(ears),
+        "parameters": _parameters(detectors),
         "trained_on": known,
     }
     _write(args.out, network, head, card)
-    for net, name in ((ears.texture, TEXTURE), (ears.moments, MOMENTS)):
+    for net, name in ((detectors.texture, TEXTURE), (detectors.moments, MOMENTS)):
         torch.save(net.state_dict(), args.out / name)
 
 
-def _parameters(ears: Ears) -> int:
-    learned = sum(p.numel() for net in (ears.texture, ears.moments) for p in net.parameters())
-    return learned + sum(getattr(ears.envelopes, name).size for name in EnvelopeHead.__slots__)
+def _parameters(detectors: Detectors) -> int:
+    learned = sum(p.numel() for net in (detectors.texture, detectors.moments) for p in net.parameters())
+    return learned + sum(getattr(detectors.envelopes, name).size for name in EnvelopeHead.__slots__)
 
 
 def _source(item) -> str:
@@ -120,15 +120,15 @@ def _sources(items) -> dict[str, int]:
     return dict(sorted(Counter(_source(i) for i in items).items()))
 
 
-def requantise(ears: Ears, args, items, heard) -> None:
+def requantise(detectors: Detectors, args, items, heard) -> None:
     """Only the eight bits anew: the card keeps its calibration, which was fitted on float scores."""
     card = json.loads((args.out / "spoof.json").read_text())
     kept = splits.calibration(None, items)
-    null = Null(**{name: np.array(part) for name, part in card["null"].items()})
+    norms = BonaFideNorms(**{name: np.array(part) for name, part in card["null"].items()})
     network, parity = quantised(
-        replace(ears, null=null), heard, rendered(kept, args.data), card["calibration"]
+        replace(detectors, norms=norms), heard, rendered(kept, args.data), card["calibration"]
     )
-    head = ears.envelopes.to_bytes()
+    head = detectors.envelopes.to_bytes()
     named = _identity(network, head, card["calibration"], card["null"])
     _write(args.out, network, head, {**card, **named, "parity": parity})
 
@@ -139,22 +139,25 @@ def rendered(kept, data: Path) -> list[np.ndarray]:
     return [render(item, condition, judge.rooms, judge.noises) for condition in LIVE for item in kept]
 
 
-def quantised(ears: Ears, heard, kept, heads):
+def quantised(detectors: Detectors, heard, kept, heads):
     """(the INT8 network's bytes, its parity with float on the waves `kept`)."""
     rng = np.random.default_rng(1)
     examples = [heard[i] for i in rng.permutation(len(heard))[:CALIBRATION_FILES]]
     features = [spoof_features(render(i, str(rng.choice(["plain", "coded"])), (), ())) for i in examples]
     with tempfile.TemporaryDirectory() as folder:
         float_path, int8_path = Path(folder, "float.onnx"), Path(folder, "spoof.int8.onnx")
-        onnx.save(export.build(ears.texture, ears.moments, heads["loudspeaker"]["shares"]), str(float_path))
+        onnx.save(
+            export.build(detectors.texture, detectors.moments, heads["loudspeaker"]["shares"]),
+            str(float_path),
+        )
         export.quantise(float_path, int8_path, features)
         opened = export.session(float_path), export.session(int8_path)
-        parity = check(ears, *opened, kept, heads)
+        parity = check(detectors, *opened, kept, heads)
         return int8_path.read_bytes(), parity
 
 
 def _identity(network: bytes, head: bytes, heads, people) -> dict[str, str]:
-    """The version names all that decides: network, envelopes' head, calibration, and null of frame rates."""
+    """The version names all that decides: network, envelopes' head, calibration, and norms of frame rates."""
     decides = network + head + json.dumps([heads, people], sort_keys=True).encode()
     return {
         "version": f"spoof-{datetime.now(UTC):%Y.%m.%d}-{hashlib.sha256(decides).hexdigest()[:8]}",
@@ -173,17 +176,17 @@ def _write(out: Path, network: bytes, head: bytes, card: dict[str, object]) -> N
     Console().print_json(json.dumps(shown))
 
 
-def check(ears: Ears, reference, opened, waves, heads):
+def check(detectors: Detectors, reference, opened, waves, heads):
     """INT8 against float, and float against torch; raises QuantizeError beyond the budget."""
     shares = heads["loudspeaker"]["shares"]
     found = []
     for wave in track(waves, description="parity"):
         features = [spoof_features(wave)]
-        synthesis, first = texture_scores(ears.texture, features)[0]
-        second = loudspeaker_scores(ears.moments, features)[0]
+        synthesis, first = texture_scores(detectors.texture, features)[0]
+        second = loudspeaker_scores(detectors.moments, features)[0]
         mixed = shares["loudspeaker"] * first + shares["moments"] * second
         ours = export.session_scores(reference, features)[0], export.session_scores(opened, features)[0]
-        beside = ears.envelopes.score(envelopes(wave)), cadence_of(ears.null, wave)
+        beside = detectors.envelopes.score(envelopes(wave)), frame_rate_score(detectors.norms, wave)
         found.append(((synthesis, mixed), *ours, beside))
     trained, exact, small, measured = (np.array(one) for one in zip(*found, strict=True))
     measured = _llrs(measured, heads, ("envelopes", "cadence"))

@@ -12,7 +12,8 @@ import numpy as np
 import soundfile
 from scipy import signal
 
-RATE_HZ = 16_000
+from device.audio.utterance import SAMPLE_RATE_HZ
+
 RESPONSE_SAMPLES = 6400
 
 
@@ -27,8 +28,12 @@ def loudspeaker(wave, rng):
     drive = rng.uniform(0.3, 2.5)
     x = np.tanh(drive * x + rng.uniform(0, 0.15) * drive * x**2)
     low, high = rng.uniform(120, 600), rng.uniform(4500, 7700)
-    x = signal.sosfilt(signal.butter(int(rng.integers(1, 4)), low, "highpass", fs=RATE_HZ, output="sos"), x)
-    x = signal.sosfilt(signal.butter(int(rng.integers(1, 4)), high, "lowpass", fs=RATE_HZ, output="sos"), x)
+    x = signal.sosfilt(
+        signal.butter(int(rng.integers(1, 4)), low, "highpass", fs=SAMPLE_RATE_HZ, output="sos"), x
+    )
+    x = signal.sosfilt(
+        signal.butter(int(rng.integers(1, 4)), high, "lowpass", fs=SAMPLE_RATE_HZ, output="sos"), x
+    )
     for _ in range(int(rng.integers(2, 6))):
         x = _peak(x, rng.uniform(300, 6500), rng.uniform(-9, 9), rng.uniform(1, 8))
     return (x * (level / (np.sqrt((x**2).mean()) + 1e-9))).astype(np.float32)
@@ -36,7 +41,7 @@ def loudspeaker(wave, rng):
 
 def _peak(x, centre_hz, gain_db, q):
     """A peaking equaliser (Bristow-Johnson's cookbook)."""
-    a, w = 10 ** (gain_db / 40), 2 * np.pi * centre_hz / RATE_HZ
+    a, w = 10 ** (gain_db / 40), 2 * np.pi * centre_hz / SAMPLE_RATE_HZ
     alpha = np.sin(w) / (2 * q)
     b = [1 + alpha * a, -2 * np.cos(w), 1 - alpha * a]
     return signal.lfilter(b, [1 + alpha / a, -2 * np.cos(w), 1 - alpha / a], x)
@@ -52,7 +57,7 @@ def rooms(data: Path, seed: int = 7, simulated: int = 60):
         size = rng.uniform([2.0, 2.0, 2.3], [8.0, 6.0, 3.5])
         absorption, order = pra.inverse_sabine(rng.uniform(0.15, 0.6), size)
         room = pra.ShoeBox(
-            size, fs=RATE_HZ, materials=pra.Material(min(absorption, 0.95)), max_order=min(order, 12)
+            size, fs=SAMPLE_RATE_HZ, materials=pra.Material(min(absorption, 0.95)), max_order=min(order, 12)
         )
         microphone = np.array([rng.uniform(0.3, size[0] - 0.3), 0.1, rng.uniform(1.2, 1.6)])
         direction = rng.standard_normal(3) * [1, 0.3, 0.3] + [0, 1.5, 0]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.augment import add_noise
 from quantize.train.replay import convolve, loudspeaker
 
-RATE_HZ = 16_000
-MAX_SAMPLES = 6 * RATE_HZ
+MAX_SAMPLES = 6 * SAMPLE_RATE_HZ
 ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")
 COLUMNS = ("synthetic", "loudspeaker", "moments", "envelopes", "cadence")
 """Scores of a file: the first network's two, the second network's, of its envelopes, of its frame rates."""
@@ -45,7 +45,7 @@ def score_rows(items, found, condition, fold, part):
             "system": item.system,
             "family": item.family,
             "voice": item.voice,
-            "seconds": f"{len(item.wave) / RATE_HZ:.2f}",
+            "seconds": f"{len(item.wave) / SAMPLE_RATE_HZ:.2f}",
             **{name: f"{score:.4f}" for name, score in zip(COLUMNS, scores, strict=True)},
         }
         for item, scores in zip(items, found, strict=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness.joins import features
 from quantize.errors import QuantizeError
 from quantize.evaluate.borders import Aligner
@@ -33,7 +34,6 @@ from quantize.evaluate.splicing import (
 )
 from quantize.playback import Loudspeaker, Playback, Room, pink, random_playback, rms
 
-RATE_HZ = 16_000
 LONGEST_S = 8
 ODDS = {ENERGY: 0.2, BORDERS: 0.2, FADED: 0.3, HIDDEN: 0.15, PLAYED: 0.15}
 NOT_SPEAKERS = ("conversation", "digits8k")
@@ -116,7 +116,7 @@ class Corpus:
         if dice.random() < 0.15:
             wave, kind = with_pauses(wave, dice), "pauses"
         elif dice.random() < 0.2:  # what editing does that is no join
-            edge = looped(quietest(wave), round(dice.uniform(0.05, 0.3) * RATE_HZ), dice)
+            edge = looped(quietest(wave), round(dice.uniform(0.05, 0.3) * SAMPLE_RATE_HZ), dice)
             wave = np.concatenate([edge, wave, edge])
         return _example(self.heard(wave, dice, 0.35), (), person, kind, dice)
 
@@ -134,7 +134,7 @@ class Corpus:
             below = 10 ** (-dice.uniform(8, 35) / 20)
             wave = wave + noise * np.float32(rms(wave) / max(rms(noise), 1e-9) * below)
         if dice.random() < 0.1 and (knock := self._noise(dice)) is not None:
-            knock = knock[: round(dice.uniform(0.05, 0.3) * RATE_HZ)]
+            knock = knock[: round(dice.uniform(0.05, 0.3) * SAMPLE_RATE_HZ)]
             at = int(dice.integers(max(1, len(wave) - len(knock))))
             wave = wave.copy()
             room_left = wave[at : at + len(knock)]
@@ -153,16 +153,16 @@ class Corpus:
 def _coded(wave, dice):
     container, codec = CODECS[int(dice.integers(len(CODECS)))]
     stream = io.BytesIO()
-    soundfile.write(stream, wave, RATE_HZ, format=container, subtype=codec)
+    soundfile.write(stream, wave, SAMPLE_RATE_HZ, format=container, subtype=codec)
     stream.seek(0)
     return soundfile.read(stream, dtype="float32")[0]
 
 
 def _example(wave, joins_s, person, kind, dice) -> Example:
-    first = round(dice.uniform(0, 0.1) * RATE_HZ)
-    wave = wave[first : first + LONGEST_S * RATE_HZ].astype(np.float32)
-    joins = np.array([at - first / RATE_HZ for at in joins_s], np.float32)
-    inside = joins[(joins > 0) & (joins < len(wave) / RATE_HZ)]
+    first = round(dice.uniform(0, 0.1) * SAMPLE_RATE_HZ)
+    wave = wave[first : first + LONGEST_S * SAMPLE_RATE_HZ].astype(np.float32)
+    joins = np.array([at - first / SAMPLE_RATE_HZ for at in joins_s], np.float32)
+    inside = joins[(joins > 0) & (joins < len(wave) / SAMPLE_RATE_HZ)]
     return Example(features(wave).astype(np.float16), inside, person, kind)
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 from device.model_store.sessions import OnnxSession
 from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
-from quantize.recipes import ENVELOPES
+from quantize.networks.spoof import ENVELOPES
 from quantize.signing import private_key, sign_bundle
 from quantize.train import corpus, splits
 from quantize.train.attacks import COLUMNS, write
@@ -203,9 +203,9 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     from device.models.spoof.detector import SpoofCard
     from quantize.answers import answer, reference
     from quantize.build import CALIBRATION_FILE, build
+    from quantize.catalogue import RECIPES
+    from quantize.networks.tflite_variants import prove_spoof_variant
     from quantize.proven import Proven, read_proven
-    from quantize.recipes import RECIPES
-    from quantize.twins import prove_spoof_twin
 
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")
@@ -230,7 +230,7 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     settings.unlink()
     if "spoof-tflite" in roles:
         paths = {role: out / made.entry(role).name for role in roles}
-        prove_spoof_twin(
+        prove_spoof_variant(
             paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(paths["spoof-card"].read_bytes())
         )
     sign_bundle(out, key)

@@ -15,10 +15,10 @@ from rich.table import Table
 from scipy.fft import dct
 from scipy.optimize import minimize
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train import corpus, splits
 from quantize.train.scoring import eer, interval
 
-RATE_HZ = 16_000
 FILTERS, KEPT = 40, 20
 SECONDS = 6
 FRAME_SAMPLES = 320
@@ -87,7 +87,7 @@ def judge(items, statistics):
     held = {f.name: splits.held_out(f, items) for f in splits.FOLDS}
     wanted = {i.path: i for f in splits.FOLDS for i in (*splits.training(f, items), *held[f.name])}
     found = {
-        p: statistics(i.wave[: SECONDS * RATE_HZ].astype(np.float32) / 32768)
+        p: statistics(i.wave[: SECONDS * SAMPLE_RATE_HZ].astype(np.float32) / 32768)
         for p, i in track(wanted.items(), description="statistics")
     }
     pooled = [[], []]

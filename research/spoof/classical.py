@@ -18,19 +18,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
 from quantize.train import corpus, splits
 from quantize.train.bank import Bank, Held
 from quantize.train.calibrate import against_any, certain
 from quantize.train.envelopes import classical, fit_envelopes
 from quantize.train.fit import FitSettings, fit
-from quantize.train.null import cadence_of
+from quantize.train.norms import frame_rate_score
 from quantize.train.operating import Share
-from quantize.train.scoring import RATE_HZ, eer, interval, render
+from quantize.train.scoring import eer, interval, render
 
 PARTS = 5
 FEW_VOICES = frozenset(["festival", "flite"])
-LEAST_SAMPLES = 2 * RATE_HZ
+LEAST_SAMPLES = 2 * SAMPLE_RATE_HZ
 """Shorter utterances are not judged: a phrase takes longer."""
 KINDS = ("envelopes", "synthesis")
 
@@ -113,7 +114,7 @@ def run(data: Path, attacks: Path, work: Path, card_path: Path) -> None:
     bank, plain = Bank.load(work), Held.load(work, "plain")
     beat = np.array(
         [
-            card.cadence.llr(cadence_of(card.null, render(i, "plain", (), ())))
+            card.frame_rate.llr(frame_rate_score(card.norms, render(i, "plain", (), ())))
             for i in track(judged, description="frame rates")
         ]
     )

@@ -20,14 +20,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models.spoof.beats import beats
+from device.audio.utterance import SAMPLE_RATE_HZ
+from device.models.spoof.frame_rates import frame_rates
 from quantize.train import corpus, splits
 from quantize.train.bank import JUDGED, Bank, Held, judging
 from quantize.train.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity
 from quantize.train.envelopes import fit_envelopes
 from quantize.train.fit import FitSettings, fit
-from quantize.train.null import fit_null, measure
-from quantize.train.scoring import RATE_HZ, eer, interval, render
+from quantize.train.norms import fit_norms, measure
+from quantize.train.scoring import eer, interval, render
 from quantize.train.unfamiliar import zeros
 
 ASKED = ("texture", "envelopes", "frame rates", "digital, any of them", "replayed")
@@ -67,9 +68,9 @@ class Rig:
     held: dict[str, Held]
     """What the bank keeps of the judged files, by condition."""
     heard: list
-    """`beats` and seconds of the judged files as they are."""
+    """`frame_rates` and seconds of the judged files as they are."""
     people: list
-    """What `null.measure` gives."""
+    """What `norms.measure` gives."""
     bank: Bank
     settings: FitSettings
     usual: dict[str, float]
@@ -83,11 +84,11 @@ class Rig:
         zero = self.usual
         if kind == "page":
             zero = zeros(chosen, self.bank, self.held["plain"], self.settings)
-        null = fit_null([[one for path, one in each if path in paths] for each in self.people])
+        norms = fit_norms([[one for path, one in each if path in paths] for each in self.people])
         with torch.inference_mode():
             found = {c: -heads(torch.from_numpy(h.pooled(judged))).numpy() for c, h in self.held.items()}
         moved = np.array([envelopes.score(one) for one in self.held["plain"].envelopes(judged)])
-        beat = np.array([null.standing_out(one, seconds).score for one, seconds in self.heard])
+        beat = np.array([norms.compare(one, seconds).score for one, seconds in self.heard])
         known = {i.path for i in splits.calibration(fold, self.items)}
         kept = np.array([i.path in known and not i.spoof for i in judged])
         sure = kept & np.array([certain(i.page) for i in judged])
@@ -163,10 +164,10 @@ def _cells(people, attacks):
     return cells
 
 
-def beats_of(judged):
-    """`beats` and seconds of every file as it is."""
+def frame_rates_of(judged):
+    """`frame_rates` and seconds of every file as it is."""
     waves = (render(i, "plain", (), ()) for i in track(judged, description="frame rates"))
-    return [(beats(wave), len(wave) / RATE_HZ) for wave in waves]
+    return [(frame_rates(wave), len(wave) / SAMPLE_RATE_HZ) for wave in waves]
 
 
 def run(data: Path, attacks: Path, work: Path, settings: FitSettings, jobs: int) -> None:
@@ -174,5 +175,5 @@ def run(data: Path, attacks: Path, work: Path, settings: FitSettings, jobs: int)
     judged, allowed = judging(items), splits.training(None, items)
     held = {condition: Held.load(work, condition) for condition in JUDGED}
     usual = zeros(allowed, bank, held["plain"], settings)
-    rig = Rig(items, judged, held, beats_of(judged), measure(allowed), bank, settings, usual)
+    rig = Rig(items, judged, held, frame_rates_of(judged), measure(allowed), bank, settings, usual)
     Console(width=170).print(table(list(leave_out(rig, jobs))))

@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from device.models.spoof.beats import beats, envelope_spectrum
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
+from device.models.spoof.frame_rates import envelope_spectrum, frame_rates
 from quantize.train import corpus, splits
 from quantize.train.operating import Share
 from quantize.train.replay import convolve, loudspeaker, rooms
-from quantize.train.scoring import RATE_HZ, render
+from quantize.train.scoring import render
 from research.spoof.plots import combs
 
 CORPORA = ("libri", "so762")
@@ -43,37 +44,37 @@ def room_noise(wave: Wave, rng: np.random.Generator, below_db: float) -> Wave:
 
 def comb(length: int, rng: np.random.Generator, mains_hz: float, highest_hz: float, falling: float) -> Wave:
     """Hum: harmonics of the mains, each 1/k^falling as strong as the first, in any phase."""
-    seconds, total = np.arange(length) / RATE_HZ, np.zeros(length)
+    seconds, total = np.arange(length) / SAMPLE_RATE_HZ, np.zeros(length)
     for k in range(1, int(highest_hz // mains_hz) + 1):
         total += np.sin(2 * np.pi * (k * mains_hz * seconds + rng.random())) / k**falling
     return total
 
 
 def beeps(length: int, tone_hz: float, on_s: float, every_s: float) -> Wave:
-    seconds = np.arange(length) / RATE_HZ
+    seconds = np.arange(length) / SAMPLE_RATE_HZ
     return np.sin(2 * np.pi * tone_hz * seconds) * (seconds % every_s < on_s)
 
 
 def faster(wave: Wave, speed: float) -> Wave:
-    return soxr.resample(wave, RATE_HZ * speed, RATE_HZ).astype(np.float32)
+    return soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ).astype(np.float32)
 
 
 def resampled(wave: Wave, rate_hz: float) -> Wave:
     """By way of another rate, and back by straight lines, as cheap sound drivers do."""
-    there = soxr.resample(wave, RATE_HZ, rate_hz)
-    moments = np.arange(int(len(there) * RATE_HZ / rate_hz)) * rate_hz / RATE_HZ
+    there = soxr.resample(wave, SAMPLE_RATE_HZ, rate_hz)
+    moments = np.arange(int(len(there) * SAMPLE_RATE_HZ / rate_hz)) * rate_hz / SAMPLE_RATE_HZ
     return np.interp(moments, np.arange(len(there)), there).astype(np.float32)
 
 
 def wobbling(wave: Wave, depth: float, hz: float) -> Wave:
     """Played faster and slower in turn, as a bad tape."""
-    seconds = np.arange(len(wave)) / RATE_HZ
+    seconds = np.arange(len(wave)) / SAMPLE_RATE_HZ
     moved = seconds + depth * np.sin(2 * np.pi * hz * seconds) / (2 * np.pi * hz)
     return np.interp(moved, seconds, wave).astype(np.float32)
 
 
 def middle(wave: Wave, seconds: float) -> Wave:
-    samples = int(seconds * RATE_HZ)
+    samples = int(seconds * SAMPLE_RATE_HZ)
     start = max(0, (len(wave) - samples) // 2)
     return wave[start : start + samples]
 
@@ -140,8 +141,8 @@ def refused(card: SpoofCard, waves, change: Change) -> Share:
     hits = 0
     for number, wave in enumerate(waves):
         heard = change(wave, np.random.default_rng(number)).astype(np.float32)
-        found = card.null.standing_out(beats(heard), len(heard) / RATE_HZ)
-        hits += card.cadence.llr(found.score) < 0.0
+        found = card.norms.compare(frame_rates(heard), len(heard) / SAMPLE_RATE_HZ)
+        hits += card.frame_rate.llr(found.score) < 0.0
     return Share(hits, len(waves))
 
 
@@ -154,7 +155,7 @@ SHOWN = (
     ("Tortoise", "tortoise", "tortoise"),
 )
 """What the picture of ADR 15 shows: name, page, family."""
-SHOWN_SAMPLES = 4 * RATE_HZ
+SHOWN_SAMPLES = 4 * SAMPLE_RATE_HZ
 """Of one length, so that their frequencies can be averaged."""
 
 

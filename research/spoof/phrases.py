@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofDetector
 from quantize.errors import QuantizeError
-from quantize.train.attacks import RATE_HZ, challenge, synthesisers
+from quantize.train.attacks import challenge, synthesisers
 from quantize.train.corpus import HELD_VOICES, read_wave
 from quantize.train.operating import Share
 from quantize.train.update import detector_in
@@ -30,7 +31,7 @@ LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
 CARDS = Path("/usr/share/pocketsphinx/test/data/cards")
 PROMPTS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 MOST_PROMPTS = 60
-PIECE_SAMPLES = 2 * RATE_HZ
+PIECE_SAMPLES = 2 * SAMPLE_RATE_HZ
 
 
 def spoken(each: int, rng: np.random.Generator) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -42,7 +43,11 @@ def spoken(each: int, rng: np.random.Generator) -> Iterator[tuple[str, str, np.n
         for voice in track(voices, description=f"{system:12s}"):
             for _ in range(each):
                 wave, rate = speak(challenge(rng), voice, rng)
-                yield system, voice, wave if rate == RATE_HZ else soxr.resample(wave, rate, RATE_HZ)
+                yield (
+                    system,
+                    voice,
+                    wave if rate == SAMPLE_RATE_HZ else soxr.resample(wave, rate, SAMPLE_RATE_HZ),
+                )
 
 
 def people() -> Iterator[tuple[str, np.ndarray]]:

@@ -19,8 +19,6 @@ from device.models.spoof import features as front
 from quantize.train import corpus, splits
 from quantize.train.scoring import eer, interval
 
-RATE_HZ = 16_000
-
 
 def stored_cues(wave):
     """Length, level, peak, silence, and two measures of bandwidth of a file as it lies on disk."""

@@ -27,6 +27,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.phrase import normalise
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
@@ -34,7 +35,6 @@ from device.settings import models_dir
 from quantize.errors import QuantizeError
 from research.vocabulary.select_words import HERE, NOT_VOICES, candidates
 
-RATE_HZ = 16_000
 PHRASE_WORDS = 5
 FLITE = ("slt", "rms", "awb", "kal16")
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb-x-rp+m3")
@@ -61,7 +61,7 @@ def speak(voice: str, text: str) -> Wave:
 
 def _read(source: Path) -> Wave:
     samples, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
-    mono: Wave = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ).astype(np.float32)
+    mono: Wave = soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
     return mono
 
 

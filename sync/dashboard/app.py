@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import mimetypes
+import time
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -23,7 +24,6 @@ from sync.dashboard.emergency import lockdown_page as lockdown_pages
 from sync.dashboard.emergency import muster_page as muster
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_page as events
-from sync.dashboard.events import people_page as people
 from sync.dashboard.guard import Guard
 from sync.dashboard.incidents import incidents
 from sync.dashboard.incidents import incidents_page as incident_pages
@@ -33,6 +33,9 @@ from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
 from sync.dashboard.manage import approvals_page as approvals
 from sync.dashboard.manage import entrance, machines
+from sync.dashboard.people import people_page as people
+from sync.dashboard.people import visits, visits_page
+from sync.dashboard.records import emergency_page as emergency
 from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
@@ -79,10 +82,15 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/handover", handover.overview, Right.WORK),
     ("POST", "/handover", handover.write, Right.WORK),
     ("POST", "/handover/{handover:str}", handover.accept, Right.WORK),
+    ("GET", "/visits", visits_page.overview, Right.VISITS),
+    ("POST", "/visits", visits_page.make, Right.SPONSOR),
+    ("POST", "/visits/{visit:str}", visits_page.act, Right.SPONSOR),
     ("GET", "/attacks", look.attacks, Right.ATTACKS),
     ("GET", "/health-of-units", look.health, Right.HEALTH),
     ("GET", "/review", review.overview, Right.REVIEW),
     ("POST", "/review", review.sign, Right.REVIEW),
+    ("GET", "/emergency", emergency.overview, Right.REVIEW),
+    ("POST", "/emergency", emergency.review, Right.REVIEW),
     ("GET", "/proofs", proofs.listing, Right.PROOFS),
     ("GET", f"/proofs/{_UNIT}", proofs.one, Right.PROOFS),
     ("POST", f"/proofs/{_UNIT}/bundle", proofs.bundle, Right.PROOFS),
@@ -167,18 +175,26 @@ def make_app(desk: Desk) -> Starlette:
 
 
 CHORES_S = 1.0
+TELL_EVERY_S = 30.0
+"""Units that were away hear of visits."""
 
 
 async def _chores(desk: Desk) -> None:
     """What is due must not need a visitor: alarms become incidents, what was to end by now ends. Beside the
     live stream, which must not wait for it."""
 
+    told_s = 0.0
+
     def once() -> None:
+        nonlocal told_s
         now_ms = desk.now_ms()
         incidents.gather(desk.store, now_ms)
         if desk.signer is not None:
             lockdown.end_due(desk.store, desk.signer, now_ms)
             holds.ask_due(desk.store, desk.signer, desk.settings.time_zone, now_ms)
+            if time.monotonic() - told_s > TELL_EVERY_S:
+                visits.tell_due(desk.store, desk.signer, now_ms)
+                told_s = time.monotonic()
 
     while True:
         try:

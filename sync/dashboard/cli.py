@@ -271,7 +271,8 @@ def demo_data_command(
         --password "a demo password"
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
-    from sync.dashboard.site.demo_data import DemoData, DemoSize
+    from sync.dashboard.demo import demo_desk
+    from sync.dashboard.demo.demo_data import DemoData, DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():
@@ -287,6 +288,8 @@ def demo_data_command(
     for role in ROLES if password else ():
         accounts, now_ms = Accounts(store), wall_ms()
         accounts.accept(accounts.invite(role, (), "console", now_ms), role, password or "", now_ms)
+    if password and signing_key is not None:
+        demo_desk.fill(store, FileSigner.load_or_create(signing_key), data, wall_ms())
     click.echo(f"{stored} events of {doors} doors are in the registry")
     if password:
         click.echo(f"accounts: {', '.join(ROLES)}")

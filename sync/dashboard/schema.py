@@ -278,6 +278,7 @@ reviews = sa.Table(
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False),
     sa.Column("finding", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False, server_default="[]"),  # JSON, of whoever looked
 )
 
 holds = sa.Table(
@@ -337,4 +338,36 @@ calibrations = sa.Table(
     sa.Column("bins", sa.Text, nullable=False),  # JSON: {"granted": [...], "refused": [...]}
     sa.Column("source", sa.Text, nullable=False),  # models and trials of the evaluation
     sa.Column("set_ms", sa.BigInteger, nullable=False),
+)
+
+visits = sa.Table(
+    "dashboard_visits",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("person", sa.Text, nullable=False, index=True),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("sponsor", sa.Text, nullable=False),  # the account that answers for them
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("begins_ms", sa.BigInteger, nullable=False),
+    sa.Column("ends_ms", sa.BigInteger, nullable=False),
+    sa.Column("made_by", sa.Text, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("lifted_ms", sa.BigInteger),  # they stay for good
+)
+
+visit_units = sa.Table(
+    "dashboard_visit_units",
+    metadata,
+    sa.Column("visit", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("counter", sa.BigInteger),  # of the command that told it; NULL: it has to be told anew
+)
+
+exceptions = sa.Table(
+    "dashboard_exceptions",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),  # of one emergency access: `event:`, `hold:` or `run:`
+    sa.Column("account", sa.Text, nullable=False),  # who reviewed it
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("finding", sa.Text, nullable=False),
 )

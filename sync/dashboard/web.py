@@ -125,6 +125,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
             ("/muster", "Roll call", Right.MUSTER),
             ("/handover", "Hand-over", Right.WORK),
             ("/rooms", "Sensitive rooms", Right.MUSTER),
+            ("/visits", "Temporary people", Right.VISITS),
         ),
     ),
     (
@@ -139,6 +140,7 @@ NAV: tuple[tuple[str, tuple[tuple[str, str, Right], ...]], ...] = (
         (
             ("/proofs", "Proofs", Right.PROOFS),
             ("/review", "Daily review", Right.REVIEW),
+            ("/emergency", "Emergency access", Right.REVIEW),
             ("/ledger", "Biometric ledger", Right.REVIEW),
             ("/journal", "Journal", Right.JOURNAL),
         ),

@@ -74,6 +74,9 @@ class MemoryLog:
             return None
         return next((batch for batch, _ in self._batches if batch.first == sequence + 1), None)
 
+    def kept_from(self) -> int:
+        return self.acknowledged
+
     def acknowledge(self, size: int, chain_hash: bytes) -> bool:
         if size <= self.acknowledged:
             return True

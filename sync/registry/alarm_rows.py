@@ -26,6 +26,8 @@ class AlarmRows(Database):
 
     def raise_alarms(self, db: Connection, raised: Sequence[Alarm], now_ms: int) -> None:
         """Count up what is open; what was acknowledged and happens again is a new alarm."""
+        if not raised:
+            return
         lasting = [alarm.dedupe for alarm in raised if alarm.lasting]
         looked_at = sa.and_(alarms.c.dedupe.in_(lasting), alarms.c.acknowledged_ms.is_not(None))
         known = set(db.execute(sa.select(alarms.c.dedupe).where(looked_at)).scalars()) if lasting else set()

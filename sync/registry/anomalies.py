@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sync.registry import baseline
+from sync.registry.clock import TOLERANCE_MS
 from sync.registry.membership import Looked
 from sync.registry.rules import SILENT_ALARM, Rule, tail_probability
 from sync.registry.status import unit_statuses
@@ -49,15 +50,20 @@ class Detector:
     _places: dict[tuple[str, str], list[_Seen]] = field(default_factory=lambda: defaultdict(list))
     _started: bool = False
 
-    def step(self, now_ms: int) -> int:
-        """Look at what is new; returns how many alarms were raised or counted up."""
+    def step(self, now_ms: int, *, units: bool = True) -> int:
+        """Look at what is new; returns how many alarms were raised or counted up.
+
+        Unless `units`, nothing is said of units that are silent, late or have another time than we.
+        """
         until = now_ms - SETTLE_MS
         # The states of all units are read first: SQLite has one writer, and we become it below.
-        alarms = self._units(now_ms)
+        alarms = self._units(now_ms) if units else []
         with self.store.transaction() as db:
             after = baseline.watermark(db, WATERMARK)
             if after is None:
                 after = until - self._longest_ms()
+            # A clock that was far ahead has left its mark: what comes now would never be looked at.
+            after = until if after > until + TOLERANCE_MS else after
             if not self._started:
                 for row in baseline.arrived(db, after - self._longest_ms(), after):
                     self._feed(row)
@@ -70,7 +76,8 @@ class Detector:
             alarms += self._spikes(db, hours)
             alarms += self._accounts(db, now_ms)
             alarms += self._revocations(db, now_ms)
-            baseline.set_watermark(self.store, db, WATERMARK, max(until, after))
+            # As far as events were looked at, and no further: our clock may have been ahead just now.
+            baseline.set_watermark(self.store, db, WATERMARK, rows[-1].received_ms if rows else after)
             self.store.raise_alarms(db, alarms, now_ms)
         self._started = True
         self._forget(until)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,11 @@ from sync.registry.engine import StoreError
 from sync.registry.membership import retire
 from sync.registry.schema import facts, units
 from sync.registry.verification import Position
+
+_POSITION = [field.name for field in dataclasses.fields(Position)]
+"""Columns of the same names."""
+_values: Callable[[Position], tuple[Any, ...]] = operator.attrgetter(*_POSITION)
+_LOCKED = ", ".join((*_POSITION, "public_key", "revoked_ms", "seen_ms"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +98,16 @@ class UnitRows(Database):
 
     def lock_units(self, db: Connection, names: Sequence[UnitId]) -> dict[UnitId, UnitRow]:
         """The units' positions, kept from other workers until the transaction ends."""
-        query = sa.select(units).where(units.c.unit.in_(names)).order_by(units.c.unit).with_for_update()
+        mark, lock = ("%s", " FOR UPDATE") if self._postgresql else ("?", "")
+        marks = ", ".join([mark] * len(names))
+        # The driver's own form, here and below: with each round a statement builder would build the same.
+        query = f"SELECT {_LOCKED} FROM units WHERE unit IN ({marks}) ORDER BY unit{lock}"  # noqa: S608 - constant text
         found = {}
-        for row in db.execute(query):
-            position = Position(
-                UnitId(row.unit),
-                row.size,
-                bytes(row.chain),
-                bytes(row.frontier) if row.frontier is not None else None,
-                bytes(row.head_hash),
-                row.counter,
-                row.confirmed,
-                row.confirmed_ms,
-                row.boot,
-                row.event_ms,
-                row.monotonic_ms,
-            )
-            found[position.unit] = UnitRow(
-                position, bytes(row.public_key), row.revoked_ms is not None, row.seen_ms or 0
-            )
+        for row in db.exec_driver_sql(query, tuple(names)):
+            unit, size, link, frontier, head_hash, *numbers, public_key, revoked_ms, seen_ms = row
+            tree = bytes(frontier) if frontier is not None else None
+            position = Position(unit, size, bytes(link), tree, bytes(head_hash), *numbers)
+            found[position.unit] = UnitRow(position, bytes(public_key), revoked_ms is not None, seen_ms or 0)
         return found
 
     def save_positions(self, db: Connection, positions: Sequence[tuple[Position, int, int]]) -> None:
@@ -119,39 +117,15 @@ class UnitRows(Database):
         """
         if not positions:
             return
-        statement = (
-            sa.update(units)
-            .where(units.c.unit == sa.bindparam("b_unit"), units.c.size == sa.bindparam("b_size"))
-            .values(
-                {
-                    name: sa.bindparam(name)
-                    for name in (
-                        "size", "chain", "frontier", "head_hash", "counter", "confirmed", "confirmed_ms",
-                        "boot", "event_ms", "monotonic_ms", "seen_ms",
-                    )
-                }
-                | {"backlog_ms": sa.null()}
-            )
-        )  # fmt: skip
+        mark = "%s" if self._postgresql else "?"
+        changes = ", ".join(f"{name} = {mark}" for name in (*_POSITION[1:], "seen_ms"))
+        guard = f"unit = {mark} AND size = {mark}"
+        statement = f"UPDATE units SET {changes}, backlog_ms = NULL WHERE {guard}"  # noqa: S608 - constant text
         rows = [
-            {
-                "b_unit": p.unit,
-                "b_size": before,
-                "size": p.size,
-                "chain": p.chain,
-                "frontier": p.frontier,
-                "head_hash": p.head_hash,
-                "counter": p.counter,
-                "confirmed": p.confirmed,
-                "confirmed_ms": p.confirmed_ms,
-                "boot": p.boot,
-                "event_ms": p.event_ms,
-                "monotonic_ms": p.monotonic_ms,
-                "seen_ms": received_ms,
-            }
-            for p, before, received_ms in positions
+            (*_values(position)[1:], received_ms, position.unit, before)
+            for position, before, received_ms in positions
         ]
-        if db.execute(statement, rows).rowcount not in (len(rows), -1):
+        if db.exec_driver_sql(statement, rows).rowcount not in (len(rows), -1):
             raise StoreError("another worker moved a unit at the same time; trying again")
 
     def save_health(self, reports: Mapping[UnitId, str], now_ms: int) -> None:
@@ -179,6 +153,23 @@ class UnitRows(Database):
             rows.append({"b_unit": unit, "health": reports[unit], "number": count, "held": pending})
         with self.transaction() as db:
             db.execute(statement, rows)
+
+    def newest_ms(self) -> int:
+        """When anything of any unit was last stored; 0 before that."""
+        newest = sa.select(sa.func.max(units.c.seen_ms), sa.func.max(units.c.health_ms))
+        with self.reading() as db:
+            return max(told or 0 for told in db.execute(newest).one())
+
+    def told_times(self) -> dict[UnitId, int]:
+        """What time it was, in the newest that each unit has signed: an event, or its health."""
+        with self.reading() as db:
+            rows = db.execute(sa.select(units.c.unit, units.c.event_ms, units.c.health)).all()
+        healths = {row.unit: json.loads(row.health) if row.health else {} for row in rows}
+        return {
+            UnitId(row.unit): newest
+            for row in rows
+            if (newest := max(row.event_ms, healths[row.unit].get("time_ms") or 0))
+        }
 
     def mark_offline(self, gone: Collection[UnitId], now_ms: int) -> None:
         """The broker has lost these units; what they said last stays."""

@@ -80,12 +80,30 @@ class Verdict:
     gap: Gap | None = None
 
 
+def read_batch(unit: UnitId, payload: bytes) -> BatchMessage:
+    """A batch that came on `unit`'s topic. Raises MalformedError, or ProofError for another unit's."""
+    message = BatchMessage.from_bytes(payload)
+    if message.unit != unit:
+        raise ProofError("foreign")
+    return message
+
+
 def check_batch(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> CheckedBatch:
     """Everything that needs no history. Raises ProofError or MalformedError."""
-    # 1. The head is this unit's and covers exactly the last event.
+    return check_events(message, check_head(message, key))
+
+
+def check_head(message: BatchMessage, key: ec.EllipticCurvePublicKey) -> Head:
+    """The batch's head, verified. Raises ProofError or MalformedError."""
+    # 1. It is this unit's and covers exactly the last event.
     head = open_head(message.head, key, message.unit)
     if head.size != message.last:
         raise ProofError("the signed head does not end where the batch ends")
+    return head
+
+
+def check_events(message: BatchMessage, head: Head) -> CheckedBatch:
+    """The batch as its verified head vouches for it. Raises ProofError or MalformedError."""
     # 2. The events hash to what the head signs.
     leaves = tuple(map(chain.leaf_hash, message.bodies))
     link = message.previous_chain
@@ -195,6 +213,11 @@ def _clock(batch: CheckedBatch, position: Position, now_ms: int) -> list[Alarm]:
         evidence = {"sequence": batch.head.size, "ahead_ms": event_ms - now_ms}
         alarms.append(Alarm("CLOCK_AHEAD", "warning", unit, f"AHEAD {unit} {day}", evidence))
     return alarms
+
+
+def worker_clock(evidence: dict[str, Any], now_ms: int) -> Alarm:
+    """The registry's own clocks are not right, or not alike: once an hour, whichever worker says so."""
+    return Alarm("WORKER_CLOCK", "warning", None, f"WORKER_CLOCK {now_ms // 3_600_000}", evidence)
 
 
 def _second_history(kind: str, batch: CheckedBatch, position: Position) -> Verdict:

@@ -11,21 +11,21 @@ from pathlib import Path
 import click
 
 from sync import journal
-from sync.command_line import DATABASE, FILE, wall_ms
+from sync.command_line import DATABASE, FILE
 from sync.errors import SyncError
 from sync.keys import FileSigner
 from sync.registry.anomalies import Detector
-from sync.registry.housekeeping import LEAST_DAYS, tidy
-from sync.registry.retention import first_month_kept, forget_before
+from sync.registry.housekeeping import LEAST_DAYS
 from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
-from sync.registry.store import Store
-from sync.registry.worker_cli import open_patiently
+from sync.registry.upkeep import Upkeep, listen
+from sync.registry.worker_cli import open_once, open_patiently
 from sync.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-DAY_MS = 86_400_000
+LISTENS_S = 900.0
+"""So long every unit has said something, however rarely it does."""
 
 
 @click.command("watch")
@@ -94,32 +94,24 @@ def watch_command(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store.open(database, create=False) if once else open_patiently(database, keeper, stop)
-    if store is None:
+    opened = open_once(database) if once else open_patiently(database, keeper, stop)
+    if opened is None:
         return
+    store, clock = opened
     detector, delivery = Detector(store, found), Delivery(store, sinks)
-    retained_day = tidied_day = 0
+    upkeep = Upkeep(store, keeper, keep_months=keep_months, keep_alarms=keep_alarms)
+    began_s, told = time.monotonic(), None
     manager = ServiceManager()
     manager.ready("looking")
     while not stop.is_set():
-        now_ms = wall_ms()
         try:
-            detector.step(now_ms)
+            told = listen(store, clock, told)
+            now_ms = clock.now_ms()
+            # Who has just begun to listen, with a clock that nobody bears out, calls nobody silent.
+            detector.step(now_ms, units=once or clock.proved or time.monotonic() - began_s > LISTENS_S)
             for problem in delivery.step(now_ms, time.monotonic()):
                 log.warning("%s; trying again", problem)
-            if keeper is not None and keep_months is not None and now_ms // DAY_MS != retained_day:
-                month = first_month_kept(now_ms, keep_months)
-                done = forget_before(store, month, signer=keeper, account="watch", now_ms=now_ms)
-                retained_day = now_ms // DAY_MS
-                if done.events:
-                    log.info("%d events passed their retention and were deleted", done.events)
-            if keep_alarms is not None and now_ms // DAY_MS != tidied_day:
-                gone = tidy(store, keep_alarms, now_ms)
-                tidied_day = now_ms // DAY_MS
-                log.info(
-                    "%d alarms, %d counts of refusals and %d commands were old and were deleted",
-                    gone.alarms, gone.refusals, gone.commands,
-                )  # fmt: skip
+            upkeep.step(told, now_ms)
         except SyncError as err:
             if once:
                 raise

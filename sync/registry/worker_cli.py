@@ -20,6 +20,7 @@ from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 from sync.registry.campaigns.desk import Campaigns
+from sync.registry.clock import BelievedClock
 from sync.registry.engine import NoRegistryError
 from sync.registry.fleet.keeper import Keeper
 from sync.registry.ingest import Ingest
@@ -66,16 +67,17 @@ def worker_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     signer = FileSigner.load(signing_key)
-    store = open_patiently(database, signer, stop)
-    if store is None:
+    opened = open_patiently(database, signer, stop)
+    if opened is None:
         return
+    store, clock = opened
     reactor = Reactor()
     try:
         # No session of its own: what a worker leaves behind goes to the others, or is sent again.
         settings = LinkSettings(host, port, name or common_name(cert), TlsFiles(ca, cert, key), session_s=0)
         wanted = subscriptions(share_name(signer), prints=tenant_key is not None)
         link = reactor.link(settings, subscriptions=wanted)
-        ingest = Ingest(store, signer, wall_ms)
+        ingest = Ingest(store, signer, clock.now_ms, clock=clock)
         figures = MetricsFile(metrics) if metrics else None
         # What start-up made stays: the collector need not walk through it again and again.
         gc.freeze()
@@ -86,11 +88,11 @@ def worker_command(
             link,
             ingest,
             store,
-            wall_ms,
+            clock.now_ms,
             metrics=figures,
             manager=ServiceManager(),
-            keeper=Keeper(store, orders, wall_ms) if orders is not None else None,
-            campaigns=Campaigns.open(store, tenant_key, signer, orders, wall_ms) if tenant_key else None,
+            keeper=Keeper(store, orders, clock.now_ms) if orders is not None else None,
+            campaigns=Campaigns.open(store, tenant_key, signer, orders, clock.now_ms) if tenant_key else None,
         ).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))
     finally:
@@ -98,8 +100,16 @@ def worker_command(
         store.close()
 
 
-def open_patiently(database: str, signer: FileSigner | None, stop: threading.Event) -> Store | None:
-    """The store, once its database answers; None when `stop` came first.
+def open_once(database: str) -> tuple[Store, BelievedClock]:
+    """The store, and a clock that knows when it was last written to. Raises StoreError."""
+    store = Store.open(database, create=False)
+    return store, BelievedClock(wall_ms, newest_ms=store.newest_ms())
+
+
+def open_patiently(
+    database: str, signer: FileSigner | None, stop: threading.Event
+) -> tuple[Store, BelievedClock] | None:
+    """What `open_once` opens, once the database answers; None when `stop` came first.
 
     A service that is started while the database is down must not stay away for good. Raises SyncError for
     what waiting does not mend.
@@ -107,7 +117,7 @@ def open_patiently(database: str, signer: FileSigner | None, stop: threading.Eve
     backoff = Backoff(first_s=0.5, cap_s=10.0)
     while not stop.is_set():
         try:
-            store = Store.open(database, create=False)
+            store, clock = open_once(database)
             if signer is not None:
                 store.remember_receipts_key(key_to_der(signer.public_key()))
         except NoRegistryError:
@@ -116,5 +126,5 @@ def open_patiently(database: str, signer: FileSigner | None, stop: threading.Eve
             log.warning("%s; trying again", err)
             stop.wait(backoff.next_s())
         else:
-            return store
+            return store, clock
     return None

@@ -55,9 +55,10 @@ class Ran(NamedTuple):
 class Door:
     """`ostiary run` as a process: badges in, what the door shows out."""
 
-    def __init__(self, environment: dict[str, str], *options: object) -> None:
+    def __init__(self, environment: dict[str, str], *options: object, through: Sequence[str] = ()) -> None:
+        """`through` is a command that runs it, a tracer perhaps."""
         self._process = subprocess.Popen(
-            [*OSTIARY, "run", "--verbose", *map(str, options)],
+            [*through, *OSTIARY, "run", "--verbose", *map(str, options)],
             env={**environment, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

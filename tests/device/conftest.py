@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device.conversation.opening import Ears, open_ears
+from device.conversation.opening import ConversationModels, open_models
 from device.evidence.judge import Judge
 from device.model_store import slots
 from device.models.self_test import MEMORY_NAME
@@ -55,5 +55,5 @@ def talking_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def ears(talking_models: Path) -> Ears:
-    return open_ears(talking_models, talking_models / MEMORY_NAME)
+def conversation_models(talking_models: Path) -> ConversationModels:
+    return open_models(talking_models, talking_models / MEMORY_NAME)

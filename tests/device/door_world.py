@@ -17,6 +17,7 @@ from device.audio.utterance import Quality
 from device.clock import Now
 from device.evidence.gallery import Identification
 from device.evidence.judge import Evidence, Timings
+from sync.events import pseudonym
 
 GOOD = Quality(speech_s=3.0, snr_db=25.0, clipped_fraction=0.0, level_dbfs=-20.0, bandwidth_hz=7_000.0)
 MORNING = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -108,6 +109,7 @@ class World:
             mac,
             enrolled=lambda uid: uid in self.enrolled,
             same_voice_llr=lambda a, b: self.alike_llr,
+            pseudonym=lambda uid: str(pseudonym(b"k" * 32, uid)),
         )
 
     def reboot(self) -> None:

@@ -34,6 +34,7 @@ from sync.registry.schema import events
 from sync.registry.store import Store
 from sync.registry.verification import check_batch
 from sync.topics import EVENTS, HEALTH, RECEIPTS, RESULTS, topic
+from tests.bad_world.clocks import MovableClock
 from tests.e2e.chaos_database import Database
 from tests.e2e.sync_world import Process
 from tests.sync import fuzz
@@ -64,6 +65,7 @@ class World:
         self.authority = Authority.open(folder / "pki", NOW)
         self.broker = Mosquitto(folder, self.authority, default=False)
         self.broker.start()
+        self.registrys_clock = MovableClock(folder)
         self._receipts = FileSigner.create(folder / "receipts.key")
         self._disk_folder = Path(tempfile.mkdtemp(prefix="ostiary-chaos-unit-"))
         self.unit_disk = Disk(self._disk_folder, 12) if CAN_MOUNT else None
@@ -78,6 +80,7 @@ class World:
         store.close()
         self.hostile = self._link(fuzz.NAME, self.authority.issue(fuzz.NAME, NOW))
         self.processes = {f"worker-{n}": self._worker(n) for n in WORKERS} | {"watch": self._watch()}
+        self.began_ms = wall_ms()
         self.start()
         self.written = self.sent_hostile = self.not_taken = 0
         self._silent_until: dict[int, float] = {}
@@ -134,11 +137,11 @@ class World:
         command += ["--cert", str(files.certificate), "--key", str(files.key)]
         command += ["--signing-key", str(self.folder / "receipts.key")]
         command += ["--metrics", str(self._figures(number))]
-        return Process("worker", command, self.folder / "worker.log")
+        return Process("worker", command, self.folder / "worker.log", self.registrys_clock.environment())
 
     def _watch(self) -> Process:
         command = [*OSTIARY, "registry", "watch", "--every", "1", "--database", self.database.url]
-        return Process("watch", command, self.folder / "watch.log")
+        return Process("watch", command, self.folder / "watch.log", self.registrys_clock.environment())
 
     # -- what goes on all the while
 
@@ -239,6 +242,13 @@ class World:
             found[row["reason"], row["unit"]] += row["times"]
         store.close()
         return found
+
+    def stored_between(self, store: Store) -> tuple[int, int]:
+        """When the first event was received, and when the last, as the registry has it."""
+        times = sa.select(sa.func.min(events.c.received_ms), sa.func.max(events.c.received_ms))
+        with store.reading() as db:
+            first, last = db.execute(times).one()
+        return int(first), int(last)
 
     def stored(self, store: Store) -> dict[str, list[int]]:
         query = sa.select(events.c.unit, events.c.sequence).order_by(events.c.unit, events.c.sequence)

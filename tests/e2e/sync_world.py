@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,15 +36,21 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A command that can be killed and started again."""
 
-    def __init__(self, name: str, command: list[str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` is added to ours."""
         self.name = name
         self._command = command
+        self._environment = {**os.environ, **(environment or {})}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=ROOT)
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, cwd=ROOT, env=self._environment
+            )
 
     def kill(self) -> None:
         if self._process is not None:

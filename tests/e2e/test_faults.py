@@ -1,20 +1,28 @@
-"""A unit on a disk that cannot be written, or whose TPM goes away: locked, says so, and serves again."""
+"""A unit that loses disk, TPM, memory, random numbers or processor time: locked, says so, serves again."""
 
 from __future__ import annotations
 
 import os
+import re
+import resource
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import models_dir
-from tests.bad_world.world import OSTIARY, PATIENCE_S, Door
-from tests.speech import Reading
+from tests.bad_world.world import JUDGED, OSTIARY, PATIENCE_S, Door
+from tests.speech import Reading, require_tools
 
 pytestmark = pytest.mark.e2e
+
+WAIT_S = 2
 
 
 def enrolled(environment: dict[str, str], reader: list[Reading]) -> dict[str, str]:
@@ -79,4 +87,90 @@ def test_a_tpm_that_goes_away_locks_the_door_and_one_that_comes_back_serves_with
         tpm.start()
         unit.badge()
         unit.shows("DENIED_PHRASE")
+        unit.end()
+
+
+def test_a_unit_that_gets_no_more_memory_stays_locked_and_serves_again_when_it_does(
+    environment: dict[str, str], reader: list[Reading]
+) -> None:
+    with Door(enrolled(environment, reader), "--source", reader[4].path) as unit:
+        unit.shows("Show your badge")
+        unit.badge()
+        unit.shows("DENIED_PHRASE")
+        whole, unlimited = f"/proc/{unit.pid}/status", resource.RLIM_INFINITY
+        used_kb = re.search(r"VmSize:\s+(\d+)", Path(whole).read_text())
+        assert used_kb is not None
+        resource.prlimit(unit.pid, resource.RLIMIT_AS, (1024 * int(used_kb[1]), unlimited))
+        unit.badge()
+        unit.shows("DENIED_FAULT")
+        resource.prlimit(unit.pid, resource.RLIMIT_AS, (unlimited, unlimited))
+        unit.badge()
+        unit.shows(JUDGED)
+        assert "released" not in unit.told
+
+
+def test_a_boot_without_random_numbers_waits_for_them_and_then_serves(
+    environment: dict[str, str], tmp_path: Path, reader: list[Reading]
+) -> None:
+    """As the kernel has whoever asks wait until it has gathered some: here through strace."""
+    require_tools(("strace",), "strace")
+    enrolled(environment, reader)
+    waits, trace, began_s = 3, tmp_path / "trace", time.monotonic()
+    late = f"inject=getrandom:delay_enter={WAIT_S * 1_000_000}:when=1..{waits}"
+    tracer = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=getrandom",
+        "-e",
+        "signal=none",
+        "-e",
+        late,
+    ]
+    with Door(environment, "--source", reader[4].path, through=tracer) as unit:
+        unit.shows("Show your badge")
+        assert time.monotonic() - began_s > WAIT_S * waits
+        unit.badge()
+        unit.shows("DENIED_PHRASE")
+        unit.end()
+    assert trace.read_text().count("(DELAYED)") >= waits
+
+
+@contextmanager
+def throttled(pid: int) -> Iterator[None]:
+    """The process gets a hundredth of the time, as on a board that saves itself from heat, and worse."""
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(0.5)
+            os.kill(pid, signal.SIGCONT)
+            over.wait(0.005)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+
+
+def test_a_board_that_throttles_refuses_what_it_cannot_judge_in_time_and_serves_when_it_is_cool(
+    environment: dict[str, str], tmp_path: Path, reader: list[Reading]
+) -> None:
+    config = tmp_path / "ostiary.toml"
+    config.write_text('[store]\nprofile = "laptop"\nkeystore = "software"\n[judge]\ntimeout_s = 6.0\n')
+    environment["OSTIARY_CONFIG"] = str(config)
+    with Door(enrolled(environment, reader), "--source", reader[4].path) as unit:
+        unit.shows("Show your badge")
+        with throttled(unit.pid):
+            unit.badge()
+            unit.shows("DENIED_FAULT: .*no judgement within 6 s")
+        unit.badge()
+        unit.shows(JUDGED)
         unit.end()

@@ -16,8 +16,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from sync.command_line import wall_ms
 from sync.events import unit_id
 from sync.registry import export, status
+from sync.registry.clock import TOLERANCE_MS
 from sync.registry.store import Store
 from sync.verify import verify
 from tests.e2e.chaos_database import Database, OnPostgres, OnSqlite
@@ -39,7 +41,9 @@ ROUNDS = int(os.environ.get("OSTIARY_CHAOS_ROUNDS", "1"))
 DISK_MB = int(os.environ.get("OSTIARY_CHAOS_DISK_MB", "400"))
 HOSTILE_AT_REST = int(os.environ.get("OSTIARY_CHAOS_HOSTILE", "60"))
 """How many hostile messages come when nothing is broken: of those every single one is accounted for."""
+HOUR_S = 3600
 ACCUSATIONS = {"FORK", "REWRITE", "GAP", "BAD_SIGNATURE", "REPLAY", "COUNTER_ROLLBACK", "BOOT_ROLLBACK"}
+CLOCKS_AND_SILENCE = {"CLOCK_AHEAD", "CLOCK_WRONG", "UNIT_SILENT", "CERTIFICATE_ENDS"}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(ROUNDS * 1200 + 900)]
 
@@ -64,12 +68,13 @@ class Strikes:
         self.all: dict[str, Callable[[], None]] = {
             "database down": self.database_down,
             "a clock jumps": self.clock_jumps,
+            "the registry's clock jumps": self.registrys_clock_jumps,
             "a worker killed": self.worker_killed,
             **({"database read-only": self.database_read_only} if disk else {}),
             **({"registry's disk full": self.registry_disk_full} if disk else {}),
             **({"units' disk full": self.unit_disk_full} if world.unit_disk else {}),
             "broker down": self.broker_down,
-            "all workers killed": self.all_killed,
+            "all killed, started in another month": self.all_killed,
             "a unit's certificate ran out": self.unit_certificate,
             "a worker's certificate ran out": self.worker_certificate,
             "database, broker, worker, disk at once": self.at_once,
@@ -134,13 +139,23 @@ class Strikes:
         self.world.start()
 
     def all_killed(self) -> None:
+        """And they come up with a wrong clock; only ahead, for behind no certificate holds yet."""
         self.world.kill()
         self.under()
+        self.world.registrys_clock.set_off(30 * 24 * HOUR_S)
         self.world.start()
+        self.under()
+        self.world.registrys_clock.set_off(0)
 
     def clock_jumps(self) -> None:
         self.world.jump_ms += self.world.dice.choice((3_600_000, -7_200_000))
         self.under()
+
+    def registrys_clock_jumps(self) -> None:
+        """Of workers and detector, while they run: on, back, and right again."""
+        for off_s in (HOUR_S, -2 * HOUR_S, 0):
+            self.world.registrys_clock.set_off(off_s)
+            self.under()
 
     def unit_certificate(self) -> None:
         """It is refused at its next connection, writes on, and is renewed."""
@@ -265,7 +280,7 @@ def judge(world: World, strikes: Strikes) -> None:
         assert verify(data, key, unit=agent.log.unit).findings == []
     must = {("SOMEBODY_IN_NEED", unit) for unit in strikes.in_need}
     must |= {("SPOOF_BURST", unit) for unit in strikes.bursts}
-    must.add(("CLOCK_JUMP", world.agents[JUMPING].log.unit))
+    must |= {("CLOCK_JUMP", world.agents[JUMPING].log.unit), ("WORKER_CLOCK", None)}
     if world.unit_disk is not None:
         must.add(("UNIT_IN_TROUBLE", world.agents[LOW_RISK].log.unit))
     told = lambda: {(alarm["kind"], alarm["unit"]) for alarm in status.open_alarms(store)}  # noqa: E731
@@ -274,6 +289,11 @@ def judge(world: World, strikes: Strikes) -> None:
     assert accused == set()
     jumped = {unit for kind, unit in told() if kind == "CLOCK_JUMP" and unit != fuzz.NAME}
     assert jumped == {world.agents[JUMPING].log.unit}
+    # The registry's own clock was wrong, not theirs, and nobody was silent.
+    others = {(kind, unit) for kind, unit in told() if kind in CLOCKS_AND_SILENCE and unit != fuzz.NAME}
+    assert {unit for _, unit in others} <= {world.agents[JUMPING].log.unit}, others
+    first, last = world.stored_between(store)
+    assert world.began_ms - TOLERANCE_MS <= first <= last <= wall_ms() + TOLERANCE_MS
     store.close()
     for reason, unit in world.refused():
         assert unit in ("", fuzz.NAME), f"{unit} is honest"

@@ -19,14 +19,14 @@ from device.model_store.sessions import OnnxSession
 from quantize.build import build, up_to_date
 from quantize.checkpoint import read_tensors
 from quantize.cli import models as command
-from quantize.errors import OtherBytesError, ParityError, QuantizeError, UnprovenError
+from quantize.errors import OtherBytesError, ParityError, QuantizeError
 from quantize.fetch import fetch
 from quantize.graphs import campplus
+from quantize.networks.speaker import compare
 from quantize.proven import Proven, proven_bytes, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe
 from quantize.signing import private_key, public_key
-from quantize.speaker import compare
-from quantize.speech import SpeechError, packaged_speech
+from quantize.speech import packaged_speech
 
 CALIBRATION = (
     "[bundle]\nversion = 4\nminimum_device = '0.1.0'\n[speaker]\nscale = 2\noffset = -1\norigin = 'a test'\n"
@@ -194,7 +194,7 @@ def test_an_optional_model_that_no_release_proved_is_left_out_of_all_and_refused
     )
     assert {entry.role for entry in Bundle.open(shop.directory).manifest.files} == {"speaker", "words"}
     assert told == ["twin is left out: no release proved it"]
-    with pytest.raises(UnprovenError, match="no release proved twin"):
+    with pytest.raises(QuantizeError, match="no release proved twin"):
         shop.build("twin")
 
 
@@ -292,7 +292,7 @@ def test_a_calibration_that_is_none_is_refused(shop: Workshop, content: str) -> 
 
 def test_speech_that_is_not_installed_is_named_by_its_packages(tmp_path: Path) -> None:
     with pytest.raises(
-        SpeechError, match="apt-get install pocketsphinx-testdata asterisk-core-sounds-en-wav"
+        QuantizeError, match="apt-get install pocketsphinx-testdata asterisk-core-sounds-en-wav"
     ):
         packaged_speech(tmp_path / "a", tmp_path / "b")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from device.model_store.bundle import Bundle
+from quantize.catalogue import RECIPES
 from quantize.proven import read_proven
-from quantize.recipes import RECIPES
 
 DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]
 LIMIT_S = 300

@@ -7,10 +7,10 @@ import pytest
 from device.model_store import pick, slots
 from device.model_store.bundle import Bundle
 from device.settings import models_dir
+from quantize.catalogue import RECIPES
 from quantize.parity import FLIPS_LIMIT, MAX_FLIPS_LIMIT
 from quantize.prove import PROOF_FOLDER, Report
 from quantize.proven import read_proven
-from quantize.recipes import RECIPES
 
 MAX_DEFAULT_BYTES = 60_000_000
 DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]
@@ -52,4 +52,4 @@ def test_every_model_that_a_unit_may_choose_is_pinned_but_those_whose_proof_fail
 
 def test_both_networks_that_may_run_in_tflite_have_their_own_twin(bundle: Bundle) -> None:
     for role in ("speaker", "spoof"):
-        assert pick.twin(bundle, role).is_file()
+        assert pick.tflite_variant(bundle, role).is_file()

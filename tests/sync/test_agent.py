@@ -59,11 +59,11 @@ class FakeLink:
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **limits: int) -> None:
         self.seconds = 0.0
         self.link = FakeLink()
-        limits = OutboxLimits(batch_events=2, ballast_bytes=0)
-        self.outbox = Outbox(folder / "audit.db", unit=UNIT, doors=DOORS, now_ms=Clock(), limits=limits)
+        room = OutboxLimits(batch_events=2, ballast_bytes=0, **limits)
+        self.outbox = Outbox(folder / "audit.db", unit=UNIT, doors=DOORS, now_ms=Clock(), limits=room)
         self.agent = Agent(
             log=self.outbox,
             signer=SoftwareSigner(),
@@ -199,6 +199,74 @@ def test_forged_foreign_malformed_and_impossible_receipts_free_nothing(world: Wo
     assert world.outbox.status().pending == 2
     assert world.agent.counts.messages_refused == 5
     assert world.agent.counts.refused == 2
+
+
+def put_back(world: World, size: int, time_ms: int) -> None:
+    """The registry, as of its backup, holds events up to `size` and asks for the next."""
+    link = chain.genesis(NAME)
+    for after in range(0, size, 2):
+        batch = world.outbox.batch_after(after)
+        assert batch is not None
+        link = chain.extend(link, batch.bodies)
+    world.link.deliver(Receipt(NAME, size, link, "resend", time_ms).signed(REGISTRY))
+    world.agent.step()
+
+
+def all_stored(world: World) -> list[BatchMessage]:
+    """Everything that the unit sends until it has nothing more to send, each with a receipt."""
+    sent: list[BatchMessage] = []
+    while batches := world.link.batches():
+        for batch in batches:
+            world.link.answer(batch)
+        sent += batches
+        world.agent.step()
+    return sent
+
+
+def test_a_registry_that_was_put_back_is_sent_again_what_it_gave_receipts_for(world: World) -> None:
+    world.append(8)
+    world.agent.step()
+    assert len(all_stored(world)) == 4
+    assert world.outbox.status().pending == 0
+    put_back(world, 4, 1000)
+    again = world.link.batches()
+    assert [(batch.first, batch.oldest) for batch in again] == [(5, 5), (7, 5)], "and says that it holds them"
+    for _ in range(2):  # nothing came: from the same place, not from the last receipt
+        world.seconds += 100
+        world.agent.step()
+        assert [batch.first for batch in world.link.batches()] == [5, 7]
+    world.append(2)
+    world.link.answer(again[0])
+    world.link.answer(again[1])
+    world.agent.step()
+    assert [(batch.first, batch.oldest) for batch in all_stored(world)] == [(9, 9)]
+
+
+def test_an_old_request_for_what_has_receipts_asks_for_nothing(world: World) -> None:
+    world.append(4)
+    world.agent.step()
+    all_stored(world)
+    put_back(world, 2, 1000)
+    assert [batch.first for batch in all_stored(world)] == [3]
+    put_back(world, 0, 1000)
+    assert world.link.batches() == []
+    put_back(world, 0, 1001)
+    assert [batch.first for batch in all_stored(world)] == [1, 3]
+
+
+def test_a_registry_that_asks_for_more_than_is_kept_gets_what_is_there_once_a_second(tmp_path: Path) -> None:
+    world = World(tmp_path, keep_events=4)
+    world.append(10)
+    world.agent.step()
+    all_stored(world)
+    assert world.outbox.kept_from() == 6
+    world.link.deliver(Receipt(NAME, 0, chain.genesis(NAME), "resend", 7).signed(REGISTRY))
+    world.agent.step()
+    assert world.link.batches() == []
+    world.seconds += 1.0
+    world.agent.step()
+    assert [(batch.first, batch.oldest) for batch in all_stored(world)] == [(7, 7), (9, 7)]
+    world.outbox.close()
 
 
 def test_health_carries_versions_and_numbers_and_is_sent_on_connecting(world: World) -> None:

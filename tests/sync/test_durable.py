@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sync.durable import move_file, replace_file
+from sync.durable import Watched, move_file, replace_file
 
 
 class Disk:
@@ -68,3 +69,27 @@ def test_a_file_that_cannot_be_replaced_keeps_its_content_and_leaves_no_draft(tm
         replace_file(tmp_path / "kept", b"new")
     assert (tmp_path / "kept").is_dir()
     assert not (tmp_path / "kept.new").exists()
+
+
+def test_a_watched_file_is_read_again_when_it_is_another_one_and_not_while_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = tmp_path / "document", []
+    watched, plain = Watched(path, 5), Path.open
+
+    def counted(self: Path, *how: Any, **more: Any) -> Any:
+        opened.append(self)
+        return plain(self, *how, **more)
+
+    assert watched.read() == b""
+    replace_file(path, b"first and long")
+    os.utime(path, ns=(1, 1))  # as old as a file that has lain there for a while
+    monkeypatch.setattr(Path, "open", counted)
+    assert [watched.read() for _ in range(3)] == [b"first"] * 3
+    assert len(opened) == 1
+    replace_file(path, b"other and long")
+    assert watched.read() == b"other", "of the same size"
+    replace_file(path, b"third and long")
+    assert watched.read() == b"third", "however soon"
+    path.unlink()
+    assert watched.read() == b""

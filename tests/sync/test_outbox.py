@@ -25,7 +25,7 @@ from sync.unit_events import unit_event
 from sync.verify import verify
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 
-SMALL = OutboxLimits(max_events=10, batch_events=4, ballast_bytes=1 << 16)
+SMALL = OutboxLimits(max_events=10, batch_events=4, ballast_bytes=1 << 16, keep_events=0)
 
 
 @pytest.fixture

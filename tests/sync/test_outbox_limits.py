@@ -33,13 +33,16 @@ BLOCK = 4096
 Open = Callable[..., Outbox]
 
 
+OWN = ("max_events", "max_bytes", "batch_events")
+
+
 @pytest.fixture
 def opened(tmp_path: Path) -> Open:
     """`opened(max_events=3, counter=...)` opens the same log, with these limits."""
 
     def made(**changes: object) -> Outbox:
-        limits = {n: changes.pop(n) for n in ("max_events", "max_bytes", "batch_events") if n in changes}
-        rest = {"ballast_bytes": changes.pop("ballast_bytes", 0), **limits}
+        limits = {n: changes.pop(n) for n in (*OWN, "keep_events") if n in changes}
+        rest = {"ballast_bytes": changes.pop("ballast_bytes", 0), "keep_events": 0, **limits}
         clock = changes.pop("now_ms", Clock())
         return Outbox(
             tmp_path / "audit.db", unit=UNIT, doors=DOORS, now_ms=clock,
@@ -99,6 +102,40 @@ def test_the_size_of_the_log_is_a_limit_of_its_own(opened: Open) -> None:
         assert box.fill().reason == "backlog_too_large"
         with pytest.raises(OutboxFullError, match="backlog too large"):
             box.append(event(2))
+
+
+def test_what_has_a_receipt_stays_for_a_while_from_a_signed_head_on(opened: Open) -> None:
+    with opened(batch_events=2, keep_events=3) as box:
+        assert box.kept_from() == 0
+        for number in range(10):
+            box.append(event(number))
+        box.seal(SIGNER)
+        whole = [box.batch_after(after) for after in (0, 2, 4, 6, 8)]
+        acknowledge(box, 2)
+        assert (box.kept_from(), box.batch_after(0)) == (0, whole[0]), "fewer than are kept"
+        acknowledge(box, 8)
+        assert (box.kept_from(), box.status().pending) == (5, 2)
+        assert [box.batch_after(after) for after in (6, 8)] == whole[3:]
+        odd = box.batch_after(5)
+        assert odd is not None, "what is left of the head before goes out too"
+        assert (odd.first, odd.head) == (6, whole[2].head if whole[2] else b"")
+        held = box.held()
+        assert held is not None
+        assert (held.first, len(held.bodies)) == (9, 2), "an export begins behind the last receipt"
+
+
+def test_what_has_a_receipt_gives_way_before_the_log_is_full(opened: Open) -> None:
+    with opened(batch_events=2, keep_events=1000) as box:
+        for number in range(400):
+            box.append(event(number))
+        box.seal(SIGNER)
+        acknowledge(box, 398)
+        assert box.kept_from() == 0
+        used = round(box.fill().size * (1 << 30))
+    with opened(keep_events=1000, max_bytes=used) as box:
+        assert box.append(event(400)) is not None
+        assert box.kept_from() == 398
+        assert box.status().pending == 3
 
 
 def test_a_disk_with_twice_the_ballast_left_takes_an_event_and_with_a_byte_less_none(

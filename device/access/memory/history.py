@@ -36,6 +36,7 @@ from device.access.memory.remembered import (
     normal,
 )
 from device.access.memory.timekeeping import TimeSeen
+from device.access.memory.visits import Visit
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
@@ -262,6 +263,20 @@ class History:
         """When a door is to stand unlocked; survives a restart. None: not any more. A lock-down ends it."""
         others = {d: kept for d, kept in self._state.holds.items() if d != door}
         self._write(replace(self._state, holds=others if hold is None else {**others, door: hold}))
+
+    def visit(self, person: str) -> Visit | None:
+        """What `keep_visit` kept of this pseudonym."""
+        return self._state.visits.get(person)
+
+    @property
+    def visits(self) -> int:
+        """How many are kept."""
+        return len(self._state.visits)
+
+    def keep_visit(self, person: str, visit: Visit | None) -> None:
+        """When a pseudonym may pass at all; survives a restart. None: as the rules say."""
+        others = {p: kept for p, kept in self._state.visits.items() if p != person}
+        self._write(replace(self._state, visits=others if visit is None else {**others, person: visit}))
 
     def shown_before(self, digest: bytes) -> bool:
         return digest.hex() in self._state.phrases

@@ -13,6 +13,7 @@ from typing import Any
 
 from device.access.memory.holds import Hold
 from device.access.memory.timekeeping import TimeSeen
+from device.access.memory.visits import Visit
 from sync.person_id import PersonIdError, person_id
 
 
@@ -97,6 +98,8 @@ class Remembered:
     boot: str = ""
     holds: Mapping[str, Hold] = field(default_factory=dict)
     """By door."""
+    visits: Mapping[str, Visit] = field(default_factory=dict)
+    """By pseudonym."""
 
     def standing(self, subject: str, limits: AttemptLimits, now_s: float, boot: str) -> Standing:
         """Whether `subject` may try now. In another boot than the history's, every wait begins anew."""
@@ -140,6 +143,7 @@ class Remembered:
             "first": {door: [f.uid, f.until_s, f.duress] for door, f in self.first.items()},
             "boot": self.boot,
             "holds": {door: hold.to_list() for door, hold in self.holds.items()},
+            "visits": {person: [v.begins_s, v.ends_s] for person, v in self.visits.items()},
         }
         return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
 
@@ -168,6 +172,7 @@ class Remembered:
                 door: Hold(float(b), float(e), bool(first), bool(holidays), bool(begun))
                 for door, (b, e, first, holidays, begun) in table.get("holds", {}).items()
             },
+            visits={p: Visit(float(b), float(e)) for p, (b, e) in table.get("visits", {}).items()},
         )
 
 

@@ -17,7 +17,7 @@ from device.api.limits import Rate
 from device.audio.utterance import Samples
 from device.clock import Clock
 from device.conversation.known import NobodyKnownError, known_people
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.streams.stream import Event, Stream
 from device.errors import DeviceError
 from device.settings import ApiSettings
@@ -80,14 +80,14 @@ class Hub:
         self,
         settings: ApiSettings,
         tools: Tools,
-        open_ears: Callable[[], Ears] | None,
+        open_models: Callable[[], ConversationModels] | None,
         people: Rate,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._tools = tools
-        self._open_ears = open_ears
-        self._ears: Ears | None = None
+        self._open_models = open_models
+        self._models: ConversationModels | None = None
         self._people = people
         self._clock = clock
         self._sessions: dict[str, Session] = {}
@@ -102,7 +102,7 @@ class Hub:
     def reserve(self) -> None:
         """Raises ProblemError where there is no room for one more, or no model. Nothing is opened yet."""
         self._drop_left()
-        if self._open_ears is None:
+        if self._open_models is None:
             raise ProblemError(NO_SEGMENTATION, "this unit serves no streams")
         if self.open >= self._settings.max_streams:
             raise ProblemError(
@@ -177,18 +177,18 @@ class Hub:
 
     def _opened(self, request: StreamRequest) -> tuple[Stream, ExitStack]:
         """On a thread of the pool: models are opened by the first stream that needs them."""
-        if self._ears is None:
+        if self._models is None:
             try:
-                if self._open_ears is None:
+                if self._open_models is None:
                     raise DeviceError("this unit serves no streams")
-                self._ears = self._open_ears()
+                self._models = self._open_models()
             except DeviceError as err:
                 raise ProblemError(NO_SEGMENTATION, str(err)) from err
-        ears, vault = self._ears, self._tools.store.vault
+        models, vault = self._models, self._tools.store.vault
         with ExitStack() as parts:
             claimed = known = None
             if request.uid:
-                with voiceprint(vault, request.uid, ears.speaker.version) as vector:
+                with voiceprint(vault, request.uid, models.speaker.version) as vector:
                     if vector is None:
                         raise ProblemError(
                             NO_PERSON, "nobody is enrolled under this id whose voice may be used"
@@ -199,15 +199,15 @@ class Hub:
                     known = parts.enter_context(
                         known_people(
                             vault,
-                            ears.calibration,
-                            ears.speaker.version,
+                            models.calibration,
+                            models.speaker.version,
                             self._tools.settings.conversation.consent_texts,
                             production=self._tools.settings.store.profile == "production",
                         )
                     )
                 except NobodyKnownError as err:
                     raise ProblemError(NO_PERSON, str(err)) from err
-            return Stream(ears, claimed=claimed, known=known), parts.pop_all()
+            return Stream(models, claimed=claimed, known=known), parts.pop_all()
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -18,7 +18,7 @@ from device.commands.people import AUDIO, error_as_json
 from device.conversation.diarization import MAX_SPEAKERS, Diarization, Known
 from device.conversation.files import diarize_file
 from device.conversation.known import known_people
-from device.conversation.opening import Ears, open_ears
+from device.conversation.opening import ConversationModels, open_models
 from device.conversation.picture import picture
 from device.conversation.turns import to_rttm
 from device.model_store.minimum_versions import pinned_minimum
@@ -29,25 +29,27 @@ from sync.durable import replace_file
 
 
 @contextmanager
-def open_conversation(settings: Settings, *, with_known: bool) -> Iterator[tuple[Ears, Known | None]]:
+def open_conversation(
+    settings: Settings, *, with_known: bool
+) -> Iterator[tuple[ConversationModels, Known | None]]:
     """The networks and, when wanted, the people of the vault who may be recognised."""
     memory = own_models_dir() / MEMORY_NAME
     with ExitStack() as parts:
         if not with_known:
-            yield open_ears(models_dir(), memory), None
+            yield open_models(models_dir(), memory), None
             return
         store = parts.enter_context(open_store(state_dir(), settings.store))
-        ears = open_ears(models_dir(), memory, pinned_minimum(store.vault))
+        models = open_models(models_dir(), memory, pinned_minimum(store.vault))
         known = parts.enter_context(
             known_people(
                 store.vault,
-                ears.calibration,
-                ears.speaker.version,
+                models.calibration,
+                models.speaker.version,
                 settings.conversation.consent_texts,
                 production=settings.store.profile == "production",
             )
         )
-        yield ears, known
+        yield models, known
 
 
 @click.command()
@@ -81,11 +83,11 @@ def diarize(
         raise click.UsageError("--rttm and --json exclude each other")
     settings = load()
     bar = Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal)
-    with error_as_json(as_json), open_conversation(settings, with_known=with_known) as (ears, known), bar:
+    with error_as_json(as_json), open_conversation(settings, with_known=with_known) as (models, known), bar:
         task = bar.add_task("listening", total=1.0)
         found = diarize_file(
             recording,
-            ears,
+            models,
             longest_s=settings.conversation.longest_min * 60.0,
             known=known,
             speakers=speakers,
@@ -96,7 +98,7 @@ def diarize(
     if as_rttm:
         click.echo(to_rttm(found.turns, recording.stem), nl=False)
     elif as_json:
-        click.echo(json.dumps(as_document(found, ears.versions), allow_nan=False))
+        click.echo(json.dumps(as_document(found, models.versions), allow_nan=False))
     else:
         show(Console(), found)
     if not found.turns:

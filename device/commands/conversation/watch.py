@@ -56,9 +56,9 @@ def watch(source: Path | None, uid: str | None, with_known: bool, realtime: bool
     settings, stop, doubted = load(), threading.Event(), False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), ExitStack() as parts:
-        ears, known = parts.enter_context(open_conversation(settings, with_known=with_known))
-        template = _template(settings, uid, ears.speaker.version) if uid else None
-        stream = Stream(ears, claimed=template, known=known)
+        models, known = parts.enter_context(open_conversation(settings, with_known=with_known))
+        template = _template(settings, uid, models.speaker.version) if uid else None
+        stream = Stream(models, claimed=template, known=known)
         parts.callback(stream.close)
         heard = _source(settings, source, realtime)
         for event in events(stream, heard, stop):

@@ -24,10 +24,6 @@ _HEAD = """\
 """
 
 
-class FirstBootError(DeviceError):
-    """The unit cannot be set up like that."""
-
-
 @click.command("first-boot")
 @click.option("--door", metavar="NAME", help="Instead of being asked.")
 @click.option(
@@ -58,7 +54,7 @@ def first_boot(
     Example: ostiary first-boot --door pharmacy
     """
     if file.exists():
-        raise FirstBootError(f"{file} is there already: this unit is set up; change it with an editor")
+        raise DeviceError(f"{file} is there already: this unit is set up; change it with an editor")
     if claim is not None:
         named = Claim.parse(claim)
         prepared_authority(named, file.parent / AUTHORITY_NAME)
@@ -72,12 +68,12 @@ def first_boot(
 
 
 def set_up(file: Path, door: str, unit: str, store: str) -> None:
-    """Write the settings of a new unit; `store` is the table of its key store. Raises FirstBootError."""
+    """Write the settings of a new unit; `store` is the table of its key store. Raises DeviceError."""
     try:
         door_name(door)
         unit_id(unit)
     except MalformedError as err:
-        raise FirstBootError(str(err)) from err
+        raise DeviceError(str(err)) from err
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_durably(file, f'{_HEAD}\n[door]\nname = "{door}"\nunit = "{unit}"\n\n{store}'.encode())
     file.chmod(0o644)  # the other services read it too, and nothing in it is secret
@@ -104,13 +100,11 @@ keystore = "software"
 
 
 def production(authority: Path, tcti: str) -> str:
-    """The store's settings. Raises FirstBootError naming what is missing."""
+    """The store's settings. Raises DeviceError naming what is missing."""
     if tcti == f"device:{TPM}" and not TPM.exists():
-        raise FirstBootError(f"no TPM at {TPM}; fit one, or give --trial for a table top without")
+        raise DeviceError(f"no TPM at {TPM}; fit one, or give --trial for a table top without")
     if not authority.exists():
-        raise FirstBootError(
-            f"{authority} is missing: copy the site's public policy key there (docs/operator)"
-        )
+        raise DeviceError(f"{authority} is missing: copy the site's public policy key there (docs/operator)")
     return (
         f'[store]\nprofile = "production"\nkeystore = "tpm"\ntcti = "{tcti}"\n'
         f'policy_authority = "{authority}"\n'
@@ -122,7 +116,7 @@ def _own_unit() -> str:
     try:
         machine = MACHINE_ID.read_text().strip()
     except OSError as err:
-        raise FirstBootError(f"{MACHINE_ID} cannot be read ({err.strerror}); give --unit SITE/UNIT") from err
+        raise DeviceError(f"{MACHINE_ID} cannot be read ({err.strerror}); give --unit SITE/UNIT") from err
     if not machine:
-        raise FirstBootError(f"{MACHINE_ID} is empty; give --unit SITE/UNIT")
+        raise DeviceError(f"{MACHINE_ID} is empty; give --unit SITE/UNIT")
     return f"site-1/unit-{hashlib.sha256(b'ostiary unit ' + machine.encode()).hexdigest()[:8]}"

@@ -13,13 +13,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from device.access.rules import load_rules
-from device.commands.installed.first_boot import (
-    AUTHORITY_NAME,
-    FirstBootError,
-    prepared_authority,
-    production,
-    set_up,
-)
+from device.commands.installed.first_boot import AUTHORITY_NAME, prepared_authority, production, set_up
 from device.errors import DeviceError
 from device.secure_store import SealPolicyError, open_store
 from device.secure_store.hardware.endorsement import endorsement
@@ -196,7 +190,7 @@ def _show_tpm(tcti: str) -> None:
 def _show_place() -> None:
     place = Network(state_dir()).place()
     if place is None:
-        raise FirstBootError("this unit was not provisioned; run: ostiary provision CLAIM")
+        raise DeviceError("this unit was not provisioned; run: ostiary provision CLAIM")
     facts = {
         "unit": place.unit,
         "door": place.door,

@@ -1,9 +1,9 @@
 """`ostiary support-bundle`: one file for whoever helps from afar, with nothing personal in it.
 
-Everything goes through one filter before it is written: who is enrolled, and every badge and spoken name of
-the rules, becomes `[person]`; three or more words of the challenge list in a row become `[phrase]`. Where the
-vault or the rules cannot be read, nobody knows whom to look for: free text, the journal first, then stays
-out.
+Everything goes through one filter before it is written: who is enrolled, and every badge, card and spoken
+name of the rules, becomes `[person]`; three or more words of the challenge list in a row, and the sentences
+of the other styles, become `[phrase]`. Where the vault or the rules cannot be read, nobody knows whom to look
+for: free text, the journal first, then stays out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import click
 
+from device.access.challenge import CARRIERS
 from device.commands.doctor import examine
 from device.commands.installed.config import effective
 from device.errors import DeviceError
@@ -42,6 +43,10 @@ PERSON, PHRASE = "[person]", "[phrase]"
 MIN_PHRASE_WORDS = 3
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SENTENCES = "|".join(
+    r"\b" + r"\s+".join(r"\w+" if word == "{}" else re.escape(word) for word in carrier.split()) + r"\b"
+    for carrier in CARRIERS
+)
 _UNITS = (
     "ostiary-door",
     "ostiary-uplink",
@@ -93,6 +98,7 @@ def everybody(settings: Settings) -> frozenset[str] | None:
     for uid, person in people.items():
         found |= {uid, *person.badges}
         found |= {person.spoken} if person.spoken else set()
+        found |= {person.card, person.card.partition(":")[2]} if person.card else set()
     return frozenset(found)
 
 
@@ -137,6 +143,7 @@ def without_people(text: str, known: Collection[str]) -> str:
         every = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
         text = re.sub(rf"(?<![0-9A-Za-z])(?:{every})(?![0-9A-Za-z])", PERSON, text, flags=re.IGNORECASE)
     text = re.sub(r"approve the transaction\s+\S+\s+with the code\s+\S+", PHRASE, text, flags=re.IGNORECASE)
+    text = re.sub(_SENTENCES, PHRASE, text, flags=re.IGNORECASE)
     words = "|".join(map(re.escape, (*challenge_words(), *_DIGITS)))
     spoken = rf"\b(?:{words})(?:[\s,]+(?:{words})\b){{{MIN_PHRASE_WORDS - 1},}}"
     return re.sub(spoken, PHRASE, text, flags=re.IGNORECASE)

@@ -12,7 +12,7 @@ import numpy as np
 
 from device.audio.utterance import Samples
 from device.conversation.diarization import Known
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import ClaimedSpeaker, Heard
 from device.conversation.streams.live import LiveDiarizer, Update
 from device.models.speaker import Embedding
@@ -35,14 +35,16 @@ class Event:
 class Stream:
     """One stream. Belongs to one thread at a time; `close` overwrites what is left."""
 
-    def __init__(self, ears: Ears, *, claimed: Embedding | None = None, known: Known | None = None) -> None:
+    def __init__(
+        self, models: ConversationModels, *, claimed: Embedding | None = None, known: Known | None = None
+    ) -> None:
         """`claimed` is the template of the person who should be speaking; it is overwritten at the end.
 
         Raises WindowsNotCalibratedError where a claim cannot be scored with this speaker model.
         """
-        self._live = LiveDiarizer(ears.segmentation, ears.speaker, known)
+        self._live = LiveDiarizer(models.segmentation, models.speaker, known)
         self._claimed = (
-            None if claimed is None else ClaimedSpeaker(ears.speaker, ears.speaker.version, claimed)
+            None if claimed is None else ClaimedSpeaker(models.speaker, models.speaker.version, claimed)
         )
         self._held: list[Samples] = []
         self._narrow: bool | None = None

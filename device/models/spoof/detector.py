@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
 from device.model_store.pick import Notify, open_role
 from device.model_store.sessions import Runtime, Session
-from device.models.spoof.beats import beats
-from device.models.spoof.cadence import Null
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
-from device.models.spoof.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, spoof_features
+from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
+from device.models.spoof.frame_rates import frame_rates
+from device.models.spoof.norms import BonaFideNorms
 from device.models.spoof.prints import shipped
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
@@ -63,7 +64,7 @@ class SpoofScores:
 
     synthetic: float
     envelopes: float
-    cadence: float
+    frame_rate: float
     loudspeaker: float
     frame_rate_hz: float
     print_values: bytes = field(default=b"", repr=False)
@@ -78,9 +79,9 @@ class SpoofCard:
     envelopes_sha256: str
     synthetic: Calibration
     envelopes: Calibration
-    cadence: Calibration
+    frame_rate: Calibration
     loudspeaker: Calibration
-    null: Null
+    norms: BonaFideNorms
     operating_points: dict[str, float]
     """LLR thresholds by name, `bpcer_1` for one bona fide in a hundred refused on the calibration part."""
 
@@ -101,9 +102,9 @@ class SpoofCard:
                 envelopes_sha256=str(fields["envelopes_sha256"]),
                 synthetic=_calibration(heads["synthetic"]),
                 envelopes=_calibration(heads["envelopes"]),
-                cadence=_calibration(heads["cadence"]),
+                frame_rate=_calibration(heads["cadence"]),
                 loudspeaker=_calibration(heads["loudspeaker"]),
-                null=_null(fields["null"]),
+                norms=_norms(fields["null"]),
                 operating_points=points,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as err:
@@ -116,8 +117,8 @@ def _calibration(fields: dict[str, Any]) -> Calibration:
     return Calibration(scale=float(fields["scale"]), offset=float(fields["offset"]))
 
 
-def _null(fields: dict[str, Any]) -> Null:
-    return Null(**{part: np.array(fields[part], np.float64) for part in Null.__slots__})
+def _norms(fields: dict[str, Any]) -> BonaFideNorms:
+    return BonaFideNorms(**{part: np.array(fields[part], np.float64) for part in BonaFideNorms.__slots__})
 
 
 def checked_network(path: Path, card: SpoofCard) -> bytes:
@@ -208,11 +209,11 @@ class SpoofDetector:
         if logits.shape != (1, 2) or not np.isfinite(logits).all():
             raise SpoofError("the spoof detector answered with something that is not a score")
         statistics = envelopes(wave)
-        heard = self._card.null.standing_out(beats(wave), len(wave) / SAMPLE_RATE_HZ)
+        heard = self._card.norms.compare(frame_rates(wave), len(wave) / SAMPLE_RATE_HZ)
         return SpoofScores(
             synthetic=-float(logits[0, 0]),
             envelopes=self._head.score(statistics),
-            cadence=heard.score,
+            frame_rate=heard.score,
             loudspeaker=-float(logits[0, 1]),
             frame_rate_hz=heard.rate_hz,
             print_values=self._printer(statistics),
@@ -223,7 +224,7 @@ class SpoofDetector:
         kinds = (
             card.synthetic.llr(found.synthetic),
             card.envelopes.llr(found.envelopes),
-            card.cadence.llr(found.cadence),
+            card.frame_rate.llr(found.frame_rate),
             card.loudspeaker.llr(found.loudspeaker),
         )
         return SpoofEvidence(*kinds, against_any(*kinds), found.frame_rate_hz, found.print_values)

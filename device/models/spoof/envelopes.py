@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 MIN_SAMPLES = SAMPLE_RATE_HZ
 """Shorter speech is repeated up to here."""
 LOUDNESS = 0.06

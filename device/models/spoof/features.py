@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from device.audio.spectrum import rfft
 
-SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 512
 HOP_SAMPLES = 256
 FIRST_BIN = 3

@@ -10,12 +10,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 
 Wave = npt.NDArray[np.float32]
-"""Mono speech at RATE_HZ in [-1, 1)."""
+"""Mono speech at SAMPLE_RATE_HZ in [-1, 1)."""
 
-RATE_HZ = 16_000
 FRAMES_PER_S = 50
 MARGIN_FRAMES = 64
 """Of silence after the speech. 200 loop less often but take a quarter longer and judge no better."""
@@ -83,9 +83,9 @@ class SpeechModel(Protocol):
 
 def audio_frames(samples: int) -> int:
     """How many frames of 20 ms the encoder is shown for that many samples: the speech and the margin."""
-    return min(1500, math.ceil(samples / RATE_HZ * FRAMES_PER_S) + MARGIN_FRAMES)
+    return min(1500, math.ceil(samples / SAMPLE_RATE_HZ * FRAMES_PER_S) + MARGIN_FRAMES)
 
 
 def token_cap(samples: int) -> int:
     """How many tokens that many samples can hold: beyond it, whatever comes is made up."""
-    return min(MAX_TOKENS, 12 + int(10 * samples / RATE_HZ))
+    return min(MAX_TOKENS, 12 + int(10 * samples / SAMPLE_RATE_HZ))

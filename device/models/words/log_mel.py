@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
+from device.audio.utterance import SAMPLE_RATE_HZ
 
 Floats = npt.NDArray[np.float32]
 
-RATE_HZ = 16_000
 BINS, WINDOW, HOP = 80, 400, 160
 RANGE_DECADES = 8.0
 
@@ -42,11 +42,11 @@ def mel_filters() -> Floats:
     break_mel = break_hz / linear_step
     # Logarithms in decimal: processors may round their own otherwise, and whisper.cpp's file holds these.
     log_step = Decimal("6.4").ln() / 27
-    top_mel = break_mel + float((Decimal(RATE_HZ) / 2 / Decimal(break_hz)).ln() / log_step)
+    top_mel = break_mel + float((Decimal(SAMPLE_RATE_HZ) / 2 / Decimal(break_hz)).ln() / log_step)
     mels = np.linspace(0.0, top_mel, BINS + 2)
     risen = [float((log_step * (Decimal(mel) - Decimal(break_mel))).exp()) for mel in mels.tolist()]
     edges_hz = np.where(mels < break_mel, mels * linear_step, break_hz * np.asarray(risen))
-    bins_hz = np.linspace(0.0, RATE_HZ / 2, WINDOW // 2 + 1)
+    bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, WINDOW // 2 + 1)
     widths = np.diff(edges_hz)
     slopes = edges_hz[:, None] - bins_hz[None, :]
     rising = -slopes[:-2] / widths[:-1, None]

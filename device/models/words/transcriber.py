@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.evidence.beside import beside
 from device.evidence.judge import PhraseScore
@@ -41,7 +42,6 @@ GGML_ROLES = {
 }
 """What whisper.cpp opens, by the name under which a unit chooses it."""
 ENGINE_ROLES = {WordsEngine.ONNX: ROLE, WordsEngine.WHISPER_BASE: BASE_ROLE, **GGML_ROLES}
-RATE_HZ = 16_000
 MAX_SECONDS = 30.0
 MIN_SECONDS = 0.3
 MAX_PHRASE_CHARACTERS = 400
@@ -144,7 +144,7 @@ class Transcriber:
         self._first: dict[str, int] = {}
         # The first call allocates; better now than at the first attempt.
         self._model.listen(
-            np.zeros(RATE_HZ, dtype=np.float32), [Sentence(self._model.tokens(" one"))] * MAX_FORMS
+            np.zeros(SAMPLE_RATE_HZ, dtype=np.float32), [Sentence(self._model.tokens(" one"))] * MAX_FORMS
         )
 
     @classmethod
@@ -357,7 +357,7 @@ def _worst_token(spoken: Spoken, among: slice = slice(None)) -> float:
 def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
     if wave.ndim != 1 or wave.dtype != np.float32:
         raise WordsError("the words check needs mono float32 samples")
-    if not MIN_SECONDS <= len(wave) / RATE_HZ <= MAX_SECONDS:
+    if not MIN_SECONDS <= len(wave) / SAMPLE_RATE_HZ <= MAX_SECONDS:
         raise WordsError(f"the words check needs {MIN_SECONDS:g} to {MAX_SECONDS:g} s of audio; say it again")
     if not np.isfinite(wave).all():
         raise WordsError("the audio holds values that are not numbers; check the microphone")

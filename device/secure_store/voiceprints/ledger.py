@@ -24,12 +24,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError
+from device.secure_store.errors import NotEnrolledError, RollbackError, StoreError, StoreUnavailableError
 from device.secure_store.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.keystore import Keystore, Secrets
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.head import Head
-from device.secure_store.voiceprints.records import Row, RowKeys, rewrap_row
+from device.secure_store.voiceprints.records import Row, RowKeys, check_uid, open_uid, rewrap_row
 from device.secure_store.voiceprints.recovery import Recovery, recover
 from device.secure_store.voiceprints.vault_file import COPY, VAULT, VaultFile, unavailable
 
@@ -272,3 +272,50 @@ def _verdict(file_counter: int, present: int) -> str:
         f"the keystore's counter is older than the vault ({present} < {file_counter} - 1): an old TPM state"
         " was put back. Restore it, or start an empty store and enrol again"
     )
+
+
+class Names:
+    """Which record is whose: by a keyed hash of the id, also where it was kept under another spelling.
+
+    Call it under one of the ledger's locks.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._spelled: dict[bytes, str] = {}
+        """By tag: the id of a record that was kept under another spelling of it, empty for all others."""
+
+    def tag(self, uid: str) -> bytes:
+        """The name under which a record stands."""
+        with self._ledger.keys.lookup.view() as key:
+            return hmac.digest(key, uid.encode(), "sha256")
+
+    def uid(self, row: Row) -> str:
+        """Whose row it is: the normal form, or as it was typed where that has none."""
+        typed = open_uid(self._ledger.keys, row)
+        try:
+            return check_uid(typed)
+        except StoreError:
+            return typed
+
+    def record_of(self, uid: str) -> uuid.UUID | None:
+        """The record of an id in its normal form.
+
+        Before ids had one, a person was kept under the id as it was typed. Those are found too, by opening
+        every record once that is not known yet. Raises NotEnrolledError where two of them are one id now.
+        """
+        found = self._ledger.found.tags.get(self.tag(uid))
+        if found is not None:
+            return found
+        for row in self._ledger.rows():
+            if row.tag not in self._spelled:
+                typed = self.uid(row)
+                self._spelled[row.tag] = "" if self.tag(typed) == row.tag else typed
+        tags = self._ledger.found.tags
+        same = [tags[tag] for tag, typed in self._spelled.items() if typed == uid and tag in tags]
+        if len(same) > 1:
+            raise NotEnrolledError(
+                f"{len(same)} people were enrolled under ids that are one id now; "
+                f"`ostiary forget --record` erases one: {', '.join(map(str, same))}"
+            )
+        return same[0] if same else None

@@ -8,7 +8,7 @@ import struct
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cbor2
@@ -17,8 +17,9 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from device.secure_store.errors import RecordDamagedError, StoreError
+from device.secure_store.errors import ConsentError, RecordDamagedError, StoreError
 from device.secure_store.memory import SecretBytes
+from device.secure_store.settings import StoreSettings
 from device.secure_store.voiceprints.growing import Growing
 from device.secure_store.voiceprints.templates import Template
 from device.secure_store.voiceprints.transform import Rotation
@@ -52,6 +53,22 @@ class Consent:
 
     def expired(self, now: datetime) -> bool:
         return now >= self.retain_until
+
+
+def checked_consent(consent: Consent | None, settings: StoreSettings, now: datetime) -> Consent:
+    """What may be kept; on a laptop a missing one is noted as such. Raises ConsentError."""
+    if consent is None:
+        if settings.profile == "production":
+            raise ConsentError("in production nobody is enrolled without a recorded consent")
+        until = now + timedelta(days=settings.retention_days)
+        return Consent("not recorded (laptop)", now, settings.consent_text_version, until)
+    if consent.expired(now):
+        raise ConsentError("this consent has run out already")
+    if consent.retain_until - consent.given_at > timedelta(days=settings.max_retention_days):
+        raise ConsentError(
+            f"a voiceprint is kept for {settings.max_retention_days} days at most; ask again then"
+        )
+    return consent
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +168,14 @@ def open_row(keys: RowKeys, row: Row) -> Person:
         if (told := fields.get("next")) is not None:
             named, days, rows, ready = told
             growing = Growing(named, tuple(days), _recovered(keys, key, generation, rows, _NEXT), ready)
-    taken_by, given_at, text_version, retain_until, *purpose = fields["consent"]  # up to 0.1.0 without
-    consent = Consent(
-        taken_by,
-        datetime.fromtimestamp(given_at, UTC),
-        text_version,
-        datetime.fromtimestamp(retain_until, UTC),
-        *purpose,
-    )
     template = Template(model, vector, fields["utterances"])
-    return Person(fields["uid"], template, consent, generation, growing)
+    return Person(fields["uid"], template, _consent(fields), generation, growing)
+
+
+def open_consent(keys: RowKeys, row: Row) -> Consent:
+    """What a person agreed to, without undoing the rotation."""
+    with unwrap_key(keys, row) as key:
+        return _consent(_open_body(keys, row, key))
 
 
 def open_uid(keys: RowKeys, row: Row) -> str:
@@ -189,6 +204,12 @@ def _open_body(keys: RowKeys, row: Row, key: SecretBytes) -> dict[str, Any]:
         _decrypt(key, sealed, _bound("record", keys.unit, row.record_id, header), row)
     )
     return fields
+
+
+def _consent(fields: dict[str, Any]) -> Consent:
+    taken_by, given_at, text_version, retain_until, *purpose = fields["consent"]  # up to 0.1.0 without
+    given, until = datetime.fromtimestamp(given_at, UTC), datetime.fromtimestamp(retain_until, UTC)
+    return Consent(taken_by, given, text_version, until, *purpose)
 
 
 def wrap_key(keys: RowKeys, row_id: uuid.UUID, key: SecretBytes) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from device.secure_store.errors import (
@@ -20,7 +19,7 @@ from device.secure_store.memory import SecretBytes
 from device.secure_store.settings import StoreSettings
 from device.secure_store.voiceprints.growing import Growing
 from device.secure_store.voiceprints.head import MAX_PINNED_BYTES
-from device.secure_store.voiceprints.ledger import Ledger
+from device.secure_store.voiceprints.ledger import Ledger, Names
 from device.secure_store.voiceprints.receipt import DeletionReceipt, sign_receipt
 from device.secure_store.voiceprints.records import (
     Consent,
@@ -28,7 +27,9 @@ from device.secure_store.voiceprints.records import (
     Row,
     RowKeys,
     check_uid,
+    checked_consent,
     damaged,
+    open_consent,
     open_growth,
     open_row,
     open_uid,
@@ -70,8 +71,7 @@ class Vault:
         self._keystore = keystore
         self._clock = clock
         self._ledger = Ledger(folder, keystore)
-        self._spelled: dict[bytes, str] = {}
-        """By tag: the id of a record that was kept under another spelling of it, empty for all others."""
+        self._names = Names(self._ledger)
 
     # What the door uses
 
@@ -80,7 +80,7 @@ class Vault:
 
         On a laptop a missing consent is noted as such; in production it raises ConsentError.
         """
-        consent = self._checked_consent(consent)
+        consent = self._checked(consent)
         uid = check_uid(uid)
         with self._ledger.exclusive():
             self._ledger.refresh()
@@ -95,10 +95,13 @@ class Vault:
 
         A consent that has run out raises ConsentError. Returns the receipts of who was enrolled and is gone.
         """
-        people = [(uid, template, self._checked_consent(consent)) for uid, template, consent in put]
+        people = [
+            (uid, template, checked_consent(consent, self._settings, self._clock()))
+            for uid, template, consent in put
+        ]
         with self._ledger.exclusive():
             self._ledger.refresh()
-            found = (self._record_of(check_uid(uid)) for uid in forget)
+            found = (self._names.record_of(check_uid(uid)) for uid in forget)
             gone = list(dict.fromkeys(record_id for record_id in found if record_id is not None))
 
             def rows(keys: RowKeys) -> list[Row]:
@@ -166,13 +169,21 @@ class Vault:
             person.growing.wipe()
 
     def consent(self, uid: str) -> Consent:
-        return self._person(uid).consent
+        return self.enrolment(uid).consent
+
+    def enrolment(self, uid: str) -> Enrolled:
+        """What is known of an enrolment; the voiceprint stays as it lies."""
+        with self._ledger.lock:
+            row = self._row_of(uid)
+            return Enrolled(
+                self._names.uid(row), row.record_id, row.model, open_consent(self._ledger.keys, row)
+            )
 
     def record_id(self, uid: str) -> uuid.UUID:
         """The random id the registry knows this enrolment by."""
         with self._ledger.lock:
             self._ledger.refresh()
-            found = self._record_of(check_uid(uid))
+            found = self._names.record_of(check_uid(uid))
             damaged_records = self._ledger.found.damaged
         if found is None and damaged_records:
             raise NotEnrolledError(
@@ -187,7 +198,7 @@ class Vault:
         """Everybody enrolled whose record is sound, sorted."""
         with self._ledger.lock:
             self._ledger.refresh()
-            return tuple(sorted(self._uid(row) for row in self._ledger.rows()))
+            return tuple(sorted(self._names.uid(row) for row in self._ledger.rows()))
 
     def enrolments(self) -> tuple[Enrolled, ...]:
         """Everybody enrolled whose record is sound, by id."""
@@ -195,9 +206,8 @@ class Vault:
             self._ledger.refresh()
             found = []
             for row in self._ledger.rows():
-                person = open_row(self._ledger.keys, row)
-                person.template.wipe()
-                found.append(Enrolled(self._uid(row), row.record_id, row.model, person.consent))
+                consent = open_consent(self._ledger.keys, row)
+                found.append(Enrolled(self._names.uid(row), row.record_id, row.model, consent))
             return tuple(sorted(found, key=lambda each: each.uid))
 
     def forget(self, uid: str, reason: str = "asked") -> DeletionReceipt:
@@ -237,7 +247,7 @@ class Vault:
         with self._ledger.lock:
             self._ledger.refresh()
             now = self._clock()
-            return sum(open_row(self._ledger.keys, row).consent.expired(now) for row in self._ledger.rows())
+            return sum(open_consent(self._ledger.keys, row).expired(now) for row in self._ledger.rows())
 
     def purge_expired(self, at_most: int | None = None) -> tuple[DeletionReceipt, ...]:
         """Forget whoever's consent has run out, those of longest ago first, `at_most` so many at once.
@@ -247,7 +257,7 @@ class Vault:
         with self._ledger.exclusive():
             self._ledger.refresh()
             now = self._clock()
-            ends = [(open_row(self._ledger.keys, r).consent.retain_until, r) for r in self._ledger.rows()]
+            ends = [(open_consent(self._ledger.keys, r).retain_until, r) for r in self._ledger.rows()]
             late = sorted(((end, r.record_id) for end, r in ends if now >= end), key=lambda each: each[0])
             gone = [record_id for _, record_id in late[:at_most]]
             return self.forget_records(gone, "consent ran out") if gone else ()
@@ -265,7 +275,7 @@ class Vault:
                 grown = open_growth(self._ledger.keys, row)
                 days = grown[1] if grown is not None and grown[0] == model else 0
                 over = row.model == model or (grown is not None and grown[0] == model and grown[2])
-                found[self._uid(row)] = None if over else days
+                found[self._names.uid(row)] = None if over else days
             return found
 
     def status(self) -> VaultStatus:
@@ -317,12 +327,12 @@ class Vault:
         if old is None:
             raise damaged(record_id)
         fresh = replace(person, generation=person.generation + 1)
-        row = seal_row(self._ledger.keys, record_id, self._tag(check_uid(uid)), fresh, old.version)
+        row = seal_row(self._ledger.keys, record_id, self._names.tag(check_uid(uid)), fresh, old.version)
         self._ledger.commit(put=[row])
 
     def _row(self, keys: RowKeys, uid: str, template: Template, consent: Consent) -> Row:
         """Somebody's next record, under `keys`. Call it under the exclusive lock."""
-        record_id, tag = self._record_of(uid) or uuid.uuid4(), self._tag(uid)
+        record_id, tag = self._names.record_of(uid) or uuid.uuid4(), self._names.tag(uid)
         version, generation = 1, 1
         old = self._ledger.row(record_id)
         if old is not None:
@@ -355,6 +365,11 @@ class Vault:
         return receipts
 
     def _person(self, uid: str) -> Person:
+        with self._ledger.lock:
+            row = self._row_of(uid)  # which may have read other keys
+            return open_row(self._ledger.keys, row)
+
+    def _row_of(self, uid: str) -> Row:
         record_id = self.record_id(uid)
         with self._ledger.lock:
             row = self._ledger.row(record_id)
@@ -364,56 +379,10 @@ class Vault:
                 row = self._ledger.row(record_id)
             if row is None:
                 raise damaged(record_id)
-            return open_row(self._ledger.keys, row)
+            return row
 
-    def _record_of(self, uid: str) -> uuid.UUID | None:
-        """The record of an id in its normal form.
-
-        Before ids had one, a person was kept under the id as it was typed. Those are found too, by opening
-        every record once that is not known yet. Raises NotEnrolledError where two of them are one id now.
-        """
-        found = self._ledger.found.tags.get(self._tag(uid))
-        if found is not None:
-            return found
-        for row in self._ledger.rows():
-            if row.tag not in self._spelled:
-                typed = self._uid(row)
-                self._spelled[row.tag] = "" if self._tag(typed) == row.tag else typed
-        tags = self._ledger.found.tags
-        same = [tags[tag] for tag, typed in self._spelled.items() if typed == uid and tag in tags]
-        if len(same) > 1:
-            raise NotEnrolledError(
-                f"{len(same)} people were enrolled under ids that are one id now; "
-                f"`ostiary forget --record` erases one: {', '.join(map(str, same))}"
-            )
-        return same[0] if same else None
-
-    def _uid(self, row: Row) -> str:
-        """Whose row it is: the normal form, or as it was typed where that has none."""
-        typed = open_uid(self._ledger.keys, row)
-        try:
-            return check_uid(typed)
-        except StoreError:
-            return typed
-
-    def _tag(self, uid: str) -> bytes:
-        with self._ledger.keys.lookup.view() as key:
-            return hmac.digest(key, uid.encode(), "sha256")
-
-    def _checked_consent(self, consent: Consent | None) -> Consent:
-        now = self._clock()
-        if consent is None:
-            if self._settings.profile == "production":
-                raise ConsentError("in production nobody is enrolled without a recorded consent")
-            until = now + timedelta(days=self._settings.retention_days)
-            return Consent("not recorded (laptop)", now, self._settings.consent_text_version, until)
-        if consent.expired(now):
-            raise ConsentError("this consent has run out already")
-        if consent.retain_until - consent.given_at > timedelta(days=self._settings.max_retention_days):
-            raise ConsentError(
-                f"a voiceprint is kept for {self._settings.max_retention_days} days at most; ask again then"
-            )
-        return consent
+    def _checked(self, consent: Consent | None) -> Consent:
+        return checked_consent(consent, self._settings, self._clock())
 
     def __repr__(self) -> str:
         return f"<Vault of {len(self._ledger.head.roster)} people>"

@@ -30,10 +30,6 @@ MAX_STARTS = 2
 """How often a unit may start with models that are not confirmed: to take them up, and once more."""
 
 
-class AppliedError(DeviceError):
-    """What this unit noted of a change cannot be read or written."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One document's change of rules and models. `bundle` is the SHA-256 of the manifest, in hexadecimal."""
@@ -96,7 +92,7 @@ class Applied:
         try:
             plan = Plan(**json.loads(path.read_bytes()[:MAX_PLAN_BYTES]))
         except (OSError, ValueError, TypeError) as err:
-            raise AppliedError(
+            raise DeviceError(
                 f"{path} is damaged; remove it, and have the fleet send its document anew"
             ) from err
         if plan.document != document:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from device.state_folder import StateFolder
 from device.unit.fleet.applied import Standing
 from sync.cose import MAX_SIGN1_BYTES
 from sync.desired import Part
-from sync.durable import replace_file
+from sync.durable import Watched, replace_file
 
 
 class Mailbox:
@@ -25,13 +24,12 @@ class Mailbox:
         self._folder = StateFolder(state).desired
         for folder in (self._folder, self._folder / "parts"):
             folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+        self._document = Watched(self._folder / "document", MAX_SIGN1_BYTES + 1)
         self._told: dict[str, bytes] = {}
 
     def document(self) -> bytes:
         """The newest that came; empty when none did."""
-        with suppress(OSError), (self._folder / "document").open("rb") as file:
-            return file.read(MAX_SIGN1_BYTES + 1)
-        return b""
+        return self._document.read()
 
     def path(self, part: Part) -> Path:
         """Where a part lies once it has come."""

@@ -201,15 +201,15 @@ class People:
         return template, consent
 
     def _enrolled(self, uid: str, version: int) -> list[Item]:
-        vault = self._store.vault
         try:
-            consent, template = vault.consent(uid), vault.template(uid)
+            here = self._store.vault.enrolment(uid)
         except DeviceError:
-            return []  # it has run out or cannot be read: nobody else needs it
-        model = template.model
-        template.wipe()
+            return []  # it cannot be read: nobody else needs it
+        consent = here.consent
+        if consent.expired(self._now()):
+            return []
         given, until = (int(at.timestamp() * 1000) for at in (consent.given_at, consent.retain_until))
-        return [Enrolled(uid, version, model, consent.text_version, consent.purpose, given, until)]
+        return [Enrolled(uid, version, here.model, consent.text_version, consent.purpose, given, until)]
 
     def _shared(self, share: Share) -> list[Item]:
         key = (share.uid, share.number, str(share.target))

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.desired import MAX_STATEMENT_BYTES, open_desired
-from sync.durable import move_file, replace_file
+from sync.durable import Watched, move_file, replace_file
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
 from sync.parts import Chunk, Want
@@ -21,6 +21,7 @@ from sync.topics import DESIRED, PARTS, STATEMENTS, WANTS
 ASK_AGAIN_S = 5.0
 SAY_AGAIN_S = 30.0
 MAX_WANTED_BYTES = 4 << 20
+MAX_STANDING_BYTES = 4096
 LOOK_EVERY_S = 0.1
 AT_ONCE = 4
 """How many parts are on their way at a time."""
@@ -49,6 +50,10 @@ class DoorMail:
         self._said_at = float("-inf")
         self._connections = 0
         self._standing = b""
+        self._standing_file = Watched(folder / "standing.json", MAX_STANDING_BYTES)
+        self._statement_file = Watched(folder / "statement", MAX_STATEMENT_BYTES + 4096)
+        self._wanted_file = Watched(folder / "wanted.json", MAX_WANTED_BYTES)
+        self._wanted_said = b""
 
     def take(self, channel: str, payload: bytes) -> None:
         """Raises SyncError for what is not ours, in force, or asked for."""
@@ -92,9 +97,7 @@ class DoorMail:
         return wishes
 
     def _statement(self, now_s: float) -> list[tuple[str, bytes]]:
-        said = b""
-        with suppress(OSError), (self._folder / "statement").open("rb") as file:
-            said = file.read(MAX_STATEMENT_BYTES + 4096)
+        said = self._statement_file.read()
         if not said or (said == self._said and now_s < self._said_at + SAY_AGAIN_S):
             return []
         self._said, self._said_at = said, now_s
@@ -132,12 +135,14 @@ class DoorMail:
             return 0
 
     def _read_wanted(self) -> dict[str, int]:
-        try:
-            with (self._folder / "wanted.json").open("rb") as file:
-                told = json.loads(file.read(MAX_WANTED_BYTES))
-            self._wanted = {str(name): int(size) for name, size in told.items() if len(name) == 64}
-        except (OSError, ValueError, TypeError, AttributeError):
-            self._wanted = {}
+        said = self._wanted_file.read()
+        if said is not self._wanted_said:
+            self._wanted_said = said
+            try:
+                told = json.loads(said)
+                self._wanted = {str(name): int(size) for name, size in told.items() if len(name) == 64}
+            except (ValueError, TypeError, AttributeError):
+                self._wanted = {}
         return self._wanted
 
     def _held(self) -> int:
@@ -147,9 +152,7 @@ class DoorMail:
         return 0
 
     def _look_at_standing(self) -> None:
-        told = b""
-        with suppress(OSError):
-            told = (self._folder / "standing.json").read_bytes()
+        told = self._standing_file.read()
         if told != self._standing:
             self._standing = told
             self._changed()

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
+from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
 from quantize.evaluate.manifest import Recording
 
-RATE_HZ = 16_000
 SHORTEST_S, LONGEST_S = 0.9, 4.0
 TAUGHT = frozenset(
     {"dddmvc_demo", "freevc_demo", "hierspeech_demo", "speecht5", "styletts2_demo", "tortoise"}
@@ -103,10 +103,10 @@ def listen(recordings: Sequence[Recording], root: Path) -> Iterator[Said]:
     for recording in recordings:
         samples = read_recording(root / recording.path, FileLimits())
         wave = samples.astype(np.float32) / 32768.0
-        if len(wave) >= SHORTEST_S * RATE_HZ:
+        if len(wave) >= SHORTEST_S * SAMPLE_RATE_HZ:
             attack = recording.label == "spoof"
             who = recording.system if attack else recording.unit
-            yield Said(recording.path, who, attack, wave[: int(LONGEST_S * RATE_HZ)])
+            yield Said(recording.path, who, attack, wave[: int(LONGEST_S * SAMPLE_RATE_HZ)])
 
 
 def made(*, fitted: bool) -> Iterator[Said]:
@@ -141,7 +141,7 @@ def _spoken(tool: str, voice: str, chance: np.random.Generator) -> Wave:
             raise QuantizeError(f"{tool} made no attack ({type(err).__name__}); is it whole?") from err
         samples = read_recording(Path(out), FileLimits())
     wave: Wave = samples.astype(np.float32) / 32768.0
-    return wave[: int(LONGEST_S * RATE_HZ)]
+    return wave[: int(LONGEST_S * SAMPLE_RATE_HZ)]
 
 
 def _half(who: str) -> bool:

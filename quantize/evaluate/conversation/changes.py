@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from device.conversation.diarization import Known
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
 from device.conversation.streams.trust import Change, Trust, TrustSettings
 from quantize.evaluate.conversation.mixtures import Splice
@@ -68,12 +68,14 @@ class ChangesResult:
     cllr: dict[str, float] = field(default_factory=dict)
 
 
-def series(splices: Iterable[Splice], ears: Ears, known: Known, tick: Callable[[], None]) -> list[Series]:
+def series(
+    splices: Iterable[Splice], models: ConversationModels, known: Known, tick: Callable[[], None]
+) -> list[Series]:
     """Every stream through the product's own windows."""
     found = []
     for splice in splices:
         template = known.templates[splice.first.name].copy()
-        ear = ClaimedSpeaker(ears.speaker, ears.speaker.version, template)
+        ear = ClaimedSpeaker(models.speaker, models.speaker.version, template)
         heard = ear.push(splice.samples)
         ear.wipe()
         found.append(

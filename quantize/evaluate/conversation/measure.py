@@ -12,7 +12,7 @@ import numpy as np
 from device.audio.utterance import Samples
 from device.conversation.diarization import DEFAULT, Known, diarize
 from device.conversation.hearing import windows
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.settings import Grouping
 from device.conversation.streams.live import LiveDiarizer
 from device.conversation.turns import Turn
@@ -75,22 +75,24 @@ class DiarizationResult:
     real: list[Attempted] = field(default_factory=list)
 
 
-def gallery(people: Sequence[Person], studio: Studio, ears: Ears) -> Known:
+def gallery(people: Sequence[Person], studio: Studio, models: ConversationModels) -> Known:
     """Everybody, enrolled from three recordings that no mixture uses."""
     templates = {
-        person.name: template([ears.speaker.embed(studio.wave(one)) for one in person.enrol])
+        person.name: template([models.speaker.embed(studio.wave(one)) for one in person.enrol])
         for person in people
     }
-    return Known(templates, ears.calibration.llr)
+    return Known(templates, models.calibration.llr)
 
 
-def attempt_mixture(mixture: Mixture, ears: Ears, grouping: Grouping, known: Known) -> Attempted:
+def attempt_mixture(
+    mixture: Mixture, models: ConversationModels, grouping: Grouping, known: Known
+) -> Attempted:
     """All modes on one made conversation."""
     return attempt(
         mixture.name,
         mixture.samples,
         mixture.reference,
-        ears,
+        models,
         grouping,
         known,
         overlap=mixture.overlap,
@@ -103,7 +105,7 @@ def attempt(
     name: str,
     samples: Samples,
     reference: Sequence[Turn],
-    ears: Ears,
+    models: ConversationModels,
     grouping: Grouping,
     known: Known | None = None,
     *,
@@ -115,7 +117,7 @@ def attempt(
     seconds = len(samples) / 16_000
     people = len({turn.speaker for turn in reference})
     began = time.process_time()
-    heard = list(windows(samples, ears.segmentation, ears.speaker))
+    heard = list(windows(samples, models.segmentation, models.speaker))
     cpu = {UNKNOWN: time.process_time() - began}
     unknown = diarize(heard, seconds, grouping)
     found: dict[str, Sequence[Turn]] = {
@@ -125,7 +127,7 @@ def attempt(
     if known is not None:
         found[KNOWN] = diarize(heard, seconds, grouping, known).turns
     began = time.process_time()
-    found[LIVE] = live_turns(samples, ears, grouping)
+    found[LIVE] = live_turns(samples, models, grouping)
     cpu[LIVE] = time.process_time() - began
     return Attempted(
         name,
@@ -148,9 +150,11 @@ def attempt(
     )
 
 
-def live_turns(samples: Samples, ears: Ears, grouping: Grouping, known: Known | None = None) -> list[Turn]:
+def live_turns(
+    samples: Samples, models: ConversationModels, grouping: Grouping, known: Known | None = None
+) -> list[Turn]:
     """What a stream told when it told it first; what it thought better of later does not count."""
-    live = LiveDiarizer(ears.segmentation, ears.speaker, known, grouping)
+    live = LiveDiarizer(models.segmentation, models.speaker, known, grouping)
     updates = []
     for begin in range(0, len(samples), LIVE_PORTION):
         updates += live.push(samples[begin : begin + LIVE_PORTION])
@@ -160,7 +164,7 @@ def live_turns(samples: Samples, ears: Ears, grouping: Grouping, known: Known | 
 
 def measure(
     mixtures: Iterable[Mixture],
-    ears: Ears,
+    models: ConversationModels,
     known: Known,
     tick: Callable[[], None],
     *,
@@ -171,11 +175,11 @@ def measure(
     """Every mode on every mixture, and on `real` recordings, of whose people nobody is known."""
     done = []
     for mixture in mixtures:
-        done.append(attempt_mixture(mixture, ears, grouping, known))
+        done.append(attempt_mixture(mixture, models, grouping, known))
         tick()
     others = []
     for name, (samples, reference) in (real or {}).items():
-        others.append(attempt(name, samples, reference, ears, grouping))
+        others.append(attempt(name, samples, reference, models, grouping))
         tick()
     conditions: dict[str, Callable[[Attempted], str]] = {
         "people": lambda one: f"{one.people}",
@@ -184,7 +188,7 @@ def measure(
         "noise": lambda one: "10 to 15 dB" if (one.snr_db or 0.0) < 15.0 else "15 to 20 dB",
     }
     return DiarizationResult(
-        version=" + ".join(ears.versions),
+        version=" + ".join(models.versions),
         figures={
             mode: {f"{c:g}": figures_of(done, mode, f"{c:g}", replicates) for c in COLLARS_S}
             for mode in MODES

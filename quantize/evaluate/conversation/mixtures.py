@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
-from device.audio.utterance import Samples
+from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 from device.conversation.turns import Turn, overlaps
 from device.errors import DeviceError
 from device.models.speaker import MIN_ENROLMENT
@@ -24,7 +24,6 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.manifest import Recording
 
-RATE_HZ = 16_000
 PEOPLE = (2, 3, 4)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)
 SNR_DB = (10.0, 20.0)
@@ -66,7 +65,7 @@ class Mixture:
 
     @property
     def seconds(self) -> float:
-        return len(self.samples) / RATE_HZ
+        return len(self.samples) / SAMPLE_RATE_HZ
 
     @property
     def overlap(self) -> float:
@@ -153,7 +152,7 @@ class Studio:
                 wave = wave + np.float32(np.sqrt(power / 10 ** (snr_db / 10))) * noise
             wave = wave * np.float32(0.5 / max(1e-9, float(np.abs(wave).max())))
             samples = np.rint(wave * 32767.0).astype(np.int16)
-            yield Splice(one, other, samples, len(first) / RATE_HZ, snr_db)
+            yield Splice(one, other, samples, len(first) / SAMPLE_RATE_HZ, snr_db)
 
     def _said(self, person: Person, dice: np.random.Generator) -> Wave:
         """Everything a person says, without what is silent before and after each recording."""
@@ -187,7 +186,7 @@ class Studio:
         if self._noises:
             noise = self._noise(len(speech), dice)
             loud = np.concatenate(
-                [speech[int(t.start_s * RATE_HZ) : int(t.end_s * RATE_HZ)] for t in reference]
+                [speech[int(t.start_s * SAMPLE_RATE_HZ) : int(t.end_s * SAMPLE_RATE_HZ)] for t in reference]
             )
             scale = np.sqrt(np.mean(loud**2) / max(1e-12, float(np.mean(noise**2))) / 10 ** (snr_db / 10))
             speech = speech + scale * noise
@@ -206,13 +205,13 @@ class Studio:
         }
         placed: list[tuple[int, int, Wave]] = []
         reference: list[Turn] = []
-        end, last, spoken_s, together_s = int(0.5 * RATE_HZ), -1, 0.0, 0.0
+        end, last, spoken_s, together_s = int(0.5 * SAMPLE_RATE_HZ), -1, 0.0, 0.0
         gains = 10 ** (dice.uniform(-3.0, 3.0, len(people)) / 20)
         free_from = [0] * len(people)
         while True:
             able = [at for at in left if left[at] and at != last] or [at for at in left if left[at]]
             if not able or (
-                end > SHORTEST_S * RATE_HZ
+                end > SHORTEST_S * SAMPLE_RATE_HZ
                 and all(any(t.speaker == p.name for t in reference) for p in people)
             ):
                 break
@@ -227,21 +226,23 @@ class Studio:
             first, final = spans[0][0], spans[-1][1]
             wave = wave[first:final]
             # Begin early enough to bring the share of overlap to what was asked, or after a pause.
-            wanted_s = asked / (1 + asked) * (spoken_s + len(wave) / RATE_HZ) - together_s
+            wanted_s = asked / (1 + asked) * (spoken_s + len(wave) / SAMPLE_RATE_HZ) - together_s
             if wanted_s > 0.3 and placed and at != last:
-                begin = end - int(min(wanted_s, 0.8 * len(wave) / RATE_HZ, 3.0) * RATE_HZ)
+                begin = end - int(min(wanted_s, 0.8 * len(wave) / SAMPLE_RATE_HZ, 3.0) * SAMPLE_RATE_HZ)
             else:
-                begin = end + int(dice.uniform(0.1, 1.0) * RATE_HZ)
+                begin = end + int(dice.uniform(0.1, 1.0) * SAMPLE_RATE_HZ)
             begin = max(begin, free_from[at], 0)
-            together_s += max(0, min(end, begin + len(wave)) - begin) / RATE_HZ
-            spoken_s += len(wave) / RATE_HZ
+            together_s += max(0, min(end, begin + len(wave)) - begin) / SAMPLE_RATE_HZ
+            spoken_s += len(wave) / SAMPLE_RATE_HZ
             placed.append((at, begin, wave))
             for span_begin, span_end in spans:
-                start_s = (begin + span_begin - first) / RATE_HZ
-                reference.append(Turn(start_s, start_s + (span_end - span_begin) / RATE_HZ, people[at].name))
-            free_from[at] = begin + len(wave) + int(0.1 * RATE_HZ)
+                start_s = (begin + span_begin - first) / SAMPLE_RATE_HZ
+                reference.append(
+                    Turn(start_s, start_s + (span_end - span_begin) / SAMPLE_RATE_HZ, people[at].name)
+                )
+            free_from[at] = begin + len(wave) + int(0.1 * SAMPLE_RATE_HZ)
             end, last = max(end, begin + len(wave)), at
-        tracks = [np.zeros(end + RATE_HZ // 2, np.float32) for _ in people]
+        tracks = [np.zeros(end + SAMPLE_RATE_HZ // 2, np.float32) for _ in people]
         for at, begin, wave in placed:
             tracks[at][begin : begin + len(wave)] += wave
         return tracks, reference
@@ -268,16 +269,18 @@ def spoken(wave: Wave) -> list[tuple[int, int]]:
     active = np.concatenate(([False], level > bar, [False]))
     spans: list[list[int]] = []
     for begin, end in np.flatnonzero(np.diff(active.astype(np.int8))).reshape(-1, 2).tolist():
-        if spans and (begin - spans[-1][1]) * FRAME < PAUSE_S * RATE_HZ:
+        if spans and (begin - spans[-1][1]) * FRAME < PAUSE_S * SAMPLE_RATE_HZ:
             spans[-1][1] = end
         else:
             spans.append([begin, end])
-    return [(begin * FRAME, end * FRAME) for begin, end in spans if (end - begin) * FRAME >= 0.1 * RATE_HZ]
+    return [
+        (begin * FRAME, end * FRAME) for begin, end in spans if (end - begin) * FRAME >= 0.1 * SAMPLE_RATE_HZ
+    ]
 
 
 def _direct_first(answer: Wave) -> Wave:
     """A room's answer from its direct sound on, at most LONGEST_ROOM_S of it, of unit energy."""
-    answer = answer[int(np.abs(answer).argmax()) :][: int(LONGEST_ROOM_S * RATE_HZ)]
+    answer = answer[int(np.abs(answer).argmax()) :][: int(LONGEST_ROOM_S * SAMPLE_RATE_HZ)]
     return np.asarray(answer / np.sqrt(float((answer**2).sum()) + 1e-12))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.conversation.diarization import Known
-from device.conversation.opening import Ears, open_ears
+from device.conversation.opening import ConversationModels, open_models
 from device.conversation.streams.trust import TrustSettings
 from device.models.self_test import MEMORY_NAME
 from quantize.evaluate.conversation.changes import ChangesResult, evaluate_changes, series
@@ -43,17 +43,17 @@ class Stage:
     """Everything a part needs: people that nothing was fitted on, all of them enrolled."""
 
     studio: Studio
-    ears: Ears
+    models: ConversationModels
     people: list[Person]
     known: Known
 
 
 def stage(recordings: Sequence[Recording], root: Path, models: Path, given: Conversations) -> Stage:
     """Raises QuantizeError where the manifest has too few people, and what opening the models raises."""
-    ears = open_ears(models, models / MEMORY_NAME)
+    opened = open_models(models, models / MEMORY_NAME)
     studio = Studio(root, given.noises, given.rooms)
     people = people_of(recordings, tuning=False)
-    return Stage(studio, ears, people, gallery(people, studio, ears))
+    return Stage(studio, opened, people, gallery(people, studio, opened))
 
 
 def diarization(on: Stage, given: Conversations, bar: Bar, replicates: int) -> DiarizationResult:
@@ -61,7 +61,7 @@ def diarization(on: Stage, given: Conversations, bar: Bar, replicates: int) -> D
     real = real_recordings(given.real, lambda path: read_recording(path, FileLimits())) if given.real else {}
     return measure(
         on.studio.mixtures(on.people, given.mixtures, SEED),
-        on.ears,
+        on.models,
         on.known,
         bar("who spoke when", given.mixtures + len(real)),
         replicates=replicates,
@@ -73,7 +73,7 @@ def changes(on: Stage, given: Conversations, bar: Bar, replicates: int) -> Chang
     """How soon a stream notices that another person goes on."""
     streams = series(
         on.studio.spliced(on.people, given.streams, SEED),
-        on.ears,
+        on.models,
         on.known,
         bar("another person goes on", given.streams),
     )

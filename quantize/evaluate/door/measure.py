@@ -44,9 +44,9 @@ class Checks:
     def measure_version(self) -> str:
         """Names everything that decides a measurement, and nothing that only weighs it."""
         card = self.spoof.card
-        null = b"".join(getattr(card.null, name).tobytes() for name in card.null.__slots__)
+        norms = b"".join(getattr(card.norms, name).tobytes() for name in card.norms.__slots__)
         parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256)
-        return hashlib.sha256("\n".join(parts).encode() + null).hexdigest()[:16]
+        return hashlib.sha256("\n".join(parts).encode() + norms).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,11 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.rights import covers, within
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import approvals
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook
-from sync.dashboard.site.places import Place
+from sync.dashboard.site.places import Place, place_of
+from sync.registry.schema import events
 from sync.registry.store import Store
 
 OPEN_MS = 7 * 86_400_000
@@ -87,22 +89,48 @@ def ask(store: Store, action: str, about: Mapping[str, Any], why: str, account: 
     return number
 
 
-def listed(store: Store, now_ms: int, limit: int = 50) -> list[Wish]:
-    """Those that wait first, then the newest."""
+def listed(store: Store, now_ms: int, scopes: Sequence[str] = (), limit: int = 50) -> list[Wish]:
+    """Those that wait first, then the newest; for tags, what lies within them."""
     waiting = sa.and_(approvals.c.decided_ms.is_(None), approvals.c.asked_ms > now_ms - OPEN_MS)
     query = sa.select(approvals).order_by(sa.case((waiting, 0), else_=1), approvals.c.id.desc()).limit(limit)
     with store.reading() as db:
-        return [_wish(row) for row in db.execute(query)]
+        found = [_wish(row) for row in db.execute(query)]
+        return [wish for wish in found if _inside(db, wish, scopes)]
 
 
-def decide(store: Store, names: NameBook | None, number: int, agree: bool, account: str, now_ms: int) -> None:
+def _inside(db: Connection, wish: Wish, scopes: Sequence[str]) -> bool:
+    """Whether all that a wish is about lies within these tags."""
+    if not scopes:
+        return True
+    if wish.action == EXPORT:
+        return covers(scopes, wish.about["tags"].split())
+    if wish.action == THRESHOLDS:
+        known = places.load(db)
+        asked = [place_of(known, *door.rsplit("/", 1)) for door in wish.about["doors"]]
+        return all(place.site in scopes or f"{place.site}/{place.zone}" in scopes for place in asked)
+    mine = (events.c.person == wish.about["person"], within(scopes, events.c.unit, events.c.door))
+    return db.execute(sa.select(events.c.sequence).where(*mine).limit(1)).first() is not None
+
+
+def decide(
+    store: Store,
+    names: NameBook | None,
+    number: int,
+    agree: bool,
+    account: str,
+    now_ms: int,
+    scopes: Sequence[str] = (),
+) -> None:
     """A second person agrees or refuses; what follows from it happens in the same moment.
 
-    Raises RefusedError for one's own wish, and for one that does not wait.
+    Raises RefusedError for one's own wish, for one that does not wait, and for one that lies outside the
+    second person's tags.
     """
     with store.transaction() as db:
         row = db.execute(sa.select(approvals).where(approvals.c.id == number)).one_or_none()
         wish = _wish(row) if row is not None else None
+        if wish is not None and not _inside(db, wish, scopes):
+            raise RefusedError("There is no such wish.", 404)
         if wish is None or wish.state(now_ms) != "open":
             raise RefusedError("This does not wait for anybody any more.", 409)
         if wish.account == account:

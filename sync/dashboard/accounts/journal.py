@@ -6,7 +6,7 @@ a chain hash from an earlier day (print it, mail it) can tell later whether the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +70,20 @@ def append(db: Connection, account: str, action: str, subject: str, now_ms: int,
 
 
 def entries(
-    store: Store, before: int | None = None, limit: int = 100, account: str | None = None
+    store: Store,
+    before: int | None = None,
+    limit: int = 100,
+    account: str | None = None,
+    among: Collection[str] | None = None,
 ) -> list[Entry]:
-    """Newest first, older than number `before`."""
+    """Newest first, older than number `before`; of one account, or of some."""
     query = sa.select(journal).order_by(journal.c.number.desc()).limit(limit)
     if before is not None:
         query = query.where(journal.c.number < before)
     if account:
         query = query.where(journal.c.account == account)
+    if among is not None:
+        query = query.where(journal.c.account.in_(among))
     with store.reading() as db:
         return [_entry(row) for row in db.execute(query)]
 

@@ -25,6 +25,8 @@ class Right(Enum):
     WORK = "work on incidents"
     LOCK_DOWN = "lock doors down"
     MUSTER = "take a roll call"
+    VISITS = "see temporary people"
+    SPONSOR = "answer for temporary people"
     ATTACKS = "see attacks"
     HEALTH = "see units and models"
     REVIEW = "sign reviews off"
@@ -38,10 +40,13 @@ _LOOK = {Right.DOORS, Right.EVENTS, Right.PEOPLE, Right.INCIDENTS, Right.ATTACKS
 
 ROLES: dict[str, frozenset[Right]] = {
     "auditor": frozenset(
-        _LOOK | {Right.REVEAL, Right.PROOFS, Right.EXPORT, Right.REVIEW, Right.JOURNAL, Right.APPROVE}
+        _LOOK
+        | {Right.REVEAL, Right.PROOFS, Right.EXPORT, Right.REVIEW, Right.JOURNAL, Right.APPROVE, Right.VISITS}
     ),
-    "facilities": frozenset(_LOOK | {Right.WORK, Right.PROOFS}),
-    "desk": frozenset(_LOOK | {Right.REVEAL, Right.WORK, Right.LOCK_DOWN, Right.MUSTER}),
+    "facilities": frozenset(_LOOK | {Right.WORK, Right.PROOFS, Right.VISITS, Right.SPONSOR}),
+    "desk": frozenset(
+        _LOOK | {Right.REVEAL, Right.WORK, Right.LOCK_DOWN, Right.MUSTER, Right.VISITS, Right.SPONSOR}
+    ),
     "admin": frozenset(Right),
     "wall": frozenset({Right.DOORS, Right.EVENTS}),
 }

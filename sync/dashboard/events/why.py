@@ -17,7 +17,7 @@ MORE: Mapping[str, tuple[str, str]] = {
     "replay_llr": ("Through a loudspeaker", "LLR, as the network hears it"),
     "synthetic_llr": ("Synthetic", "LLR, as the network hears it"),
     "envelopes_llr": ("Envelopes", "LLR; how the bands of the sound move together"),
-    "cadence_llr": ("Beat", "LLR; whether a machine's frames can be heard"),
+    "cadence_llr": ("Frame rate", "LLR; whether a machine's frames can be heard"),
     "loudspeaker_llr": ("Loudspeaker", "LLR; what a loudspeaker leaves behind"),
     "frame_rate_hz": ("Frame rate", "Hz; the beat that was found"),
     "reuse_llr": ("Heard before", "LLR; above the limit: this recording was used before"),

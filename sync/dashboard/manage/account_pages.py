@@ -7,6 +7,7 @@ import re
 from starlette.responses import JSONResponse, Response
 
 from sync.dashboard.accounts import journal
+from sync.dashboard.accounts.accounts import Account
 from sync.dashboard.accounts.rights import ROLES, covers
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
 from sync.dashboard.web import Call, redirect
@@ -25,6 +26,8 @@ def invite(call: Call) -> Response:
     scopes = [tag for tag in tags if tag]
     if not covers(call.viewer.scopes, scopes):
         raise RefusedError("You can give only the tags that you have.", 403)
+    if name is not None:
+        _must_be_mine(call, name)
     try:
         token = call.desk.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
     except DashboardError as err:
@@ -36,6 +39,7 @@ def disable(call: Call) -> Response:
     name = call.form.get("account", "")
     if name == call.viewer.account:
         raise RefusedError("You cannot disable your own account; another administrator can.")
+    _must_be_mine(call, name)
     try:
         call.desk.accounts.disable(name, call.viewer.account, call.now_ms)
     except DashboardError as err:
@@ -102,7 +106,9 @@ def looked_at(call: Call) -> Response:
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
         raise not_found()
     account = call.query.get("account", "").strip()
-    found = journal.entries(call.desk.store, int(before) if before else None, PAGE, account or None)
+    # Whoever sees a part of the house sees what accounts of that part did, and no other's reasons.
+    mine = [known.name for known in _seen(call)] if call.viewer.scopes else None
+    found = journal.entries(call.desk.store, int(before) if before else None, PAGE, account or None, mine)
     call.note("journal", f"read by {call.viewer.account}", len(found))
     older = found[-1].number if len(found) == PAGE else None
     newest = journal.entries(call.desk.store, limit=1)
@@ -111,10 +117,20 @@ def looked_at(call: Call) -> Response:
     )
 
 
+def _seen(call: Call) -> list[Account]:
+    """The accounts that see nothing beyond what this one sees."""
+    return [known for known in call.desk.accounts.listed() if covers(call.viewer.scopes, known.scopes)]
+
+
+def _must_be_mine(call: Call, name: str) -> None:
+    """Raises RefusedError for an account that sees more than this one: nobody takes it over, or ends it."""
+    others = {known.name for known in call.desk.accounts.listed()} - {known.name for known in _seen(call)}
+    if name in others:
+        raise RefusedError("There is no such account here.", 404)
+
+
 def _accounts(call: Call, link: str | None, message: str, status: int = 200) -> Response:
-    return call.page(
-        "accounts.html", status, accounts=call.desk.accounts.listed(), link=link, message=message, roles=ROLES
-    )
+    return call.page("accounts.html", status, accounts=_seen(call), link=link, message=message, roles=ROLES)
 
 
 def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:

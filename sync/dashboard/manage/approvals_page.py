@@ -9,7 +9,7 @@ from sync.dashboard.web import Call, redirect
 
 
 def listing(call: Call) -> Response:
-    found = approvals.listed(call.desk.store, call.now_ms)
+    found = approvals.listed(call.desk.store, call.now_ms, call.viewer.scopes)
     lines = [(wish, wish.state(call.now_ms)) for wish in found]
     return call.page("approvals.html", lines=lines, waiting=sum(state == "open" for _, state in lines))
 
@@ -17,5 +17,6 @@ def listing(call: Call) -> Response:
 def decide(call: Call) -> Response:
     agree = call.form.get("answer") == "agree"
     desk = call.desk
-    approvals.decide(desk.store, desk.names, call.number("wish"), agree, call.viewer.account, call.now_ms)
+    number, viewer = call.number("wish"), call.viewer
+    approvals.decide(desk.store, desk.names, number, agree, viewer.account, call.now_ms, scopes=viewer.scopes)
     return redirect("/approvals")

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.incidents import incidents
-from sync.dashboard.records import ledger
+from sync.dashboard.people import visits
+from sync.dashboard.records import emergency, ledger
 from sync.dashboard.schema import reports, reviews
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.wording import words
@@ -52,8 +53,10 @@ def text(db: Connection, day: dt.date, zone: dt.tzinfo, now_ms: int) -> str:
     open_now = incidents.listed(db, _EVERYTHING, resolved=False)
     unseen = sum(row.acknowledged_ms is None for row in open_now)
     states = Counter(unit_status(row, now_ms).state for row in db.execute(sa.select(units)))
-    reviewed = db.execute(sa.select(reviews.c.id).where(reviews.c.day == day.isoformat()).limit(1)).first()
+    whole = (reviews.c.day == day.isoformat(), reviews.c.scopes == "[]")
+    reviewed = db.execute(sa.select(reviews.c.id).where(*whole).limit(1)).first()
     owed = sum(one.state == "owed" for one in ledger.read(db, _EVERYTHING))
+    waiting, overdue = emergency.open_count(db, _EVERYTHING, zone, now_ms)
     lines = [
         f"{day.isoformat()}",
         "",
@@ -65,6 +68,8 @@ def text(db: Connection, day: dt.date, zone: dt.tzinfo, now_ms: int) -> str:
         *(f"  {row.severity}: {words.alarm(row.kind)} ({row.times} times)" for row in open_now[:10]),
         f"Units: {states['online']} online, {states['silent'] + states['offline']} silent or offline.",
         f"Erasures without a receipt: {owed}.",
+        f"Emergency access that waits for a look: {waiting}, of these overdue: {overdue}.",
+        f"Temporary people for whom nobody answers: {visits.unanswered(db, now_ms)}.",
         "The day is reviewed." if reviewed else "The day waits for its review.",
     ]
     return "\n".join(lines) + "\n"

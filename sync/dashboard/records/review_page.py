@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import sqlalchemy as sa
 from starlette.responses import Response
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import within
+from sync.dashboard.accounts.rights import covers, within
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_query
 from sync.dashboard.events.events_query import Filter
@@ -29,10 +30,15 @@ def overview(call: Call) -> Response:
     today = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone).date()
     chosen = _day(call.query.get("day") or (today - dt.timedelta(days=1)).isoformat(), today)
     with call.desk.store.reading() as db:
-        done = {row.day: row for row in db.execute(sa.select(reviews).order_by(reviews.c.id))}
+        # Whoever looked at a part of the house has not looked at all of it.
+        seen = [
+            row
+            for row in db.execute(sa.select(reviews).order_by(reviews.c.id))
+            if covers(json.loads(row.scopes), call.viewer.scopes)
+        ]
+        done = {row.day: row for row in seen}
         known = places.load(db)
         rows = db.execute(_risky(call, chosen).limit(SHOWN_MOST + 1)).all()
-        signed = db.execute(sa.select(reviews).where(reviews.c.day == chosen).order_by(reviews.c.id)).all()
     days = [(today - dt.timedelta(days=back)).isoformat() for back in range(1, DAYS + 1)]
     return call.page(
         "review.html",
@@ -42,7 +48,7 @@ def overview(call: Call) -> Response:
         open_days=sum(day not in done for day in days),
         rows=[show(row, known, call.zone) for row in rows[:SHOWN_MOST]],
         more=len(rows) > SHOWN_MOST,
-        signed=signed,
+        signed=[row for row in seen if row.day == chosen],
     )
 
 
@@ -58,7 +64,8 @@ def sign(call: Call) -> Response:
         )
         seen = int(times.scalar_one())
         values = {"day": day, "account": call.viewer.account, "time_ms": call.now_ms, "events": seen}
-        db.execute(sa.insert(reviews).values(**values, finding=finding))
+        scopes = json.dumps(call.viewer.scopes)
+        db.execute(sa.insert(reviews).values(**values, finding=finding, scopes=scopes))
         journal.append(db, call.viewer.account, "review", f"{day}: {finding}", call.now_ms, rows=seen)
     return redirect(f"/review?day={day}")
 

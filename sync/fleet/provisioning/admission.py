@@ -11,19 +11,15 @@ import hmac
 import json
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
-from sqlalchemy import Connection
 
-from sync.errors import MalformedError, ProofError, SyncError
+from sync.errors import ProofError
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
@@ -31,7 +27,9 @@ from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
 from sync.fleet.provisioning.ek_certificates import Graded, grade
 from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
+from sync.fleet.provisioning.places import Session, check_places, claim_of, proved_again, take
 from sync.fleet.provisioning.recovery import recovering
+from sync.fleet.provisioning.refusals import Refusals, RefusedError, not_proved, used
 from sync.fleet.provisioning.tpm_proof import (
     NONCE_BYTES,
     SECRET_BYTES,
@@ -43,28 +41,14 @@ from sync.fleet.provisioning.tpm_proof import (
 )
 from sync.keys import FileSigner
 from sync.registry.fleet.wanted import keep_card
-from sync.registry.schema import certificates, claims, identities, in_service, units
+from sync.registry.schema import certificates, units
 from sync.registry.store import Store
-from sync.registry.verification import Alarm
-
-T = TypeVar("T")
 
 SESSION_S = 180
 MAX_SESSIONS = 256
 PROOF_BYTES = 32
 """Of a claim; what is longer is the certificate of a unit that was here before."""
-MOST_NOTED = 60
-"""Refusals a minute that are written down, of those that raise no alarm."""
 _PURPOSES = dict(zip(CERTIFIED, ("signing", "signing", "exchange"), strict=True))
-
-
-class RefusedError(SyncError):
-    """The unit does not get in. `code` is for programs, the message for whoever stands before the unit."""
-
-    def __init__(self, code: str, why: str, alarm: Alarm | None = None) -> None:
-        super().__init__(why)
-        self.code = code
-        self.alarm = alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +61,6 @@ class SiteFacts:
     roots: tuple[x509.Certificate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    unit: UnitId
-    tpm: str
-    endorsement: TpmKey
-    attestation: TpmKey
-    keys: tuple[TpmKey, ...]
-    secret: bytes
-    nonce: bytes
-    until: dt.datetime
-    graded: Graded | None = None
-    """None where a unit that is known renews its certificate."""
-    claim: str = ""
-
-
 @dataclass(slots=True)
 class Admission:
     """Safe for threads. What is under way is in memory: a unit begins again after a restart."""
@@ -100,21 +69,24 @@ class Admission:
     authority: Authority
     site: SiteFacts
     now: Callable[[], dt.datetime]
-    _sessions: dict[bytes, _Session] = field(default_factory=dict)
-    _noted: list[int] = field(default_factory=list)
+    _sessions: dict[bytes, Session] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._refusals = Refusals(self.store, lambda: milliseconds(self.now()))
 
     def begin(self, request: Begin) -> Challenge:
         """A unit shows a claim and its keys; what comes back only its TPM can open. Raises RefusedError."""
-        return self._on_record(lambda: self._begin(request))
+        return self._refusals.on_record(lambda: self._begin(request))
 
     def renew(self, request: Renew) -> Challenge:
         """A unit that was admitted asks for its next certificate, whatever became of the last one."""
-        return self._on_record(lambda: self._renew(request))
+        return self._refusals.on_record(lambda: self._renew(request))
 
     def finish(self, request: Finish) -> Place:
         """What the TPM opened and stated; then the unit has its place. Raises RefusedError."""
-        return self._on_record(lambda: self._finish(request))
+        return self._refusals.on_record(lambda: self._finish(request))
 
     # Inside
 
@@ -126,7 +98,7 @@ class Admission:
             return self._return(request)
         digest = digest_of(request.proof)
         with self.store.reading() as db:
-            claim = _claim(db, digest, now)  # 1
+            claim = claim_of(db, digest, now)  # 1
             unit = UnitId(claim.unit)
             try:
                 endorsement = read_key(request.endorsement, "endorsement")  # 2
@@ -143,11 +115,11 @@ class Admission:
                     now=now,
                 )
             except ProofError as err:
-                raise _not_proved(unit, str(err)) from err
+                raise not_proved(unit, str(err)) from err
             tpm = endorsement.digest()
-            _check_places(db, unit, tpm)  # 4
+            check_places(db, unit, tpm)  # 4
             if claim.used_by not in (None, tpm):  # 5
-                raise _used(unit, tpm)
+                raise used(unit, tpm)
         return self._challenge(unit, endorsement, attestation, keys, graded, digest)
 
     def _return(self, request: Begin) -> Challenge:
@@ -180,7 +152,7 @@ class Admission:
             )
         except (ProofError, ValueError, TypeError, IndexError, InvalidSignature) as err:
             unknown = UnitId("unknown/unit")
-            raise _not_proved(unknown, f"no unit of this site before ({type(err).__name__}: {err})") from err
+            raise not_proved(unknown, f"no unit of this site before ({type(err).__name__}: {err})") from err
         if leaf.not_valid_after_utc <= self.now():  # 4
             raise RefusedError(
                 "expired",
@@ -193,7 +165,7 @@ class Admission:
                 raise RefusedError(
                     "revoked", f"{unit} was revoked; the desk lets it in again, or replaces it"
                 )
-            _check_places(db, unit, endorsement.digest())  # 3
+            check_places(db, unit, endorsement.digest())  # 3
         return self._challenge(unit, endorsement, attestation, keys, graded)
 
     def _renew(self, request: Renew) -> Challenge:
@@ -229,10 +201,10 @@ class Admission:
         try:
             blob, seed = credential(endorsement, attestation, secret)
         except ProofError as err:
-            raise _not_proved(unit, str(err)) from err
+            raise not_proved(unit, str(err)) from err
         now = self.now()
         until = now + dt.timedelta(seconds=SESSION_S)
-        session = _Session(
+        session = Session(
             unit, endorsement.digest(), endorsement, attestation, keys, secret, nonce, until, graded, claim
         )
         with self._lock:
@@ -262,23 +234,23 @@ class Admission:
                 verify_certified(statement, key, attestation, held.nonce)
             quoted = verify_quote(request.quote, request.values, attestation, held.nonce)  # 4
         except ProofError as err:
-            raise _not_proved(unit, str(err)) from err
+            raise not_proved(unit, str(err)) from err
         measured = json.dumps({str(pcr): value.hex() for pcr, value in sorted(quoted.values.items())})
         return self._admit(held, measured)
 
-    def _admit(self, held: _Session, measured: str) -> Place:
+    def _admit(self, held: Session, measured: str) -> Place:
         now, unit = self.now(), held.unit
         now_ms = milliseconds(now)
         signed = self.authority.sign(held.keys[0].p256(), unit, now)
         door, parcel = "", b""
         with self.store.transaction() as db:
             if held.graded is None:
-                self._proved_again(db, held, measured, now_ms)
+                proved_again(db, held, measured, now_ms)
             else:
                 if held.claim:
-                    claim = _claim(db, held.claim, now)
+                    claim = claim_of(db, held.claim, now)
                     door, parcel = claim.door, bytes(claim.parcel)
-                self._take(db, held, held.graded, measured, now_ms)
+                take(self.store, db, held, held.graded, measured, now_ms)
                 if len(held.keys) > 2:
                     keep_card(db, unit, card(self.authority, unit, held.keys[2].p256(), now))
             row = {
@@ -298,125 +270,3 @@ class Admission:
             self.site.command_key,
             parcel,
         ).signed(FileSigner(self.authority.key), held.nonce)
-
-    def _take(self, db: Connection, held: _Session, graded: Graded, measured: str, now_ms: int) -> None:
-        """The claim is used by this TPM, and the TPM is the unit. Raises RefusedError, and nothing is."""
-        unit = held.unit
-        # Guarded: of two TPMs that come at once with one claim, one gets it.
-        used = (
-            sa.update(claims)
-            .where(
-                claims.c.digest == held.claim,
-                sa.or_(claims.c.used_by.is_(None), claims.c.used_by == held.tpm),
-            )
-            .values(used_ms=sa.func.coalesce(claims.c.used_ms, now_ms), used_by=held.tpm)
-        )
-        if held.claim and db.execute(used).rowcount != 1:
-            raise _used(unit, held.tpm)
-        _check_places(db, unit, held.tpm)
-        audit = held.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self._register(db, unit, audit, now_ms)
-        row: dict[str, Any] = {
-            "unit": unit,
-            "tpm": held.tpm,
-            "grade": graded.grade.value,
-            "note": graded.note,
-            "endorsement": held.endorsement.raw,
-            "certificate": graded.certificate,
-            "attestation": held.attestation.raw,
-            "tls": held.keys[0].raw,
-            "exchange": held.keys[2].raw if len(held.keys) > 2 else None,
-            "measured": measured,
-            "proved_ms": now_ms,
-        }
-        if identity_of(db, unit) is None:
-            db.execute(sa.insert(identities).values(**row, enrolled_ms=now_ms))
-        else:
-            db.execute(sa.update(identities).where(identities.c.unit == unit, in_service).values(row))
-
-    def _register(self, db: Connection, unit: UnitId, audit: bytes, now_ms: int) -> None:
-        """Know the unit by its audit key, which may take the place of another one's empty log."""
-        known = self.store.known(db, unit, audit, now_ms)
-        if known.size == 0:
-            fresh = {"public_key": audit, "revoked_ms": None}
-            db.execute(sa.update(units).where(units.c.unit == unit).values(fresh))
-        elif bytes(known.public_key) != audit:
-            raise RefusedError(
-                "log",
-                f"{unit} has sent events under another audit key (a new disk?); to begin a new log: "
-                f"ostiary fleet replace {unit}",
-            )
-        elif known.revoked_ms is not None:
-            raise RefusedError("revoked", f"{unit} was revoked; to let it in: ostiary fleet replace {unit}")
-
-    def _proved_again(self, db: Connection, held: _Session, measured: str, now_ms: int) -> None:
-        same = (identities.c.unit == held.unit, identities.c.tpm == held.tpm, in_service)
-        done = db.execute(sa.update(identities).where(*same).values(measured=measured, proved_ms=now_ms))
-        revoked = db.execute(sa.select(units.c.revoked_ms).where(units.c.unit == held.unit)).scalar()
-        if done.rowcount != 1 or revoked is not None:
-            raise RefusedError("revoked", f"{held.unit} was revoked or replaced meanwhile; ask the desk")
-
-    def _on_record(self, work: Callable[[], T]) -> T:
-        """Refusals are counted, and those that look like an attack raise an alarm."""
-        try:
-            return work()
-        except MalformedError as err:
-            refused = RefusedError("malformed", f"the service did not understand the unit: {err}")
-            self._note(refused, "")
-            raise refused from err
-        except RefusedError as err:
-            self._note(err, err.alarm.unit or "" if err.alarm else "")
-            raise
-
-    def _note(self, refused: RefusedError, unit: str) -> None:
-        now_ms = milliseconds(self.now())
-        with self._lock:  # a stranger without a claim must not keep the database busy
-            self._noted = [at for at in self._noted if at > now_ms - 60_000]
-            if len(self._noted) >= MOST_NOTED and refused.alarm is None:
-                return
-            self._noted.append(now_ms)
-        with self.store.transaction() as db:
-            self.store.count_refusals(db, dict(Counter({(f"claim {refused.code}", unit): 1})), now_ms)
-            if refused.alarm is not None:
-                self.store.raise_alarms(db, [refused.alarm], now_ms)
-
-
-def _claim(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
-    """A claim that counts now. Raises RefusedError."""
-    row = db.execute(sa.select(claims).where(claims.c.digest == digest)).one_or_none()
-    if row is None:
-        raise RefusedError("foreign", "this site made no such claim; ask its desk for one")
-    if row.withdrawn_ms is not None:
-        raise RefusedError("withdrawn", "a newer claim was made for this unit; use that one")
-    if row.expires_ms <= milliseconds(now):
-        raise RefusedError("expired", f"the claim for {row.unit} has expired; ask the desk for a new one")
-    return row
-
-
-def _check_places(db: Connection, unit: UnitId, tpm: str) -> None:
-    """Neither has the unit another TPM, nor the TPM another unit. Raises RefusedError."""
-    known = identity_of(db, unit)
-    if known is not None and known.tpm != tpm:
-        evidence = {"known": known.tpm, "came": tpm}
-        alarm = Alarm("SECOND_TPM", "critical", unit, f"SECOND_TPM {unit} {tpm}", evidence)
-        raise RefusedError(
-            "second_tpm",
-            f"{unit} is another TPM than this one; if it was replaced: ostiary fleet replace {unit}",
-            alarm,
-        )
-    other = db.execute(sa.select(identities.c.unit).where(identities.c.tpm == tpm, in_service)).scalar()
-    if other is not None and other != unit:
-        raise RefusedError(
-            "second_unit", f"this TPM is {other} already; to move it: ostiary fleet replace {other}"
-        )
-
-
-def _not_proved(unit: UnitId, why: str) -> RefusedError:
-    alarm = Alarm("KEY_NOT_PROVED", "critical", unit, f"KEY_NOT_PROVED {unit} {why}", {"why": why})
-    return RefusedError("not_proved", why, alarm)
-
-
-def _used(unit: UnitId, tpm: str) -> RefusedError:
-    alarm = Alarm("CLAIM_REUSED", "critical", unit, f"CLAIM_REUSED {unit} {tpm}", {"came": tpm})
-    why = f"the claim for {unit} was used by another unit; if that was not you, tell the security desk"
-    return RefusedError("used", why, alarm)

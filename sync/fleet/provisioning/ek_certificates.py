@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync.errors import ProofError, SyncError
@@ -22,7 +23,10 @@ from sync.fleet.provisioning.tpm_proof import TpmKey
 MAX_CERTIFICATE_BYTES = 8192
 MAX_CERTIFICATES = 12
 MAX_DEPTH = 5
+MAX_NESTED = 12
 _SEQUENCE = 0x30
+_SET = 0x31
+_CONSTRUCTED = 0x20
 
 
 class Grade(StrEnum):
@@ -73,10 +77,11 @@ def grade(
 def read(data: bytes) -> x509.Certificate | None:
     """The certificate in what a TPM's memory holds, or None when it cannot be read.
 
-    Known in the field: 0xff or 0x00 behind it, a TCG header (10 01 00, length) in front of it, encodings
-    that a strict parser refuses.
+    Known in the field: 0xff or 0x00 behind it, a TCG header (10 01 00, length) in front of it, and names
+    whose parts are not in the order that DER wants (Nuvoton): those are put in order to be read.
     """
-    for candidate in (data, trimmed(data)):
+    one = trimmed(data)
+    for candidate in (data, one, None if one is None else in_order(one)):
         if candidate is None:
             continue
         try:
@@ -104,6 +109,34 @@ def trimmed(data: bytes) -> bytes | None:
             return None
         size = 2 + count + int.from_bytes(body[2 : 2 + count], "big")
     return body[:size] if size <= len(body) else None
+
+
+def in_order(data: bytes) -> bytes | None:
+    """A DER structure with the members of each set in the order of their encodings; None where it is none."""
+    try:
+        return b"".join(_ordered(data, 0))
+    except (IndexError, ValueError):
+        return None
+
+
+def _ordered(data: bytes, depth: int) -> list[bytes]:
+    """The elements in `data`, each with its sets in order. Raises ValueError or IndexError."""
+    if depth > MAX_NESTED:
+        raise ValueError("nested too deep")
+    found: list[bytes] = []
+    while data:
+        count = data[1] & 0x7F if data[1] >= 0x80 else 0
+        start = 2 + count
+        end = start + (int.from_bytes(data[2:start], "big") if count else data[1])
+        if end > len(data) or data[1] == 0x80 or data[0] & 0x1F == 0x1F:
+            raise ValueError("no DER")
+        body = data[start:end]
+        if data[0] & _CONSTRUCTED:
+            members = _ordered(body, depth + 1)
+            body = b"".join(sorted(members) if data[0] == _SET else members)
+        found.append(data[:start] + body)
+        data = data[end:]
+    return found
 
 
 def sequences(data: bytes) -> list[bytes]:
@@ -150,20 +183,44 @@ def _missing(
             return "a certificate of its maker has run out"
         if at.public_bytes(Encoding.DER) in trusted and at is not found:
             return ""
-        issuer = next((one for one in (*roots, *between) if one is not at and _issued(at, one)), None)
+        raw = leaf if at is found else None
+        issuer = next((one for one in (*roots, *between) if one is not at and _issued(at, one, raw)), None)
         if issuer is None:
             return "no maker that is trusted here vouches for it"
         at = issuer
     return "the chain of its maker's certificates is too long"
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate, raw: bytes | None = None) -> bool:
+    """Whether `issuer` signed it. `raw` is what it was read from, where that may have been put in order."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        certificate.verify_directly_issued_by(issuer)
+        if raw is None or certificate.public_bytes(Encoding.DER) in raw:
+            certificate.verify_directly_issued_by(issuer)
+        else:
+            _verify_as_written(certificate, issuer, raw)
     except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return constraints.ca
+
+
+def _verify_as_written(certificate: x509.Certificate, issuer: x509.Certificate, raw: bytes) -> None:
+    """What was signed is the bytes in `raw`, not those that were put in order. Raises InvalidSignature."""
+    whole = trimmed(raw) or b""
+    start = 2 + (whole[1] & 0x7F if whole[1] >= 0x80 else 0)
+    signed = trimmed(whole[start:])
+    how, key = certificate.signature_algorithm_parameters, issuer.public_key()
+    if signed is None or certificate.issuer != issuer.subject:
+        raise InvalidSignature
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(how, ec.ECDSA):
+        key.verify(certificate.signature, signed, how)
+    elif isinstance(key, rsa.RSAPublicKey) and isinstance(how, padding.PKCS1v15 | padding.PSS):
+        by = certificate.signature_hash_algorithm
+        if by is None:
+            raise InvalidSignature
+        key.verify(certificate.signature, signed, how, by)
+    else:
+        raise InvalidSignature
 
 
 def _same_key(certificate: x509.Certificate, endorsement: TpmKey) -> bool:

@@ -17,6 +17,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 30.0
 IN_EFFECT_WITHIN_S = 20.0
+KICKS_AT_ONCE = 4
 FRESH_FOR = dt.timedelta(days=1)
 _SHORT = dt.timedelta(hours=2)
 
@@ -71,10 +73,7 @@ class Guard:
             self._pending = sorted({*self._pending, *newly})
             self._publish(serials, now)
             self._listed, self._made, self._kicked = serials, now, names
-        gone = []
-        while self._pending:
-            self._kick(self._pending[0])
-            gone.append(self._pending.pop(0))
+        gone = self._kick_all()
         if gone or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY_S
             self._note(now, self._look())
@@ -110,6 +109,20 @@ class Guard:
                 if time.monotonic() > until:
                     raise SyncError("the broker does not read its list of revoked certificates; reload it")
                 time.sleep(0.2)
+
+    def _kick_all(self) -> list[str]:
+        """Who was thrown off; raises SyncError where one could not be, who then stays to be thrown off."""
+        if not self._pending:
+            return []
+        with ThreadPoolExecutor(KICKS_AT_ONCE) as pool:
+            kicks = [(unit, pool.submit(self._kick, unit)) for unit in self._pending]
+        troubles = [(unit, trouble) for unit, kick in kicks if (trouble := kick.exception()) is not None]
+        stays = [unit for unit, _ in troubles]
+        gone = [unit for unit in self._pending if unit not in stays]
+        self._pending = stays
+        if troubles:
+            raise troubles[0][1]
+        return gone
 
     def _kick(self, unit: str) -> None:
         """Connect under the unit's name: the broker ends the connection that there was."""

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync.errors import MalformedError, SyncError
-from sync.fleet.provisioning.admission import Admission, RefusedError
+from sync.fleet.provisioning.admission import Admission
 from sync.fleet.provisioning.guard import Guard
 from sync.fleet.provisioning.messages import (
     BEGIN_PATH,
@@ -33,6 +33,7 @@ from sync.fleet.provisioning.messages import (
     Renew,
 )
 from sync.fleet.provisioning.messages import Site as SiteMessage
+from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
 from sync.service_manager import ServiceManager
 

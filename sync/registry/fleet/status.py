@@ -49,13 +49,15 @@ class Screen:
     people: int
     forgotten: int
     owing: tuple[tuple[str, str, int], ...]
-    """(unit, person, since ms)"""
+    """(unit, person, since ms): who was forgotten, and has not been proved erased there yet."""
     rollout: dict[str, Any] | None
     over: int = 0
     """Voiceprints, at all units, that have come over to the speaker model that is to follow."""
     not_over: int = 0
     late: tuple[tuple[str, int], ...] = ()
     """(unit, how many have not come over), most first."""
+    unproved: tuple[tuple[str, str, int], ...] = ()
+    """As `owing`, of units that were revoked: nothing is heard from those any more."""
 
     @property
     def well(self) -> bool:
@@ -86,6 +88,12 @@ class Screen:
         if self.owing:
             told.append(f"{len(self.owing)} deletion receipts are owed:")
             told += _listed([f"  {unit}  {uid}" for unit, uid, _ in self.owing])
+        if self.unproved:
+            told.append(
+                f"{len(self.unproved)} deletion receipts will not come, for the unit was revoked; its "
+                "store opens with its own TPM alone:"
+            )
+            told += _listed([f"  {unit}  {uid}" for unit, uid, _ in self.unproved])
         return told
 
 
@@ -97,6 +105,7 @@ def screen(store: Store, now_ms: int) -> Screen:
         owed = tuple(owing(db))
         newest = rollout.newest(db)
     live = [status for status in statuses if status.state != "revoked"]
+    alive = {status.unit for status in live}
     following = [status for status in live if status.unit in numbers]
     behind = tuple(line for status in following if (line := _line(status, numbers[status.unit])) is not None)
     facts = [(status.unit, status.health.get("facts", {})) for status in live]
@@ -109,11 +118,12 @@ def screen(store: Store, now_ms: int) -> Screen:
         behind,
         sum(at is None for at in told),
         sum(at is not None for at in told),
-        owed,
+        tuple(one for one in owed if one[0] in alive),
         newest,
         sum(told.get("over", 0) for _, told in facts),
         sum(count for _, count in late),
         tuple(late),
+        tuple(one for one in owed if one[0] not in alive),
     )
 
 

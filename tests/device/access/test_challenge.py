@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -277,13 +278,27 @@ def test_entropy_is_what_the_documentation_states():
     assert entropy_bits(ChallengeSettings(words=5)) == pytest.approx(39.9, abs=0.1)
     assert entropy_bits(ChallengeSettings(words=4)) == pytest.approx(32.0, abs=0.1)
     assert entropy_bits(ChallengeSettings(Style.DIGITS)) == pytest.approx(19.2, abs=0.1)
-    assert entropy_bits(ChallengeSettings(Style.SENTENCE)) == pytest.approx(36.0, abs=0.1)
+    sentence = math.log2(16) + sum(map(math.log2, (256, 255, 254, 253)))
+    assert (
+        entropy_bits(ChallengeSettings(Style.SENTENCE))
+        == pytest.approx(sentence)
+        == pytest.approx(36.0, abs=0.1)
+    )
     assert entropy_bits(ChallengeSettings(Style.CODE)) == 16.0
     assert [pieces_to_paste(ChallengeSettings(style)) for style in Style] == [223, 216, 9, 14]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"words": 2}, {"digits": 3}, {"lifetime_s": 0.5}, {"lifetime_s": float("nan")}]
+    "wrong",
+    [
+        {"words": 2},
+        {"words": 11},
+        {"digits": 3},
+        {"digits": 13},
+        {"lifetime_s": 1.9},
+        {"lifetime_s": 120.1},
+        {"lifetime_s": float("nan")},
+    ],
 )
 def test_settings_outside_their_limits_are_refused(wrong):
     with pytest.raises(ValueError):
@@ -295,3 +310,21 @@ def test_ten_thousand_displays_leave_only_a_bounded_number_open():
     for step in range(2_000):
         unit.issue(replace(BINDING, door=f"door-{step}"), WORDS, now(step * 0.001))
     assert len(unit._open) <= 256
+
+
+def test_a_challenge_that_nobody_can_redeem_any_more_is_forgotten_a_minute_after_its_end():
+    unit = book()
+    late, kept = (unit.issue(replace(BINDING, door=door), WORDS, now()) for door in ("door-1", "door-2"))
+    unit.issue(replace(BINDING, door="door-3"), WORDS, now(WORDS.lifetime_s + 60.0))
+    assert redeem(unit, kept, door="door-2").challenge_id == kept.challenge_id
+    unit.issue(replace(BINDING, door="door-3"), WORDS, now(WORDS.lifetime_s + 60.1))
+    with pytest.raises(RefusalError) as error:
+        redeem(unit, late, door="door-1")
+    assert refusal(error) == (Outcome.DENIED_REPLAY, Reason.CHALLENGE_USED)
+
+
+def test_a_phrase_of_the_callers_own_is_judged_and_shown_as_given():
+    unit = book()
+    challenge = unit.issue(BINDING, WORDS, now(), own_phrase="open the blue cupboard")
+    assert (challenge.phrase, challenge.display) == ("open the blue cupboard",) * 2
+    assert redeem(unit, challenge) == challenge

@@ -19,7 +19,7 @@ from device.api.app import make_app
 from device.api.server import service_with
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.evidence.judge import Judge
 from device.settings import Settings
 from tests.device.api.conftest import Facade, MovedClock, enrolment, slug
@@ -29,7 +29,7 @@ OpenStreams = Callable[..., AbstractContextManager[Facade]]
 
 
 @pytest.fixture
-def open_streams(judge: Judge, ears: Ears, tmp_path: Path) -> OpenStreams:
+def open_streams(judge: Judge, conversation_models: ConversationModels, tmp_path: Path) -> OpenStreams:
     """`open_streams(max_streams=1, ...)` is a facade that serves streams."""
 
     @contextlib.contextmanager
@@ -37,7 +37,7 @@ def open_streams(judge: Judge, ears: Ears, tmp_path: Path) -> OpenStreams:
         settings = replace(Settings(), api=replace(Settings().api, **changed))
         clock, state = MovedClock(), tmp_path / "state"
         with (
-            service_with(judge, settings, state, clock, lambda: ears) as service,
+            service_with(judge, settings, state, clock, lambda: conversation_models) as service,
             TestClient(make_app(service)) as client,
         ):
             yield Facade(client, service, clock, state)

@@ -18,7 +18,7 @@ from device.cli import main
 from device.conversation.band import NarrowBandError
 from device.conversation.diarization import Known
 from device.conversation.files import ConversationError, diarize_file
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.turns import Turn, from_rttm
 from device.model_store.bundle import Bundle
 from device.model_store.manifest import BundleError
@@ -32,10 +32,10 @@ from tests.speech import Reading
 
 
 def test_two_people_are_told_apart_and_a_sentence_across_another_is_overlap(
-    ears: Ears, talk: tuple[Samples, list[Turn]], talk_file: Path
+    conversation_models: ConversationModels, talk: tuple[Samples, list[Turn]], talk_file: Path
 ) -> None:
     done: list[float] = []
-    found = diarize_file(talk_file, ears, longest_s=600.0, progress=done.append)
+    found = diarize_file(talk_file, conversation_models, longest_s=600.0, progress=done.append)
     assert len(found.speakers) == 2
     assert errors(talk[1], found.turns, found.seconds, 0.25).der < 0.15
     assert any(begin > talk[1][-1].start_s - 1.0 for begin, _ in found.overlaps)
@@ -44,43 +44,48 @@ def test_two_people_are_told_apart_and_a_sentence_across_another_is_overlap(
 
 
 def test_an_enrolled_voice_is_named_and_the_other_one_stays_a_stranger(
-    ears: Ears, reader: list[Reading], talk_file: Path
+    conversation_models: ConversationModels, reader: list[Reading], talk_file: Path
 ) -> None:
     waves = [read(reading).astype(np.float32) / np.float32(32768.0) for reading in reader[2:5]]
-    template = ears.speaker.template([ears.speaker.embed(wave) for wave in waves])
+    template = conversation_models.speaker.template(
+        [conversation_models.speaker.embed(wave) for wave in waves]
+    )
     found = diarize_file(
-        talk_file, ears, longest_s=600.0, known=Known({"4711": template}, ears.calibration.llr)
+        talk_file,
+        conversation_models,
+        longest_s=600.0,
+        known=Known({"4711": template}, conversation_models.calibration.llr),
     )
     assert [one.name for one in found.speakers] == ["4711", "speaker-1"]
     assert (found.speakers[0].llr or 0.0) > 3.0
 
 
 def test_a_telephone_is_refused_until_somebody_says_how_many_people_there_are(
-    ears: Ears, talk: tuple[Samples, list[Turn]], tmp_path: Path
+    conversation_models: ConversationModels, talk: tuple[Samples, list[Turn]], tmp_path: Path
 ) -> None:
     path = tmp_path / "call.wav"
     soundfile.write(path, by_telephone(talk[0]), 16_000, subtype="PCM_16")
     with pytest.raises(NarrowBandError, match="telephone"):
-        diarize_file(path, ears, longest_s=600.0)
+        diarize_file(path, conversation_models, longest_s=600.0)
     known = Known({"a": np.eye(192, dtype=np.float32)[0]}, float)
     with pytest.raises(NarrowBandError, match="telephone"):
-        diarize_file(path, ears, longest_s=600.0, speakers=2, known=known)
-    assert len(diarize_file(path, ears, longest_s=600.0, speakers=2).speakers) == 2
+        diarize_file(path, conversation_models, longest_s=600.0, speakers=2, known=known)
+    assert len(diarize_file(path, conversation_models, longest_s=600.0, speakers=2).speakers) == 2
 
 
 def test_what_is_no_recording_too_long_or_too_short_is_refused(
-    ears: Ears, talk_file: Path, tmp_path: Path
+    conversation_models: ConversationModels, talk_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConversationError, match="longest_min"):
-        diarize_file(talk_file, ears, longest_s=5.0)
+        diarize_file(talk_file, conversation_models, longest_s=5.0)
     soundfile.write(tmp_path / "click.wav", np.ones(800, np.int16), 16_000)
     with pytest.raises(ConversationError, match="shorter than"):
-        diarize_file(tmp_path / "click.wav", ears, longest_s=600.0)
+        diarize_file(tmp_path / "click.wav", conversation_models, longest_s=600.0)
     (tmp_path / "lie.wav").write_bytes(b"RIFF" + bytes(100))
     with pytest.raises(QualityError):
-        diarize_file(tmp_path / "lie.wav", ears, longest_s=600.0)
+        diarize_file(tmp_path / "lie.wav", conversation_models, longest_s=600.0)
     soundfile.write(tmp_path / "silence.wav", np.zeros(32_000, np.int16), 16_000)
-    assert diarize_file(tmp_path / "silence.wav", ears, longest_s=600.0).turns == ()
+    assert diarize_file(tmp_path / "silence.wav", conversation_models, longest_s=600.0).turns == ()
 
 
 @pytest.mark.parametrize(
@@ -93,9 +98,11 @@ def test_what_is_no_recording_too_long_or_too_short_is_refused(
         np.zeros((1, 16_000), np.float32),
     ],
 )
-def test_the_segmentation_takes_only_a_window_of_sound(ears: Ears, wave: Samples) -> None:
+def test_the_segmentation_takes_only_a_window_of_sound(
+    conversation_models: ConversationModels, wave: Samples
+) -> None:
     with pytest.raises(SegmentationError):
-        ears.segmentation.sets(wave)  # type: ignore[arg-type]
+        conversation_models.segmentation.sets(wave)  # type: ignore[arg-type]
 
 
 def test_a_processor_on_which_the_segmentation_strays_tells_nobody_apart(talking_models: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from device.audio.utterance import Samples
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.streams.live import SPAN_S, LiveDiarizer, Update
 from device.conversation.turns import Turn
 from device.models.segmentation import FIELD_SAMPLES, FRAME_SAMPLES, SETS
@@ -76,8 +76,12 @@ def test_nothing_of_a_finished_stream_is_kept() -> None:
     assert not diarizer._sound._ring.any()
 
 
-def test_real_people_are_told_apart_while_they_speak(ears: Ears, talk: tuple[Samples, list[Turn]]) -> None:
+def test_real_people_are_told_apart_while_they_speak(
+    conversation_models: ConversationModels, talk: tuple[Samples, list[Turn]]
+) -> None:
     samples, reference = talk
-    updates = all_updates(LiveDiarizer(ears.segmentation, ears.speaker), samples, 3_200)
+    updates = all_updates(
+        LiveDiarizer(conversation_models.segmentation, conversation_models.speaker), samples, 3_200
+    )
     turns = [turn for update in updates for turn in update.turns]
     assert errors(reference, turns, len(samples) / 16_000, 0.25).der < 0.25

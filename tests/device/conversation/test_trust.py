@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from device.audio.utterance import Samples
-from device.conversation.opening import Ears
+from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import ClaimedSpeaker, WindowsNotCalibratedError
 from device.conversation.streams.stream import Stream
 from device.conversation.streams.trust import Change, Trust, TrustError, TrustSettings
@@ -57,18 +57,18 @@ def test_an_llr_that_is_no_number_is_refused_and_settings_are_checked() -> None:
         TrustSettings(doubted_below=0.9, trusted_above=0.5)
 
 
-def template_of(ears: Ears, reader: list[Reading]) -> object:
+def template_of(conversation_models: ConversationModels, reader: list[Reading]) -> object:
     waves = [read(reading).astype("float32") / 32768 for reading in reader[2:5]]
-    return ears.speaker.template([ears.speaker.embed(wave) for wave in waves])
+    return conversation_models.speaker.template([conversation_models.speaker.embed(wave) for wave in waves])
 
 
 def test_a_stream_doubts_when_somebody_else_goes_on_and_forgets_everything(
-    ears: Ears, reader: list[Reading], other_reader: list[Reading]
+    conversation_models: ConversationModels, reader: list[Reading], other_reader: list[Reading]
 ) -> None:
     import numpy as np
 
-    template = template_of(ears, reader)
-    stream = Stream(ears, claimed=template)  # type: ignore[arg-type]
+    template = template_of(conversation_models, reader)
+    stream = Stream(conversation_models, claimed=template)  # type: ignore[arg-type]
     mine = np.concatenate([read(reading) for reading in reader[:3]])
     theirs = np.concatenate([read(reading) for reading in other_reader])
     events = stream.push(mine)
@@ -79,14 +79,16 @@ def test_a_stream_doubts_when_somebody_else_goes_on_and_forgets_everything(
 
 
 def test_a_telephone_is_told_and_nothing_is_scored_on_it(
-    ears: Ears, reader: list[Reading], talk: tuple[Samples, list[Turn]]
+    conversation_models: ConversationModels, reader: list[Reading], talk: tuple[Samples, list[Turn]]
 ) -> None:
-    stream = Stream(ears, claimed=template_of(ears, reader))  # type: ignore[arg-type]
+    stream = Stream(conversation_models, claimed=template_of(conversation_models, reader))  # type: ignore[arg-type]
     events = stream.push(by_telephone(talk[0])) + stream.finish()
     assert {event.kind for event in events} == {"telephone"}
     assert len(events) == 1
 
 
-def test_a_speaker_model_whose_windows_nobody_measured_scores_no_claim(ears: Ears) -> None:
+def test_a_speaker_model_whose_windows_nobody_measured_scores_no_claim(
+    conversation_models: ConversationModels,
+) -> None:
     with pytest.raises(WindowsNotCalibratedError, match="another-model"):
-        ClaimedSpeaker(ears.speaker, "another-model", None)  # type: ignore[arg-type]
+        ClaimedSpeaker(conversation_models.speaker, "another-model", None)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import soundfile
 from device.audio import AudioSettings, load_utterance
 from device.evidence.judge import Judge
 from device.inspection import page
-from device.inspection.findings import Ears, Findings, examine, peaks, stretches
+from device.inspection.findings import Checks, Findings, examine, peaks, stretches
 from device.inspection.scale import in_words
 from device.inspection.statement import StatementError, checked, findings_bytes, signed, statement
 from device.liveness.joins import shipped_network
@@ -30,26 +30,26 @@ def wave(reading: Reading) -> np.ndarray:
 
 
 @pytest.fixture
-def ears(judge: Judge) -> Ears:
-    return Ears(judge.speaker, judge.spoof, shipped_network(), shipped())
+def checks(judge: Judge) -> Checks:
+    return Checks(judge.speaker, judge.spoof, shipped_network(), shipped())
 
 
-def found(ears: Ears, sound: np.ndarray, **more: object) -> Findings:
-    return examine(sound, ears, name="call.wav", sha256="ab" * 32, **more)  # type: ignore[arg-type]
+def found(checks: Checks, sound: np.ndarray, **more: object) -> Findings:
+    return examine(sound, checks, name="call.wav", sha256="ab" * 32, **more)  # type: ignore[arg-type]
 
 
-def test_the_same_recording_gives_the_same_bytes(ears: Ears, reader: list[Reading]) -> None:
+def test_the_same_recording_gives_the_same_bytes(checks: Checks, reader: list[Reading]) -> None:
     template = np.eye(192, dtype=np.float32)[0]
-    first, second = (found(ears, wave(reader[4]), person="4711", template=template) for _ in range(2))
+    first, second = (found(checks, wave(reader[4]), person="4711", template=template) for _ in range(2))
     assert findings_bytes(first) == findings_bytes(second)
     assert page.render(first) == page.render(second)
     assert statement(first, "unit-1") == statement(second, "unit-1")
 
 
 def test_the_page_fetches_nothing_runs_nothing_and_shows_no_name_as_markup(
-    ears: Ears, reader: list[Reading]
+    checks: Checks, reader: list[Reading]
 ) -> None:
-    odd = examine(wave(reader[4]), ears, name="<script>x", sha256="ab" * 32, person="<b>")
+    odd = examine(wave(reader[4]), checks, name="<script>x", sha256="ab" * 32, person="<b>")
     html = page.render(odd)
     assert "<script" not in html
     assert "&lt;script&gt;x" in html
@@ -85,15 +85,15 @@ def test_quiet_stretches_are_not_judged() -> None:
     assert stretches(loud[:8_000]) == [(0, 8_000)]
 
 
-def test_without_a_person_or_enough_speech_it_says_so(ears: Ears, reader: list[Reading]) -> None:
-    short = found(ears, wave(reader[4])[:24_000])
+def test_without_a_person_or_enough_speech_it_says_so(checks: Checks, reader: list[Reading]) -> None:
+    short = found(checks, wave(reader[4])[:24_000])
     assert short.voice is None
     assert any("no person was named" in one for one in short.unsaid)
     assert any("1.5 s are less" in one for one in short.unsaid)
-    unknown = found(ears, wave(reader[4]), person="4711")
+    unknown = found(checks, wave(reader[4]), person="4711")
     assert any("no voiceprint" in one for one in unknown.unsaid)
     voice = found(
-        ears, wave(reader[4])[: 5 * 16_000], person="x", template=np.eye(192, dtype=np.float32)[0]
+        checks, wave(reader[4])[: 5 * 16_000], person="x", template=np.eye(192, dtype=np.float32)[0]
     ).voice
     assert voice is not None
     assert voice.low is None
@@ -115,10 +115,10 @@ def test_ratios_in_words_follow_the_scale_of_the_guideline(ratio: float, words: 
 
 
 def test_a_statement_is_about_one_file_and_one_set_of_findings(
-    tmp_path: Path, ears: Ears, reader: list[Reading]
+    tmp_path: Path, checks: Checks, reader: list[Reading]
 ) -> None:
     content = Path(reader[4].path).read_bytes()
-    told = examine(wave(reader[4]), ears, name="a.wav", sha256=hashlib.sha256(content).hexdigest())
+    told = examine(wave(reader[4]), checks, name="a.wav", sha256=hashlib.sha256(content).hexdigest())
     signer, stranger = FileSigner.create(tmp_path / "a.pem"), FileSigner.create(tmp_path / "b.pem")
     message, findings = signed(told, "unit-1", signer), findings_bytes(told)
     assert len(message) < 1_024

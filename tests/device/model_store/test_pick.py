@@ -59,7 +59,7 @@ def twins(folder: Path, twin_of: float = 2.0, stated: bool = True) -> Bundle:
     twin = lower(onnx.load_model_from_string(network(twin_of)))
     made = entry("spoof", exact)
     inputs = ports(onnx.load_model_from_string(exact).graph.input)
-    source = {pick.TWIN_SOURCE: made.sha256 if stated else "0" * 64}
+    source = {pick.VARIANT_SOURCE: made.sha256 if stated else "0" * 64}
     other = replace(entry("spoof-tflite", twin), source=source)
     folder.mkdir()
     (folder / "spoof.bin").write_bytes(exact)
@@ -124,12 +124,12 @@ def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) 
     given = noise(33)
     exact = OnnxSession(bundle.path("spoof")).run(given)[0]
     for xnnpack in (False, True):
-        session = TfliteSession(pick.twin(bundle, "spoof"), 1, xnnpack, (package,))
+        session = TfliteSession(pick.tflite_variant(bundle, "spoof"), 1, xnnpack, (package,))
         np.testing.assert_allclose(session.run(given)[0], exact, rtol=1e-5, atol=1e-6)
 
 
 def test_opening_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    TfliteSession(pick.twin(twins(tmp_path / "models"), "spoof"), xnnpack=True)
+    TfliteSession(pick.tflite_variant(twins(tmp_path / "models"), "spoof"), xnnpack=True)
     os.write(2, b"and stderr works again")
     assert capfd.readouterr().err == "and stderr works again"
 
@@ -183,7 +183,7 @@ def test_without_a_tflite_runtime_onnx_serves(tmp_path: Path, monkeypatch: pytes
 def test_a_twin_of_another_network_is_not_used(tmp_path: Path) -> None:
     bundle = twins(tmp_path / "models", stated=False)
     with pytest.raises(BundleError, match="not made from its spoof"):
-        pick.twin(bundle, "spoof")
+        pick.tflite_variant(bundle, "spoof")
     assert isinstance(pick.open_role(bundle, "spoof", 1, Runtime.TFLITE), OnnxSession)
 
 
@@ -249,7 +249,7 @@ def test_killed_while_picking_the_unit_keeps_what_it_had(tmp_path: Path) -> None
 
 def test_a_tflite_session_says_in_one_line_why_it_does_not_answer(tmp_path: Path) -> None:
     bundle = twins(tmp_path / "models")
-    session = TfliteSession(pick.twin(bundle, "spoof"))
+    session = TfliteSession(pick.tflite_variant(bundle, "spoof"))
     good = noise(12)
     for bad in ({"y": good["features"]}, {}, {"features": good["features"].astype(np.float64)},
                 {"features": np.zeros((1, 19, 12), np.float32)}):  # fmt: skip

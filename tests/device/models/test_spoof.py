@@ -21,7 +21,6 @@ from device.model_store.bundle import Bundle, BundleError
 from device.model_store.manifest import Entry, Manifest
 from device.model_store.sessions import OnnxSession, Session
 from device.models.spoof import features as front
-from device.models.spoof.cadence import Null
 from device.models.spoof.detector import (
     SpoofCard,
     SpoofDetector,
@@ -31,6 +30,7 @@ from device.models.spoof.detector import (
     checked_network,
 )
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, STATISTICS, EnvelopeHead, envelopes
+from device.models.spoof.norms import BonaFideNorms
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
 PEOPLE = Path("/usr/share/pocketsphinx/test/data")
@@ -315,7 +315,7 @@ def test_envelopes_ignore_gain_silence_around_the_speech_and_how_deep_pauses_go(
         {"calibration": {"synthetic": {"scale": -1, "offset": 0}, "loudspeaker": {"scale": 1, "offset": 0}}},
         {"calibration": {"synthetic": {"scale": 1, "offset": 0}}},
         {"calibration": []},
-        {"null": {name: [[1.0]] for name in Null.__slots__}},
+        {"null": {name: [[1.0]] for name in BonaFideNorms.__slots__}},
         {"null": {"mean": "many"}},
         {"null": None},
         {"operating_points": {"bpcer_1": float("nan")}},

@@ -204,7 +204,7 @@ def enrolled_as_before(store: Store, typed: str, seed: int) -> uuid.UUID:
     with ledger.exclusive():
         ledger.refresh()
         person = Person(typed, voiceprint(seed), consent, 1)
-        ledger.commit(put=[seal_row(ledger.keys, record_id, store.vault._tag(typed), person, 1)])
+        ledger.commit(put=[seal_row(ledger.keys, record_id, store.vault._names.tag(typed), person, 1)])
     return record_id
 
 

@@ -104,6 +104,23 @@ def test_forget_collects_a_receipt_from_every_unit_and_lists_who_owes_one(hospit
     assert (ward.holds(), hospital.screen().owing) == ({}, ())
 
 
+def test_a_receipt_of_a_unit_that_was_revoked_is_told_apart_and_waited_for_no_more(
+    hospital: Hospital,
+) -> None:
+    desk, ward = (hospital.unit(f"st-mary/{name}") for name in ("desk", "ward"))
+    hospital.doors("ANNA", "unit:st-mary/ward")
+    desk.enrol("ANNA", 1)
+    hospital.settle()
+    hospital.offline.add("st-mary/ward")
+    hospital.forget("ANNA")
+    hospital.registry.revoke(ward.name, hospital.clock.ms())
+    hospital.settle()
+    shown = hospital.screen()
+    assert (shown.owing, shown.well) == ((), True)
+    assert [(unit, uid) for unit, uid, _ in shown.unproved] == [("st-mary/ward", "ANNA")]
+    assert any("will not come, for the unit was revoked" in line for line in shown.lines())
+
+
 def test_a_forgotten_person_comes_back_by_no_old_document_no_late_unit_and_no_registry_that_forgot(
     hospital: Hospital,
 ) -> None:

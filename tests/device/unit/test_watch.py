@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from device.access.decision import Decision, Outcome
+from device.access import controller
+from device.access.decision import Decision, Outcome, Reason, RefusalError
 from device.access.memory.holds import Hold
+from device.access.memory.visits import Visit
 from device.access.rules import Rules, parse_rules
 from device.clock import Now
 from device.unit.watch import Watch
 from device.uplink.orders import Action, Order, OrderError, await_done, post
+from sync.events import pseudonym
 from sync.outbox import OutboxFullError
 from tests.device.door.plain_door import PlainDoor
 from tests.device.door_world import World, evidence
@@ -377,3 +380,77 @@ def test_what_is_no_hold_of_this_door_is_refused(scene: Scene, text: str) -> Non
     with pytest.raises(OrderError):
         await_done(path)
     assert scene.door.is_locked
+
+
+ANNA = str(pseudonym(b"k" * 32, "ANNA"))
+
+
+def visit(scene: Scene, begins_s: float | None = None, ends_s: float = 0.0) -> Path:
+    """An order about Anna's visit, in seconds from now, and one look."""
+    now_s = scene.world.wall.timestamp()
+    order = Order(Action.LIFT_VISIT, ANNA)
+    if begins_s is not None:
+        order = Order(Action.LIMIT_VISIT, Visit(now_s + begins_s, now_s + ends_s).to_text(ANNA))
+    path = post(scene.orders, order)
+    scene.watch.look()
+    return path
+
+
+def test_a_visit_begins_and_ends_at_the_door_and_a_power_cut_moves_neither(scene: Scene) -> None:
+    await_done(visit(scene, 600.0, 3600.0))
+    assert scene.world.attempt().code is Reason.VISIT_NOT_BEGUN
+    scene.world.later(601.0)
+    assert scene.world.attempt().opens
+    scene.world.reboot()
+    assert scene.world.attempt().opens
+    scene.world.later(3000.0)
+    assert scene.world.attempt().code is Reason.VISIT_ENDED
+    scene.world.reboot()
+    assert scene.world.attempt().code is Reason.VISIT_ENDED  # an end stays: nobody has to repeat it
+    await_done(visit(scene))
+    assert scene.world.attempt().opens  # lifted: what the rules say
+
+
+def test_a_visit_gives_nobody_what_the_rules_do_not(tmp_path: Path) -> None:
+    ended = RULES.replace('[people.anna]\nroles = ["nurse"]', "[people.anna]\nroles = []")
+    scene = Scene(tmp_path, parse_rules(ended.format(version=1, release="true", held="true")))
+    visit(scene, 0.0, 3600.0)
+    assert scene.world.attempt().code is Reason.NOT_ALLOWED
+
+
+def test_whoever_says_wrong_words_hears_nothing_of_a_visit_that_ended(scene: Scene) -> None:
+    visit(scene, 0.0, 60.0)
+    scene.world.later(61.0)
+    assert scene.world.attempt(heard=evidence(voice=-5.0)).outcome is Outcome.DENIED_VOICE
+
+
+def test_a_visit_ends_by_the_highest_time_seen_and_is_gone_with_whoever_is_forgotten(scene: Scene) -> None:
+    visit(scene, 0.0, 60.0)
+    scene.world.later(61.0)
+    assert scene.world.attempt().code is Reason.VISIT_ENDED
+    scene.world.wall -= timedelta(hours=2)
+    assert scene.world.attempt().code is Reason.VISIT_ENDED
+    scene.world.controller.forget("ANNA")
+    assert scene.world.history.visits == 0
+
+
+def test_an_order_that_is_no_visit_changes_nothing(scene: Scene) -> None:
+    for action, text in (
+        (Action.LIMIT_VISIT, ANNA),
+        (Action.LIFT_VISIT, f"{ANNA} 1.0 2.0"),
+        (Action.LIMIT_VISIT, f"{ANNA} 2.0 1.0"),
+        (Action.LIMIT_VISIT, "anna 1.0 2.0"),
+    ):
+        path = post(scene.orders, Order(action, text))
+        scene.watch.look()
+        with pytest.raises(OrderError):
+            await_done(path)
+    assert scene.world.history.visits == 0
+
+
+def test_a_unit_keeps_so_many_visits_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "MOST", 1)
+    await_done(visit(scene, 0.0, 60.0))
+    await_done(visit(scene, 0.0, 90.0))  # the same person's is changed
+    with pytest.raises(RefusalError, match="keeps 1 visits"):
+        scene.world.controller.limit(str(pseudonym(b"k" * 32, "BRUNO")), Visit(0.0, 60.0))

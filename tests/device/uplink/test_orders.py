@@ -50,8 +50,10 @@ def test_what_is_no_order_is_thrown_away(tmp_path: Path, content: bytes) -> None
 
 
 def test_there_is_no_order_that_lets_somebody_in() -> None:
-    """A hold is the one that unlocks: until an hour, and only where the door's rules say `may_be_held`."""
+    """A hold is the one that unlocks: until an hour, and only where the door's rules say `may_be_held`.
+    A visit takes away what the rules give, and lifting one gives no more than they do."""
     assert {str(action) for action in Action} == {
         *("lock_down", "end_lock_down", "pardon", "adopt_rules", "forget", "trust_clock"),
         *("erase", "rotate_keys", "adopt_models", "adopt_threats", "hold_open", "end_hold"),
+        *("limit_visit", "lift_visit"),
     }

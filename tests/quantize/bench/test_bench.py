@@ -14,8 +14,15 @@ from device.evidence.judge import Evidence, Judge, PhraseScore
 from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
 from quantize.bench.cli import bench
-from quantize.bench.measure import BenchError, fresh_process, idle_share, latency, model_sizes, spread
-from quantize.bench.speech import BenchSpeechError, Sentence, packaged_sentences
+from quantize.bench.measure import (
+    fresh_process,
+    idle_share,
+    latency,
+    model_sizes,
+    processor_alone,
+    spread,
+)
+from quantize.bench.speech import BenchError, Sentence, packaged_sentences
 from tests.speech import Reading
 from tests.steps import steps
 
@@ -69,7 +76,7 @@ def test_packaged_sentences_are_cut_to_length_with_their_share_of_the_words(
 
 
 def test_a_machine_without_the_package_is_told_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(BenchSpeechError, match="apt-get install pocketsphinx-testdata"):
+    with pytest.raises(BenchError, match="apt-get install pocketsphinx-testdata"):
         packaged_sentences(4.0, AudioSettings(), tmp_path)
 
 
@@ -93,6 +100,18 @@ def test_stages_overlap_and_the_total_is_what_a_person_waits(sentences: list[Sen
     assert found.stages["judge"].p50 >= found.stages["words"].p50
     assert found.total.p50 >= found.stages["judge"].p50
     assert found.stages["endpointer"].p50 > 0
+
+
+def test_each_check_alone_is_charged_its_own_work_and_the_three_are_summed(sentences: list[Sentence]) -> None:
+    words, speaker, spoof = SlowChecks(0.0), SlowChecks(0.0), SlowChecks(0.0)
+    judge = Judge(words, speaker, spoof)
+    surroundings: list[int] = []
+    found = processor_alone(judge, lambda wave: surroundings.append(len(wave)), sentences, 3)
+    judge.close()
+    assert list(found) == ["words", "speaker", "spoof", "three checks", "context"]
+    assert [len(check.heard) for check in (words, speaker, spoof)] == [3, 3, 3]
+    assert len(surroundings) == 3
+    assert found["three checks"].worst >= max(found[check].worst for check in ("words", "speaker", "spoof"))
 
 
 def test_percentiles_are_those_of_the_definition() -> None:

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from device.audio import AudioSettings
 from quantize.bench.cli import bench
-from quantize.bench.measure import BenchError, Spread
+from quantize.bench.measure import Spread
 from quantize.bench.peers import BOARDS, CONTENDERS, REQUIREMENTS, Files, Row, _ctranslate2_folder, race
 from quantize.bench.peers_show import document, plot, show, write
-from quantize.bench.speech import packaged_sentences
+from quantize.bench.speech import BenchError, packaged_sentences
 from tests.speech import Reading
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from quantize.evaluate.calibrate import CalibrationError, as_norm, fit, halves
+from quantize.errors import QuantizeError
+from quantize.evaluate.calibrate import as_norm, fit, halves
 from quantize.evaluate.metrics import Ranked, cllr
 from quantize.evaluate.pav import min_cllr
 
@@ -53,7 +54,7 @@ def test_separated_scores_still_give_a_finite_map() -> None:
 
 @pytest.mark.parametrize(("targets", "nontargets"), [([], [0.1]), ([0.1], []), ([0.1, 0.2], [0.8, 0.9])])
 def test_scores_that_cannot_be_calibrated_are_refused(targets: list[float], nontargets: list[float]) -> None:
-    with pytest.raises(CalibrationError):
+    with pytest.raises(QuantizeError):
         fit(targets, nontargets)
 
 

@@ -11,9 +11,10 @@ import tflite
 
 from device.model_store.sessions import Array, OnnxSession, TfliteSession
 from quantize.calibrate import listen
+from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder
 from quantize.int8 import quantise
-from quantize.tflite.lower import LoweringError, lower
+from quantize.tflite.lower import lower
 
 FRAMES = (40, 57, 211, 40)
 Build = Callable[[GraphBuilder, str], str]
@@ -158,5 +159,5 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
     ],
 )
 def test_what_has_no_form_in_tflite_is_named(build: Build, said: str) -> None:
-    with pytest.raises(LoweringError, match=said):
+    with pytest.raises(QuantizeError, match=said):
         lower(graph(build))

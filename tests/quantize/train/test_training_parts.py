@@ -17,8 +17,8 @@ import onnx
 import torch
 
 from device.models.spoof import envelopes as _envelopes
-from device.models.spoof.beats import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, Beats
 from device.models.spoof.features import BINS, PICTURES, SHALLOW, pictures, spoof_features
+from device.models.spoof.frame_rates import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, FrameRates
 from quantize.errors import QuantizeError
 from quantize.train import export
 from quantize.train.augment import Augmenter
@@ -162,7 +162,7 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
 
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
-    from device.models.spoof.cadence import NULL_SECONDS
+    from device.models.spoof.norms import NORM_SECONDS
     from quantize.train import splits
     from quantize.train.unfamiliar import zeros
     from research.spoof.leaveout import ASKED, Rig, groups, leave_out, table
@@ -199,9 +199,9 @@ def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_wha
     bank = Bank({i.path: n for n, i in enumerate(items)}, vectors, moves, replayed, moves[0])
     held = Held({i.path: (vectors[0, n], moves[0, n]) for n, i in enumerate(items)})
     judged = {"plain": held, "replayed": held}
-    heard = [noise_beats(rng, 1.0 + i.spoof) for i in items]
+    heard = [noise_rates(rng, 1.0 + i.spoof) for i in items]
     libri = [(i.path, one) for i, one in zip(items, heard, strict=True) if i.page == "libri"]
-    people = [libri for _ in NULL_SECONDS]
+    people = [libri for _ in NORM_SECONDS]
     given = [(one, 2.0) for one in heard]
     settings = FitSettings(steps=100, batch=64, envelope_steps=60)
     usual = zeros(splits.training(None, items), bank, held, settings)
@@ -338,24 +338,24 @@ def test_people_become_rare_as_fast_as_their_lowest_say() -> None:
 
 
 def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
-    from device.models.spoof.cadence import NULL_SECONDS
-    from quantize.train.null import LEAST_PEOPLE, fit_null
+    from device.models.spoof.norms import NORM_SECONDS
+    from quantize.train.norms import LEAST_PEOPLE, fit_norms
 
     rng = np.random.default_rng(3)
-    found = [[noise_beats(rng, 1.0 / seconds) for _ in range(LEAST_PEOPLE)] for seconds in NULL_SECONDS]
-    null = fit_null(found)
-    for people, seconds in zip(found, NULL_SECONDS, strict=True):
-        each = np.array([null.standing_out(one, seconds).deviations for one in people])
+    found = [[noise_rates(rng, 1.0 / seconds) for _ in range(LEAST_PEOPLE)] for seconds in NORM_SECONDS]
+    norms = fit_norms(found)
+    for people, seconds in zip(found, NORM_SECONDS, strict=True):
+        each = np.array([norms.compare(one, seconds).deviations for one in people])
         np.testing.assert_allclose(each.mean(axis=0), 0.0, atol=1e-2)
         np.testing.assert_allclose(each.std(axis=0), 1.0, atol=1e-2)
     with pytest.raises(QuantizeError, match="people"):
-        fit_null([*found[:3], found[3][1:]])
+        fit_norms([*found[:3], found[3][1:]])
 
 
-def noise_beats(rng: np.random.Generator, mean: float) -> Beats:
-    """What `beats` may give for somebody: each statistic around `mean`."""
+def noise_rates(rng: np.random.Generator, mean: float) -> FrameRates:
+    """What `frame_rates` may give for somebody: each statistic around `mean`."""
     shapes = ((len(FRAME_RATES_HZ), len(STATISTICS)), (len(ANY_RATE_HZ), len(SEARCHED)))
-    return Beats(*(rng.normal(mean, 0.2, shape) for shape in shapes))
+    return FrameRates(*(rng.normal(mean, 0.2, shape) for shape in shapes))
 
 
 def test_what_learns_from_attacks_is_at_zero_where_people_of_unheard_sources_are() -> None:

@@ -25,9 +25,9 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
+from sync.dashboard.demo.demo_data import DemoData, DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.settings import DashboardSettings
-from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.web import Desk
 from sync.event_form import read_event
@@ -151,6 +151,8 @@ class Served:
     browser: Browser
     contexts: list[BrowserContext] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    beat_s: Callable[[float], None] = lambda _: None
+    """How often streams ask whether their sessions still hold, from the next one on."""
 
     @property
     def origin(self) -> str:
@@ -201,8 +203,9 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     port = free_port()
     # A passkey belongs to a name, never to an address of numbers.
     hospital.settings = DashboardSettings(f"http://localhost:{port}", organisation="St Mary's")
+    app = make_app(hospital.desk())
     config = uvicorn.Config(
-        make_app(hospital.desk()),
+        app,
         port=port,
         log_level="error",
         http="h11",
@@ -214,6 +217,7 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     thread.start()
     wait_until(lambda: server.started)
     place = Served(hospital, browser)
+    place.beat_s = partial(setattr, app.state.feed, "_beat_s")
     yield place
     for context in place.contexts:
         context.close()

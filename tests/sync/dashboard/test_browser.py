@@ -86,6 +86,15 @@ def test_no_page_breaks_its_own_policy(served: Served) -> None:
     assert served.complaints == []
 
 
+def test_no_other_page_can_show_ours_in_a_frame(served: Served) -> None:
+    page = served.visit("desk")
+    other = page.context.new_page()
+    with other.expect_event("framenavigated", lambda frame: frame.parent_frame is not None):
+        other.set_content(f'<iframe src="{served.origin}/login"></iframe>')
+    assert other.frames[1].url.startswith("chrome-error:")
+    assert other.frames[1].locator("form").count() == 0
+
+
 def test_a_new_event_appears_by_itself_and_waits_while_somebody_reads(served: Served) -> None:
     unit = Unit(served.hospital)
     unit.happens()
@@ -130,6 +139,18 @@ def test_a_page_says_since_when_it_is_not_up_to_date(served: Served) -> None:
     with served.hospital.store.transaction() as db:
         db.execute(sa.text("ALTER TABLE gone RENAME TO units"))
     expect(page.locator("#live")).to_have_text("live")
+
+
+def test_an_account_that_is_disabled_hears_nothing_more(served: Served) -> None:
+    served.beat_s(0.3)
+    unit = Unit(served.hospital)
+    unit.happens()
+    page = served.visit("desk")
+    page.goto("/events?unit=st-mary/new-1")
+    expect(page.locator("#live")).to_have_text("live")
+    served.hospital.accounts.disable("desk", "admin", served.hospital.now_ms())
+    page.wait_for_url("**/login*")
+    expect(page.locator(".event")).to_have_count(0)
 
 
 def test_what_somebody_writes_is_never_run(served: Served) -> None:

@@ -48,6 +48,7 @@ def _address(hospital: Hospital, path: str, unit: str = "st-mary/pharmacy-1") ->
         "handover": "1",
         "plan": "1",
         "wish": "1",
+        "visit": "1",
     }
     for part, value in values.items():
         path = path.replace(f"{{{part}:str}}", value)
@@ -86,6 +87,26 @@ def test_each_role_opens_its_pages_and_no_other(hospital: Hospital, role: str) -
                 wanted["Content-Security-Policy"] = ROLL_CALL_CSP
             assert all(answer.headers[name] == value for name, value in wanted.items())
             assert answer.headers["cache-control"] == "no-store"
+
+
+def test_no_answer_is_kept_by_a_cache_or_shown_in_a_frame(hospital: Hospital) -> None:
+    """The words themselves, not the constants that they are read from."""
+    with hospital.client("auditor") as client:
+        form = {"csrf": token_of(client.get("/events").text), "form": "csv"}
+        answers = [client.get(path) for path in ("/login", "/events", "/nowhere", "/proofs/st-mary/icu-1")]
+        answers.append(client.post("/events/export", data=form))
+        client.cookies.clear()
+        answers += [client.get(path) for path in ("/events", "/stream", "/api/v1/events")]
+    for answer in answers:
+        policy = answer.headers["content-security-policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} <= {
+            *policy
+        }
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"].startswith("no-store")
+        assert answer.headers["referrer-policy"] == "same-origin"
 
 
 def test_nobody_sees_anything_without_logging_in(hospital: Hospital) -> None:

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
+from sync.dashboard.demo.demo_data import DemoData, DemoSize
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
-from sync.dashboard.site.demo_data import DemoData, DemoSize
 from sync.keys import FileSigner
 from sync.registry.schema import events
 from sync.registry.store import Store

@@ -22,7 +22,7 @@ from sync.heads import NO_HEAD, Head, head_hash
 from sync.merkle import Frontier
 from sync.messages import BatchMessage, Receipt, open_receipt
 from sync.registry import export, status
-from sync.registry.ingest import Ingest
+from sync.registry.ingest import ASKED_S, Ingest
 from sync.registry.retention import forget_before
 from sync.registry.schema import events
 from sync.registry.store import Store, StoreError
@@ -83,6 +83,12 @@ class Registry:
     def take(self, *messages: BatchMessage, worker: Ingest | None = None) -> list[Receipt]:
         sent = [(topic(message.unit, EVENTS), message.to_bytes()) for message in messages]
         return self.take_raw(sent, worker)
+
+    def insists(self, message: BatchMessage) -> list[Receipt]:
+        """A batch behind events that the unit no longer holds: it is asked for them first, and cannot."""
+        assert [receipt.status for receipt in self.take(message)] == ["resend"]
+        self.seconds += ASKED_S
+        return self.take(message)
 
     def take_raw(self, sent: list[tuple[str, bytes]], worker: Ingest | None = None) -> list[Receipt]:
         return [
@@ -219,9 +225,23 @@ def test_events_that_will_never_come_are_a_gap(registry: Registry, unit: Unit) -
     registry.take(unit.batch(some(1, 2)))
     unit.batch(some(3, 4))
     unit.oldest = 5
-    assert registry.take(unit.batch(some(5, 6)))[0].size == 6
+    assert registry.insists(unit.batch(some(5, 6)))[0].size == 6
     assert registry.alarms()["GAP"]["evidence"] == {"missing_from": 3, "missing_to": 4}
     assert registry.take(unit.batch(some(7, 7)))[0].size == 7
+
+
+def test_a_registry_that_was_put_back_asks_for_what_it_gave_receipts_for(
+    registry: Registry, unit: Unit
+) -> None:
+    registry.take(unit.batch(some(1, 2)))
+    kept = unit.batch(some(3, 4))
+    unit.oldest = 5
+    fresh = unit.batch(some(5, 6))
+    assert [(r.status, r.size) for r in registry.take(fresh)] == [("resend", 2)]
+    assert [r.size for r in registry.take(kept)] == [4], "which the unit holds still"
+    assert registry.take(fresh)[0].size == 6
+    assert registry.alarms() == {}
+    assert registry.stored(unit) == unit.bodies
 
 
 def test_a_second_history_is_a_fork_with_both_signatures(registry: Registry, unit: Unit) -> None:

@@ -9,7 +9,10 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
+from sync.bundle import key_from_bytes, key_to_der
+from sync.errors import SyncError
 from sync.events import pseudonym
+from sync.keys import FileSigner
 from sync.person_id import person_id
 from sync.registry.cli import registry as registry_cli
 from sync.registry.fleet.tables import enrolments, passes
@@ -59,6 +62,32 @@ def test_a_registry_is_made_by_its_own_command_only(tmp_path: Path) -> None:
     assert CliRunner().invoke(registry_cli, ["create", *database]).exit_code == 0
     assert CliRunner().invoke(registry_cli, ["create", *database]).exit_code == 0
     assert CliRunner().invoke(registry_cli, ["units", *database]).exit_code == 0
+
+
+def test_a_worker_with_a_mistyped_or_another_receipts_key_does_not_begin(tmp_path: Path) -> None:
+    """Units would refuse its receipts, and nobody would hear of it."""
+    url = f"sqlite:///{tmp_path}/r.db"
+    right, other, slip = (tmp_path / name for name in ("receipts.key", "other.key", "reciepts.key"))
+    store = Store.open(url)
+    store.remember_receipts_key(key_to_der(FileSigner.create(right).public_key()))
+    store.close()
+    FileSigner.create(other)
+    tls = [word for name in ("ca", "cert", "key") for word in (f"--{name}", str(tmp_path / f"{name}.pem"))]
+    start = ["worker", "--database", url, "--broker", "localhost:1", *tls]
+    for key, why in ((slip, "there is no key"), (other, "signed by another key")):
+        told = CliRunner().invoke(registry_cli, [*start, "--signing-key", str(key)])
+        assert isinstance(told.exception, SyncError)
+        assert why in str(told.exception)
+    assert not slip.exists()
+
+
+def test_a_new_receipts_key_comes_with_the_public_key_that_units_need(tmp_path: Path) -> None:
+    words = ["new-key", str(tmp_path / "receipts.key")]
+    assert CliRunner().invoke(registry_cli, words).exit_code == 0
+    public = key_from_bytes((tmp_path / "receipts.pem").read_bytes())
+    assert public == FileSigner.load(tmp_path / "receipts.key").public_key()
+    again = CliRunner().invoke(registry_cli, words)
+    assert "it is not replaced" in str(again.exception)
 
 
 def test_acknowledging_what_is_not_there_says_so(desk: Desk) -> None:

@@ -155,8 +155,8 @@ def with_a_gap(registry: Registry) -> Unit:
     for first in (61, 66, 71, 76):
         unit.batch(some(first, first + 4))
     unit.oldest = 81
-    for first in (81, 91):
-        registry.take(unit.batch(some(first, first + 9)))
+    registry.insists(unit.batch(some(81, 90)))
+    registry.take(unit.batch(some(91, 100)))
     registry.clock.now_ms = NOVEMBER_MS
     registry.take(unit.batch(some(101, 104)))
     return unit
@@ -208,7 +208,7 @@ def test_a_message_from_inside_a_gap_is_no_second_history(registry: Registry) ->
     registry.take(unit.batch(some(1, 2)))
     lost = unit.batch(some(3, 4))
     unit.oldest = 5
-    registry.take(unit.batch(some(5, 6)))
+    registry.insists(unit.batch(some(5, 6)))
     assert registry.take(lost)[0].status == "stored"
     assert set(registry.alarms()) == {"GAP"}
 

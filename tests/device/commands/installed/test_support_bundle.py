@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from device.access.challenge import CARRIERS
 from device.commands.installed.support_bundle import PERSON, PHRASE, without_people
 from device.evidence.wordlists import challenge_words
 from tests.device.commands.conftest import Ostiary
@@ -27,6 +28,7 @@ roles = ["nurse"]
 roles = ["nurse"]
 badges = ["0004512345"]
 spoken = "four five one two"
+card = "26:2AB3C440"
 """
 
 
@@ -62,8 +64,9 @@ def unit(
         ", ".join(challenge_words()[50:53]).upper(),
         "I approve the transaction 1234 with the code 1D3A",
         "seven three nine one",
+        *(carrier.format(*challenge_words()[20:24]) for carrier in CARRIERS),
     ]
-    secrets = ["4711", "k.mueller", "0004512345", "four five one two", *phrases]
+    secrets = ["4711", "k.mueller", "0004512345", "four five one two", "26:2AB3C440", "2AB3C440", *phrases]
     lines = [f"2026-11-29T04:00:00 door ostiary[7]: saw {secret}, then went on" for secret in secrets]
     monkeypatch.setenv("PATH", journal(tmp_path, *lines, "the door is ready"), prepend=":")
     assert ostiary("policy", "adopt", rules).code == 0

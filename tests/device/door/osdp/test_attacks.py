@@ -8,6 +8,7 @@ import osdp_sys
 import pytest
 
 from device.door.lines import DoorError
+from device.door.osdp.frames import SOM, Framer
 from device.door.osdp.install import Installing
 from device.door.osdp.keys import DEFAULT_KEY, keep_key, kept_key, new_key, weakness
 from device.door.osdp.peripheral import Peripheral
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 WATCHED_S = 4.0
 """So long an attack goes on before its failure counts; a handshake takes half a second."""
-KEYSET, CAPABILITIES, SECURITY = 0x75, 0x46, 9
+KEYSET, CAPABILITIES, NAK, SECURITY = 0x75, 0x46, 0x41, 9
 
 
 def crc(data: bytes) -> int:
@@ -144,11 +145,15 @@ def test_5_a_key_set_in_the_clear_is_refused() -> None:
     with Wire() as wire, unit(wire, key, panel) as reader:
         with PanelProcess.libosdp(wire.panel, key):
             wait_for(lambda: reader.secure)
-        attacker = SerialPort(wire.panel, 9_600)
+        attacker, answers = SerialPort(wire.panel, 9_600), Framer(0x81)
+        refused: list[bytes] = []
         for sequence in (0, 1, 2, 3) * 5:
             attacker.write(clear_frame(KEYSET, b"\x01\x10" + new_key(), sequence))
             time.sleep(0.1)
+            refused += answers.feed(attacker.read(4096), time.monotonic())
         attacker.close()
+        assert refused, "the attacker was not even heard"
+        assert {frame[frame.index(SOM) + 5] for frame in refused} == {NAK}
         assert panel.keys == []
         with PanelProcess.libosdp(wire.panel, key):  # the old key still serves
             wait_for(lambda: not reader.secure)

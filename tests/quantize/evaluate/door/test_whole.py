@@ -203,7 +203,7 @@ def test_the_page_and_the_lines_name_everybody(two_people: tuple[Cast, dict[Ask,
     findings = {CLEAN.name: play(*two_people, CHECKS, CLEAN)}
     try:
         page = attempts_chapter(findings)
-    except plots.PlotError:
+    except plots.QuantizeError:
         pytest.skip("no matplotlib")
     lines = "\n".join(attempt_lines(findings))
     for name in ("strangers", "attacks"):
@@ -236,7 +236,7 @@ class Detector:
     class card:  # noqa: N801 - a stand-in
         sha256 = envelopes_sha256 = "0"
 
-        class null:  # noqa: N801
+        class norms:  # noqa: N801
             __slots__ = ()
 
     def scores(self, wave: npt.NDArray[np.float32]) -> tuple[SpoofScores, ...]:

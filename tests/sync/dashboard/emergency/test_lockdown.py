@@ -133,6 +133,7 @@ def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospit
     with hospital.store.transaction() as db:
         db.execute(sa.text("ALTER TABLE dashboard_runs DROP COLUMN until_ms"))
         db.execute(sa.text("ALTER TABLE dashboard_accounts DROP COLUMN subject"))
+        db.execute(sa.text("ALTER TABLE dashboard_reviews DROP COLUMN scopes"))
         for column in ("egress", "sensitive"):
             db.execute(sa.text(f"ALTER TABLE dashboard_places DROP COLUMN {column}"))
         for gone in (

@@ -12,6 +12,8 @@ from sync.dashboard.accounts.rights import ROLE_NAMES, Right
 from sync.dashboard.doors import doors, holds
 from sync.dashboard.events import why
 from sync.dashboard.insight import look
+from sync.dashboard.people import visits
+from sync.dashboard.records import emergency
 from sync.dashboard.site import places
 from sync.dashboard.web import NAV
 from sync.dashboard.wording import languages, words
@@ -31,6 +33,7 @@ def wanted() -> set[str]:
     found |= set(places.LOCKING.values()) | set(places.EGRESS.values()) | set(look.SPANS.values())
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
+    found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
     for number in range(12):

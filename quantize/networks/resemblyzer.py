@@ -1,0 +1,67 @@
+"""Resemblyzer in INT8, and the proof against its float graph: a second opinion on a voice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from device.model_store.sessions import OnnxSession
+from device.models.resemblyzer import Resemblyzer
+from quantize.checkpoint import read_tensors
+from quantize.graphs import resemblyzer
+from quantize.int8_lstm import quantise_lstms
+from quantize.parity import embedding_parity, pieces
+from quantize.recipe import Artefact, Recipe, ReportProgress, ports
+from quantize.sources import source
+from quantize.speech import parity_speech
+
+MIN_COSINE = 0.999
+DECISION_COSINE = 0.75
+"""About where the same voice and another part on three seconds of speech."""
+FLOAT = ("lstm.0/LSTM",)
+"""Its input is power, not its logarithm: one scale for all of it leaves nothing of what is quiet."""
+
+
+def build_resemblyzer(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
+    """Write the INT8 network to `out`."""
+    tick("quantising Resemblyzer", 0.3)
+    small = quantise_lstms(resemblyzer.build(read_tensors(checkpoint)), FLOAT)
+    onnx.save(small, out)
+    return Artefact(ports(small.graph.input), ports(small.graph.output))
+
+
+def prove_resemblyzer(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
+    """Metrics of the INT8 network beside float; raises ParityError when it strays."""
+    exact = OnnxSession(resemblyzer.build(read_tensors(checkpoint)).SerializeToString())
+    waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
+    embedded = []
+    for number, session in enumerate((exact, OnnxSession(network))):
+        tick("comparing with float", 0.5 * number)
+        voice = Resemblyzer.of(session, "under test")
+        embedded.append(np.stack([voice.embed(wave) for wave in waves]))
+    return embedding_parity("Resemblyzer in INT8", embedded[0], embedded[1], DECISION_COSINE, MIN_COSINE)
+
+
+SOURCE = "resemblyzer"
+
+
+def _recipe(role: str, task: str) -> Recipe:
+    return Recipe(
+        role=role,
+        file=f"{role}.int8.onnx",
+        network="resemblyzer-int8",
+        task=f"speaker verification, 256-dimensional embeddings{task}",
+        licence=source(SOURCE).licence,
+        make=lambda out, context: build_resemblyzer(context.source(SOURCE), out, context.progress),
+        prove=lambda network, context: prove_resemblyzer(context.source(SOURCE), network, context.progress),
+        sources=(SOURCE,),
+        optional=True,
+    )
+
+
+RECIPES = (
+    _recipe("resemblyzer", ", a second opinion"),
+    _recipe("speaker-next", ": the model that people come over to"),
+)

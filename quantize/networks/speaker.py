@@ -1,0 +1,93 @@
+"""CAM++ from checkpoint to INT8, on ranges that were learned once, and the proof against its float graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from device.model_store.sessions import Array, OnnxSession, Session
+from device.models.features import kaldi_fbank
+from device.models.speaker import unit
+from quantize.calibrate import listen
+from quantize.checkpoint import read_tensors, tensors_hash
+from quantize.graphs import campplus
+from quantize.int8 import quantise
+from quantize.learned import Learned, learned
+from quantize.parity import embedding_parity, pieces
+from quantize.recipe import Artefact, Recipe, ReportProgress, ports
+from quantize.sources import source
+from quantize.speech import Clip, SpeechSet, parity_speech
+
+NAME = "speaker"
+"""Of the file that keeps what was learned."""
+MIN_COSINE = 0.99
+DECISION_COSINE = 0.55
+"""Near the default threshold: where a changed decision would be felt."""
+
+
+def build_speaker(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
+    """Write the INT8 network to `out`. Raises LearnedError when nothing was learned about these weights."""
+    tick("quantising CAM++", 0.3)
+    tensors = read_tensors(checkpoint)
+    known = learned(NAME, tensors_hash(tensors))
+    small = quantise(campplus.build(tensors), known, keep_float=campplus.SENSITIVE)
+    onnx.save(small, out)
+    return Artefact(ports(small.graph.input), ports(small.graph.output), calibration_set=known.speech)
+
+
+def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: ReportProgress) -> Learned:
+    """What the quantiser needs, from every second recording; the proof is made on the others."""
+    tensors = read_tensors(checkpoint)
+    feeds = [{"features": kaldi_fbank(clip.wave)[np.newaxis]} for clip in speech.clips()[::2]]
+    return listen(
+        campplus.build(tensors),
+        feeds,
+        weights=tensors_hash(tensors),
+        speech=speech.sha256,
+        keep_float=campplus.SENSITIVE,
+        tick=lambda done: tick("choosing ranges for CAM++", done),
+    )
+
+
+def prove_speaker(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
+    """Metrics of the INT8 network beside its float graph; raises ParityError when it strays."""
+    exact = OnnxSession(campplus.build(read_tensors(checkpoint)).SerializeToString())
+    return compare("CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, tick)
+
+
+def compare(
+    network: str,
+    exact: Session,
+    small: Session,
+    speech: Sequence[Clip],
+    least_cosine: float,
+    tick: ReportProgress,
+) -> dict[str, float]:
+    """How close two sessions of CAM++ are on real speech; raises ParityError when they are not."""
+    waves = [piece for clip in speech for piece in pieces(clip)]
+    embedded: list[Array] = []
+    for number, session in enumerate((exact, small)):
+        found = []
+        for done, wave in enumerate(waves):
+            tick("comparing two networks", 0.5 * (number + done / len(waves)))
+            found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
+        embedded.append(np.stack(found))
+    return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)
+
+
+SOURCE = "campplus"
+RECIPES = (
+    Recipe(
+        role="speaker",
+        file="speaker.int8.onnx",
+        network="campplus-int8",
+        task="speaker verification, 192-dimensional embeddings",
+        licence=source(SOURCE).licence,
+        make=lambda out, context: build_speaker(context.source(SOURCE), out, context.progress),
+        prove=lambda network, context: prove_speaker(context.source(SOURCE), network, context.progress),
+        sources=(SOURCE,),
+    ),
+)

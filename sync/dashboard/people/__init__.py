@@ -1,0 +1,1 @@
+"""One person, and who answers for temporary people until when."""

@@ -1,0 +1,127 @@
+"""Who has which place: what a commit of the registry's database says of claims, units and their TPMs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection
+
+from sync.events import UnitId
+from sync.fleet.provisioning.claims import identity_of, milliseconds
+from sync.fleet.provisioning.ek_certificates import Graded
+from sync.fleet.provisioning.refusals import RefusedError, used
+from sync.fleet.provisioning.tpm_proof import TpmKey
+from sync.registry.schema import claims, identities, in_service, units
+from sync.registry.store import Store
+from sync.registry.verification import Alarm
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a unit showed, until its TPM has answered."""
+
+    unit: UnitId
+    tpm: str
+    endorsement: TpmKey
+    attestation: TpmKey
+    keys: tuple[TpmKey, ...]
+    secret: bytes
+    nonce: bytes
+    until: dt.datetime
+    graded: Graded | None = None
+    """None where a unit that is known renews its certificate."""
+    claim: str = ""
+
+
+def claim_of(db: Connection, digest: str, now: dt.datetime) -> sa.Row[Any]:
+    """A claim that counts now. Raises RefusedError."""
+    row = db.execute(sa.select(claims).where(claims.c.digest == digest)).one_or_none()
+    if row is None:
+        raise RefusedError("foreign", "this site made no such claim; ask its desk for one")
+    if row.withdrawn_ms is not None:
+        raise RefusedError("withdrawn", "a newer claim was made for this unit; use that one")
+    if row.expires_ms <= milliseconds(now):
+        raise RefusedError("expired", f"the claim for {row.unit} has expired; ask the desk for a new one")
+    return row
+
+
+def check_places(db: Connection, unit: UnitId, tpm: str) -> None:
+    """Neither has the unit another TPM, nor the TPM another unit. Raises RefusedError."""
+    known = identity_of(db, unit)
+    if known is not None and known.tpm != tpm:
+        evidence = {"known": known.tpm, "came": tpm}
+        alarm = Alarm("SECOND_TPM", "critical", unit, f"SECOND_TPM {unit} {tpm}", evidence)
+        raise RefusedError(
+            "second_tpm",
+            f"{unit} is another TPM than this one; if it was replaced: ostiary fleet replace {unit}",
+            alarm,
+        )
+    other = db.execute(sa.select(identities.c.unit).where(identities.c.tpm == tpm, in_service)).scalar()
+    if other is not None and other != unit:
+        raise RefusedError(
+            "second_unit", f"this TPM is {other} already; to move it: ostiary fleet replace {other}"
+        )
+
+
+def take(store: Store, db: Connection, held: Session, graded: Graded, measured: str, now_ms: int) -> None:
+    """The claim is used by this TPM, and the TPM is the unit. Raises RefusedError, and nothing is."""
+    unit = held.unit
+    # Guarded: of two TPMs that come at once with one claim, one gets it.
+    taken = (
+        sa.update(claims)
+        .where(
+            claims.c.digest == held.claim,
+            sa.or_(claims.c.used_by.is_(None), claims.c.used_by == held.tpm),
+        )
+        .values(used_ms=sa.func.coalesce(claims.c.used_ms, now_ms), used_by=held.tpm)
+    )
+    if held.claim and db.execute(taken).rowcount != 1:
+        raise used(unit, held.tpm)
+    check_places(db, unit, held.tpm)
+    audit = held.keys[1].p256().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    _register(store, db, unit, audit, now_ms)
+    row: dict[str, Any] = {
+        "unit": unit,
+        "tpm": held.tpm,
+        "grade": graded.grade.value,
+        "note": graded.note,
+        "endorsement": held.endorsement.raw,
+        "certificate": graded.certificate,
+        "attestation": held.attestation.raw,
+        "tls": held.keys[0].raw,
+        "exchange": held.keys[2].raw if len(held.keys) > 2 else None,
+        "measured": measured,
+        "proved_ms": now_ms,
+    }
+    if identity_of(db, unit) is None:
+        db.execute(sa.insert(identities).values(**row, enrolled_ms=now_ms))
+    else:
+        db.execute(sa.update(identities).where(identities.c.unit == unit, in_service).values(row))
+
+
+def proved_again(db: Connection, held: Session, measured: str, now_ms: int) -> None:
+    same = (identities.c.unit == held.unit, identities.c.tpm == held.tpm, in_service)
+    done = db.execute(sa.update(identities).where(*same).values(measured=measured, proved_ms=now_ms))
+    revoked = db.execute(sa.select(units.c.revoked_ms).where(units.c.unit == held.unit)).scalar()
+    if done.rowcount != 1 or revoked is not None:
+        raise RefusedError("revoked", f"{held.unit} was revoked or replaced meanwhile; ask the desk")
+
+
+def _register(store: Store, db: Connection, unit: UnitId, audit: bytes, now_ms: int) -> None:
+    """Know the unit by its audit key, which may take the place of another one's empty log."""
+    known = store.known(db, unit, audit, now_ms)
+    if known.size == 0:
+        fresh = {"public_key": audit, "revoked_ms": None}
+        db.execute(sa.update(units).where(units.c.unit == unit).values(fresh))
+    elif bytes(known.public_key) != audit:
+        raise RefusedError(
+            "log",
+            f"{unit} has sent events under another audit key (a new disk?); to begin a new log: "
+            f"ostiary fleet replace {unit}",
+        )
+    elif known.revoked_ms is not None:
+        raise RefusedError("revoked", f"{unit} was revoked; to let it in: ostiary fleet replace {unit}")

@@ -1,0 +1,252 @@
+"""Every key of a rules file ends where it belongs; the last good value is taken, the next refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from device.access.challenge import ChallengeSettings, Style
+from device.access.decision import Factor
+from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.policy import QualityLimits, Thresholds
+from device.access.rules import RulesError, parse_rules
+from device.access.rules.model import Door, Permission, Person, RiskClass, Rules, Schedule
+
+EVERYTHING = """
+version = 7
+admit_unlisted = true
+[calendar]
+time_zone = "Europe/Rome"
+holidays = [2026-12-25]
+[schedules.night]
+days = ["mon", "sun"]
+from = "22:00"
+to = "06:30"
+on_holidays = false
+[risks.own]
+factors = ["voice", "live"]
+voice_alone = true
+opens_with_full_log = true
+identify_margin_llr = 4.5
+[risks.own.thresholds]
+phrase_llr = 1.5
+voice_llr = 2.5
+live_llr = 0.5
+step_up_margin_llr = 0.75
+reuse_llr = -1.5
+consistency_llr = -2.5
+joins_llr = -3.5
+[risks.own.quality]
+min_speech_s = 0.9
+min_snr_db = 8.0
+max_clipped_fraction = 0.02
+min_bandwidth_hz = 3500.0
+[risks.own.attempts]
+free_failures = 2
+first_wait_s = 45.0
+longest_wait_s = 600.0
+disable_after = 9
+[risks.own.challenge]
+style = "digits"
+words = 6
+digits = 8
+lifetime_s = 30.0
+[risks.plain]
+thresholds = { live = "bpcer_5" }
+[zones.ward]
+tags = ["inside"]
+[doors.ward-3]
+zone = "ward"
+risk = "own"
+tags = ["north"]
+two_persons_within_s = 20.0
+anti_passback_s = 90.0
+fire_release = true
+may_be_held = true
+[[allow]]
+roles = ["nurse", "guard"]
+zones = ["ward"]
+doors = ["ward-3"]
+tags = ["inside"]
+risks = ["own"]
+schedule = "night"
+[lock_down]
+roles = ["guard"]
+[people.4711]
+roles = ["nurse", "guard"]
+badges = ["0042"]
+spoken = "four seven one one"
+valid_from = 2026-01-01T00:00:00Z
+valid_until = 2026-12-31T00:00:00Z
+disabled = true
+card = "26:2AB3C440"
+unlock_s = 12.0
+"""
+
+SMALL = """
+version = 1
+{top}
+[risks.standard]
+{risk}
+[zones.ward]
+[doors.door-1]
+zone = "ward"
+risk = "standard"
+{door}
+[[allow]]
+roles = ["nurse"]
+{people}
+"""
+
+
+def parsed(top: str = "", risk: str = "", door: str = "", people: str = "") -> Rules:
+    return parse_rules(SMALL.format(top=top, risk=risk, door=door, people=people))
+
+
+def mistakes(**parts: str) -> str:
+    with pytest.raises(RulesError) as caught:
+        parsed(**parts)
+    return " ".join(caught.value.mistakes)
+
+
+def test_a_file_with_every_key_means_all_of_them() -> None:
+    rules = parse_rules(EVERYTHING)
+    own = RiskClass(
+        name="own",
+        factors=frozenset({Factor.VOICE, Factor.LIVE}),
+        thresholds=Thresholds(1.5, 2.5, 0.5, 0.75, reuse_llr=-1.5, consistency_llr=-2.5, joins_llr=-3.5),
+        quality=QualityLimits(0.9, 8.0, 0.02, 3500.0),
+        attempts=AttemptLimits(2, 45.0, 600.0, 9),
+        challenge=ChallengeSettings(Style.DIGITS, 6, 8, 30.0),
+        identify_margin_llr=4.5,
+        opens_with_full_log=True,
+    )
+    assert rules == Rules(
+        version=7,
+        doors={
+            "ward-3": Door(
+                "ward-3",
+                "ward",
+                "own",
+                frozenset({"inside", "north"}),
+                20.0,
+                90.0,
+                fire_release=True,
+                may_be_held=True,
+            )
+        },
+        risks={"own": own, "plain": RiskClass("plain", thresholds=Thresholds(live_point="bpcer_5"))},
+        permissions=(
+            Permission(
+                frozenset({"nurse", "guard"}),
+                *(frozenset({name}) for name in ("ward", "ward-3", "inside", "own")),
+                schedule="night",
+            ),
+        ),
+        people={
+            "4711": Person(
+                "4711",
+                frozenset({"nurse", "guard"}),
+                frozenset({"0042"}),
+                "four seven one one",
+                datetime(2026, 1, 1, tzinfo=UTC),
+                datetime(2026, 12, 31, tzinfo=UTC),
+                disabled=True,
+                card="26:2AB3C440",
+                unlock_s=12.0,
+                written="4711",
+            )
+        },
+        schedules={"night": Schedule("night", frozenset({0, 6}), time(22), time(6, 30), on_holidays=False)},
+        holidays=frozenset({date(2026, 12, 25)}),
+        time_zone=ZoneInfo("Europe/Rome"),
+        admit_unlisted=True,
+        lock_down_roles=frozenset({"guard"}),
+    )
+
+
+def test_a_file_that_says_nothing_more_means_the_defaults() -> None:
+    rules = parsed(risk="quality = {}\nattempts = {}\nchallenge = {}\nthresholds = {}")
+    assert rules.risks == {"standard": RiskClass("standard")}
+    assert rules.doors == {"door-1": Door("door-1", "ward", "standard")}
+    assert (rules.admit_unlisted, rules.lock_down_roles, rules.people) == (False, frozenset(), {})
+
+
+@pytest.mark.parametrize("name", ["phrase_llr", "voice_llr", "live_llr"])
+def test_a_threshold_for_every_class_stands_before_that_of_a_class(name: str) -> None:
+    found = parsed(top=f"thresholds = {{ {name} = 6.5 }}", risk=f"thresholds = {{ {name} = 1.0 }}")
+    assert found.risks["standard"].thresholds == replace(Thresholds(), **{name: 6.5})
+
+
+def test_a_live_threshold_for_every_class_stands_before_an_operating_point_and_the_others_leave_it() -> None:
+    point = 'thresholds = { live = "bpcer_5" }'
+    assert (
+        parsed(top="thresholds = { live_llr = 1.0 }", risk=point).risks["standard"].thresholds.live_point
+        == ""
+    )
+    others = parsed(top="thresholds = { voice_llr = 1.0 }", risk=point)
+    assert others.risks["standard"].thresholds.live_point == "bpcer_5"
+
+
+BOUNDS = [
+    ("risk", "thresholds = {{ phrase_llr = {} }}", "-12.0", "-12.1"),
+    ("risk", "thresholds = {{ phrase_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ voice_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ live_llr = {} }}", "-12.0", "-12.1"),
+    ("risk", "thresholds = {{ joins_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ step_up_margin_llr = {} }}", "6.0", "6.1"),
+    ("risk", "thresholds = {{ step_up_margin_llr = {} }}", "0.0", "-0.1"),
+    ("risk", "identify_margin_llr = {}", "12.0", "12.1"),
+    ("risk", "identify_margin_llr = {}", "0.0", "-0.1"),
+    ("risk", "quality = {{ min_speech_s = {} }}", "10.0", "10.1"),
+    ("risk", "quality = {{ min_snr_db = {} }}", "60.0", "60.1"),
+    ("risk", "quality = {{ min_snr_db = {} }}", "-10.0", "-10.1"),
+    ("risk", "quality = {{ max_clipped_fraction = {} }}", "1.0", "1.1"),
+    ("risk", "quality = {{ min_bandwidth_hz = {} }}", "8000.0", "8000.1"),
+    ("risk", "attempts = {{ free_failures = {} }}", "1", "0"),
+    ("risk", "attempts = {{ free_failures = {} }}", str(LIMITS_WITH_LIVENESS.free_failures), "11"),
+    ("risk", "attempts = {{ first_wait_s = {} }}", "30.0", "29.9"),
+    ("risk", "attempts = {{ longest_wait_s = {} }}", "86400.0", "86400.5"),
+    ("risk", "challenge = {{ words = {} }}", "3", "2"),
+    ("risk", "challenge = {{ words = {} }}", "10", "11"),
+    ("risk", "challenge = {{ digits = {} }}", "4", "3"),
+    ("risk", "challenge = {{ digits = {} }}", "12", "13"),
+    ("risk", "challenge = {{ lifetime_s = {} }}", "2.0", "1.9"),
+    ("risk", "challenge = {{ lifetime_s = {} }}", "120.0", "120.1"),
+    ("top", "thresholds = {{ voice_llr = {} }}", "12.0", "12.1"),
+    ("top", "thresholds = {{ voice_llr = {} }}", "-12.0", "-12.1"),
+    ("door", "two_persons_within_s = {}", "5.0", "4.9"),
+    ("door", "two_persons_within_s = {}", "300.0", "300.1"),
+    ("door", "anti_passback_s = {}", "1.0", "0.9"),
+    ("door", "anti_passback_s = {}", "86400.0", "86400.1"),
+    ("people", '[people.4711]\nroles = ["nurse"]\nunlock_s = {}', "0.5", "0.4"),
+    ("people", '[people.4711]\nroles = ["nurse"]\nunlock_s = {}', "60.0", "60.1"),
+]
+
+
+@pytest.mark.parametrize(("part", "line", "last_good", "first_bad"), BOUNDS)
+def test_the_last_good_value_is_taken_and_the_first_bad_one_is_refused(
+    part: str, line: str, last_good: str, first_bad: str
+) -> None:
+    parsed(**{part: line.format(last_good)})
+    assert mistakes(**{part: line.format(first_bad)})
+
+
+@pytest.mark.parametrize(("until", "good"), [("2026-01-01T00:00:01Z", True), ("2026-01-01T00:00:00Z", False)])
+def test_a_validity_ends_after_it_begins(until: str, good: bool) -> None:
+    person = f'[people.4711]\nroles = ["nurse"]\nvalid_from = 2026-01-01T00:00:00Z\nvalid_until = {until}'
+    if good:
+        assert parsed(people=person).people["4711"].valid_until is not None
+    else:
+        assert "valid_until is not after valid_from" in mistakes(people=person)
+
+
+def test_who_may_pass_in_a_lock_down_has_a_role_of_these_rules() -> None:
+    assert "lock_down.roles names `guard`" in mistakes(people='[lock_down]\nroles = ["guard"]')
+
+
+def test_the_voice_alone_is_refused_unless_the_file_says_that_it_is_meant() -> None:
+    assert "voice_alone = true" in mistakes(risk='factors = ["voice", "live"]')

@@ -1,0 +1,148 @@
+"""The beat of a machine's frames: found where there is one, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import soxr
+
+from device.models.spoof import frame_rates as rates
+from device.models.spoof.norms import BonaFideNorms
+
+WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"
+PEOPLE = Path("/usr/share/pocketsphinx/test/data/librivox")
+RATE_HZ = 16_000
+
+Wave = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def norms() -> BonaFideNorms:
+    fields = json.loads((WEIGHTS / "spoof.json").read_bytes())["null"]
+    return BonaFideNorms(**{name: np.array(part) for name, part in fields.items()})
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Wave]:
+    found = sorted(PEOPLE.glob("*.wav"))
+    if not found:
+        pytest.skip("Debian package pocketsphinx-testdata is not installed")
+    return [soundfile.read(path, dtype="float32")[0][: 5 * RATE_HZ] for path in found]
+
+
+def framed(wave: Wave, rate_hz: float, depth: float) -> Wave:
+    """`wave` as if made in frames: its high frequencies come a little louder at the start of each."""
+    phase = (np.arange(len(wave)) * rate_hz / RATE_HZ) % 1.0
+    high = np.diff(wave, n=2, prepend=0.0, append=0.0)[: len(wave)]
+    return (wave + depth * high * (phase < 0.25)).astype(np.float32)
+
+
+def loudest_rate(norms: BonaFideNorms, wave: Wave) -> tuple[float, float]:
+    """The rate that stands out most, and by how many standard deviations of people."""
+    found = norms.compare(rates.frame_rates(wave), len(wave) / RATE_HZ)
+    return found.rate_hz, float(found.deviations.max())
+
+
+def shares_multiples(one_hz: float, other_hz: float) -> bool:
+    """Whether few multiples of the one are multiples of the other."""
+    ratio = one_hz / other_hz
+    return float(Fraction(ratio).limit_denominator(5)) == pytest.approx(ratio, rel=1e-3)
+
+
+def test_no_rate_stands_out_of_people(norms: BonaFideNorms, people: list[Wave]) -> None:
+    assert all(loudest_rate(norms, wave)[1] < 4.0 for wave in people)
+
+
+@pytest.mark.parametrize("rate_hz", rates.FRAME_RATES_HZ)
+def test_frames_of_every_rate_stand_out(norms: BonaFideNorms, people: list[Wave], rate_hz: float) -> None:
+    found, deviations = loudest_rate(norms, framed(people[0], rate_hz, 0.5))
+    assert deviations > 6.0
+    assert shares_multiples(found, rate_hz)
+
+
+def test_frames_are_found_in_speech_that_was_played_faster_or_slower(
+    norms: BonaFideNorms, people: list[Wave]
+) -> None:
+    made = framed(people[0], 80.0, 0.5)
+    for speed in (0.97, 0.99, 1.003, 1.03):
+        played = soxr.resample(made, RATE_HZ * speed, RATE_HZ)
+        rate_hz, deviations = loudest_rate(norms, played.astype(np.float32))
+        assert deviations > 5.0
+        assert shares_multiples(rate_hz, 80.0 * speed)
+
+
+def test_a_length_that_transforms_badly_gives_the_same_answer(people: list[Wave]) -> None:
+    short = people[0][: 3_989 * 16]
+    assert rates._fast_length(3_989) == 4_000
+    padded, exact = rates.frame_rates(short), rates.frame_rates(people[0][: 4_000 * 16])
+    assert np.abs(padded.listed - exact.listed).mean() < 0.03
+    assert np.abs(padded.listed - rates.frame_rates(people[1][: 4_000 * 16]).listed).mean() > 0.06
+
+
+def test_gain_filters_and_an_echo_leave_the_beat(norms: BonaFideNorms, people: list[Wave]) -> None:
+    made = framed(people[1], 80.0, 0.5)
+    echo = np.zeros(1_600, np.float32)
+    echo[[0, 500, 1_599]] = 1.0, 0.5, 0.3
+    through = np.convolve(0.1 * made, echo)[: len(made)].astype(np.float32)
+    rate_hz, deviations = loudest_rate(norms, through)
+    assert shares_multiples(rate_hz, 80.0)
+    assert deviations > 5.0
+
+
+def test_loudness_does_not_matter(people: list[Wave]) -> None:
+    loud, quiet = (rates.frame_rates(gain * people[2]) for gain in (1.0, 1e-3))
+    np.testing.assert_allclose(loud.listed, quiet.listed, atol=1e-3)
+    np.testing.assert_allclose(loud.searched, quiet.searched, atol=1e-3)
+
+
+def test_mains_hum_is_no_beat(norms: BonaFideNorms, people: list[Wave]) -> None:
+    seconds = np.arange(len(people[3])) / RATE_HZ
+    hum = sum(np.sin(2 * np.pi * 50.0 * k * seconds) / k for k in range(1, 20))
+    wave = people[3] + 0.03 * np.abs(people[3]).max() * hum
+    assert loudest_rate(norms, wave.astype(np.float32))[1] < 4.0
+
+
+def test_noise_of_any_length_stays_within_what_people_give(norms: BonaFideNorms) -> None:
+    rng = np.random.default_rng(7)
+    for samples in (8_000, 8_001, 23_456, 65_536, 96_000):
+        wave = rng.standard_normal(samples).astype(np.float32)
+        found = rates.frame_rates(wave)
+        assert found.listed.shape == (len(rates.FRAME_RATES_HZ), len(rates.STATISTICS))
+        assert found.searched.shape == (len(rates.ANY_RATE_HZ), len(rates.SEARCHED))
+        assert np.isfinite(found.listed).all()
+        assert np.isfinite(found.searched).all()
+        assert loudest_rate(norms, wave)[1] < 4.5
+
+
+def test_almost_silence_and_a_click_give_finite_answers(norms: BonaFideNorms) -> None:
+    click = np.zeros(16_000, np.float32)
+    click[8_000] = 1.0
+    for wave in (
+        click,
+        np.full(16_000, 1e-7, np.float32),
+        np.sign(np.sin(np.arange(16_000))).astype(np.float32),
+    ):
+        found = norms.compare(rates.frame_rates(wave), 1.0)
+        assert np.isfinite(found.deviations).all()
+        assert np.isfinite(found.score)
+
+
+@pytest.mark.parametrize("part", BonaFideNorms.__slots__)
+def test_norms_of_the_wrong_shape_or_without_numbers_is_refused(norms: BonaFideNorms, part: str) -> None:
+    right = getattr(norms, part)
+    for wrong, said in ((right[:, :-1], "shape"), (right * np.nan, "not a number")):
+        with pytest.raises(ValueError, match=said):
+            replace(norms, **{part: wrong})
+
+
+@pytest.mark.parametrize("part", [name for name in BonaFideNorms.__slots__ if "spread" in name])
+def test_norms_with_a_spread_of_nothing_is_refused(norms: BonaFideNorms, part: str) -> None:
+    with pytest.raises(ValueError, match="of nothing"):
+        replace(norms, **{part: 0.0 * getattr(norms, part)})

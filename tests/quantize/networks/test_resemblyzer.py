@@ -1,0 +1,56 @@
+"""Resemblyzer in INT8 passes its own proof and knows a voice again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device.model_store.sessions import OnnxSession
+from device.models.resemblyzer import Resemblyzer
+from quantize import parity
+from quantize.errors import ParityError
+from quantize.fetch import fetch
+from quantize.networks import resemblyzer
+from quantize.parity import FLIPS
+from quantize.speech import SpeechSet, parity_speech
+
+
+@pytest.fixture(autouse=True)
+def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = SpeechSet(parity_speech().files[:10:2])
+    monkeypatch.setattr(resemblyzer, "parity_speech", lambda: some)
+    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.3)
+
+
+def quiet(text: str, done: float) -> None:
+    pass
+
+
+@pytest.mark.slow
+def test_resemblyzer_in_int8_is_small_proven_and_knows_a_voice_again(tmp_path: Path) -> None:
+    out = tmp_path / "resemblyzer.onnx"
+    resemblyzer.build_resemblyzer(fetch("resemblyzer"), out, quiet)
+    metrics = resemblyzer.prove_resemblyzer(fetch("resemblyzer"), out, quiet)
+    assert metrics["parity_cosine_min"] >= resemblyzer.MIN_COSINE
+    assert metrics[FLIPS] == 0.0
+    assert out.stat().st_size < 3e6
+    voice = Resemblyzer.of(OnnxSession(out), "resemblyzer-int8")
+    clips = resemblyzer.parity_speech().clips()
+    embedded = {clip.name: voice.embed(clip.wave) for clip in clips}
+    assert {vector.shape for vector in embedded.values()} == {(256,)}
+    same = [(a, b) for a in clips for b in clips if a.name < b.name and a.speaker == b.speaker]
+    other = [(a, b) for a in clips for b in clips if a.name < b.name and a.speaker != b.speaker]
+    likeness = [[float(embedded[a.name] @ embedded[b.name]) for a, b in pairs] for pairs in (same, other)]
+    assert np.mean(likeness[0]) > np.mean(likeness[1])
+
+
+@pytest.mark.slow
+def test_an_lstm_whose_input_is_power_would_fail_its_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resemblyzer, "FLOAT", ())
+    resemblyzer.build_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
+    with pytest.raises(ParityError, match="Resemblyzer in INT8 strays"):
+        resemblyzer.prove_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
