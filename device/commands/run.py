@@ -142,6 +142,8 @@ def run(
             with Upkeep(unit, settings.door.name, rotate, certificate) as upkeep, watch:
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
+                if unit.fallen_back:
+                    _noted(unit, "model_fault", settings.door.name)
                 fleet = following.begin(unit, parts)
                 progress = Progress(
                     ServiceManager(),

@@ -7,9 +7,6 @@ to either side; `quantize.train.joins` trains it on splices whose joins are know
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,6 +14,7 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
+from device.arrays import read_arrays
 from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
 
@@ -150,18 +148,6 @@ class Joins:
     """(frames,), every FRAME_S: the logit of a join there."""
 
 
-_UNREADABLE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 @dataclass(frozen=True, slots=True)
 class JoinNetwork:
     """Two layers over the surroundings of a frame, and a line over what stands out in all of them."""
@@ -206,11 +192,8 @@ class JoinNetwork:
     @classmethod
     def from_bytes(cls, data: bytes) -> JoinNetwork:
         """From an .npz of these parts; raises ValueError when it is anything else."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as parts:
-                return cls(**{name: parts[name].astype(np.float32) for name in cls.__slots__})
-        except _UNREADABLE as err:
-            raise ValueError(f"the network for joins cannot be read ({err})") from err
+        parts = read_arrays(data, cls.__slots__, "the network for joins", MAX_BYTES)
+        return cls(**{name: part.astype(np.float32) for name, part in parts.items()})
 
     def __call__(self, wave: Floats) -> Joins:
         """Of speech (n,) at 16 kHz; the least whole of its stretches when it is longer than LONGEST_S."""

@@ -62,6 +62,8 @@ class Unit:
     voices: GalleryCache
     threats: KnownAttacks
     prints: PrintBox
+    fallen_back: str = ""
+    """Why the last good models serve and not those in use; empty when those do."""
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
@@ -121,7 +123,10 @@ def open_unit(
                 f"the rules have no door {settings.door.name!r}, which the settings name; "
                 f"they have {', '.join(sorted(rules.doors))}"
             )
-        judge = parts.enter_context(open_judge(models, settings, pinned_minimum(store.vault)))
+        fallen_back: list[str] = []
+        judge = parts.enter_context(
+            open_judge(models, settings, pinned_minimum(store.vault), fallen_back.append)
+        )
         if not on_trial:  # a unit that may have to go back pins nothing yet
             raise_minimum(store.vault, slots.reached(models))
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
@@ -175,17 +180,40 @@ def open_unit(
         trail = AuditTrail(log, context, lambda: controller.rules, clock)
         voices = GalleryCache(store.vault, judge.speaker.version)
         parts.callback(voices.close)
-        yield Unit(store, judge, ear, controller, log, trail, clock, replay_guard, voices, threats, prints)
+        yield Unit(
+            store,
+            judge,
+            ear,
+            controller,
+            log,
+            trail,
+            clock,
+            replay_guard,
+            voices,
+            threats,
+            prints,
+            "; ".join(fallen_back),
+        )
 
 
 @contextmanager
-def open_judge(models: Path, settings: Settings, minimum: MinimumVersions | None = None) -> Iterator[Judge]:
+def open_judge(
+    models: Path,
+    settings: Settings,
+    minimum: MinimumVersions | None = None,
+    fallen_back: Callable[[str], None] = lambda why: None,
+) -> Iterator[Judge]:
     """The three checks on the verified bundle in `models`, none below `minimum`.
 
-    Raises ModelError when it must not be used.
+    `fallen_back` hears why it is the last good one. Raises ModelError when none must be used.
     """
+
+    def notify(why: str) -> None:
+        _LOG.warning("%s", why)
+        fallen_back(why)
+
     with ExitStack() as parts:
-        judge, opened = slots.steadily(models, partial(_judge_on, models, settings), _LOG.warning, minimum)
+        judge, opened = slots.steadily(models, partial(_judge_on, models, settings), notify, minimum)
         parts.push(opened)
         yield judge
 

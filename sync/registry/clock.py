@@ -44,6 +44,7 @@ class BelievedClock:
         self._voices: dict[str, tuple[float, float]] = {}
         self._offset = self._wall_offset()
         self._jumped_at: float | None = None
+        self._by_voices = False
         self.proved = False
         """Whether units have borne out what is believed, since the start."""
         if newest_ms:
@@ -63,9 +64,11 @@ class BelievedClock:
             self.proved = True
         elif middle is not None and not self.proved and agreeing >= QUORUM:
             # Nothing was believed before, and a clock that most contradict is not where to begin.
-            self._offset, self.proved = middle, True
+            self._offset, self.proved, self._by_voices = middle, True, True
+        elif middle is not None and self._by_voices and agreeing >= QUORUM:
+            self._offset = max(self._offset, middle)  # voices may be late and are never early
         if abs(wall - self._offset) <= SLACK_MS or self._borne_out(wall, middle, at):
-            self._offset, self._jumped_at = wall, None
+            self._offset, self._jumped_at, self._by_voices = wall, None, False
         return round(self._running_ms() + self._offset)
 
     @property

@@ -82,7 +82,9 @@ class Decoder:
     text: bool = False
 
 
-def _signed(content_type: str, open_: Callable[..., object], honest: bytes, *more: object) -> Decoder:
+def signed(content_type: str, open_: Callable[..., object], honest: bytes, *more: object) -> Decoder:
+    """A decoder of what is signed: the payload is changed and signed again, or the envelope is changed."""
+
     def feed(payload: bytes) -> object:
         if payload.startswith(b"\xd2"):  # the envelope itself is what is hostile
             return open_(payload, KEY, NAME, *more)
@@ -147,6 +149,7 @@ def _threats() -> ThreatList:
 
 @functools.cache
 def decoders() -> dict[str, Decoder]:
+    from tests.sync.fuzz_fleet import fleet_decoders
     from tests.sync.test_verify import make_log  # a log needs seeds of its own
 
     body = Record(NAME, 1, event(1, silent_alarm=True, more_scores=(("replay_llr", 1.5),))).to_bytes()
@@ -164,23 +167,23 @@ def decoders() -> dict[str, Decoder]:
         f'{{"tid": "t-1", "uid": "17", "audio": [{audio}, {audio}, {audio}], "consent_to": "2030"}}',
         f'{{"tid": "t-1", "uid": "17", "audio": {audio}, "code": "1D3A"}}',
     )
-    return {
+    return fleet_decoders() | {
         "topic": Decoder(_topic, (f"ostiary/v1/{UNIT}/events".encode(),), text=True),
         "health": Decoder(read_health, (told,), text=True),
         "health-signed": Decoder(_health, (told, signed_health(NAME, told, SIGNER)), text=True),
         "event": Decoder(_event, (body,)),
         "event-in-batch": Decoder(_event_in_batch, (body,)),
         "batch": Decoder(_batch, (batch.to_bytes(),)),
-        "head": _signed(heads.HEAD_TYPE, heads.open_head, head.signed(SIGNER)),
-        "receipt": _signed(messages.RECEIPT_TYPE, messages.open_receipt, receipt.signed(SIGNER)),
-        "command": _signed(
+        "head": signed(heads.HEAD_TYPE, heads.open_head, head.signed(SIGNER)),
+        "receipt": signed(messages.RECEIPT_TYPE, messages.open_receipt, receipt.signed(SIGNER)),
+        "command": signed(
             commands.COMMAND_TYPE, commands.open_command, order.signed(SIGNER), START_MS + 1000
         ),
-        "result": _signed(commands.RESULT_TYPE, commands.open_result, answer.signed(SIGNER)),
+        "result": signed(commands.RESULT_TYPE, commands.open_result, answer.signed(SIGNER)),
         "bundle": Decoder(_bundle, (log.to_bytes(),)),
         "print": Decoder(Print.from_bytes, (Print(MODEL, bytes(range(1, VALUES + 1))).to_bytes(),)),
-        "print-sealed": _signed(PRINT_TYPE, open_print, SealedPrint(NAME, 7, bytes(300)).signed(SIGNER)),
-        "print-kept": _signed(KEPT_TYPE, open_kept, signed_kept(NAME, [bytes(32)], SIGNER)),
+        "print-sealed": signed(PRINT_TYPE, open_print, SealedPrint(NAME, 7, bytes(300)).signed(SIGNER)),
+        "print-kept": signed(KEPT_TYPE, open_kept, signed_kept(NAME, [bytes(32)], SIGNER)),
         "threat-list": Decoder(ThreatList.from_bytes, (_threats().to_bytes(),)),
         "facade": Decoder(_facade, tuple(text.encode() for text in facade), (ProblemError,), text=True),
     }

@@ -11,8 +11,6 @@ pictures average that order away.
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.arrays import read_arrays
 from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
 
@@ -190,21 +189,7 @@ class EnvelopeHead:
     @classmethod
     def from_bytes(cls, data: bytes) -> EnvelopeHead:
         """From an uncompressed .npz of these parts; raises ValueError when it is anything else."""
-        if len(data) > MAX_HEAD_BYTES:
-            raise ValueError("the envelopes' head is too large")
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as parts:
-                return cls(**{name: parts[name] for name in cls.__slots__})
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as err:
-            raise ValueError(f"the envelopes' head cannot be read ({err})") from err
+        return cls(**read_arrays(data, cls.__slots__, "the envelopes' head", MAX_HEAD_BYTES))
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()

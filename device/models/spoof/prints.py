@@ -16,9 +16,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from device.arrays import read_arrays
 from device.models.spoof.envelopes import STATISTICS
 
 VALUES = 32
+MAX_BYTES = 1 << 20
 LIMIT = 8.0
 """In standard deviations of people, of one statistic."""
 
@@ -41,16 +43,16 @@ class Printer:
         shapes = {"centre": (STATISTICS,), "scale": (STATISTICS,), "directions": (STATISTICS, VALUES)}
         for name, shape in shapes.items():
             part = getattr(self, name)
-            if part.shape != shape or not np.isfinite(part).all():
+            if part.shape != shape or part.dtype.kind != "f" or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the prints is not {shape} finite numbers")
         if self.scale.min() <= 0:
             raise ValueError("the prints have a scale of nothing")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """From an .npz of these parts. Raises ValueError or KeyError."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as parts:
-            return cls(str(parts["version"]), parts["centre"], parts["scale"], parts["directions"])
+        """From an .npz of these parts; raises ValueError when it is anything else."""
+        parts = read_arrays(data, cls.__slots__, "the map of prints", MAX_BYTES)
+        return cls(str(parts["version"]), parts["centre"], parts["scale"], parts["directions"])
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()

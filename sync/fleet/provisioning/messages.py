@@ -127,9 +127,11 @@ class Finish:
             raise MalformedError("an answer has other statements than it should")
         if any(type(item) is not bytes for item in pairs) or len(values) > 48:
             raise MalformedError("statements are bytes")
-        pcrs = dict(zip(values[::2], values[1::2], strict=True))
-        if any(type(pcr) is not int or type(value) is not bytes for pcr, value in pcrs.items()):
+        banks = list(zip(values[::2], values[1::2], strict=True))
+        # Types first: what is no number may be nothing that a map can have as its key.
+        if any(type(pcr) is not int or type(value) is not bytes for pcr, value in banks):
             raise MalformedError("PCR values are bytes by number")
+        pcrs = dict(banks)
         stated = [Statement(a, s) for a, s in zip(pairs[::2], pairs[1::2], strict=True)]
         return cls(session, opened, tuple(stated[:-1]), stated[-1], pcrs)
 

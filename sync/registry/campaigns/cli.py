@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -18,6 +20,7 @@ from sync.keys import FileSigner
 from sync.registry.campaigns import known, sharing
 from sync.registry.store import Store
 
+Row = TypeVar("Row", known.Campaign, known.Watched)
 ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")
 
 
@@ -38,22 +41,16 @@ def list_command(database: str, least: int, as_json: bool) -> None:
       ostiary registry campaigns list --database sqlite:///registry.db
     """
     found = known.found(Store.open(database, create=False), wall_ms(), least=least)
-    if as_json:
-        for campaign in found:
-            click.echo(json.dumps(dataclasses.asdict(campaign)))
-        return
-    table = Table("campaign", "state", "attempts", "units", "last", "likeness", "watched")
-    for campaign in found:
-        table.add_row(
-            str(campaign.number),
-            campaign.state,
-            str(campaign.times),
-            str(campaign.reporters),
-            _day(campaign.last_ms),
-            f"{campaign.likeness:.2f}",
-            "yes" if campaign.watched else "",
-        )
-    Console().print(table)
+    columns: dict[str, Callable[[known.Campaign], str]] = {
+        "campaign": lambda one: str(one.number),
+        "state": lambda one: one.state,
+        "attempts": lambda one: str(one.times),
+        "units": lambda one: str(one.reporters),
+        "last": lambda one: _day(one.last_ms),
+        "likeness": lambda one: f"{one.likeness:.2f}",
+        "watched": lambda one: "yes" if one.watched else "",
+    }
+    _show(found, columns, as_json)
 
 
 @campaigns_group.command("set-aside")
@@ -140,22 +137,16 @@ def watched_command(database: str, ended: bool, as_json: bool) -> None:
       ostiary registry watch-list list --database sqlite:///registry.db
     """
     found = known.watched(Store.open(database, create=False), wall_ms(), ended=ended)
-    if as_json:
-        for line in found:
-            click.echo(json.dumps(dataclasses.asdict(line)))
-        return
-    table = Table("line", "campaign", "reason", "by", "from", "until", "ended by")
-    for line in found:
-        table.add_row(
-            str(line.number),
-            str(line.campaign),
-            line.reason,
-            line.account,
-            _day(line.from_ms),
-            _day(line.until_ms),
-            line.ended_by or "",
-        )
-    Console().print(table)
+    columns: dict[str, Callable[[known.Watched], str]] = {
+        "line": lambda one: str(one.number),
+        "campaign": lambda one: str(one.campaign),
+        "reason": lambda one: one.reason,
+        "by": lambda one: one.account,
+        "from": lambda one: _day(one.from_ms),
+        "until": lambda one: _day(one.until_ms),
+        "ended by": lambda one: one.ended_by or "",
+    }
+    _show(found, columns, as_json)
 
 
 @watch_list_group.command("add")
@@ -191,6 +182,18 @@ def end_command(database: str, line: int, account: str) -> None:
     """
     known.end_watch(Store.open(database, create=False), line, account, wall_ms())
     click.echo(f"line {line} is no longer in force")
+
+
+def _show(found: Sequence[Row], columns: Mapping[str, Callable[[Row], str]], as_json: bool) -> None:
+    """As JSON Lines for programs, else as a table of `columns`: a heading each, and its cell of a row."""
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(dataclasses.asdict(one)))
+        return
+    table = Table(*columns)
+    for one in found:
+        table.add_row(*(cell(one) for cell in columns.values()))
+    Console().print(table)
 
 
 def _day(time_ms: int) -> str:

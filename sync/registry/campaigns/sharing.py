@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sync import cose
 from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, SyncError
-from sync.events import Signer
+from sync.events import MAX_TIME_MS, Signer
 from sync.registry.campaigns.grouping import LONG, as_values
 from sync.registry.campaigns.intake import lock
 from sync.registry.campaigns.tables import campaigns, reports, shares
@@ -109,11 +109,17 @@ def share(
     return cose.sign1(payload, signer, SHARED_TYPE), spent
 
 
-def take_shared(
-    store: Store, message: bytes, key: ec.EllipticCurvePublicKey, account: str, now_ms: int
-) -> int:
-    """Campaigns of another deployment, as candidates; how many. They count as no report of ours: units are
-    warned of one only when units of ours have seen it too. Raises MalformedError or ProofError."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What another deployment tells."""
+
+    deployment: str
+    made_ms: int
+    prints: tuple[bytes, ...]
+
+
+def open_shared(message: bytes, key: ec.EllipticCurvePublicKey) -> Shared:
+    """What the holder of `key` shares. Raises MalformedError, ProofError; SyncError for another model's."""
     form, deployment, model, made_ms, values = fields(
         cose.open1(message, key, SHARED_TYPE), "issib", cose.MAX_SIGN1_BYTES
     )
@@ -122,23 +128,37 @@ def take_shared(
         or len(values) % VALUES
         or len(values) > MOST_SHARED * VALUES
         or not 0 < len(deployment) < 65
+        or not deployment.isprintable()
+        or not 0 <= made_ms <= MAX_TIME_MS
     ):
         raise MalformedError("a file of shared campaigns of an unknown form")
     if model != MODEL:
         raise SyncError(
             f"{deployment} shares prints of {model}, and ours are {MODEL}: they cannot be compared"
         )
-    found = [values[at : at + VALUES] for at in range(0, len(values), VALUES)]
+    prints = (values[at : at + VALUES] for at in range(0, len(values), VALUES))
+    return Shared(deployment, made_ms, tuple(prints))
+
+
+def take_shared(
+    store: Store, message: bytes, key: ec.EllipticCurvePublicKey, account: str, now_ms: int
+) -> int:
+    """Campaigns of another deployment, as candidates; how many. They count as no report of ours: units are
+    warned of one only when units of ours have seen it too. Raises MalformedError or ProofError."""
+    shared = open_shared(message, key)
     with store.transaction() as db:
         lock(db)
-        there = sa.select(campaigns.c.id).where(campaigns.c.origin == deployment, campaigns.c.times == 0)
+        there = sa.select(campaigns.c.id).where(
+            campaigns.c.origin == shared.deployment, campaigns.c.times == 0
+        )
         db.execute(sa.delete(campaigns).where(campaigns.c.id.in_(list(db.execute(there).scalars()))))
-        for one in found:
-            row = {"model": MODEL, "centre": one, "times": 0, "reporters": 0, "first_ms": made_ms}
-            row |= {"last_ms": now_ms, "likeness": 1000, "state": "forming", "origin": deployment}
+        for one in shared.prints:
+            row = {"model": MODEL, "centre": one, "times": 0, "reporters": 0, "first_ms": shared.made_ms}
+            row |= {"last_ms": now_ms, "likeness": 1000, "state": "forming", "origin": shared.deployment}
             db.execute(sa.insert(campaigns).values(**row))
-    store.log_access(account, "take campaigns", len(found), now_ms, subject=f"of {deployment}")
-    return len(found)
+    subject = f"of {shared.deployment}"
+    store.log_access(account, "take campaigns", len(shared.prints), now_ms, subject=subject)
+    return len(shared.prints)
 
 
 def _mean(said: Sequence[tuple[list[int], int]]) -> tuple[list[float], int]:

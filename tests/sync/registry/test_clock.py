@@ -103,6 +103,21 @@ def test_a_registry_that_starts_with_a_wrong_clock_goes_by_its_units(machine: Ma
     assert clock.off_ms == off_ms
 
 
+def test_voices_that_were_late_at_the_start_do_not_keep_the_clock_back(machine: Machine) -> None:
+    """What units had signed before they could send it is minutes old when a worker comes up."""
+    machine.off_ms = 30 * 24 * HOUR_MS
+    clock = machine.clock(newest_ms=machine.true_ms - 150_000)
+    for name in ("a", "b"):
+        clock.heard(name, machine.true_ms - 140_000)
+    assert clock.now_ms() == machine.true_ms - 140_000
+    machine.passes(5)
+    for name in ("a", "b", "c"):
+        clock.heard(name, machine.true_ms)
+    assert clock.now_ms() == machine.true_ms
+    clock.heard("a", machine.true_ms + HOUR_MS)
+    assert clock.now_ms() == machine.true_ms
+
+
 def test_a_registry_that_was_off_for_days_believes_its_clock(machine: Machine) -> None:
     clock = machine.clock(newest_ms=machine.true_ms - 48 * HOUR_MS)
     assert (clock.now_ms(), clock.proved) == (machine.true_ms, False)

@@ -72,5 +72,5 @@ def test_the_tables_that_migrations_make_are_those_that_queries_are_written_for(
                     assert columns[column.name]["nullable"] == column.nullable, f"{table.name}.{column.name}"
             keys = found.get_pk_constraint(table.name)["constrained_columns"]
             assert keys == [column.name for column in table.primary_key.columns], table.name
-            indexes = {index["name"] for index in found.get_indexes(table.name)}
-            assert indexes == {index.name for index in table.indexes}, table.name
+            indexes = {index["name"]: index["column_names"] for index in found.get_indexes(table.name)}
+            assert indexes == {i.name: [c.name for c in i.columns] for i in table.indexes}, table.name

@@ -152,8 +152,10 @@ def test_a_badge_without_the_key_or_with_another_file_is_one_line(desk: Desk) ->
 def test_a_persons_denials_and_a_doors_latest_are_found_by_an_index(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path}/r.db")
     questions = {
-        "events_person": "SELECT * FROM events WHERE person = 'x' AND time_ms > 5 AND kind = 'DENIED_VOICE'",
-        "events_door": "SELECT * FROM events WHERE unit = 'a/b' AND door = 'c' ORDER BY time_ms DESC LIMIT 1",
+        "events_person (person=? AND time_ms>?)": "SELECT * FROM events "
+        "WHERE person = 'x' AND time_ms > 5 AND kind = 'DENIED_VOICE'",
+        "events_door (unit=? AND door=?)": "SELECT * FROM events "
+        "WHERE unit = 'a/b' AND door = 'c' ORDER BY time_ms DESC LIMIT 1",
     }
     with store.reading() as db:
         for index, question in questions.items():
