@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,8 +110,8 @@ def purity(samples: Samples, tones_hz: Sequence[float]) -> tuple[float, float]:
     return one, float(spectrum[near].sum() / spectrum.sum())
 
 
-def _running(values: npt.NDArray[np.generic], window: int) -> npt.NDArray[np.generic]:
+def _running(values: npt.NDArray[Any], window: int) -> npt.NDArray[Any]:
     """Sums of `window` values in a row."""
     total = np.concatenate((np.zeros(1, values.dtype), np.cumsum(values)))
-    sums: npt.NDArray[np.generic] = total[window:] - total[:-window]
+    sums: npt.NDArray[Any] = total[window:] - total[:-window]
     return sums
