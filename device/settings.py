@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import tomllib
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -19,6 +18,7 @@ from device.door.settings import DoorSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
+from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
@@ -262,8 +262,8 @@ def read_table(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes; is it the right file?")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        return toml_table(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 
 

@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +26,7 @@ from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
 from quantize.sources import source
 from sync.durable import move_file, replace_file
+from sync.toml_table import toml_table
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
 _PARTIAL = ".partial-"
@@ -213,9 +213,9 @@ def entry_of(recipe: Recipe, made: Artefact, sha256: str, size_bytes: int) -> En
 
 def _calibrations(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        document: dict[str, dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, dict[str, Any]] = toml_table(path.read_text(encoding="utf-8"))
         document["bundle"] = {"version": 1, "minimum_device": "0.0.0", **document.get("bundle", {})}
-    except (OSError, tomllib.TOMLDecodeError, TypeError) as err:
+    except (OSError, ValueError, TypeError) as err:
         raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
     return document
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quantize.errors import QuantizeError
+from sync.toml_table import toml_table
 
 SOURCES_FILE = Path(__file__).with_name("sources.toml")
 MAX_SOURCE_BYTES = 512 * 1024 * 1024
@@ -74,9 +74,9 @@ class Source:
 def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
     """Every source by name; raises SourceError when the file is not what this module reads."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = toml_table(path.read_text(encoding="utf-8"))
         return {name: _source(name, entry) for name, entry in document.items()}
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError) as err:
         raise SourceError(f"{path.name} cannot be read ({err}); restore it from version control") from err
 
 

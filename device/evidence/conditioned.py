@@ -8,7 +8,6 @@ is moved by as much as people were moved there (docs/adr/0038). The fit heard no
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 from device.audio.utterance import Quality
 from device.model_store.calibration import LLR_LIMIT
+from sync.toml_table import toml_table
 
 QUIET_SNR_DB, LOUD_SNR_DB = 30.0, 10.0
 DRY_DB_S, LIVELY_DB_S = 220.0, 100.0
@@ -71,7 +71,7 @@ class Conditioned:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Raises ValueError or KeyError for anything but a whole table."""
-        table: dict[str, Any] = tomllib.loads(text)
+        table: dict[str, Any] = toml_table(text)
         return cls(
             version=str(table["version"]),
             detector=str(table["detector"]),

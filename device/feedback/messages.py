@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from string import Formatter
 
 from device.access.decision import Notice
 from device.errors import DeviceError
+from sync.toml_table import toml_table
 
 FALLBACK = "en"
 PROMPTS = ("ready", "name", "prompt", "listening", "thinking")
@@ -62,8 +62,8 @@ def language(code: str) -> Language:
 def parse_language(code: str, text: str) -> Language:
     """A language file, checked: every sentence there, no unknown key, only known places in braces."""
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+        table = toml_table(text)
+    except ValueError as err:
         raise LanguageError(f"{code}.toml is no TOML file: {err}") from err
     gaps: list[str] = []
     prompts = _sentences(table.get("prompts"), set(PROMPTS), set(PROMPTS), "prompts", gaps)

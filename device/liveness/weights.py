@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Self
 
 from device.model_store.calibration import Calibration
+from sync.toml_table import toml_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Weights:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Raises ValueError or KeyError for anything but a whole table."""
-        table: dict[str, Any] = tomllib.loads(text)
+        table: dict[str, Any] = toml_table(text)
         return cls(
             str(table["version"]),
             _calibration(table["reuse"]),

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from quantize.evaluate import metrics
+from quantize.evaluate.metrics import Ranked
 from quantize.train.augment import add_noise
 from quantize.train.replay import convolve, loudspeaker
 
@@ -64,13 +66,8 @@ def read_rows(path: Path):
 
 
 def eer(bonafide, spoof) -> float:
-    """Equal error rate of scores where higher is more bona fide."""
-    bonafide, spoof = np.sort(bonafide), np.sort(spoof)
-    thresholds = np.concatenate([bonafide, spoof])
-    rejected = np.searchsorted(bonafide, thresholds, "left") / len(bonafide)
-    accepted = 1 - np.searchsorted(spoof, thresholds, "left") / len(spoof)
-    best = int(np.argmin(np.abs(rejected - accepted)))
-    return float((rejected[best] + accepted[best]) / 2)
+    """Equal error rate of scores where higher is more bona fide, as every report has it."""
+    return metrics.eer(Ranked(bonafide, spoof).curve())
 
 
 def interval(bonafide, spoof, rounds: int = 500, seed: int = 0):

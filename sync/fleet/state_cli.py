@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from sync.fleet.provisioning.claims import proved_exchange
 from sync.person_id import PersonIdError, person_id
 from sync.registry.fleet import people, rollout, wanted
 from sync.registry.store import Store
+from sync.toml_table import toml_table
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 ACCOUNT = click.option("--account", default=getpass.getuser, help="Who orders it; it is on record.")
@@ -212,7 +212,7 @@ def _person(text: str) -> str:
 def _rules(store: Store, path: Path) -> dict[str, Any]:
     data = read_file(path)
     try:
-        version = tomllib.loads(data.decode("utf-8"))["version"]
+        version = toml_table(data.decode("utf-8"))["version"]
     except (ValueError, KeyError) as err:
         raise SyncError(f"{path} is no rules file; `ostiary policy check` says why") from err
     with store.transaction() as db:

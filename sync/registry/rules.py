@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sync.errors import SyncError
+from sync.toml_table import toml_table
 from sync.vocabulary import KINDS
 
 Form = Literal[
@@ -61,7 +61,7 @@ def load_rules(path: Path | None = None) -> list[Rule]:
             raise SyncError(f"{path.name} is too large for a file of rules")
         else:
             text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text).get("rule", [])
+        tables = toml_table(text).get("rule", [])
     except (OSError, ValueError) as err:
         raise SyncError(f"the rules cannot be read: {err}") from err
     problems: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, time, tzinfo
@@ -31,6 +30,7 @@ from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
+from sync.toml_table import toml_table
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -67,8 +67,8 @@ def load_rules(path: Path) -> Rules:
 def parse_rules(text: str) -> Rules:
     """The rules in `text`. Raises RulesError."""
     try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
+        table = toml_table(text)
+    except ValueError as err:
         raise RulesError([f"not a TOML file: {err}"]) from err
     mistakes: list[str] = []
     rules = _rules(Reader(table, "", mistakes))

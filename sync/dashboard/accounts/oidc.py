@@ -10,7 +10,6 @@ import hashlib
 import re
 import secrets
 import threading
-import tomllib
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
 from sync.registry.store import Store
+from sync.toml_table import toml_table
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 1 << 20
@@ -77,7 +77,7 @@ def read_provider(path: Path) -> Provider:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DashboardError(f"{path.name} is too large for a provider's description")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = toml_table(path.read_text(encoding="utf-8"))
         secret_file = table.pop("client_secret_file", None)
         secret = Path(path.parent, secret_file).read_text(encoding="utf-8").strip() if secret_file else ""
     except (OSError, ValueError, TypeError) as err:

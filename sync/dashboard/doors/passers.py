@@ -7,7 +7,6 @@ rules file. The registry cannot tell which pseudonym is whose, so no event is ti
 from __future__ import annotations
 
 import datetime as dt
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 
 from sync.registry.fleet.tables import parts
 from sync.registry.fleet.wanted import as_part, scopes_of, tags_of_units, wishes
+from sync.toml_table import toml_table
 
 ENROLLED = "enrolled"
 """The role of everybody with a voiceprint."""
@@ -76,7 +76,7 @@ def wanted(db: Connection, unit: str, door: str, now_ms: int) -> Passers | None:
     now = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
     try:
         # The unit refuses rules that it cannot read; what it would refuse is shown as nothing here.
-        return _read(tomllib.loads(bytes(data).decode()), door, now)
+        return _read(toml_table(bytes(data).decode()), door, now)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.registry.store import Store
+from sync.toml_table import toml_table
 
 MAX_FILE_BYTES = 1 << 20
 MAX_LABEL = 80
@@ -129,7 +129,7 @@ def read(path: Path) -> list[Place]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DashboardError(f"{path.name} is too large for a file of doors")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = toml_table(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise DashboardError(f"the doors cannot be read: {err}") from err
     found = []

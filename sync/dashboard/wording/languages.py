@@ -12,12 +12,13 @@ import contextvars
 import datetime as dt
 import functools
 import re
-import tomllib
 from collections.abc import Iterator
 from importlib import resources
 
 from jinja2.ext import Extension
 from markupsafe import Markup, escape
+
+from sync.toml_table import toml_table
 
 LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}
 _now: contextvars.ContextVar[str] = contextvars.ContextVar("language", default="en")
@@ -98,7 +99,7 @@ def catalogue(language: str) -> dict[str, str]:
     if language == "en":
         return {}
     file = resources.files("sync.dashboard.wording").joinpath("texts", f"{language}.toml")
-    return {entry["en"]: entry["say"] for entry in tomllib.loads(file.read_text("utf-8"))["message"]}
+    return {entry["en"]: entry["say"] for entry in toml_table(file.read_text("utf-8"))["message"]}
 
 
 class Texts(Extension):

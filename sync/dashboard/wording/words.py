@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from sync.dashboard.wording.languages import word
+from sync.toml_table import toml_table
 
 GRANTED = ("GRANTED",)
 ATTACKS = ("DENIED_SPOOF", "DENIED_REPLAY")
@@ -51,7 +51,7 @@ class Word:
 
 @functools.cache
 def _data() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(resources.files("sync.dashboard.wording").joinpath("words.toml").read_text("utf-8"))
+    return toml_table(resources.files("sync.dashboard.wording").joinpath("words.toml").read_text("utf-8"))
 
 
 def kind(name: str) -> Word:

@@ -7,7 +7,6 @@ message: a webhook's address is often its password.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from sync.registry.sinks.syslog import Syslog
 from sync.registry.sinks.trust import Sink
 from sync.registry.sinks.webhook import Webhook
 from sync.registry.store import Store
+from sync.toml_table import toml_table
 
 __all__ = ["Delivery", "Email", "Sink", "Syslog", "Topic", "Webhook", "load_sinks"]
 
@@ -31,7 +31,7 @@ def load_sinks(path: Path) -> list[Sink]:
     """`[[sink]]` tables: `type` is webhook (url), email (host, port, sender, to), mqtt (host, port, topic) or
     syslog (host, port). Raises SyncError."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("sink", [])
+        tables = toml_table(path.read_text(encoding="utf-8")).get("sink", [])
         sinks = [_sink(number, dict(table)) for number, table in enumerate(tables, start=1)]
     except (OSError, ValueError, TypeError, KeyError) as err:
         raise SyncError(f"the sinks in {path.name} cannot be used: {err}") from err
