@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 MAX_FORM_BYTES = 64 * 1024
 THEME_COOKIE = "theme"
 LANGUAGE_COOKIE = "language"
+GONE = "The registry's database does not answer. Nothing was lost; try again in a moment."
+FAILED = "This page failed. The log of the dashboard says why."
 STATIC = resources.files("sync.dashboard").joinpath("static")
 
 
@@ -280,13 +282,10 @@ async def show_error(request: Request, err: Exception) -> Response:
     message = str(err)
     if isinstance(err, StoreError):
         log.error("%s", err)
-        status, message = (
-            503,
-            "The registry's database does not answer. Nothing was lost; try again in a moment.",
-        )
+        status, message = 503, GONE
     elif not isinstance(err, SyncError):
         log.error("a page failed", exc_info=err)
-        status, message = 500, "This page failed. The log of the dashboard says why."
+        status, message = 500, FAILED
     viewer = None
     if status not in (503, 500):
         try:

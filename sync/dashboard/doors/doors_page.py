@@ -31,6 +31,13 @@ from sync.registry.status import unit_status
 DAY_MS = 86_400_000
 MAX_WHY = 200
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+FACTS = {
+    "software": "Software", "models": "Models", "policy": "Rules", "settings": "Settings",
+    "keystore": "Keys", "profile": "Profile", "simulated": "Simulated", "document": "Fleet document",
+    "people": "People", "standing": "Its standing", "threats": "Threat list", "over": "Grown voiceprints",
+    "not_over": "Voiceprints that still grow", "why": "Why",
+}  # fmt: skip
+"""What a unit tells of itself, for people."""
 TROUBLE = ("silent", "offline", "revoked")
 
 
@@ -229,6 +236,7 @@ def door(call: Call) -> Response:
         weekly=weekly,
         hold_states=holds.STATES,
         day_names=DAY_NAMES,
+        fact_names=FACTS,
         passers=may_pass,
         may_reveal=call.viewer.may(Right.REVEAL),
     )

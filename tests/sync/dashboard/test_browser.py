@@ -181,6 +181,59 @@ def test_what_somebody_writes_is_never_run(served: Served) -> None:
     assert page.locator("main img, main script").count() == 0
 
 
+def test_a_zone_is_locked_by_keyboard_alone(served: Served) -> None:
+    page = served.visit("desk")
+    page.goto("/lockdown")
+
+    def tab_to(selector: str) -> None:
+        for _ in range(120):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+                assert outline != "none"  # one sees where one is
+                return
+        raise AssertionError(f"no way to {selector} by keyboard")
+
+    tab_to(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.id") == "main"
+    tab_to('a[aria-label="Lock Pharmacy down"]')
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/lockdown/start*")
+    tab_to("button.danger")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/lockdown/\d+$"))
+    expect(page.locator("h1")).to_contain_text("Pharmacy")
+
+
+def test_a_report_prints_without_menus_and_forms(served: Served) -> None:
+    page = served.visit("admin")
+    for path in ("/rooms?hours=168", "/emergency", "/visits"):
+        page.goto(path)
+        page.emulate_media(media="print")
+        expect(page.locator("h1")).to_be_visible()
+        for hidden in page.locator(".side, .noprint").all():
+            expect(hidden).to_be_hidden()
+        page.emulate_media(media="screen")
+
+
+def test_a_person_is_made_temporary_on_a_phone_and_it_shows(served: Served) -> None:
+    page = served.visit("facilities", viewport={"width": 390, "height": 844})
+    page.goto("/events?show=granted&site=st-mary")
+    page.locator(".event .person").first.click()
+    page.wait_for_url("**/people/*")
+    page.fill("input[name=what]", "Agency nurse, ward 3")
+    page.click("text=Make temporary")
+    page.wait_for_url("**/visits")
+    expect(page.locator("tbody tr")).to_contain_text("Agency nurse, ward 3")
+    wide = "() => document.documentElement.scrollWidth <= innerWidth"
+    assert page.evaluate(wide)
+    page.click("summary")
+    page.click("text=End now")
+    expect(page.locator("tbody tr")).to_contain_text("ended")
+    assert served.complaints == []
+
+
 def test_a_log_is_proven_in_the_page_and_an_edit_is_found(served: Served) -> None:
     page = served.visit("auditor")
     page.goto("/proofs/st-mary/icu-1")

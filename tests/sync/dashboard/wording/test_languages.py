@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import string
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from sync.dashboard import web
 from sync.dashboard.accounts.rights import ROLE_NAMES, Right
-from sync.dashboard.doors import doors, holds
+from sync.dashboard.doors import doors, doors_page, holds
 from sync.dashboard.events import why
 from sync.dashboard.insight import look
 from sync.dashboard.people import visits
@@ -34,14 +37,28 @@ def wanted() -> set[str]:
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
     found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}
+    found |= set(doors_page.FACTS.values())
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
+    found |= refusals()
     for number in range(12):
         moment = dt.datetime(2026, number + 1, 1, tzinfo=dt.UTC)
         found |= {f"{moment:%b}", f"{moment:%B}", f"{dt.datetime(2026, 1, 1 + number, tzinfo=dt.UTC):%A}"}
     return {
         text for text in found if any(c.isalpha() for c in string.Formatter().vformat(text, _Blank(), {}))
     }
+
+
+def refusals() -> set[str]:
+    """What the page refuses, in words that it does not put together."""
+    found = {web.GONE, web.FAILED}
+    for file in Path(web.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RefusedError":
+                found |= {
+                    a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                }
+    return found
 
 
 class _Blank(tuple[str, ...]):
@@ -113,3 +130,12 @@ def test_whoever_chooses_a_language_keeps_it_and_sees_it_everywhere(hospital: Ho
         assert "Events" not in page.partition("<main")[2].replace("/events", "")
         assert client.post("/language", data=form | {"language": "xx"}).status_code == 303
         assert "Ereignisse" in client.get("/events").text
+
+
+def test_a_refusal_is_told_in_the_language_of_the_page(hospital: Hospital) -> None:
+    with hospital.client("desk") as client:
+        page = client.get("/accounts", headers={"Accept-Language": "de"})
+        assert page.status_code == 403
+        assert "Ihr Konto darf das nicht." in page.text
+        gone = client.get("/nowhere", headers={"Accept-Language": "es"}).text
+        assert "Aquí no hay nada que su cuenta pueda ver." in gone
