@@ -10,7 +10,7 @@ others' scores make the next model's calibration where its bundle states none. W
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -57,6 +57,17 @@ class Intrusion:
 
 
 @dataclass(frozen=True, slots=True)
+class Strangers:
+    """Every recording of every other person, as an attempt under the name of who came over."""
+
+    attempts: int
+    well_inside: int
+    """Of which the model in use and the live check let so many grow somebody's voiceprint."""
+    seeded: int
+    """Of those, how many became part of one, on the first, second or third day."""
+
+
+@dataclass(frozen=True, slots=True)
 class SuccessionResult:
     old: str
     following: str
@@ -70,6 +81,7 @@ class SuccessionResult:
     refused: dict[str, Rate] = field(default_factory=dict)
     people: tuple[PersonCompared, ...] = ()
     intrusions: tuple[Intrusion, ...] = ()
+    strangers: Strangers = Strangers(0, 0, 0)
 
     def summary(self) -> dict[str, object]:
         rises = sorted(self.rises)
@@ -81,6 +93,7 @@ class SuccessionResult:
             "refused": {name: [one.accepted, one.trials] for name, one in self.refused.items()},
             "rise_llr": {"median": float(np.median(rises)), "highest": rises[-1]} if rises else None,
             "above_bound": sum(rise > RISE_BOUND_LLR for rise in rises),
+            "strangers": asdict(self.strangers),
             "intrusions": len(self.intrusions),
             "ready_with_the_impostor": len(seeded),
             "opens_only_since": sum(
@@ -103,7 +116,7 @@ def evaluate_succession(
     live: Mapping[str, float],
     thresholds: Thresholds,
 ) -> SuccessionResult | None:
-    """None where fewer than two speakers have enough recordings. `live` are LLRs by path."""
+    """None where fewer than two speakers have enough recordings, or come over. `live` are LLRs by path."""
     everybody = _by_speaker(recordings, old[0], following[0])
     judged = {name: files for name, files in everybody.items() if not fits(name)}
     if len(judged) < 2:
@@ -121,6 +134,8 @@ def evaluate_succession(
         if grown is not None:
             used = inside[name][: grown[1]]
             came[name] = (*grown, [path for path in files[ENROLMENT:] if path not in used])
+    if len(came) < 2:
+        return None
     voices = {
         "old": {n: template([heard_old[p] for p in judged[n][:ENROLMENT]]) for n in came},
         "recalled": {n: template([heard_next[p] for p in judged[n][:ENROLMENT]]) for n in came},
@@ -152,6 +167,7 @@ def evaluate_succession(
             for name in came
         ),
         tuple(_intrusions(came, inside, judged, voices, heard_old, heard_next, old_llr, next_llr)),
+        _strangers(came, inside, judged, heard_old, heard_next, old_llr, next_llr, live, thresholds),
     )
 
 
@@ -234,14 +250,41 @@ def _intrusions(
             for place in range(ENROLMENT):
                 own = [heard[path] for path in inside[name]]
                 grown = grow([*own[:place], heard[best], *own[place:]], llr)
-                contains = grown is not None and any(
-                    np.allclose(row, heard[best], atol=1e-6) for row in grown[0].vectors
-                )
+                contains = _contains(grown, heard[best])
                 now = grown[0].template().vector if grown is not None else voices["grown"][name]
                 before = max(llr(heard[p], voices["grown"][name]) for p in rest)
                 after = max(llr(heard[p], now) for p in rest)
                 found.append(Intrusion(name, contains, before, after))
     return found
+
+
+def _strangers(
+    came: Mapping[str, tuple[Growing, int, list[str]]],
+    inside: Mapping[str, Sequence[str]],
+    judged: Mapping[str, Sequence[str]],
+    heard_old: Embeddings,
+    heard: Embeddings,
+    old_llr: Llr,
+    llr: Llr,
+    live: Mapping[str, float],
+    thresholds: Thresholds,
+) -> Strangers:
+    """By the unit's whole rule: the check of the model in use is not skipped."""
+    attempts = passed = seeded = 0
+    for name in came:
+        own = [heard[path] for path in inside[name]]
+        for path in (p for other, files in judged.items() if other != name for p in files):
+            attempts += 1
+            if not _inside(path, judged[name], heard_old, old_llr, live, thresholds):
+                continue
+            passed += 1
+            tries = (grow([*own[:at], heard[path], *own[at:]], llr) for at in range(ENROLMENT))
+            seeded += any(_contains(grown, heard[path]) for grown in tries)
+    return Strangers(attempts, passed, seeded)
+
+
+def _contains(grown: tuple[Growing, int] | None, embedding: Embedding) -> bool:
+    return grown is not None and any(np.allclose(row, embedding, atol=1e-6) for row in grown[0].vectors)
 
 
 def _by_speaker(

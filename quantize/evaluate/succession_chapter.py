@@ -33,6 +33,11 @@ def succession_lines(result: SuccessionResult) -> Iterator[str]:
         f"over   a person's highest impostor against a recall: {rises[0]:+.2f} to {rises[-1]:+.2f} LLR; "
         f"{told['above_bound']} of {len(rises)} people above the bound of {RISE_BOUND_LLR:+g}"
     )
+    others = result.strangers
+    yield (
+        f"over   every recording of others as an attempt: {others.well_inside} of {others.attempts:,} were "
+        f"well inside by the model in use, {others.seeded} of them became part of a voiceprint"
+    )
     yield (
         f"over   an impostor let in once by force: {told['ready_with_the_impostor']} of {told['intrusions']} "
         f"became part of a voiceprint, {told['opens_only_since']} open only since"
@@ -40,7 +45,7 @@ def succession_lines(result: SuccessionResult) -> Iterator[str]:
 
 
 def succession_chapter(result: SuccessionResult) -> str:
-    told = result.summary()
+    told, others = result.summary(), result.strangers
     rows = [
         f"<tr><th>{escape(title)}</th>{_cell(result.accepted[name])}{_cell(result.refused[name])}</tr>"
         for name, title in NAMES.items()
@@ -68,7 +73,11 @@ def succession_chapter(result: SuccessionResult) -> str:
             f"One point a person. The bound is {RISE_BOUND_LLR:+g} above the diagonal: "
             f"{told['above_bound']} of {len(points)} lie above it.",
         )
-        + "<p>An impostor let in once by force, the closest five of each person, on the first, second or "
+        + f"<p>Every recording of others as an attempt under each person's name: {others.well_inside} of "
+        f"{others.attempts:,} were well inside by the model in use, and {others.seeded} of them became part "
+        "of a voiceprint.</p>"
+        + "<p>An impostor let in once by force, past the model in use, the closest five of each person, on "
+        "the first, second or "
         f"third day: {told['ready_with_the_impostor']} of {told['intrusions']} became part of a voiceprint, "
         f"and {told['opens_only_since']} were accepted only since.</p>"
         + table(

@@ -184,12 +184,16 @@ class Guard:
 
 
 def reload_by_pid(path: Path) -> Callable[[], None]:
-    """SIGHUP to the process whose number is in `path`; nothing where the file is missing: systemd does it."""
+    """SIGHUP to the process whose number is in `path`.
+
+    Nothing where there is no such file, or where the broker is another user's: there systemd does it, and the
+    guard asks the broker afterwards whether it did.
+    """
 
     def reload() -> None:
         try:
             os.kill(int(path.read_text()), signal.SIGHUP)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return
         except (OSError, ValueError) as err:
             raise SyncError(f"the broker cannot be told to reload ({path}): {err}") from err
