@@ -140,7 +140,7 @@ def test_what_is_typed_at_the_command_line_is_what_a_door_takes(
             "--signing-key",
             str(tmp_path / "commands.key"),
             "--database",
-            url,
+            orders.registry.url,
         ],
     )
     assert told.exit_code == 0, told.output
