@@ -32,6 +32,7 @@ def run(
         )  # before anybody waits for it
     for claim in claims:
         who = named(unit, claim, source, door_name, display, stop)
+        del claim
         more = True
         while more and not stop.is_set():
             made = served(unit, who, source, door_name, display, stop)
@@ -43,5 +44,7 @@ def run(
             give_memory_back()
             yield decision
             more = decision.outcome is Outcome.STEP_UP  # one more phrase, from the same person
+            del made, decision
+        del who  # nobody is remembered while nobody is there
         if stop.is_set():
             return

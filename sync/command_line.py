@@ -22,8 +22,9 @@ def wall_ms() -> int:
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    host, _, port = text.removeprefix("mqtts://").rstrip("/").rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.UsageError("a broker is given as HOST:PORT")
     return host, int(port)
 

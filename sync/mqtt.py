@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from sync import tls_files
 from sync.backoff import Backoff
 from sync.connecting import HUNG_UP, Validity, refused, why
 from sync.errors import SyncError
@@ -82,9 +83,14 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(str(files.certificate), str(files.key))
-    except (OSError, ssl.SSLError) as err:
-        raise SyncError(f"the TLS files cannot be used ({err}); renew this machine's certificate") from err
+        # An empty pass phrase: OpenSSL asks at the terminal otherwise, and a service would wait for ever.
+        context.load_cert_chain(str(files.certificate), str(files.key), "")
+    except (OSError, ssl.SSLError, ValueError) as err:
+        wrong = tls_files.trouble(files.ca, files.certificate, files.key)
+        if not wrong and "KEY_VALUES_MISMATCH" in str(err):
+            wrong = f"{files.certificate} and {files.key} do not belong together"
+        wrong = wrong or f"the TLS files cannot be used ({err})"
+        raise SyncError(f"{wrong}; or renew this machine's certificate") from err
     return context
 
 

@@ -112,6 +112,7 @@ DECISION_REASONS = frozenset(
         "same_person_twice",
         "same_voice_twice",
         "second_person_needed",
+        "sound_lost",
         "too_early",
         "too_little_speech",
         "too_noisy",

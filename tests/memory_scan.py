@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 MASK = 0x5A
@@ -21,9 +22,9 @@ def masked(needle: bytes) -> str:
     return bytes(byte ^ MASK for byte in needle).hex()
 
 
-def _regions() -> list[tuple[int, int]]:
+def _regions(pid: int | str = "self") -> list[tuple[int, int]]:
     found = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         span, rights, _, _, _, *name = line.split()
         if rights.startswith("rw") and not (name and name[0].startswith(("[v", "/dev"))):
             start, stop = (int(part, 16) for part in span.split("-"))
@@ -47,6 +48,21 @@ def counts(needles: list[bytes]) -> list[int]:
             piece[:] = 0
             for number, needle in enumerate(needles):
                 found[number] += text.count(needle)
+    return found
+
+
+def counts_in(pid: int, needles: list[bytes]) -> list[int]:
+    """How often each of `needles`, plain ones, is in the memory that process `pid` may write."""
+    found = [0] * len(needles)
+    most = max(map(len, needles))
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for start, stop in _regions(pid):
+            for at in range(start, stop, _PIECE):
+                memory.seek(at)
+                with suppress(OSError):  # a page that went away meanwhile
+                    text = memory.read(min(stop - at, _PIECE + most - 1))
+                    for number, needle in enumerate(needles):
+                        found[number] += text.count(needle)
     return found
 
 

@@ -79,7 +79,7 @@ class BadgeDecoder:
         self._ended_s = -math.inf
         self._ended_badge = False
 
-    def feed(self, data: bytes, now_s: float) -> Iterator[Swipe]:
+    def feed(self, data: bytes | memoryview, now_s: float) -> Iterator[Swipe]:
         """Each swipe that `data` completes."""
         if self._seen and now_s - self._last_s > self._gap_s:
             yield Swipe(trouble="it was cut short", sent=self._take())

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     TOO_EARLY = "too_early"
     CLIPPED = "clipped"
     NARROW_BAND = "narrow_band"
+    SOUND_LOST = "sound_lost"
     UNUSABLE_AUDIO = "unusable_audio"
     CHALLENGE_UNKNOWN = "challenge_unknown"
     CHALLENGE_USED = "challenge_used"
@@ -123,6 +124,7 @@ class Notice(StrEnum):
     NOISE_OVER_WORDS = "noise_over_words"
     SPEAK_ALOUD = "speak_aloud"
     AFTER_TONE = "after_tone"
+    PART_LOST = "part_lost"
     TOO_LATE = "too_late"
     ONE_MORE = "one_more"
     SECOND_PERSON = "second_person"
@@ -247,7 +249,7 @@ _QUALITY = {
     "SILENCE": (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
     "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
     "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
-    "GAP": (Reason.UNUSABLE_AUDIO, Notice.ALL_WORDS),
+    "GAP": (Reason.SOUND_LOST, Notice.PART_LOST),
     "TOO_NOISY": (Reason.TOO_NOISY, Notice.TOO_NOISY),
     "WHISPERED": (Reason.WHISPERED, Notice.SPEAK_ALOUD),
     "TOO_EARLY": (Reason.TOO_EARLY, Notice.AFTER_TONE),

@@ -31,8 +31,6 @@ from device.liveness.condition import Blindness, Conditions, blindness
 WARNED_LLR = 1.0
 """So much surer of a live person a door wants to be of what resembles a known attack; it also asks for one
 more phrase. That is all that a threat list can do: it names nobody, and grants and denies nothing."""
-COVERING_BURST_S = 0.06
-"""A stop consonant is over sooner."""
 COVERING_LINES = 6
 """Speech of people has none, or one where a lamp hums."""
 
@@ -188,14 +186,10 @@ def decide(
 
 
 def _covered(quality: Quality, failed: Sequence[Finding]) -> str:
-    """What lay over speech that fell short by it; empty where nothing did.
-
-    A burst covers words and sounds like no throat; a steady tone is only mistaken for a machine's beat.
+    """What lay over speech that fell short by it; empty where nothing did. A steady tone covers no words, and
+    is mistaken for a machine's beat.
     """
-    short = {finding.factor for finding in failed}
-    if quality.burst_s >= COVERING_BURST_S and short & {Factor.LIVE, Factor.PHRASE}:
-        return f"a noise of {quality.burst_s:.1f} s"
-    if quality.steady_lines >= COVERING_LINES and Factor.LIVE in short:
+    if quality.steady_lines >= COVERING_LINES and any(finding.factor is Factor.LIVE for finding in failed):
         return f"a sound of {quality.steady_lines} exact pitches"
     return ""
 

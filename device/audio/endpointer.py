@@ -32,6 +32,8 @@ TONE_GAP_FRAMES = 2
 TONE_QUIET = 0.1
 """Of the first sounds after the tone: what is fainter meanwhile is no speech."""
 
+_SILENCE: Samples = np.zeros(FRAME_SAMPLES, np.int16)
+
 
 class SpeechDetector(Protocol):
     """Called with every frame in order; may remember earlier ones."""
@@ -133,8 +135,9 @@ class Endpointer:
             self._forget()
         elif frame.lost_samples:
             self._gap = True
-        # The detector adapts to what it hears, so it never hears the tone.
-        voiced = not frame.own_tone and self._is_speech(frame.samples)
+        # The detector adapts to what it hears, so it never hears the tone. Silence teaches it nothing, and
+        # ends what it made of the tone's first milliseconds.
+        voiced = self._is_speech(_SILENCE if frame.own_tone else frame.samples) and not frame.own_tone
         self._history.append(frame.samples)
         self._flags.append(voiced)
         self._heard += 1

@@ -86,7 +86,7 @@ def load_utterance(
         VoiceActivity(settings.endpointer.aggressiveness),
         whole=True,
     )
-    samples = read_recording(source, settings.file)
+    samples = read_recording(source, settings.file, unbroken=True)
     result: Utterance | QualityError = SilenceError(
         "No voice was heard. Please come closer and say the phrase aloud."
     )

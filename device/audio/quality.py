@@ -50,12 +50,6 @@ taken out of the same recordings 0.30 and 0.15 at most. The formants of a whispe
 WHISPER_MOVES_DB = 3.0
 """Standard deviation of levels: of steady hiss it is below 1."""
 
-BURST_RANGE_HZ = (300.0, 1_800.0)
-BURST_PERCENTILE, BURST_DB = 92.0, 8.0
-"""As loud as the loudest vowels, or hardly less."""
-BURST_STRENGTH = 0.55
-"""Of pitch, as PITCH_STRENGTH: a vowel stays above this."""
-
 LULL_FRAMES, LULL_PERCENTILE = 5, 10.0
 LULL_MOVES_DB = 1.5
 """What does not move at all is no voice among voices."""
@@ -120,7 +114,6 @@ def measure(samples: Samples, speech: Flags) -> Quality:
         bandwidth_hz=min(_bandwidth_hz(wave[speech]), band.own_hz(whole)),
         decay_db_s=_decay_db_s(wave),
         whispered_s=said_s if moves and _is_whisper(pitched, voiced, lull_db) else 0.0,
-        burst_s=_burst_s(wave),
         steady_lines=steady_lines(whole),
         lull_db=lull_db,
     )
@@ -246,18 +239,6 @@ def _lull_db(level_db: npt.NDArray[np.float64]) -> float:
     return min(MAX_SNR_DB, lull_db)
 
 
-def _burst_s(wave: _Frames) -> float:
-    """The longest stretch as loud as speech in the middle of the band, where hiss is not, without pitch."""
-    windows = wave * np.hanning(FRAME_SAMPLES).astype(np.float32)
-    middle_db = _decibels(np.square(np.abs(rfft(windows, 512, axis=1)))[:, _IN_BURST_BAND].sum(axis=1))
-    loud = np.flatnonzero(middle_db > np.percentile(middle_db, BURST_PERCENTILE) - BURST_DB)
-    noisy = loud[_pitch_strength(wave, loud) < BURST_STRENGTH]
-    if len(noisy) == 0:
-        return 0.0
-    runs = np.split(noisy, np.flatnonzero(np.diff(noisy) > 1) + 1)
-    return max(len(run) for run in runs) * FRAME_MS / 1_000
-
-
 def _pitch_strength(wave: _Frames, first: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     """How well the 40 ms from each of these frames on repeat themselves at a voice's pitch."""
     following = np.minimum(first + 1, len(wave) - 1)
@@ -280,8 +261,6 @@ _WINDOW_CORRELATION = np.correlate(_WINDOW, _WINDOW, "full")[_WINDOW_SAMPLES - 1
 _WINDOW_CORRELATION /= _WINDOW_CORRELATION[0]
 _LAGS = slice(int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[1]), int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[0]) + 1)
 _BINS_HZ = np.fft.rfftfreq(_FFT_SAMPLES, 1.0 / SAMPLE_RATE_HZ)
-_BURST_BINS_HZ = np.fft.rfftfreq(512, 1.0 / SAMPLE_RATE_HZ)
-_IN_BURST_BAND = (BURST_RANGE_HZ[0] <= _BURST_BINS_HZ) & (BURST_RANGE_HZ[1] >= _BURST_BINS_HZ)
 _IN_PITCH_BAND = (_BINS_HZ >= 60.0) & (_BINS_HZ <= 2_000.0)
 
 

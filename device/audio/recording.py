@@ -18,9 +18,10 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.audio.errors import TooLongError, UnreadableAudioError
+from device.audio.errors import GapError, TooLongError, UnreadableAudioError
 from device.audio.files.containers import plain
 from device.audio.settings import FileLimits
+from device.audio.spoiled.lost_blocks import replaced
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
@@ -28,15 +29,20 @@ MAX_CHANNELS = 2
 MAX_SIDE_TO_MID = 0.25
 """Energy of half the channels' difference over that of their mean; one voice on both stays far below."""
 BLOCK_S = 1
+MIN_GAPS = 3
+"""Lost blocks that one file may hold: an editor leaves one or two."""
 _SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
 
 _Wave = npt.NDArray[np.float32]
 
 
-def read_recording(source: str | os.PathLike[str] | bytes, limits: FileLimits) -> Samples:
+def read_recording(
+    source: str | os.PathLike[str] | bytes, limits: FileLimits, *, unbroken: bool = False
+) -> Samples:
     """The samples of a file, or of a file's content given as bytes: int16, mono, 16 kHz, shape (n,), n > 0.
 
-    Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`.
+    Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`; GapError where
+    `unbroken` sound is wanted and blocks of it were lost before it was written.
     """
     content: bytes | bytearray
     if isinstance(source, bytes):
@@ -52,7 +58,7 @@ def read_recording(source: str | os.PathLike[str] | bytes, limits: FileLimits) -
             soundfile.SoundFile(descriptor, closefd=False) as sound,
         ):
             _check_format(sound, name, limits)
-            return _to_samples(_Blocks(sound, name), sound.samplerate)
+            return _to_samples(_Blocks(sound, name, unbroken), sound.samplerate)
     except soundfile.SoundFileError as err:
         raise UnreadableAudioError(f"{name}: this audio file is damaged; record it again") from err
     finally:
@@ -129,13 +135,14 @@ def _check_format(sound: soundfile.SoundFile, name: str, limits: FileLimits) -> 
 class _Blocks:
     """The file's mono blocks, one second each, so that memory stays small whatever the rate."""
 
-    def __init__(self, sound: soundfile.SoundFile, name: str) -> None:
+    def __init__(self, sound: soundfile.SoundFile, name: str, unbroken: bool) -> None:
         self._sound = sound
         self.name = name
+        self._unbroken = unbroken
 
     def __iter__(self) -> Iterator[_Wave]:
         sound, name = self._sound, self.name
-        read, mid_energy, side_energy = 0, 0.0, 0.0
+        read, mid_energy, side_energy, gaps = 0, 0.0, 0.0, 0
         while read < sound.frames:
             block: _Wave = sound.read(sound.samplerate * BLOCK_S, dtype="float32", always_2d=True)
             if not len(block):
@@ -148,8 +155,14 @@ class _Blocks:
             if sound.channels == MAX_CHANNELS:
                 mid_energy += float(np.square(mono).sum())
                 side_energy += float(np.square((block[:, 0] - block[:, 1]) / 2).sum())
+            if self._unbroken:
+                whole = np.round(block[:, 0] * 32767).astype(np.int16)
+                gaps += len(replaced(whole, sound.samplerate))
+                whole[:] = 0
             block[:] = 0.0
             yield mono
+        if gaps >= MIN_GAPS:
+            raise GapError("Part of that was lost. Please say the phrase again.")
         if side_energy > MAX_SIDE_TO_MID * mid_energy:
             raise UnreadableAudioError(f"{name}: its two channels differ too much; record in mono")
 

@@ -47,7 +47,7 @@ class FileSource:
         self._realtime = realtime
 
     def frames(self, stop: Event) -> Iterator[Frame]:
-        samples = read_recording(self._path, self._limits)
+        samples = read_recording(self._path, self._limits, unbroken=True)
         try:
             started = time.monotonic()
             for number, frame in enumerate(framed(samples), start=1):

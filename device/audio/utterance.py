@@ -58,8 +58,6 @@ class Quality:
     where a room does not let it; 0 where nothing stands out enough to tell."""
     whispered_s: float = 0.0
     """Seconds of speech that moves as speech does and in which no voice sounds."""
-    burst_s: float = 0.0
-    """The longest stretch as loud as the speech and without pitch or hiss: a cough, a slam."""
     steady_lines: int = 0
     """Lines of one exact pitch from beginning to end: buzz, alarms."""
     lull_db: float = 60.0

@@ -175,6 +175,7 @@ def run(
                     fields = {"outcome": decision.outcome, "code": decision.code, "door": decision.door}
                     log.info("%s: %s", decision.outcome, decision.reason, extra={"fields": fields})
                     progress.decided(decision)
+                    del decision  # its person may be forgotten while nobody is at the door
                 progress.stopping()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
@@ -289,6 +290,7 @@ def _typed(
         if swipe.trouble:
             log.warning("a badge cannot be read: %s; `ostiary readers watch` shows it", swipe.trouble)
         yield Directory.of(rules(), normalise).swipe(swipe)
+        del swipe
 
 
 def _asked(door: OsdpDoor, rules: Callable[[], Rules], waiting: Callable[[], None]) -> Iterator[Claim]:
@@ -296,3 +298,4 @@ def _asked(door: OsdpDoor, rules: Callable[[], Rules], waiting: Callable[[], Non
     for sent in door.claims(waiting, WAIT_S):
         swipe = read(sent.encode())
         yield Directory.of(rules(), normalise).swipe(swipe) if sent else Claim(ClaimKind.UNREADABLE)
+        del sent, swipe

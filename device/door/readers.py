@@ -52,7 +52,9 @@ def swipes(
                     continue
                 noisy_until_s = monotonic_s() + CALM_S
             yield swipe
+            del swipe
             due.at_s = monotonic_s() + rest_s
+        del data
 
 
 @dataclass(slots=True)
@@ -68,8 +70,9 @@ def _bursts(
     waiting: Callable[[], None],
     wait_s: float,
     monotonic_s: Callable[[], float],
-) -> Iterator[bytes | None]:
-    """Bytes as they come; None when none came for a while, and b"" once at the end."""
+) -> Iterator[bytes | memoryview | None]:
+    """Bytes as they come, to be used at once; None when none came for a while, and none once at the end."""
+    held = bytearray(4096)
     try:
         descriptor = stream.fileno()
     except OSError:  # a test's stream
@@ -85,9 +88,10 @@ def _bursts(
             yield None
             continue
         try:
-            data = os.read(descriptor, 4096)
+            count = os.readv(descriptor, [held])
         except OSError as err:
             raise ReaderLostError(f"the badge reader went away ({err.strerror}); check its cable") from err
-        yield data
-        if not data:
+        yield memoryview(held)[:count]
+        if not count:
             return
+        held[:count] = bytes(count)  # whoever showed it may be forgotten before the next one comes

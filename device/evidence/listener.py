@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
-
-import numpy as np
 
 from device.audio import (
     AudioSettings,
     AudioSource,
     Ended,
     Event,
-    Frame,
     QualityError,
     Refused,
     SilenceBegan,
@@ -33,8 +30,8 @@ from device.audio import (
     Utterance,
     listen,
 )
-from device.audio.spoiled.own_tone import without_tone
-from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, wipe
+from device.audio.spoiled.own_tone import OwnTones
+from device.evidence.announcing import Announcing
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
 
 T = TypeVar("T")
@@ -96,14 +93,12 @@ class Listener:
         judge: Judge,
         settings: AudioSettings,
         timeout_s: float,
-        deaf_s: float = 0.0,
-        tones_hz: Sequence[float] = (),
+        tones: OwnTones | None = None,
     ) -> None:
-        """`deaf_s` is how long the door's own tone, of `tones_hz`, sounds after `ready`. No speech begins
-        meanwhile for the door; of speech that is there right after it, what began in it is kept.
+        """`tones` are the door's own, where it has a loudspeaker. No speech begins while one sounds; of
+        speech that is there right after it, what began in it is kept.
         """
-        self._deaf_s = deaf_s
-        self._tones_hz = tones_hz
+        self._tones = tones
         self._judge = judge
         self._settings = settings
         self._timeout_s = timeout_s
@@ -130,8 +125,9 @@ class Listener:
         is `lacks_words`: who has not said all words yet may hesitate for longer before the next one.
         """
         quiet = threading.Event()
+        announcing = Announcing(source, progress.ready, self._tones)
         events = listen(
-            self._announcing(source, progress),
+            announcing,
             _Either(stop, quiet),
             self._settings,
             hesitant=True,
@@ -147,13 +143,10 @@ class Listener:
         )
         if early:
             return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
-        began_in_tone = bool(self._deaf_s) and began_s < self._deaf_s + _AT_ONCE_S
+        began_in_tone = self._tones is not None and began_s < announcing.tone_until_s + _AT_ONCE_S
         if began_in_tone and not isinstance(heard, Exception) and lacks_words(heard):
             heard = TooEarlyError("The first word fell into the tone. Please begin after the tone.")
         return Answer(heard, began_s)
-
-    def _announcing(self, source: AudioSource, progress: AnswerProgress) -> AudioSource:
-        return _Announcing(source, progress.ready, self._deaf_s, self._tones_hz)
 
     def name(
         self,
@@ -167,7 +160,7 @@ class Listener:
         """What somebody says who is asked for a name or number; empty when nothing could be made of it."""
         quiet = threading.Event()
         heard, _, _ = self._first(
-            listen(self._announcing(source, progress), _Either(stop, quiet), self._settings),
+            listen(Announcing(source, progress.ready, self._tones), _Either(stop, quiet), self._settings),
             quiet,
             lambda utterance: self._judge.transcript(utterance, vocabulary),
             start_within_s=start_within_s,
@@ -302,46 +295,6 @@ def _settled(running: Future[Any], lacks_words: Callable[[Any], bool]) -> bool:
     if not running.done():
         return False
     return running.exception() is not None or not lacks_words(running.result())
-
-
-class _Announcing:
-    """A source that says when it can be heard. The door's tone is taken out of what comes while it sounds."""
-
-    def __init__(
-        self, source: AudioSource, ready: Callable[[], None], deaf_s: float, tones_hz: Sequence[float]
-    ) -> None:
-        self._source = source
-        self._ready = ready
-        self._deaf_samples = round(deaf_s * SAMPLE_RATE_HZ)
-        self._tones_hz = tones_hz
-
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        passed = 0
-        meanwhile: list[Frame] = []
-        try:
-            for number, frame in enumerate(self._source.frames(stop)):
-                if number == 0:
-                    self._ready()
-                passed += len(frame.samples) + frame.lost_samples
-                if passed <= self._deaf_samples:
-                    meanwhile.append(frame)
-                    continue
-                if meanwhile:
-                    yield from self._toneless(meanwhile)
-                    meanwhile = []
-                yield frame
-        finally:
-            for frame in meanwhile:
-                wipe(frame.samples)
-
-    def _toneless(self, meanwhile: Sequence[Frame]) -> Iterator[Frame]:
-        heard = np.concatenate([frame.samples for frame in meanwhile])
-        left = without_tone(heard, self._tones_hz)
-        wipe(heard)
-        for frame, samples in zip(meanwhile, left.reshape(-1, FRAME_SAMPLES), strict=True):
-            wipe(frame.samples)
-            yield Frame(samples.copy(), frame.lost_samples, own_tone=True)
-        wipe(left)
 
 
 class _Either(threading.Event):

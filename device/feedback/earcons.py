@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spoiled.own_tone import OwnTones
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 
 
@@ -31,14 +32,17 @@ _NOTES = {
     Earcon.FAULT: ((523.3, 0.12), (0.0, 0.08), (523.3, 0.12), (0.0, 0.08), (523.3, 0.12)),
 }
 TONE_S = 0.3
-"""For how long no speech begins for the microphone, for the door's own tone: it, and the way to the ear."""
+"""For how long no speech begins for the microphone, for the door's own tone: it, and the way to the ear.
+Longer where the tone is heard later."""
 _LEVEL = 0.25  # of full scale
 _RAMP_S = 0.008  # against clicks
 
 
-def tones_of(earcon: Earcon) -> tuple[float, ...]:
-    """The frequencies in it, in Hz."""
-    return tuple(hz for hz, _ in _NOTES[earcon] if hz)
+def own_tones() -> OwnTones:
+    """What a microphone beside the loudspeaker must know of it."""
+    (asks,) = _NOTES[Earcon.SPEAK_NOW]
+    every = {hz for notes in _NOTES.values() for hz, _ in notes if hz}
+    return OwnTones(*asks, TONE_S, tuple(sorted(every)))
 
 
 @cache

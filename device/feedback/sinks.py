@@ -84,6 +84,7 @@ _RETRY = {
     Notice.NOISE_OVER_WORDS,
     Notice.SPEAK_ALOUD,
     Notice.AFTER_TONE,
+    Notice.PART_LOST,
     Notice.TOO_LATE,
     Notice.ONE_MORE,
     Notice.SECOND_PERSON,
@@ -106,7 +107,7 @@ class Feedback:
 
     def ready(self) -> None:
         """Nobody is at the door."""
-        self._tries = 0
+        self._tries, self._person = 0, None
         self._tell(Cue(Stage.READY, self._language.prompts["ready"]))
 
     def ask_name(self) -> None:

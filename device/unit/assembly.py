@@ -23,7 +23,7 @@ from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.evidence.listener import Listener
 from device.feedback import language
-from device.feedback.earcons import TONE_S, Earcon, tones_of
+from device.feedback.earcons import own_tones
 from device.liveness.context import ContextChecks
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.left import PrintBox
@@ -156,13 +156,12 @@ def open_unit(
             noted=history.memory_reached,
         )
         parts.callback(replay_guard.close)
-        deaf_s = TONE_S if settings.feedback.earcons else 0.0
-        tones_hz = tones_of(Earcon.SPEAK_NOW)
+        tones = own_tones() if settings.feedback.earcons else None
         threats = KnownAttacks(StateFolder(state).threats, lambda: int(clock().wall.timestamp() * 1000))
         prints = PrintBox(StateFolder(state).desired / "prints", unit_id(settings.door.unit), threats)
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
         warned = remembering.warned(threats)
-        ear = Listener(warned, settings.audio, settings.judge.timeout_s, deaf_s, tones_hz)
+        ear = Listener(warned, settings.audio, settings.judge.timeout_s, tones)
         parts.callback(ear.close)
         key = store.pseudonym_key()
         controller = AccessController(

@@ -221,9 +221,11 @@ class Detector:
             if rule.form != "revocations":
                 continue
             soon = looked.until_ms - now_ms < rule.days * 24 * HOUR_MS
-            if soon or now_ms - looked.checked_ms > rule.window_s * 1000:
+            # A clock there that is ahead would hide for as long that nobody looks any more.
+            ahead = looked.checked_ms - now_ms > HOUR_MS
+            if soon or ahead or now_ms - looked.checked_ms > rule.window_s * 1000:
                 evidence = {"checked_ms": looked.checked_ms, "until_ms": looked.until_ms}
-                key = f"{rule.name} {looked.checked_ms}"
+                key = f"{rule.name} {'ahead' if ahead else looked.checked_ms}"
                 raised.append(Alarm(rule.name, rule.severity, None, key, evidence, lasting=True))
         return raised
 

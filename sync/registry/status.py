@@ -13,6 +13,8 @@ from sync.registry.schema import access, alarms, refusals, units
 from sync.registry.store import Store
 
 SILENT_AFTER_MS = 3 * 60_000
+AHEAD_MS = 3_600_000
+"""The clock of whoever asks may be behind the workers' by as much."""
 
 UnitState = Literal["new", "online", "silent", "offline", "revoked"]
 
@@ -93,11 +95,13 @@ def refusal_counts(store: Store, since_day: int = 0) -> list[dict[str, Any]]:
 def unit_status(row: Any, now_ms: int) -> UnitStatus:
     """One unit from its row of `units`."""
     health = json.loads(row.health) if row.health else {}
-    last = max(row.seen_ms or 0, row.health_ms or 0)
+    heard = [told for told in (row.seen_ms, row.health_ms) if told]
+    # A stamp of days to come was written by a clock that was wrong: nobody was heard of then.
+    last = max((told for told in heard if told - now_ms <= AHEAD_MS), default=0)
     state: UnitState
     if row.revoked_ms is not None:
         state = "revoked"
-    elif not last:
+    elif not heard:
         state = "new"
     elif health.get("state") in ("offline", "stopped") and (row.health_ms or 0) >= (row.seen_ms or 0):
         state = "offline"

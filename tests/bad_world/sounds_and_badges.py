@@ -95,7 +95,7 @@ def busy_device(world: World) -> Ended:
         door.badge()
         door.shows("Please say")
         world.sound.play(after_the_tone(world, unit))
-        door.shows(f"{JUDGED}|DENIED_QUALITY: The first word fell")  # the tone itself may come late
+        door.shows(JUDGED)  # though the tone itself may come late
         suspend(world, True)
         try:
             door.badge()
@@ -139,11 +139,11 @@ def lost_frames(world: World) -> Ended:
         path.write_bytes(wav(broken))
         for _ in range(6):  # uncounted: five failures would make the person wait
             with unit.door("--source", path, "--claim", PERSON) as door:
-                saw = door.shows("Please say all|lost|again")
+                saw = door.shows("lost on the way from the microphone")
                 door.shows("DENIED_QUALITY: Part of that was lost")
             if block_ms == 20:
                 break
-    return Ended(saw, "DENIED_QUALITY unusable_audio", "asked again; six in a row cost the person nothing")
+    return Ended(saw, "DENIED_QUALITY sound_lost", "asked again; six in a row cost the person nothing")
 
 
 def odd_badges(world: World) -> Ended:

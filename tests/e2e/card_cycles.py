@@ -126,9 +126,18 @@ def cycles(count: int) -> int:
     wrong: dict[str, int] = {}
     for cycle in range(count):
         kind = KINDS[cycle % len(KINDS)]
+        began_s = time.monotonic()
         told = kind(microphone, speaker, RATES_HZ[cycle % len(RATES_HZ)])
-        if not told or not hears(microphone, speaker):
+        fault_s = time.monotonic() - began_s
+        heard = hears(microphone, speaker)
+        if not told or not heard:
             wrong[kind.__name__] = wrong.get(kind.__name__, 0) + 1
+        print(
+            f"{cycle} {kind.__name__}: {'told' if told else 'NOT TOLD'} after {fault_s:.1f} s, "
+            f"{'heard' if heard else 'DEAF'} after {time.monotonic() - began_s:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     heard = hears(microphone, speaker)
     speaker.close()
     microphone.close()

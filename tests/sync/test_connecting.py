@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import shlex
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
+from cryptography.hazmat.primitives import serialization
 
+from sync.command_line import host_and_port
 from sync.connecting import REMIND_DAYS, Validity, refused, why
 from sync.errors import SyncError
 from sync.fleet.certificates import LEAF_DAYS, Authority
@@ -107,3 +113,73 @@ def test_our_own_certificate_is_looked_at_by_this_machines_clock(site: Authority
     assert not validity.good(validity.ends)
     with pytest.raises(SyncError, match="cannot be read"):
         Validity.of(b"-----BEGIN NOTHING-----")
+
+
+def test_each_file_that_holds_something_else_is_named_and_nothing_asks_for_a_pass_phrase(
+    site: Authority, tmp_path: Path
+) -> None:
+    ours = site.issue("site-1/unit-1", NOW)
+    other = site.issue("site-1/unit-2", NOW)
+    certificate, key = Path(ours.certificate).read_bytes(), Path(ours.key).read_bytes()
+    locked = serialization.load_pem_private_key(key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"x"),
+    )
+    der = ssl.PEM_cert_to_DER_cert(
+        certificate.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+    )
+
+    def file(name: str, content: bytes) -> Path:
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    for files, said in (
+        (TlsFiles(ours.ca, file("c.der", der), ours.key), "c.der is DER; a certificate is taken as PEM"),
+        (TlsFiles(ours.ca, file("empty.pem", b"\n"), ours.key), "empty.pem is empty; a certificate"),
+        (TlsFiles(file("ca.pem", b""), ours.certificate, ours.key), "ca.pem is empty; a certificate of an"),
+        (TlsFiles(ours.ca, ours.key, ours.certificate), "holds a private key; a certificate belongs there"),
+        (TlsFiles(ours.ca, ours.certificate, file("l.key", locked)), "l.key is locked by a pass phrase"),
+        (TlsFiles(ours.ca, ours.certificate, tmp_path / "none"), "none cannot be read (No such file"),
+        (TlsFiles(ours.ca, ours.certificate, tmp_path), "cannot be read (Is a directory)"),
+        (TlsFiles(ours.ca, ours.certificate, other.key), "do not belong together"),
+    ):
+        with pytest.raises(SyncError) as refusal:
+            tls_context(files)
+        assert said in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [("broker:8883", "broker"), ("[::1]:8883", "::1"), ("mqtts://b.site:8883/", "b.site")],
+)
+def test_a_broker_is_understood_as_people_write_it(written: str, host: str) -> None:
+    assert host_and_port(written) == (host, 8883)
+
+
+@pytest.mark.parametrize(
+    "written", ["mqtt://b:1883", "b", "b:", ":8883", "b:0", "b:65536", "b:x", "https://b:443/x"]
+)
+def test_what_is_no_broker_is_refused(written: str) -> None:
+    with pytest.raises(click.UsageError, match="HOST:PORT"):
+        host_and_port(written)
+
+
+def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path) -> None:
+    """OpenSSL asks whoever is at the controlling terminal; a service would wait there for ever."""
+    ours = site.issue("site-1/unit-1", NOW)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        serialization.load_pem_private_key(Path(ours.key).read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
+    program = "import sys; from sync.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
+    command = [sys.executable, "-c", program, str(ours.ca), str(ours.certificate), str(locked)]
+    terminal = ["script", "--quiet", "--command", shlex.join(command), "/dev/null"]
+    said = subprocess.run(terminal, stdin=subprocess.DEVNULL, capture_output=True, timeout=180).stdout
+    assert b"pass phrase:" not in said
+    assert b"locked.key is locked by a pass phrase" in said

@@ -23,7 +23,8 @@ FAR_S = 86_400.0
 LONG_OFF_S = 180 * 86_400.0
 """A start so long after the last time seen is written down: it lay in a cupboard, or its clock is wrong."""
 CONFIRM_S = 600.0
-"""A jump ahead by more than FAR_S counts as seen after the unit has run on for so long with it."""
+"""A jump ahead counts as seen after the unit has run on for so long with it: a clock chip that was set to
+local time is ahead by hours at each start, until a time service puts it right."""
 SETTLED_S = 3 * 86_400.0
 """Running time in agreement with the clock, after which it may be believed about what has run out."""
 
@@ -80,8 +81,8 @@ class Timekeeper:
             else:
                 steady_s += passed_s
             if self._last is None or abs(drift_s) > TOLERANCE_S:
-                far = seen.latest_s > 0.0 and wall_s - seen.latest_s > FAR_S
-                self._confirmed_at_s = now.monotonic_s + (CONFIRM_S if far else 0.0)
+                ahead = seen.latest_s > 0.0 and wall_s - seen.latest_s > TOLERANCE_S
+                self._confirmed_at_s = now.monotonic_s + (CONFIRM_S if ahead else 0.0)
             latest_s = seen.latest_s
             if now.monotonic_s >= self._confirmed_at_s:
                 latest_s = max(latest_s, wall_s)

@@ -40,6 +40,7 @@ _SAID = {
     Reason.TOO_EARLY: "because speech began before the door's tone was over and its first words were missing",
     Reason.CLIPPED: "because the microphone was overdriven",
     Reason.NARROW_BAND: "because the sound lacked the upper half of a voice, as through a telephone",
+    Reason.SOUND_LOST: "because parts of the sound were lost between microphone and unit",
     Reason.UNUSABLE_AUDIO: "because the recording could not be used",
     Reason.CHALLENGE_UNKNOWN: "because no such phrase was shown",
     Reason.CHALLENGE_USED: "because the phrase had been used or withdrawn before; each is good once",

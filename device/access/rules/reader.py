@@ -80,7 +80,7 @@ class Reader:
         """A time of day, written as `07:30:00` or as the text "07:30"."""
         value = self._value(key, (time, str), 'a time such as "07:30"', default)
         try:
-            clock = value if isinstance(value, time) else time.fromisoformat(str(value))
+            clock = value if isinstance(value, time) else _clock(str(value))
         except ValueError:
             self.wrong(key, f'must be a time such as "07:30", not {value!r}')
             return default
@@ -168,3 +168,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean `{close[0]}`?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def _clock(text: str) -> time:
+    """Raises ValueError for what is no time, or is written so that Python takes it for another one: "07.30",
+    as half of Europe writes half past seven, would be 0.3 s after seven.
+    """
+    clock = time.fromisoformat(text)
+    if "." in text or "," in text:
+        raise ValueError("a fraction")
+    return clock

@@ -8,6 +8,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spoiled.lost_blocks import LOOK_S, replaced
+
 CLIPPED_LEVEL = 32_700
 WINDOW_S = 1.0
 STUCK_S = 5.0
@@ -111,33 +113,20 @@ class Health:
         heard[:] = 0.0
 
 
-GAP_S = 0.005
-GAP_EDGE = 300
-"""A gate closes on less than this; a lost block breaks off anywhere."""
-KEPT_S = 0.1
-
-
 class Gaps:
-    """Finds blocks that were lost before they reached us: exact zeros between sounds that break off."""
+    """Finds blocks that were lost before they reached us, by what was put in their place."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._least = int(GAP_S * rate_hz)
-        self._kept = int(KEPT_S * rate_hz)
+        self._rate_hz = rate_hz
+        self._kept = int(LOOK_S * rate_hz)
         self._before: Block = np.zeros(0, np.int16)
 
     def feed(self, heard: Block) -> int:
         """How many samples were lost in gaps that end in `heard`, int16 of shape (n,)."""
         joined = np.concatenate((self._before, heard))
-        old = len(self._before)
-        turns = np.diff((joined == 0).astype(np.int8), prepend=0, append=0)
-        begins, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
-        long = (ends - begins >= self._least) & (begins > 1) & (ends >= old) & (ends < len(joined) - 1)
-        lost = sum(
-            int(end - begin)
-            for begin, end in zip(begins[long], ends[long], strict=True)
-            if np.abs(joined[begin - 2 : begin].astype(np.int32)).max() > GAP_EDGE
-            and np.abs(joined[end : end + 2].astype(np.int32)).max() > GAP_EDGE
-        )
+        # What ended with the last sample could not be seen to end.
+        old = len(self._before) - 1
+        lost = sum(end - begin for begin, end in replaced(joined, self._rate_hz) if end >= old)
         self._before[:] = 0
         self._before = joined[-self._kept :].copy()
         joined[:] = 0

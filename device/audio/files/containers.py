@@ -14,9 +14,30 @@ from device.audio.errors import UnreadableAudioError
 from device.audio.files.flac_length import flac_length
 
 MAX_CHUNKS = 4096
+MAX_TAGS = 8
+MAX_FORM_BYTES = 1024
+MAX_LIST_BYTES = 1 << 16
 _TOTAL = 0xF_FFFF_FFFF
 _STREAMED = 0x7FFF_0000
 """A promised length from here on, or none, is a writer's way of saying that it did not know."""
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_CODINGS = {
+    0x0002: "ADPCM",
+    0x0006: "A-law",
+    0x0007: "u-law",
+    0x0011: "ADPCM",
+    0x0031: "GSM",
+    0x0050: "MPEG audio",
+    0x0055: "MP3",
+    0x00FF: "AAC",
+    0x0160: "Windows Media",
+    0x0161: "Windows Media",
+    0x028F: "G.722",
+    0x1600: "AAC",
+    0x674F: "Vorbis",
+    0x704F: "Opus",
+}
+"""What else a WAV file may hold (RFC 2361, and what ffmpeg writes)."""
 _PRINTABLE = frozenset(range(0x20, 0x7F))
 _OTHERS = (
     (0, b"\x1a\x45\xdf\xa3", "WebM, as browsers record it"),
@@ -47,9 +68,10 @@ def plain(content: bytes | bytearray | memoryview, name: str) -> Plain:
     start = _after_id3(view)
     magic = bytes(view[start : start + 12])
     if magic[:4] == b"fLaC":
-        return _flac(view, start, name)
-    if start == 0 and magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:] in (b"WAVE", b""):
-        return _wave(view, name)
+        return _flac(view[: _before_tags(view)], start, name)
+    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:] in (b"WAVE", b""):
+        found = _wave(view[start:], name)
+        return Plain(found.header, start + found.start, start + found.stop)
     raise UnreadableAudioError(f"{name}: {_what(view)}; send a WAV or FLAC file")
 
 
@@ -63,12 +85,28 @@ def _what(view: memoryview) -> str:
 
 
 def _after_id3(view: memoryview) -> int:
-    """Where the file begins behind an ID3v2 tag, which some programs put in front of FLAC."""
-    if bytes(view[:3]) != b"ID3" or len(view) < 10 or any(byte & 0x80 for byte in view[6:10]):
-        return 0
-    size = view[6] << 21 | view[7] << 14 | view[8] << 7 | view[9]
-    after = 10 + size + (10 if view[5] & 0x10 else 0)
-    return after if bytes(view[after : after + 4]) == b"fLaC" else 0
+    """Where the file begins behind ID3v2 tags, which some programs put in front of FLAC and WAV."""
+    at = 0
+    for _ in range(MAX_TAGS):
+        if bytes(view[at : at + 3]) != b"ID3" or len(view) < at + 10:
+            break
+        flags, size = view[at + 5], bytes(view[at + 6 : at + 10])
+        if any(byte & 0x80 for byte in size):
+            break
+        at += 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3]) + (10 if flags & 0x10 else 0)
+    return at if bytes(view[at : at + 4]) in (b"fLaC", b"RIFF", b"RF64", b"BW64") else 0
+
+
+def _before_tags(view: memoryview) -> int:
+    """Where the file ends before ID3v1 and APEv2 tags, which some programs put behind FLAC."""
+    end = len(view)
+    if bytes(view[max(0, end - 128) : end][:3]) == b"TAG":
+        end -= 128
+    if bytes(view[max(0, end - 32) : end][:8]) == b"APETAGEX":
+        size, flags = struct.unpack_from("<I4xI", view, end - 20)
+        size += 32 if flags & 0x8000_0000 else 0  # a header of its own, which `size` leaves out
+        end = max(0, end - size)
+    return end
 
 
 def _flac(view: memoryview, start: int, name: str) -> Plain:
@@ -102,7 +140,7 @@ def _wave(view: memoryview, name: str) -> Plain:
         if kind == b"ds64" and length >= 24 and position + 16 <= len(view):
             long_data = int(struct.unpack_from("<Q", view, position + 8)[0])
         if kind == b"fmt ":
-            if length < 16 or position + length > len(view) or length > 64:
+            if length < 16 or position + length > len(view) or length > MAX_FORM_BYTES:
                 break
             form = bytes(view[position : position + length])
         position = _next_chunk(view, position + length, length)
@@ -128,17 +166,54 @@ def _is_kind(letters: bytes) -> bool:
     return len(letters) == 4 and all(byte in _PRINTABLE for byte in letters)
 
 
+def _check_coding(form: bytes, name: str) -> None:
+    """Raises UnreadableAudioError where the samples are coded in a way that nothing here takes."""
+    tag = int.from_bytes(form[:2], "little")
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = int.from_bytes(form[24:26], "little")
+    if tag not in (_PCM, _FLOAT):
+        coding = _CODINGS.get(tag, f"a coding of its own (0x{tag:04X})")
+        raise UnreadableAudioError(f"{name}: a WAV file that holds {coding}; convert it to 16-bit PCM")
+
+
+def _chunks_to_end(view: memoryview, position: int) -> bool:
+    """Whether nothing but whole chunks follows: then an empty one before them was meant to be empty."""
+    for _ in range(MAX_CHUNKS):
+        if position >= len(view) - 1:
+            return position > 0
+        if position + 8 > len(view) or not _is_kind(bytes(view[position : position + 4])):
+            return False
+        (length,) = struct.unpack_from("<I", view, position + 4)
+        position += 8 + length
+        if position > len(view):
+            return False
+        position = _next_chunk(view, position, length)
+    return False
+
+
+def _before_list(view: memoryview, start: int, stop: int) -> int:
+    """Where samples of unknown length end: before a LIST chunk that ends the file, or at `stop`."""
+    tail = bytes(view[max(start, stop - MAX_LIST_BYTES) : stop])
+    at = len(tail)
+    while (at := tail.rfind(b"LIST", 0, at)) >= 0:
+        here = stop - len(tail) + at
+        if bytes(tail[at + 8 : at + 12]) in (b"INFO", b"adtl") and _chunks_to_end(view, here):
+            return here
+    return stop
+
+
 def _data(view: memoryview, start: int, promised: int, form: bytes, name: str) -> Plain:
+    _check_coding(form, name)
     present = len(view) - start
     block_align = int.from_bytes(form[12:14], "little")
     if block_align == 0:
         raise UnreadableAudioError(f"{name}: the WAV header does not say what the samples are")
-    streamed = promised >= _STREAMED or promised == 0
+    streamed = promised >= _STREAMED or (promised == 0 and not _chunks_to_end(view, start))
     if promised > present and not streamed:
         raise UnreadableAudioError(
             f"{name}: the recording is cut short ({present} of {promised} bytes are there); record it again"
         )
-    size = min(present, promised) if not streamed else present
+    size = min(present, promised) if not streamed else _before_list(view, start, len(view)) - start
     size -= size % block_align
     if size <= 0:
         raise UnreadableAudioError(f"{name}: the recording holds no samples; record it again")

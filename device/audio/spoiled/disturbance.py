@@ -1,4 +1,4 @@
-"""Sound over the words that no throat makes: coughs and slams, and tones that keep one exact pitch.
+"""Sound over the words that no throat makes: tones that keep one exact pitch.
 
 It says nothing against anybody. Where it is there and an answer falls short, the person is asked again.
 """
@@ -17,6 +17,13 @@ LINES_HZ = (600.0, 7_000.0)
 NEAR_HZ, BESIDE_HZ = 2.5, 30.0
 LINE_RATIO = 25.0
 """Of a line's power over what lies beside it; of noise the loudest of 100,000 reaches 17."""
+MAINS_HZ = (50.0, 60.0, 100.0, 120.0)
+MAINS_STRAYS = 0.002
+MAINS_RANGE_HZ, MAINS_BESIDE_HZ = (600.0, 6_500.0), 20.0
+MAINS_LOG_RATIO = 0.4
+"""Mean over all multiples. Of 30 people 0.12 at most and of 35 attacks 0.19; beside three kinds of buzz 20 dB
+below the speech 0.60 at least, 20 people each."""
+MAINS_RATIO = 4.0
 PULSE_SAMPLES, PULSE_HOP, PULSE_FRAMES = 2_048, 512, 3
 PULSE_NEAR, PULSE_BESIDE = 3, 12
 """Bins of 8 Hz."""
@@ -31,7 +38,37 @@ def steady_lines(wave: npt.NDArray[np.float32]) -> int:
     Harmonics of speech wander. Of 50 people and 70 attacks none reaches 6; of 50 people beside a rectifier's
     buzz or an alarm 20 dB below the speech 95 in 100 do.
     """
-    return max(_throughout(wave), _pulses(wave))
+    return max(_throughout(wave), _pulses(wave), _of_mains(wave))
+
+
+def _of_mains(wave: npt.NDArray[np.float32]) -> int:
+    """How many lines lie on multiples of the mains' frequency, all of which together stand out.
+
+    No single one need: a hundred weak ones in their places are no chance. Networks stray by 0.1 %.
+    """
+    if len(wave) < SAMPLE_RATE_HZ // 2:
+        return 0
+    size = 1 << len(wave).bit_length()
+    power = np.square(np.abs(rfft(wave * np.hanning(len(wave)), size)))
+    bin_hz = SAMPLE_RATE_HZ / size
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    near, beside = max(2, round(NEAR_HZ / bin_hz)), round(MAINS_BESIDE_HZ / bin_hz)
+    strays = np.arange(-MAINS_STRAYS, MAINS_STRAYS, 0.5 * bin_hz / MAINS_RANGE_HZ[1])
+    found = 0
+    for hz in MAINS_HZ:
+        multiples = hz * np.arange(np.ceil(MAINS_RANGE_HZ[0] / hz), np.floor(MAINS_RANGE_HZ[1] / hz) + 1)
+        at = np.round(np.outer(1.0 + strays, multiples) / bin_hz).astype(np.intp)
+
+        def within(reach: int, at: npt.NDArray[np.intp] = at) -> Floats:
+            span: Floats = total[at + reach + 1] - total[at - reach]
+            return span
+
+        ratio = power[at] / ((within(beside) - within(near)) / (2 * (beside - near)) + 1e-20)
+        standing = np.log(np.clip(ratio, 1e-3, 50.0)).mean(axis=1)
+        best = int(standing.argmax())
+        if standing[best] >= MAINS_LOG_RATIO:
+            found = max(found, int((ratio[best] > MAINS_RATIO).sum()))
+    return found
 
 
 def _pulses(wave: npt.NDArray[np.float32]) -> int:

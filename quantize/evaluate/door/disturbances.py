@@ -37,6 +37,8 @@ class Said:
     lead_s: float = LEAD_S
     tone: bool = False
     """The door's own tone sounds at the beginning, and the person does not wait for it."""
+    hesitates: bool = False
+    """There is a pause in it, longer than ends an answer that is complete."""
 
 
 @dataclass(slots=True)
@@ -162,8 +164,21 @@ def _converted(converter: str) -> Callable[[Wave, Recording, Stage, np.random.Ge
     return make
 
 
+PAUSE_S = 0.9
+
+
+def _pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
+    """They hesitate: so much quiet in the quietest place of the middle of what they said."""
+    level = np.convolve(np.square(wave.astype(np.float64)), np.full(800, 1 / 800), "same")
+    third = len(wave) // 3
+    at = third + int(level[third : 2 * third].argmin())
+    gap = sounds.quiet(PAUSE_S, sounds.floor_level(wave), dice)
+    return Said(np.concatenate([wave[:at], gap, wave[at:]]), one.text, hesitates=True)
+
+
 DISTURBANCES = (
     Disturbance("as said", _plain),
+    Disturbance("pause of 0.9 s", _pause, attacks=False),
     Disturbance("words before", _words_before, attacks=False),
     Disturbance("words after", _words_after, attacks=False),
     Disturbance("sneeze inside", _burst("sneeze", True)),

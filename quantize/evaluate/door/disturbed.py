@@ -8,7 +8,7 @@ half, to look at while something is made). An attack is a perfect clone: its wor
 own, and only what asks for life is measured of it.
 
 Every sound is heard once and decided twice: as the door does, and without what is measured for the sake of
-this table: coughs, steady tones, whispers, talkers, mirror images, words beside the phrase, the tone.
+this table: pauses, steady tones, whispers, talkers, mirror images, words beside the phrase, the tone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 import numpy as np
@@ -29,6 +29,7 @@ from device.access.rules.levels import LEVELS
 from device.access.weigh import weigh
 from device.audio import (
     AudioSettings,
+    EndpointerSettings,
     Frame,
     Quality,
     QualityLimits,
@@ -43,7 +44,7 @@ from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
 from device.evidence.listener import AnswerProgress, Heard, Listener
-from device.feedback.earcons import TONE_S, Earcon, tones_of
+from device.feedback.earcons import TONE_S, own_tones
 from device.liveness import NO_CONTEXT_EVIDENCE
 from device.liveness.context import ContextChecks
 from device.model_store import slots
@@ -69,6 +70,8 @@ from quantize.evaluate.manifest import Recording, read_manifest
 from quantize.evaluate.phrase import rate
 from quantize.evaluate.scoring import Bars
 from quantize.evaluate.trials import speaker_plan
+
+T = TypeVar("T")
 
 RISK = LEVELS["standard"]
 TAIL_S = 2.2
@@ -137,6 +140,8 @@ class Door:
             without = SilenceError("No voice was heard.")
         if said.tone:
             without = self._deaf(said, template, dice)
+        elif said.hesitates:
+            without = self._heard(said, template, dice, hesitant=False)[0]
         elif isinstance(heard, Evidence) and utterance is not None:
             without = replace(heard, quality=_plain(heard.quality))
             if heard.phrase_llr >= RISK.thresholds.phrase_llr:  # alone, the phrase may have had less
@@ -152,15 +157,18 @@ class Door:
         return self._heard(replace(said, wave=cut, tone=False), template, dice)[0]
 
     def _heard(
-        self, said: Said, template: Reference, dice: np.random.Generator
+        self, said: Said, template: Reference, dice: np.random.Generator, *, hesitant: bool = True
     ) -> tuple[Heard, Utterance | None]:
         def later(utterance: Utterance, phrase: str, reference: Reference) -> _Later:
             own = replace(utterance, samples=utterance.samples.copy())  # the listener overwrites its own
             return _Later(own, phrase, reference, self.judge)
 
-        deaf_s, tones_hz = (TONE_S, tones_of(Earcon.SPEAK_NOW)) if said.tone else (0.0, ())
-        settings = AudioSettings(quality=replace(self.limits, min_lull_db=0.0))
-        ear = Listener(cast(Judge, later), settings, 600.0, deaf_s, tones_hz)
+        tones = own_tones() if said.tone else None
+        pauses = EndpointerSettings()
+        if not hesitant:
+            pauses = replace(pauses, hesitation_ms=pauses.end_ms)
+        settings = AudioSettings(pauses, quality=replace(self.limits, min_lull_db=0.0))
+        ear = Listener(cast(Judge, later), settings, 600.0, tones)
         try:
             answer = ear.hear(
                 _Sound(said, dice),
@@ -185,7 +193,7 @@ class Door:
 def _plain(quality: Quality) -> Quality:
     """Without coughs, steady tones and talkers; mirror images count as speech."""
     hz = max(quality.bandwidth_hz, PLAIN_BAND_HZ)
-    return replace(quality, burst_s=0.0, steady_lines=0, lull_db=60.0, bandwidth_hz=hz)
+    return replace(quality, steady_lines=0, lull_db=60.0, bandwidth_hz=hz)
 
 
 def _lacks(evidence: Evidence) -> bool:
@@ -240,8 +248,11 @@ class Cast:
     attacks: Sequence[Recording]
 
 
-def cast_of(recordings: Sequence[Recording], known: set[str], *, fitted: bool, people: int) -> Cast:
-    """At most `people` speakers on whom something was fitted, or nothing; attacks of pages not in `known`.
+def cast_of(
+    recordings: Sequence[Recording], known: set[str], *, fitted: bool, people: int, attacks: int
+) -> Cast:
+    """At most `people` speakers on whom something was fitted, or nothing; at most `attacks` systems of pages
+    not in `known`.
 
     Attacks: the first file of each system to report on, the second to look at.
     """
@@ -251,13 +262,22 @@ def cast_of(recordings: Sequence[Recording], known: set[str], *, fitted: bool, p
         if len(one.text.split()) >= LEAST_WORDS and fits(one.speaker) == fitted:
             probes[one.speaker] = one
     ready = sorted(probes)
-    chosen = [ready[int(at)] for at in np.linspace(0, len(ready) - 1, min(people, len(ready)))]
+    chosen = _spread(ready, people)
     systems: dict[str, list[Recording]] = defaultdict(list)
     for one in recordings:
         if one.label == "spoof" and one.folder not in known:
             systems[f"{one.folder}: {one.system}"].append(one)
-    attacks = [one for files in systems.values() for one in files[int(fitted) : int(fitted) + 1]]
-    return Cast({who: plan.enrolments[who] for who in chosen}, {who: probes[who] for who in chosen}, attacks)
+    fakes = [one for files in systems.values() for one in files[int(fitted) : int(fitted) + 1]]
+    return Cast(
+        {who: plan.enrolments[who] for who in chosen},
+        {who: probes[who] for who in chosen},
+        _spread(fakes, attacks),
+    )
+
+
+def _spread(every: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, from beginning to end."""
+    return [every[int(at)] for at in np.linspace(0, len(every) - 1, min(most, len(every)))]
 
 
 def play(
@@ -336,6 +356,7 @@ def lines(people: Mapping[str, Counted], attacks: Mapping[str, Counted]) -> Iter
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A JSON file.")
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="The model directory.")
 @click.option("--people", default=40, show_default=True, type=click.IntRange(1, 1_000))
+@click.option("--attacks", default=40, show_default=True, type=click.IntRange(0, 1_000), help="Of each kind.")
 @click.option("--only", multiple=True, help="Disturbances whose names begin so; all by default.")
 @click.option("--fitted", is_flag=True, help="The people and attacks to look at, not those to report on.")
 def main(
@@ -344,6 +365,7 @@ def main(
     out: Path,
     models: Path | None,
     people: int,
+    attacks: int,
     only: tuple[str, ...],
     fitted: bool,
 ) -> None:
@@ -351,7 +373,7 @@ def main(
     recordings = read_manifest(manifest, root)
     folder = models or models_dir()
     wanted = [one for one in DISTURBANCES if not only or one.name.startswith(only)]
-    who = cast_of(recordings, taught(folder), fitted=fitted, people=people)
+    who = cast_of(recordings, taught(folder), fitted=fitted, people=people, attacks=attacks)
     stage = stage_of(recordings, noises(manifest, root), root, fitted=fitted)
     with Bars() as bars:
         found = play(who, stage, open_door(folder), wanted, bars)

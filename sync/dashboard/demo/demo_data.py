@@ -177,11 +177,6 @@ class DemoData:
             if key is not None:
                 self.obey(key, at_ms)
 
-    def known_at(self, site: str, most: int) -> list[str]:
-        """Some who pass doors of a site."""
-        unit = next(unit for unit in self._units if unit.place.site == site)
-        return list(dict.fromkeys(self._person(unit) for _ in range(20 * most)))[:most]
-
     def obey(self, key: ec.EllipticCurvePublicKey, at_ms: int) -> int:
         """Every unit but the silent one does what it is ordered to, and says so with its signature; how
         many did."""

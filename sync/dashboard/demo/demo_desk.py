@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.demo.demo_data import DAY_MS, HOUR_MS, DemoData
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.people import visits
 from sync.keys import FileSigner
+from sync.registry.schema import events
 from sync.registry.store import Store
 
 DESK, FACILITIES = Viewer("desk", "desk", (), "", ""), Viewer("facilities", "facilities", (), "", "")
@@ -20,10 +23,18 @@ _VISITS = (
 """Days from now: begin, end, what for."""
 
 
+def _seen_at(store: Store, site: str) -> list[str]:
+    mine = (events.c.unit.like(f"{site}/%"), events.c.person.is_not(None))
+    query = sa.select(events.c.person, sa.func.max(events.c.time_ms).label("last")).where(*mine)
+    with store.reading() as db:
+        rows = db.execute(query.group_by(events.c.person).order_by(sa.desc("last")).limit(len(_VISITS)))
+        return [str(row.person) for row in rows]
+
+
 def fill(store: Store, signer: FileSigner, data: DemoData, now_ms: int) -> None:
     """The accounts `desk` and `facilities` are there; the invented units obey."""
     site = data.doors[0].site
-    for (begins, ends, what), person in zip(_VISITS, data.known_at(site, len(_VISITS)), strict=False):
+    for (begins, ends, what), person in zip(_VISITS, _seen_at(store, site), strict=False):
         visits.ask(
             store, signer, FACILITIES, person, site, "facilities" if ends > 2 else "desk", what,
             now_ms + begins * DAY_MS, now_ms + ends * DAY_MS, now_ms,

@@ -90,7 +90,7 @@ def review(
                 raise RefusedError("Somebody else looks at what you asked for.", 403)
             values = {"key": key, "account": viewer.account, "time_ms": now_ms, "finding": finding}
             made = store.upsert(exceptions).values(**values).on_conflict_do_nothing()
-            if db.execute(made).rowcount != 1:
+            if db.execute(made.returning(exceptions.c.key)).first() is None:
                 raise RefusedError("This was reviewed already.", 409)
             about = f"{key}, {one.where}: {finding}"
             journal.append(db, viewer.account, "emergency access reviewed", about, now_ms)

@@ -114,7 +114,8 @@ class Reports:
             return False
         with self.store.transaction() as db:
             made = self.store.upsert(reports).values(day=day, claimed_ms=now_ms).on_conflict_do_nothing()
-            if db.execute(made).rowcount == 1:
+            # PostgreSQL's driver counts no rows of an INSERT.
+            if db.execute(made.returning(reports.c.day)).first() is not None:
                 return True
             stale = (
                 reports.c.day == day,

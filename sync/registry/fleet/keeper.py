@@ -61,7 +61,7 @@ class Keeper:
         """Bring every document up to date; returns those that were not published yet. Raises StoreError."""
         now_ms = self._now_ms()
         with self._store.transaction() as db:
-            rollout.assess(db, now_ms)
+            self._store.raise_alarms(db, rollout.assess(db, now_ms), now_ms)
         with self._store.transaction() as db:
             fleet, wished, rolling = Fleet.read(db), wishes(db), rollout.rolling(db)
             known = {row.unit: row for row in db.execute(sa.select(documents))}

@@ -16,6 +16,7 @@ from sync.registry.fleet.tables import documents, rollouts, wanted
 from sync.registry.fleet.wanted import scope_of, scopes_of, tags_of_units
 from sync.registry.schema import events, units
 from sync.registry.store import Store
+from sync.registry.verification import Alarm
 from sync.vocabulary import DECISIONS
 
 PAST_MS = 14 * 24 * 3600 * 1000
@@ -97,18 +98,18 @@ def rolling(db: Connection) -> Rolling:
     return Rolling(rows, {row.id: _of(db, row, row.stage) for row in rows})
 
 
-def assess(db: Connection, now_ms: int) -> None:
-    """Halt, go on to the next stage, or wait."""
+def assess(db: Connection, now_ms: int) -> list[Alarm]:
+    """Halt, go on to the next stage, or wait. Returns what somebody has to be told."""
+    alarms: list[Alarm] = []
     for row in db.execute(sa.select(rollouts).where(rollouts.c.state == "running")).all():
         members = _of(db, row, row.stage)
         standing = {m: _standing(db, m, json.loads(row.bundle)) for m in members}
         back = sorted(unit for unit, word in standing.items() if word == "back")
-        if back:
-            _set(db, row, state="halted", why=f"{back[0]} took the new models back")
-            continue
-        changed = _rates(db, row, members, now_ms)
-        if changed:
-            _set(db, row, state="halted", why=changed)
+        why = f"{back[0]} took the new models back" if back else _rates(db, row, members, now_ms)
+        if why:
+            _set(db, row, state="halted", why=why)
+            told = {"why": why, "scope": row.scope}
+            alarms.append(Alarm("ROLL_OUT_HALTED", "critical", None, f"ROLL_OUT_HALTED {row.id}", told))
             continue
         waiting = sorted(unit for unit, word in standing.items() if word != "applied")
         if waiting:
@@ -129,6 +130,7 @@ def assess(db: Connection, now_ms: int) -> None:
             _finish(db, row, now_ms)
         else:
             _set(db, row, stage=row.stage + 1, stage_ms=now_ms, why="")
+    return alarms
 
 
 def newest(db: Connection) -> dict[str, Any] | None:

@@ -581,7 +581,7 @@ def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_
 
 
 def test_a_noise_is_excused_three_times_and_then_counts(world: World) -> None:
-    noisy = evidence(live=-5.0, quality=replace(GOOD, burst_s=0.3))
+    noisy = evidence(live=-5.0, quality=replace(GOOD, steady_lines=20))
     codes = [world.attempt(heard=noisy).code for _ in range(3)]
     assert codes == [Reason.DISTURBED] * 3
     assert world.history.standing("person:ANNA", WARD_LIMITS, world.monotonic_s).failures == 0

@@ -69,6 +69,27 @@ def test_what_was_seen_before_a_restart_counts_after_it() -> None:
     assert again.jumps() == 1
 
 
+def test_a_clock_chip_in_local_time_locks_nothing_once_the_time_service_has_put_it_right() -> None:
+    """Each start is two hours ahead, for a minute: nobody waits two hours after a power cut."""
+    kept = [TimeSeen(NOON.timestamp())]
+    for start in range(3):
+        keeper = Timekeeper(kept[-1], kept.append)
+        clocks = Clocks(NOON + timedelta(hours=2, minutes=10 * start))
+        keeper.look(clocks.now())
+        keeper.look(clocks.now(60.0))
+        clocks.wall -= timedelta(hours=2)
+        assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
+
+
+def test_hours_ahead_that_last_are_seen_and_setting_the_clock_back_after_them_is_noticed() -> None:
+    clocks, keeper = Clocks(), Timekeeper(TimeSeen(NOON.timestamp()))
+    clocks.wall += timedelta(hours=5)
+    keeper.look(clocks.now())
+    keeper.look(clocks.now(CONFIRM_S))
+    clocks.wall -= timedelta(hours=5)
+    assert keeper.look(clocks.now(60.0)).behind(clocks.wall)
+
+
 def test_a_moment_in_2040_is_not_believed_for_ever_and_hours_of_it_are() -> None:
     clocks, keeper = Clocks(), Timekeeper(TimeSeen())
     keeper.look(clocks.now())

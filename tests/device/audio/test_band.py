@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+import soxr
 
 from device.audio import load_utterance
 from device.audio.spoiled.band import own_hz
@@ -46,7 +47,21 @@ def polyphase(sound: Wave) -> Wave:
     return np.convolve(up, 2 * taps, "same").astype(np.float32)
 
 
-@pytest.mark.parametrize("convert", [held, linear, polyphase, lambda sound: linear(sound, 16 / 6)])
+def nearest_of_6_khz(sound: Wave) -> Wave:
+    """Two folds: one at 3 kHz, and a plainer one at 5."""
+    low = soxr.resample(sound, 16_000, 6_000, "HQ")
+    return low[np.minimum(np.round(np.arange(len(sound)) * 6 / 16).astype(int), len(low) - 1)]
+
+
+def smoothed_of_6_khz(sound: Wave) -> Wave:
+    held = soxr.resample(sound, 16_000, 6_000, "HQ")[(np.arange(len(sound) - 8) * 6 / 16).astype(int)]
+    return 0.5 * (held[1:] + held[:-1])
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [held, linear, polyphase, lambda sound: linear(sound, 16 / 6), nearest_of_6_khz, smoothed_of_6_khz],
+)
 def test_a_mirror_image_of_the_lower_band_is_not_taken_for_speech(convert, reader, other_reader):
     for reading in (reader[0], other_reader[0]):
         assert own_hz(convert(wave(reading))) < 4_400.0

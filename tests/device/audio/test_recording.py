@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
+from device.audio.errors import GapError
 from device.audio.files.flac_length import _samples_to_end, flac_length
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
@@ -210,6 +212,59 @@ def test_a_tag_in_front_of_a_flac_is_skipped(tmp_path: Path, speech: np.ndarray)
     assert np.array_equal(read_recording(tagged, LIMITS), speech)
 
 
+ID3 = b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)
+ID3V1 = b"TAG" + bytes(125)
+APE = b"APETAGEX" + (2000).to_bytes(4, "little") + (32).to_bytes(4, "little") + bytes(16)
+INFO = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little") + b"Lavf59.27.100\0"
+
+
+def test_tags_in_front_of_a_wav_and_more_than_one_in_front_of_a_flac_are_skipped(
+    tmp_path: Path, speech: np.ndarray
+) -> None:
+    for name in ("a.wav", "a.flac"):
+        content = write(tmp_path / name, speech).read_bytes()
+        assert np.array_equal(read_recording(ID3 + ID3 + content, LIMITS), speech), name
+
+
+@pytest.mark.parametrize("tag", [ID3V1, APE, APE + ID3V1])
+def test_a_tag_behind_a_flac_of_unknown_length_does_not_cut_it_short(
+    tmp_path: Path, speech: np.ndarray, tag: bytes
+) -> None:
+    content = bytearray(write(tmp_path / "a.flac", speech).read_bytes())
+    packed = int.from_bytes(content[18:26], "big") & ~0xF_FFFF_FFFF
+    content[18:42] = packed.to_bytes(8, "big") + bytes(16)
+    assert np.array_equal(read_recording(bytes(content) + tag, LIMITS), speech)
+
+
+def test_the_writers_name_behind_samples_of_unknown_length_is_no_sound(speech: np.ndarray) -> None:
+    content = wav_bytes(speech.tobytes(), promised=0xFFFF_FFFF) + INFO
+    assert np.array_equal(read_recording(content, LIMITS), speech)
+
+
+def test_the_writers_name_behind_no_samples_is_no_sound_either() -> None:
+    with pytest.raises(UnreadableAudioError, match="holds no samples"):
+        read_recording(wav_bytes(b"") + INFO, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("tag", "named"),
+    [(0x55, "MP3"), (0xFF, "AAC"), (0x704F, "Opus"), (0x28F, "G.722"), (2, "ADPCM"), (0x1234, "0x1234")],
+)
+def test_a_wav_of_another_coding_names_it_and_is_not_called_damaged(
+    speech: np.ndarray, tag: int, named: str
+) -> None:
+    form = struct.pack("<HHIIHHH", tag, 1, 16_000, 8_000, 1, 0, 0)
+    content = riff((b"fmt ", form), (b"data", speech.tobytes()))
+    with pytest.raises(UnreadableAudioError, match="convert it to 16-bit PCM") as refused:
+        read_recording(content, LIMITS)
+    assert named in str(refused.value)
+
+
+def test_a_long_description_of_the_samples_is_no_damage(speech: np.ndarray) -> None:
+    form = struct.pack("<HHIIHHH", 1, 1, 16_000, 32_000, 2, 16, 200) + bytes(200)
+    assert np.array_equal(read_recording(riff((b"fmt ", form), (b"data", speech.tobytes())), LIMITS), speech)
+
+
 @pytest.mark.parametrize(
     ("form", "coder", "named"),
     [
@@ -301,7 +356,7 @@ def test_a_text_file_named_wav_is_refused(tmp_path: Path) -> None:
 
 def test_other_codings_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "law.wav", tone(1.0), subtype="ULAW")
-    with pytest.raises(UnreadableAudioError, match="ULAW"):
+    with pytest.raises(UnreadableAudioError, match="u-law"):
         read_recording(path, LIMITS)
 
 
@@ -407,3 +462,28 @@ def test_bytes_made_to_look_like_many_last_frames_take_no_long_search() -> None:
     crc = next(c for c in range(256) if _samples_to_end(frame + bytes([c]) + bytes(10), 0, 4096))
     with pytest.raises(UnreadableAudioError, match="cut short"):
         read_recording(head + (frame + bytes([crc])) * 100_000, LIMITS)
+
+
+LOSSES = {
+    "zeros": lambda before: np.zeros_like(before),
+    "the block before": lambda before: before,
+    "one sample": lambda before: np.full_like(before, before[-1]),
+}
+
+
+@pytest.mark.parametrize("put", LOSSES)
+@pytest.mark.parametrize(("rate_hz", "block_s"), [(16_000, 0.02), (16_000, 0.005), (48_000, 0.01)])
+def test_a_recording_of_which_blocks_were_lost_is_asked_for_again_at_any_rate(
+    reader: list[Reading], put: str, rate_hz: int, block_s: float
+) -> None:
+    """Before resampling: after it, nothing of a gap's edges is left to see."""
+    said = soxr.resample(read(reader[1].path), 16_000, rate_hz)
+    block = int(block_s * rate_hz)
+    dice = np.random.default_rng(18)
+    broken = said.copy()
+    for at in range(block, len(said) - block, block):
+        if dice.random() < 0.1:
+            broken[at : at + block] = LOSSES[put](said[at - block : at])
+    assert load_utterance(wav_bytes(said.tobytes(), rate_hz=rate_hz)).quality.speech_s > 0.0
+    with pytest.raises(GapError, match="lost"):
+        load_utterance(wav_bytes(broken.tobytes(), rate_hz=rate_hz))

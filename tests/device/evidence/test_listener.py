@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import soundfile
 
 from device.audio import AudioSettings, FileSource, Frame, SilenceError, TooEarlyError, Utterance
 from device.audio.source import framed
+from device.audio.spoiled.own_tone import PURE, heard_until, purity
 from device.evidence.judge import JudgeError
 from device.evidence.listener import Answer, AnswerProgress, Listener
-from device.feedback.earcons import TONE_S, Earcon, tones_of, waveform
+from device.feedback.earcons import TONE_S, Earcon, own_tones, waveform
 from tests.speech import Reading
 from tests.waiting import wait_until
 
@@ -75,20 +77,22 @@ class Played:
         yield from framed(self._samples.copy())
 
 
-def spoken_into_the_tone(reader: list[Reading], from_s: float) -> npt.NDArray[np.int16]:
-    """Speech from `from_s` on, after the door's tone began."""
+def spoken_into_the_tone(
+    reader: list[Reading], from_s: float, *, earcon: Earcon = Earcon.SPEAK_NOW, late_s: float = 0.0
+) -> npt.NDArray[np.int16]:
+    """Speech from `from_s` on; the door's tone begins `late_s` after it was called for."""
     speech, _ = soundfile.read(reader[0].path, dtype="int16", frames=4 * 16_000)
     loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 1_500)[0]
-    quiet = np.random.default_rng(1).integers(-4, 5, 40_000).astype(np.int16)
+    quiet = np.random.default_rng(1).integers(-4, 5, 64_000).astype(np.int16)
     speech = speech[loud:]
     whole = np.concatenate([quiet[: round(from_s * 16_000)], speech, quiet]).astype(np.int32)
-    tone = waveform(Earcon.SPEAK_NOW).astype(np.int32)
-    whole[: len(tone)] += tone
+    tone, late = waveform(earcon).astype(np.int32), round(late_s * 16_000)
+    whole[late : late + len(tone)] += tone
     return np.clip(whole, -32768, 32767).astype(np.int16)
 
 
 def hear_into_the_tone(samples: npt.NDArray[np.int16], judge: Kept, *, lacks: bool) -> Answer:
-    ear = Listener(judge, AudioSettings(), PATIENCE_S, TONE_S, tones_of(Earcon.SPEAK_NOW))  # type: ignore[arg-type]
+    ear = Listener(judge, AudioSettings(), PATIENCE_S, own_tones())  # type: ignore[arg-type]
     try:
         return ear.hear(
             Played(samples),
@@ -130,3 +134,43 @@ def test_the_tone_alone_is_no_speech(reader: list[Reading]) -> None:
     tone[:1_920] = waveform(Earcon.SPEAK_NOW)
     assert isinstance(hear_into_the_tone(tone, judge, lacks=False).heard, SilenceError)
     assert not judge.utterances
+
+
+@pytest.mark.parametrize("late_s", [0.25, 0.5, 0.75, 1.5, 2.5])
+def test_a_tone_that_a_busy_loudspeaker_plays_late_is_no_speech_and_who_waits_for_it_is_in_time(
+    reader: list[Reading], late_s: float
+) -> None:
+    judge = Kept()
+    said = spoken_into_the_tone(reader, late_s + 1.0, late_s=late_s)
+    answer = hear_into_the_tone(said, judge, lacks=True)
+    assert not isinstance(answer.heard, Exception), "who waited for the tone did not begin in it"
+    assert answer.speech_began_s > late_s + 0.9
+
+
+@pytest.mark.parametrize("late_s", [0.3, 0.5])
+def test_who_begins_in_a_late_tone_is_told_so_and_keeps_the_first_word(
+    reader: list[Reading], late_s: float
+) -> None:
+    said = spoken_into_the_tone(reader, late_s + 0.02, late_s=late_s)
+    assert isinstance(hear_into_the_tone(said, Kept(), lacks=True).heard, TooEarlyError)
+    judge = Kept()
+    answer = hear_into_the_tone(said, judge, lacks=False)
+    assert not isinstance(answer.heard, Exception)
+    assert answer.speech_began_s < late_s + 0.2
+
+
+def test_the_tones_of_the_attempt_before_are_no_speech_when_they_come_late(reader: list[Reading]) -> None:
+    for earcon in Earcon:
+        said = spoken_into_the_tone(reader, 2.5, earcon=earcon, late_s=1.2)
+        answer = hear_into_the_tone(said, Kept(), lacks=True)
+        assert answer.speech_began_s > 2.3, earcon
+        assert not isinstance(answer.heard, Exception)
+
+
+def test_no_voice_is_taken_for_the_doors_tone(reader: list[Reading], other_reader: list[Reading]) -> None:
+    tones = own_tones()
+    for reading in (*reader, *other_reader):
+        speech, _ = soundfile.read(reading.path, dtype="int16", frames=4 * 16_000)
+        assert heard_until(speech, tones.asks_hz, tones.asks_s) is None, reading.path
+        pure = [purity(speech[at : at + 320], tones.every_hz)[0] for at in range(0, len(speech) - 319, 320)]
+        assert max(pure) < PURE, reading.path

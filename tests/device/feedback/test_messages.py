@@ -38,7 +38,8 @@ def test_a_second_try_explains_what_to_do_and_the_first_is_brief():
 @pytest.mark.parametrize(
     "notice",
     [Notice.ALL_WORDS, Notice.COME_CLOSER, Notice.STEP_BACK, Notice.TOO_NOISY, Notice.TOO_LATE,
-     Notice.REFUSED, Notice.SAY_NUMBER, Notice.NOISE_OVER_WORDS, Notice.SPEAK_ALOUD, Notice.AFTER_TONE],
+     Notice.REFUSED, Notice.SAY_NUMBER, Notice.NOISE_OVER_WORDS, Notice.SPEAK_ALOUD, Notice.AFTER_TONE,
+     Notice.PART_LOST],
 )  # fmt: skip
 def test_in_every_language_whatever_can_be_done_better_is_explained_on_the_second_try(code, notice):
     spoken = language(code)

@@ -15,16 +15,20 @@ import sqlalchemy as sa
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
+from sync.dashboard.demo import demo_desk
 from sync.dashboard.demo.demo_data import DemoData, DemoSize
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
+from sync.dashboard.people import visits
 from sync.keys import FileSigner
 from sync.registry.schema import events
 from sync.registry.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
+from tests.sync.dashboard.records.test_reports import daily_reports, morning_ms
 from tests.sync.dashboard.test_browser import Unit
 from tests.sync.dashboard.test_pages import _address, prepare_runs
+from tests.sync.mail_server import MailServer
 from tests.sync.services import Postgres, postgres
 
 pytestmark = pytest.mark.e2e
@@ -36,10 +40,17 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
         prepare(store)
         prepare(store)
         hospital = Hospital(tmp_path, store, FileSigner.generate())
-        stored = DemoData(store, hospital.now_ms(), DemoSize(doors=6, days=2, per_day=8)).make()
+        data = DemoData(store, hospital.now_ms(), DemoSize(doors=6, days=2, per_day=8))
+        stored = data.make()
         analyse(store)
         accounts, now_ms = hospital.accounts, hospital.now_ms()
-        accounts.accept(accounts.invite("admin", (), "test", now_ms), "admin", PASSWORD, now_ms)
+        for role in ("admin", "desk", "facilities"):
+            accounts.accept(accounts.invite(role, (), "test", now_ms), role, PASSWORD, now_ms)
+        demo_desk.fill(store, hospital.signer, data, now_ms)
+        assert visits.tell_due(store, hospital.signer, now_ms) <= 4  # the silent unit has not answered
+        with MailServer() as server:
+            reports = [daily_reports(hospital, server) for _ in range(2)]
+            assert [one.step(morning_ms(hospital, 7)) for one in reports] == [True, False]
         with hospital.client("admin") as client:
             assert client.get("/incidents").status_code == 200
             prepare_runs(hospital)
@@ -48,6 +59,12 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
                     query = "?site=st-mary&zone=icu" if path == "/lockdown/start" else ""
                     answer = client.get(_address(hospital, path) + query)
                     assert answer.status_code in (200, 303), (path, answer.text[-500:])
+            assert "Locum anaesthetist" in client.get("/visits").text
+            page = client.get("/emergency").text
+            key = page.partition('name="hold:')[2].partition('"')[0]
+            form = {"csrf": token_of(page), f"hold:{key}": "on", "finding": "It was so."}
+            assert client.post("/emergency", data=form).status_code == 303
+            assert "It was so." in client.get("/emergency").text
             for query in (
                 "show=refused",
                 "zone=icu",

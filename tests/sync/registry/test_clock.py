@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from sync.events import UnitId
 from sync.health import signed_health, write_health
+from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.clock import ALONE_S, BelievedClock
 from sync.registry.ingest import Ingest
+from sync.registry.membership import Looked
 from sync.registry.rules import load_rules
-from sync.registry.schema import events
+from sync.registry.schema import events, units
 from sync.registry.upkeep import Upkeep, doubt, listen
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import REGISTRY, Registry, Unit
@@ -251,3 +253,26 @@ def test_the_watch_hears_what_units_have_signed_since_it_looked_last(site: Site)
     site.lives()
     listen(site.registry.store, clock, told)
     assert clock.off_ms == HOUR_MS
+
+
+def test_a_stamp_of_days_to_come_keeps_no_dead_unit_online(site: Site) -> None:
+    """As a registry of before may hold: one of its workers had another year."""
+    site.lives()
+    store = site.registry.store
+    with store.transaction() as db:
+        db.execute(sa.update(units).values(seen_ms=site.machine.true_ms + YEAR_MS))
+    site.machine.passes(60)
+    assert {unit.state for unit in status.unit_statuses(store, site.machine.true_ms)} == {"online"}
+    site.machine.passes(600)
+    assert {unit.state for unit in status.unit_statuses(store, site.machine.true_ms)} == {"silent"}
+
+
+def test_a_look_after_revocations_that_lies_in_the_future_is_none(site: Site) -> None:
+    store, now_ms = site.registry.store, site.machine.true_ms
+    detector = Detector(store, load_rules())
+    for ahead_ms in (60_000, YEAR_MS, YEAR_MS + 60_000):
+        with store.transaction() as db:
+            Looked(now_ms + ahead_ms, now_ms + 30 * 24 * HOUR_MS, 0, "").write(db)
+        detector.step(now_ms)
+        assert ("REVOCATION_UNWATCHED" in site.registry.alarms()) == (ahead_ms > HOUR_MS)
+    assert len(status.open_alarms(store)) == 1, "however often it is written down"

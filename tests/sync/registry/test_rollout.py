@@ -18,6 +18,7 @@ from sync.registry.fleet.keeper import Keeper
 from sync.registry.fleet.status import screen
 from sync.registry.fleet.tables import documents
 from sync.registry.schema import events
+from sync.registry.status import open_alarms
 from sync.registry.store import Store, month_of
 from tests.sync.parts import START_MS, Clock
 
@@ -131,6 +132,9 @@ def test_a_unit_that_went_back_halts_it_and_the_screen_says_so(fleet: Fleet) -> 
     fleet.report({UNITS[3]}, "went_back", OLD)
     found = fleet.newest()
     assert (found["state"], found["why"]) == ("halted", f"{UNITS[3]} took the new models back")
+    fleet.keeper.round()
+    raised = [(one["kind"], one["times"], one["evidence"]["why"]) for one in open_alarms(fleet.store)]
+    assert raised == [("ROLL_OUT_HALTED", 1, found["why"])], "somebody is told, once"
     fleet.clock.now_ms += DAY_MS
     assert fleet.given() == {UNITS[3]}, "nobody else gets it"
     told = screen(fleet.store, fleet.clock())

@@ -248,5 +248,14 @@ def test_who_may_pass_in_a_lock_down_has_a_role_of_these_rules() -> None:
     assert "lock_down.roles names `guard`" in mistakes(people='[lock_down]\nroles = ["guard"]')
 
 
+def test_a_door_has_a_class_and_a_zone_of_these_rules_and_a_version_is_a_number_that_programs_hold() -> None:
+    door = '[doors.door-2]\nzone = "{}"\nrisk = "{}"'
+    assert "doors.door-2.risk names `drugs`" in mistakes(people=door.format("ward", "drugs"))
+    assert "doors.door-2.zone names `cellar`" in mistakes(people=door.format("cellar", "standard"))
+    assert parse_rules(EVERYTHING.replace("version = 7", f"version = {2**53}")).version == 2**53
+    with pytest.raises(RulesError, match="version"):
+        parse_rules(EVERYTHING.replace("version = 7", f"version = {2**53 + 1}"))
+
+
 def test_the_voice_alone_is_refused_unless_the_file_says_that_it_is_meant() -> None:
     assert "voice_alone = true" in mistakes(risk='factors = ["voice", "live"]')

@@ -398,3 +398,11 @@ def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
         file.write(MINIMAL.encode())
         file.write(b"#" * (MAX_RULES_BYTES - len(MINIMAL.encode())))
     assert load_rules(path).version == 1
+
+
+@pytest.mark.parametrize("written", ["07.30", "19.00", "07,30", "07:30.5", "07:30:00,5"])
+def test_half_past_seven_with_a_dot_is_no_time_instead_of_seven_and_a_fraction(written):
+    """Python reads "07.30" as 0.3 s after seven; half of Europe writes half past seven so."""
+    hours = f'[schedules.s]\nfrom = "{written}"\nto = "20:00"\n'
+    (mistake,) = mistakes(MINIMAL + hours)
+    assert 'schedules.s.from must be a time such as "07:30"' in mistake

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from device.audio.card.health import Gaps, Health, Trouble
 
@@ -85,3 +86,21 @@ def test_silence_and_sound_that_fades_are_no_lost_blocks() -> None:
     sound[4_000:5_800] *= fade[:, None]
     assert gaps(sound) == 0
     assert gaps(np.zeros((48_000, 1))) == 0
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])
+def test_a_block_played_once_more_and_a_sample_held_are_lost_blocks_too(rate_hz: int) -> None:
+    """What radios and drivers put in place of what they lost."""
+    for block_ms in (5.333, 10.0, 20.0, 23.22):
+        sound, block = noise(1.0, level=3_000.0)[:rate_hz], round(block_ms * rate_hz / 1_000)
+        sound[5_000 : 5_000 + block] = sound[5_000 - block : 5_000]
+        assert gaps(sound, rate_hz) == pytest.approx(block, abs=2), block_ms
+        sound[9_000 : 9_000 + block] = sound[8_999]
+        assert gaps(sound, rate_hz) == pytest.approx(2 * block, abs=4), block_ms
+
+
+def test_a_machines_tone_repeats_itself_for_longer_than_a_block_and_is_none() -> None:
+    at = np.arange(48_000) / 48_000
+    assert gaps(np.round(5_000 * np.sin(2 * np.pi * 1_000 * at))[:, None]) == 0
+    beeps = np.round(5_000 * np.sin(2 * np.pi * 1_000 * at)) * (at % 0.5 < 0.2)
+    assert gaps(beeps[:, None]) == 0

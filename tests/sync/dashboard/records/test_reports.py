@@ -15,12 +15,12 @@ from tests.sync.mail_server import MailServer
 DAY_MS = 86_400_000
 
 
-def _morning_ms(hospital: Hospital, hour: int) -> int:
+def morning_ms(hospital: Hospital, hour: int) -> int:
     day = dt.datetime.fromtimestamp(hospital.now_ms() / 1000, dt.UTC).replace(minute=0, second=0)
     return int(day.replace(hour=hour).timestamp() * 1000)
 
 
-def _reports(hospital: Hospital, server: MailServer) -> Reports:
+def daily_reports(hospital: Hospital, server: MailServer) -> Reports:
     mail = Email(
         "m", "127.0.0.1", server.port, "doors@st-mary.example", ("desk@st-mary.example",), starttls=False
     )
@@ -30,12 +30,12 @@ def _reports(hospital: Hospital, server: MailServer) -> Reports:
 def test_a_report_goes_out_once_after_six_and_names_nobody(hospital: Hospital) -> None:
     incidents.gather(hospital.store, hospital.now_ms())
     with MailServer() as server:
-        one, other = _reports(hospital, server), _reports(hospital, server)
-        assert not one.step(_morning_ms(hospital, 5))
-        assert one.step(_morning_ms(hospital, 6))
-        assert not other.step(_morning_ms(hospital, 6))
-        assert not one.step(_morning_ms(hospital, 23))
-        assert one.step(_morning_ms(hospital, 7) + DAY_MS)
+        one, other = daily_reports(hospital, server), daily_reports(hospital, server)
+        assert not one.step(morning_ms(hospital, 5))
+        assert one.step(morning_ms(hospital, 6))
+        assert not other.step(morning_ms(hospital, 6))
+        assert not one.step(morning_ms(hospital, 23))
+        assert one.step(morning_ms(hospital, 7) + DAY_MS)
     assert len(server.taken) == 2
     body = email.message_from_string(server.taken[0], policy=email.policy.default).get_content()
     for told in (
@@ -50,9 +50,9 @@ def test_a_report_goes_out_once_after_six_and_names_nobody(hospital: Hospital) -
 
 
 def test_a_mail_server_that_is_down_gets_the_report_later(hospital: Hospital) -> None:
-    at_ms = _morning_ms(hospital, 6)
+    at_ms = morning_ms(hospital, 6)
     with MailServer(mood=550) as server:
-        reports = _reports(hospital, server)
+        reports = daily_reports(hospital, server)
         assert not reports.step(at_ms)
         server.mood = 250
         assert not reports.step(at_ms + AGAIN_MS - 1)
