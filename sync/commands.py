@@ -37,7 +37,7 @@ ACTIONS = frozenset(
         "lift_visit",
     }
 )
-NUMBERS = frozenset({"after"})
+NUMBERS = frozenset({"after", "begins_ms", "ends_ms", "first_person", "on_holidays"})
 """Arguments that are whole numbers; everything else is text, an id of digits too."""
 _NAME = re.compile(r"[a-z_]{1,32}")
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import shlex
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -161,3 +164,22 @@ def test_a_broker_is_understood_as_people_write_it(written: str, host: str) -> N
 def test_what_is_no_broker_is_refused(written: str) -> None:
     with pytest.raises(click.UsageError, match="HOST:PORT"):
         host_and_port(written)
+
+
+def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path) -> None:
+    """OpenSSL asks whoever is at the controlling terminal; a service would wait there for ever."""
+    ours = site.issue("site-1/unit-1", NOW)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        serialization.load_pem_private_key(Path(ours.key).read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
+    program = "import sys; from sync.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
+    command = [sys.executable, "-c", program, str(ours.ca), str(ours.certificate), str(locked)]
+    terminal = ["script", "--quiet", "--command", shlex.join(command), "/dev/null"]
+    said = subprocess.run(terminal, stdin=subprocess.DEVNULL, capture_output=True, timeout=180).stdout
+    assert b"pass phrase:" not in said
+    assert b"locked.key is locked by a pass phrase" in said

@@ -68,6 +68,7 @@ class Registry:
     """An ingest worker without MQTT, and its clock."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.clock = Clock()
         self.seconds = 0.0
         self.store = Store.open(url)

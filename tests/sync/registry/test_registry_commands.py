@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from sync.commands import Result, open_command
+from device.uplink.handler import hold_subject, visit_subject
+from sync.command_line import wall_ms
+from sync.commands import Arguments, Result, open_command
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.registry import commands
+from sync.registry.cli import registry as registry_cli
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, unit
 
 __all__ = ["cluster", "registry", "unit"]
@@ -102,6 +108,45 @@ def test_answers_that_are_forged_foreign_malformed_or_to_nothing_are_refused_and
     worker.process([], worker.results(answers))
     assert orders.states() == {1: "waiting"}
     assert orders.registry.worker.counts.refused == {"malformed result": 3, "foreign result": 4}
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "subject_of"),
+    [
+        (
+            "hold_open",
+            "door=pharmacy begins_ms=1000 ends_ms=61000 first_person=1 on_holidays=0",
+            hold_subject,
+        ),
+        (
+            "limit_visit",
+            "person=7b0c1f3a-8c55-4d5e-9a77-1f0e7c2b9d10 begins_ms=1000 ends_ms=61000",
+            visit_subject,
+        ),
+    ],
+)
+def test_what_is_typed_at_the_command_line_is_what_a_door_takes(
+    orders: Orders, tmp_path: Path, action: str, given: str, subject_of: Callable[[Arguments], str]
+) -> None:
+    desk = FileSigner.load_or_create(tmp_path / "commands.key")
+    settings = [part for pair in given.split() for part in ("--set", pair)]
+    told = CliRunner().invoke(
+        registry_cli,
+        [
+            "command",
+            str(orders.unit.unit),
+            action,
+            *settings,
+            "--signing-key",
+            str(tmp_path / "commands.key"),
+            "--database",
+            orders.registry.url,
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    now = wall_ms()
+    (name, message), *_ = commands.due(orders.registry.store, now)
+    assert subject_of(open_command(message, desk.public_key(), name, now).arguments)
 
 
 def test_an_unregistered_or_revoked_unit_is_given_no_command(orders: Orders) -> None:
