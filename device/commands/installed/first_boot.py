@@ -74,7 +74,7 @@ def set_up(file: Path, door: str, unit: str, store: str) -> None:
         unit_id(unit)
     except MalformedError as err:
         raise DeviceError(str(err)) from err
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _readable_folder(file.parent)
     write_durably(file, f'{_HEAD}\n[door]\nname = "{door}"\nunit = "{unit}"\n\n{store}'.encode())
     file.chmod(0o644)  # the other services read it too, and nothing in it is secret
 
@@ -87,9 +87,16 @@ def prepared_authority(claim: Claim, file: Path) -> None:
 
     site = trusted_site(claim)
     if site.policy_authority:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _readable_folder(file.parent)
         write_durably(file, site.policy_authority)
         file.chmod(0o644)
+
+
+def _readable_folder(folder: Path) -> None:
+    """Make one that the unit's own user can read, whatever root's mask is."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
 
 
 _TRIAL = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_a_unit_gets_a_name_of_its_own_from_the_machine_it_is(ostiary: Ostiary, 
     units = {tomllib.loads((tmp_path / f"{n}.toml").read_text())["door"]["unit"] for n in (1, 2)}
     assert len(units) == 1
     assert units.pop().startswith("site-1/unit-")
+
+
+def test_the_units_own_user_can_read_the_settings_whatever_mask_root_has(
+    ostiary: Ostiary, tmp_path: Path
+) -> None:
+    file = tmp_path / "etc" / "ostiary.toml"
+    before = os.umask(0o027)
+    try:
+        assert ostiary("first-boot", "--door", "icu", "--trial", "--settings", file).code == 0
+    finally:
+        os.umask(before)
+    assert file.parent.stat().st_mode & 0o777 == 0o755
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_unit_that_is_set_up_is_not_set_up_again(ostiary: Ostiary, tmp_path: Path) -> None:
