@@ -157,12 +157,12 @@ def _models(settings: Settings) -> str:
 
 def _self_test(settings: Settings) -> str:
     """Asks the models anew, whatever is remembered."""
-    from device.model_store import slots as shelf
+    from device.model_store import slots
     from device.model_store.pick import remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
 
-    bundle = shelf.active(models_dir())
+    bundle = slots.active(models_dir())
     findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
     forms = self_test.chosen(findings)
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]

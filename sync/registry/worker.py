@@ -19,9 +19,9 @@ from sync.events import UnitId
 from sync.keys import FileSigner
 from sync.metrics import Figures, MetricsFile
 from sync.mqtt import Link, Message, Reactor
-from sync.registry.campaigns.desk import Campaigns
+from sync.registry.campaigns.handler import Campaigns
 from sync.registry.commands import due
-from sync.registry.fleet.keeper import Desk, Keeper
+from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store
 from sync.service_manager import ServiceManager
@@ -88,10 +88,10 @@ class Worker:
         settings: WorkerSettings | None = None,
         metrics: MetricsFile | None = None,
         manager: ServiceManager | None = None,
-        keeper: Keeper | None = None,
+        issuer: DocumentIssuer | None = None,
         campaigns: Campaigns | None = None,
     ) -> None:
-        """`keeper` makes the fleet's documents; a worker without one hands out parts all the same.
+        """`issuer` makes the fleet's documents; a worker without one hands out parts all the same.
         `campaigns` takes prints, and warns units."""
         self._reactor = reactor
         self._link = link
@@ -105,8 +105,8 @@ class Worker:
         self._manager = manager or ServiceManager({})
         self._commands_at = 0.0
         self._commands_sent = 0
-        self._desk = Desk(store, now_ms)
-        self._keeper = keeper
+        self._fleet = FleetHandler(store, now_ms)
+        self._issuer = issuer
         self._documents_at = 0.0
         self._campaigns = campaigns
         self._warnings_at = 0.0
@@ -165,12 +165,12 @@ class Worker:
                 for unit, message in due(self._store, self._now_ms()):
                     self._link.publish(topic(unit, COMMANDS), message)
                     self._commands_sent += 1
-            if self._keeper is not None and self._link.connected and now_s >= self._documents_at:
+            if self._issuer is not None and self._link.connected and now_s >= self._documents_at:
                 self._documents_at = now_s + self._settings.documents_every_s
-                sent = self._keeper.round()
+                sent = self._issuer.round()
                 for unit, message in sent:
                     self._link.publish(topic(unit, DESIRED), message, retain=True)
-                self._keeper.published(sent)
+                self._issuer.published(sent)
             if self._campaigns is not None and self._link.connected and now_s >= self._warnings_at:
                 self._warnings_at = now_s + self._settings.warnings_every_s
                 self._campaigns.warn()
@@ -256,9 +256,9 @@ class Worker:
     ) -> None:
         try:
             if channel == STATEMENTS:
-                if self._desk.heard(unit, payload):
+                if self._fleet.heard(unit, payload):
                     self._documents_at = 0.0  # somebody waits for what follows from it
-            elif (piece := self._desk.piece(payload)) is not None:
+            elif (piece := self._fleet.piece(payload)) is not None:
                 self._link.publish(topic(unit, PARTS), piece)
         except MalformedError:
             refused[f"malformed {channel}", unit] += 1

@@ -19,10 +19,10 @@ from sync.command_line import DATABASE, FILE, host_and_port, wall_ms
 from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
-from sync.registry.campaigns.desk import Campaigns
+from sync.registry.campaigns.handler import Campaigns
 from sync.registry.clock import BelievedClock
 from sync.registry.engine import NoRegistryError
-from sync.registry.fleet.keeper import Keeper
+from sync.registry.fleet.issuer import DocumentIssuer
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store, StoreError
 from sync.registry.worker import Worker, share_name, subscriptions
@@ -91,7 +91,7 @@ def worker_command(
             clock.now_ms,
             metrics=figures,
             manager=ServiceManager(),
-            keeper=Keeper(store, orders, clock.now_ms) if orders is not None else None,
+            issuer=DocumentIssuer(store, orders, clock.now_ms) if orders is not None else None,
             campaigns=Campaigns.open(store, tenant_key, signer, orders, clock.now_ms) if tenant_key else None,
         ).run(stop)
         click.echo(json.dumps({**dataclasses.asdict(ingest.counts)}))

@@ -39,7 +39,7 @@ from sync.fleet.exchange import card
 from sync.health import signed_health, write_health
 from sync.keys import FileSigner
 from sync.registry.fleet import people, wanted
-from sync.registry.fleet.keeper import Desk, Keeper
+from sync.registry.fleet.issuer import Desk, Keeper
 from sync.registry.fleet.status import Screen, screen
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry

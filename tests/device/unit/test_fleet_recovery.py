@@ -12,7 +12,7 @@ import pytest
 from sync.bundle import key_to_der
 from sync.desired import Holding, Statement
 from sync.fleet.exchange import card
-from sync.registry.fleet.keeper import Desk, Keeper
+from sync.registry.fleet.issuer import Desk, Keeper
 from sync.registry.fleet.people import Fleet
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry

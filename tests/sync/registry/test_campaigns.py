@@ -21,8 +21,8 @@ from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
 from sync.registry import commands
 from sync.registry.campaigns import known, sharing
-from sync.registry.campaigns.desk import Campaigns
 from sync.registry.campaigns.grouping import Limits, as_values
+from sync.registry.campaigns.handler import Campaigns
 from sync.registry.campaigns.intake import Intake
 from sync.registry.campaigns.tables import campaigns, honest, prints, reports
 from sync.registry.campaigns.warning import LIST_LIFE_MS, Warner

@@ -14,7 +14,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.registry.fleet import rollout, wanted
-from sync.registry.fleet.keeper import Keeper
+from sync.registry.fleet.issuer import DocumentIssuer
 from sync.registry.fleet.status import screen
 from sync.registry.fleet.tables import documents
 from sync.registry.schema import events
@@ -39,7 +39,7 @@ class Fleet:
             self.store.register(unit_id(name), name.encode(), START_MS - 30 * DAY_MS)
         wanted.set_tags(self.store, unit_id(UNITS[3]), frozenset({"tag:canary"}))
         wanted.want(self.store, "all", "bundle", OLD, "desk", self.clock())
-        self.keeper = Keeper(self.store, key, self.clock)
+        self.issuer = DocumentIssuer(self.store, key, self.clock)
         self.counts = 0
         self.sequence = 0
 
@@ -48,7 +48,7 @@ class Fleet:
 
     def given(self) -> set[str]:
         """Who is to have the new models by now."""
-        self.keeper.round()
+        self.issuer.round()
         with self.store.reading() as db:
             rolling = rollout.rolling(db)
         return {name for name in UNITS if rolling.bundle_of(name, frozenset({"all"})) == NEW}
@@ -95,7 +95,7 @@ class Fleet:
             db.execute(sa.insert(events), rows)
 
     def newest(self) -> dict[str, Any]:
-        self.keeper.round()
+        self.issuer.round()
         with self.store.reading() as db:
             found = rollout.newest(db)
         assert found is not None
@@ -132,7 +132,7 @@ def test_a_unit_that_went_back_halts_it_and_the_screen_says_so(fleet: Fleet) -> 
     fleet.report({UNITS[3]}, "went_back", OLD)
     found = fleet.newest()
     assert (found["state"], found["why"]) == ("halted", f"{UNITS[3]} took the new models back")
-    fleet.keeper.round()
+    fleet.issuer.round()
     raised = [(one["kind"], one["times"], one["evidence"]["why"]) for one in open_alarms(fleet.store)]
     assert raised == [("ROLL_OUT_HALTED", 1, found["why"])], "somebody is told, once"
     fleet.clock.now_ms += DAY_MS

@@ -1,4 +1,4 @@
-"""Keeps every unit's document as it should be: computes it, numbers it, signs it, has it published."""
+"""Issues every unit's document: computes it, numbers it, signs it, has it published."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIFE_MS = 30 * 24 * 3600 * 1000
 RENEW_MS = LIFE_MS // 2
 
 
-class Desk:
+class FleetHandler:
     """What any worker does for the fleet: hands out parts, and keeps what units say."""
 
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
@@ -49,8 +49,8 @@ class Desk:
         return heard(self.store, statement, self.now_ms()) > 0
 
 
-class Keeper:
-    """Whoever has the command key: makes documents. One is enough; a second does no harm."""
+class DocumentIssuer:
+    """Makes every unit's document, with the command key. One worker does; a second does no harm."""
 
     def __init__(self, store: Store, signer: Signer, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -97,7 +97,7 @@ class Keeper:
         fresh = known is not None and bytes(known.digest) == digest and known.expires_ms - now_ms > RENEW_MS
         if fresh and known is not None and known.counter >= reached:
             return
-        # The unit's row is the lock: two keepers never give one number to two documents.
+        # The unit's row is the lock: two issuers never give one number to two documents.
         db.execute(sa.select(units.c.unit).where(units.c.unit == unit).with_for_update()).one()
         last = db.execute(sa.select(documents.c.counter).where(documents.c.unit == unit)).scalar() or 0
         desired = Desired(unit, max(last, reached) + 1, now_ms, now_ms + LIFE_MS, contents)
