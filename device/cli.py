@@ -42,7 +42,7 @@ COMMANDS = {
     "readers": ("device.commands.readers:readers", "What a badge reader sends."),
     "support-bundle": (
         "device.commands.installed.support_bundle:support_bundle",
-        "One file for whoever helps.",
+        "One file for the person who helps.",
     ),
     "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
@@ -125,7 +125,7 @@ def main() -> None:
         click.echo(f"ostiary: {err}", err=True)
         sys.exit(err.exit_code if isinstance(err, DeviceError) else EXIT_FAULT)
     except BrokenPipeError:
-        sys.exit(EXIT_FAULT)  # whoever read our output has gone
+        sys.exit(EXIT_FAULT)  # the reader of our output has gone
     except ImportError as err:
         click.echo(f"ostiary: a Python package cannot be loaded ({err}); run scripts/setup", err=True)
         sys.exit(EXIT_FAULT)

@@ -139,7 +139,7 @@ class ApiSettings:
     """Of one caller, sustained."""
     burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
-    """Of one person's voice, whoever asks: scores are an oracle for tuning an attack."""
+    """Of one person's voice, no matter who asks: scores are an oracle for tuning an attack."""
     max_streams: int = field(default=20, metadata={"low": 0, "high": 1_000})
     """Streams of sound at once, those of callers who may come back included; 0 serves none."""
     stream_threads: int = field(default=2, metadata={"low": 1, "high": 64})
@@ -201,7 +201,7 @@ class FleetSettings:
     """Whom this unit obeys. Without `commands` it follows no document and shares no enrolment."""
 
     commands: Path | None = None
-    """PEM public key of whoever signs what this unit should be."""
+    """PEM public key that signs what this unit should be."""
     authority: Path | None = None
     """PEM certificates of who says which exchange key is which unit's; without, nothing is shared."""
     trial_s: float = field(default=60.0, metadata={"low": 5.0, "high": 600.0})

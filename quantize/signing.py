@@ -1,4 +1,4 @@
-"""Signs bundles. The private key belongs to whoever releases models and never goes onto a unit."""
+"""Signs bundles. The private key belongs to the people who release models and never goes onto a unit."""
 
 from __future__ import annotations
 

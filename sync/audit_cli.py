@@ -1,4 +1,4 @@
-"""`ostiary audit`: check a log without asking whoever keeps it."""
+"""`ostiary audit`: check a log without asking its keeper."""
 
 from __future__ import annotations
 

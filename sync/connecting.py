@@ -31,7 +31,7 @@ _OTHER_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 
 _ALERTS = (
     ("CERTIFICATE_EXPIRED", f"the broker says that our certificate has run out; {RENEW}, and compare clocks"),
-    ("CERTIFICATE_REVOKED", "our certificate was revoked; whoever runs the site knows why"),
+    ("CERTIFICATE_REVOKED", "our certificate was revoked; the people who run the site know why"),
     (
         "UNKNOWN_CA",
         "the broker does not trust the authority of our certificate; take one of its own authority",

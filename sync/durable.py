@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
-    """Make `data` the content of `path`, in one step for whoever reads it.
+    """Make `data` the content of `path`, in one step for anybody who reads it.
 
     With `durable` it is on the disk when this returns, the name in its folder included; without, a power cut
     may bring the old content back. Raises OSError; the old content stays.

@@ -73,12 +73,12 @@ class FileSigner:
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     def secret(self, label: str) -> bytes:
-        """32 bytes that whoever holds this key can make, and nobody else: one for each label (RFC 5869)."""
+        """32 bytes that only holders of this key can make: one for each label (RFC 5869)."""
         scalar = self._key.private_numbers().private_value.to_bytes(32, "big")
         return HKDF(hashes.SHA256(), 32, None, label.encode()).derive(scalar)
 
     def private_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key itself: for whoever opens with it what was enciphered to it."""
+        """The key itself: for the one who opens with it what was enciphered to it."""
         return self._key
 
     def private_pem(self) -> bytes:

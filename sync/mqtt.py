@@ -149,7 +149,7 @@ class Link:
         self.client = client
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
-        """Hand to the broker once connected; whoever needs certainty waits for a receipt."""
+        """Hand to the broker once connected; a sender that needs certainty waits for a receipt."""
         self.client.publish(topic, payload, qos=qos, retain=retain)
 
     def done(self, message: Message) -> None:

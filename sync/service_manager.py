@@ -1,6 +1,6 @@
 """What a service tells systemd: that it is ready, how it is, and that it still makes progress (sd_notify(3)).
 
-The watchdog's time runs out unless somebody calls `progress`. Whoever calls it has just done what the service
+The watchdog's time runs out unless somebody calls `progress`. The caller has just done what the service
 is for; a timer that calls it would only prove that the timer runs.
 """
 

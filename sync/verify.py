@@ -203,7 +203,7 @@ class _LogCheck:
         self._check_beginning()
 
     def _check_beginning(self) -> None:
-        """Whoever deletes the beginning at a signed head leaves no other trace than a missing record."""
+        """Deleting the beginning at a signed head leaves no other trace than a missing record."""
         bundle, report, key = self._bundle, self._report, self._known.registry_key
         missing = f"events 1 to {bundle.first - 1}"
         if self._known.start == bundle.first:

@@ -57,7 +57,7 @@ class Swipe:
     trouble: str = ""
     """Why it could not be read."""
     sent: bytes = b""
-    """As it came, without its line end: for whoever sets a reader up, never for a log."""
+    """As it came, without its line end: for the person who sets a reader up, never for a log."""
 
     @property
     def is_button(self) -> bool:

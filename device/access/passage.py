@@ -49,7 +49,7 @@ class Known:
 
 
 class Factors(Enum):
-    """How far the evidence got, for whoever keeps count of failures."""
+    """How far the evidence got, for the code that counts failures."""
 
     FAILED = "failed"
     BARRED = "barred"

@@ -218,7 +218,7 @@ def counts_on(asked: Decision) -> float:
     """What a phrase that led to one more counts beside it: the LLR of its words if nothing else fell short.
 
     Each phrase is fresh, so its LLR is evidence of its own, and the sum is Wald's sequential test: with
-    calibrated LLRs, whoever does not say the phrases passes at T with at most the chance exp(-T) over both
+    calibrated LLRs, who does not say the phrases passes at T with at most the chance exp(-T) over both
     together, as over one alone. A phrase whose voice or liveness fell short counts nothing: nobody knows
     whose words they were.
     """

@@ -33,7 +33,7 @@ def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.fl
 
 @contextmanager
 def claimed(vault: Vault, uid: str, model: str, successor: str | None) -> Iterator[Voice | None]:
-    """What a person who is claimed is held against: by the successor for whoever has come over to it."""
+    """What a person who is claimed is held against: by the successor for people who have come over to it."""
     if successor is not None:
         with voiceprint(vault, uid, successor) as vector:
             if vector is not None:

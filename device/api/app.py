@@ -158,7 +158,7 @@ class Routes:
         parse: Callable[[dict[str, Any]], Any],
         answer: Callable[[Any, Stay], Awaitable[dict[str, Any] | None]],
     ) -> Response:
-        """Room first, then the body; the room goes to whoever judges it, or back."""
+        """Room first, then the body; the room goes on with the request to be judged, or back."""
         settings = self._service.settings
         size = _length(request, settings.max_body_bytes)
         stay = Stay(self._service.room, size)

@@ -111,7 +111,7 @@ class Checks:
     def register(self, request: RegisterRequest, asked: Transaction) -> dict[str, Any]:
         """Enrol a person when every recording can be judged, sounds live, and all are one voice.
 
-        Nobody stands beside the person here, so a doubtful recording is refused, and so is whoever is
+        Nobody stands beside the person here, so a doubtful recording is refused, and so is anybody who is
         enrolled already: forgetting them first is an administrator's act. Raises DeviceError for a fault of
         the unit.
         """

@@ -37,7 +37,7 @@ from sync.service_manager import ServiceManager
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
 _ACCEPTED_AT_ONCE = 16
-"""Between two of which the loop serves whoever is served already."""
+"""Between two of which the loop serves the requests it has begun."""
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class SampleQueue:
             self._ready.notify()
 
     def close(self) -> None:
-        """Nothing more will come; whoever waits is woken."""
+        """Nothing more will come; readers that wait are woken."""
         with self._ready:
             self._closed = True
             self._ready.notify()

@@ -7,7 +7,7 @@
 A pause hands out the utterance as it would be if it ended there, so that checks can start while we wait to
 be sure. When the silence lasts, that very object is what ends; when speech goes on, it is void.
 
-Whoever receives an utterance owns it and wipes it. What the endpointer keeps is one ring of samples,
+The receiver of an utterance owns it and wipes it. What the endpointer keeps is one ring of samples,
 allocated once, overwritten after every utterance.
 """
 

@@ -22,7 +22,7 @@ def listen(
     """Everything that happens on a stream, in order, until it ends or `stop` is set.
 
     The utterance of a SilenceBegan is void after SpeechResumed or Refused, and the same object as that of the
-    Ended which follows otherwise. Whoever receives an utterance wipes it. `hesitant` waits for
+    Ended which follows otherwise. The receiver of an utterance wipes it. `hesitant` waits for
     the longer silence of an answer that lacks words. Raises what the source raises.
     """
     settings = settings or AudioSettings()

@@ -96,7 +96,7 @@ def osdp_key(given: str | None) -> None:
 def osdp_install(seconds: int) -> None:
     """Let the controller set the key: opens the line with the standard's default key, for a limited time.
 
-    The unit must be stopped. Do it with nobody else on the wire: whoever listens learns the key. `osdp-key`
+    The unit must be stopped. Do it with nobody else on the wire: a listener learns the key. `osdp-key`
     needs no such window. Beginning, key and end are in the log. Exit code 1 when no key was set in time.
 
     \b

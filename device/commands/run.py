@@ -283,7 +283,7 @@ def _typed(
     waiting: Callable[[], None],
     now_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Claim]:
-    """Claims of a keyboard wedge, whoever the rules say they are at that moment."""
+    """Claims of a keyboard wedge, as the rules know them at that moment."""
     for swipe in swipes(
         sys.stdin.buffer, rest=rest, rest_s=rest_s, waiting=waiting, wait_s=WAIT_S, monotonic_s=now_s
     ):

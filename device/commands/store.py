@@ -254,7 +254,7 @@ def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> 
 def new_tenant_key(out: Path) -> None:
     """At the operator's desk, once: make the key under which people are pseudonyms at all its doors.
 
-    Whoever has it and a list of badge numbers can tell whom an event is about; destroying every copy unlinks
+    Its holder, with a list of badge numbers, can tell whom an event is about; destroying every copy unlinks
     every event from every person.
 
     Example: ostiary store new-tenant-key --out tenant.key

@@ -200,7 +200,7 @@ def vote(
 ) -> npt.NDArray[np.bool_]:
     """Who speaks in each frame, (frames, people): as many as the windows count, those they find likeliest.
 
-    A piece too short for an embedding goes to whoever the other windows find speaking there, and else to
+    A piece too short for an embedding goes to the person found there in the other windows, and else to
     who was speaking nearest in time.
     """
     frames = max(window.stop for window in heard)

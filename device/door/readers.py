@@ -94,4 +94,4 @@ def _bursts(
         yield memoryview(held)[:count]
         if not count:
             return
-        held[:count] = bytes(count)  # whoever showed it may be forgotten before the next one comes
+        held[:count] = bytes(count)  # the person who showed it may be forgotten before the next one comes

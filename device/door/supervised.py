@@ -62,7 +62,7 @@ class SupervisedDoor:
         warn: Callable[[Notice], None],
         show: Callable[[str], None],
     ) -> None:
-        """`warn` tells the person at the door, `show` whoever looks at the terminal."""
+        """`warn` tells the person at the door, `show` the person at the terminal."""
         self._name = name
         self._open_lines = open_lines
         self._unlock_s = unlock_s

@@ -1,7 +1,7 @@
 """Which runtime serves which network on this machine: measured once, remembered, void when anything changes.
 
 A bundle may hold a network twice, as ONNX and as its TFLite variant. Both were proven to answer alike when
-they were built, so the choice is one of speed alone, and whoever alters the remembered file gains nothing.
+they were built, so the choice is one of speed alone, and altering the remembered file gains nothing.
 """
 
 from __future__ import annotations

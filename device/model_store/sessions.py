@@ -210,7 +210,7 @@ class TfliteSession:
 
 @contextmanager
 def _stderr_closed() -> Iterator[None]:
-    """TFLite announces its delegate to whoever reads stderr, and has no switch for it."""
+    """TFLite announces its delegate to every reader of stderr, and has no switch for it."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:

@@ -26,7 +26,7 @@ SECONDS = (3.5, 4.5)
 ROUNDS = 15
 HEATS = 3
 HOPELESS = 4.0
-"""After so many rounds, whoever takes so many times as long as the fastest is out: it only costs time."""
+"""After so many rounds, one that takes so many times as long as the fastest is out: it only costs time."""
 THREADS = (1, 2)
 DOOR_THREADS = 1
 """At the door these networks run beside the transcriber: what counts is how much of one core they take."""
@@ -187,7 +187,7 @@ def _timed(
 
 
 def _drop_hopeless(lanes: dict[Lane, Session], spent: dict[Lane, list[float]]) -> None:
-    """Whoever is far behind keeps the times it has and runs no more; the reference stays."""
+    """A runtime that is far behind keeps the times it has and runs no more; the reference stays."""
     medians = {lane: float(np.median(times[1:])) for lane, times in spent.items()}
     fastest = min(medians.values())
     for lane, median in medians.items():

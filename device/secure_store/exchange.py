@@ -1,6 +1,6 @@
 """Enciphering to one unit's exchange key: HPKE (RFC 9180) with P-256, HKDF-SHA-256 and AES-256-GCM.
 
-Whoever has a unit's public exchange key can encipher to it. Only that unit's TPM, in an approved state of its
+Everybody can encipher to a unit's public exchange key. Only that unit's TPM, in an approved state of its
 machine, can agree on the secret that opens it again.
 """
 
@@ -40,7 +40,7 @@ class Exchange(Protocol):
 
 
 def seal_to(key: ec.EllipticCurvePublicKey, plain: bytes, info: bytes) -> bytes:
-    """`plain` (up to MAX_PLAIN_BYTES) for whoever holds `key`; it opens under the same `info` only."""
+    """`plain` (up to MAX_PLAIN_BYTES) for the holder of `key`; it opens under the same `info` only."""
     if len(plain) > MAX_PLAIN_BYTES:
         raise StoreError(f"an envelope holds at most {MAX_PLAIN_BYTES} bytes")
     return _SENDER.encrypt(plain, key, info=info)

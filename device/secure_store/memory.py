@@ -115,7 +115,7 @@ def guard_memory() -> None:
     """No core file, no other process of this user may read our memory, and what is freed is overwritten.
 
     Cannot be undone. The last is glibc's and leaves out blocks below about 1 KiB: embeddings are wiped by
-    whoever made them.
+    the code that made them.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""A keystore for a laptop: keys in files. It protects nothing from whoever can read the disk, and says so."""
+"""A keystore for a laptop: keys in files. It protects nothing from a reader of the disk, and says so."""
 
 from __future__ import annotations
 

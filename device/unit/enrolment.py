@@ -177,7 +177,7 @@ def check_clock(tools: Tools) -> None:
 
 
 def check_claims(tools: Tools, uid: str) -> None:
-    """Raises EnrolmentError where whoever shows or says this id is somebody else by the rules."""
+    """Raises EnrolmentError where a person who shows or says this id is somebody else by the rules."""
     rules = readable_rules(tools.settings, tools.state)
     owner = Directory.of(rules, normalise).badge(uid).uid if rules is not None else uid
     if owner != uid:

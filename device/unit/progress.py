@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def restart() -> None:
-    """End this process in order; whoever supervises it starts it again."""
+    """End this process in order; its supervisor starts it again."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -115,7 +115,7 @@ class Progress:
         self()
 
     def hearing(self, source: AudioSource, *, microphone: bool) -> AudioSource:
-        """`source`, reporting each frame once whoever took it asks for the next one.
+        """`source`, reporting each frame once its reader asks for the next one.
 
         `microphone`: it can be opened at any time, and then something is heard.
         """

@@ -1,6 +1,6 @@
 """What a running unit does for itself: says that it started and stopped, and looks after its store.
 
-Once a day it forgets whoever's consent has run out, a tenth of the people at most, and only when the clock
+Once a day it forgets people whose consent has run out, a tenth of the people at most, and only when the clock
 has agreed with running time for days: a clock that lies must not erase anybody. Every few minutes it looks at
 the clock, asks the key store whether it is well and the audit log how full it is, and on a unit without a
 registry it moves the log to files. All leave events, so that somebody knows of a unit in trouble before a

@@ -188,7 +188,7 @@ class Watch:
                 raise OrderError(f"{order.subject} had no failures.")
         elif order.action is Action.FORGET:
             controller.forget(order.subject)
-            return  # whoever asked for it writes the events
+            return  # the code that asked for it writes the events
         elif order.action is Action.TRUST_CLOCK:
             controller.trust_clock(self._unit.clock())
             self._unit.trail.note("CLOCK_SET", "operator", self._door_name)

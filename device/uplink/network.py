@@ -94,7 +94,7 @@ class Network:
 
 
 def trusting(root: str) -> ssl.SSLContext:
-    """TLS 1.3 with whoever the site's root (PEM) vouches for, host name included."""
+    """TLS 1.3 with a host that the site's root (PEM) vouches for, host name included."""
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=root)
     except (ssl.SSLError, ValueError) as err:

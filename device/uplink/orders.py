@@ -1,6 +1,6 @@
 """What another process of this unit asks the running door to do: one small file an order, obeyed in turn.
 
-The door process opens no socket, so orders come through a folder that only the unit's user can write. Whoever
+The door process opens no socket, so orders come through a folder that only the unit's user can write. One who
 posts one waits for its file to go; a refusal stays beside it until it is read.
 """
 
@@ -113,9 +113,9 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
 
 
 def done(path: Path, refusal: str = "") -> None:
-    """Take an order out of the folder; a refusal is left for whoever posted it."""
+    """Take an order out of the folder; a refusal is left for the process that posted it."""
     if refusal:
         refused = path.with_suffix(_REFUSED)
         refused.write_text(refusal, "utf-8")
-        refused.chmod(0o640)  # whoever posted the order may be another user of this folder's group
+        refused.chmod(0o640)  # the poster of the order may be another user of this folder's group
     path.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def succession_chapter(result: SuccessionResult) -> str:
         + table(
             ("person", "attempts", "highest impostor, recalled", "grown", "rise"),
             people,
-            "LLR of whoever of the others sounds most like this person.",
+            "LLR of the one of the others who sounds most like this person.",
         )
     )
 

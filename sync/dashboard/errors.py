@@ -6,7 +6,7 @@ from sync.errors import SyncError
 
 
 class DashboardError(SyncError):
-    """One line for whoever sits in front of the page or the command line."""
+    """One line for the person in front of the page or the command line."""
 
 
 class RefusedError(DashboardError):

@@ -35,7 +35,7 @@ links = sa.Table(
     "dashboard_links",
     metadata,
     sa.Column("token_hash", sa.Text, primary_key=True),
-    sa.Column("account", sa.Text),  # NULL: whoever opens it chooses the name
+    sa.Column("account", sa.Text),  # NULL: the person who opens it chooses the name
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("scopes", sa.Text, nullable=False),
     sa.Column("expires_ms", sa.BigInteger, nullable=False),
@@ -278,7 +278,7 @@ reviews = sa.Table(
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("events", sa.BigInteger, nullable=False),
     sa.Column("finding", sa.Text, nullable=False),
-    sa.Column("scopes", sa.Text, nullable=False, server_default="[]"),  # JSON, of whoever looked
+    sa.Column("scopes", sa.Text, nullable=False, server_default="[]"),  # JSON, of the person who looked
 )
 
 holds = sa.Table(
@@ -323,7 +323,7 @@ handovers = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("account", sa.Text, nullable=False),
-    sa.Column("scopes", sa.Text, nullable=False),  # JSON, of whoever wrote it
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON, of its author
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("left_open", sa.Text, nullable=False),  # JSON: what was open then

@@ -19,7 +19,7 @@ CARD_DAYS = 1825
 def card(authority: Authority, unit: UnitId, key: ec.EllipticCurvePublicKey, now: dt.datetime) -> bytes:
     """The certificate (PEM, with its issuer's) of `unit`'s exchange key: for agreeing on secrets alone.
 
-    Whoever issues it has to know that the key is in that unit's TPM: with a card for a key of their own
+    The issuer has to know that the key is in that unit's TPM: with a card for a key of their own
     somebody would be sent voiceprints. Raises SyncError.
     """
     if key.curve.name != "secp256r1":

@@ -98,7 +98,7 @@ def admit_command(database: str, unit: str, exchange_key: Path | None, authority
     """Certify UNIT's exchange key: from now on enrolments can be sealed to it.
 
     `ostiary provision` does this by itself, with proof; for such a unit the key that its TPM proved is taken,
-    and no other. Else take the key from the unit itself: whoever's key is certified here can be sent
+    and no other. Else take the key from the unit itself: the owner of a certified key can be sent
     voiceprints.
 
     \b

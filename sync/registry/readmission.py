@@ -64,7 +64,7 @@ def approve(store: Store, number: int, *, account: str, now_ms: int) -> tuple[Un
         if row is None:
             raise SyncError(f"there is no open request {number}; `ostiary registry requests` lists them")
         if row.account == account:
-            raise SyncError("whoever asked cannot approve it: a second person looks")
+            raise SyncError("the person who asked cannot approve it: a second person looks")
         unit, asked = UnitId(row.unit), json.loads(row.arguments)
         # The unit's row is the lock: no batch comes in between.
         old = db.execute(sa.select(units).where(units.c.unit == unit).with_for_update()).one()

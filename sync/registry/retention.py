@@ -221,7 +221,7 @@ def _drop_partitions(store: Store, names: list[UnitId], month: int, progress: Ca
             _sweep(store, unit, rows=True, progress=progress)
         return
     with store.transaction() as db:
-        # Readers may hold a month for long; whoever stores events must not queue behind us for them.
+        # Readers may hold a month for long; ingest must not queue behind us for them.
         db.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WITHIN_MS}"))
         for name in old:
             db.execute(sa.text(f"DROP TABLE {name}"))

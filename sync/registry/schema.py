@@ -162,7 +162,7 @@ facts = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
-"""What is true of the whole registry: `receipts_key`, the public key (DER) of whoever signs receipts."""
+"""What is true of the whole registry: `receipts_key`, the public key (DER) that signs receipts."""
 
 requests = sa.Table(
     "requests",

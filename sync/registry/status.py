@@ -14,7 +14,7 @@ from sync.registry.store import Store
 
 SILENT_AFTER_MS = 3 * 60_000
 AHEAD_MS = 3_600_000
-"""The clock of whoever asks may be behind the workers' by as much."""
+"""The asker's clock may be behind the workers' by as much."""
 
 UnitState = Literal["new", "online", "silent", "offline", "revoked"]
 

@@ -67,7 +67,7 @@ def subscriptions(share: str, *, prints: bool = False) -> list[str]:
 
 
 def share_name(signer: FileSigner) -> str:
-    """The group that workers share messages in: known to whoever holds the receipts key.
+    """The group that workers share messages in: known to the holders of the receipts key.
 
     Brokers let anybody join a group, and give it messages that are then refused for want of rights: lost. A
     name that nobody can guess keeps strangers out at every broker.

@@ -1,7 +1,7 @@
 """What the unit must remember across power cuts: failures, phrases shown, where people are, lock-down.
 
 One small file, replaced atomically, enciphered and authenticated under a key of this unit's store: it names
-people, so nobody reads it from a disk, and whoever is forgotten is gone from it. Every change is on disk
+people, so nobody reads it from a disk, and people who are forgotten are gone from it. Every change is on disk
 before the call returns, and an attempt is charged *before* its evidence is looked at, so pulling the plug
 never buys a free try.
 

@@ -1,6 +1,6 @@
 """What a unit knows of its attempts at one moment: failures, positions, lock-down, who waits. Pure.
 
-The door process writes it (`history.py`); whoever rehearses a decision beside it reads the same.
+The door process writes it (`history.py`); a rehearsal of a decision beside it reads the same.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class StreamRequest:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One stream, whoever is connected to it at the moment."""
+    """One stream, no matter who is connected to it."""
 
     name: str
     client: str

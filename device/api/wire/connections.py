@@ -1,7 +1,7 @@
 """Who holds a connection, and who has held one for too long without a whole request header.
 
 A connection is *waiting* from its first packet, through the TLS handshake, until a whole header is there, and
-again after an answer. Whoever waits too long is cut off. When an address holds as many as it may, or all of
+again after an answer. One that waits too long is cut off. When an address holds as many as it may, or all of
 them together do, a new connection takes the place of the one that has waited longest: of that address, or of
 the one that has the most waiting. Silence blocks nobody.
 """
@@ -80,7 +80,7 @@ class Connections:
             self._held.move_to_end(peer)
 
     def sweep(self) -> None:
-        """Cut off whoever has waited too long. Call it a few times a second."""
+        """Cut off connections that have waited too long. Call it a few times a second."""
         self._forget_closed()
         late_s = self._now_s() - self._header_within_s
         for peer in [peer for peer, held in self._held.items() if held.waiting and held.since_s < late_s]:

@@ -64,7 +64,7 @@ def play(sounddevice: Any, wanted: dict[str, Any], source: BinaryIO) -> None:
 def main() -> None:
     source = sys.stdin.buffer
     wanted = json.loads(source.readline() or b"null")
-    if wanted is None:  # whoever started this has gone
+    if wanted is None:  # the process that started this has gone
         return
     try:
         import sounddevice

@@ -47,7 +47,7 @@ def first_boot(
 
     With --claim both names come from the claim, and `ostiary provision` does the rest.
 
-    A unit in service needs a TPM and, beside the settings, the public key of whoever may move its sealing
+    A unit in service needs a TPM and, beside the settings, the public key of those who may move its sealing
     policy: policy-authority.pem (docs/operator says how that is made once for a site).
 
     \b
@@ -80,7 +80,7 @@ def set_up(file: Path, door: str, unit: str, store: str) -> None:
 
 
 def prepared_authority(claim: Claim, file: Path) -> None:
-    """Fetch the public key of whoever approves machine states, from the site that the claim pins."""
+    """Fetch the public key of the authority over machine states, from the site that the claim pins."""
     if file.exists():
         return
     from device.uplink.admission import trusted_site  # a table top without a TPM has no TPM libraries
@@ -101,7 +101,7 @@ def _readable_folder(folder: Path) -> None:
 
 _TRIAL = """\
 [store]
-profile = "laptop"       # no TPM: whoever takes the disk has the keys
+profile = "laptop"       # no TPM: anybody who takes the disk has the keys
 keystore = "software"
 """
 

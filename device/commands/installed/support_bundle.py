@@ -1,4 +1,4 @@
-"""`ostiary support-bundle`: one file for whoever helps from afar, with nothing personal in it.
+"""`ostiary support-bundle`: one file for a person who helps from afar, with nothing personal in it.
 
 Everything goes through one filter before it is written: who is enrolled, and every badge, card and spoken
 name of the rules, becomes `[person]`; three or more words of the challenge list in a row, and the sentences

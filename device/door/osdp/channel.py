@@ -18,7 +18,7 @@ class Channel:
     """Between libosdp and the port; called from the peripheral's thread only.
 
     A command that comes again, with the same number and the same bytes, gets the answer that it had, and
-    the library does not learn of it. So nothing is obeyed twice, and whoever plays a command back hears the
+    the library does not learn of it. So nothing is obeyed twice, and who plays a command back hears the
     answer that was on the wire already.
     """
 

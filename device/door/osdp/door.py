@@ -169,7 +169,7 @@ class OsdpDoor:
 
     def _tell(self, decision: Decision) -> None:
         verdict = GRANTED if decision.opens else AGAIN if decision.outcome in _AGAIN else REFUSED
-        # Duress opens like a grant, and whoever reads along must not see a difference.
+        # Duress opens like a grant, and somebody who reads along must not see a difference.
         outcome = Outcome.GRANTED if decision.outcome is Outcome.DURESS else decision.outcome
         peripheral = self._peripheral
         reply = bytes((VERDICT, verdict)) + str(outcome).encode()

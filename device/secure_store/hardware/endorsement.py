@@ -83,7 +83,7 @@ def open_credential(
                 ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, cipher, TPM2_ALG.SHA256
             )
             with loaded(esapi, started) as session:
-                # The low templates' policy: whoever may use the endorsement hierarchy. The high ones take the
+                # The low templates' policy: any user of the endorsement hierarchy. The high ones take the
                 # key's own password, which is empty (TCG EK Credential Profile, B.6).
                 esapi.policy_secret(ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
                 by = ESYS_TR.PASSWORD if kind in (HIGH_RSA, HIGH_ECC) else session

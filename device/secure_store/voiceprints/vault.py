@@ -250,9 +250,9 @@ class Vault:
             return sum(open_consent(self._ledger.keys, row).expired(now) for row in self._ledger.rows())
 
     def purge_expired(self, at_most: int | None = None) -> tuple[DeletionReceipt, ...]:
-        """Forget whoever's consent has run out, those of longest ago first, `at_most` so many at once.
+        """Forget people whose consent has run out, those of longest ago first, `at_most` so many at once.
 
-        Erasing is for ever and clocks err: whoever calls this has a reason to believe the clock, or a limit.
+        Erasing is for ever and clocks err: the caller has a reason to believe the clock, or a limit.
         """
         with self._ledger.exclusive():
             self._ledger.refresh()
@@ -267,7 +267,7 @@ class Vault:
         return tuple(sorted(uid for uid, days in self.growth(model).items() if days is not None))
 
     def growth(self, model: str) -> dict[str, int | None]:
-        """By uid: on how many days `model` has heard them so far, None for whoever has come over to it."""
+        """By uid: on how many days `model` has heard them so far, None for those who have come over to it."""
         with self._ledger.lock:
             self._ledger.refresh()
             found: dict[str, int | None] = {}

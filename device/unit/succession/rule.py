@@ -1,7 +1,7 @@
 """The rule by which a voiceprint grows for the next speaker model, from somebody's own granted attempts.
 
 The model in use decides. Of an attempt that passed well, the next model keeps an embedding beside the
-voiceprint: one a day, from three days, each of which must fit the others. Whoever gets in once with another
+voiceprint: one a day, from three days, each of which must fit the others. One who gets in once with another
 voice has put one of three, which fits no other, and all of them are dropped.
 """
 

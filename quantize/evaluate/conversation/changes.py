@@ -1,6 +1,6 @@
 """Another person goes on speaking: how soon a stream says so, and how often it says so for nothing.
 
-Both are one curve: whoever wants to hear of it sooner is told wrongly more often. The LLRs of a stream's
+Both are one curve: anybody who wants to hear of it sooner is told wrongly more often. The LLRs of a stream's
 windows are computed once; the settings of trust are then tried on them.
 """
 

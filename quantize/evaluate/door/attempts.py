@@ -1,6 +1,6 @@
 """Whole attempts: words, voice and live together, decided by the very code that decides at a door.
 
-A person says one phrase; whoever is asked for one more, or is refused, says a second. Strangers know the
+A person says one phrase; anybody who is asked for one more, or is refused, says a second. Strangers know the
 right words and claim somebody else's badge. An attack is a perfect clone: it has the words and the voice of
 somebody enrolled, as that person's own recordings have them, and only the live check stands in its way. A
 replay is a person's own right phrase through a loudspeaker, with all three checks of its own.

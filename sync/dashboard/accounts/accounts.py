@@ -28,7 +28,7 @@ FREE_FAILURES = 5
 """From one address for one account; ten times as many for an account from everywhere, twenty times for an
 address whatever the account."""
 HASHES_AT_ONCE = 4
-"""Argon2 takes 64 MiB each: whoever sends many passwords at once waits, and the machine keeps its memory."""
+"""Argon2 takes 64 MiB each: a sender of many passwords at once waits, and the machine keeps its memory."""
 FIRST_WAIT_MS = 30_000
 LONGEST_WAIT_MS = 15 * 60_000
 FAILURES_FORGOTTEN_MS = 24 * 3600 * 1000
@@ -68,7 +68,7 @@ class Accounts:
     def invite(
         self, role: str, scopes: Sequence[str], by: str, now_ms: int, *, account: str | None = None
     ) -> str:
-        """A token for a one-time link, good for a day: whoever opens it becomes `account`, or names one.
+        """A token for a one-time link, good for a day: its opener becomes `account`, or names one.
 
         Raises DashboardError when the role or a scope does not exist.
         """

@@ -1,7 +1,7 @@
 """Four eyes: what one person asks for, another one agrees to. Nobody approves their own wish.
 
 Some things happen when the second person agrees (a name is forgotten, doors get lower thresholds); others
-become possible for whoever asked (a bulk export), once, for a day.
+become possible for the person who asked (a bulk export), once, for a day.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def decide(
         if wish is None or wish.state(now_ms) != "open":
             raise RefusedError("This does not wait for anybody any more.", 409)
         if wish.account == account:
-            raise RefusedError("Whoever asked cannot agree: a second person looks.", 403)
+            raise RefusedError("The person who asked cannot agree: a second person looks.", 403)
         values: dict[str, Any] = {"decided_by": account, "decided_ms": now_ms, "agreed": int(agree)}
         if agree and wish.action in (FORGET, THRESHOLDS):
             values["used_ms"] = now_ms

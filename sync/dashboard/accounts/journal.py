@@ -1,6 +1,6 @@
 """Who looked at what: an append-only record in which every entry's hash covers all entries before it.
 
-An entry is written in the same transaction as what it records, or before anything is shown. Whoever keeps
+An entry is written in the same transaction as what it records, or before anything is shown. Anybody who keeps
 a chain hash from an earlier day (print it, mail it) can tell later whether the record still begins with it.
 """
 

@@ -97,7 +97,7 @@ def within(scopes: Sequence[str], unit: Any, door: Any) -> sa.ColumnElement[bool
 
 
 def covers(scopes: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether whoever has `scopes` may give somebody `wanted`: nobody gives away more than they have."""
+    """Whether anybody who has `scopes` may give somebody `wanted`: nobody gives away more than they have."""
     mine = set(scopes)
     return not mine or (bool(wanted) and all(w in mine or w.split("/")[0] in mine for w in wanted))
 

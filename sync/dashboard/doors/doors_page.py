@@ -174,7 +174,7 @@ def _tile(
     attacks: int,
 ) -> Markup:
     """One door as it stands in the page, kept until anything of it changes: of a thousand doors few do. It
-    holds nothing of whoever looks but what is in the arguments; `language` is the one of this request."""
+    holds nothing of the reader but what is in the arguments; `language` is the one of this request."""
     html = environment().get_template("tile.html").render(
         place=place, state=state, tone=tone, last=last, when=when, unit_state=unit_state, heard=heard,
         trouble=bool(unit_state), incidents=incidents, attacks=attacks,

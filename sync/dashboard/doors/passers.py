@@ -40,7 +40,7 @@ class Permit:
     people: tuple[str, ...]
     """Ids that it covers now."""
     everybody: bool
-    """It covers whoever has a voiceprint at this unit."""
+    """It covers anybody who has a voiceprint at this unit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ LIFE_MS = 30 * 60_000
 """A unit that comes back within half an hour still locks; after that somebody decides anew."""
 SHARE = 0.95
 TIMER = Viewer("timer", "admin", (), "", "")
-"""Whoever ends a lock-down whose time is over: in the journal and in the commands."""
+"""The account that ends a lock-down whose time is over: in the journal and in the commands."""
 LONGEST_MINUTES = 24 * 60
 State = Literal["locked", "asked", "unreachable", "refused"]
 

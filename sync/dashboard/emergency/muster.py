@@ -57,7 +57,7 @@ def recent(db: Connection, viewer: Viewer, limit: int = 20) -> list[Muster]:
 
 
 def people(db: Connection, number: int) -> Sequence[Any]:
-    """Whoever is missing first, then by zone."""
+    """People who are missing first, then by zone."""
     query = sa.select(muster_people).where(muster_people.c.muster == number)
     return db.execute(
         query.order_by(

@@ -183,7 +183,7 @@ def _median(values: Sequence[int]) -> float | None:
 def _visible(viewer: Viewer) -> sa.ColumnElement[bool]:
     if not viewer.scopes:
         return sa.true()
-    # One about a whole unit shows to whoever may see a door of it; one about everything to nobody with tags.
+    # One about a whole unit shows to all who may see a door of it; one about everything to nobody with tags.
     door = sa.func.coalesce(incidents.c.door, "")
     whole_unit = sa.and_(door == "", within([s.split("/")[0] for s in viewer.scopes], incidents.c.unit, door))
     return sa.and_(

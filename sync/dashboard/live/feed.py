@@ -190,7 +190,7 @@ class Feed:
         while missing := {listener.audience for listener in self._listeners} - done:
             texts |= await run_in_threadpool(self._messages, missing, news)
             done |= missing
-        # Nothing waits from here on: whoever listens now hears all of it, whoever comes later none.
+        # Nothing waits from here on: a listener of now hears all of it, one who comes later none.
         self._kept.extend(news)
         self._number = news[-1].number
         for listener in self._listeners:

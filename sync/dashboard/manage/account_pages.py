@@ -96,7 +96,7 @@ def _may_have_passkeys(call: Call) -> None:
 
 
 def _must_be_local(call: Call) -> None:
-    """Whoever the identity provider knows must not keep a way in when it knows them no more."""
+    """Somebody whom the identity provider knows must not keep a way in when it knows them no more."""
     if call.desk.accounts.elsewhere(call.viewer.account):
         raise RefusedError("This account logs in by single sign-on; change it there.", 403)
 
@@ -106,7 +106,7 @@ def looked_at(call: Call) -> Response:
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
         raise not_found()
     account = call.query.get("account", "").strip()
-    # Whoever sees a part of the house sees what accounts of that part did, and no other's reasons.
+    # Anybody who sees a part of the house sees what accounts of that part did, and no other's reasons.
     mine = [known.name for known in _seen(call)] if call.viewer.scopes else None
     found = journal.entries(call.desk.store, int(before) if before else None, PAGE, account or None, mine)
     call.note("journal", f"read by {call.viewer.account}", len(found))

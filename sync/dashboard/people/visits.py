@@ -25,7 +25,7 @@ from sync.registry.store import Store
 
 DAY_MS = 86_400_000
 LONGEST_MS = 90 * DAY_MS
-"""Then whoever answers for them says again that they are still here."""
+"""Then the account that answers for them says again that they are still here."""
 SOON_MS = 3 * DAY_MS
 FRESH_MS = 14 * DAY_MS
 GRACE_MS = 60_000
@@ -257,7 +257,7 @@ def _waiting(db: Connection, now_ms: int, number: int | None) -> list[tuple[Any,
         .select_from(joined.outerjoin(visit_units, mine).outerjoin(commands, sent))
         .where(visits.c.id.in_(rows), sa.or_(commands.c.counter.is_(None), failed, silent))
     )
-    # Whoever was forgotten and enrolled again is a new person to that unit.
+    # A person who was forgotten and enrolled again is a new person to that unit.
     enrolled = (
         sa.select(visits.c.id, events.c.unit)
         .select_from(

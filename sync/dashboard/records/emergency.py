@@ -2,7 +2,7 @@
 
 A door released in a fire, forced, or opened under duress; a door that the desk held open by hand; a
 lock-down, which takes access away from everybody. HIPAA 164.312(a)(2)(ii) asks for such access,
-164.312(b) that it is examined: by somebody else than whoever asked for it, by the end of the next day.
+164.312(b) that it is examined: by somebody else than the person who asked for it, by the end of the next day.
 """
 
 from __future__ import annotations

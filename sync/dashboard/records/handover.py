@@ -44,7 +44,7 @@ def still_open(db: Connection, viewer: Viewer, now_ms: int) -> Open:
 
 
 def hand_over(store: Store, viewer: Viewer, text: str, now_ms: int) -> int:
-    """Write down what is open now, with a word to whoever comes."""
+    """Write down what is open now, with a word to the next shift."""
     with store.transaction() as db:
         left = still_open(db, viewer, now_ms).numbers()
         values = {"account": viewer.account, "scopes": json.dumps(viewer.scopes), "time_ms": now_ms}

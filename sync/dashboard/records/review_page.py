@@ -1,4 +1,4 @@
-"""Record and examine: the events of a day that somebody must have looked at, signed off by whoever did."""
+"""Record and examine: the events of a day that somebody must have looked at, signed off by who did."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def overview(call: Call) -> Response:
     today = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone).date()
     chosen = _day(call.query.get("day") or (today - dt.timedelta(days=1)).isoformat(), today)
     with call.desk.store.reading() as db:
-        # Whoever looked at a part of the house has not looked at all of it.
+        # Somebody who looked at a part of the house has not looked at all of it.
         seen = [
             row
             for row in db.execute(sa.select(reviews).order_by(reviews.c.id))

@@ -82,7 +82,7 @@ class Claim:
         return digest_of(self.proof())
 
     def seal(self, parcel: Parcel) -> bytes:
-        """Encipher `parcel` for whoever has the claim."""
+        """Encipher `parcel` for the holder of the claim."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + AESGCM(self._derived(b"parcel")).encrypt(nonce, parcel.to_bytes(), self._bound())
 

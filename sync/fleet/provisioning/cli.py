@@ -80,7 +80,7 @@ def init_command(
         workers=workers,
         now=dt.datetime.now(dt.UTC),
     )
-    click.echo(f"take {root_folder / 'root.key'} away and lock it up: whoever has it can be any unit")
+    click.echo(f"take {root_folder / 'root.key'} away and lock it up: anybody who has it can be any unit")
     click.echo(f"the broker: mosquitto -c {site.folder / 'broker' / 'mosquitto.conf'}")
     click.echo(f"the claim service: ostiary fleet serve --site {site.folder} --database ...")
 
@@ -114,7 +114,7 @@ def claim_command(
     as_json: bool,
     account: str,
 ) -> None:
-    """Make a claim that one unit redeems once. Whoever has it can be that unit: hand it over like a key.
+    """Make a claim that one unit redeems once. Anybody who has it can be that unit: hand it over like a key.
 
     \b
     Example:

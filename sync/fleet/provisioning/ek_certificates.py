@@ -37,7 +37,7 @@ class Grade(StrEnum):
     INVENTORY = "inventory"
     """The claim named this key: somebody read it off the machine."""
     FIRST_USE = "first-use"
-    """Nothing but the claim: whoever redeemed it first."""
+    """Nothing but the claim: the machine that redeemed it first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Finish:
 class Place:
     """What a unit is given: its certificate and the issuer's (PEM), the parcel as the desk sealed it.
 
-    `signature` is the issuing key's, so that whom a unit obeys is not said by whoever holds a server's key.
+    `signature` is the issuing key's, so that whom a unit obeys is not said by the holder of a server's key.
     """
 
     unit: str

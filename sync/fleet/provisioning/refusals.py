@@ -19,7 +19,7 @@ MOST_NOTED = 60
 
 
 class RefusedError(SyncError):
-    """The unit does not get in. `code` is for programs, the message for whoever stands before the unit."""
+    """The unit does not get in. `code` is for programs, the message for the person at the unit."""
 
     def __init__(self, code: str, why: str, alarm: Alarm | None = None) -> None:
         super().__init__(why)

@@ -2,7 +2,7 @@
 
 A key in a TPM is known by its public area, whose hash is its *name*. The endorsement key (EK) is the TPM's
 own; the attestation key (AK) is restricted, so it signs only what the TPM itself states. A credential is
-enciphered to both: whoever answers has them in one TPM. What the AK then certifies is in that TPM as well.
+enciphered to both: the TPM that answers has both. What the AK then certifies is in that TPM as well.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ MOVED = 950
 
 
 class Warner:
-    """Whoever has the command key: one worker is enough."""
+    """Of the worker that has the command key; one is enough."""
 
     def __init__(
         self,

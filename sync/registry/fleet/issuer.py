@@ -34,7 +34,7 @@ class FleetHandler:
     def piece(self, payload: bytes) -> bytes | None:
         """The piece of a part that a unit asks for; None where there is no such part.
 
-        Whoever knows a part's hash has its unit's document. Raises MalformedError.
+        Anybody who knows a part's hash has its unit's document. Raises MalformedError.
         """
         want = Want.from_bytes(payload)
         found = piece(self.store, want.sha256, want.offset, CHUNK_BYTES)

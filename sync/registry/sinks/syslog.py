@@ -105,7 +105,7 @@ def _value(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """In one line: whoever names a door writes no second event."""
+    """In one line: a door's name writes no second event."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
