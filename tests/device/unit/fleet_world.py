@@ -39,7 +39,7 @@ from sync.fleet.exchange import card
 from sync.health import signed_health, write_health
 from sync.keys import FileSigner
 from sync.registry.fleet import people, wanted
-from sync.registry.fleet.issuer import Desk, Keeper
+from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.status import Screen, screen
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry
@@ -208,8 +208,8 @@ class Hospital:
         self.key = FileSigner.load_or_create(folder / "commands.key")
         (folder / "commands.pem").write_bytes(self.key.public_pem())
         self.authority = Authority.open(folder / "pki", datetime.now(UTC) - timedelta(days=300))
-        self.keeper = Keeper(self.registry, self.key, self.clock.ms)
-        self.desk = Desk(self.registry, self.clock.ms)
+        self.keeper = DocumentIssuer(self.registry, self.key, self.clock.ms)
+        self.desk = FleetHandler(self.registry, self.clock.ms)
         self.ingest = Ingest(self.registry, self.key, self.clock.ms)
         self.units: dict[str, DoorUnit] = {}
         self.offline: set[str] = set()

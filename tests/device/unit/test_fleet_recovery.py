@@ -12,7 +12,7 @@ import pytest
 from sync.bundle import key_to_der
 from sync.desired import Holding, Statement
 from sync.fleet.exchange import card
-from sync.registry.fleet.issuer import Desk, Keeper
+from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry
@@ -41,8 +41,8 @@ def other_registry(hospital: Hospital, name: str) -> None:
     """The same site with another database behind it."""
     hospital.registry.close()
     hospital.registry = Registry.open(f"sqlite:///{hospital.folder}/{name}")
-    hospital.keeper = Keeper(hospital.registry, hospital.key, hospital.clock.ms)
-    hospital.desk = Desk(hospital.registry, hospital.clock.ms)
+    hospital.keeper = DocumentIssuer(hospital.registry, hospital.key, hospital.clock.ms)
+    hospital.desk = FleetHandler(hospital.registry, hospital.clock.ms)
     hospital.ingest = Ingest(hospital.registry, hospital.key, hospital.clock.ms)
     hospital.retained.clear()
 
