@@ -27,6 +27,7 @@ from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load
 from sync.command_line import wall_ms
 from sync.events import UnitId, unit_id
+from sync.fleet.provisioning.recovery import awaited
 from sync.registry import status
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.status import screen
@@ -108,6 +109,11 @@ class Drill:
     def well(self) -> bool:
         with closing(self.site.store()) as store:
             return screen(store, wall_ms()).well
+
+    def told(self) -> bool:
+        """Whether no unit would erase somebody if the recovery ended now."""
+        with closing(self.site.store()) as store:
+            return awaited(store) == []
 
     def sent(self) -> bool:
         """Whether everything has a receipt."""
@@ -250,6 +256,7 @@ def recover(drill: Drill, backup: bool) -> Checks:
     drill.until("everybody is known", lambda: drill.people() >= {"ANNA", "CARLA"})
     kept = all(people == {"ANNA", "CARLA"} for people in drill.held().values())
     drill.until("everything is sent", drill.sent)
+    drill.until("every unit has said whom it holds", drill.told)
     site.ostiary("fleet", "recover", "end", *site.at)
 
     def counts() -> bool:

@@ -225,15 +225,16 @@ def replace_command(unit: str, database: str, why: str, account: str) -> None:
 
 @click.command("recover")
 @click.argument("step", type=click.Choice(["begin", "end"]))
+@click.option("--anyway", is_flag=True, help="End although units have not said whom they hold.")
 @SITE
 @DATABASE
 @ACCOUNT
-def recover_command(step: str, folder: Path, database: str, account: str) -> None:
+def recover_command(step: str, anyway: bool, folder: Path, database: str, account: str) -> None:
     """After the registry was put back from a backup, or made anew: ask every unit what it holds.
 
     `begin` before the services start: certificates that the broker's list names stay revoked, units that this
     registry does not know are recognised by certificate and TPM, and each says whom it holds. Nobody is
-    erased meanwhile. `end` when `ostiary fleet status` has heard from every unit that will come.
+    erased meanwhile. `end` when every unit that will come has said whom it holds; it refuses until then.
 
     \b
     Example:
@@ -241,7 +242,7 @@ def recover_command(step: str, folder: Path, database: str, account: str) -> Non
     """
     store, now = Store.open(database, create=False), dt.datetime.now(dt.UTC)
     if step == "end":
-        recovery.end(store, account, now)
+        recovery.end(store, account, now, anyway=anyway)
         click.echo("units hold whom this registry names from now on")
         return
     fresh = recovery.begin(Site.open(folder), store, account, now)

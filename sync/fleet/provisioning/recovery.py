@@ -7,6 +7,7 @@ database remembers: without that, a unit that was stolen since the backup would 
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -21,6 +22,7 @@ from sync.registry.membership import retire
 from sync.registry.schema import certificates, units
 from sync.registry.store import Store
 
+MOST_NAMED = 5
 LISTED = "listed"
 """Second half of the name under which serial numbers stand of which nothing else is known."""
 
@@ -51,13 +53,50 @@ def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
         db.execute(sa.update(units).where(*still).values(revoked_ms=now_ms))
         for name in names:
             retire(db, unit_id(name), now_ms)
+        wanted.forget_told(db)
     wanted.want(store, "all", "recovering", True, account, now_ms)
     return fresh
 
 
-def end(store: Store, account: str, now: dt.datetime) -> None:
-    """From now on units hold whom this registry names, and nobody else."""
+def end(store: Store, account: str, now: dt.datetime, *, anyway: bool = False) -> None:
+    """From now on units hold whom this registry names, and nobody else.
+
+    Raises SyncError while that would have a unit erase somebody, unless `anyway`.
+    """
+    waiting = [] if anyway else awaited(store)
+    if waiting:
+        more = f" and {len(waiting) - MOST_NAMED} more" if len(waiting) > MOST_NAMED else ""
+        raise SyncError(
+            f"this would have units erase people: {'; '.join(waiting[:MOST_NAMED])}{more}. "
+            "Wait for them, or give --anyway: who is not known here enrols again"
+        )
     wanted.want(store, "all", "recovering", None, account, milliseconds(now))
+    with store.transaction() as db:
+        wanted.forget_told(db)
+
+
+def awaited(store: Store) -> list[str]:
+    """Which units have not said yet, since the recovery began, whom they hold, or hold somebody unknown here.
+
+    A unit that says it holds nobody, or takes no documents, has nothing to tell.
+    """
+    with store.reading() as db:
+        layers = wanted.wishes(db).layers
+        began_ms = min((layer.set_ms for layer in layers.get("recovering", ())), default=None)
+        told = {layer.scope for layer in layers.get(wanted.TOLD, ())}
+        rows = db.execute(sa.select(units).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)).all()
+    if began_ms is None:
+        return []
+    found = []
+    for row in rows:
+        held = (json.loads(row.health or "{}").get("facts") or {}).get("people", 0)
+        if f"unit:{row.unit}" in told:
+            continue
+        if row.health_ms is None or row.health_ms < began_ms:
+            found.append(f"{row.unit} has not been heard since")
+        elif held:
+            found.append(f"{row.unit} holds {held}, and not all of them are known here")
+    return found
 
 
 def recovering(store: Store) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,15 @@ from sync.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, S
 from sync.errors import SyncError
 from sync.events import MAX_SEQUENCE, UnitId
 from sync.registry.fleet.tables import cards, enrolments, envelopes, holdings, parts, passes
-from sync.registry.fleet.wanted import keep_part, scope_of, scopes_of, tags_of_units, wishes
+from sync.registry.fleet.wanted import (
+    TOLD,
+    keep_part,
+    note_told,
+    scope_of,
+    scopes_of,
+    tags_of_units,
+    wishes,
+)
 from sync.registry.schema import units
 from sync.registry.store import Store
 
@@ -120,6 +129,9 @@ def heard(store: Store, statement: Statement, now_ms: int) -> int:
                 news += _sealed(db, fleet, statement.unit, item)
             elif isinstance(item, Receipt):
                 news += _receipt(db, statement.unit, item, now_ms)
+        held = [item for item in statement.items if isinstance(item, Holding)]
+        if held:
+            news += _told(db, statement.unit, held, now_ms)
     return news
 
 
@@ -197,6 +209,24 @@ def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
     allowed = set(db.execute(sa.select(passes.c.scope).where(passes.c.uid == item.uid)).scalars())
     if not allowed & scopes:
         db.execute(sa.insert(passes).values(uid=item.uid, scope=scope))
+    return True
+
+
+def _told(db: Connection, unit: UnitId, held: Sequence[Holding], now_ms: int) -> bool:
+    """Whether it is news that everybody whom a unit holds is known here, while this registry recovers.
+
+    Until then the end of the recovery would have the unit erase somebody (`recovery.end`).
+    """
+    wished = wishes(db)
+    scopes = scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
+    if wished.of("recovering", scopes) is not True:
+        return False
+    rows = db.execute(sa.select(enrolments.c.uid, enrolments.c.number))
+    numbers = {str(row.uid): int(row.number) for row in rows}
+    whole = all(numbers.get(item.uid, 0) >= item.number for item in held)
+    if (wished.of(TOLD, frozenset({f"unit:{unit}"})) is True) is whole:
+        return False
+    note_told(db, unit, whole, now_ms)
     return True
 
 

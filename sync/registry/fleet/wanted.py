@@ -90,6 +90,24 @@ def want(store: Store, scope: str, item: str, value: Any, account: str, now_ms: 
     store.log_access(account, "want", 1, now_ms, f"{item} of {scope}")
 
 
+TOLD = "told"
+"""Of one unit while a registry recovers: everybody whom it said it holds is known here. Nobody wants it."""
+
+
+def note_told(db: Connection, unit: UnitId, whole: bool, now_ms: int) -> None:
+    """Remember whether a unit's word about whom it holds is known here, all of it."""
+    scope = f"unit:{unit}"
+    db.execute(sa.delete(wanted).where(wanted.c.scope == scope, wanted.c.item == TOLD))
+    if whole:
+        row = {"scope": scope, "item": TOLD, "value": "true", "account": unit, "set_ms": now_ms}
+        db.execute(sa.insert(wanted).values(row))
+
+
+def forget_told(db: Connection) -> None:
+    """Ask anew: what units said in an earlier recovery counts no more."""
+    db.execute(sa.delete(wanted).where(wanted.c.item == TOLD))
+
+
 def _check(item: str, value: Any) -> None:
     if value is None:
         return

@@ -5,15 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from device.uplink.letters.mail import SAY_AGAIN_S
 from sync.bundle import key_to_der
 from sync.desired import Holding, Statement
+from sync.errors import SyncError
 from sync.fleet.exchange import card
+from sync.fleet.provisioning import recovery
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
+from sync.registry.fleet.wanted import TOLD, wishes
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry
 from tests.device.secure_store.people import same_voice, voiceprint
@@ -118,6 +123,42 @@ def test_a_registry_of_yesterday_learns_what_came_since_and_brings_nobody_back(h
     hospital.settle()
     assert hospital.screen().well
     assert all(unit.controller.rules.version == 3 for unit in hospital.units.values())
+
+
+def test_a_recovery_does_not_end_while_a_unit_would_erase_somebody(hospital: Hospital) -> None:
+    other_registry(hospital, "new.db")
+    recognised(hospital)
+    assert recovery.awaited(hospital.registry) == []
+    hospital.want("all", recovering=True)
+    hospital.want(f"unit:{DESK}", enrols=True)
+    now = datetime.fromtimestamp(hospital.clock.ms() / 1000, UTC)
+    with pytest.raises(SyncError, match=f"{DESK} has not been heard since; {WARD} has not been heard since"):
+        recovery.end(hospital.registry, "desk", now)
+    # The ward speaks of somebody whom the unit that enrols has not yet brought back.
+    hospital.offline.add(DESK)
+    hospital.settle()
+    with pytest.raises(SyncError, match=f"{WARD} holds 1, and not all of them are known here"):
+        recovery.end(hospital.registry, "desk", now)
+    hospital.offline.clear()
+    hospital.settle(until=lambda: known(hospital) == {"ANNA": (DESK, 1)})
+    hospital.settle(until=lambda: len(recovery.awaited(hospital.registry)) == 1)
+    hospital.clock.passes(SAY_AGAIN_S)
+    hospital.settle(until=lambda: recovery.awaited(hospital.registry) == [])
+    recovery.end(hospital.registry, "desk", now)
+    hospital.settle()
+    assert all(sorted(unit.holds()) == ["ANNA"] for unit in hospital.units.values())
+    with hospital.registry.reading() as db:
+        assert wishes(db).layers.get(TOLD) is None, "it is asked anew the next time"
+
+
+def test_a_recovery_is_ended_without_units_that_will_not_come(hospital: Hospital) -> None:
+    other_registry(hospital, "new.db")
+    recognised(hospital)
+    hospital.want("all", recovering=True)
+    recovery.end(
+        hospital.registry, "desk", datetime.fromtimestamp(hospital.clock.ms() / 1000, UTC), anyway=True
+    )
+    assert not recovery.recovering(hospital.registry)
 
 
 def test_what_a_unit_says_it_holds_counts_only_while_the_registry_recovers_and_from_who_may_enrol(
