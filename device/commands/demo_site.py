@@ -28,16 +28,16 @@ from device.evidence.judge import Evidence
 from device.secure_store import Store as UnitStore
 from device.settings import Settings
 from device.unit.audit import AuditTrail, EventContext
-from sync.agent import Agent, AgentSettings
 from sync.broker import write_configuration
-from sync.bundle import key_to_der
-from sync.command_line import wall_ms
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
 from sync.outbox import Outbox
-from sync.topics import RECEIPTS, topic
+from sync.proofs.bundle import key_to_der
+from sync.service.command_line import wall_ms
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.transport.topics import RECEIPTS, topic
 
 UNIT = unit_id("demo/entrance")
 ACCOUNT = "auditor"
