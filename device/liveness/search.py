@@ -72,7 +72,7 @@ class Index:
 
     def marks(self, owner: int) -> bytes:
         """What was remembered as utterance `owner`, row after row."""
-        return self._packed[: self._used][self._owner[: self._used] == owner].tobytes()
+        return bytes(self._packed[: self._used][self._owner[: self._used] == owner].tobytes())
 
     def drop(self, owners: set[int]) -> None:
         """Forget utterances, and overwrite what they left."""

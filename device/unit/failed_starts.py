@@ -115,15 +115,16 @@ class FailedStarts:
         try:
             with self._path.open("rb") as file:
                 told = json.loads(file.read(MAX_BYTES))
-            sound = isinstance(told, dict) and all(type(at_ms) is int for at_ms in told.values())
-            if not sound or not told.keys() <= _WORDS:
+            if not isinstance(told, dict) or not told.keys() <= _WORDS:
                 raise ValueError("it holds something else")
+            if not all(type(at_ms) is int for at_ms in told.values()):
+                raise ValueError("its times are no whole numbers")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as err:
             log.warning("%s cannot be read and is left out: %s", self._path, err)
             return {}
-        return told
+        return dict(told)
 
 
 def _ms(wall: datetime) -> int:
