@@ -237,7 +237,7 @@ def test_the_origin_gives_the_same_model_as_the_package(
 def test_an_origin_that_serves_something_else_is_refused(
     item: Source, tmp_path: Path, hub: Callable[[bytes], dict[str, str]], content: bytes
 ) -> None:
-    with pytest.raises(QuantizeError, match="more than|not the pinned|cut"):
+    with pytest.raises(QuantizeError, match=r"more than|not the pinned|cut"):
         fetch_from_origin(item, cache=tmp_path / "cache", hubs=hub(content))
     assert not (tmp_path / "cache" / "origin").exists()
 

@@ -100,7 +100,7 @@ def test_what_is_no_recording_too_long_or_too_short_is_refused(
 def test_the_segmentation_takes_only_a_window_of_sound(
     conversation_models: ConversationModels, wave: Samples
 ) -> None:
-    with pytest.raises(DeviceError, match="must be|samples"):
+    with pytest.raises(DeviceError, match=r"must be|samples"):
         conversation_models.segmentation.sets(wave)  # type: ignore[arg-type]
 
 

@@ -141,7 +141,7 @@ def test_the_same_speech_scores_the_same_twice(detector: SpoofDetector) -> None:
     ids=["empty", "a few samples", "silence", "a constant", "NaN", "infinite", "stereo"],
 )
 def test_what_is_not_speech_is_an_error_and_never_a_score(detector: SpoofDetector, wave: Wave) -> None:
-    with pytest.raises(DeviceError, match="too little speech|not a number|only silence"):
+    with pytest.raises(DeviceError, match=r"too little speech|not a number|only silence"):
         detector.llr(wave)
 
 
@@ -258,7 +258,7 @@ def saved(parts: dict[str, npt.NDArray[Any]]) -> bytes:
     "data", [b"", b"PK", b"\x93NUMPY", b"\0" * (MAX_HEAD_BYTES + 9)], ids=["empty", "cut", "an array", "huge"]
 )
 def test_a_head_that_is_no_head_is_refused(tmp_path: Path, card: SpoofCard, data: bytes) -> None:
-    with pytest.raises(DeviceError, match="is damaged|cannot read|is not the head"):
+    with pytest.raises(DeviceError, match=r"is damaged|cannot read|is not the head"):
         head_of(tmp_path, data, card)
 
 
@@ -334,7 +334,7 @@ def test_a_damaged_card_is_refused(change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b" " * ((1 << 20) + 1)])
 def test_a_card_that_is_not_a_card_is_refused(data: bytes) -> None:
-    with pytest.raises(DeviceError, match="card is (damaged|too large)"):
+    with pytest.raises(DeviceError, match=r"card is (damaged|too large)"):
         SpoofCard.from_bytes(data)
 
 

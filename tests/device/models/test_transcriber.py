@@ -163,7 +163,7 @@ def test_the_library_prints_nothing(
     ids=["empty", "too short", "too long", "NaN", "infinite", "stereo", "double", "integer"],
 )
 def test_unusable_audio_is_refused_in_one_line(words: Transcriber, wave: Wave) -> None:
-    with pytest.raises(DeviceError, match="words check needs|not numbers") as refusal:
+    with pytest.raises(DeviceError, match=r"words check needs|not numbers") as refusal:
         words.score(wave, "two six eight")
     assert "\n" not in str(refusal.value)
 
