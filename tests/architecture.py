@@ -81,20 +81,24 @@ def complaints(root: Path) -> list[str]:
         *_wrong_arrows(ours),
         *_private(ours),
         *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known, lambda name: name))),
-        *(f"a circle of rooms: {circle}" for circle in circles(_graph(ours, known, room))),
+        *(
+            f"a circle of rooms: {circle}"
+            for circle in circles(_graph(ours, known, lambda name: room(name, known)))
+        ),
         *(f"a circle of wings: {circle}" for circle in circles(_wings(ours, known))),
         *_crowded(root),
     ]
 
 
-def room(name: str) -> str:
+def room(name: str, known: Mapping[str, Path]) -> str:
     """The folder below `device` or `sync` that a module is in. Loose modules of `device` are each a room of
     their own, those of `sync` share one, and everything else is one room.
     """
     top, *rest = name.split(".")
     if top == "device":
         return ".".join([top, *rest[:1]])
-    return f"{top}.{rest[0]}" if top == "sync" and len(rest) > 1 else top
+    below = len(rest) > 1 or (name in known and known[name].name == "__init__.py")
+    return f"{top}.{rest[0]}" if top == "sync" and rest and below else top
 
 
 def wing(name: str) -> str:
@@ -158,12 +162,13 @@ def _private(every: list[Import]) -> Iterator[str]:
 
 
 def _owner(name: str) -> str:
-    return room(name) if name.startswith("device.") else name.split(".")[0]
+    return ".".join(name.split(".")[: 2 if name.startswith("device.") else 1])
 
 
 def _crowded(root: Path) -> Iterator[str]:
-    tops = [root / "device", root / "sync" / "dashboard"]
-    for folder in [*tops, *(inner for top in tops for inner in sorted(top.rglob("*")))]:
+    rooms = [root / "sync", root / "device", *sorted((root / "device").rglob("*"))]
+    rooms += [root / "sync" / "dashboard", *sorted((root / "sync" / "dashboard").rglob("*"))]
+    for folder in rooms:
         if folder.is_dir():
             loose = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
             if len(loose) > MOST_MODULES:

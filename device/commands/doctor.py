@@ -18,8 +18,8 @@ from device.commands.installed.board import REMEDY, board
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
-from sync.connecting import REMIND_DAYS
 from sync.errors import SyncError
+from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20

@@ -15,9 +15,9 @@ from device.secure_store.signing import Signer
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from device.state_folder import StateFolder
-from sync.bundle import LogBundle, key_to_der
 from sync.outbox import Held, Outbox
-from sync.verify import verify
+from sync.proofs.bundle import LogBundle, key_to_der
+from sync.proofs.verify import verify
 
 AT_MOST_EVENTS = 50_000
 """In one file, so that making one takes little memory: about 30 MB."""

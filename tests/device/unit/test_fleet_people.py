@@ -13,11 +13,11 @@ import pytest
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
 from device.unit.fleet.memory import FleetMemoryError
-from sync.desired import Contents, Enrolled, Held, Part, Statement
 from sync.errors import ProofError
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
-from sync.topics import DESIRED
+from sync.orders.desired import Contents, Enrolled, Held, Part, Statement
+from sync.transport.topics import DESIRED
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import START, Hospital, roster, rules
 

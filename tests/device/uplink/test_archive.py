@@ -9,10 +9,10 @@ import pytest
 
 from device.settings import AuditSettings
 from device.uplink.archive import ArchiveError, files, put_away, rotate, rotate_when_due
-from sync.bundle import LogBundle, parse
 from sync.events import Record
 from sync.outbox import Outbox, OutboxLimits
-from sync.verify import verify
+from sync.proofs.bundle import LogBundle, parse
+from sync.proofs.verify import verify
 from tests.sync.parts import DOORS, UNIT, Clock, SoftwareSigner, event
 
 LIMITS = OutboxLimits(max_events=40, batch_events=4, ballast_bytes=0)

@@ -1,7 +1,7 @@
 """How one unit should be: a signed, counted document over retained MQTT, and the parts that it names by hash.
 
 The document is small. What is large (rules, the roster of people, each sealed enrolment, the files of a
-bundle) travels as parts (`sync/parts.py`), which nobody can swap: the document names their SHA-256.
+bundle) travels as parts (`sync/orders/parts.py`), which nobody can swap: the document names their SHA-256.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
 from sync.cbor import dump_fields, fields, typed
-from sync.commands import CLOCK_TOLERANCE_MS
 from sync.errors import MalformedError, ProofError
 from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
+from sync.orders.commands import CLOCK_TOLERANCE_MS
 
 DESIRED_TYPE = "application/ostiary-desired+cbor"
 MAX_LIFE_MS = 90 * 24 * 3600 * 1000
