@@ -154,6 +154,7 @@ def run(
                     stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
                     troubles={"store": upkeep.trouble, "door": door.trouble, "fleet": fleet},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
+                    gone_deaf=partial(_noted, unit, "audio_fault", settings.door.name),
                 )
                 microphone = _microphone(settings, unit, parts) if source is None else None
                 if microphone is not None and speaker is not None and settings.feedback.chirp:
