@@ -360,11 +360,11 @@ class Follower:
     def _over(self) -> tuple[int, int] | None:
         """Counted anew when the vault has changed, and only while one speaker model follows another."""
         judge: Judge | None = getattr(self._unit, "judge", None)
-        if judge is None or judge.successor is None:
+        if judge is None or judge.older is None:
             return None
         counter = self._unit.store.vault.status().counter
         if counter != self._counted[0]:
-            growth = self._unit.store.vault.growth(judge.successor.version)
+            growth = self._unit.store.vault.growth(judge.newer.version)
             over = sum(days is None for days in growth.values())
             self._counted = (counter, (over, len(growth) - over))
         return self._counted[1]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from device.access.policy import Thresholds
 from device.model_store.calibration import Calibration
+from quantize.evaluate import succession
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.succession import LEAST_FILES, SuccessionResult, evaluate_succession
@@ -58,6 +60,24 @@ def test_what_passes_by_force_alone_is_no_stranger_of_the_rule() -> None:
     assert found is not None
     assert any(one.ready_with_it for one in found.intrusions), "by force, past the model in use"
     assert found.strangers.well_inside == 0
+
+
+def test_no_impostor_scores_higher_by_both_models_than_by_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for twin in (0.0, 0.7, 0.97):
+        found = measured(twin=twin)
+        assert found is not None
+        assert found.risen.accepted == 0
+        assert found.risen.trials == found.accepted["both"].trials == found.accepted["old"].trials
+        assert found.accepted["both"].accepted <= found.accepted["old"].accepted
+        assert found.refused["both"].accepted >= found.refused["old"].accepted
+        assert all(one.highest_both <= one.highest_old for one in found.people)
+        assert "0 of 8 people" in "\n".join(succession_lines(found))
+    monkeypatch.setattr(succession, "lower_llr", lambda _, grown: grown)
+    told = measured(twin=0.97)
+    assert told is not None
+    assert told.risen.accepted > 0, "by the next model alone scores do rise, and it is counted"
 
 
 def test_nobody_comes_over_by_recordings_that_are_not_live_enough() -> None:
