@@ -355,7 +355,8 @@ class Follower:
         self._report()
 
     def _report(self) -> None:
-        self._mailbox.report(self._applied.standing(), len(self._people.versions()), self._over())
+        held = len(self._people.versions()), self._people.of_the_fleet()
+        self._mailbox.report(self._applied.standing(), held, self._over())
 
     def _over(self) -> tuple[int, int] | None:
         """Counted anew when the vault has changed, and only while one speaker model follows another."""
