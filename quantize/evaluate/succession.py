@@ -11,7 +11,7 @@ others' scores make the next model's calibration where its bundle states none. W
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -88,6 +88,8 @@ class SuccessionResult:
     people: tuple[PersonCompared, ...] = ()
     intrusions: tuple[Intrusion, ...] = ()
     strangers: Strangers = Strangers(0, 0, 0)
+    turned: SuccessionResult | None = None
+    """The same with the models turned round: what follows is in use."""
 
     def summary(self) -> dict[str, object]:
         rises = sorted(self.rises)
@@ -110,12 +112,30 @@ class SuccessionResult:
                 one.after_llr >= self.threshold_llr > one.before_llr for one in self.intrusions
             ),
             "calibration": [self.calibration.scale, self.calibration.offset],
+            "turned_round": None if self.turned is None else self.turned.summary(),
         }
 
     @property
     def rises(self) -> tuple[float, ...]:
         """Per person: the highest impostor by the grown voiceprint, above that of a recall."""
         return tuple(one.highest_grown - one.highest_recalled for one in self.people)
+
+
+def both_ways(
+    recordings: Sequence[Recording],
+    names: tuple[str, str],
+    old: tuple[Embeddings, Calibration],
+    following: tuple[Embeddings, Calibration | None],
+    live: Mapping[str, float],
+    thresholds: Thresholds,
+) -> SuccessionResult | None:
+    """As `evaluate_succession`, and the same with the models turned round."""
+    found = evaluate_succession(recordings, names, old, following, live, thresholds)
+    if found is None:
+        return None
+    before = following[0], found.calibration
+    turned = evaluate_succession(recordings, (names[1], names[0]), before, old, live, thresholds)
+    return replace(found, turned=turned)
 
 
 def evaluate_succession(

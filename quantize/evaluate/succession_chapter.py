@@ -49,9 +49,19 @@ def succession_lines(result: SuccessionResult) -> Iterator[str]:
         f"over   an impostor let in once by force: {told['ready_with_the_impostor']} of {told['intrusions']} "
         f"became part of a voiceprint, {told['opens_only_since']} open only since"
     )
+    if result.turned is not None:
+        yield f"over   turned round: {result.following} is in use, {result.old} is to follow"
+        yield from succession_lines(result.turned)
 
 
 def succession_chapter(result: SuccessionResult) -> str:
+    chapter = "<h2>Does any impostor's score rise with the next speaker model?</h2>" + _one_way(result)
+    if result.turned is not None:
+        chapter += f"<h3>Turned round: {escape(result.old)} follows</h3>{_one_way(result.turned)}"
+    return chapter
+
+
+def _one_way(result: SuccessionResult) -> str:
     told, others = result.summary(), result.strangers
     rows = [
         f"<tr><th>{escape(title)}</th>{_cell(result.accepted[name])}{_cell(result.refused[name])}</tr>"
@@ -65,7 +75,6 @@ def succession_chapter(result: SuccessionResult) -> str:
     ]
     points = [(one.highest_recalled, one.highest_grown) for one in result.people]
     return (
-        "<h2>Does the next speaker model let others in?</h2>"
         f"<p>{escape(result.following)} follows {escape(result.old)}. {result.came_over.accepted} of "
         f"{result.came_over.trials} people, on none of whom anything was fitted, came over by attempts that "
         "passed well inside voice and liveness. Words are taken as said.</p>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from device.model_store.calibration import Calibration
 from quantize.evaluate import succession
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.manifest import Recording
-from quantize.evaluate.succession import LEAST_FILES, SuccessionResult, evaluate_succession
+from quantize.evaluate.succession import LEAST_FILES, SuccessionResult, both_ways, evaluate_succession
 from quantize.evaluate.succession_chapter import succession_chapter, succession_lines
 
 SIZE = 64
@@ -18,7 +20,9 @@ NAMES = [name for name in (f"voice-{number}" for number in range(60)) if not fit
 AT = Thresholds(voice_llr=3.0, live_llr=0.0)
 
 
-def measured(twin: float, live: float = 9.0) -> SuccessionResult | None:
+def measured(
+    twin: float, live: float = 9.0, way: Callable[..., SuccessionResult | None] = evaluate_succession
+) -> SuccessionResult | None:
     """People whose voices have nothing in common; of the second so much is the first's, for both models."""
     dice = np.random.default_rng(4)
     whole = np.linalg.qr(dice.normal(size=(SIZE, SIZE)))[0]
@@ -33,7 +37,7 @@ def measured(twin: float, live: float = 9.0) -> SuccessionResult | None:
             heard[path] = (noisy / np.linalg.norm(noisy)).astype(np.float32)
     straight = Calibration(20.0, -10.0)
     lives = dict.fromkeys(heard, live)
-    return evaluate_succession(files, ("old", "next"), (heard, straight), (heard, straight), lives, AT)
+    return way(files, ("old", "next"), (heard, straight), (heard, straight), lives, AT)
 
 
 def test_voices_that_are_told_apart_seed_nothing_and_everybody_comes_over() -> None:
@@ -60,6 +64,17 @@ def test_what_passes_by_force_alone_is_no_stranger_of_the_rule() -> None:
     assert found is not None
     assert any(one.ready_with_it for one in found.intrusions), "by force, past the model in use"
     assert found.strangers.well_inside == 0
+
+
+def test_the_models_are_also_turned_round() -> None:
+    found = measured(twin=0.0, way=both_ways)
+    assert found is not None
+    assert found.turned is not None
+    assert (found.turned.old, found.turned.following, found.turned.turned) == ("next", "old", None)
+    assert "turned round: next is in use, old is to follow" in "\n".join(succession_lines(found))
+    assert "Turned round: old follows" in succession_chapter(found)
+    assert found.summary()["turned_round"] == found.turned.summary()
+    assert measured(twin=0.0, live=1.9, way=both_ways) is None
 
 
 def test_no_impostor_scores_higher_by_both_models_than_by_the_one_before(
