@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.bundle import key_to_der
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.cli import fleet
+from sync.proofs.bundle import key_to_der
 from sync.registry.alarm_rows import access
 from sync.registry.fleet.wanted import want, wishes
 from sync.registry.store import Store
