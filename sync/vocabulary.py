@@ -63,7 +63,6 @@ UNIT_EVENTS = frozenset(
         "SUCCESSOR_HEARD",
         "SUCCESSOR_READY",
         "SUCCESSOR_DROPPED",
-        "CAME_OVER",
         "LOG_ROTATED",
         "FAULT",
     }

@@ -170,10 +170,8 @@ def attempt(
 @contextmanager
 def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
     """What the voice is held against: the person claimed, or everybody who may ever pass this door."""
-    vault, model = unit.store.vault, unit.judge.speaker.version
     if uid or unit.asks_for_claim(door_name):
-        successor = unit.judge.successor
-        with claimed(vault, uid, model, None if successor is None else successor.version) as voice:
+        with claimed(unit.store.vault, uid, unit.judge.generations) as voice:
             yield voice
     else:
         yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)
