@@ -25,7 +25,7 @@ from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
 from device.uplink.letters.mail import DoorMail
 from device.uplink.letters.prints import Letters, PrintMail
-from device.uplink.network import Network, NetworkError, Place
+from device.uplink.network import Network, Place
 from device.uplink.renewal import Reminder, Renewal
 from device.uplink.state import NAME, StateFile
 from sync.errors import SyncError
@@ -226,7 +226,7 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
-        raise NetworkError("this unit was provisioned with a TPM, and its settings name none")
+        raise DeviceError("this unit was provisioned with a TPM, and its settings name none")
     network = Network(state_dir())
     tls = TpmTls(keystore, network, place)
 

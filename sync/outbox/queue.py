@@ -75,6 +75,7 @@ class Outbox:
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA cache_size=-256")  # KiB; SQLite's own 2 MB fill up in days
             # The log file that SQLite writes ahead must itself fit into the ballast.
             pages = min(500, max(32, self._limits.ballast_bytes // 4096 // 4))
             self._db.execute(f"PRAGMA wal_autocheckpoint={pages}")
