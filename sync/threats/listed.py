@@ -1,7 +1,7 @@
 """The threat list: what the registry warns every unit of. It names attackers' tools, and no person.
 
 It travels as the argument of a signed, counted command. A unit that has one can only be stricter for it, and
-only by what the unit itself allows (`device/access/known_attacks.py`).
+only by what the unit itself allows (`device/liveness/threats/known.py`).
 """
 
 from __future__ import annotations
