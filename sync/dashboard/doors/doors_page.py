@@ -217,8 +217,11 @@ def door(call: Call) -> Response:
     if view is None:
         raise not_found()
     chart = drawing.bars(
-        _days(counted, since_ms, call.zone), ("granted", "refused", "attack"), "The last 30 days"
-    )
+        _days(counted, since_ms, call.zone),
+        {"granted": languages.word("let in"), "refused": languages.word("refused"),
+         "attack": languages.word("attacks")},
+        languages.word("The last 30 days"),
+    )  # fmt: skip
     status = unit_status(row, call.now_ms)
     shown = [show(r, known, call.zone, public=call.viewer.public) for r in newest.rows]
     return call.page(
@@ -246,7 +249,7 @@ def _days(counted: Iterable[Any], since_ms: int, zone: dt.tzinfo) -> list[tuple[
     found: list[tuple[str, dict[str, int]]] = []
     for number in range(30):
         moment = dt.datetime.fromtimestamp((since_ms + number * DAY_MS) / 1000 + 43_200, zone)
-        found.append((f"{moment.day} {moment:%b}", {"granted": 0, "refused": 0, "attack": 0}))
+        found.append((languages.date(moment, "%-d %b"), {"granted": 0, "refused": 0, "attack": 0}))
     for row in counted:
         day = int(row.day)
         if not 0 <= day < 30:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from sync.commands import Command
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.accounts.rights import Viewer, sees
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import plans, run_doors, runs
 from sync.dashboard.site import places
@@ -111,7 +111,8 @@ def doors_of(db: Connection, viewer: Viewer, site: str, zones: Sequence[str]) ->
     found = [
         place
         for place in places.load(db).values()
-        if place.site == site and place.zone in zones and place.unit in registered and _may(viewer, place)
+        if place.site == site and place.zone in zones and place.unit in registered
+        if sees(viewer.scopes, site, place.zone)
     ]
     return sorted(found, key=lambda place: (zones.index(place.zone), place.label))
 
@@ -245,7 +246,7 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     found = []
     for line in rows:
         place = by_unit.get(line.unit) or place_of(known, line.unit, "")
-        if not _may(viewer, place):
+        if not sees(viewer.scopes, place.site, place.zone):
             return None
         found.append(_door(line, place, now_ms))
     return Run(
@@ -280,8 +281,3 @@ def _order(
     return orders.issue_in(
         db, signer, names, action, {}, account=viewer.account, now_ms=now_ms, life_ms=LIFE_MS
     )
-
-
-def _may(viewer: Viewer, place: Place) -> bool:
-    scopes = viewer.scopes
-    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes

@@ -16,7 +16,7 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Places, place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording import words
-from sync.dashboard.wording.languages import duration
+from sync.dashboard.wording.languages import date, duration, word
 from sync.registry.schema import events
 
 MAX_NOTE = 2000
@@ -87,7 +87,7 @@ def act(call: Call) -> Response:
     elif action == "resolve":
         incidents.resolve(store, number, account, call.text("note", MAX_NOTE), now_ms)
     else:
-        raise RefusedError(f"An incident can be {', '.join(ACTIONS)}.")
+        raise RefusedError("There is no such step for an incident.")
     return redirect(f"/incidents/{number}")
 
 
@@ -97,7 +97,7 @@ def _told(evidence: dict[str, object], zone: dt.tzinfo) -> list[tuple[str, str]]
     for name, value in evidence.items():
         if name.endswith("_ms") and isinstance(value, int):
             at = dt.datetime.fromtimestamp(value / 1000, zone) if value > 10**12 else None
-            text = f"{at.day} {at:%b %H:%M:%S}" if at else duration(value)
+            text = date(at, "%-d %b %H:%M:%S") if at else duration(value)
             found.append((name.removesuffix("_ms"), text))
         elif isinstance(value, str | int | float):
             found.append((name.replace("_", " "), str(value)[:80]))
@@ -111,7 +111,7 @@ def where(row: object, known: Places) -> str:
     if unit:
         mine = [place.label for key, place in known.items() if key[0] == unit]
         return mine[0] if len(mine) == 1 else str(unit)
-    return str(site) if site else "everywhere"
+    return str(site) if site else word("everywhere")
 
 
 def _events(call: Call, db: sa.Connection, proof: list[dict[str, object]], known: Places) -> list[Shown]:

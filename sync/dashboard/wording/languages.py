@@ -66,6 +66,13 @@ def word(text: str) -> str:
     return catalogue(_now.get()).get(text, text)
 
 
+def tell(text: str, *values: object) -> str:
+    """The same with values put in; those that are words are told in this language too."""
+    if not values:
+        return word(text)
+    return word(text).format(*(word(value) if isinstance(value, str) else value for value in values))
+
+
 def date(moment: dt.datetime, form: str) -> str:
     """`strftime`, with the names of days and months in the language of this request."""
     for code in ("%b", "%B", "%A"):
