@@ -60,9 +60,9 @@ from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
 from device.uplink.archive import rotate_when_due
 from device.uplink.state import certificate_trouble
-from sync import journal
 from sync.errors import SyncError
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,6 @@ Compare = Callable[[Embedding, Embedding], float]
 """The calibrated LLR that two unit embeddings are one voice."""
 
 
-class GalleryError(DeviceError):
-    """The voiceprints cannot be searched together."""
-
-
 @dataclass(frozen=True, slots=True)
 class Identification:
     """The person whose voiceprint fits best, out of `among`."""
@@ -42,17 +38,17 @@ class Gallery:
     """Every voiceprint that may pass a door, as one matrix. Open set: the best fit can still be nobody."""
 
     def __init__(self, templates: Mapping[str, Embedding]) -> None:
-        """`templates`: uid to unit-norm float32 of shape (d,). Raises GalleryError when they do not fit
+        """`templates`: uid to unit-norm float32 of shape (d,). Raises DeviceError when they do not fit
         together.
         """
         self._uids = tuple(templates)
         rows = [np.asarray(template, dtype=np.float32) for template in templates.values()]
         if any(row.ndim != 1 or row.shape != rows[0].shape for row in rows):
-            raise GalleryError("voiceprints of different models cannot be searched together; enrol again")
+            raise DeviceError("voiceprints of different models cannot be searched together; enrol again")
         self._matrix = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
         norms = np.linalg.norm(self._matrix, axis=1)
         if not np.all(np.abs(norms - 1.0) < 1e-3):
-            raise GalleryError("a voiceprint is not of unit length; it was damaged or is of another model")
+            raise DeviceError("a voiceprint is not of unit length; it was damaged or is of another model")
 
     def __len__(self) -> int:
         return len(self._uids)

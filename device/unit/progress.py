@@ -21,7 +21,7 @@ from device.access.decision import Decision
 from device.audio import AudioDeviceLostError, AudioError, AudioSource, Frame
 from device.audio.utterance import wipe
 from device.unit.metrics import DoorMetrics
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 WAIT_S = 5.0
 """The loop reports at least this often while nobody comes."""

@@ -14,7 +14,7 @@ from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.uplink.letters.prints import held_list
-from sync.health import STANDINGS, WHYS
+from sync.transport.health import STANDINGS, WHYS
 
 UNREADABLE = "unreadable-0"
 MAX_STANDING_BYTES = 1024

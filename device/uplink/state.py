@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from device.errors import DeviceError
-from sync.connecting import Validity
 from sync.durable import replace_file
+from sync.transport.connecting import Validity
 
 log = logging.getLogger(__name__)
 

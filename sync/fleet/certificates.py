@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sync.errors import SyncError
-from sync.mqtt import TlsFiles
+from sync.transport.mqtt import TlsFiles
 
 ROOT_DAYS = 7300
 CA_DAYS = 3650

@@ -32,10 +32,10 @@ from device.unit.fleet.memory import FleetMemory
 from device.unit.fleet.people import Change, People
 from device.unit.fleet.rehearsed import RehearsalError, check_rules, evidence_of_recorded, rehearse
 from device.unit.progress import restart
-from sync.bundle import key_from_bytes
-from sync.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.errors import SyncError
 from sync.events import unit_id
+from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
+from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
 PAUSE_S = 5.0

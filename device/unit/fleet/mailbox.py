@@ -13,8 +13,8 @@ from pathlib import Path
 from device.state_folder import StateFolder
 from device.unit.fleet.applied import Standing
 from sync.cose import MAX_SIGN1_BYTES
-from sync.desired import Part
 from sync.durable import Watched, replace_file
+from sync.orders.desired import Part
 
 
 class Mailbox:

@@ -22,8 +22,8 @@ from device.settings import Settings
 from device.unit.audit import AuditTrail
 from device.unit.fleet.envelopes import checked_card, seal, unseal
 from device.unit.fleet.memory import FleetMemory, Known
-from sync.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
 from sync.events import UnitId
+from sync.orders.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
 
 MOST_ITEMS = 300
 """In one statement; the rest is said when these were heard."""

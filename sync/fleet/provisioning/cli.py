@@ -14,8 +14,6 @@ import segno
 from rich.console import Console
 from rich.table import Table
 
-from sync import journal
-from sync.command_line import AS_JSON, DATABASE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.provisioning import claims, recovery
@@ -29,7 +27,9 @@ from sync.registry import readmission, status
 from sync.registry.fleet.status import screen
 from sync.registry.membership import Looked
 from sync.registry.store import Store
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.command_line import AS_JSON, DATABASE, read_file, wall_ms
+from sync.service.service_manager import ServiceManager
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)

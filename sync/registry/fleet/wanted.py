@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id, version_text
+from sync.orders.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
 from sync.registry.fleet.tables import cards, parts, unit_tags, wanted
 from sync.registry.store import Store
 

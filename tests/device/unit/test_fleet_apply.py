@@ -15,11 +15,11 @@ from device.model_store import slots
 from device.model_store.minimum_versions import pinned_document, pinned_minimum
 from device.unit.assembly import rules_of
 from device.unit.fleet.follower import NOT_YET
-from sync.desired import Contents, Part
 from sync.keys import FileSigner
+from sync.orders.desired import Contents, Part
 from sync.registry.fleet import wanted
 from sync.registry.fleet.people import Fleet
-from sync.topics import DESIRED
+from sync.transport.topics import DESIRED
 from tests.device.commands.dying import lives_until
 from tests.device.door_world import evidence
 from tests.device.model_store.bundles import make_bundle

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from device.uplink.letters.mail import SAY_AGAIN_S
-from sync.bundle import key_to_der
-from sync.desired import Holding, Statement
 from sync.errors import SyncError
 from sync.fleet.exchange import card
 from sync.fleet.provisioning import recovery
+from sync.orders.desired import Holding, Statement
+from sync.proofs.bundle import key_to_der
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.wanted import TOLD, wishes

@@ -13,7 +13,7 @@ import pytest
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import AudioDeviceLostError, Frame
 from device.unit.progress import LISTEN_AGAIN_S, Progress
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 
 class Plug:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync.commands import Result, open_command
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.emergency import lockdown
@@ -24,6 +23,7 @@ from sync.dashboard.schema import journal, run_doors, runs
 from sync.dashboard.site import places
 from sync.events import UnitId
 from sync.keys import FileSigner
+from sync.orders.commands import Result, open_command
 from sync.registry import commands
 from sync.registry.schema import commands as commands_table
 from sync.registry.schema import units

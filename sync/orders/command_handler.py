@@ -14,10 +14,10 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.cbor import decode
-from sync.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
 from sync.durable import replace_file
 from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
+from sync.orders.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
 
 MAX_LEDGER_BYTES = 8192
 
@@ -91,7 +91,7 @@ class CommandLedger:
 
 @dataclass(slots=True)
 class CommandHandler:
-    """`sync.agent.Handler`. `registry_key` is whose commands count; `signer` signs the answers."""
+    """`sync.transport.agent.Handler`. `registry_key` is whose commands count; `signer` signs the answers."""
 
     unit: UnitId
     registry_key: ec.EllipticCurvePublicKey

@@ -10,8 +10,16 @@ import pytest
 
 from sync import cose
 from sync.cbor import dump_fields
-from sync.command_handler import MAX_LEDGER_BYTES, CommandFailedError, CommandHandler, CommandLedger, number
-from sync.commands import (
+from sync.errors import MalformedError, SyncError
+from sync.events import MAX_SEQUENCE, MAX_TIME_MS
+from sync.orders.command_handler import (
+    MAX_LEDGER_BYTES,
+    CommandFailedError,
+    CommandHandler,
+    CommandLedger,
+    number,
+)
+from sync.orders.commands import (
     CLOCK_TOLERANCE_MS,
     COMMAND_TYPE,
     MAX_ARGUMENT_BYTES,
@@ -21,11 +29,9 @@ from sync.commands import (
     open_command,
     open_result,
 )
-from sync.errors import MalformedError, SyncError
-from sync.events import MAX_SEQUENCE, MAX_TIME_MS
+from tests.sync.orders.test_commands import NAME, REGISTRY, SIGNER, Desk, command
+from tests.sync.orders.test_commands import desk as desk
 from tests.sync.parts import START_MS
-from tests.sync.test_commands import NAME, REGISTRY, SIGNER, Desk, command
-from tests.sync.test_commands import desk as desk
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.service_manager import FEEDS_PER_PERIOD, ServiceManager
+from sync.service.service_manager import FEEDS_PER_PERIOD, ServiceManager
 
 
 class Systemd:

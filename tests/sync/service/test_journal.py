@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.journal import JournalHandler
+from sync.service.journal import JournalHandler
 
 
 class Journal:
@@ -65,7 +65,7 @@ def test_a_message_of_several_lines_stays_one_entry_and_forges_no_field(journal:
 
 
 def test_a_service_logs_to_the_journal_and_a_person_to_standard_error(journal: Journal) -> None:
-    code = "import sys, logging; from sync.journal import set_up; "
+    code = "import sys, logging; from sync.service.journal import set_up; "
     code += "set_up(logging.INFO, '%(message)s', eval(sys.argv[1]), sys.argv[2]); logging.info('hello')"
     for environment, told in (({"JOURNAL_STREAM": "8:1"}, ""), ({}, "hello\n")):
         ran = subprocess.run(

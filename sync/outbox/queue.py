@@ -15,11 +15,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from sync import chain
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, Signer, UnitId, unit_id
-from sync.heads import NO_HEAD, Head, head_hash, open_head
-from sync.merkle import Frontier
-from sync.outbox_parts import (
+from sync.outbox.parts import (
+    REPORTS_RESERVED,
     SCHEMA,
     Batch,
     Fill,
@@ -31,23 +29,12 @@ from sync.outbox_parts import (
     OutboxStatus,
     Risk,
 )
-from sync.unit_events import in_present_start
-
-__all__ = [
-    "Batch",
-    "Fill",
-    "Held",
-    "Outbox",
-    "OutboxError",
-    "OutboxFullError",
-    "OutboxLimits",
-    "OutboxRollbackError",
-    "OutboxStatus",
-    "Risk",
-]
+from sync.outbox.unit_events import in_present_start
+from sync.proofs import chain
+from sync.proofs.heads import NO_HEAD, Head, head_hash, open_head
+from sync.proofs.merkle import Frontier
 
 BUSY_TIMEOUT_S = 5.0
-REPORTS_RESERVED = 1000
 
 
 class Outbox:

@@ -1,7 +1,7 @@
 """How one unit should be: a signed, counted document over retained MQTT, and the parts that it names by hash.
 
 The document is small. What is large (rules, the roster of people, each sealed enrolment, the files of a
-bundle) travels as parts (`sync/parts.py`), which nobody can swap: the document names their SHA-256.
+bundle) travels as parts (`sync/orders/parts.py`), which nobody can swap: the document names their SHA-256.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync import cose
 from sync.cbor import dump_fields, fields, typed
-from sync.commands import CLOCK_TOLERANCE_MS
 from sync.errors import MalformedError, ProofError
 from sync.events import MAX_SEQUENCE, MAX_TIME_MS, Signer, UnitId, unit_id
+from sync.orders.commands import CLOCK_TOLERANCE_MS
 
 DESIRED_TYPE = "application/ostiary-desired+cbor"
 MAX_LIFE_MS = 90 * 24 * 3600 * 1000
@@ -26,10 +26,6 @@ MAX_CARD_BYTES = 4096
 MAX_UID_CHARS = 64
 THRESHOLDS = frozenset({"phrase_llr", "voice_llr", "live_llr"})
 _KEY_BYTES, _SIGNATURE_BYTES, _HASH_BYTES = 32, 64, 32
-
-
-class StaleDesiredError(ProofError):
-    """A genuine document outside its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Desired:
 def open_desired(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Desired:
     """A document for `unit` that is signed and in force.
 
-    Raises MalformedError, ProofError, or StaleDesiredError. Whether a later one was applied is the unit's
+    Raises MalformedError or ProofError. Whether a later one was applied is the unit's
     memory's question.
     """
     # 1. By the key that may command, in the one encoding, of the one type.
@@ -145,9 +141,9 @@ def open_desired(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, n
         raise ProofError("a document for another unit")
     # 3. In its time, by our clock.
     if now_ms >= desired.expires_ms:
-        raise StaleDesiredError("a document that has expired")
+        raise ProofError("a document that has expired")
     if desired.issued_ms > now_ms + CLOCK_TOLERANCE_MS:
-        raise StaleDesiredError("a document from the future")
+        raise ProofError("a document from the future")
     return desired
 
 

@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sync import chain
-from sync.audit_cli import audit
-from sync.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import Record, unit_id
-from sync.heads import NO_HEAD, Head, head_hash
-from sync.merkle import Frontier
-from sync.retention import RetentionRecord
-from sync.verify import Report, verify
+from sync.proofs import chain
+from sync.proofs.audit_cli import audit
+from sync.proofs.bundle import Gap, LogBundle, key_to_der, prove_event, prove_growth, whole_log
+from sync.proofs.heads import NO_HEAD, Head, head_hash
+from sync.proofs.merkle import Frontier
+from sync.proofs.retention import RetentionRecord
+from sync.proofs.verify import Report, verify
 from tests.sync.parts import UNIT, SoftwareSigner, event
 
 SIGNER = SoftwareSigner()

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync import chain
-from sync.bundle import Bundle, EventProof, Gap, GrowthProof, LogBundle, key_to_der, parse
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import Record, UnitId
-from sync.heads import NO_HEAD, Head, head_hash, open_head
-from sync.merkle import Frontier, verify_consistency, verify_inclusion
-from sync.retention import open_record
+from sync.proofs import chain
+from sync.proofs.bundle import Bundle, EventProof, Gap, GrowthProof, LogBundle, key_to_der, parse
+from sync.proofs.heads import NO_HEAD, Head, head_hash, open_head
+from sync.proofs.merkle import Frontier, verify_consistency, verify_inclusion
+from sync.proofs.retention import open_record
 
 MAX_FINDINGS = 100
 CLOCK_TOLERANCE_MS = 5 * 60_000

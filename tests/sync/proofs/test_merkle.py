@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.chain import leaf_hash
 from sync.errors import MalformedError, ProofError
-from sync.merkle import (
+from sync.proofs.chain import leaf_hash
+from sync.proofs.merkle import (
     Frontier,
     consistency_proof,
     inclusion_proof,

@@ -10,6 +10,9 @@ from sync.events import UnitId
 
 Risk = Literal["low", "high"]
 
+REPORTS_RESERVED = 1000
+"""Numbers of health messages that one write reserves."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL,
   chain BLOB NOT NULL, body BLOB NOT NULL) STRICT;

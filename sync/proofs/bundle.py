@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from sync import chain
 from sync.cbor import fields, typed
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.events import UnitId, unit_id
-from sync.heads import Head
-from sync.merkle import Frontier, consistency_proof, inclusion_proof
+from sync.proofs import chain
+from sync.proofs.heads import Head
+from sync.proofs.merkle import Frontier, consistency_proof, inclusion_proof
 
 FORMAT = "ostiary-bundle-1"
 MAX_BUNDLE_BYTES = 1 << 30

@@ -12,16 +12,16 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
-from sync.heads import Head
-from sync.health import Facts, check_facts, signed_health, write_health
-from sync.messages import BatchMessage, Receipt, open_receipt
-from sync.metrics import Figures
-from sync.mqtt import Link, Message
 from sync.outbox import Batch, OutboxStatus
-from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
+from sync.proofs.heads import Head
+from sync.service.metrics import Figures
+from sync.transport.backoff import Backoff
+from sync.transport.health import Facts, check_facts, signed_health, write_health
+from sync.transport.messages import BatchMessage, Receipt, open_receipt
+from sync.transport.mqtt import Link, Message
+from sync.transport.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic, unit_of
 
 MORE_IS_GONE_S = 1.0
 """Between tries to send from the oldest event that is here, to a registry that asks for older ones."""
@@ -50,7 +50,7 @@ class Log(Protocol):
 
 
 class Handler(Protocol):
-    """Who obeys commands: `sync.command_handler`. What either returns is published as the answer."""
+    """Who obeys commands: `sync.orders.command_handler`. What either returns is published as the answer."""
 
     def take(self, message: bytes) -> bytes: ...
 

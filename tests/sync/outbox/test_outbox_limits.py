@@ -12,9 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sync import chain
 from sync.events import Record
-from sync.heads import open_head
 from sync.outbox import (
     REPORTS_RESERVED,
     Outbox,
@@ -24,8 +22,10 @@ from sync.outbox import (
     OutboxRollbackError,
     Risk,
 )
+from sync.proofs import chain
+from sync.proofs.heads import open_head
+from tests.sync.outbox.test_outbox import FileCounter
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
-from tests.sync.test_outbox import FileCounter
 
 SIGNER = SoftwareSigner()
 BALLAST = 1 << 16

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from sync import chain
-from sync.bundle import key_to_der, whole_log
 from sync.events import Record
-from sync.heads import open_head
 from sync.outbox import Outbox, OutboxError, OutboxFullError, OutboxLimits, OutboxRollbackError
-from sync.unit_events import unit_event
-from sync.verify import verify
+from sync.outbox.unit_events import unit_event
+from sync.proofs import chain
+from sync.proofs.bundle import key_to_der, whole_log
+from sync.proofs.heads import open_head
+from sync.proofs.verify import verify
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 
 SMALL = OutboxLimits(max_events=10, batch_events=4, ballast_bytes=1 << 16, keep_events=0)

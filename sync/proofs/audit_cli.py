@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sync import bundle as bundles
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
-from sync.verify import Report, verify
+from sync.proofs import bundle as bundles
+from sync.proofs.verify import Report, verify
 
 URL_TIMEOUT_S = 30.0
 

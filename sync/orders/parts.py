@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sync.cbor import dump_fields, fields
-from sync.desired import MAX_PART_BYTES, Part
 from sync.errors import MalformedError
+from sync.orders.desired import MAX_PART_BYTES, Part
 
 CHUNK_BYTES = 256 << 10
 _WANT_BYTES = 256

@@ -15,11 +15,11 @@ import click
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from sync.command_line import host_and_port
-from sync.connecting import REMIND_DAYS, Validity, refused, why
 from sync.errors import SyncError
 from sync.fleet.certificates import LEAF_DAYS, Authority
-from sync.mqtt import TlsFiles, tls_context
+from sync.service.command_line import host_and_port
+from sync.transport.connecting import REMIND_DAYS, Validity, refused, why
+from sync.transport.mqtt import TlsFiles, tls_context
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -177,7 +177,7 @@ def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Pat
             serialization.BestAvailableEncryption(b"x"),
         )
     )
-    program = "import sys; from sync.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
+    program = "import sys; from sync.transport.mqtt import *; tls_context(TlsFiles(*map(Path, sys.argv[1:])))"
     command = [sys.executable, "-c", program, str(ours.ca), str(ours.certificate), str(locked)]
     terminal = ["script", "--quiet", "--command", shlex.join(command), "/dev/null"]
     said = subprocess.run(terminal, stdin=subprocess.DEVNULL, capture_output=True, timeout=180).stdout

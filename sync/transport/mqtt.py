@@ -27,10 +27,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from sync import tls_files
-from sync.backoff import Backoff
-from sync.connecting import HUNG_UP, Validity, refused, why
 from sync.errors import SyncError
+from sync.transport import tls_files
+from sync.transport.backoff import Backoff
+from sync.transport.connecting import HUNG_UP, Validity, refused, why
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sync import chain
-from sync.agent import Agent, AgentSettings
 from sync.events import unit_id
-from sync.health import open_health
 from sync.keys import FileSigner
-from sync.messages import BatchMessage, Receipt, ReceiptStatus
-from sync.mqtt import Message
 from sync.outbox import Outbox, OutboxLimits
-from sync.topics import EVENTS, HEALTH, RECEIPTS, topic
+from sync.proofs import chain
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.health import open_health
+from sync.transport.messages import BatchMessage, Receipt, ReceiptStatus
+from sync.transport.mqtt import Message
+from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, topic
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 
 REGISTRY = FileSigner.generate()

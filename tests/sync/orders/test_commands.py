@@ -13,16 +13,16 @@ from device.uplink import orders
 from device.uplink.handler import unit_handler
 from device.uplink.orders import Order
 from sync import cose
-from sync.agent import Agent, AgentSettings
-from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
-from sync.commands import ACTIONS, Command, Result, open_result
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import Record, unit_id
 from sync.keys import FileSigner
+from sync.orders.command_handler import CommandFailedError, CommandHandler, CommandLedger
+from sync.orders.commands import ACTIONS, Command, Result, open_result
 from sync.outbox import Outbox, OutboxLimits
-from sync.topics import COMMANDS, EVENTS, HEALTH, RESULTS, topic
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.topics import COMMANDS, EVENTS, HEALTH, RESULTS, topic
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
-from tests.sync.test_agent import FakeLink
+from tests.sync.transport.test_agent import FakeLink
 
 REGISTRY = FileSigner.generate()
 SIGNER = SoftwareSigner()
