@@ -17,7 +17,6 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.commands import Command
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer, sees
 from sync.dashboard.errors import RefusedError
@@ -25,6 +24,7 @@ from sync.dashboard.schema import plans, run_doors, runs
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Place, place_of
 from sync.events import Signer, UnitId
+from sync.orders.commands import Command
 from sync.registry import commands as orders
 from sync.registry.schema import commands, units
 from sync.registry.status import unit_status
