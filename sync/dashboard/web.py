@@ -28,7 +28,7 @@ from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.names import NameBook
-from sync.dashboard.wording import languages, words
+from sync.dashboard.wording import drawing, languages, words
 from sync.errors import SyncError
 from sync.events import Signer
 from sync.registry.store import Store, StoreError
@@ -339,7 +339,9 @@ def environment() -> jinja2.Environment:
     def csrf(viewer: Viewer) -> Markup:
         return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf)
 
-    made.filters.update(moment=moment, duration=languages.duration, word=languages.word)
+    made.filters.update(
+        moment=moment, duration=languages.duration, word=languages.word, signed=drawing.signed
+    )
     made.globals.update(
         static=static,
         csrf=csrf,
@@ -347,6 +349,7 @@ def environment() -> jinja2.Environment:
         ROLE_NAMES=ROLE_NAMES,
         LANGUAGES=languages.LANGUAGES,
         say=languages.say,
+        day_of=lambda text: languages.day_text(dt.datetime.fromisoformat(text)),
         word=languages.word,
         reason=words.reason,
         rights=lambda viewer: ROLES[viewer.role],

@@ -150,7 +150,8 @@ def _tile_of(view: doors.DoorView, call: Call, midnight_ms: int) -> Markup:
     when = heard = ""
     if view.last is not None:
         today = view.last.time_ms >= midnight_ms
-        when = view.last.clock if today else duration(call.now_ms - view.last.time_ms)
+        moment = dt.datetime.fromtimestamp(view.last.time_ms / 1000, call.zone)
+        when = view.last.clock if today else languages.date(moment, "%-d %b %H:%M")
     if trouble and view.seen_ms:
         heard = duration(call.now_ms - view.seen_ms)
     attacks = 0 if call.viewer.public else view.attacks

@@ -53,7 +53,7 @@ def attacks(call: Call) -> Response:
             attack_list.lines(by_day, since_ms, days, call.zone),
             {"attack": word("synthetic or loudspeaker"), "refused": word("recordings")},
             say("Attacks in {0}", word(SPANS[str(days)])),
-            1000,
+            800,
         ),
         at_doors=[(place_of(known, *key), times) for key, times in at_doors],
         attackers=attackers.found(call.desk.store, call.now_ms, least=attack_list.LEAST)[:20],
@@ -94,7 +94,7 @@ def health(call: Call) -> Response:
             apart = calibration.distance(found.now[name]["granted"], calibrated[name]["granted"])
         pictures.append((word(title), drawn, middle, was, apart))
     trouble = [t for t in found.troubles if t.attempts >= FEWEST_ATTEMPTS][:12] if found else []
-    versions = Counter(str(s.health.get("facts", {}).get("models", "unknown")) for s in statuses)
+    versions = Counter(str(s.health.get("facts", {}).get("models", word("unknown"))) for s in statuses)
     return call.page(
         "health.html",
         statuses=statuses,

@@ -15,6 +15,7 @@ from sync.dashboard import web
 from sync.dashboard.accounts.rights import ROLE_NAMES, Right
 from sync.dashboard.doors import doors, doors_page, holds
 from sync.dashboard.events import why
+from sync.dashboard.incidents import incidents_page
 from sync.dashboard.insight import figures, look
 from sync.dashboard.people import visits
 from sync.dashboard.records import emergency
@@ -41,6 +42,7 @@ def wanted() -> set[str]:
     found |= set(doors_page.FACTS.values())
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
+    found |= set(languages.FORMS) | set(incidents_page.EVIDENCE.values())
     found |= {title for _, title in figures.SCORES} | set(web.FIELDS.values())
     found |= refusals()[0] | spoken()
     for number in range(12):
