@@ -119,5 +119,5 @@ def test_an_incident_says_which_version_runs_and_which_should(hospital: Hospital
     with hospital.client("desk") as client:
         page = client.get(f"/incidents/{number}").text
         german = client.get(f"/incidents/{number}", headers={"Accept-Language": "de"}).text
-    assert "Models: spoof-1, and not spoof-2, hour: 24 May 07:00:00, within: 90 s" in page
+    assert "hour: 24 May 15:00:00, Models: spoof-1, and not spoof-2, within: 90 s" in page
     assert "Modelle: spoof-1, und nicht spoof-2" in german
