@@ -23,19 +23,12 @@ class Channel:
     """
 
     def __init__(
-        self,
-        port: SerialPort,
-        address: int,
-        *,
-        install: bool = False,
-        now_s: Callable[[], float] = time.monotonic,
+        self, port: SerialPort, address: int, *, now_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """`install`: the controller may use the default key."""
         self.id = port.id
         self.repeated = 0
         """How many commands were answered again."""
         self._port = port
-        self._install = install
         self._now_s = now_s
         self._framer = Framer(address)
         self._waiting: deque[bytes] = deque()
@@ -81,7 +74,7 @@ class Channel:
             # With the number 0 the controller begins anew: that is never a repeated command.
             if not sequence(frame) or frame != self._asked or not self._answer:
                 self._asked, self._answer = frame, b""
-                return screened(frame, install=self._install)
+                return screened(frame)
             if self._now_s() - self._answered_s >= CROSSED_S:
                 self.repeated += 1
                 self._answered_s = self._now_s()

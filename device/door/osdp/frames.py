@@ -95,23 +95,24 @@ def sequence(frame: bytes) -> int:
     return frame[4 + (frame[0] == MARK)] & SEQUENCE
 
 
-def screened(frame: bytes, *, install: bool = False) -> bytes:
+def screened(frame: bytes) -> bytes:
     """A whole frame as the library may have it: itself, or, with the same number, a command that none knows.
 
-    In clear only identity, capabilities and the handshake pass; a handshake's security block carries nothing
-    else, and asks for the default key at installation only; a key is set enciphered. The library holds some
-    of this too, but within a channel it obeys any command behind a handshake's block unsigned (3.2.9).
+    In clear only identity, capabilities and the handshake pass, a handshake's security block carries nothing
+    else, and a key is set enciphered. The library holds some of this too, but within a channel it obeys any
+    command behind a handshake's block unsigned (3.2.9). Which key that block asks for says nothing: there are
+    controllers that always ask for the default one, and use their own.
     """
     mark = frame[:1] if frame[0] == MARK else b""
     header, rest = frame[len(mark) : len(mark) + _HEADER_BYTES], frame[len(mark) + _HEADER_BYTES :]
-    if _may_pass(header[4], rest, install):
+    if _may_pass(header[4], rest):
         return frame
     size = _HEADER_BYTES + 3
     refused = bytes((SOM, header[1], size, 0, _CRC | header[4] & SEQUENCE, REFUSED))
     return mark + refused + crc_hqx(refused, 0x1D0F).to_bytes(2, "little")
 
 
-def _may_pass(control: int, rest: bytes, install: bool) -> bool:
+def _may_pass(control: int, rest: bytes) -> bool:
     """`rest` is what follows the header: a security block if there is one, the command, its data."""
     if not control & _BLOCK:
         return rest[0] in _IN_CLEAR
@@ -120,6 +121,5 @@ def _may_pass(control: int, rest: bytes, install: bool) -> bool:
         return False
     command = rest[size]
     if block in _HANDSHAKE:
-        own_key = size == 3 and rest[2] != 0
-        return command == _HANDSHAKE[block] and (own_key or install)
+        return command == _HANDSHAKE[block]
     return block == _ENCIPHERED or (block == _SIGNED and command != KEYSET)

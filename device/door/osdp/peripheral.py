@@ -97,7 +97,7 @@ class Peripheral:
         if key is not None and (why := weakness(key)):
             raise DoorError(f"the controller's key is refused: {why}")
         self._port = port
-        self.channel = Channel(port, address, install=install, now_s=now_s)
+        self.channel = Channel(port, address, now_s=now_s)
         """What passes the line, and what was damaged or came again."""
         self._panel = panel
         self._now_s = now_s

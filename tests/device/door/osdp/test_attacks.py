@@ -63,7 +63,7 @@ def without(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if left in ("ours", "none"):
         monkeypatch.setattr(osdp_sys, "FLAG_ENFORCE_SECURE", 0)
     if left in ("library", "none"):
-        monkeypatch.setattr(channel, "screened", lambda frame, install: frame)
+        monkeypatch.setattr(channel, "screened", lambda frame: frame)
 
 
 @DEFENCES
@@ -178,22 +178,19 @@ def served_with_the_default_key(wire: Wire) -> bool:
     return aes(session, random + theirs) == proof
 
 
-@pytest.mark.parametrize("left", ["both", "ours", "library"])
-def test_3_a_controller_that_stays_in_install_mode_is_not_served_with_the_default_key(
-    monkeypatch: pytest.MonkeyPatch, left: str
-) -> None:
-    """`ours` alone: the library is put into install mode behind our back."""
-    if left == "ours":
-        monkeypatch.setattr(osdp_sys, "FLAG_ENFORCE_SECURE", osdp_sys.FLAG_INSTALL_MODE)
-    if left == "library":
-        without("library", monkeypatch)
+def test_3_a_controller_that_stays_in_install_mode_is_not_served_with_the_default_key() -> None:
     with Wire() as wire, unit(wire, new_key(), Recorder()):
         assert not served_with_the_default_key(wire)
 
 
-def test_3_only_installation_serves_the_default_key() -> None:
-    """So that the attack is one."""
-    with Wire() as wire, unit(wire, None, Recorder(), install=True):
+@pytest.mark.parametrize("planted", [False, True], ids=["installation", "flag"])
+def test_3_installation_serves_it_and_so_would_the_librarys_flag(
+    monkeypatch: pytest.MonkeyPatch, planted: bool
+) -> None:
+    """So that the attack is one, and the flag the only thing that keeps it out."""
+    if planted:
+        monkeypatch.setattr(osdp_sys, "FLAG_ENFORCE_SECURE", osdp_sys.FLAG_INSTALL_MODE)
+    with Wire() as wire, unit(wire, new_key() if planted else None, Recorder(), install=not planted):
         assert served_with_the_default_key(wire)
 
 
