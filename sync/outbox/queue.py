@@ -88,20 +88,20 @@ class Outbox:
     # -- the door's side
 
     def append(
-        self, event: AuditEvent, *, risk: Risk = "high", beside: bool = False
+        self, event: AuditEvent, *, risk: Risk = "high", other_process: bool = False
     ) -> SequencedEvent | None:
         """Put `event` on the disk and return it in its place, or raise: then nothing may move.
 
         When the log is full, `risk="high"` raises OutboxFullError. `risk="low"` returns None once the
         overflow itself is durable; the first append after there is room again records how many went
-        uncounted, in an OUTBOX_OVERFLOW event. `beside`: another process than the door's has written the
-        event, so it takes its boot and monotonic time from the log.
+        uncounted, in an OUTBOX_OVERFLOW event. `other_process`: another process than the door's has written
+        the event, so it takes its boot and monotonic time from the log.
         """
         if event.door not in self._doors:
             raise OutboxError("the event names a door that is not configured on this unit")
         with self._lock:
             try:
-                return self._append(event, risk, beside)
+                return self._append(event, risk, other_process)
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
@@ -291,13 +291,13 @@ class Outbox:
 
     # -- inside
 
-    def _append(self, event: AuditEvent, risk: Risk, beside: bool) -> SequencedEvent | None:
+    def _append(self, event: AuditEvent, risk: Risk, other_process: bool) -> SequencedEvent | None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             sequence, chain_hash, acknowledged, overflow, boot = self._db.execute(
                 "SELECT sequence, chain, acknowledged, overflow_count, boot FROM state"
             ).fetchone()
-            if beside:
+            if other_process:
                 event = in_present_start(event, self._last_event(), boot)
             why = self._why_full(sequence, acknowledged)
             if why is None:

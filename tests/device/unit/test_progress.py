@@ -49,7 +49,7 @@ class World:
             troubles={"store": lambda: self.store},
             now_s=lambda: self.now_s,
         )
-        self.ears = self.progress.hearing(self.microphone, microphone=True)
+        self.heard = self.progress.hearing(self.microphone, microphone=True)
 
     def told(self) -> str:
         found = []
@@ -66,7 +66,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_each_frame_that_was_processed_feeds_the_watchdog(world: World) -> None:
-    frames = iter(world.ears.frames(Event()))
+    frames = iter(world.heard.frames(Event()))
     next(frames)
     assert "WATCHDOG" not in world.told(), "a frame that was handed out is not one that was processed"
     next(frames)

@@ -73,7 +73,7 @@ def test_an_event_of_another_process_joins_the_start_that_the_log_is_in(outbox: 
     for number, (time_ms, boot, mono) in enumerate([(0, 1, 0), (hour, 1, hour), (9 * hour, 2, 5)]):
         stored = outbox.append(event(number, time_ms=START_MS + time_ms, boot=boot, monotonic_ms=mono))
         later = dataclasses.replace(beside, event_id=uuid.uuid4(), time_ms=START_MS + time_ms + 7 * hour // 8)
-        made += [stored, outbox.append(later, beside=True)]
+        made += [stored, outbox.append(later, other_process=True)]
     outbox.seal(signer)
     places = [(s.record.event.boot, s.record.event.monotonic_ms) for s in made if s]
     assert places[1] == (1, 7 * hour // 8)
@@ -90,7 +90,7 @@ def test_an_event_of_another_process_joins_the_start_that_the_log_is_in(outbox: 
 
 def test_the_first_event_of_a_log_may_be_another_processs(outbox: Outbox) -> None:
     made = unit_event("ENROLLED", "operator", door=DOORS[0], time_ms=START_MS, keystore="tpm")
-    stored = outbox.append(made, beside=True)
+    stored = outbox.append(made, other_process=True)
     assert stored is not None
     assert (stored.record.event.boot, stored.record.event.monotonic_ms) == (0, 0)
 
