@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -244,11 +245,12 @@ def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path, clock: Cl
         reopened(tmp_path, clock)
 
 
-def test_a_removed_row_is_noticed_before_anything_is_sent(outbox: Outbox) -> None:
+def test_a_removed_row_is_noticed_before_anything_is_sent(outbox: Outbox, tmp_path: Path) -> None:
     for i in range(4):
         outbox.append(event(i))
     outbox.seal(SoftwareSigner())
-    outbox._db.execute("DELETE FROM events WHERE sequence = 2")
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as other, other:
+        other.execute("DELETE FROM events WHERE sequence = 2")
     with pytest.raises(OutboxError, match="missing"):
         outbox.batch_after(0)
 
@@ -336,7 +338,6 @@ def test_what_append_returned_survives_kill_nine(tmp_path: Path, clock: Clock) -
 
 
 def test_a_locked_database_is_an_outbox_error(outbox: Outbox, tmp_path: Path) -> None:
-    outbox._db.execute("PRAGMA busy_timeout=50")
     other = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OutboxError, match="stays locked"):
