@@ -46,7 +46,7 @@ def read_standing(path: Path) -> dict[str, str | int]:
     if standing not in STANDINGS or why not in WHYS or min(document, people) < 0:
         return {}
     found: dict[str, str | int] = {"document": document, "people": people, "standing": standing, "why": why}
-    for name in ("over", "not_over"):  # only while one speaker model follows another
+    for name in ("fleet_people", "over", "not_over"):  # the last two while one speaker model follows another
         if type(told.get(name)) is int and told[name] >= 0:
             found[name] = told[name]
     return found

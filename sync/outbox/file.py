@@ -35,6 +35,7 @@ class LogFile:
             )
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
+            self.db.execute("PRAGMA cache_size=-256")  # KiB; SQLite's own 2 MB fill up in days
             # The log file that SQLite writes ahead must itself fit into the ballast.
             pages = min(500, max(32, ballast_bytes // 4096 // 4))
             self.db.execute(f"PRAGMA wal_autocheckpoint={pages}")
