@@ -18,6 +18,7 @@ from device.door.settings import DoorSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
+from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -262,7 +263,7 @@ def read_table(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes; is it the right file?")
-        return toml_table(path.read_text(encoding="utf-8"))
+        return toml_table(plain_text(path))
     except (OSError, ValueError) as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sync.plain_file import open_plain
+
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Make `data` the content of `path`, in one step for anybody who reads it.
@@ -49,7 +51,7 @@ class Watched:
         try:
             found = self._path.stat()
             if (found.st_ino, found.st_mtime_ns, found.st_size) != self._known:
-                with self._path.open("rb") as file:
+                with open_plain(self._path) as file:
                     found = os.fstat(file.fileno())
                     self._data = file.read(self._at_most)
                 young = time.time_ns() - found.st_mtime_ns < self.YOUNG_NS

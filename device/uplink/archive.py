@@ -15,8 +15,9 @@ from device.secure_store.signing import Signer
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from device.state_folder import StateFolder
-from sync.bundle import LogBundle, key_to_der
+from sync.bundle import MAX_BUNDLE_BYTES, LogBundle, key_to_der
 from sync.outbox import Held, Outbox
+from sync.plain_file import plain_bytes
 from sync.verify import verify
 
 AT_MOST_EVENTS = 50_000
@@ -65,7 +66,9 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
         raise ArchiveError(f"{folder} cannot be made: {err.strerror}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
-    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit, start=held.first)
+    report = verify(
+        plain_bytes(path, MAX_BUNDLE_BYTES), signer.public_key(), unit=held.unit, start=held.first
+    )
     if not report.sound:
         finding = report.findings[0]
         raise ArchiveError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")

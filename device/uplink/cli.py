@@ -40,6 +40,7 @@ from sync.keys import FileSigner
 from sync.metrics import MetricsFile
 from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
+from sync.plain_file import plain_bytes
 from sync.service_manager import ServiceManager
 from sync.topics import COMMANDS, DESIRED, HEALTH, KEPT, PARTS, RECEIPTS, topic
 
@@ -204,7 +205,7 @@ class _Site:
         """What is shown to the broker now, PEM."""
         if self.renewal is not None:
             return self.renewal.place.certificates.encode()
-        return self.tls.certificate.read_bytes() if self.tls is not None else b""
+        return plain_bytes(self.tls.certificate) if self.tls is not None else b""
 
 
 def _until_ms(validity: Validity | None) -> int | None:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
+from sync.plain_file import open_plain
 from sync.registry.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
@@ -34,7 +35,7 @@ Shapes = dict[str, dict[str, list[int]]]
 def read_report(path: Path) -> tuple[Shapes, str]:
     """(shapes, what was measured). Raises DashboardError for anything else than such a report."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MAX_REPORT_BYTES + 1)
         report = json.loads(data)
         if len(data) > MAX_REPORT_BYTES or report["schema"] != "ostiary.evaluation/1":
