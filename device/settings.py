@@ -261,10 +261,10 @@ def load(path: Path | None = None) -> Settings:
 def read_table(path: Path) -> dict[str, Any]:
     """The TOML table in a settings file. Raises SettingsError when there is none, or it is too large."""
     try:
-        if path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise SettingsError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes; is it the right file?")
-        return toml_table(plain_text(path))
-    except (OSError, ValueError) as err:
+        return toml_table(plain_text(path, MAX_SETTINGS_BYTES))
+    except OSError as err:
+        raise SettingsError(f"cannot read settings from {path}: {err.strerror}") from err
+    except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 
 

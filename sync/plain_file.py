@@ -20,6 +20,14 @@ LARGE_BYTES = 1 << 28
 NETWORK_BYTES = 1 << 31
 """A checkpoint or a network."""
 
+
+class PlainFileError(OSError):
+    """What is there is no plain file, or larger than it may be."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -32,7 +40,7 @@ def plain_bytes(path: Path, at_most: int = MAX_BYTES) -> bytes:
     """All of `path`. Raises OSError whose `strerror` says in plain words why it is not read."""
     with open_plain(path) as file:
         if os.fstat(file.fileno()).st_size > at_most or len(data := file.read(at_most + 1)) > at_most:
-            raise OSError(
+            raise PlainFileError(
                 errno.EFBIG, f"it is larger than {_size(at_most)}; is it the right file?", str(path)
             )
     return data
@@ -67,7 +75,7 @@ def check_plain(*paths: str | os.PathLike[str], links: bool = True) -> None:
         try:
             found = Path(path).stat(follow_symlinks=links)
         except ValueError:
-            raise OSError(errno.EINVAL, "it is not a path", str(path)) from None
+            raise PlainFileError(errno.EINVAL, "it is not a path", str(path)) from None
         _check(found, path)
 
 
@@ -83,7 +91,7 @@ def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:
         return
     kind = next((name for test, name in _KINDS if test(found.st_mode)), "a device")
     number = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
-    raise OSError(number, f"it is {kind}, and a plain file belongs there", os.fspath(path))
+    raise PlainFileError(number, f"it is {kind}, and a plain file belongs there", os.fspath(path))
 
 
 def _size(count: int) -> str:
