@@ -203,6 +203,7 @@ class VaultFile:
             db.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits
             db.execute("PRAGMA secure_delete = ON")
             db.execute("PRAGMA cell_size_check = ON")
+            db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in weeks
             db.execute("PRAGMA trusted_schema = OFF")
             db.executescript(_SCHEMA)
         return self._db
