@@ -27,6 +27,7 @@ from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.recipe import BuildContext, Recipe, ReportProgress
+from sync.plain_file import plain_bytes
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
 
@@ -92,7 +93,7 @@ def prove_models(
     chosen = chosen_recipes(only, (), recipes, every)
     processor = processor_class()
     path = folder / f"{processor}.json"
-    before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}
+    before = Report.from_bytes(plain_bytes(path)).files if path.is_file() else {}
     files = {role: one for role, one in before.items() if role in known and known[role].fits(one.sha256)}
     tools = {name: version(name) for name in ("numpy", "onnx", "onnxruntime", "ai-edge-litert")}
     date = datetime.now(UTC).date().isoformat()

@@ -33,6 +33,7 @@ from device.unit.assembly import open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
+from sync.plain_file import plain_bytes
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -320,7 +321,7 @@ def adopt_rules(file: Path) -> str:
             [f"there is no door {door}, which is this unit's; they are {', '.join(rules.doors)}"]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, file.read_bytes(), 0o644)
+    replace_file(path, plain_bytes(file), 0o644)
     try:
         with _history():
             told = "they are in force when the unit starts"

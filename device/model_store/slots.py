@@ -30,12 +30,13 @@ from device.model_store.bundle import (
     Bundle,
     Trust,
     check_signature,
-    open_plain,
+    open_within,
     read_limited,
 )
 from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
 from device.model_store.minimum_versions import MinimumVersions
 from sync.durable import replace_file, sync_folder
+from sync.plain_file import check_plain_or_new
 
 SLOTS_NAME = "shelf.json"  # as units have it on their disks
 BUNDLES_NAME = "bundles"
@@ -300,7 +301,7 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
     signature = read_limited(candidate / SIGNATURE_NAME, SIGNATURE_BYTES)
     replace_file(copy / SIGNATURE_NAME, signature, 0o644)
     for entry in manifest.files:
-        with open_plain(candidate / entry.name) as stream, (copy / entry.name).open("wb") as sink:
+        with open_within(candidate / entry.name) as stream, (copy / entry.name).open("wb") as sink:
             left = entry.size_bytes + 1
             while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
                 sink.write(chunk)
@@ -321,6 +322,6 @@ def _clear(bundles: Path, keep: set[str]) -> None:
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
     (models / BUNDLES_NAME).mkdir(parents=True, exist_ok=True)
-    with (models / "slots.lock").open("w") as lock:
+    with check_plain_or_new(models / "slots.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

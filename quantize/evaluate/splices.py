@@ -29,6 +29,7 @@ from quantize.evaluate.metrics import Costs
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.splicing import STYLES, WAYS, Source, able_people, draw, levelled, with_pauses
 from quantize.playback import Loudspeaker, Playback, Room, Wave, pink, rms
+from sync.plain_file import LARGE_BYTES, plain_text
 
 COSTS = Costs(target_prior=0.95, miss=1.0, false_accept=10.0)
 """As for other attacks: one attempt in twenty, an opening costs ten refusals."""
@@ -124,7 +125,7 @@ def read_sources(
 ) -> dict[str, list[Source]]:
     """The bona fide recordings of speakers on whom nothing was fitted, with the borders of their words."""
     chosen = [r for r in recordings if r.label == "bonafide" and r.speaker and not fits(r.speaker)]
-    known = json.loads(kept.read_text("utf-8")) if kept is not None and kept.is_file() else {}
+    known = json.loads(plain_text(kept, LARGE_BYTES)) if kept is not None and kept.is_file() else {}
     progress = bar("word borders", len(chosen))
     found: dict[str, list[Source]] = defaultdict(list)
     for one in chosen:

@@ -23,6 +23,7 @@ from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, port
 from quantize.sources import source
 from quantize.speech import parity_speech
 from quantize.tflite.lower import lower
+from sync.plain_file import plain_bytes
 
 MIN_COSINE = 0.995
 """Between the embeddings of one piece of speech in both runtimes."""
@@ -75,7 +76,7 @@ def spoof_llrs(session: Session, waves: list[Wave], card: SpoofCard) -> Array:
 
 
 def _spoof_proof(variant: Path, context: BuildContext) -> dict[str, float]:
-    card = SpoofCard.from_bytes(context.made["spoof-card"].read_bytes())
+    card = SpoofCard.from_bytes(plain_bytes(context.made["spoof-card"]))
     return prove_spoof_variant(context.made["spoof"], variant, card, context.progress)
 
 

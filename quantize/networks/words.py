@@ -27,6 +27,7 @@ from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, port
 from quantize.sources import source
 from quantize.speech import Clip, parity_speech
 from quantize.tokenizer import read_specials, read_vocabulary
+from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 DRIFT = "parity_llr_drift_mean"
 MIN_COSINE = 0.99
@@ -61,7 +62,7 @@ class Upstream:
             ordinary = words[: numbers[END]]
         except KeyError as err:
             raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
-        return cls(read_ctranslate2(model.read_bytes()), ordinary, prompt)
+        return cls(read_ctranslate2(plain_bytes(model, NETWORK_BYTES)), ordinary, prompt)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, and the prompt's."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
+from sync.plain_file import plain_bytes
 from sync.proofs import bundle as bundles
 from sync.proofs.verify import Report, verify
 
@@ -157,8 +158,7 @@ def _read(source: str) -> bytes:
     if urllib.parse.urlsplit(source).scheme in ("http", "https"):
         return _fetch(source)
     try:
-        with Path(source).open("rb") as file:
-            return _limited(file.read(bundles.MAX_BUNDLE_BYTES + 1))
+        return plain_bytes(Path(source), bundles.MAX_BUNDLE_BYTES)
     except OSError as err:
         raise SyncError(f"cannot read {source}: {err.strerror or err}") from err
 

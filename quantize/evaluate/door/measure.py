@@ -29,6 +29,7 @@ from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.manifest import Recording
+from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
 
@@ -120,7 +121,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         if (file := self._file()) is not None and file.exists():
-            for row in file.read_text("utf-8").splitlines():
+            for row in plain_text(file, LARGE_BYTES).splitlines():
                 line = json.loads(row)
                 self._known[line["key"]] = Measured.of_line(line)
 
