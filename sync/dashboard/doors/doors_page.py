@@ -22,7 +22,7 @@ from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
 from sync.dashboard.site.places import EGRESS, LOCKING, Place
 from sync.dashboard.web import Call, environment, redirect, signer_of
-from sync.dashboard.wording import drawing, languages
+from sync.dashboard.wording import drawing, languages, words
 from sync.dashboard.wording.languages import duration
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import events, units
@@ -31,13 +31,6 @@ from sync.registry.status import unit_status
 DAY_MS = 86_400_000
 MAX_WHY = 200
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-FACTS = {
-    "software": "Software", "models": "Models", "policy": "Rules", "settings": "Settings",
-    "keystore": "Keys", "profile": "Profile", "simulated": "Simulated", "document": "Fleet document",
-    "people": "People", "standing": "Its standing", "threats": "Threat list", "over": "Grown voiceprints",
-    "not_over": "Voiceprints that still grow", "why": "Why",
-}  # fmt: skip
-"""What a unit tells of itself, for people."""
 TROUBLE = ("silent", "offline", "revoked")
 
 
@@ -240,7 +233,7 @@ def door(call: Call) -> Response:
         weekly=weekly,
         hold_states=holds.STATES,
         day_names=DAY_NAMES,
-        fact_names=FACTS,
+        fact_names=words.FACTS,
         passers=may_pass,
         may_reveal=call.viewer.may(Right.REVEAL),
     )

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from sync.dashboard.accounts.rights import Right, within
-from sync.dashboard.doors.doors_page import FACTS
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.events import events_query
 from sync.dashboard.events.shown import Shown, show
@@ -110,7 +109,7 @@ def _told(evidence: dict[str, object], zone: dt.tzinfo) -> list[tuple[str, str]]
     found: list[tuple[str, str]] = []
     for name, value in evidence.items():
         plain = name.removesuffix("_ms").removesuffix("_s")
-        label = word(EVIDENCE.get(plain, FACTS.get(plain, plain.replace("_", " "))))
+        label = word(EVIDENCE.get(plain, words.FACTS.get(plain, plain.replace("_", " "))))
         if isinstance(value, dict) and {"desired", "reported"} <= value.keys():
             is_now, should_be = (str(value[key])[:80] for key in ("reported", "desired"))
             found.append((label, tell("{0}, and not {1}", is_now, should_be)))

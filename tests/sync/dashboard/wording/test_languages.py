@@ -13,7 +13,7 @@ import pytest
 
 from sync.dashboard import web
 from sync.dashboard.accounts.rights import ROLE_NAMES, Right
-from sync.dashboard.doors import doors, doors_page, holds
+from sync.dashboard.doors import doors, holds
 from sync.dashboard.events import why
 from sync.dashboard.incidents import incidents_page
 from sync.dashboard.insight import figures, look
@@ -39,7 +39,7 @@ def wanted() -> set[str]:
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
     found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}
-    found |= set(doors_page.FACTS.values())
+    found |= set(words.FACTS.values())
     found |= {*holds.STATES.values(), "running", "halted", "done", "stopped"}
     found |= {*doors.STATE_TEXTS, *UNIT_STATES, *STEPS, "critical", "warning", "info"}
     found |= set(languages.FORMS) | set(incidents_page.EVIDENCE.values())
