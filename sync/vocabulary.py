@@ -137,6 +137,8 @@ UNIT_REASONS = frozenset(
         "software_keystore",
         "store_fault",
         "tpm_fault",
+        "tpm_locked",
+        "tpm_refused",
         "audio_fault",
         "clock_fault",
         "timeout",

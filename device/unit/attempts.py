@@ -16,8 +16,8 @@ from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
 from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
+from device.feedback.display import Display
 from device.unit.assembly import Unit
-from device.unit.display import Display
 from sync.errors import SyncError
 
 _LOG = logging.getLogger("ostiary")
