@@ -71,3 +71,32 @@ class Gallery:
     def wipe(self) -> None:
         """Overwrite the voiceprints."""
         self._matrix[:] = 0.0
+
+
+class Galleries:
+    """People searched together who enrolled by different speaker models: each is compared by their own."""
+
+    def __init__(self, by_model: Mapping[str, Gallery]) -> None:
+        self._by_model = {model: people for model, people in by_model.items() if len(people)}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_model.values()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(self._by_model)
+
+    def identify(self, heard: Mapping[str, tuple[Embedding, Compare]]) -> Identification | None:
+        """As a gallery does; `heard` has the probe and the comparison for each model."""
+        every = [people.identify(*heard[model]) for model, people in self._by_model.items()]
+        found = sorted((one for one in every if one is not None), key=lambda one: -one.llr)
+        if not found:
+            return None
+        best, *others = found
+        runner_up_llr = max(best.runner_up_llr, *(one.llr for one in others), -math.inf)
+        return Identification(best.uid, best.llr, runner_up_llr, sum(one.among for one in found))
+
+    def wipe(self) -> None:
+        """Overwrite the voiceprints."""
+        for people in self._by_model.values():
+            people.wipe()

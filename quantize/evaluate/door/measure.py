@@ -29,6 +29,7 @@ from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.manifest import Recording
+from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
 
@@ -120,7 +121,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         if (file := self._file()) is not None and file.exists():
-            for row in file.read_text("utf-8").splitlines():
+            for row in plain_text(file, LARGE_BYTES).splitlines():
                 line = json.loads(row)
                 self._known[line["key"]] = Measured.of_line(line)
 
@@ -128,7 +129,7 @@ class Measurements:
         name = f"measured-{self.checks.measure_version()}.jsonl"
         return None if self.folder is None else self.folder / name
 
-    def all(self, asks: Iterable[Ask], tick: Callable[[], None]) -> dict[Ask, Measured]:
+    def all(self, asks: Iterable[Ask], progress: Callable[[], None]) -> dict[Ask, Measured]:
         """Every ask with what was measured. Raises QuantizeError for a file that is no speech at all."""
         found = {}
         for ask in asks:
@@ -136,7 +137,7 @@ class Measurements:
                 found[ask] = self._one(ask)
             except DeviceError as err:
                 raise QuantizeError(f"{ask.recording.path} cannot be judged: {err}") from err
-            tick()
+            progress()
         return found
 
     def _one(self, ask: Ask) -> Measured:
