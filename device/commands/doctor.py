@@ -23,7 +23,7 @@ from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
-NOT_OURS = ("uplink", "board")
+NOT_OURS = ("uplink", "board", "key store")
 """What an update of the whole system is not undone for."""
 
 
@@ -40,7 +40,9 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
-@click.option("--offline", is_flag=True, help="Leave out uplink and board: no fault of the software.")
+@click.option(
+    "--offline", is_flag=True, help="Leave out uplink, board and a locked TPM: no fault of the software."
+)
 def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """Look at settings, board, models, store, log, disk and microphone, and say how to mend what is wrong.
 
@@ -74,6 +76,7 @@ def examine(sound: bool = False) -> list[Finding]:
         ("models", _models, "ostiary models build"),
         ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
+        ("key store", _key_store, "find out whose they are; `tpm2_dictionarylockout --clear-lockout`"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
         ("fire input", check_fire_input, "wire it and name the line, or change the rules"),
@@ -117,7 +120,7 @@ def _fix(err: Exception, fix: str) -> str:
     from device.access.memory.history import HistoryError, HistoryRollbackError
     from device.feedback.messages import LanguageError
     from device.liveness.errors import MemoryRollbackError
-    from device.secure_store.errors import RollbackError, StoreUnavailableError, TpmBusyError
+    from device.secure_store.errors import RollbackError, SealPolicyError, StoreUnavailableError, TpmBusyError
     from device.unit.assembly import NoSuchDoorError
     from sync.outbox import OutboxRollbackError
 
@@ -134,6 +137,11 @@ def _fix(err: Exception, fix: str) -> str:
         (HistoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
         (MemoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
         (OutboxRollbackError, f"{_PUT_BACK}; then `ostiary audit start-over`"),
+        (
+            SealPolicyError,
+            "put this unit's own TPM and disk together again; for a machine that starts in another way, "
+            "`ostiary store reseal` with a signed policy",
+        ),
         (HistoryError, "find out why, then `ostiary policy start-over`"),
         (LanguageError, "`[door] language` in the settings"),
         (
@@ -199,6 +207,17 @@ def _store(settings: Settings) -> str:
             "`ostiary forget --record` erases one, then enrol that person again"
         )
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
+
+
+def _key_store(settings: Settings) -> str:
+    """Of a store that opens: whether others have locked the TPM."""
+    from device.secure_store import open_store
+
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        status = store.keystore.status()
+    if not status.ready:
+        raise DeviceError(status.state)
+    return status.state
 
 
 def _oldest_models(settings: Settings) -> str:

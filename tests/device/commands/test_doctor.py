@@ -12,7 +12,13 @@ from device.access.memory.history import HistoryError, HistoryRollbackError
 from device.commands.doctor import Finding, check_fire_input, check_start, look_at
 from device.liveness.errors import MemoryRollbackError
 from device.secure_store import open_store
-from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError, TpmBusyError
+from device.secure_store.errors import (
+    RollbackError,
+    SealPolicyError,
+    StoreError,
+    StoreUnavailableError,
+    TpmBusyError,
+)
 from device.secure_store.hardware.swtpm import two_free_ports
 from device.secure_store.hardware.tpm_link import TpmLink
 from device.secure_store.settings import StoreSettings
@@ -113,6 +119,7 @@ def test_a_tpm_that_is_away_names_the_tpm_and_no_command_that_needs_it(tmp_path:
         (MemoryRollbackError("the memory of utterances is gone"), "tell security.*policy start-over"),
         (OutboxRollbackError("the audit log is older"), "tell security.*audit start-over"),
         (HistoryError("the attempt history cannot be read"), "^find out why"),
+        (SealPolicyError("this is not the TPM"), "own TPM and disk together"),
         (StoreError("something else"), "^ostiary store status$"),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
