@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
-from device.evidence import conditioned
+from device.evidence import conditioned, voice_in_noise
 from device.evidence.gallery import Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
@@ -303,12 +303,16 @@ class Judge:
     ) -> tuple[float | None, Identification | None, float | None]:
         """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
         speaker = self.speaker_of(template)
-        probe = speaker.embed(wave)
-        identified = template.identify(probe, speaker.llr) if isinstance(template, Gallery) else None
+
+        def compare(probe: Wave, held: Wave) -> float:
+            return voice_in_noise.llr(speaker, probe, held, utterance.quality)
+
+        probe = voice_in_noise.heard(speaker, wave, utterance.quality)
+        identified = template.identify(probe, compare) if isinstance(template, Gallery) else None
         llr = None if identified is None else identified.llr
         if template is not None and not isinstance(template, Gallery):
             held = template.vector if isinstance(template, Voice) else template
-            llr = speaker.llr(probe, held)
+            llr = compare(probe, held)
         probe[:] = 0.0
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
