@@ -21,12 +21,13 @@ from device.models.segmentation_answers import ANSWERS_ROLE
 from quantize.answers import write_answers, write_segmentation_answers
 from quantize.build import chosen_recipes
 from quantize.catalogue import RECIPES
-from quantize.errors import OtherBytesError
+from quantize.errors import QuantizeError
 from quantize.evaluate.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.recipe import BuildContext, Recipe, ReportProgress
+from sync.plain_file import plain_bytes
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
 
@@ -77,7 +78,7 @@ def prove_models(
     only: Iterable[str] = (),
     every: bool = False,
     release: bool = False,
-    tick: ReportProgress = lambda text, done: None,
+    progress: ReportProgress = lambda text, done: None,
     recipes: Sequence[Recipe] = RECIPES,
     proven_file: Path = PROVEN_FILE,
     folder: Path = PROOF_FOLDER,
@@ -85,14 +86,14 @@ def prove_models(
     """Build and prove; write the report of this class of processor into `folder` and return it.
 
     With `release` the bytes made here become what every build must end with; without it they must be that
-    already. Raises OtherBytesError where they are not, ParityError for a model that strays.
+    already. Raises QuantizeError where they are not, and for a model that strays.
     """
     known = read_proven(proven_file)
     asked = set(only)
     chosen = chosen_recipes(only, (), recipes, every)
     processor = processor_class()
     path = folder / f"{processor}.json"
-    before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}
+    before = Report.from_bytes(plain_bytes(path)).files if path.is_file() else {}
     files = {role: one for role, one in before.items() if role in known and known[role].fits(one.sha256)}
     tools = {name: version(name) for name in ("numpy", "onnx", "onnxruntime", "ai-edge-litert")}
     date = datetime.now(UTC).date().isoformat()
@@ -100,17 +101,17 @@ def prove_models(
     with tempfile.TemporaryDirectory(prefix="ostiary-proof-") as work:
         made: dict[str, Path] = {}
         for recipe in chosen:
-            context = BuildContext(None, tick, False, made)
+            context = BuildContext(None, progress, False, made)
             out = Path(work) / recipe.file
             if release and recipe.role == ROLE:
-                tick("asking what the self-test will ask", 0.5)
+                progress("asking what the self-test will ask", 0.5)
                 write_answers()
             if release and recipe.role == ANSWERS_ROLE:
                 write_segmentation_answers()
             recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):
-                raise OtherBytesError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
+                raise QuantizeError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
             made[recipe.role] = out
             same = recipe.role in files and files[recipe.role].fits(sha256)
             if asked and recipe.role not in asked and same:

@@ -87,6 +87,7 @@ def complaints(root: Path) -> list[str]:
         ),
         *(f"a circle of wings: {circle}" for circle in circles(_wings(ours, known))),
         *_crowded(root),
+        *_idle_errors(known),
     ]
 
 
@@ -177,3 +178,53 @@ def _crowded(root: Path) -> Iterator[str]:
     lines = len(app.read_text("utf-8").splitlines()) if app.exists() else 0
     if lines > MOST_APP_LINES:
         yield f"device/app.py has {lines} lines; the loop fits in {MOST_APP_LINES}"
+
+
+def _idle_errors(known: Mapping[str, Path]) -> Iterator[str]:
+    """Leaves among the errors that nobody tells from their parent: no `except`, `isinstance` or `suppress`
+    names them, they stand in no table, and they carry nothing of their own, like a code or a status.
+    """
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in known.items()}
+    parents: dict[str, list[str]] = {}
+    plain: dict[str, str] = {}
+    acted: set[str] = set()
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                parents[node.name] = [_last_name(base) for base in node.bases]
+                if all(isinstance(line, ast.Expr | ast.Pass) for line in node.body):
+                    plain[node.name] = module
+            elif isinstance(node, ast.ExceptHandler) and node.type is not None:
+                acted |= _names(node.type)
+            elif isinstance(node, ast.Call) and _last_name(node.func) in _ASKING:
+                acted |= _names(*node.args)
+            elif isinstance(node, ast.Tuple | ast.Dict | ast.Set | ast.List):
+                acted |= _names(*(node.keys if isinstance(node, ast.Dict) else node.elts))
+    bases = {parent for names in parents.values() for parent in names}
+    for name in sorted(plain.keys() - acted - bases):
+        if _is_error(name, parents):
+            yield f"{plain[name]}.{name} is told from {parents[name][0]} by nobody: act on it or fold it"
+
+
+_ASKING = frozenset({"isinstance", "issubclass", "suppress"})
+
+
+def _names(*nodes: ast.AST | None) -> set[str]:
+    """The names of classes that are asked for: alone, in a tuple, or between `|`."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute):
+            found.add(_last_name(node))
+        elif isinstance(node, ast.Tuple | ast.BinOp):
+            found |= _names(*ast.iter_child_nodes(node))
+    return found
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _is_error(name: str, parents: Mapping[str, list[str]]) -> bool:
+    if name in parents:
+        return any(_is_error(parent, parents) for parent in parents[name])
+    return name == "Exception" or name.endswith("Error")

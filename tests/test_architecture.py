@@ -107,6 +107,33 @@ def test_what_is_private_is_not_imported_from_elsewhere(tmp_path: Path, by: str,
     assert "is private to" in found[0]
 
 
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("device__watch", "try:\n    pass\nexcept (OSError, LostError):\n    pass"),
+        ("device__watch", "def told(error):\n    return isinstance(error, LostError | OSError)"),
+        ("sync__agent", "with contextlib.suppress(LostError):\n    pass"),
+        ("device__watch", "FIXES = {errors.LostError: 'plug it in'}"),
+        ("device__watch", "class VeryLostError(LostError):\n    exit_code = 1"),
+    ],
+)
+def test_an_error_that_nobody_tells_from_its_parent_is_found(tmp_path: Path, by: str, line: str) -> None:
+    root = tree(
+        tmp_path,
+        device__errors="class BaseError(Exception): ...\nclass LostError(BaseError):\n    'Gone.'",
+        device__door="raise LostError\ndef lost(error: LostError) -> LostError: ...",
+    )
+    assert complaints(root) == [
+        "device.errors.LostError is told from BaseError by nobody: act on it or fold it"
+    ]
+    assert complaints(tree(root, **{by: line})) == []
+
+
+def test_an_error_with_a_code_of_its_own_may_be_raised_and_never_caught(tmp_path: Path) -> None:
+    errors = "class BaseError(Exception): ...\nclass CutError(BaseError):\n    code = 'CUT'"
+    assert complaints(tree(tmp_path, device__errors=errors)) == []
+
+
 def test_a_crowded_room_and_a_long_loop_are_found(tmp_path: Path) -> None:
     room = {
         f"{folder}__part_{number}": ""

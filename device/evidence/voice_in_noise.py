@@ -40,7 +40,7 @@ def in_noise(speaker: Speaker, quality: Quality) -> bool:
     return speaker.version == FITTED_ON and quality.snr_db < NOISY_SNR_DB
 
 
-def heard(speaker: Speaker, wave: Wave, quality: Quality) -> Embedding:
+def heard(speaker: Speaker, quality: Quality, wave: Wave) -> Embedding:
     """The embedding of what is said in `wave` (n,). Raises what `speaker` raises."""
     if not in_noise(speaker, quality):
         return speaker.embed(wave)
@@ -52,7 +52,7 @@ def heard(speaker: Speaker, wave: Wave, quality: Quality) -> Embedding:
             loud[:] = 0.0
 
 
-def llr(speaker: Speaker, probe: Embedding, template: Embedding, quality: Quality) -> float:
+def llr(speaker: Speaker, quality: Quality, probe: Embedding, template: Embedding) -> float:
     """The LLR of `probe`, which was `heard` at that quality. What is not a number stays none."""
     found = speaker.llr(probe, template)
     if not in_noise(speaker, quality):

@@ -52,6 +52,7 @@ class MemoryFile:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA secure_delete = ON")
             self._db.execute("PRAGMA trusted_schema = OFF")
+            self._db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in days
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as err:
             raise MemoryRollbackError(

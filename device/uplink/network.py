@@ -18,14 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from device.errors import DeviceError
 from device.state_folder import StateFolder
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 
 MAX_FILE_BYTES = 128 * 1024
 _KEYS, _PLACE = "keys.json", "place.json"
 _MODE = 0o640  # the door's and the uplink's group
-
-
-class NetworkError(DeviceError):
-    """The unit has no place at a site, or none that can be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Network:
         self._write(self.folder / _KEYS, table)
 
     def place(self) -> Place | None:
-        """None where the unit was not provisioned. Raises NetworkError for a damaged file."""
+        """None where the unit was not provisioned. Raises DeviceError for a damaged file."""
         path = self.folder / _PLACE
         if not path.exists():
             return None
@@ -82,7 +79,7 @@ class Network:
             found = Place(**_read(path))
             found.certificate()
         except (TypeError, ValueError, AttributeError) as err:
-            raise NetworkError(f"{path} is damaged; provision the unit again") from err
+            raise DeviceError(f"{path} is damaged; provision the unit again") from err
         return found
 
     def save(self, place: Place) -> None:
@@ -98,26 +95,26 @@ def trusting(root: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=root)
     except (ssl.SSLError, ValueError) as err:
-        raise NetworkError("the site's root certificate cannot be read; provision the unit again") from err
+        raise DeviceError("the site's root certificate cannot be read; provision the unit again") from err
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
 
 
 def fingerprint_bytes(root: str) -> bytes:
-    """DER of the first certificate in `root` (PEM). Raises NetworkError."""
+    """DER of the first certificate in `root` (PEM). Raises DeviceError."""
     try:
         return x509.load_pem_x509_certificate(root.encode()).public_bytes(Encoding.DER)
     except ValueError as err:
-        raise NetworkError("the claim service sent no certificate") from err
+        raise DeviceError("the claim service sent no certificate") from err
 
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
         table = json.loads(data)
     except (OSError, ValueError) as err:
-        raise NetworkError(f"{path} cannot be read: {err}") from err
+        raise DeviceError(f"{path} cannot be read: {err}") from err
     if len(data) > MAX_FILE_BYTES or not isinstance(table, dict):
-        raise NetworkError(f"{path} is damaged; provision the unit again")
+        raise DeviceError(f"{path} is damaged; provision the unit again")
     return table

@@ -22,6 +22,7 @@ from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.machine import describe_machine
 from quantize.evaluate.manifest import (
+    MANIFEST_LIMIT_BYTES,
     NOISE,
     ROOM,
     NothingListedError,
@@ -40,6 +41,7 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 from quantize.evaluate.splices import RENDITIONS
 from quantize.evaluate.succession_chapter import succession_lines
+from sync.plain_file import plain_bytes
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -230,7 +232,7 @@ def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
     return Provenance(
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         manifest=manifest.name,
-        manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        manifest_sha256=hashlib.sha256(plain_bytes(manifest, MANIFEST_LIMIT_BYTES)).hexdigest(),
         files=len(recordings),
         bona_fide=sum(r.label == "bonafide" for r in recordings),
         spoofs=sum(r.label == "spoof" for r in recordings),

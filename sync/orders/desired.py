@@ -28,10 +28,6 @@ THRESHOLDS = frozenset({"phrase_llr", "voice_llr", "live_llr"})
 _KEY_BYTES, _SIGNATURE_BYTES, _HASH_BYTES = 32, 64, 32
 
 
-class StaleDesiredError(ProofError):
-    """A genuine document outside its time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """Something larger than a document, named by what it is."""
@@ -123,7 +119,7 @@ class Desired:
 def open_desired(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, now_ms: int) -> Desired:
     """A document for `unit` that is signed and in force.
 
-    Raises MalformedError, ProofError, or StaleDesiredError. Whether a later one was applied is the unit's
+    Raises MalformedError or ProofError. Whether a later one was applied is the unit's
     memory's question.
     """
     # 1. By the key that may command, in the one encoding, of the one type.
@@ -145,9 +141,9 @@ def open_desired(message: bytes, key: ec.EllipticCurvePublicKey, unit: UnitId, n
         raise ProofError("a document for another unit")
     # 3. In its time, by our clock.
     if now_ms >= desired.expires_ms:
-        raise StaleDesiredError("a document that has expired")
+        raise ProofError("a document that has expired")
     if desired.issued_ms > now_ms + CLOCK_TOLERANCE_MS:
-        raise StaleDesiredError("a document from the future")
+        raise ProofError("a document from the future")
     return desired
 
 

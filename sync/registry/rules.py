@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sync.errors import SyncError
+from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 from sync.vocabulary import KINDS
 
@@ -60,7 +61,7 @@ def load_rules(path: Path | None = None) -> list[Rule]:
         elif path.stat().st_size > MAX_RULES_BYTES:
             raise SyncError(f"{path.name} is too large for a file of rules")
         else:
-            text = path.read_text(encoding="utf-8")
+            text = plain_text(path)
         tables = toml_table(text).get("rule", [])
     except (OSError, ValueError) as err:
         raise SyncError(f"the rules cannot be read: {err}") from err

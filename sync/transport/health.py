@@ -47,6 +47,7 @@ FACTS = frozenset(
         "simulated",
         "document",
         "people",
+        "fleet_people",
         "over",
         "not_over",
         "standing",

@@ -113,7 +113,7 @@ class Drill:
     def told(self) -> bool:
         """Whether no unit would erase somebody if the recovery ended now."""
         with closing(self.site.store()) as store:
-            return awaited(store) == []
+            return not awaited(store)
 
     def sent(self) -> bool:
         """Whether everything has a receipt."""

@@ -40,6 +40,7 @@ from device.access.memory.visits import Visit
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 
 __all__ = [
     "LIMITS_WITH_LIVENESS",
@@ -317,7 +318,7 @@ def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remem
     """
     counted = counter.value()
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             sealed = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if counted > never_used:

@@ -31,6 +31,7 @@ from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
+from sync.plain_file import open_plain
 from sync.toml_table import toml_table
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
@@ -53,7 +54,7 @@ class RulesError(DeviceError):
 def load_rules(path: Path) -> Rules:
     """The rules in `path`. Raises RulesError."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             text = file.read(MAX_RULES_BYTES + 1)
     except OSError as err:
         raise RulesError([f"cannot read {path}: {err.strerror}"]) from err

@@ -35,6 +35,7 @@ from device.state_folder import StateFolder
 from device.unit.assembly import rules_of
 from sync.errors import SyncError
 from sync.outbox import Outbox
+from sync.plain_file import plain_text
 
 AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
@@ -120,9 +121,9 @@ def gathered(settings: Settings, *, free_text: bool) -> Iterator[tuple[str, str]
     yield "audit-log.json", _json(_log_status(settings))
     manifest = models_dir() / "manifest.json"
     if manifest.exists():
-        yield "models.json", manifest.read_text("utf-8")
+        yield "models.json", plain_text(manifest)
     for path in sorted(METRICS.glob("*.prom")):
-        yield path.name, path.read_text("utf-8")
+        yield path.name, plain_text(path)
     yield "services.txt", _told_by("systemctl", "show", "--no-pager", f"--property={_SHOWN}", *_UNITS)
     findings = [asdict(finding) for finding in examine()]
     if free_text:

@@ -18,6 +18,7 @@ from pathlib import Path
 from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.errors import MalformedError
+from sync.plain_file import open_plain
 from sync.threats.listed import MAX_LIST_BYTES, ThreatList
 from sync.threats.prints import MODEL, VALUES, likeness
 
@@ -26,10 +27,6 @@ HONEST = 256
 HONEST_LEAST = 3
 HONEST_SHARE = 0.01
 """A threat that more of them resemble than either allows is not used here."""
-
-
-class ThreatListError(DeviceError):
-    """A list of threats is no list, is older than the one in force, or cannot be kept. The old one stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +80,17 @@ class KnownAttacks:
     def adopt(self, data: bytes) -> tuple[int, int]:
         """Take a newer list, whole or not at all; (threats used, threats that resemble this door's people).
 
-        Raises ThreatListError. The same list again changes nothing.
+        Raises DeviceError. The same list again changes nothing.
         """
         try:
             made = ThreatList.from_bytes(data)
         except MalformedError as err:
-            raise ThreatListError(f"a list of threats that is none: {err}") from err
+            raise DeviceError(f"a list of threats that is none: {err}") from err
         with self._lock:
             if made.version < self.version:
-                raise ThreatListError(f"list {made.version} of threats is older than list {self.version}")
+                raise DeviceError(f"list {made.version} of threats is older than list {self.version}")
             if made.expires_ms <= self._now_ms():
-                raise ThreatListError("a list of threats that has expired")
+                raise DeviceError("a list of threats that has expired")
             if made.version > self.version:
                 self._write(self._list, data)
                 self._ours = made
@@ -126,13 +123,13 @@ class KnownAttacks:
         )
 
     def _read(self) -> ThreatList | None:
-        with suppress(OSError, MalformedError), self._list.open("rb") as file:
+        with suppress(OSError, MalformedError), open_plain(self._list) as file:
             return ThreatList.from_bytes(file.read(MAX_LIST_BYTES + 1))
         return None  # a damaged list warns of nothing; the registry sends another
 
     def _remembered(self) -> deque[bytes]:
         data = b""
-        with suppress(OSError), self._honest.open("rb") as file:
+        with suppress(OSError), open_plain(self._honest) as file:
             data = file.read(HONEST * VALUES)
         whole = [data[at : at + VALUES] for at in range(0, len(data) - VALUES + 1, VALUES)]
         return deque(whole, maxlen=HONEST)
@@ -142,4 +139,4 @@ class KnownAttacks:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, data)
         except OSError as err:
-            raise ThreatListError(f"{path.name} cannot be kept ({err.strerror})") from err
+            raise DeviceError(f"{path.name} cannot be kept ({err.strerror})") from err

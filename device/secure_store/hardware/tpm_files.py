@@ -14,6 +14,7 @@ from device.secure_store.errors import SealPolicyError, StoreError, StoreUnavail
 from device.secure_store.hardware.sealing_policy import SignedPolicy
 from device.secure_store.hardware.tpm_link import TpmObject
 from device.secure_store.voiceprints.vault_file import unavailable, write_durably
+from sync.plain_file import plain_bytes
 
 MAX_FILE_BYTES = 100_000
 MAX_POLICIES = 4
@@ -145,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _damaged(path)
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(plain_bytes(path))
     except OSError as err:
         raise StoreUnavailableError(unavailable(path.name, err)) from err
     except ValueError as err:

@@ -34,6 +34,7 @@ from device.secure_store.memory import SecretBytes
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
+from sync.plain_file import plain_bytes
 
 _PERSISTENT = 0x8100_0000
 
@@ -58,7 +59,7 @@ class TpmKeystore:
         self._facts = facts
         self.tpm.pinned_parent = bytes.fromhex(facts.parent_name)
         if settings.policy_authority is not None:
-            wanted = read_authority(settings.policy_authority.read_bytes())
+            wanted = read_authority(plain_bytes(settings.policy_authority))
             if wanted != facts.authority():
                 raise SealPolicyError(
                     "this store trusts another policy authority than the settings name; "
@@ -178,7 +179,8 @@ class TpmKeystore:
                 raise TpmLockedError("locked by wrong passwords; wait, or clear it with the lockout password")
             matching(self._approved(), self.tpm.pcr_values(self._pcrs()))
         except StoreError as err:
-            return KeystoreStatus(self.kind, False, str(err), {"tcti": self._settings.tcti})
+            told: dict[str, str | int | bool] = {"tcti": self._settings.tcti}
+            return KeystoreStatus(self.kind, False, str(err), told, isinstance(err, TpmLockedError))
         return KeystoreStatus(self.kind, True, "TPM ready, machine in an approved state", facts)
 
     def close(self) -> None:
@@ -234,7 +236,7 @@ class TpmKeystore:
     def _authority_for_new_store(self) -> ec.EllipticCurvePublicKey:
         if self._settings.policy_authority is not None:
             self._files.own_authority.unlink(missing_ok=True)
-            return read_authority(self._settings.policy_authority.read_bytes())
+            return read_authority(plain_bytes(self._settings.policy_authority))
         if self._settings.profile == "production":
             raise SealPolicyError(
                 "in production the store needs `policy_authority`, a public key; see docs/adr/0003"
@@ -252,7 +254,7 @@ class TpmKeystore:
                 "this unit cannot approve itself: sign the output of `ostiary store measure` with the policy "
                 "authority's key (`ostiary store sign-policy`) and give that file to `ostiary store reseal`"
             )
-        key = serialization.load_pem_private_key(self._files.own_authority.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(plain_bytes(self._files.own_authority), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SealPolicyError("the policy authority is a key on P-256")
         return key

@@ -17,6 +17,7 @@ from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import Row
 from sync.durable import replace_file, sync_folder
+from sync.plain_file import LARGE_BYTES, plain_bytes
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
@@ -142,7 +143,7 @@ class VaultFile:
         """Whether any byte differs from what was vouched for at this very counter."""
         if not self.exists() or not self._sum_path.exists():
             return False
-        noted = self._sum_path.read_bytes()
+        noted = plain_bytes(self._sum_path)
         return noted[:8] == counter.to_bytes(8) and noted != self._sum(mac_key, counter)
 
     def _sum(self, mac_key: SecretBytes, counter: int) -> bytes:
@@ -151,7 +152,7 @@ class VaultFile:
         self.close()
         stamp = counter.to_bytes(8)
         with mac_key.view() as key:
-            return stamp + hmac.digest(key, b"file" + stamp + self.path.read_bytes(), "sha256")
+            return stamp + hmac.digest(key, b"file" + stamp + plain_bytes(self.path, LARGE_BYTES), "sha256")
 
     def rebuild(self, head: bytes, rows: Iterable[Row]) -> None:
         """Replace the file by a fresh one with exactly this content, atomically."""
@@ -202,6 +203,7 @@ class VaultFile:
             db.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits
             db.execute("PRAGMA secure_delete = ON")
             db.execute("PRAGMA cell_size_check = ON")
+            db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in weeks
             db.execute("PRAGMA trusted_schema = OFF")
             db.executescript(_SCHEMA)
         return self._db

@@ -35,6 +35,7 @@ from device.unit.progress import restart
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
+from sync.plain_file import plain_bytes, plain_text
 from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
@@ -72,7 +73,7 @@ class Follower:
         """
         if settings.fleet.commands is None:
             raise DeviceError("no [fleet] commands: this unit follows nobody")
-        self._key: ec.EllipticCurvePublicKey = key_from_bytes(settings.fleet.commands.read_bytes())
+        self._key: ec.EllipticCurvePublicKey = key_from_bytes(plain_bytes(settings.fleet.commands))
         self._unit, self._settings, self._state, self._models = unit, settings, state, models
         self._name, self._door = unit_id(settings.door.unit), settings.door.name
         self._serving = serving or models
@@ -87,6 +88,7 @@ class Follower:
         self._said_at: tuple[bytes, int, int] | None = None
         self._heard: Evidence | None = None
         self._trouble = ""
+        self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
@@ -108,6 +110,8 @@ class Follower:
 
     def look(self) -> None:
         """One look: a trial goes on, a document that came is applied, what is to be said is said."""
+        if self._may_have_gone_back:
+            self._say_taken_back()
         if self._trial is not None:
             self._go_on(self._trial)
         message = self._mailbox.document()
@@ -218,7 +222,7 @@ class Follower:
     def _checked_rules(self, contents: Contents, whys: list[str]) -> str | None:
         """The rules file to be, or None where it stays as it is."""
         path = StateFolder(self._state).rules
-        old = path.read_text("utf-8") if path.exists() else ""
+        old = plain_text(path) if path.exists() else ""
         try:
             part = None if contents.rules is None else self._mailbox.read(contents.rules)
             text = old.partition(THRESHOLDS_MARK)[0] if part is None else part.decode("utf-8")
@@ -251,7 +255,7 @@ class Follower:
         if found is not None:
             return found.current != name
         own = self._serving / MANIFEST_NAME
-        return not (own.exists() and Part.of(own.read_bytes()) == wanted.manifest)
+        return not (own.exists() and Part.of(plain_bytes(own)) == wanted.manifest)
 
     def _checked_bundle(self, wanted: WantedBundle | None, whys: list[str]) -> Path | None:
         """A folder with the models to be, verified; None where they stay."""
@@ -306,11 +310,21 @@ class Follower:
             self._report()
         elif over or isinstance(trial.heard, RehearsalError):
             log.error("the new models are taken back: %s", trial.heard)
-            self._unit.trail.note("CHANGE_TAKEN_BACK", "not_confirmed", self._door, risk="low")
             self._applied.go_back(trial.plan, "not_confirmed")
             self._trial = None
             self._report()
+            with contextlib.suppress(SyncError):  # a log that takes no more keeps no bad models: said later
+                self._say_taken_back()
             self._end()
+
+    def _say_taken_back(self) -> None:
+        """Once in the log, also where the unit went back at a start, before it had a log open."""
+        last = self._applied.untold()
+        if last is not None:
+            why = "model_fault" if last.why == "fault" else last.why
+            self._unit.trail.note("CHANGE_TAKEN_BACK", why, self._door, risk="low")
+            self._applied.told(last.document)
+        self._may_have_gone_back = False
 
     def _try(self, trial: _Trial) -> None:
         try:
@@ -355,16 +369,17 @@ class Follower:
         self._report()
 
     def _report(self) -> None:
-        self._mailbox.report(self._applied.standing(), len(self._people.versions()), self._over())
+        held = len(self._people.versions()), self._people.of_the_fleet()
+        self._mailbox.report(self._applied.standing(), held, self._over())
 
     def _over(self) -> tuple[int, int] | None:
         """Counted anew when the vault has changed, and only while one speaker model follows another."""
         judge: Judge | None = getattr(self._unit, "judge", None)
-        if judge is None or judge.successor is None:
+        if judge is None or judge.older is None:
             return None
         counter = self._unit.store.vault.status().counter
         if counter != self._counted[0]:
-            growth = self._unit.store.vault.growth(judge.successor.version)
+            growth = self._unit.store.vault.growth(judge.newer.version)
             over = sum(days is None for days in growth.values())
             self._counted = (counter, (over, len(growth) - over))
         return self._counted[1]

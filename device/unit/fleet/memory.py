@@ -22,16 +22,11 @@ from device.model_store.minimum_versions import pinned_document, with_document
 from device.secure_store import Store
 from device.secure_store.voiceprints.vault_file import write_durably
 from sync.durable import sync_folder
+from sync.plain_file import open_plain
 
 _LABEL = "fleet memory"
 _NONCE_BYTES = 12
 MAX_MEMORY_BYTES = 32 << 20
-
-
-class FleetMemoryError(DeviceError):
-    """What the unit knew of its fleet is lost or was put back: nobody is enrolled from there until it is
-    restored.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +46,7 @@ class FleetMemory:
     """`known` is what counts now. Only the door process writes."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        """Raises FleetMemoryError."""
+        """Raises DeviceError."""
         self._folder = folder
         self._store = store
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,13 +78,13 @@ class FleetMemory:
         if not document:
             return Known()
         try:
-            with self._path(document).open("rb") as file:
+            with open_plain(self._path(document)) as file:
                 data = file.read(MAX_MEMORY_BYTES)
             with self._store.vault.derive(_LABEL) as key, key.view() as raw:
                 body = AESGCM(raw).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(document))
             number, held, gone = cbor2.loads(body)  # authenticated: we wrote it
         except (OSError, InvalidTag, ValueError) as err:
-            raise FleetMemoryError(
+            raise DeviceError(
                 "what this unit knew of its fleet is missing, damaged or older than its vault; "
                 "start an empty store, and have the fleet send everybody anew"
             ) from err

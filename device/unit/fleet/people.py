@@ -78,6 +78,11 @@ class People:
             self._versions = (counter, self._store.vault.versions())
         return self._versions[1]
 
+    def of_the_fleet(self) -> int:
+        """How many of them the fleet has a number for: those go when its roster names them no more."""
+        held = self._memory.known.held
+        return sum(self._memory.tag(uid) in held for uid in self.versions())
+
     def missing(self, roster: Roster) -> list[Part]:
         """The envelopes that are needed to do as the roster says."""
         return [one.envelope for one in roster.hold if one.envelope is not None and self._wanted(one)]

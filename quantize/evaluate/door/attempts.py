@@ -205,7 +205,7 @@ def _evidence(measured: Measured, checks: Checks, template: Embedding | None) ->
     embedding, phrase = measured.embedding, measured.phrase
     voice = None
     if embedding is not None and template is not None:
-        voice = voice_in_noise.llr(checks.speaker, embedding, template, measured.quality)
+        voice = voice_in_noise.llr(checks.speaker, measured.quality, embedding, template)
     live = checks.spoof.weighed(measured.live) if measured.live else None
     place = conditioned.shipped()
     return Evidence(
@@ -335,7 +335,7 @@ def _strangers(
                 replace(
                     evidence,
                     speaker_llr=voice_in_noise.llr(
-                        checks.speaker, measured.embedding, template, evidence.quality
+                        checks.speaker, evidence.quality, measured.embedding, template
                     ),
                 )
                 if isinstance(evidence, Evidence) and measured.embedding is not None

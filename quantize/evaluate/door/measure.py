@@ -30,6 +30,7 @@ from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.manifest import Recording
+from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
 Wave = npt.NDArray[np.float32]
@@ -124,7 +125,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         if (file := self._file()) is not None and file.exists():
-            for row in file.read_text("utf-8").splitlines():
+            for row in plain_text(file, LARGE_BYTES).splitlines():
                 line = json.loads(row)
                 self._known[line["key"]] = Measured.of_line(line)
 
@@ -132,7 +133,7 @@ class Measurements:
         name = f"measured-{self.checks.measure_version()}.jsonl"
         return None if self.folder is None else self.folder / name
 
-    def all(self, asks: Iterable[Ask], tick: Callable[[], None]) -> dict[Ask, Measured]:
+    def all(self, asks: Iterable[Ask], progress: Callable[[], None]) -> dict[Ask, Measured]:
         """Every ask with what was measured. Raises QuantizeError for a file that is no speech at all."""
         found = {}
         for ask in asks:
@@ -140,7 +141,7 @@ class Measurements:
                 found[ask] = self._one(ask)
             except DeviceError as err:
                 raise QuantizeError(f"{ask.recording.path} cannot be judged: {err}") from err
-            tick()
+            progress()
         return found
 
     def _one(self, ask: Ask) -> Measured:
@@ -182,7 +183,7 @@ class Measurements:
         """As enrolment hears it where nothing is asked but the voice, else as the judge does."""
         if not (ask.words or ask.live):
             return self.checks.speaker.embed(wave)
-        return voice_in_noise.heard(self.checks.speaker, wave, quality)
+        return voice_in_noise.heard(self.checks.speaker, quality, wave)
 
 
 def _packed(embedding: Embedding) -> str:

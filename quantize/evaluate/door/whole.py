@@ -19,6 +19,7 @@ from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings, na
 from quantize.evaluate.door.measure import Checks, Measurements
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.scoring import Bars
+from sync.plain_file import plain_bytes
 
 WARD = ("hospital", "alarm")
 """In the names of folders of recorded noise."""
@@ -61,7 +62,7 @@ def ward_sounds(noises: Sequence[Recording]) -> tuple[tuple[str, ...], tuple[str
 
 def taught(models: Path) -> set[str]:
     """Folders whose attacks the live check's networks were trained on, as its card says."""
-    card = json.loads(slots.active(models).path(CARD_ROLE).read_bytes())
+    card = json.loads(plain_bytes(slots.active(models).path(CARD_ROLE)))
     pages = (name.rpartition(" ") for name in card.get("trained_on", {}))
     return {page for page, _, label in pages if label == "spoof"}
 

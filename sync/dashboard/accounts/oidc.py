@@ -29,6 +29,7 @@ from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
+from sync.plain_file import plain_text
 from sync.registry.store import Store
 from sync.toml_table import toml_table
 
@@ -77,9 +78,9 @@ def read_provider(path: Path) -> Provider:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DashboardError(f"{path.name} is too large for a provider's description")
-        table = toml_table(path.read_text(encoding="utf-8"))
+        table = toml_table(plain_text(path))
         secret_file = table.pop("client_secret_file", None)
-        secret = Path(path.parent, secret_file).read_text(encoding="utf-8").strip() if secret_file else ""
+        secret = plain_text(Path(path.parent, secret_file)).strip() if secret_file else ""
     except (OSError, ValueError, TypeError) as err:
         raise DashboardError(f"{path.name} cannot be read: {err}") from err
     known = {"issuer", "client_id", "label", "claim", "ca", "scope", "group"}

@@ -103,6 +103,18 @@ def note_told(db: Connection, unit: UnitId, whole: bool, now_ms: int) -> None:
         db.execute(sa.insert(wanted).values(row))
 
 
+def end_recovery(db: Connection, without: frozenset[UnitId], now_ms: int) -> None:
+    """Ask no unit any more whom it holds, but those: what they said so far still counts."""
+    kept = {f"unit:{unit}" for unit in without}
+    stays = sa.and_(wanted.c.item.in_(("recovering", TOLD)), wanted.c.scope.in_(kept))
+    of_it = wanted.c.item.in_(("recovering", TOLD))
+    db.execute(sa.delete(wanted).where(of_it, sa.not_(stays)))
+    asked = sa.select(wanted.c.scope).where(wanted.c.item == "recovering")
+    for scope in sorted(kept - set(db.execute(asked).scalars())):
+        row = {"scope": scope, "item": "recovering", "value": "true", "account": "", "set_ms": now_ms}
+        db.execute(sa.insert(wanted).values(row))
+
+
 def forget_told(db: Connection) -> None:
     """Ask anew: what units said in an earlier recovery counts no more."""
     db.execute(sa.delete(wanted).where(wanted.c.item == TOLD))

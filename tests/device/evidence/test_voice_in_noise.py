@@ -10,7 +10,8 @@ import pytest
 
 from device.audio import Quality, Utterance
 from device.evidence import voice_in_noise
-from device.evidence.judge import Judge
+from device.evidence.gallery import Gallery
+from device.evidence.judge import Judge, Voice
 from device.evidence.voice_in_noise import FITTED_ON, GIVEN_BACK_LLR, NOISY_SNR_DB
 from device.model_store.calibration import LLR_LIMIT
 from tests.device.evidence.test_judge import Steady
@@ -60,6 +61,23 @@ def test_in_noise_the_voice_is_heard_where_it_stands_out_and_gets_back_what_that
     assert speaker.level > 1.2 * float(np.sqrt(np.square(said(9.0).wave()).mean()))
 
 
+def test_a_gallery_is_searched_by_the_same_voice() -> None:
+    speaker, people = Listening(), Gallery({"ANNA": TEMPLATE / np.float32(np.sqrt(192.0))})
+    found = Judge(Steady(), speaker, Steady())(said(9.0), "one", people).identified
+    assert found is not None
+    assert found.llr == 1.0 + GIVEN_BACK_LLR
+    assert len(speaker.given[0]) < 0.6 * 48_000
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_voiceprint_of_the_vault_is_held_against_the_same_voice(grown: bool) -> None:
+    speaker = Listening()
+    held = Voice(TEMPLATE, FITTED_ON, grown=Voice(TEMPLATE, FITTED_ON) if grown else None)
+    found = Judge(Steady(), speaker, Steady())(said(9.0), "one", held).speaker_llr
+    assert found == 1.0 + GIVEN_BACK_LLR
+    assert all(len(given) < 0.6 * 48_000 for given in speaker.given)
+
+
 @pytest.mark.parametrize("snr_db", [NOISY_SNR_DB, 60.0, math.nan])
 def test_where_it_is_quiet_or_nobody_knows_all_of_it_is_heard_and_nothing_is_given(snr_db: float) -> None:
     speaker = Listening()
@@ -85,5 +103,5 @@ def test_nothing_is_left_of_the_copy_that_was_heard() -> None:
 
 def test_no_llr_gets_beyond_its_limit_and_none_that_is_not_a_number_becomes_one() -> None:
     for found, expected in ((LLR_LIMIT, LLR_LIMIT), (-LLR_LIMIT, GIVEN_BACK_LLR - LLR_LIMIT)):
-        assert voice_in_noise.llr(Listening(llr=found), TEMPLATE, TEMPLATE, quality(9.0)) == expected
-    assert math.isnan(voice_in_noise.llr(Listening(llr=math.nan), TEMPLATE, TEMPLATE, quality(9.0)))
+        assert voice_in_noise.llr(Listening(llr=found), quality(9.0), TEMPLATE, TEMPLATE) == expected
+    assert math.isnan(voice_in_noise.llr(Listening(llr=math.nan), quality(9.0), TEMPLATE, TEMPLATE))

@@ -243,6 +243,14 @@ def test_a_unit_that_restarts_twice_on_trial_goes_back(hospital: Hospital, ward:
         ward.restart()
         assert in_use(ward) == wanted_now
     assert ward.standing()[1:] == ("went_back", "restarted")
+    hospital.settle()
+    assert ward.events().count("CHANGE_TAKEN_BACK") == 1, "in its log"
+    ward.restart()
+    hospital.settle()
+    assert ward.events().count("CHANGE_TAKEN_BACK") == 1, "once"
+    hospital.settle()
+    (line,) = hospital.screen().behind
+    assert "went back: it restarted" in line.trouble
 
 
 def test_a_unit_without_signed_models_goes_back_to_what_it_had(hospital: Hospital, ward: DoorUnit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -48,8 +49,13 @@ class World:
             stuck={"watch": lambda: self.standing},
             troubles={"store": lambda: self.store},
             now_s=lambda: self.now_s,
+            gone_deaf=self._note,
         )
-        self.ears = self.progress.hearing(self.microphone, microphone=True)
+        self.noted = 0
+        self.heard = self.progress.hearing(self.microphone, microphone=True)
+
+    def _note(self) -> None:
+        self.noted += 1
 
     def told(self) -> str:
         found = []
@@ -66,7 +72,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_each_frame_that_was_processed_feeds_the_watchdog(world: World) -> None:
-    frames = iter(world.ears.frames(Event()))
+    frames = iter(world.heard.frames(Event()))
     next(frames)
     assert "WATCHDOG" not in world.told(), "a frame that was handed out is not one that was processed"
     next(frames)
@@ -105,6 +111,21 @@ def test_no_microphone_is_a_state_that_feeds_the_watchdog_and_ends_when_one_is_p
     world.now_s += LISTEN_AGAIN_S
     world.progress.waiting()
     assert "STATUS=ready" in world.told()
+
+
+def test_a_microphone_that_goes_is_noted_once_and_again_when_it_goes_again(world: World) -> None:
+    for there, noted in ((True, 0), (False, 1), (False, 1), (True, 1), (False, 2)):
+        world.microphone.there = there
+        world.now_s += LISTEN_AGAIN_S
+        with suppress(AudioDeviceLostError):
+            list(world.heard.frames(Event()))
+        assert world.noted == noted
+
+
+def test_no_microphone_at_the_start_is_noted(world: World) -> None:
+    world.microphone.there = False
+    world.progress.waiting()
+    assert world.noted == 1
 
 
 def test_a_microphone_that_works_is_not_opened_again_while_nobody_comes(world: World) -> None:

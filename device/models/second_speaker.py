@@ -1,7 +1,7 @@
-"""The speaker network that is to follow the one in use, while people come over from the one to the other.
+"""The speaker network beside the one in use, while people come over from one to the other.
 
-A bundle has it under the role `speaker-next`, with a calibration of its own. Which front end it wants is said
-by its input's name.
+A bundle has it under the role `speaker-next` where it is to follow, `speaker-before` where it was followed,
+with a calibration of its own. Which front end it wants is said by its input's name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from device.models.features import Wave, kaldi_fbank
 from device.models.resemblyzer import Resemblyzer
 from device.models.speaker import MIN_ENROLMENT, SpeakerError
 
-ROLE = "speaker-next"
+NEXT = "speaker-next"
+BEFORE = "speaker-before"
 
 Embedding = npt.NDArray[np.float32]
 
 
-class Successor:
+class SecondSpeaker:
     """`device.evidence.judge.SpeakerCheck` on embeddings of any size."""
 
     def __init__(self, session: Session, front_end: str, calibration: Calibration, version: str) -> None:
@@ -37,17 +38,19 @@ class Successor:
         elif front_end == "features":
             self._embed = self._of_features
         else:
-            raise BundleError(f"the bundle's {ROLE} model wants {front_end!r}, which this unit cannot make")
+            raise BundleError(f"{version} wants {front_end!r}, which this unit cannot make")
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int = 1) -> Successor | None:
+    def open(cls, bundle: Bundle, role: str, threads: int = 1) -> SecondSpeaker | None:
         """That of a verified bundle, None where it has none. Raises BundleError or SessionError."""
-        entries = [entry for entry in bundle.manifest.files if entry.role == ROLE]
-        if not entries:
+        entries = {entry.role: entry for entry in bundle.manifest.files}
+        if role not in entries:
             return None
-        names = [port.name for port in entries[0].inputs]
-        session = OnnxSession(bundle.path(ROLE), threads)
-        return cls(session, names[0] if names else "", bundle.calibration(ROLE), bundle.version(ROLE))
+        if {NEXT, BEFORE} <= entries.keys():
+            raise BundleError(f"a bundle has {NEXT} or {BEFORE}: one speaker model is followed at a time")
+        names = [port.name for port in entries[role].inputs]
+        session = OnnxSession(bundle.path(role), threads)
+        return cls(session, names[0] if names else "", bundle.calibration(role), bundle.version(role))
 
     def embed(self, wave: Wave) -> Embedding:
         """Unit embedding of mono speech at 16 kHz, (n,) float32. Raises WaveError or SpeakerError."""
