@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.standing_out import standing_out
+from device.audio.spoiled.standing_out import standing_out
 from device.audio.utterance import Quality
 from device.model_store.calibration import LLR_LIMIT
 

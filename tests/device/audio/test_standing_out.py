@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.standing_out import standing_out
+from device.audio.spoiled.standing_out import standing_out
 from device.audio.utterance import SAMPLE_RATE_HZ
 
 Wave = npt.NDArray[np.float32]
