@@ -24,6 +24,7 @@ from device.evidence.phrase import (
     plain,
     redact,
     redact_claim,
+    unsayable,
 )
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
@@ -363,5 +364,9 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         raise WordsError("the audio holds values that are not numbers; check the microphone")
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise WordsError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+    if letter := unsayable(phrase):
+        raise WordsError(
+            f"the phrase holds {letter!a}, a letter that is not listened for; write it in English"
+        )
     if not plain(phrase).isprintable() or not normalise(phrase):
         raise WordsError("the phrase holds no words that can be said")
