@@ -30,7 +30,6 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from sync.bundle import key_to_der
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.migrations import analyse, prepare
@@ -39,6 +38,7 @@ from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_to_der
 from sync.registry.schema import events as event_table
 from sync.registry.schema import units
 from sync.registry.store import Store

@@ -20,16 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.ingest import database
-from sync.bundle import key_to_der
 from sync.event_form import read_event
 from sync.events import Record, UnitId, unit_id
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
+from sync.proofs.bundle import key_to_der
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store
-from sync.topics import EVENTS, topic
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, topic
 
 UNITS = 50
 BATCH = 50

@@ -26,16 +26,16 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sync.bundle import key_to_der
 from sync.events import UnitId, unit_id
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
+from sync.proofs.bundle import key_to_der
 from sync.registry.ingest import Ingest
 from sync.registry.schema import heads
 from sync.registry.store import EVENT_COLUMNS, Store, month_of
-from sync.topics import EVENTS, topic
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, topic
 from tests.sync.services import postgres
 
 UNITS = 20

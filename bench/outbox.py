@@ -20,11 +20,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sync import chain
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
 from sync.outbox import Outbox
+from sync.proofs import chain
 
 
 def now_ms() -> int:

@@ -21,18 +21,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.ingest import database
-from sync.bundle import key_to_der
 from sync.events import UnitId, unit_id
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
+from sync.proofs.bundle import key_to_der
+from sync.proofs.verify import verify
 from sync.registry import export
 from sync.registry.ingest import Ingest
 from sync.registry.retention import forget_before
 from sync.registry.store import Store, month_of
-from sync.topics import EVENTS, topic
-from sync.verify import verify
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, topic
 
 UNITS, BATCH = 20, 50
 MONTH_MS = 32 * 86_400_000

@@ -9,10 +9,11 @@ The unit is whole: real models, a TPM in software, the vault, the audit log, the
 what a running unit does for itself every five minutes. Five recordings of one reader are spoken in turn as
 fast as they can be judged; the reader is enrolled, the words are never those asked for, and what the attempt
 limits count is pardoned after each. Only the clock is ours, and the judge's limit, which is a minute: so that
-a machine with other work to do is slow here, and does not refuse people as a door must. Memory is what stays
-resident; bytes written are what the kernel counts for this process. Slopes are those of the second half, each
-with the interval that 95 % of such runs would have: of the means of ten equal parts, because neighbouring
-attempts are not independent.
+a machine with other work to do is slow here, and does not refuse people as a door must. Bytes written are
+what the kernel counts for this process. Memory is what the process has after an attempt, while nobody is at
+the door: what it listens with (RSS), and the same with what is shared counted by its share (PSS). Slopes are
+those of the second half, each with the interval that 95 % of such runs would have: of the means of ten equal
+parts, because neighbouring attempts are not independent.
 """
 
 from __future__ import annotations
@@ -102,6 +103,12 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def proportional_mb() -> float:
+    """PSS: what is shared with other processes counts by its share."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(rollup.split("\nPss:")[1].split()[0]) * 1.024e-3
+
+
 def written_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_oublock * 512
 
@@ -117,6 +124,7 @@ class Series:
     """What is looked at after each attempt."""
 
     memory_mb: list[float] = field(default_factory=list)
+    proportional_mb: list[float] = field(default_factory=list)
     folder_kb: list[float] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
@@ -126,6 +134,7 @@ class Series:
     def look(self, folder: Path, written: float) -> None:
         size, files = folder_size(folder)
         self.memory_mb.append(round(resident_mb(), 3))
+        self.proportional_mb.append(round(proportional_mb(), 3))
         self.folder_kb.append(size / 1e3)
         self.files.append(files)
         self.descriptors.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
@@ -197,6 +206,8 @@ def soak(attempts: int, folder: Path, minutes: float) -> tuple[dict[str, float],
         "doors opened (must be 0)": nobody.opened,
         "resident after a tenth, MB": series.memory_mb[early],
         "resident at the end, MB": series.memory_mb[-1],
+        "proportional (PSS) after a tenth, MB": series.proportional_mb[early],
+        "proportional (PSS) at the end, MB": series.proportional_mb[-1],
         "resident at most, MB": float(max(series.memory_mb)),
         "resident's growth, MB per 1,000 attempts": memory_grows,
         "... +/-": memory_within,

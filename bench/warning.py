@@ -22,19 +22,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from device.secure_store.exchange import seal_to
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_to_der
-from sync.command_handler import CommandHandler, CommandLedger
-from sync.commands import Arguments
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.mqtt import LinkSettings, Reactor
+from sync.orders.command_handler import CommandHandler, CommandLedger
+from sync.orders.commands import Arguments
+from sync.proofs.bundle import key_to_der
 from sync.registry.store import Store
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MODEL, VALUES, Print, SealedPrint, print_info
-from sync.topics import COMMANDS, PRINTS, RECEIPTS, topic
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.mqtt import LinkSettings, Reactor
+from sync.transport.topics import COMMANDS, PRINTS, RECEIPTS, topic
 from tests.sync.services import NOW, Mosquitto
 
 TENANT_PSEUDONYMS = b"simulated units have no people.."

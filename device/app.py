@@ -9,10 +9,10 @@ from device.access.claims import Claim
 from device.access.decision import Decision, Outcome
 from device.audio import AudioSource
 from device.door import Door
+from device.feedback.display import Display
 from device.model_store.sessions import give_memory_back
 from device.unit.assembly import Unit
 from device.unit.attempts import listened_on, named, served
-from device.unit.display import Display
 from device.unit.succession.growth import grown_on
 
 

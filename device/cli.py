@@ -107,8 +107,6 @@ def refuse_as_root(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
-    # Before NumPy is loaded: its own threads would spin on the cores that the words check works on.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         refuse_as_root(sys.argv[1:])
         code = cli(

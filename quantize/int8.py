@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from quantize.learned import Learned, LearnedError, Range
+from quantize.errors import QuantizeError
+from quantize.learned import Learned, Range
 
 Array = npt.NDArray[Any]
 
@@ -97,14 +98,14 @@ def _weighed(node: onnx.NodeProto, constants: Mapping[str, Array]) -> Weighed:
 def quantise(model: onnx.ModelProto, known: Learned, *, keep_float: Iterable[str] = ()) -> onnx.ModelProto:
     """`model` with INT8 weights and activations; the same model and the same `known` give the same bytes.
 
-    `keep_float` are patterns of node outputs to leave alone. Raises LearnedError when `known` is about
+    `keep_float` are patterns of node outputs to leave alone. Raises QuantizeError when `known` is about
     another network.
     """
     chosen = rounded_nodes(model, keep_float)
     settled = {node.output[0]: settled_output(model, node) for node in chosen}
     for node in chosen:
         if node.input[0] not in known.ranges or settled[node.output[0]] not in known.ranges:
-            raise LearnedError(f"nothing was learned about {node.output[0]}; run `ostiary models calibrate`")
+            raise QuantizeError(f"nothing was learned about {node.output[0]}; run `ostiary models calibrate`")
     return halved(_Rewriter(model, chosen, settled, known).model())
 
 
@@ -203,7 +204,7 @@ class _Rewriter:
         learned = self._known.bias_steps.get(node.output[0])
         if learned is not None:
             if len(learned) != len(steps):
-                raise LearnedError(f"{node.output[0]} has other channels; run `ostiary models calibrate`")
+                raise QuantizeError(f"{node.output[0]} has other channels; run `ostiary models calibrate`")
             steps = steps + np.asarray(learned, np.float64)
         del node.input[2:]
         bias = self._channels(f"{node.output[0]}/bias", steps.astype(np.int32), weighed.sum_scale(given), 0)

@@ -22,10 +22,6 @@ FOLDER = Path(__file__).with_name("calibration")
 MAX_LEARNED_BYTES = 4 << 20
 
 
-class LearnedError(QuantizeError):
-    """A calibration file is missing, damaged, or another network's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
     """Where a tensor's values lie, percentiles excepted; always includes zero."""
@@ -64,7 +60,7 @@ class Learned:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Learned:
-        """Raises LearnedError for anything but what `to_bytes` writes."""
+        """Raises QuantizeError for anything but what `to_bytes` writes."""
         try:
             document = json.loads(data)
             ranges = {str(name): Range(*map(float, ends)) for name, ends in document["ranges"].items()}
@@ -74,7 +70,7 @@ class Learned:
             facts = str(document["weights"]), str(document["speech"]), float(document["percentile"])
             return cls(*facts, ranges, steps)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-            raise LearnedError(
+            raise QuantizeError(
                 f"a calibration file is damaged ({err}); restore it from version control"
             ) from err
 
@@ -87,16 +83,16 @@ def _table(name: str, rows: Mapping[str, list[Any]]) -> str:
 def learned(name: str, weights: str, folder: Path = FOLDER) -> Learned:
     """What was learned for the network called `name`, whose upstream tensors hash to `weights`.
 
-    Raises LearnedError when there is nothing, or it belongs to other weights.
+    Raises QuantizeError when there is nothing, or it belongs to other weights.
     """
     path = folder / f"{name}.json"
     try:
         with open_plain(path) as stream:
             found = Learned.from_bytes(stream.read(MAX_LEARNED_BYTES))
     except OSError as err:
-        raise LearnedError(
+        raise QuantizeError(
             f"{path.name} cannot be read ({err.strerror}); restore it from version control"
         ) from err
     if found.weights != weights:
-        raise LearnedError(f"{path.name} was learned on other weights; run `ostiary models calibrate`")
+        raise QuantizeError(f"{path.name} was learned on other weights; run `ostiary models calibrate`")
     return found

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.errors import ParityError
+from quantize.errors import QuantizeError
 from quantize.speech import Clip
 
 MAX_FLIPS_LIMIT = 0.005
@@ -40,7 +40,7 @@ def demand(
     at_most: Mapping[str, float] | None = None,
     decides: bool = True,
 ) -> dict[str, float]:
-    """`metrics` as the manifest states them; raises ParityError for the first that is out of its bounds.
+    """`metrics` as the manifest states them; raises QuantizeError for the first that is out of its bounds.
 
     The limit of decision flips must be stated and is always bounded, but for half of a network, which decides
     nothing by itself. A metric that is not a number is out of every bound.
@@ -52,7 +52,7 @@ def demand(
         value = metrics[name]
         if not low <= value <= high:
             asked = f"at least {low:g}" if high == np.inf else f"at most {high:g}"
-            raise ParityError(
+            raise QuantizeError(
                 f"{network} strays: {name} is {value:.4g}, {asked} is asked; it is not released"
             )
     return {name: round(float(value), _DIGITS) for name, value in metrics.items()}
@@ -89,7 +89,7 @@ def upper_limit(hits: int, trials: int, confidence: float = CONFIDENCE) -> float
 def embedding_parity(
     network: str, exact: npt.NDArray[Any], small: npt.NDArray[Any], at: float, least_cosine: float
 ) -> dict[str, float]:
-    """Metrics of two sets of unit embeddings (pieces, size) of the same speech; raises ParityError.
+    """Metrics of two sets of unit embeddings (pieces, size) of the same speech; raises QuantizeError.
 
     Every pair of different pieces is a decision: the same voice when their cosine is above `at`.
     """

@@ -21,7 +21,7 @@ from device.models.segmentation_answers import ANSWERS_ROLE
 from quantize.answers import write_answers, write_segmentation_answers
 from quantize.build import chosen_recipes
 from quantize.catalogue import RECIPES
-from quantize.errors import OtherBytesError
+from quantize.errors import QuantizeError
 from quantize.evaluate.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
@@ -86,7 +86,7 @@ def prove_models(
     """Build and prove; write the report of this class of processor into `folder` and return it.
 
     With `release` the bytes made here become what every build must end with; without it they must be that
-    already. Raises OtherBytesError where they are not, ParityError for a model that strays.
+    already. Raises QuantizeError where they are not, and for a model that strays.
     """
     known = read_proven(proven_file)
     asked = set(only)
@@ -111,7 +111,7 @@ def prove_models(
             recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):
-                raise OtherBytesError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
+                raise QuantizeError(f"{recipe.file} came out as {sha256[:12]}, which is not what is pinned")
             made[recipe.role] = out
             same = recipe.role in files and files[recipe.role].fits(sha256)
             if asked and recipe.role not in asked and same:

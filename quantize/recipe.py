@@ -50,7 +50,7 @@ class BuildContext:
 
 
 Prove = Callable[[Path, BuildContext], dict[str, float]]
-"""Given the finished file: its metrics beside float. Raises ParityError when it is not good enough."""
+"""Given the finished file: its metrics beside float. Raises QuantizeError when it is not good enough."""
 
 
 @dataclass(frozen=True, slots=True)

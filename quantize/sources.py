@@ -18,10 +18,6 @@ MAX_SOURCE_BYTES = 512 * 1024 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-class SourceError(QuantizeError):
-    """An upstream artefact is unknown, cannot be had, or is not what was pinned."""
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where the authors published the file: a model hub's repository at a revision."""
@@ -55,13 +51,13 @@ class Source:
         hashes = {"sha256": self.sha256} | ({} if self.parts else {"wheel_sha256": self.wheel_sha256})
         for label, value in hashes.items():
             if not _HASH.fullmatch(value):
-                raise SourceError(f"source {self.name}: {label} must be 64 hexadecimal digits")
+                raise QuantizeError(f"source {self.name}: {label} must be 64 hexadecimal digits")
         if self.parts and (self.package or sum(part.size_bytes for part in self.parts) != self.size_bytes):
-            raise SourceError(f"source {self.name}: has a package of its own, or parts of another size")
+            raise QuantizeError(f"source {self.name}: has a package of its own, or parts of another size")
         if self.tensors and not _HASH.fullmatch(self.tensors):
-            raise SourceError(f"source {self.name}: tensors must be 64 hexadecimal digits or empty")
+            raise QuantizeError(f"source {self.name}: tensors must be 64 hexadecimal digits or empty")
         if not 0 < self.size_bytes <= MAX_SOURCE_BYTES:
-            raise SourceError(f"source {self.name}: size_bytes must lie in 1..{MAX_SOURCE_BYTES}")
+            raise QuantizeError(f"source {self.name}: size_bytes must lie in 1..{MAX_SOURCE_BYTES}")
 
     @property
     def requirement(self) -> str:
@@ -73,19 +69,19 @@ class Source:
 
 
 def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
-    """Every source by name; raises SourceError when the file is not what this module reads."""
+    """Every source by name; raises QuantizeError when the file is not what this module reads."""
     try:
         document = toml_table(plain_text(path))
         return {name: _source(name, entry) for name, entry in document.items()}
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise SourceError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+        raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
 
 
 def source(name: str) -> Source:
-    """The pinned source called `name`; raises SourceError when there is none."""
+    """The pinned source called `name`; raises QuantizeError when there is none."""
     known = load_sources()
     if name not in known:
-        raise SourceError(f"no source is called {name!r}; known: {', '.join(sorted(known))}")
+        raise QuantizeError(f"no source is called {name!r}; known: {', '.join(sorted(known))}")
     return known[name]
 
 

@@ -1,7 +1,7 @@
 """Audit events: typed, versioned, deterministic CBOR. Every field is an id, a number or a word from a list.
 
 There is no free text in an event, so there is no place where a name, a transcript or an embedding could
-travel. `sync.chain` links events, `sync.heads` signs the links.
+travel. `sync.proofs.chain` links events, `sync.proofs.heads` signs the links.
 """
 
 from __future__ import annotations

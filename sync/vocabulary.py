@@ -63,7 +63,6 @@ UNIT_EVENTS = frozenset(
         "SUCCESSOR_HEARD",
         "SUCCESSOR_READY",
         "SUCCESSOR_DROPPED",
-        "CAME_OVER",
         "LOG_ROTATED",
         "FAULT",
     }
@@ -138,6 +137,8 @@ UNIT_REASONS = frozenset(
         "software_keystore",
         "store_fault",
         "tpm_fault",
+        "tpm_locked",
+        "tpm_refused",
         "audio_fault",
         "clock_fault",
         "timeout",

@@ -81,20 +81,25 @@ def complaints(root: Path) -> list[str]:
         *_wrong_arrows(ours),
         *_private(ours),
         *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known, lambda name: name))),
-        *(f"a circle of rooms: {circle}" for circle in circles(_graph(ours, known, room))),
+        *(
+            f"a circle of rooms: {circle}"
+            for circle in circles(_graph(ours, known, lambda name: room(name, known)))
+        ),
         *(f"a circle of wings: {circle}" for circle in circles(_wings(ours, known))),
         *_crowded(root),
+        *_idle_errors(known),
     ]
 
 
-def room(name: str) -> str:
+def room(name: str, known: Mapping[str, Path]) -> str:
     """The folder below `device` or `sync` that a module is in. Loose modules of `device` are each a room of
     their own, those of `sync` share one, and everything else is one room.
     """
     top, *rest = name.split(".")
     if top == "device":
         return ".".join([top, *rest[:1]])
-    return f"{top}.{rest[0]}" if top == "sync" and len(rest) > 1 else top
+    below = len(rest) > 1 or (name in known and known[name].name == "__init__.py")
+    return f"{top}.{rest[0]}" if top == "sync" and rest and below else top
 
 
 def wing(name: str) -> str:
@@ -158,12 +163,13 @@ def _private(every: list[Import]) -> Iterator[str]:
 
 
 def _owner(name: str) -> str:
-    return room(name) if name.startswith("device.") else name.split(".")[0]
+    return ".".join(name.split(".")[: 2 if name.startswith("device.") else 1])
 
 
 def _crowded(root: Path) -> Iterator[str]:
-    tops = [root / "device", root / "sync" / "dashboard"]
-    for folder in [*tops, *(inner for top in tops for inner in sorted(top.rglob("*")))]:
+    rooms = [root / "sync", root / "device", *sorted((root / "device").rglob("*"))]
+    rooms += [root / "sync" / "dashboard", *sorted((root / "sync" / "dashboard").rglob("*"))]
+    for folder in rooms:
         if folder.is_dir():
             loose = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
             if len(loose) > MOST_MODULES:
@@ -172,3 +178,53 @@ def _crowded(root: Path) -> Iterator[str]:
     lines = len(app.read_text("utf-8").splitlines()) if app.exists() else 0
     if lines > MOST_APP_LINES:
         yield f"device/app.py has {lines} lines; the loop fits in {MOST_APP_LINES}"
+
+
+def _idle_errors(known: Mapping[str, Path]) -> Iterator[str]:
+    """Leaves among the errors that nobody tells from their parent: no `except`, `isinstance` or `suppress`
+    names them, they stand in no table, and they carry nothing of their own, like a code or a status.
+    """
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in known.items()}
+    parents: dict[str, list[str]] = {}
+    plain: dict[str, str] = {}
+    acted: set[str] = set()
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                parents[node.name] = [_last_name(base) for base in node.bases]
+                if all(isinstance(line, ast.Expr | ast.Pass) for line in node.body):
+                    plain[node.name] = module
+            elif isinstance(node, ast.ExceptHandler) and node.type is not None:
+                acted |= _names(node.type)
+            elif isinstance(node, ast.Call) and _last_name(node.func) in _ASKING:
+                acted |= _names(*node.args)
+            elif isinstance(node, ast.Tuple | ast.Dict | ast.Set | ast.List):
+                acted |= _names(*(node.keys if isinstance(node, ast.Dict) else node.elts))
+    bases = {parent for names in parents.values() for parent in names}
+    for name in sorted(plain.keys() - acted - bases):
+        if _is_error(name, parents):
+            yield f"{plain[name]}.{name} is told from {parents[name][0]} by nobody: act on it or fold it"
+
+
+_ASKING = frozenset({"isinstance", "issubclass", "suppress"})
+
+
+def _names(*nodes: ast.AST | None) -> set[str]:
+    """The names of classes that are asked for: alone, in a tuple, or between `|`."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute):
+            found.add(_last_name(node))
+        elif isinstance(node, ast.Tuple | ast.BinOp):
+            found |= _names(*ast.iter_child_nodes(node))
+    return found
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _is_error(name: str, parents: Mapping[str, list[str]]) -> bool:
+    if name in parents:
+        return any(_is_error(parent, parents) for parent in parents[name])
+    return name == "Exception" or name.endswith("Error")

@@ -73,6 +73,19 @@ def test_a_circle_over_three_rooms_and_a_loose_module_is_found(tmp_path: Path) -
     assert "a circle of rooms: device.audio <-> device.settings <-> device.unit" in complaints(root)
 
 
+def test_two_folders_of_sync_that_know_each_other_are_found(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        sync__events="",
+        sync__outbox__queue="from sync import events\nfrom sync.proofs import chain",
+        sync__proofs__chain="from sync import events",
+    )
+    (root / "sync" / "outbox" / "__init__.py").write_text("from sync.outbox.queue import Outbox", "utf-8")
+    assert complaints(root) == []
+    tree(root, sync__proofs__chain="from sync.outbox import Outbox")
+    assert "a circle of rooms: sync.outbox <-> sync.proofs" in complaints(root)
+
+
 def test_two_modules_of_one_room_that_know_each_other_are_found(tmp_path: Path) -> None:
     root = tree(tmp_path, sync__a="from sync import b", sync__b="from sync.a import x")
     assert complaints(root) == ["a circle of modules: sync.a <-> sync.b"]
@@ -94,12 +107,46 @@ def test_what_is_private_is_not_imported_from_elsewhere(tmp_path: Path, by: str,
     assert "is private to" in found[0]
 
 
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("device__watch", "try:\n    pass\nexcept (OSError, LostError):\n    pass"),
+        ("device__watch", "def told(error):\n    return isinstance(error, LostError | OSError)"),
+        ("sync__agent", "with contextlib.suppress(LostError):\n    pass"),
+        ("device__watch", "FIXES = {errors.LostError: 'plug it in'}"),
+        ("device__watch", "class VeryLostError(LostError):\n    exit_code = 1"),
+    ],
+)
+def test_an_error_that_nobody_tells_from_its_parent_is_found(tmp_path: Path, by: str, line: str) -> None:
+    root = tree(
+        tmp_path,
+        device__errors="class BaseError(Exception): ...\nclass LostError(BaseError):\n    'Gone.'",
+        device__door="raise LostError\ndef lost(error: LostError) -> LostError: ...",
+    )
+    assert complaints(root) == [
+        "device.errors.LostError is told from BaseError by nobody: act on it or fold it"
+    ]
+    assert complaints(tree(root, **{by: line})) == []
+
+
+def test_an_error_with_a_code_of_its_own_may_be_raised_and_never_caught(tmp_path: Path) -> None:
+    errors = "class BaseError(Exception): ...\nclass CutError(BaseError):\n    code = 'CUT'"
+    assert complaints(tree(tmp_path, device__errors=errors)) == []
+
+
 def test_a_crowded_room_and_a_long_loop_are_found(tmp_path: Path) -> None:
-    room = {f"device__unit__part_{number}": "" for number in range(MOST_MODULES)}
+    room = {
+        f"{folder}__part_{number}": ""
+        for number in range(MOST_MODULES)
+        for folder in ("device__unit", "sync")
+    }
     root = tree(tmp_path, device__app="\n" * MOST_APP_LINES, **room)
     assert complaints(root) == []
-    root = tree(tmp_path, device__app="\n" * (MOST_APP_LINES + 1), device__unit__one_more="")
+    root = tree(
+        tmp_path, device__app="\n" * (MOST_APP_LINES + 1), device__unit__one_more="", sync__one_more=""
+    )
     assert complaints(root) == [
+        "sync has 13 modules; the most is 12",
         "device/unit has 13 modules; the most is 12",
         "device/app.py has 121 lines; the loop fits in 120",
     ]

@@ -18,14 +18,15 @@ ALLOWED = {
     "device/access/memory/history.py: os.open(path.with_suffix('.lock'), os.O_RDWR | os.O_CREAT, 384)": LOCK,
     "device/api/results.py: os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 384)": OWN_DATABASE,
     "device/api/tokens.py: os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 384)": OWN_DATABASE,
-    "sync/outbox.py: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 384)": OWN_DATABASE,
+    "sync/outbox/queue.py: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 384)": OWN_DATABASE,
     "device/secure_store/hardware/tpm_link.py: "
     "os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 384)": LOCK,
     "device/api/server.py: context.load_cert_chain(certificate, key)": CHECKED,
     "device/api/server.py: context.load_verify_locations(client_ca)": CHECKED,
     "sync/dashboard/serve.py: context.load_cert_chain(*files)": CHECKED,
-    "sync/mqtt.py: ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))": CHECKED,
-    "sync/mqtt.py: context.load_cert_chain(str(files.certificate), str(files.key), '')": CHECKED,
+    "sync/transport/mqtt.py: "
+    "ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))": CHECKED,
+    "sync/transport/mqtt.py: context.load_cert_chain(str(files.certificate), str(files.key), '')": CHECKED,
     "sync/registry/sinks/trust.py: ssl.create_default_context(cafile=str(ca) if ca else None)": CHECKED,
     "sync/registry/sinks/trust.py: context.load_cert_chain(certificate, key)": CHECKED,
     "device/audio/card/process.py: status.read_text(errors='replace')": KERNEL,

@@ -134,8 +134,8 @@ def read(sent: bytes, overlong: bool = False) -> Swipe:
         return Swipe(badge_number(number), sent=sent)
     except UnicodeDecodeError:
         return Swipe(
-            trouble="it holds bytes that are no ASCII letters or digits; the keyboard's layout, or the line's "
-            "speed, may be another than the reader's",
+            trouble="it holds bytes that are no ASCII letters or digits; the keyboard's layout or the line's "
+            "speed may be another than the reader's",
             sent=sent,
         )
     except BadgeError as err:

@@ -321,7 +321,9 @@ class AccessController:
         if self._book is None:
             self._book = ChallengeBook(self._unit, self._history.begin(), self._mac, self._history)
         self._book.withdraw(binding.door)
-        return self._book.issue(binding, known.risk.challenge, now)
+        person = self.rules.person(binding.person)
+        shown = known.risk.challenge if person is None else person.challenge(known.risk.challenge)
+        return self._book.issue(binding, shown, now)
 
     def _decide(
         self,

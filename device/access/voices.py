@@ -10,9 +10,17 @@ import numpy.typing as npt
 
 from device.access.permissions import may_ever_pass
 from device.access.rules import Rules
-from device.evidence.gallery import Gallery
-from device.evidence.judge import SpeakerCheck, Voice
-from device.secure_store import ConsentError, ModelChangedError, NotEnrolledError, StoreError, Vault
+from device.evidence.gallery import Galleries, Gallery
+from device.evidence.judge import Generations, Judge, Voice
+from device.secure_store import (
+    ConsentError,
+    Growing,
+    ModelChangedError,
+    NotEnrolledError,
+    StoreError,
+    Template,
+    Vault,
+)
 
 MAX_AGE_S = 3600.0
 
@@ -32,29 +40,51 @@ def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.fl
 
 
 @contextmanager
-def claimed(vault: Vault, uid: str, model: str, successor: str | None) -> Iterator[Voice | None]:
-    """What a person who is claimed is held against: by the successor for people who have come over to it."""
-    if successor is not None:
-        with voiceprint(vault, uid, successor) as vector:
-            if vector is not None:
-                yield Voice(vector, successor)
-                return
-    with voiceprint(vault, uid, model) as vector:
-        yield None if vector is None else Voice(vector, model, grows=successor is not None)
+def claimed(vault: Vault, uid: str, models: Generations) -> Iterator[Voice | None]:
+    """What a person who is claimed is held against; overwritten afterwards. None when nothing may be used.
+
+    By the voiceprint that was enrolled. One that has grown for the newer model is asked beside it and never
+    alone (`lower_llr`), so nobody scores higher at it than before it grew.
+    """
+    with ExitStack() as held:
+        template, growing = _voiceprints(vault, uid, held)
+        if template is None or template.model not in (models.older, models.newer):
+            yield None
+        elif template.model == models.newer:
+            yield Voice(template.vector, models.newer)
+        elif growing is not None and growing.ready and growing.model == models.newer:
+            grown = growing.template()
+            held.callback(grown.wipe)
+            yield Voice(template.vector, template.model, grown=Voice(grown.vector, grown.model))
+        else:
+            yield Voice(template.vector, template.model, grows=True)
+
+
+def _voiceprints(vault: Vault, uid: str, held: ExitStack) -> tuple[Template | None, Growing | None]:
+    try:
+        template, growing = vault.voiceprints(uid)
+    except (NotEnrolledError, ConsentError):
+        return None, None
+    held.callback(template.wipe)
+    if growing is not None:
+        held.callback(growing.wipe)
+    return template, growing
 
 
 @contextmanager
-def gallery(vault: Vault, rules: Rules, door_name: str, model: str) -> Iterator[Gallery]:
+def gallery(vault: Vault, rules: Rules, door_name: str, models: Generations) -> Iterator[Gallery | Galleries]:
     """The templates of everybody who may pass the door at some hour, overwritten afterwards."""
     door = rules.doors[door_name]
+    names = [name for name in (models.newer, models.older) if name is not None]
     with ExitStack() as single:
-        voices = {}
+        voices: dict[str, dict[str, npt.NDArray[np.float32]]] = {name: {} for name in names}
         for uid in vault.uids():
             if may_ever_pass(rules, door, uid):
-                vector = single.enter_context(voiceprint(vault, uid, model))
-                if vector is not None:
-                    voices[uid] = vector
-        found = Gallery(voices)
+                template, _ = _voiceprints(vault, uid, single)
+                if template is not None and template.model in voices:
+                    voices[template.model][uid] = template.vector
+        every = {name: Gallery(people) for name, people in voices.items()}
+    found = Galleries(every) if models.older is not None else every[models.newer]
     try:
         yield found
     finally:
@@ -68,15 +98,15 @@ class GalleryCache:
     clear in this process for as long as it runs, where a door that asks for a claim opens one at a time.
     """
 
-    def __init__(self, vault: Vault, model: str) -> None:
+    def __init__(self, vault: Vault, models: Generations) -> None:
         self._vault = vault
-        self._model = model
+        self._models = models
         self._key: tuple[object, ...] = ()
         self._made_s = 0.0
         self._open = ExitStack()
-        self._gallery = Gallery({})
+        self._gallery: Gallery | Galleries = Gallery({})
 
-    def at(self, door_name: str, rules: Rules, now_s: float) -> Gallery:
+    def at(self, door_name: str, rules: Rules, now_s: float) -> Gallery | Galleries:
         """Everybody who may pass now; opened anew when vault, rules or, after an hour, consents may have
         changed.
         """
@@ -84,7 +114,7 @@ class GalleryCache:
         key = (status.counter, status.epoch, rules.version, door_name)
         if key != self._key or now_s - self._made_s > MAX_AGE_S:
             self.close()
-            self._gallery = self._open.enter_context(gallery(self._vault, rules, door_name, self._model))
+            self._gallery = self._open.enter_context(gallery(self._vault, rules, door_name, self._models))
             self._key, self._made_s = key, now_s
         return self._gallery
 
@@ -102,8 +132,27 @@ def is_enrolled(vault: Vault, uid: str) -> bool:
     return True
 
 
-def alike(vault: Vault, speaker: SpeakerCheck, first: str, second: str) -> float:
-    """The LLR that two enrolled people are one voice; NaN when it cannot be told."""
-    model = speaker.version
-    with voiceprint(vault, first, model) as one, voiceprint(vault, second, model) as other:
-        return float("nan") if one is None or other is None else speaker.llr(one, other)
+def alike(vault: Vault, judge: Judge, first: str, second: str) -> float:
+    """The LLR that two enrolled people are one voice; NaN when it cannot be told.
+
+    Of two models the one that finds them more alike counts: two people are asked for.
+    """
+    found = []
+    with ExitStack() as held:
+        one, other = ({t.model: t for t in _templates(vault, uid, held)} for uid in (first, second))
+        for speaker in (judge.newer, judge.older):
+            if speaker is not None and speaker.version in one.keys() & other.keys():
+                vectors = one[speaker.version].vector, other[speaker.version].vector
+                found.append(speaker.llr(*vectors))
+    return max(found, default=float("nan"))
+
+
+def _templates(vault: Vault, uid: str, held: ExitStack) -> Iterator[Template]:
+    """That which was enrolled and that which has grown."""
+    template, growing = _voiceprints(vault, uid, held)
+    if template is not None:
+        yield template
+    if growing is not None and growing.ready:
+        grown = growing.template()
+        held.callback(grown.wipe)
+        yield grown

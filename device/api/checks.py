@@ -9,7 +9,7 @@ from typing import Any
 from device.access.challenge import Challenge, code_sentence
 from device.access.decision import Decision
 from device.access.rules import Rules
-from device.access.voices import is_enrolled, voiceprint
+from device.access.voices import claimed, is_enrolled
 from device.api.bodies import RegisterRequest, VerifyRequest
 from device.api.errors import NO_DOOR, NO_PERSON, UNREADABLE, ProblemError
 from device.api.results import Results, Transaction
@@ -86,7 +86,7 @@ class Checks:
         """
         phrase = code_sentence(request.tid, request.code)[0] if challenge is None else challenge.phrase
         audio, tools = request.audio, self.tools
-        with voiceprint(tools.store.vault, request.uid, tools.judge.speaker.version) as template:
+        with claimed(tools.store.vault, request.uid, tools.judge.generations) as template:
             enrolled = template is not None
             heard = judge_file(
                 lambda: load_utterance(audio, tools.settings.audio), tools.judge, phrase, template

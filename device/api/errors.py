@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from device.errors import DeviceError
+from device.secure_store.errors import RecordDamagedError, StoreUnavailableError, TpmBusyError
+from sync.outbox import OutboxFullError
 
 
 class ApiError(DeviceError):
@@ -55,6 +57,9 @@ NO_SEGMENTATION = Kind("no-segmentation", 503, "This unit cannot tell people apa
 TOO_MANY = Kind("too-many-requests", 429, "Too many requests")
 FAULT = Kind("fault", 500, "The unit failed; look at its log")
 BUSY = Kind("busy", 503, "Too much is waiting already")
+STORE_BUSY = Kind("store-busy", 503, "The store of this unit does not answer now")
+DAMAGED_RECORD = Kind("damaged-record", 409, "The voiceprint of this person is damaged")
+LOG_FULL = Kind("log-full", 507, "The audit log of this unit is full")
 
 KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
 
@@ -93,3 +98,16 @@ class ProblemError(Exception):
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after_s + 0.5)))
         return headers
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """What a caller is told when a check could not be made: whether to send it again, and who can mend it."""
+    if isinstance(error, OutboxFullError):
+        return ProblemError(LOG_FULL, "nothing is decided until an operator makes room in the log")
+    if isinstance(error, RecordDamagedError):
+        return ProblemError(DAMAGED_RECORD, "forget this person and enrol them again")
+    if isinstance(error, TpmBusyError | StoreUnavailableError):
+        return ProblemError(STORE_BUSY, "nothing was kept; send it again", retry_after_s=5.0)
+    return ProblemError(
+        FAULT, "the check could not be made; nothing was kept, send it again", retry_after_s=5.0
+    )

@@ -121,9 +121,8 @@ def _post(scope: str, summary: str, answer: str, body: str, kinds: tuple[Kind, .
 
 
 def _slow_post(scope: str, summary: str, name: str, *more: Kind) -> Schema:
-    operation = _post(
-        scope, summary, f"{name}Result", f"{name}Request", (*_BODY, errors.UNREADABLE, errors.BUSY, *more)
-    )
+    kinds = (*_BODY, errors.UNREADABLE, errors.BUSY, errors.LOG_FULL, *more)
+    operation = _post(scope, summary, f"{name}Result", f"{name}Request", kinds)
     operation["responses"]["202"] = _accepted()
     for status in ("200", "202"):
         operation["responses"][status]["links"] = {

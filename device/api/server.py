@@ -33,7 +33,7 @@ from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.plain_file import check_plain
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0

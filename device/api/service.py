@@ -20,7 +20,7 @@ from typing import Any
 from device.api.bodies import OtpRequest, RegisterRequest, VerifyRequest
 from device.api.checks import Checks, Job
 from device.api.codes import CodeIssuer
-from device.api.errors import BAD_TOKEN, FAULT, NO_RESULT, NOT_RENEWABLE, OTHER_BODY, ProblemError
+from device.api.errors import BAD_TOKEN, NO_RESULT, NOT_RENEWABLE, OTHER_BODY, ProblemError, problem_of
 from device.api.limits import Rate, Room, Stay
 from device.api.metrics import Metrics
 from device.api.results import Results, Transaction, transaction
@@ -264,9 +264,7 @@ class Service:
             raise
         except Exception as err:
             log.error("a check failed: %s", err)
-            raise ProblemError(
-                FAULT, "the check could not be made; nothing was kept, send it again", retry_after_s=5.0
-            ) from err
+            raise problem_of(err) from err
         finally:
             stay.end()
             del self._waiting[asked.key]

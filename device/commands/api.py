@@ -22,8 +22,8 @@ from device.api.tokens import SCOPES, Token, TokenBook, issue
 from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from device.state_folder import StateFolder
-from sync import journal
 from sync.plain_file import plain_bytes
+from sync.service import journal
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 

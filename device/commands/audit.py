@@ -17,8 +17,8 @@ from device.state_folder import StateFolder
 from device.unit.assembly import rules_of
 from device.unit.audit import AuditTrail, EventContext
 from device.uplink import archive
-from sync.audit_cli import audit
 from sync.outbox import Outbox
+from sync.proofs.audit_cli import audit
 
 __all__ = ["audit"]
 

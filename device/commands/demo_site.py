@@ -28,21 +28,16 @@ from device.evidence.judge import Evidence
 from device.secure_store import Store as UnitStore
 from device.settings import Settings
 from device.unit.audit import AuditTrail, EventContext
-from sync.agent import Agent, AgentSettings
 from sync.broker import write_configuration
-from sync.bundle import key_to_der
-from sync.command_line import wall_ms
-from sync.dashboard.accounts.accounts import Accounts
-from sync.dashboard.migrations import prepare
-from sync.dashboard.site import places
-from sync.dashboard.site.places import Place
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
-from sync.mqtt import LinkSettings, Reactor, TlsFiles
 from sync.outbox import Outbox
-from sync.registry.store import Store
-from sync.topics import RECEIPTS, topic
+from sync.proofs.bundle import key_to_der
+from sync.service.command_line import wall_ms
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles
+from sync.transport.topics import RECEIPTS, topic
 
 UNIT = unit_id("demo/entrance")
 ACCOUNT = "auditor"
@@ -160,6 +155,13 @@ def site_around(unit: UnitStore, settings: Settings, folder: Path) -> Iterator[S
 
 def _fill(database: str, key: bytes, door: str, password: str) -> None:
     """The registry knows the unit, the page its door and one account that may only read."""
+    # What a database needs takes as long to load as the door's models; the first row does not wait for it.
+    from sync.dashboard.accounts.accounts import Accounts
+    from sync.dashboard.migrations import prepare
+    from sync.dashboard.site import places
+    from sync.dashboard.site.places import Place
+    from sync.registry.store import Store
+
     store = Store.open(database)
     try:
         prepare(store)

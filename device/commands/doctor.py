@@ -18,8 +18,8 @@ from device.commands.installed.board import REMEDY, board
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
-from sync.connecting import REMIND_DAYS
 from sync.errors import SyncError
+from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
@@ -96,6 +96,9 @@ def examine(sound: bool = False) -> list[Finding]:
     ]
 
 
+_PUT_BACK = "tell security, and find out who may have put an old copy back"
+
+
 def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
     try:
         return Finding(what, True, look(settings))
@@ -107,16 +110,26 @@ def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: s
 
 def _fix(err: Exception, fix: str) -> str:
     """What mends an error, whichever part met it; `fix` for all others."""
-    from device.access.memory.history import HistoryError
+    from device.access.memory.history import HistoryError, HistoryRollbackError
     from device.feedback.messages import LanguageError
-    from device.secure_store.errors import TpmBusyError
+    from device.liveness.errors import MemoryRollbackError
+    from device.secure_store.errors import RollbackError, StoreUnavailableError, TpmBusyError
     from device.unit.assembly import NoSuchDoorError
+    from sync.outbox import OutboxRollbackError
 
     known: tuple[tuple[type[Exception], str], ...] = (
         (
             TpmBusyError,
             "start the TPM, or end what holds it; `[store] tcti` names it, `ls -l /dev/tpm*` shows it",
         ),
+        (
+            StoreUnavailableError,
+            "make room on the disk, or give the state folder to the user that runs the unit",
+        ),
+        (RollbackError, f"{_PUT_BACK}; then restore the newest vault, or start an empty store"),
+        (HistoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
+        (MemoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
+        (OutboxRollbackError, f"{_PUT_BACK}; then `ostiary audit start-over`"),
         (HistoryError, "find out why, then `ostiary policy start-over`"),
         (LanguageError, "`[door] language` in the settings"),
         (

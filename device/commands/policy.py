@@ -165,6 +165,7 @@ def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
     if not outbox.exists():
         raise DeviceError("this unit has no audit log yet; no decision was made here")
     try:
+        check_plain(outbox)
         with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:
             rows = log.execute(
                 "SELECT body FROM events WHERE ? = x'' OR instr(body, ?) ORDER BY sequence DESC",

@@ -53,6 +53,7 @@ from device.model_store.minimum_versions import pinned_minimum
 from device.settings import Settings, load, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Unit, open_unit, rules_of
+from device.unit.failed_starts import FailedStarts
 from device.unit.fleet.following import Following
 from device.unit.metrics import DoorMetrics
 from device.unit.progress import WAIT_S, Progress
@@ -60,9 +61,9 @@ from device.unit.upkeep import Upkeep
 from device.unit.watch import Watch
 from device.uplink.archive import rotate_when_due
 from device.uplink.state import certificate_trouble
-from sync import journal
 from sync.errors import SyncError
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,10 @@ def run(
     feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
     state = state_dir()
     following = Following(settings, state)
+    failed_starts = FailedStarts(state, system_clock)
+    opening = open_unit(settings, state, models_dir, take_up=following.take_up)
     try:
-        with open_unit(settings, state, models_dir, take_up=following.take_up) as unit, ExitStack() as parts:
+        with failed_starts.noting(opening) as unit, ExitStack() as parts:
             if told := fire_input_missing(settings.door, unit.controller.rules):
                 log.warning("%s", told)
             claims: Iterable[Claim] = [Claim(ClaimKind.BADGE, uid) for uid in uids]
@@ -140,6 +143,7 @@ def run(
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
             certificate = partial(certificate_trouble, StateFolder(state).uplink_state)
             with Upkeep(unit, settings.door.name, rotate, certificate) as upkeep, watch:
+                failed_starts.tell(unit.trail, settings.door.name)
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
                 if unit.fallen_back:
@@ -150,6 +154,7 @@ def run(
                     stuck={"watch": watch.stuck, "judge": unit.listener.stuck, "door": door.stuck},
                     troubles={"store": upkeep.trouble, "door": door.trouble, "fleet": fleet},
                     metrics=DoorMetrics(metrics, unit.log.status) if metrics else None,
+                    gone_deaf=partial(_noted, unit, "audio_fault", settings.door.name),
                 )
                 microphone = _microphone(settings, unit, parts) if source is None else None
                 if microphone is not None and speaker is not None and settings.feedback.chirp:

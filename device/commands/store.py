@@ -65,27 +65,34 @@ def _open(state: Path | None, config: Path | None) -> Store:
 @_options
 @_JSON
 def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
-    """Who has come over to the speaker model that is to follow; the others enrol again when it takes over.
+    """Who has come over to the newer of two speaker models, and who still needs the older one.
 
-    People come over by their own granted attempts, on three days. Exit code 1 while somebody has not.
+    People come over by their own granted attempts, on three days; then both models decide, until the person
+    enrols in person by the newer. Exit code 1 while somebody has not come over.
 
     Example: ostiary store successor
     """
     from device.model_store import slots
-    from device.models.successor import ROLE
+    from device.models.second_speaker import BEFORE, NEXT
     from device.settings import models_dir
 
     manifest = slots.active(models_dir()).manifest
-    if not any(entry.role == ROLE for entry in manifest.files):
-        raise StoreError("the models of this unit name none that is to follow the speaker model in use")
-    model = manifest.entry(ROLE).version
+    roles = {entry.role for entry in manifest.files}
+    if not roles & {BEFORE, NEXT}:
+        raise StoreError("the models of this unit have one speaker model, and none that it follows")
+    model = manifest.entry(NEXT if NEXT in roles else "speaker").version
     with _open(state, config) as opened:
-        growth = opened.vault.growth(model)
+        growth, enrolled = opened.vault.growth(model), opened.vault.models()
     late = {uid: days for uid, days in growth.items() if days is not None}
+    both = sorted(uid for uid in growth if uid not in late and enrolled.get(uid) != model)
     if as_json:
-        click.echo(json.dumps({"model": model, "people": growth, "to_enrol": sorted(late)}))
+        told = {"model": model, "people": growth, "by_both": both, "to_enrol": sorted(late)}
+        click.echo(json.dumps(told))
     else:
-        click.echo(f"{model}: {len(growth) - len(late)} of {len(growth)} people have come over")
+        click.echo(
+            f"{model}: {len(growth) - len(late)} of {len(growth)} people have come over, {len(both)} of them "
+            "are decided by both models until they enrol in person"
+        )
         for uid, days in sorted(late.items()):
             click.echo(f"  {uid}  heard on {days} of 3 days")
     if late:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from device.audio.errors import QualityError
 from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 
@@ -18,10 +17,6 @@ MOST_BLOCKS = 4_000
 """Looked at, evenly spread."""
 ROUNDING = 4.0
 """Times the noise of one rounding: sound is often rounded more than once."""
-
-
-class NarrowBandError(QualityError):
-    """Telephone speech, for which there is no calibration."""
 
 
 def high_over_low_db(samples: Samples) -> float:

@@ -6,11 +6,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from device.audio import QualityError
 from device.audio.errors import TooLongError
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ, wipe
-from device.conversation.band import NarrowBandError, is_narrow
+from device.conversation.band import is_narrow
 from device.conversation.diarization import DEFAULT, Diarization, Known, diarize
 from device.conversation.hearing import SHORTEST_S, Progress, windows
 from device.conversation.opening import ConversationModels
@@ -18,10 +19,6 @@ from device.conversation.settings import Grouping
 from device.errors import DeviceError
 
 MAX_BYTES = 1 << 30
-
-
-class ConversationError(DeviceError):
-    """The recording cannot be taken apart; the message says why."""
 
 
 def diarize_file(
@@ -36,23 +33,23 @@ def diarize_file(
 ) -> Diarization:
     """Who spoke when in a WAV or FLAC file (its path, or its content); the samples are overwritten.
 
-    Raises QualityError for what cannot be read, ConversationError for what is too long or too short, and
-    NarrowBandError for a telephone's band: no bar of ours was chosen on it. Given the number of people and
-    no known ones, none is needed.
+    Raises QualityError for what cannot be read and for a telephone's band (no bar of ours was chosen on it),
+    DeviceError for what is too long or too short. Given the number of people and no known ones, none is
+    needed.
     """
     name = "recording" if isinstance(source, bytes) else Path(source).name
     try:
         samples = read_recording(source, replace(FileLimits(), max_bytes=MAX_BYTES, max_s=longest_s))
     except TooLongError as err:
-        raise ConversationError(
+        raise DeviceError(
             f"{name}: longer than {longest_s / 60:g} min; cut it, or raise [conversation] longest_min"
         ) from err
     try:
         seconds = len(samples) / SAMPLE_RATE_HZ
         if seconds < SHORTEST_S:
-            raise ConversationError(f"{name}: shorter than {SHORTEST_S:g} s; there is nobody to tell apart")
+            raise DeviceError(f"{name}: shorter than {SHORTEST_S:g} s; there is nobody to tell apart")
         if is_narrow(samples) and (known is not None or speakers is None):
-            raise NarrowBandError(
+            raise QualityError(
                 f"{name}: a telephone's band, for which voices are not calibrated; leave out --known and say "
                 "how many people there are (--speakers)"
             )

@@ -19,10 +19,6 @@ CALM_S = 2.0
 """A line full of noise is one unreadable badge in this time, so that it fills no log."""
 
 
-class ReaderLostError(DeviceError):
-    """The badge reader went away."""
-
-
 def swipes(
     stream: BinaryIO,
     *,
@@ -35,7 +31,7 @@ def swipes(
     """What comes from an unbuffered stream until it ends.
 
     `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`.
-    Raises ReaderLostError when the reader is pulled off.
+    Raises DeviceError when the reader is pulled off.
     """
     decoder = BadgeDecoder(CUT_SHORT_S)
     noisy_until_s = -math.inf
@@ -90,7 +86,7 @@ def _bursts(
         try:
             count = os.readv(descriptor, [held])
         except OSError as err:
-            raise ReaderLostError(f"the badge reader went away ({err.strerror}); check its cable") from err
+            raise DeviceError(f"the badge reader went away ({err.strerror}); check its cable") from err
         yield memoryview(held)[:count]
         if not count:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence import conditioned
-from device.evidence.gallery import Gallery, Identification
+from device.evidence.gallery import Galleries, Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
@@ -28,20 +28,38 @@ Wave = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Voice:
-    """One template, and by which model: the judge's own or its successor."""
+    """One template, and by which of the judge's speaker models."""
 
     vector: npt.NDArray[np.float32]
     model: str
     grows: bool = False
-    """Whether the successor should hear this person too: a voiceprint of its own is growing."""
+    """Whether the newer model should hear this person too: a voiceprint of its own is growing."""
+    grown: Voice | None = None
+    """The same person's by the newer model, made of granted attempts. The lower of both scores counts."""
 
 
-Reference: TypeAlias = npt.NDArray[np.float32] | Voice | Gallery | None
-"""What a voice is held against: one template of shape (n,), everybody in a gallery, or nobody."""
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """Names of the speaker models that decide: `older` is None where nobody comes over to another."""
+
+    older: str | None
+    newer: str
+
+
+Reference: TypeAlias = npt.NDArray[np.float32] | Voice | Gallery | Galleries | None
+"""What a voice is held against: one template of shape (n,), everybody in galleries, or nobody."""
 
 
 class JudgeError(DeviceError):
     """A check could not be made, so there is no evidence and the door stays locked."""
+
+
+def lower_llr(enrolled: float, grown: float) -> float:
+    """Of two models' scores for one person the lower: never above that of the voiceprint enrolled in person.
+
+    NaN where one of them is.
+    """
+    return float(np.minimum(enrolled, grown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +117,7 @@ class ThreatCheck(Protocol):
     def match(self, print_values: bytes) -> Match | None: ...
 
 
-class HeardBySuccessor:
+class HeardByNewer:
     """An embedding that is still being made while the decision goes on: nobody at the door waits for it."""
 
     def __init__(self, made: Future[npt.NDArray[np.float32]]) -> None:
@@ -165,7 +183,7 @@ class Evidence:
     """How the detector saw this attempt, to be compared with others; empty where it does not say."""
     threat: Match | None = None
     """What this is alike to of all that the unit was warned of."""
-    heard: HeardBySuccessor | None = field(default=None, repr=False, compare=False)
+    heard: HeardByNewer | None = field(default=None, repr=False, compare=False)
     """The same voice as the speaker model that is to follow hears it; take it or drop it."""
 
 
@@ -179,16 +197,19 @@ class Judge:
         spoof: SpoofCheck,
         context: ContextCheck | None = None,
         successor: SpeakerCheck | None = None,
+        predecessor: SpeakerCheck | None = None,
     ) -> None:
+        """`speaker` enrols. Either a successor or a predecessor stands beside it, or neither."""
         self.words = words
         self.speaker = speaker
-        self.successor = successor
+        self.older = speaker if successor is not None else predecessor
+        self.newer = successor if successor is not None else speaker
         self.spoof = spoof
         self._context = context
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
-        self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="successor")
+        self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
 
     def with_context(self, context: ContextCheck) -> Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
@@ -216,6 +237,10 @@ class Judge:
             wave[:] = 0.0
 
     @property
+    def generations(self) -> Generations:
+        return Generations(None if self.older is None else self.older.version, self.newer.version)
+
+    @property
     def model_versions(self) -> tuple[str, ...]:
         return (self.words.version, self.speaker.version, self.spoof.version)
 
@@ -226,7 +251,7 @@ class Judge:
         """
         started = time.perf_counter()
         wave = utterance.wave()
-        growing = isinstance(template, Voice) and template.grows and self.successor is not None
+        growing = isinstance(template, Voice) and template.grows
         heard = self._heard_later(wave.copy()) if growing else None
         words = self._pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
@@ -266,30 +291,26 @@ class Judge:
             threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
 
-    def _heard_later(self, wave: Wave) -> HeardBySuccessor:
-        successor = self.successor
-
+    def _heard_later(self, wave: Wave) -> HeardByNewer:
         def work() -> npt.NDArray[np.float32]:
             try:
-                if successor is None:
-                    raise JudgeError("there is no model to follow")
-                return successor.embed(wave)
+                return self.newer.embed(wave)
             finally:
                 wave[:] = 0.0
 
-        return HeardBySuccessor(self._later.submit(work))
+        return HeardByNewer(self._later.submit(work))
 
-    def speaker_of(self, template: Reference) -> SpeakerCheck:
-        """The model whose embeddings `template` is made of."""
-        if isinstance(template, Voice) and template.model != self.speaker.version:
-            if self.successor is None or template.model != self.successor.version:
-                raise JudgeError("no model of this unit made that voiceprint")
-            return self.successor
-        return self.speaker
+    def _speaker(self, model: str) -> SpeakerCheck:
+        for one in (self.speaker, self.newer, self.older):
+            if one is not None and one.version == model:
+                return one
+        raise JudgeError("no model of this unit made that voiceprint")
 
     def _versions_for(self, template: Reference) -> tuple[str, ...]:
-        words, _, spoof = self.model_versions
-        return words, self.speaker_of(template).version, spoof
+        words, speaker, spoof = self.model_versions
+        if not isinstance(template, Voice):
+            return words, speaker, spoof
+        return words, template.model, *([template.grown.model] if template.grown else []), spoof
 
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""
@@ -302,18 +323,45 @@ class Judge:
         self, utterance: Utterance, wave: Wave, template: Reference
     ) -> tuple[float | None, Identification | None, float | None]:
         """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
-        speaker = self.speaker_of(template)
-        probe = speaker.embed(wave)
-        identified = template.identify(probe, speaker.llr) if isinstance(template, Gallery) else None
-        llr = None if identified is None else identified.llr
-        if template is not None and not isinstance(template, Gallery):
-            held = template.vector if isinstance(template, Voice) else template
-            llr = speaker.llr(probe, held)
-        probe[:] = 0.0
+        llr, identified = None, None
+        if isinstance(template, Voice):
+            llr = self._voice_llr(wave, template)
+        elif isinstance(template, Gallery | Galleries):
+            identified = self._identified(wave, template)
+            llr = None if identified is None else identified.llr
+        else:
+            probe = self.speaker.embed(wave)
+            llr = None if template is None else self.speaker.llr(probe, template)
+            probe[:] = 0.0
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
             consistency_llr = self._context.consistency_llr(self.speaker, utterance, wave)
         return llr, identified, consistency_llr
+
+    def _identified(self, wave: Wave, people: Gallery | Galleries) -> Identification | None:
+        models = people.models if isinstance(people, Galleries) else (self.speaker.version,)
+        heard = {}
+        for speaker in map(self._speaker, models):
+            heard[speaker.version] = speaker.embed(wave), speaker.llr
+        try:
+            if isinstance(people, Galleries):
+                return people.identify(heard)
+            return people.identify(*heard[self.speaker.version])
+        finally:
+            for probe, _ in heard.values():
+                probe[:] = 0.0
+
+    def _voice_llr(self, wave: Wave, voice: Voice) -> float:
+        speaker = self._speaker(voice.model)
+        other = None if voice.grown is None else self._later.submit(self._voice_llr, wave, voice.grown)
+        try:
+            probe = speaker.embed(wave)
+            llr = speaker.llr(probe, voice.vector)
+            probe[:] = 0.0
+        finally:
+            if other is not None:
+                wait([other])  # before the wave is overwritten
+        return llr if other is None else lower_llr(llr, other.result())
 
     def _in_context(self, wave: Wave) -> ContextEvidence:
         return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(wave)

@@ -19,10 +19,6 @@ CONTENT_TYPE = "application/vnd.ostiary.inspection+cbor"
 FORMAT = 1
 
 
-class StatementError(DeviceError):
-    """The statement does not belong to these findings, or nobody known signed it."""
-
-
 def findings_bytes(found: Findings) -> bytes:
     """The findings as the JSON that is written and signed: the same findings are the same bytes."""
     return json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
@@ -50,16 +46,16 @@ def signed(found: Findings, unit: str, signer: Signer) -> bytes:
 def checked(message: bytes, key: ec.EllipticCurvePublicKey, recording: bytes, findings: bytes) -> str:
     """The unit whose statement this is, when it is by `key` over this file and these findings.
 
-    Raises StatementError saying what does not fit.
+    Raises DeviceError saying what does not fit.
     """
     try:
         told: dict[str, Any] = cbor2.loads(cose.open1(message, key, CONTENT_TYPE))
     except SyncError as err:
-        raise StatementError(f"the statement does not verify: {err}") from err
+        raise DeviceError(f"the statement does not verify: {err}") from err
     if told.get("format") != FORMAT:
-        raise StatementError("the statement has a format that this version does not know; update it")
+        raise DeviceError("the statement has a format that this version does not know; update it")
     if told.get("recording") != hashlib.sha256(recording).digest():
-        raise StatementError("the statement is about another recording")
+        raise DeviceError("the statement is about another recording")
     if told.get("findings") != hashlib.sha256(findings).digest():
-        raise StatementError("the statement is about other findings")
+        raise DeviceError("the statement is about other findings")
     return str(told["unit"])

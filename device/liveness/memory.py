@@ -80,7 +80,6 @@ class UtteranceMemory:
         self._index = Index(self._limits.marks)
         self._kept: dict[int, _Kept] = {}
         self._to_mark: set[int] = set()
-        self._packed: dict[int, bytes] = {}
         self._stale: set[int] = set()
         self._file = MemoryFile(path, mac)
         try:
@@ -100,7 +99,7 @@ class UtteranceMemory:
     @property
     def nbytes(self) -> int:
         """Of RAM, for the marks."""
-        return self._index.nbytes + sum(len(row) for row in self._packed.values())
+        return self._index.nbytes
 
     def find(self, heard: Fingerprint) -> Match:
         """How well `heard` fits anything remembered."""
@@ -116,7 +115,7 @@ class UtteranceMemory:
         with self._lock:
             number = max(self._kept, default=0) + 1
             gone = self._surplus(now, len(heard.stored))
-            put = {old: _opened(self._packed[old]) for old in self._to_mark - gone} | {number: body}
+            put = {old: self._row_opened(old) for old in self._to_mark - gone} | {number: body}
             version = self._file.commit(put, gone | self._stale)
             self._stale.clear()
             self._to_mark.clear()
@@ -147,7 +146,9 @@ class UtteranceMemory:
             stored = np.frombuffer(row, np.uint8, offset=_ROW.size).reshape(marks, _MARK_BYTES)
             self._index.add(number, stored)
         self._kept[number] = _Kept(number, marks, bool(opened), seconds)
-        self._packed[number] = row
+
+    def _row_opened(self, number: int) -> bytes:
+        return _ROW.pack(_FORMAT, 1, self._kept[number].heard_at_s) + self._index.marks(number)
 
     def _surplus(self, now: datetime, new_marks: int) -> set[int]:
         """What is too old, and what one more utterance of `new_marks` has to push out."""
@@ -176,17 +177,11 @@ class UtteranceMemory:
             self._index.drop(numbers)
             for number in numbers:
                 del self._kept[number]
-                del self._packed[number]
 
 
 def fingerprinter(mac: Mac) -> Fingerprinter:
     """Marks under this unit's secret."""
     return Fingerprinter(mac("utterance marks", b"")[:SECRET_BYTES])
-
-
-def _opened(row: bytes) -> bytes:
-    form, _, seconds = _ROW.unpack_from(row)
-    return _ROW.pack(form, 1, seconds) + row[_ROW.size :]
 
 
 def _seconds(when: datetime) -> int:

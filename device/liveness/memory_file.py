@@ -46,12 +46,13 @@ class MemoryFile:
         self._version = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(check_plain_or_new(path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA secure_delete = ON")
             self._db.execute("PRAGMA trusted_schema = OFF")
+            self._db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in days
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as err:
             raise MemoryRollbackError(

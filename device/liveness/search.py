@@ -21,10 +21,12 @@ EXCESS_OVER = 0.25
 CLOCK_ERRORS = (-0.012, -0.006, 0.0, 0.006, 0.012)
 """Two sound cards, or a player that runs a little fast."""
 COARSE_BITS = 128
+"""Of a mark, for a first look at all of them. They become numbers for one block of rows at a time: kept as
+numbers they would take 17 MB."""
 CANDIDATES = 16
 PART_SCORE = 0.45
 """A stretch of at least this score was heard before: about half a second and more."""
-_BLOCK_ROWS = 8_192
+_BLOCK_ROWS = 1_024
 _STEP = STORED_EVERY_FRAMES // ASKED_EVERY_FRAMES
 _OUTSIDE = np.float32(-9.0)
 
@@ -48,7 +50,6 @@ class Index:
     """Marks of remembered utterances, in memory, ready to be searched."""
 
     def __init__(self, max_marks: int) -> None:
-        self._coarse = np.zeros((max_marks, COARSE_BITS), dtype=np.float32)
         self._packed = np.zeros((max_marks, BITS // 8), dtype=np.uint8)
         self._owner = np.zeros(max_marks, dtype=np.int64)
         self._used = 0
@@ -58,7 +59,7 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        return self._coarse.nbytes + self._packed.nbytes + self._owner.nbytes
+        return self._packed.nbytes + self._owner.nbytes
 
     def add(self, owner: int, stored: npt.NDArray[np.uint8]) -> None:
         """Remember `stored` (n, BITS / 8) as utterance `owner`. There must be room."""
@@ -66,15 +67,18 @@ class Index:
         if end > len(self._owner):
             raise ValueError("the index is full; drop something first")
         self._packed[self._used : end] = stored
-        self._coarse[self._used : end] = _signs(stored)[:, :COARSE_BITS]
         self._owner[self._used : end] = owner
         self._used = end
+
+    def marks(self, owner: int) -> bytes:
+        """What was remembered as utterance `owner`, row after row."""
+        return bytes(self._packed[: self._used][self._owner[: self._used] == owner].tobytes())
 
     def drop(self, owners: set[int]) -> None:
         """Forget utterances, and overwrite what they left."""
         keep = ~np.isin(self._owner[: self._used], list(owners))
         kept = int(keep.sum())
-        for table in (self._coarse, self._packed, self._owner):
+        for table in (self._packed, self._owner):
             table[:kept] = table[: self._used][keep]
             table[kept : self._used] = 0
         self._used = kept
@@ -100,9 +104,10 @@ class Index:
         """The rows of the utterances worth a closer look, by half of their bits."""
         question = asked[:, :COARSE_BITS].T.copy()
         question /= np.maximum(np.linalg.norm(question, axis=0), 1e-9) * np.sqrt(COARSE_BITS)
+        packed = self._packed[: self._used, : COARSE_BITS // 8]
         best = np.concatenate(
             [
-                (self._coarse[at : min(at + _BLOCK_ROWS, self._used)] @ question).max(axis=1)
+                (_signs(packed[at : at + _BLOCK_ROWS]) @ question).max(axis=1)
                 for at in range(0, self._used, _BLOCK_ROWS)
             ]
         )
@@ -152,6 +157,8 @@ def best_line(stored: npt.NDArray[np.uint8], asked: Floats) -> Line:
 
 
 def _signs(packed: npt.NDArray[np.uint8]) -> Floats:
-    """Packed bits (n, BITS / 8) as +1 and -1, (n, BITS) float32."""
-    signs: Floats = np.unpackbits(packed, axis=1).astype(np.float32) * 2.0 - 1.0
+    """Packed bits, (n, bytes), as +1 and -1, (n, 8 * bytes) float32."""
+    signs: Floats = np.unpackbits(packed, axis=1).astype(np.float32)
+    signs *= 2.0
+    signs -= 1.0
     return signs

@@ -35,10 +35,6 @@ Activity = npt.NDArray[np.float32]
 """Probability that each voice speaks, (frames, VOICES)."""
 
 
-class SegmentationError(DeviceError):
-    """The sound cannot be segmented; the message says why."""
-
-
 class SegmentationModel:
     """One opened segmentation network."""
 
@@ -60,17 +56,17 @@ class SegmentationModel:
     def sets(self, wave: Wave) -> npt.NDArray[np.float32]:
         """Probability of each of the seven SETS, (frames, 7), in mono float32 of at most ten seconds.
 
-        Raises SegmentationError for a wave of another kind or length, or that is not finite.
+        Raises DeviceError for a wave of another kind or length, or that is not finite.
         """
         if wave.dtype != np.float32 or wave.ndim != 1:
-            raise SegmentationError("a wave must be float32 of shape (n,)")
+            raise DeviceError("a wave must be float32 of shape (n,)")
         if not FIELD_SAMPLES <= len(wave) <= WINDOW_SAMPLES:
-            raise SegmentationError(f"a window has {FIELD_SAMPLES} to {WINDOW_SAMPLES} samples")
+            raise DeviceError(f"a window has {FIELD_SAMPLES} to {WINDOW_SAMPLES} samples")
         if not np.isfinite(wave).all():
-            raise SegmentationError("a wave must be finite; this one holds NaN or infinity")
+            raise DeviceError("a wave must be finite; this one holds NaN or infinity")
         found: npt.NDArray[Any] = np.exp(self._session.run({"wave": wave[np.newaxis, np.newaxis]})[0][0])
         if found.shape[1] != len(SETS) or not np.isfinite(found).all():
-            raise SegmentationError("the segmentation network gave no usable answer; rebuild the models")
+            raise DeviceError("the segmentation network gave no usable answer; rebuild the models")
         return found.astype(np.float32)
 
 

@@ -45,6 +45,8 @@ class KeystoreStatus:
     ready: bool
     state: str
     facts: dict[str, str | int | bool] = field(default_factory=dict)
+    locked: bool = False
+    """Whether others' wrong passwords have locked the TPM; what is ours works on."""
 
 
 class Keystore(Protocol):

@@ -33,9 +33,9 @@ from device.model_store.minimum_versions import MinimumVersions, pinned_minimum,
 from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
+from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
-from device.models.successor import Successor
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
 from device.settings import Settings, kept_in, own_models_dir
@@ -170,7 +170,7 @@ def open_unit(
             history,
             store.mac,
             enrolled=lambda uid: is_enrolled(store.vault, uid),
-            same_voice_llr=lambda a, b: alike(store.vault, judge.speaker, a, b),
+            same_voice_llr=lambda a, b: alike(store.vault, judge, a, b),
             pseudonym=lambda uid: str(pseudonym(key, uid)),
         )
         # Its clocks are looked at with every attempt: what was seen stands, whatever the clock says.
@@ -178,7 +178,7 @@ def open_unit(
         store.vault.go_by(lambda: controller.time.seen.time(clock().wall))
         context = EventContext.of(store, log.next_boot(), clock())
         trail = AuditTrail(log, context, lambda: controller.rules, clock)
-        voices = GalleryCache(store.vault, judge.speaker.version)
+        voices = GalleryCache(store.vault, judge.generations)
         parts.callback(voices.close)
         yield Unit(
             store,
@@ -228,7 +228,8 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
             # They run beside the transcriber: a second thread of theirs would only take its core away.
             speaker = pool.submit(SpeakerModel.open, bundle, 1, forms["speaker"], _LOG.warning)
             spoof = pool.submit(SpoofDetector.open, bundle, 1, forms["spoof"], _LOG.warning)
-            following = pool.submit(Successor.open, bundle, 1)
+            following = pool.submit(SecondSpeaker.open, bundle, NEXT)
+            followed = pool.submit(SecondSpeaker.open, bundle, BEFORE)
             words = Transcriber.open(
                 bundle,
                 threads=settings.judge.threads,
@@ -237,7 +238,12 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
             )
             parts.callback(words.close)
         judge = Judge(
-            words, speaker.result(), spoof.result(), ContextChecks.open(), successor=following.result()
+            words,
+            speaker.result(),
+            spoof.result(),
+            ContextChecks.open(),
+            successor=following.result(),
+            predecessor=followed.result(),
         )
         parts.callback(judge.close)
         give_memory_back()  # of what opening and the self-test took

@@ -16,8 +16,8 @@ from device.audio import AudioSource
 from device.evidence.judge import Evidence, Reference
 from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
+from device.feedback.display import Display
 from device.unit.assembly import Unit
-from device.unit.display import Display
 from sync.errors import SyncError
 
 _LOG = logging.getLogger("ostiary")
@@ -170,10 +170,8 @@ def attempt(
 @contextmanager
 def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
     """What the voice is held against: the person claimed, or everybody who may ever pass this door."""
-    vault, model = unit.store.vault, unit.judge.speaker.version
     if uid or unit.asks_for_claim(door_name):
-        successor = unit.judge.successor
-        with claimed(vault, uid, model, None if successor is None else successor.version) as voice:
+        with claimed(unit.store.vault, uid, unit.judge.generations) as voice:
             yield voice
     else:
         yield unit.voices.at(door_name, unit.controller.rules, unit.clock().monotonic_s)

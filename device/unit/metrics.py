@@ -17,8 +17,8 @@ from pathlib import Path
 from device.access.decision import Decision
 from device.feedback.sinks import stage_of
 from sync.errors import SyncError
-from sync.metrics import Figures, MetricsFile
 from sync.outbox import OutboxStatus
+from sync.service.metrics import Figures, MetricsFile
 
 log = logging.getLogger(__name__)
 

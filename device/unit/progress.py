@@ -21,7 +21,7 @@ from device.access.decision import Decision
 from device.audio import AudioDeviceLostError, AudioError, AudioSource, Frame
 from device.audio.utterance import wipe
 from device.unit.metrics import DoorMetrics
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 WAIT_S = 5.0
 """The loop reports at least this often while nobody comes."""
@@ -49,14 +49,16 @@ class Progress:
         troubles: Mapping[str, Looks] | None = None,
         metrics: DoorMetrics | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        gone_deaf: Callable[[], None] = lambda: None,
     ) -> None:
         """`stuck` says of each part that a decision needs whether it stands still. `troubles` says what a
-        person must mend and no restart would."""
+        person must mend and no restart would. `gone_deaf` is called once each time the microphone goes."""
         self._manager = manager
         self._stuck = tuple(stuck.values())
         self._troubles = tuple((troubles or {}).values())
         self._metrics = metrics
         self._now_s = now_s
+        self._gone_deaf = gone_deaf
         self._standing = ""
         self._deaf = ""
         self._decisions = 0
@@ -128,6 +130,8 @@ class Progress:
         """Nothing can be heard, and why; empty when something is heard again."""
         if bool(why) != bool(self._deaf):
             log.warning("%s", why or "the microphone is heard again")
+            if why:
+                self._gone_deaf()
         self._deaf = why
 
     def _text(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from device.access.decision import Decision, Factor
 from device.access.rehearsal import Rehearsal
 from device.access.rules import Rules
-from device.access.voices import alike, gallery, is_enrolled, voiceprint
+from device.access.voices import alike, claimed, gallery, is_enrolled
 from device.audio import load_utterance
 from device.evidence.judge import Evidence
 from device.evidence.listener import Heard, judge_file
@@ -32,9 +32,9 @@ def decide_recording(
     `uid` is empty when nobody is claimed: where the door's rule asks for no claim, the voice is searched for.
     """
     rules = rules_with(tools, door)
-    vault, model = tools.store.vault, tools.judge.speaker.version
-    claimed = bool(uid) or Factor.CLAIM in rules.risks[rules.doors[door].risk].factors
-    voices = voiceprint(vault, uid, model) if claimed else gallery(vault, rules, door, model)
+    vault, models = tools.store.vault, tools.judge.generations
+    asked = bool(uid) or Factor.CLAIM in rules.risks[rules.doors[door].risk].factors
+    voices = claimed(vault, uid, models) if asked else gallery(vault, rules, door, models)
     with voices as voice:
         heard = judge_file(
             lambda: load_utterance(recording, tools.settings.audio), tools.judge, phrase, voice
@@ -48,13 +48,13 @@ def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: st
 
     Nothing is charged, and nobody is noted as inside or as first of two.
     """
-    vault, speaker, key = tools.store.vault, tools.judge.speaker, tools.store.pseudonym_key()
+    vault, key = tools.store.vault, tools.store.pseudonym_key()
     rehearsal = Rehearsal(
         rules,
         tools.recalled,
         tools.store.mac,
         enrolled=partial(is_enrolled, vault),
-        same_voice_llr=partial(alike, vault, speaker),
+        same_voice_llr=partial(alike, vault, tools.judge),
         pseudonym=lambda uid: str(pseudonym(key, uid)),
     )
     decision = rehearsal.decide(door, uid, heard, phrase, tools.clock())

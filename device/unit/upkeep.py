@@ -32,6 +32,7 @@ TROUBLES = {
     "backlog_too_large": "the audit log is half full; run `ostiary sync`, or set `[audit] standalone`",
     "disk_full": "the disk of the audit log is nearly full; make room",
     "tpm_fault": "the key store does not answer; run `ostiary doctor`",
+    "tpm_locked": "others' wrong passwords locked the TPM; find out whose, then clear the lockout",
     "certificate_ends": "the certificate of `ostiary sync` ends soon; renew it, or events wait here",
     "store_fault": "the vault cannot be read, or records in it are damaged; run `ostiary doctor`",
 }
@@ -148,8 +149,9 @@ class Upkeep:
             log.warning("the uplink: %s", told)
             found.add("certificate_ends")
         try:
-            if not self._unit.store.keystore.status().ready:
-                found.add("tpm_fault")
+            keystore = self._unit.store.keystore.status()
+            if not keystore.ready:
+                found.add("tpm_locked" if keystore.locked else "tpm_fault")
         except DeviceError as err:
             log.error("the key store does not answer: %s", err)
             found.add("tpm_fault")

@@ -17,8 +17,8 @@ from device.access.memory.holds import Hold, from_text
 from device.access.rules import Rules
 from device.door import Door
 from device.errors import DeviceError
+from device.feedback.display import Display
 from device.unit.assembly import Unit
-from device.unit.display import Display
 from device.unit.progress import restart
 from device.uplink import orders
 from device.uplink.orders import Action, Order, OrderError

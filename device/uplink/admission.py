@@ -26,10 +26,6 @@ TIMEOUT_S = 20.0
 Tell = Callable[[str], None]
 
 
-class AdmissionError(DeviceError):
-    """The site cannot be asked; nothing has changed, and the same command may be run again."""
-
-
 class RefusedError(DeviceError):
     """The site says no. `code` is for programs."""
 
@@ -44,7 +40,7 @@ def trusted_site(claim: Claim) -> messages.Site:
     """What the site says about itself, once its root is the one that the claim names.
 
     The root comes over a connection that nobody vouches for, and counts only by its hash; then it is asked
-    for again over one that the root vouches for. Raises AdmissionError.
+    for again over one that the root vouches for. Raises DeviceError.
     """
     unknown = ssl.create_default_context()
     unknown.check_hostname = False
@@ -52,14 +48,14 @@ def trusted_site(claim: Claim) -> messages.Site:
     found = messages.Site.from_bytes(_ask(claim.host, claim.port, unknown, messages.SITE_PATH))
     der = fingerprint_bytes(found.root.decode("ascii", "replace"))
     if not hmac.compare_digest(hashlib.sha256(der).digest(), claim.pin):
-        raise AdmissionError(
+        raise DeviceError(
             f"{claim.host}:{claim.port} is not the site of this claim: its root certificate is another one. "
             "Somebody may be in between, or the site was made anew; ask the desk"
         )
     context = trusting(found.root.decode())
     again = messages.Site.from_bytes(_ask(claim.host, claim.port, context, messages.SITE_PATH))
     if again.root != found.root:
-        raise AdmissionError("the site changed its root while it was asked; run it again")
+        raise DeviceError("the site changed its root while it was asked; run it again")
     return again
 
 
@@ -69,7 +65,7 @@ def redeem(
     """Prove this TPM's keys and take the unit's place, which is on the disk when this returns.
 
     May be run again with the same claim on the same TPM, after a cut anywhere. Raises RefusedError,
-    AdmissionError or StoreError.
+    DeviceError or StoreError.
     """
     keys = network_keys(network, keystore)
     own = endorsement(keystore.tpm, keys.kind)
@@ -90,7 +86,7 @@ def redeem(
     given = _proved(keystore, keys, objects, challenge, service, site.root)
     tell("the TPM proved that they are in it")
     if given.unit != claim.unit or given.door != claim.door:
-        raise AdmissionError("the site gave another place than the claim names; tell the desk")
+        raise DeviceError("the site gave another place than the claim names; tell the desk")
     parcel = claim.open(given.parcel)
     place = Place(
         given.unit,
@@ -111,7 +107,7 @@ def redeem(
 def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
     """The next certificate for the same key. The old one is not needed: it may have run out long ago.
 
-    Raises RefusedError, AdmissionError or StoreError.
+    Raises RefusedError, DeviceError or StoreError.
     """
     keys = network_keys(network, keystore)
     host, _, port = place.claims.rpartition(":")
@@ -126,7 +122,7 @@ def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
 
 
 def known(place: Place) -> bool:
-    """Whether the site knows this unit still. Raises RefusedError for a revoked one, AdmissionError."""
+    """Whether the site knows this unit still. Raises RefusedError for a revoked one, DeviceError."""
     host, _, port = place.claims.rpartition(":")
     service = (host.strip("[]"), int(port), trusting(place.root))
     try:
@@ -141,7 +137,7 @@ def known(place: Place) -> bool:
 def come_back(place: Place, keystore: TpmKeystore, network: Network) -> Place:
     """Have a site that has lost its registry know this unit again, by the certificate that it gave once.
 
-    Raises RefusedError where the site does not ask for that, AdmissionError or StoreError.
+    Raises RefusedError where the site does not ask for that, DeviceError or StoreError.
     """
     keys = network_keys(network, keystore)
     own, attestation = endorsement(keystore.tpm, keys.kind), keystore.attestation_object()
@@ -186,7 +182,7 @@ def _proved(
     try:
         given.check(root, keys.tls.public_key(), challenge.nonce)
     except (ProofError, MalformedError) as err:
-        raise AdmissionError(
+        raise DeviceError(
             f"{service[0]}:{service[1]} gave a place that the site's issuing key did not sign ({err}); "
             "somebody may be in between: tell the desk"
         ) from err
@@ -194,7 +190,7 @@ def _proved(
 
 
 def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes | None = None) -> bytes:
-    """One request. Raises RefusedError for the site's no, AdmissionError for everything else."""
+    """One request. Raises RefusedError for the site's no, DeviceError for everything else."""
     connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     try:
         headers = {"Content-Type": "application/cbor"} if body is not None else {}
@@ -202,24 +198,22 @@ def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes |
         answer = connection.getresponse()
         data = answer.read(messages.MAX_ANSWER_BYTES + 1)
     except ssl.SSLCertVerificationError as err:
-        raise AdmissionError(
+        raise DeviceError(
             f"{host}:{port} does not prove that it is the site ({err.verify_message}); check the "
             "clock, and the name in the claim"
         ) from err
     except (OSError, http.client.HTTPException) as err:
-        raise AdmissionError(f"the site's claim service at {host}:{port} does not answer ({err})") from err
+        raise DeviceError(f"the site's claim service at {host}:{port} does not answer ({err})") from err
     finally:
         connection.close()
     if len(data) > messages.MAX_ANSWER_BYTES:
-        raise AdmissionError("the claim service sends too much; is it the right address?")
+        raise DeviceError("the claim service sends too much; is it the right address?")
     if answer.status == http.client.OK:
         return data
     try:
         refusal = messages.Refusal.from_bytes(data)
     except MalformedError as err:
-        raise AdmissionError(
-            f"{host}:{port} answers {answer.status}; is it the site's claim service?"
-        ) from err
+        raise DeviceError(f"{host}:{port} answers {answer.status}; is it the site's claim service?") from err
     if answer.status == http.client.SERVICE_UNAVAILABLE:
-        raise AdmissionError(refusal.why)
+        raise DeviceError(refusal.why)
     raise RefusedError(refusal.code, refusal.why)

@@ -15,10 +15,10 @@ from device.secure_store.signing import Signer
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from device.state_folder import StateFolder
-from sync.bundle import MAX_BUNDLE_BYTES, LogBundle, key_to_der
 from sync.outbox import Held, Outbox
 from sync.plain_file import plain_bytes
-from sync.verify import verify
+from sync.proofs.bundle import MAX_BUNDLE_BYTES, LogBundle, key_to_der
+from sync.proofs.verify import verify
 
 AT_MOST_EVENTS = 50_000
 """In one file, so that making one takes little memory: about 30 MB."""
@@ -26,15 +26,11 @@ DUE_SHARE = 0.5
 _NAME = re.compile(r"events-(\d{12})-(\d{12})\.bundle")
 
 
-class ArchiveError(DeviceError):
-    """The log cannot be put away; nothing has left it."""
-
-
 def rotate(log: Outbox, signer: Signer, folder: Path, keep_bytes: int | None = None) -> list[Path]:
     """Move every event that can be signed for into files in `folder`; returns the files, oldest first.
 
     Killed anywhere, events are in the log, in a file, or in both. With `keep_bytes` the oldest files go
-    when all of them together take more. Raises ArchiveError, StoreUnavailableError or SyncError.
+    when all of them together take more. Raises DeviceError, StoreUnavailableError or SyncError.
     """
     made = []
     log.seal(signer)
@@ -63,7 +59,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as err:
-        raise ArchiveError(f"{folder} cannot be made: {err.strerror}") from err
+        raise DeviceError(f"{folder} cannot be made: {err.strerror}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
     report = verify(
@@ -71,7 +67,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
     )
     if not report.sound:
         finding = report.findings[0]
-        raise ArchiveError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")
+        raise DeviceError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")
     for other, first, last in files(folder):
         if first == held.first and last < held.last:
             other.unlink(missing_ok=True)  # of a run that was cut off before the log let go of its events

@@ -25,24 +25,24 @@ from device.uplink.handler import unit_handler
 from device.uplink.keys import unit_keystore
 from device.uplink.letters.mail import DoorMail
 from device.uplink.letters.prints import Letters, PrintMail
-from device.uplink.network import Network, NetworkError, Place
+from device.uplink.network import Network, Place
 from device.uplink.renewal import Reminder, Renewal
 from device.uplink.state import NAME, StateFile
-from sync import journal
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_from_bytes
-from sync.command_line import host_and_port, read_file, wall_ms
-from sync.connecting import Validity
 from sync.errors import SyncError
 from sync.events import Signer, unit_id
-from sync.health import WILL
 from sync.keys import FileSigner
-from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles, Will
 from sync.outbox import Outbox
 from sync.plain_file import plain_bytes
-from sync.service_manager import ServiceManager
-from sync.topics import COMMANDS, DESIRED, HEALTH, KEPT, PARTS, RECEIPTS, topic
+from sync.proofs.bundle import key_from_bytes
+from sync.service import journal
+from sync.service.command_line import host_and_port, read_file, wall_ms
+from sync.service.metrics import MetricsFile
+from sync.service.service_manager import ServiceManager
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.connecting import Validity
+from sync.transport.health import WILL
+from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles, Will
+from sync.transport.topics import COMMANDS, DESIRED, HEALTH, KEPT, PARTS, RECEIPTS, topic
 
 SEND_EVERY_S = 0.02
 WAIT_AFTER_FAULT_S = 5.0
@@ -232,7 +232,7 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
-        raise NetworkError("this unit was provisioned with a TPM, and its settings name none")
+        raise DeviceError("this unit was provisioned with a TPM, and its settings name none")
     network = Network(state_dir())
     tls = TpmTls(keystore, network, place)
 

@@ -14,8 +14,8 @@ from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.uplink.letters.prints import held_list
-from sync.health import STANDINGS, WHYS
 from sync.plain_file import plain_bytes
+from sync.transport.health import STANDINGS, WHYS
 
 UNREADABLE = "unreadable-0"
 MAX_STANDING_BYTES = 1024
@@ -47,7 +47,7 @@ def read_standing(path: Path) -> dict[str, str | int]:
     if standing not in STANDINGS or why not in WHYS or min(document, people) < 0:
         return {}
     found: dict[str, str | int] = {"document": document, "people": people, "standing": standing, "why": why}
-    for name in ("over", "not_over"):  # only while one speaker model follows another
+    for name in ("fleet_people", "over", "not_over"):  # the last two while one speaker model follows another
         if type(told.get(name)) is int and told[name] >= 0:
             found[name] = told[name]
     return found

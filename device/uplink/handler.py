@@ -12,12 +12,12 @@ from device.access.memory.holds import Hold
 from device.access.memory.visits import Visit, from_text
 from device.uplink.letters.prints import PrintMail
 from device.uplink.orders import Action, Order, OrderError, await_done, post
-from sync.agent import Agent
-from sync.command_handler import CommandFailedError, CommandHandler, CommandLedger
-from sync.commands import Arguments, Result
 from sync.events import MAX_SEQUENCE, AuditEvent
+from sync.orders.command_handler import CommandFailedError, CommandHandler, CommandLedger
+from sync.orders.commands import Arguments, Result
 from sync.outbox import Outbox
-from sync.unit_events import unit_event
+from sync.outbox.unit_events import unit_event
+from sync.transport.agent import Agent
 
 ORDER_WITHIN_S = 10.0
 _DOOR = re.compile(r"[a-z0-9-]{1,32}")

@@ -25,10 +25,6 @@ _KEYS, _PLACE = "keys.json", "place.json"
 _MODE = 0o640  # the door's and the uplink's group
 
 
-class NetworkError(DeviceError):
-    """The unit has no place at a site, or none that can be used."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """A unit's place at a site. Certificates and keys are PEM; `claims` is the service's HOST:PORT."""
@@ -75,7 +71,7 @@ class Network:
         self._write(self.folder / _KEYS, table)
 
     def place(self) -> Place | None:
-        """None where the unit was not provisioned. Raises NetworkError for a damaged file."""
+        """None where the unit was not provisioned. Raises DeviceError for a damaged file."""
         path = self.folder / _PLACE
         if not path.exists():
             return None
@@ -83,7 +79,7 @@ class Network:
             found = Place(**_read(path))
             found.certificate()
         except (TypeError, ValueError, AttributeError) as err:
-            raise NetworkError(f"{path} is damaged; provision the unit again") from err
+            raise DeviceError(f"{path} is damaged; provision the unit again") from err
         return found
 
     def save(self, place: Place) -> None:
@@ -99,17 +95,17 @@ def trusting(root: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=root)
     except (ssl.SSLError, ValueError) as err:
-        raise NetworkError("the site's root certificate cannot be read; provision the unit again") from err
+        raise DeviceError("the site's root certificate cannot be read; provision the unit again") from err
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
 
 
 def fingerprint_bytes(root: str) -> bytes:
-    """DER of the first certificate in `root` (PEM). Raises NetworkError."""
+    """DER of the first certificate in `root` (PEM). Raises DeviceError."""
     try:
         return x509.load_pem_x509_certificate(root.encode()).public_bytes(Encoding.DER)
     except ValueError as err:
-        raise NetworkError("the claim service sent no certificate") from err
+        raise DeviceError("the claim service sent no certificate") from err
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -118,7 +114,7 @@ def _read(path: Path) -> dict[str, str]:
             data = file.read(MAX_FILE_BYTES + 1)
         table = json.loads(data)
     except (OSError, ValueError) as err:
-        raise NetworkError(f"{path} cannot be read: {err}") from err
+        raise DeviceError(f"{path} cannot be read: {err}") from err
     if len(data) > MAX_FILE_BYTES or not isinstance(table, dict):
-        raise NetworkError(f"{path} is damaged; provision the unit again")
+        raise DeviceError(f"{path} is damaged; provision the unit again")
     return table

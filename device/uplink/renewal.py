@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from device.errors import DeviceError
 from device.uplink.network import Place
-from sync.connecting import Validity
 from sync.errors import SyncError
+from sync.transport.connecting import Validity
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from device.errors import DeviceError
-from sync.connecting import Validity
 from sync.durable import replace_file
 from sync.plain_file import open_plain
+from sync.transport.connecting import Validity
 
 log = logging.getLogger(__name__)
 

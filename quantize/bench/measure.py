@@ -19,11 +19,12 @@ from device.access.policy import decide
 from device.audio import AudioSettings, Ended, Endpointer, Frame, SilenceBegan
 from device.audio.listen import VoiceActivity
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.liveness.fingerprint import BITS, SECRET_BYTES, Fingerprint, Fingerprinter
 from device.liveness.memory import MemoryLimits
 from device.liveness.search import Index, Match
-from quantize.bench.speech import BenchError, Sentence
+from quantize.bench.speech import Sentence
 
 PROBE_TIMEOUT_S = 120.0
 STAGES = ("endpointer", "words", "speaker", "spoof", "context", "judge", "policy")
@@ -206,17 +207,17 @@ class FreshProcess:
 
 
 def fresh_process(models: Path, seconds: float) -> FreshProcess:
-    """Start `quantize.bench.probe` and let it make one decision. Raises BenchError when it cannot."""
+    """Start `quantize.bench.probe` and let it make one decision. Raises DeviceError when it cannot."""
     command = [sys.executable, "-m", "quantize.bench.probe", str(models), repr(seconds)]
     began = time.monotonic()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
         found = json.loads(done.stdout) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError) as err:
-        raise BenchError(f"a fresh process gave no measurement ({err}); run `ostiary doctor`") from err
+        raise DeviceError(f"a fresh process gave no measurement ({err}); run `ostiary doctor`") from err
     if found is None:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BenchError(f"a fresh process failed: {reason}")
+        raise DeviceError(f"a fresh process failed: {reason}")
     return FreshProcess(
         cold_start_s=found["ready_at"] - began,
         first_decision_ms=found["first_decision_ms"],

@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from device.errors import DeviceError
 from device.model_store import slots
 from device.model_store.pick import remembered, served_by
 from quantize.bench.measure import Spread, spread
-from quantize.bench.speech import BenchError, Sentence
+from quantize.bench.speech import Sentence
 from sync.plain_file import LARGE_BYTES, plain_text
 
 REPOSITORY = Path(__file__).parents[2]
@@ -221,11 +222,11 @@ class _Worker:
             raise self._stopped() from err
         return answer
 
-    def _stopped(self) -> BenchError:
+    def _stopped(self) -> DeviceError:
         self._process.wait(timeout=STOP_TIMEOUT_S)
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return BenchError(f"{self._label} stopped: {lines[-1] if lines else 'it gave no reason'}")
+        return DeviceError(f"{self._label} stopped: {lines[-1] if lines else 'it gave no reason'}")
 
     @staticmethod
     def _pipe(pipe: Any) -> BinaryIO:
@@ -259,7 +260,7 @@ def _size(key: str, files: Files) -> int:
 
 
 def prepare_environment(say: Callable[[str], None]) -> None:
-    """Make .venv-peers when it is not there or its list changed. Raises BenchError when pip fails."""
+    """Make .venv-peers when it is not there or its list changed. Raises DeviceError when pip fails."""
     mark = ENVIRONMENT / "ready.txt"
     wanted = plain_text(REQUIREMENTS) + WITHOUT_DEPENDENCIES
     if mark.is_file() and plain_text(mark) == wanted:
@@ -276,7 +277,7 @@ def prepare_environment(say: Callable[[str], None]) -> None:
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as err:
             detail = (getattr(err, "stderr", "") or "").strip().splitlines()
             reason = detail[-1] if detail else type(err).__name__
-            raise BenchError(f"the peers could not be installed ({reason})") from err
+            raise DeviceError(f"the peers could not be installed ({reason})") from err
     mark.write_text(wanted, encoding="utf-8")
 
 

@@ -14,10 +14,6 @@ LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
 _LINE = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((\S+)\)")
 
 
-class BenchError(DeviceError):
-    """A measurement could not be made."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sentence:
     """One reader's words, cut to a given length. `samples` is int16 at 16 kHz, shape (n,)."""
@@ -35,18 +31,18 @@ class Sentence:
 def packaged_sentences(seconds: float, settings: AudioSettings, folder: Path = LIBRIVOX) -> list[Sentence]:
     """Sentences of one LibriVox reader of `seconds` or longer, cut there with their share of the words.
 
-    Raises BenchError when the package is missing or no sentence is long enough.
+    Raises DeviceError when the package is missing or no sentence is long enough.
     """
     try:
         lines = _LINE.findall(plain_text(folder / "transcription"))
     except OSError as err:
-        raise BenchError(
+        raise DeviceError(
             "no speech to measure with: apt-get install pocketsphinx-testdata, or give --audio and --phrase"
         ) from err
     found = [_cut(folder / f"{name}.wav", text, seconds, settings) for text, name in lines]
     sentences = [sentence for sentence in found if sentence is not None]
     if not sentences:
-        raise BenchError(f"no packaged sentence lasts {seconds:g} s; ask for fewer --seconds")
+        raise DeviceError(f"no packaged sentence lasts {seconds:g} s; ask for fewer --seconds")
     return sentences
 
 

@@ -16,10 +16,9 @@ from device.model_store.pick import tflite_variant
 from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.resemblyzer import ROLE as PEER_ROLE
 from device.models.resemblyzer import Resemblyzer
+from device.models.second_speaker import NEXT, SecondSpeaker
 from device.models.speaker import ROLE, SpeakerModel
 from device.models.spoof.detector import SpoofDetector
-from device.models.successor import ROLE as NEXT_ROLE
-from device.models.successor import Successor
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
 from quantize.evaluate.metrics import Array
@@ -88,10 +87,10 @@ def open_speaker(name: str, models: Path, reference_dir: Path) -> SpeakerUnderTe
 def open_successor(models: Path, reference_dir: Path) -> SpeakerUnderTest:
     """The speaker model that is to follow: the bundle's, or float Resemblyzer where it names none."""
     bundle = slots.active(models)
-    found = Successor.open(bundle, THREADS)
+    found = SecondSpeaker.open(bundle, NEXT, THREADS)
     if found is None:
         return open_speaker(PEER_MODEL, models, reference_dir)
-    return SpeakerUnderTest(found.version, found, bundle.calibration(NEXT_ROLE))
+    return SpeakerUnderTest(found.version, found, bundle.calibration(NEXT))
 
 
 def open_spoof(models: Path) -> SpoofDetector:

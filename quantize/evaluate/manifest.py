@@ -16,11 +16,7 @@ MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
 MANY_PROBLEMS = 5
 
 
-class ManifestError(QuantizeError):
-    """The manifest cannot be used; nothing was scored."""
-
-
-class NothingListedError(ManifestError):
+class NothingListedError(QuantizeError):
     """No line has one of the labels that were asked for."""
 
 
@@ -59,7 +55,7 @@ ROOM = "impulse_response"
 def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) -> list[Recording]:
     """Every line with one of `labels`, in path order.
 
-    Raises ManifestError naming the first problems when the file is unreadable, a column is missing, a path
+    Raises QuantizeError naming the first problems when the file is unreadable, a column is missing, a path
     leaves `root`, is listed twice or is not there.
     """
     try:
@@ -67,19 +63,19 @@ def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) ->
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
         if missing:
-            raise ManifestError(f"{manifest} has no column {', '.join(missing)}; see docs/evaluation.md")
+            raise QuantizeError(f"{manifest} has no column {', '.join(missing)}; see docs/evaluation.md")
         rows = list(reader)
     except OSError as err:
-        raise ManifestError(f"cannot read {manifest}: {err.strerror}") from err
+        raise QuantizeError(f"cannot read {manifest}: {err.strerror}") from err
     except (UnicodeDecodeError, csv.Error) as err:
-        raise ManifestError(f"cannot read {manifest}: {err}") from err
+        raise QuantizeError(f"cannot read {manifest}: {err}") from err
     recordings = [_recording(row) for row in rows if row["label"] in labels]
     if not recordings:
         raise NothingListedError(f"{manifest} lists no {' or '.join(labels)} file")
     problems = _problems(recordings, root)
     if problems:
         more = f" and {len(problems) - MANY_PROBLEMS} more" if len(problems) > MANY_PROBLEMS else ""
-        raise ManifestError(f"{manifest}: {'; '.join(problems[:MANY_PROBLEMS])}{more}")
+        raise QuantizeError(f"{manifest}: {'; '.join(problems[:MANY_PROBLEMS])}{more}")
     return sorted(recordings, key=lambda recording: recording.path)
 
 

@@ -41,7 +41,7 @@ from quantize.evaluate.spoof import (
     evaluate_spoof,
     evaluate_tandem,
 )
-from quantize.evaluate.succession import SuccessionResult, enough, evaluate_succession
+from quantize.evaluate.succession import SuccessionResult, both_ways, enough
 from quantize.evaluate.trials import SpeakerPlan, phrase_trials, speaker_plan
 
 
@@ -189,7 +189,7 @@ def _succession(
     heard = embed_all(following, files, reader, bars.bar("voices, following", len(files)))
     live = spoof_llrs(detector, files, reader, bars.bar("live or not", len(files)))
     names = (present.version, following.version)
-    return evaluate_succession(
+    return both_ways(
         files, names, (old, present.calibration), (heard, following.calibration), live, plan.thresholds
     )
 

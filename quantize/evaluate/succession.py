@@ -1,20 +1,22 @@
-"""Does a voiceprint that grew from granted attempts let others in? One speaker model follows another.
+"""Does any impostor's score rise while one speaker model follows another?
 
 Each person enrols with the model in use from their first three files. Each further file is an attempt on a
 day of its own; what passes well inside voice and liveness is what the next model hears, by the unit's own
-rule, until the voiceprint is ready. Beside it stands what a recall would have given: the next model's
-voiceprint from the three files of the enrolment. Only speakers on whom nothing was fitted are measured; the
+rule, until the voiceprint is ready; from then on the lower of both models' scores counts, as at the door.
+Beside it stand the grown voiceprint alone, and what a recall would have given: the next model's voiceprint
+from the three files of the enrolment. Only speakers on whom nothing was fitted are measured; the
 others' scores make the next model's calibration where its bundle states none. Words are taken as said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from device.access.policy import Thresholds
+from device.evidence.judge import lower_llr
 from device.model_store.calibration import Calibration
 from device.secure_store import Growing
 from device.unit.succession.rule import MARGIN_LLR, Llr, Step, with_another
@@ -29,7 +31,7 @@ LEAST_FILES = 7
 CLOSEST = 5
 """Impostors who sound most like a person, each let in once by force."""
 RISE_BOUND_LLR = 3.0
-"""By how much the highest impostor of a person may score above what a recall would have given."""
+"""By how much a grown voiceprint alone may score a person's highest impostor above a recall's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,12 @@ class PersonCompared:
 
     speaker: str
     days: int
+    highest_old: float
     highest_recalled: float
     highest_grown: float
-    lowest_recalled: float
-    lowest_grown: float
+    highest_both: float
+    lowest_old: float
+    lowest_both: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,15 @@ class SuccessionResult:
     days: tuple[int, ...]
     """Attempts that each of them took."""
     accepted: dict[str, Rate] = field(default_factory=dict)
-    """Impostor trials accepted: by the old model, recalled, grown."""
+    """Impostor trials accepted: by the old model, recalled, grown, by both."""
     refused: dict[str, Rate] = field(default_factory=dict)
+    risen: Rate = field(default_factory=lambda: Rate(0, 1, 0.0, 1.0))
+    """Impostor trials that score higher by both models than by the old one alone."""
     people: tuple[PersonCompared, ...] = ()
     intrusions: tuple[Intrusion, ...] = ()
     strangers: Strangers = Strangers(0, 0, 0)
+    turned: SuccessionResult | None = None
+    """The same with the models turned round: what follows is in use."""
 
     def summary(self) -> dict[str, object]:
         rises = sorted(self.rises)
@@ -91,7 +99,11 @@ class SuccessionResult:
             "attempts_median": float(np.median(self.days)) if self.days else None,
             "accepted": {name: [one.accepted, one.trials] for name, one in self.accepted.items()},
             "refused": {name: [one.accepted, one.trials] for name, one in self.refused.items()},
-            "rise_llr": {"median": float(np.median(rises)), "highest": rises[-1]} if rises else None,
+            "risen": [self.risen.accepted, self.risen.trials],
+            "people_with_a_higher_impostor": sum(p.highest_both > p.highest_old for p in self.people),
+            "grown_above_recalled_llr": {"median": float(np.median(rises)), "highest": rises[-1]}
+            if rises
+            else None,
             "above_bound": sum(rise > RISE_BOUND_LLR for rise in rises),
             "strangers": asdict(self.strangers),
             "intrusions": len(self.intrusions),
@@ -100,12 +112,30 @@ class SuccessionResult:
                 one.after_llr >= self.threshold_llr > one.before_llr for one in self.intrusions
             ),
             "calibration": [self.calibration.scale, self.calibration.offset],
+            "turned_round": None if self.turned is None else self.turned.summary(),
         }
 
     @property
     def rises(self) -> tuple[float, ...]:
         """Per person: the highest impostor by the grown voiceprint, above that of a recall."""
         return tuple(one.highest_grown - one.highest_recalled for one in self.people)
+
+
+def both_ways(
+    recordings: Sequence[Recording],
+    names: tuple[str, str],
+    old: tuple[Embeddings, Calibration],
+    following: tuple[Embeddings, Calibration | None],
+    live: Mapping[str, float],
+    thresholds: Thresholds,
+) -> SuccessionResult | None:
+    """As `evaluate_succession`, and the same with the models turned round."""
+    found = evaluate_succession(recordings, names, old, following, live, thresholds)
+    if found is None:
+        return None
+    before = following[0], found.calibration
+    turned = evaluate_succession(recordings, (names[1], names[0]), before, old, live, thresholds)
+    return replace(found, turned=turned)
 
 
 def evaluate_succession(
@@ -146,6 +176,13 @@ def evaluate_succession(
         kind: _scores(voices[kind], probes, heard_old if kind == "old" else heard_next, llr)
         for kind, llr in (("old", old_llr), ("recalled", next_llr), ("grown", next_llr))
     }
+    scored["both"] = {
+        name: _Scored(
+            list(map(lower_llr, before.own, scored["grown"][name].own)),
+            list(map(lower_llr, before.impostors, scored["grown"][name].impostors)),
+        )
+        for name, before in scored["old"].items()
+    }
     at = thresholds.voice_llr
     return SuccessionResult(
         *names,
@@ -155,20 +192,23 @@ def evaluate_succession(
         tuple(used for _, used, _ in came.values()),
         {k: rate(list(v), [[x >= at for x in s.impostors] for s in v.values()]) for k, v in scored.items()},
         {k: rate(list(v), [[x < at for x in s.own] for s in v.values()]) for k, v in scored.items()},
+        rate(list(came), [_risen(scored["old"][n].impostors, scored["both"][n].impostors) for n in came]),
         tuple(
             PersonCompared(
                 name,
                 came[name][1],
-                max(scored["recalled"][name].impostors),
-                max(scored["grown"][name].impostors),
-                min(scored["recalled"][name].own, default=float("nan")),
-                min(scored["grown"][name].own, default=float("nan")),
+                *(max(scored[kind][name].impostors) for kind in ("old", "recalled", "grown", "both")),
+                *(min(scored[kind][name].own, default=float("nan")) for kind in ("old", "both")),
             )
             for name in came
         ),
         tuple(_intrusions(came, inside, judged, voices, heard_old, heard_next, old_llr, next_llr)),
         _strangers(came, inside, judged, heard_old, heard_next, old_llr, next_llr, live, thresholds),
     )
+
+
+def _risen(before: Sequence[float], since: Sequence[float]) -> list[bool]:
+    return [after > llr for llr, after in zip(before, since, strict=True)]
 
 
 def grow(days: Sequence[Embedding], llr: Llr) -> tuple[Growing, int] | None:

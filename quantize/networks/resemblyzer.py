@@ -33,7 +33,7 @@ def build_resemblyzer(checkpoint: Path, out: Path, tick: ReportProgress) -> Arte
 
 
 def prove_resemblyzer(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
-    """Metrics of the INT8 network beside float; raises ParityError when it strays."""
+    """Metrics of the INT8 network beside float; raises QuantizeError when it strays."""
     exact = OnnxSession(resemblyzer.build(read_tensors(checkpoint)).SerializeToString())
     waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
     embedded = []

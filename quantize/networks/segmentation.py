@@ -31,7 +31,7 @@ def build_segmentation(checkpoint: Path, out: Path, tick: ReportProgress) -> Art
 
 
 def prove_segmentation(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
-    """Metrics of the INT8 network beside float; raises ParityError when it strays.
+    """Metrics of the INT8 network beside float; raises QuantizeError when it strays.
 
     A decision is which of the seven sets of speakers is the likeliest in one frame.
     """

@@ -29,7 +29,7 @@ DECISION_COSINE = 0.55
 
 
 def build_speaker(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
-    """Write the INT8 network to `out`. Raises LearnedError when nothing was learned about these weights."""
+    """Write the INT8 network to `out`. Raises QuantizeError when nothing was learned about these weights."""
     tick("quantising CAM++", 0.3)
     tensors = read_tensors(checkpoint)
     known = learned(NAME, tensors_hash(tensors))
@@ -53,7 +53,7 @@ def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: ReportProgress) -> 
 
 
 def prove_speaker(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
-    """Metrics of the INT8 network beside its float graph; raises ParityError when it strays."""
+    """Metrics of the INT8 network beside its float graph; raises QuantizeError when it strays."""
     exact = OnnxSession(campplus.build(read_tensors(checkpoint)).SerializeToString())
     return compare("CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, tick)
 
@@ -66,7 +66,7 @@ def compare(
     least_cosine: float,
     tick: ReportProgress,
 ) -> dict[str, float]:
-    """How close two sessions of CAM++ are on real speech; raises ParityError when they are not."""
+    """How close two sessions of CAM++ are on real speech; raises QuantizeError when they are not."""
     waves = [piece for clip in speech for piece in pieces(clip)]
     embedded: list[Array] = []
     for number, session in enumerate((exact, small)):

@@ -41,7 +41,7 @@ def build_variant(network: Path, out: Path, tick: ReportProgress) -> Artefact:
 
 
 def prove_speaker_variant(network: Path, variant: Path, tick: ReportProgress) -> dict[str, float]:
-    """Metrics of CAM++ in TFLite beside ONNX; raises ParityError when it strays."""
+    """Metrics of CAM++ in TFLite beside ONNX; raises QuantizeError when it strays."""
     given, made = OnnxSession(network), TfliteSession(variant)
     return speaker.compare("CAM++ in TFLite", given, made, parity_speech().clips(), MIN_COSINE, tick)
 
@@ -49,7 +49,7 @@ def prove_speaker_variant(network: Path, variant: Path, tick: ReportProgress) ->
 def prove_spoof_variant(
     network: Path, variant: Path, card: SpoofCard, tick: ReportProgress = lambda text, done: None
 ) -> dict[str, float]:
-    """Metrics of the spoof detector in TFLite beside ONNX; raises ParityError when it strays."""
+    """Metrics of the spoof detector in TFLite beside ONNX; raises QuantizeError when it strays."""
     clips = parity_speech(short=True).clips()  # two decisions a piece, and a thousand are needed
     waves = [piece for clip in clips for piece in pieces(clip)]
     tick("comparing two runtimes", 0.5)

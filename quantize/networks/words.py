@@ -92,7 +92,7 @@ def _kept(small: onnx.ModelProto, out: Path) -> Artefact:
 
 
 def prove_encoder(upstream: Upstream, encoder: Path, tick: ReportProgress) -> dict[str, float]:
-    """How like float's the INT8 encoder's keys and values are; raises ParityError when they are not.
+    """How like float's the INT8 encoder's keys and values are; raises QuantizeError when they are not.
 
     What it decides, it decides with the decoder, whose proof is of both.
     """
@@ -104,14 +104,14 @@ def prove_encoder(upstream: Upstream, encoder: Path, tick: ReportProgress) -> di
 
 
 def prove_decoder(upstream: Upstream, encoder: Path, decoder: Path, tick: ReportProgress) -> dict[str, float]:
-    """Metrics of both INT8 files together beside float; raises ParityError when they judge otherwise."""
+    """Metrics of both INT8 files together beside float; raises QuantizeError when they judge otherwise."""
     exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
     metrics = compare(exact, OnnxWhisper(encoder, decoder), parity_clips(), tick)
     return bounded("Whisper in INT8", metrics)
 
 
 def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
-    """`metrics` as the manifest states them; raises ParityError when one is out of its bounds."""
+    """`metrics` as the manifest states them; raises QuantizeError when one is out of its bounds."""
     cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
     return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
 

@@ -29,7 +29,7 @@ def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, tick: Repo
 def prove_ggml(
     upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], tick: ReportProgress
 ) -> dict[str, float]:
-    """Metrics of the file in whisper.cpp beside float; raises ParityError when it strays.
+    """Metrics of the file in whisper.cpp beside float; raises QuantizeError when it strays.
 
     whisper.cpp shows no keys and values, so the tensors compared are those that the float graph makes of the
     file's own weights. The decisions are whisper.cpp's, on `clips`.

@@ -6,6 +6,8 @@ python -m research.spoof limits --data SPEECH --attacks ATTACKS --work WORK
 python -m research.spoof probe --data SPEECH --attacks ATTACKS --work WORK
 python -m research.spoof baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
 python -m research.spoof phrases
+python -m research.spoof conditions --data SPEECH [--keep FILE] [--most N]
+python -m research.spoof redteam --data SPEECH [--fakes N] [--tries N] [--plots DIR]
 python -m research.spoof report --work WORK [--baseline SCORES.tsv] [--plots DIR]
 
 Files, folds and the detector itself are made by `python -m quantize.train bank`, `folds` and `final`.
@@ -52,6 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     phrases = commands.add_parser("phrases", help="the released detector on door phrases and on people")
     phrases.add_argument("--each", type=int, default=4, help="phrases of every voice")
     phrases.add_argument("--seed", type=int, default=9)
+    conditions = commands.add_parser(
+        "conditions", help="the bundle in use, by condition, on systems and people that it never heard"
+    )
+    conditions.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
+    conditions.add_argument("--keep", type=Path, help="file of scores: what stands in it is not heard again")
+    conditions.add_argument("--most", type=int, default=12, help="files of each system and of each page")
+    redteam = commands.add_parser("redteam", help="tries it takes somebody who knows the detector")
+    redteam.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
+    redteam.add_argument("--fakes", type=int, default=20)
+    redteam.add_argument("--tries", type=int, default=32, help="of each attacker at each fake")
+    redteam.add_argument("--plots", type=Path, help="folder to draw tries against success into")
     report = commands.add_parser("report", help="tables from the folds' scores")
     report.add_argument("--work", type=Path, required=True)
     report.add_argument(
@@ -70,6 +83,14 @@ def _run(args: argparse.Namespace) -> None:
         from research.spoof import phrases
 
         phrases.run(WEIGHTS, args.each, args.seed)
+    elif args.command == "conditions":
+        from research.spoof import conditions
+
+        conditions.run(args.data, args.keep, args.most)
+    elif args.command == "redteam":
+        from research.spoof import redteam
+
+        redteam.run(args.data, args.fakes, args.tries, args.plots)
     elif args.command == "probe":
         from research.spoof.probe import probe
 

@@ -111,6 +111,27 @@ def combs(title: str, rows: list[tuple[str, np.ndarray, np.ndarray]]) -> str:
     return _page(title, bottom + 28, body)
 
 
+def steps(title: str, label: str, curves: dict[str, list[float]]) -> str:
+    """Shares after 0, 1, 2, ... of something, one stair per name."""
+    span, bottom = WIDTH - LEFT - 20, 300
+    most = max(len(shares) for shares in curves.values()) - 1
+    body = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        y = bottom - tick * (bottom - TOP)
+        body += [f'<path d="M{LEFT} {y:.0f}H{LEFT + span}" stroke="{GRID}"/>']
+        body.append(_text(LEFT - 6, y + 4, f"{tick:.0%}", "end"))
+    for tick in range(0, most + 1, max(1, most // 8)):
+        body.append(_text(LEFT + tick / most * span, bottom + 16, str(tick)))
+    body.append(_text(LEFT + span / 2, bottom + 34, label))
+    for number, (name, shares) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [(LEFT + at / most * span, bottom - one * (bottom - TOP)) for at, one in enumerate(shares)]
+        line = f"M{places[0][0]:.1f} {places[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:])
+        body.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        body.append(_text(LEFT + span - 6, bottom - 10 - 17 * number, name, "end", colour))
+    return _page(title, bottom + 48, body)
+
+
 def draw(unseen, seen, out: Path) -> None:
     """Writes `spoof-digital.svg`, `spoof-replayed.svg` and `spoof-systems.svg` to `out`."""
     out.mkdir(parents=True, exist_ok=True)

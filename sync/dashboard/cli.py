@@ -14,7 +14,6 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from sync.command_line import DATABASE, FILE, wall_ms
 from sync.dashboard.accounts import approvals
 from sync.dashboard.accounts import journal as journals
 from sync.dashboard.accounts.accounts import Accounts
@@ -31,6 +30,7 @@ from sync.dashboard.site.names import NameBook, read_csv
 from sync.keys import FileSigner
 from sync.registry.sinks import Email, load_sinks
 from sync.registry.store import Store
+from sync.service.command_line import DATABASE, FILE, wall_ms
 
 ORIGIN = click.option(
     "--address", default="http://127.0.0.1:8080", show_default=True, envvar="OSTIARY_DASHBOARD",

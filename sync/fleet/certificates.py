@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sync.errors import SyncError
-from sync.mqtt import TlsFiles
 from sync.plain_file import plain_bytes
+from sync.transport.mqtt import TlsFiles
 
 ROOT_DAYS = 7300
 CA_DAYS = 3650

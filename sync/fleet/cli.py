@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sync.broker import write_configuration
-from sync.bundle import key_from_bytes
-from sync.command_line import host_and_port, read_file, wall_ms
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.provisioning.cli import COMMANDS
 from sync.fleet.simulate import Simulation, SimulationSettings
 from sync.fleet.state_cli import STATE_COMMANDS
+from sync.proofs.bundle import key_from_bytes
 from sync.registry.store import Store
+from sync.service.command_line import host_and_port, read_file, wall_ms
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)

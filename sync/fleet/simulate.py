@@ -13,14 +13,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_to_der
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.mqtt import LinkSettings, Reactor
-from sync.topics import RECEIPTS, topic
+from sync.proofs.bundle import key_to_der
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.mqtt import LinkSettings, Reactor
+from sync.transport.topics import RECEIPTS, topic
 
 TENANT_KEY = b"simulated units have no people.."
 CONNECT_LIMIT_S = 120.0

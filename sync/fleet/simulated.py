@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sync import chain
 from sync.events import AuditEvent, EventTimings, Record, Signer, UnitId, pseudonym
-from sync.heads import NO_HEAD, Head, head_hash
-from sync.merkle import Frontier
-from sync.messages import MAX_BATCH_EVENTS
 from sync.outbox import Batch, OutboxStatus
+from sync.proofs import chain
+from sync.proofs.heads import NO_HEAD, Head, head_hash
+from sync.proofs.merkle import Frontier
+from sync.transport.messages import MAX_BATCH_EVENTS
 
 _KINDS = (
     *[("GRANTED", "all_factors_passed")] * 17,
@@ -25,7 +25,7 @@ _KINDS = (
 
 @dataclass(slots=True)
 class MemoryLog:
-    """`sync.agent.Log` in memory. Sealed batches wait in order until their receipt."""
+    """`sync.transport.agent.Log` in memory. Sealed batches wait in order until their receipt."""
 
     unit: UnitId
     now_s: Callable[[], float]

@@ -12,16 +12,16 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sync.bundle import key_from_bytes
-from sync.command_line import DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
 from sync.fleet.provisioning.claims import proved_exchange
 from sync.person_id import PersonIdError, person_id
+from sync.proofs.bundle import key_from_bytes
 from sync.registry.fleet import people, rollout, wanted
 from sync.registry.store import Store
+from sync.service.command_line import DATABASE, FILE, read_file, wall_ms
 from sync.toml_table import toml_table
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)

@@ -11,11 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.campaigns.cli import campaigns_group, watch_list_group
@@ -26,6 +25,7 @@ from sync.registry.retention_cli import retain_command
 from sync.registry.store import Store
 from sync.registry.watch_cli import watch_command
 from sync.registry.worker_cli import worker_command
+from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 
 
 @click.group()

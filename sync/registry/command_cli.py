@@ -10,13 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sync.command_line import AS_JSON, DATABASE, FILE, wall_ms
-from sync.commands import ACTIONS, MAX_LIFE_MS, NUMBERS
 from sync.events import unit_id
-from sync.health import FACTS, check_facts
 from sync.keys import FileSigner
+from sync.orders.commands import ACTIONS, MAX_LIFE_MS, NUMBERS
 from sync.registry import commands
 from sync.registry.store import Store
+from sync.service.command_line import AS_JSON, DATABASE, FILE, wall_ms
+from sync.transport.health import FACTS, check_facts
 
 
 @click.command("command")

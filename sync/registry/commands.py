@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync.commands import Arguments, Command, Result
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
+from sync.orders.commands import Arguments, Command, Result
 from sync.registry.schema import commands, units
 from sync.registry.store import Store
 

@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.bundle import Gap
 from sync.event_form import EventFields, UnitId
+from sync.proofs.bundle import Gap
+from sync.proofs.retention import RetentionRecord
 from sync.registry.database import Database
 from sync.registry.engine import StoreError, first_line, raw_errors
 from sync.registry.schema import events, gaps, heads, requests, retained, retentions
-from sync.retention import RetentionRecord
 
 EVENT_COLUMNS = [column.name for column in events.columns]
 

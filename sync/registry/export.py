@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync import chain
-from sync.bundle import Gap, LogBundle
 from sync.errors import SyncError
 from sync.events import Record, UnitId
-from sync.merkle import Frontier
+from sync.proofs import chain
+from sync.proofs.bundle import Gap, LogBundle
+from sync.proofs.merkle import Frontier
 from sync.registry.schema import events, gaps, heads, retained, retentions, units
 from sync.registry.store import Store, name_of
 

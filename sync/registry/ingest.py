@@ -12,15 +12,14 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 
-from sync.bundle import Gap, key_from_bytes
-from sync.commands import open_result
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.event_form import EventFields
 from sync.events import Signer, UnitId
-from sync.heads import Head
-from sync.health import WILL, open_health
-from sync.messages import BatchMessage, Receipt, ReceiptStatus
+from sync.orders.commands import open_result
+from sync.proofs.bundle import Gap, key_from_bytes
+from sync.proofs.heads import Head
+from sync.proofs.retention import MAX_ACCOUNT, RetentionRecord
 from sync.registry import commands
 from sync.registry.clock import BelievedClock
 from sync.registry.store import Store, UnitRow
@@ -35,8 +34,9 @@ from sync.registry.verification import (
     read_batch,
     worker_clock,
 )
-from sync.retention import MAX_ACCOUNT, RetentionRecord
-from sync.topics import unit_of
+from sync.transport.health import WILL, open_health
+from sync.transport.messages import BatchMessage, Receipt, ReceiptStatus
+from sync.transport.topics import unit_of
 
 EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03

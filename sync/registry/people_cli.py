@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import pseudonym
 from sync.person_id import PersonIdError, person_id
@@ -19,6 +18,7 @@ from sync.registry import export as exports
 from sync.registry import status
 from sync.registry.store import Store
 from sync.registry.subject import about
+from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 
 KEY_BYTES = 32
 TENANT_KEY = click.option(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import DATABASE, FILE, read_file, wall_ms
 from sync.events import unit_id
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry import readmission
 from sync.registry.store import Store
+from sync.service.command_line import DATABASE, FILE, read_file, wall_ms
 
 ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")
 

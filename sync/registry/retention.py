@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sync import chain
 from sync.cose import peek1
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
-from sync.heads import Head
-from sync.merkle import Frontier
+from sync.proofs import chain
+from sync.proofs.heads import Head
+from sync.proofs.merkle import Frontier
+from sync.proofs.retention import RetentionRecord
 from sync.registry.schema import events, gaps, heads, retained, retentions, units
 from sync.registry.store import Store, month_of, name_of
 from sync.registry.verification import Alarm
-from sync.retention import RetentionRecord
 
 BATCH_ROWS = 2000
 PAGE = 2000

@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from sync.bundle import key_to_der
-from sync.command_line import DATABASE, FILE, wall_ms
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_to_der
 from sync.registry.retention import due, forget_before
 from sync.registry.store import Store, month_of
+from sync.service.command_line import DATABASE, FILE, wall_ms
 
 
 @click.command("retain")

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync import chain
-from sync.bundle import Gap
 from sync.errors import MalformedError, ProofError
 from sync.event_form import EventFields, UnitId, read_event
-from sync.heads import NO_HEAD, Head, head_hash, open_head
-from sync.merkle import Frontier
-from sync.messages import BatchMessage
+from sync.proofs import chain
+from sync.proofs.bundle import Gap
+from sync.proofs.heads import NO_HEAD, Head, head_hash, open_head
+from sync.proofs.merkle import Frontier
+from sync.transport.messages import BatchMessage
 
 CLOCK_TOLERANCE_MS = 5 * 60_000
 FUTURE_TOLERANCE_MS = 10 * 60_000

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import click
 
-from sync import journal
-from sync.command_line import DATABASE, FILE
 from sync.errors import SyncError
 from sync.keys import FileSigner
 from sync.registry.anomalies import Detector
@@ -20,7 +18,9 @@ from sync.registry.rules import load_rules
 from sync.registry.sinks import Delivery, load_sinks
 from sync.registry.upkeep import Upkeep, listen
 from sync.registry.worker_cli import open_once, open_patiently
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.command_line import DATABASE, FILE
+from sync.service.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 

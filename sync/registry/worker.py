@@ -13,19 +13,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sync.backoff import Backoff
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
 from sync.keys import FileSigner
-from sync.metrics import Figures, MetricsFile
-from sync.mqtt import Link, Message, Reactor
 from sync.registry.campaigns.handler import Campaigns
 from sync.registry.commands import due
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store
-from sync.service_manager import ServiceManager
-from sync.topics import (
+from sync.service.metrics import Figures, MetricsFile
+from sync.service.service_manager import ServiceManager
+from sync.transport.backoff import Backoff
+from sync.transport.mqtt import Link, Message, Reactor
+from sync.transport.topics import (
     COMMANDS,
     DESIRED,
     EVENTS,

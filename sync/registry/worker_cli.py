@@ -12,13 +12,8 @@ from pathlib import Path
 
 import click
 
-from sync import journal
-from sync.backoff import Backoff
-from sync.bundle import key_to_der
-from sync.command_line import DATABASE, FILE, host_and_port, wall_ms
 from sync.keys import FileSigner
-from sync.metrics import MetricsFile
-from sync.mqtt import LinkSettings, Reactor, TlsFiles, common_name
+from sync.proofs.bundle import key_to_der
 from sync.registry.campaigns.handler import Campaigns
 from sync.registry.clock import BelievedClock
 from sync.registry.engine import NoRegistryError
@@ -26,7 +21,12 @@ from sync.registry.fleet.issuer import DocumentIssuer
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store, StoreError
 from sync.registry.worker import Worker, share_name, subscriptions
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.command_line import DATABASE, FILE, host_and_port, wall_ms
+from sync.service.metrics import MetricsFile
+from sync.service.service_manager import ServiceManager
+from sync.transport.backoff import Backoff
+from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles, common_name
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from device.state_folder import StateFolder
 from device.uplink.state import read
 from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.keys import FileSigner
-from sync.mqtt import TlsFiles
+from sync.transport.mqtt import TlsFiles
 from tests.bad_world.world import OSTIARY, PATIENCE_S, Ended, NotCheckedError, Unit, World
 from tests.sync.services import Mosquitto, free_port
 

@@ -78,6 +78,7 @@ def loose_plug(world: World) -> Ended:
         door.end()
     faults = [event for event in unit.events() if event.startswith("DENIED_FAULT")]
     assert len(faults) >= 2, unit.events()
+    assert "FAULT audio_fault" in unit.events()
     return Ended(saw, f"{len(faults)} x {faults[0]}", "hears again by itself")
 
 
@@ -105,6 +106,7 @@ def busy_device(world: World) -> Ended:
     assert "Traceback" not in door.told
     found = [event for event in unit.events() if event.startswith("DENIED_FAULT")]
     assert found, unit.events()
+    assert "FAULT audio_fault" in unit.events()
     return Ended(saw, found[0], "hears again by itself; SIGTERM is obeyed")
 
 

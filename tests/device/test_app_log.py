@@ -15,7 +15,7 @@ from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.clock import Now
-from device.evidence.judge import Evidence
+from device.evidence.judge import Evidence, Generations
 from device.evidence.listener import Answer
 from device.unit.assembly import Unit
 from device.unit.audit import AuditTrail, EventContext
@@ -81,8 +81,8 @@ def serve(world: World, log: Outbox, claims: int, says: Callable[[], Evidence] =
         ),
         replay_guard=SimpleNamespace(note=lambda heard, *_: heard, settle=lambda _: None),
         asks_for_claim=lambda _: True,
-        store=SimpleNamespace(vault=SimpleNamespace(template=_nobody, growing=lambda _: None)),
-        judge=SimpleNamespace(speaker=SimpleNamespace(version="s1"), successor=None),
+        store=SimpleNamespace(vault=SimpleNamespace(voiceprints=_nobody)),
+        judge=SimpleNamespace(generations=Generations(None, "s1")),
         prints=SimpleNamespace(leave=lambda *_: None),
     )
     display = Display()

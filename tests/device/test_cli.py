@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,3 +91,17 @@ def test_root_leaves_nothing_of_its_own_in_the_units_folder(
     assert "belongs to #54321" in told
     assert "sudo -u" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_starts_no_threads_of_its_own_beside_the_checks() -> None:
+    """They would spin on the cores that the checks work on; said too late, the variable does nothing."""
+    free = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    counted = subprocess.run(
+        [sys.executable, "-c", "import device.cli, os, numpy; print(len(os.listdir('/proc/self/task')))"],
+        env=free,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=180,
+    )
+    assert counted.stdout.strip() == "1"

@@ -66,6 +66,22 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('[door]\nunlock_s = "long"', "must be a number, not 'long'"),
+        ("[judge]\nthreads = 1.5", "must be a whole number, not 1.5"),
+        ("[judge]\nthreads = true", "must be a whole number, not true"),
+        ("[door]\nname = 4", "must be a text, not 4"),
+        ("[feedback]\nearcons = [1]", "must be true or false, not a list"),
+        ("[feedback]\npage = 1", "must be a path, which is a text, not 1"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_plain_words(tmp_path: Path, line: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load(written(tmp_path, line))
+
+
 @pytest.mark.parametrize("engine", WordsEngine)
 def test_every_words_engine_has_a_name_in_the_settings(tmp_path: Path, engine: WordsEngine) -> None:
     assert load(written(tmp_path, f'[judge]\nwords = "{engine}"')).judge.words is engine
@@ -89,8 +105,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_endless_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot read settings"):
+    with pytest.raises(SettingsError, match="first-boot"):
         load(tmp_path / "absent.toml")
+    with pytest.raises(SettingsError, match=r"cannot read settings from \S+: Is a directory$"):
+        load(tmp_path)
     with pytest.raises(SettingsError, match="larger than"):
         load(written(tmp_path, "#" * (MAX_SETTINGS_BYTES + 1)))
 

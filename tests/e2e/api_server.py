@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from sync.fleet.certificates import Authority
-from sync.mqtt import TlsFiles
+from sync.transport.mqtt import TlsFiles
 from tests.memory_scan import masked
 from tests.ports import free_port
 

@@ -17,23 +17,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import wall_ms
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
 from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.fleet.simulated import MemoryLog
-from sync.health import WILL, open_health
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
-from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry import status
 from sync.registry.schema import events
 from sync.registry.store import Store
 from sync.registry.verification import check_batch
-from sync.topics import EVENTS, HEALTH, RECEIPTS, RESULTS, topic
+from sync.service.command_line import wall_ms
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.health import WILL, open_health
+from sync.transport.messages import BatchMessage
+from sync.transport.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
+from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, RESULTS, topic
 from tests.bad_world.clocks import MovableClock
 from tests.e2e.chaos_database import Database
 from tests.e2e.sync_world import Process

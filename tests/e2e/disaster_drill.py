@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load
-from sync.command_line import wall_ms
 from sync.events import UnitId, unit_id
 from sync.fleet.provisioning.recovery import awaited
 from sync.registry import status
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.status import screen
+from sync.service.command_line import wall_ms
 from tests.device.unit.fleet_world import DOOR, DoorUnit, rules
 from tests.e2e.site_world import OSTIARY, SiteWorld, Unit, site_world
 from tests.e2e.test_fleet_state import WallClock
@@ -113,7 +113,7 @@ class Drill:
     def told(self) -> bool:
         """Whether no unit would erase somebody if the recovery ended now."""
         with closing(self.site.store()) as store:
-            return awaited(store) == []
+            return not awaited(store)
 
     def sent(self) -> bool:
         """Whether everything has a receipt."""

@@ -36,16 +36,16 @@ from device.unit.fleet.follower import LOOK_EVERY_S
 from device.unit.fleet.rehearsed import RehearsalError
 from device.uplink.facts import read_standing
 from device.uplink.letters.mail import DoorMail
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import wall_ms
 from sync.events import UnitId, unit_id
 from sync.fleet.exchange import card
-from sync.mqtt import LinkSettings, Reactor
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.fleet import wanted
 from sync.registry.fleet.status import screen
 from sync.registry.schema import certificates
-from sync.topics import COMMANDS, DESIRED, PARTS, RECEIPTS, topic
+from sync.service.command_line import wall_ms
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.mqtt import LinkSettings, Reactor
+from sync.transport.topics import COMMANDS, DESIRED, PARTS, RECEIPTS, topic
 from tests.device.model_store.bundles import make_bundle
 from tests.device.unit.fleet_world import DOOR, LAPTOP, DoorUnit, rules
 from tests.device.unit.test_fleet_apply import KEY, in_use

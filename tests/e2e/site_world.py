@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 from device.cli import cli
 from device.secure_store.hardware.swtpm import SwTpm
-from sync.command_line import wall_ms
 from sync.fleet.provisioning.site import Site
 from sync.registry import status
 from sync.registry.store import Store
+from sync.service.command_line import wall_ms
 from tests.sync.services import free_port, wait_for_port
 
 OSTIARY = [sys.executable, "-c", "from device.cli import main; main()"]

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from sync import chain
-from sync.bundle import key_to_der
 from sync.events import Record, UnitId, unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
+from sync.proofs import chain
+from sync.proofs.bundle import key_to_der
+from sync.proofs.verify import verify
 from sync.registry import export, status
 from sync.registry.schema import events
 from sync.registry.store import Store
-from sync.verify import verify
 from tests.sync.services import NOW, Mosquitto, Postgres, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -18,6 +19,7 @@ import pytest
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import models_dir
 from tests.bad_world.world import JUDGED, OSTIARY, PATIENCE_S, Door
+from tests.device.secure_store.lockout import lock_by_wrong_passwords
 from tests.speech import Reading, require_tools
 
 pytestmark = pytest.mark.e2e
@@ -88,6 +90,71 @@ def test_a_tpm_that_goes_away_locks_the_door_and_one_that_comes_back_serves_with
         unit.badge()
         unit.shows("DENIED_PHRASE")
         unit.end()
+
+
+def tpm_unit(environment: dict[str, str], tmp_path: Path, tpm: SwTpm, reader: list[Reading]) -> list[str]:
+    """A unit whose keys are in `tpm`, with somebody enrolled; the command for one attempt at it."""
+    config = tmp_path / "ostiary.toml"
+    config.write_text(f'[store]\nprofile = "laptop"\nkeystore = "tpm"\ntcti = "{tpm.tcti}"\n')
+    environment["OSTIARY_CONFIG"] = str(config)
+    enrolled(environment, reader)
+    return [*OSTIARY, "run", "--claim", "4711", "--source", str(reader[4].path)]
+
+
+def refused(attempt: list[str], environment: dict[str, str]) -> str:
+    """The one line with which the unit does not start."""
+    ended = subprocess.run(
+        attempt, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert ended.returncode == 3
+    assert "released" not in ended.stdout
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+def served(attempt: list[str], environment: dict[str, str]) -> list[str]:
+    """The `KIND reason` of the log's events, oldest first, after an attempt at a unit that does start."""
+    subprocess.run(attempt, env=environment, check=True, capture_output=True, timeout=PATIENCE_S)
+    recent = [*OSTIARY, "policy", "recent", "--json", "--count", "60"]
+    told = subprocess.run(recent, env=environment, check=True, capture_output=True, text=True)
+    events = json.loads(told.stdout[told.stdout.index("[") :])
+    return [f"{one['kind']} {one['reason']}" for one in reversed(events)]
+
+
+def test_a_tpm_that_is_missing_or_another_one_at_the_start_is_in_the_log_once_the_unit_starts(
+    environment: dict[str, str], tmp_path: Path, reader: list[Reading]
+) -> None:
+    with SwTpm(tmp_path / "tpm") as own:
+        attempt = tpm_unit(environment, tmp_path, own, reader)
+        before = served(attempt, environment)
+        own.power_cut()
+        assert "no TPM answers" in refused(attempt, environment)
+        assert "no TPM answers" in refused(attempt, environment)
+        other = SwTpm(tmp_path / "other")
+        other.port = own.port  # seated in its place
+        with other:
+            assert "another unit" in refused(attempt, environment)
+        own.start()
+        assert served(attempt, environment)[len(before) :] == [
+            "BOOT started",
+            "FAULT tpm_fault",
+            "FAULT tpm_refused",
+            "DENIED_REPLAY heard_before",
+            "SHUTDOWN stopped",
+        ]
+        assert not {"FAULT tpm_fault", "FAULT tpm_refused"} & set(before)
+
+
+def test_a_tpm_that_others_locked_is_an_event_and_the_door_serves_on(
+    environment: dict[str, str], tmp_path: Path, reader: list[Reading]
+) -> None:
+    with SwTpm(tmp_path / "tpm") as tpm:
+        attempt = tpm_unit(environment, tmp_path, tpm, reader)
+        assert "FAULT tpm_locked" not in served(attempt, environment)
+        lock_by_wrong_passwords(tpm)
+        found = served(attempt, environment)
+        assert "FAULT tpm_locked" in found
+        assert "DENIED_REPLAY heard_before" in found
 
 
 def test_a_unit_that_gets_no_more_memory_stays_locked_and_serves_again_when_it_does(

@@ -15,10 +15,10 @@ import pytest
 
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
-from sync.bundle import key_to_der
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_to_der
 from sync.registry.fleet.status import Screen, screen
 from sync.registry.store import Store
 from tests.device.secure_store.people import same_voice, voiceprint

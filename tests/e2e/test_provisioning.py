@@ -26,7 +26,6 @@ from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load
 from device.uplink.network import Network
-from sync.command_line import wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.provisioning import claims
@@ -34,12 +33,13 @@ from sync.fleet.provisioning.claim import Claim
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH, Challenge, Refusal
 from sync.fleet.provisioning.tpm_proof import read_key
-from sync.mqtt import LinkSettings, Reactor
 from sync.outbox import Outbox
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.rules import load_rules
 from sync.registry.schema import identities
+from sync.service.command_line import wall_ms
+from sync.transport.mqtt import LinkSettings, Reactor
 from tests.device.uplink.test_admission import Box, Maker, soft_key
 from tests.e2e.site_world import OSTIARY, RULES, SiteWorld, Unit, eventually, site_world
 from tests.sync.parts import Clock, event

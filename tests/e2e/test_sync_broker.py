@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.keys import FileSigner
-from sync.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
 from sync.registry.worker import share_name, subscriptions
-from sync.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
+from sync.transport.backoff import Backoff
+from sync.transport.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
+from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic
 from tests.sync.services import NOW, Mosquitto, free_port
 
 pytestmark = pytest.mark.e2e

@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sync.command_line import wall_ms
 from sync.events import unit_id
+from sync.proofs.verify import verify
 from sync.registry import export, status
 from sync.registry.clock import TOLERANCE_MS
 from sync.registry.status import SILENT_AFTER_MS
 from sync.registry.store import Store
-from sync.verify import verify
+from sync.service.command_line import wall_ms
 from tests.e2e.chaos_database import Database, OnPostgres, OnSqlite
 from tests.e2e.chaos_world import (
     FIRST_WITHOUT_PART,

@@ -16,10 +16,10 @@ from pycose.messages import Sign1Message
 
 from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
-from sync.bundle import LogBundle, parse
 from sync.fleet.certificates import Authority
-from sync.heads import Head
 from sync.outbox import Outbox
+from sync.proofs.bundle import LogBundle, parse
+from sync.proofs.heads import Head
 from tests.e2e.test_sync_simulate import OSTIARY, registry
 from tests.sync.parts import DOORS, Clock, event
 from tests.sync.services import NOW

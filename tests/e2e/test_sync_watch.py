@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from sync.agent import Agent, AgentSettings
-from sync.bundle import key_from_bytes, key_to_der
-from sync.command_line import wall_ms
 from sync.events import pseudonym, unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.simulated import MemoryLog
-from sync.health import WILL
 from sync.keys import FileSigner
-from sync.mqtt import LinkSettings, Reactor, Will
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.rules import load_rules
 from sync.registry.store import Store
-from sync.topics import HEALTH, RECEIPTS, topic
+from sync.service.command_line import wall_ms
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.health import WILL
+from sync.transport.mqtt import LinkSettings, Reactor, Will
+from sync.transport.topics import HEALTH, RECEIPTS, topic
 from tests.e2e.test_sync_simulate import OSTIARY, registry
 from tests.sync.parts import TENANT_KEY, event
 from tests.sync.services import NOW

@@ -19,7 +19,7 @@ from device.model_store.sessions import OnnxSession
 from quantize.build import build, up_to_date
 from quantize.checkpoint import read_tensors
 from quantize.cli import models as command
-from quantize.errors import OtherBytesError, ParityError, QuantizeError
+from quantize.errors import QuantizeError
 from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.networks.speaker import compare
@@ -229,7 +229,7 @@ def test_a_file_that_comes_out_otherwise_is_named_and_the_old_one_stays(shop: Wo
     for path in shop.inputs.values():
         path.write_text(path.read_text().replace("one", "two"))
     shop.faulty = "words"
-    with pytest.raises(OtherBytesError, match=r"^words\.int8\.onnx came out as .{12} where .{12} was proven"):
+    with pytest.raises(QuantizeError, match=r"^words\.int8\.onnx came out as .{12} where .{12} was proven"):
         shop.build()
     bundle = Bundle.open(shop.directory)
     assert bundle.path("words").read_bytes() == b"words one" * 10
@@ -321,7 +321,7 @@ def test_a_network_that_strays_from_float_fails_its_proof() -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array((given + noise).astype(np.float32), tensor.name))
     stray = OnnxSession(model.SerializeToString())
     clips = replace(packaged_speech(), files=packaged_speech().files[:2]).clips()
-    with pytest.raises(ParityError, match="CAM\\+\\+ strays"):
+    with pytest.raises(QuantizeError, match="CAM\\+\\+ strays"):
         compare("CAM++", exact, stray, clips, 0.99, lambda text, done: None)
 
 

@@ -15,7 +15,7 @@ from quantize.calibrate import listen
 from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder, folded_conv
 from quantize.int8 import quantise
-from quantize.learned import Learned, LearnedError, Range, learned
+from quantize.learned import Learned, Range, learned
 
 RNG = np.random.default_rng(11)
 
@@ -73,13 +73,13 @@ def test_a_bias_gives_back_what_rounding_takes_in_whole_steps() -> None:
 
 def test_what_was_learned_about_another_network_is_refused(tmp_path: Path) -> None:
     known = listen(network(), feeds(2))
-    with pytest.raises(LearnedError, match="nothing was learned about first"):
+    with pytest.raises(QuantizeError, match="nothing was learned about first"):
         quantise(network(), replace(known, ranges={}))
-    with pytest.raises(LearnedError, match="other channels"):
+    with pytest.raises(QuantizeError, match="other channels"):
         quantise(network(), replace(known, bias_steps={"first": (1,)}))
     (tmp_path / "toy.json").write_bytes(replace(known, weights="ab").to_bytes())
     assert learned("toy", "ab", tmp_path).ranges == known.ranges
-    with pytest.raises(LearnedError, match="other weights"):
+    with pytest.raises(QuantizeError, match="other weights"):
         learned("toy", "cd", tmp_path)
 
 
@@ -87,7 +87,7 @@ def test_what_was_learned_about_another_network_is_refused(tmp_path: Path) -> No
 def test_a_calibration_file_that_is_damaged_or_gone_is_named(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "toy.json").write_bytes(content)
-    with pytest.raises(LearnedError, match="restore it from version control"):
+    with pytest.raises(QuantizeError, match="restore it from version control"):
         learned("toy", "ab", tmp_path)
 
 

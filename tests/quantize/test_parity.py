@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantize.errors import ParityError
+from quantize.errors import QuantizeError
 from quantize.parity import (
     FLIPS,
     FLIPS_LIMIT,
@@ -40,7 +40,7 @@ def test_metrics_within_their_bounds_are_stated() -> None:
     ],
 )
 def test_a_metric_out_of_its_bounds_is_named(metrics: dict[str, float], said: str) -> None:
-    with pytest.raises(ParityError, match=said):
+    with pytest.raises(QuantizeError, match=said):
         demand("a network", metrics, at_most={"drift": 0.2})
 
 
@@ -71,7 +71,7 @@ def test_one_flip_among_few_decisions_is_no_proof_nor_is_none_among_fewer() -> N
         before = np.zeros(count)
         after = before.copy()
         after[:flips] = 1
-        with pytest.raises(ParityError, match="flips_limit"):
+        with pytest.raises(QuantizeError, match="flips_limit"):
             demand("a network", decisions(before, after))
 
 
@@ -83,7 +83,7 @@ def test_embeddings_that_turn_away_are_refused() -> None:
     assert metrics["parity_cosine_min"] == 1.0
     turned = exact.copy()
     turned[3] = units(1)
-    with pytest.raises(ParityError, match="parity_cosine_min"):
+    with pytest.raises(QuantizeError, match="parity_cosine_min"):
         embedding_parity("a network", exact, turned, 0.5, 0.99)
 
 

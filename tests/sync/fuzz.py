@@ -23,15 +23,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.api import bodies
 from device.api.errors import ProblemError
-from sync import chain, commands, cose, heads, messages
-from sync.bundle import parse
+from sync import cose
 from sync.errors import SyncError
 from sync.events import Record, unit_id
-from sync.heads import Head
-from sync.health import open_health, read_health, signed_health
 from sync.keys import FileSigner
-from sync.merkle import Frontier
-from sync.messages import BatchMessage
+from sync.orders import commands
+from sync.proofs import chain, heads
+from sync.proofs.bundle import parse
+from sync.proofs.heads import Head
+from sync.proofs.merkle import Frontier
+from sync.proofs.verify import verify
 from sync.registry.verification import Position, check_batch, place
 from sync.threats.listed import Threat, ThreatList
 from sync.threats.prints import (
@@ -45,8 +46,10 @@ from sync.threats.prints import (
     open_print,
     signed_kept,
 )
-from sync.topics import EVENTS, HEALTH, RESULTS, unit_of
-from sync.verify import verify
+from sync.transport import messages
+from sync.transport.health import open_health, read_health, signed_health
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, HEALTH, RESULTS, unit_of
 from tests.sync.parts import START_MS, UNIT, event
 
 CORPUS = Path(__file__).parents[1] / "data" / "fuzz"
@@ -150,7 +153,7 @@ def _threats() -> ThreatList:
 @functools.cache
 def decoders() -> dict[str, Decoder]:
     from tests.sync.fuzz_fleet import fleet_decoders
-    from tests.sync.test_verify import make_log  # a log needs seeds of its own
+    from tests.sync.proofs.test_verify import make_log  # a log needs seeds of its own
 
     body = Record(NAME, 1, event(1, silent_alarm=True, more_scores=(("replay_llr", 1.5),))).to_bytes()
     log = make_log([2, 1], SIGNER)  # type: ignore[arg-type]

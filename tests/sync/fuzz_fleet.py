@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 
-from sync import cose, desired
+from sync import cose
 from sync.cbor import dump_fields
 from sync.events import unit_id
 from sync.fleet.provisioning import messages as provisioning
 from sync.fleet.provisioning.claim import PIN_BYTES, SECRET_BYTES, Claim, Parcel
 from sync.fleet.provisioning.tpm_proof import Statement as Attested
 from sync.fleet.provisioning.tpm_proof import read_key
-from sync.parts import Chunk, Want
+from sync.orders import desired
+from sync.orders.parts import Chunk, Want
+from sync.proofs.retention import RETENTION_TYPE, RetentionRecord, open_record
 from sync.registry.campaigns.sharing import SHARED_TYPE, open_shared
-from sync.retention import RETENTION_TYPE, RetentionRecord, open_record
 from sync.threats.prints import MODEL, VALUES
 from tests.sync.fuzz import KEY, NAME, SIGNER, Decoder, signed
 from tests.sync.parts import START_MS

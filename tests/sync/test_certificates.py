@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sync.fleet.certificates import Authority
-from sync.mqtt import TlsFiles
+from sync.transport.mqtt import TlsFiles
 
 
 def context(side: int, files: TlsFiles) -> ssl.SSLContext:

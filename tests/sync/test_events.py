@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pycose.keys import EC2Key
 from pycose.messages import Sign1Message
 
-from sync import chain, cose
+from sync import cose
 from sync.errors import MalformedError, ProofError
 from sync.events import MAX_EVENT_BYTES, AuditEvent, Record, pseudonym, unit_id
-from sync.heads import Head, open_head
+from sync.proofs import chain
+from sync.proofs.heads import Head, open_head
 from tests.sync.parts import TENANT_KEY, UNIT, SoftwareSigner, event
 
 NAMES = [

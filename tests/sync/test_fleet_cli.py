@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.errors import SyncError
+from sync.events import unit_id
 from sync.fleet.cli import fleet
+from sync.proofs.bundle import key_to_der
+from sync.registry.alarm_rows import access
+from sync.registry.fleet.wanted import want, wishes
+from sync.registry.store import Store
 from tests.sync.services import free_port, wait_for_port
 
 
@@ -65,3 +73,29 @@ def test_the_broker_starts_as_the_command_says_and_listens_where_it_was_told() -
             process.kill()
             process.wait()
         assert (folder / "broker" / "broker.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_end_of_a_recovery_names_units_one_by_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/registry.db"
+    with closing(Store.open(url)) as store:
+        for name in ("st-mary/icu-1", "st-mary/icu-2"):
+            key = ec.generate_private_key(ec.SECP256R1()).public_key()
+            store.register(unit_id(name), key_to_der(key), 1)
+        want(store, "all", "recovering", True, "desk", 1)
+    at = ["--database", url, "--site", str(tmp_path)]
+    assert "--without and --anyway" in types("recover", "begin", "--without", "st-mary/icu-1", *at).output
+    told = types("recover", "end", "--anyway", "st-mary/icu-1", *at).exception
+    assert isinstance(told, SyncError)
+    assert "st-mary/icu-2 has not been heard since" in str(told)
+    assert "icu-1" not in str(told)
+    for name in ("ICU 1", "", "st-mary/icu-3", "st-mary/icu-1~1"):
+        refused = types("recover", "end", "--without", name, *at)
+        assert isinstance(refused.exception, SyncError), name
+        assert "\n" not in str(refused.exception)
+    done = types("recover", "end", "--anyway", "st-mary/icu-1", "--without", "st-mary/icu-2", *at)
+    assert done.exit_code == 0, done.exception
+    assert "still asked, and erasing nobody: st-mary/icu-2" in done.output
+    with closing(Store.open(url)) as store, store.reading() as db:
+        assert {layer.scope for layer in wishes(db).layers["recovering"]} == {"unit:st-mary/icu-2"}
+        said = db.execute(sa.select(access.c.subject).order_by(access.c.id.desc())).scalars().first()
+        assert said == "recovering ended; without st-mary/icu-2; anyway st-mary/icu-1"

@@ -17,18 +17,18 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync import cose
-from sync.bundle import prove_event, prove_growth
-from sync.commands import Command, Result
 from sync.events import Record, unit_id
-from sync.messages import Receipt
+from sync.orders.commands import Command, Result
+from sync.proofs.bundle import prove_event, prove_growth
+from sync.proofs.retention import RetentionRecord
+from sync.proofs.verify import verify
 from sync.registry import export
-from sync.retention import RetentionRecord
-from sync.verify import verify
+from sync.transport.messages import Receipt
 from tests.sync.fuzz import decoders
 from tests.sync.parts import START_MS, UNIT, event
+from tests.sync.proofs.test_verify import LOG, MUTATIONS, SIGNER, Mutation
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 from tests.sync.registry.test_retention import KEEPER, filled, forget, with_a_gap
-from tests.sync.test_verify import LOG, MUTATIONS, SIGNER, Mutation
 
 __all__ = ["cluster", "registry"]
 DOCS = Path(__file__).parents[2] / "docs"

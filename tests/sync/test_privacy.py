@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from sync.agent import Agent, AgentSettings
 from sync.errors import MalformedError, SyncError
 from sync.events import AuditEvent, pseudonym
-from sync.health import check_facts, read_health
 from sync.outbox import Outbox, OutboxLimits
+from sync.transport.agent import Agent, AgentSettings
+from sync.transport.health import check_facts, read_health
 from tests.sync.parts import DOORS, TENANT_KEY, UNIT, Clock, SoftwareSigner, event
-from tests.sync.test_agent import REGISTRY, FakeLink
+from tests.sync.transport.test_agent import REGISTRY, FakeLink
 
 NAMES = [
     "Maria Rossi", "maria", "rossi", "ROSSI", "m.rossi", "maria-rossi", "Zoë Kraß", "李雷", "Åsa O'Neill",

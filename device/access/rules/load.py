@@ -16,6 +16,7 @@ from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules.levels import LEVELS
 from device.access.rules.model import (
+    CHOSEN,
     ENROLLED,
     EVERY_DAY,
     Door,
@@ -309,6 +310,8 @@ def _person(uid: str, reader: Reader, roles: Iterable[str]) -> Person:
         _duress(reader),
         _card(reader),
         reader.number("unlock_s", 5.0, 0.5, 60.0) if reader.has("unlock_s") else None,
+        Style(reader.text("says", CHOSEN[0], CHOSEN) or CHOSEN[0]) if reader.has("says") else None,
+        reader.number("begin_within_s", 20.0, 2.0, 120.0) if reader.has("begin_within_s") else None,
     )
     reader.finish()
     return person

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, tzinfo
 
-from device.access.challenge import ChallengeSettings
+from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
 from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from sync.person_id import PersonIdError, person_id
 
 EVERY_DAY = frozenset(range(7))
+CHOSEN = (Style.WORDS, Style.DIGITS)
+"""What a person may say in place of each other."""
 ENROLLED = "enrolled"
 """The role that everybody with a voiceprint has."""
 
@@ -92,7 +94,21 @@ class Person:
     """The card as the controller behind an OSDP door wants it: bits and hexadecimal digits, `26:2AB3C440`."""
     unlock_s: float | None = None
     """How long the strike stays released for somebody who needs longer; None is the door's own time."""
+    says: Style | None = None
+    """Words or digits, whichever this person says more easily; None is what the door's class shows."""
+    begin_within_s: float | None = None
+    """How long after the phrase is shown they may begin to speak; None is the class's own time."""
     written: str = ""
+
+    def challenge(self, shown: ChallengeSettings) -> ChallengeSettings:
+        """What this person is shown at a door whose class shows `shown`.
+
+        Their own style takes the place of words or digits only: a class that shows sentences or codes keeps
+        them. Their own time never shortens the class's.
+        """
+        if self.says is not None and shown.style in CHOSEN:
+            shown = replace(shown, style=self.says)
+        return replace(shown, lifetime_s=max(shown.lifetime_s, self.begin_within_s or 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from device.access.challenge import Style, pieces_to_paste
 from device.access.decision import Factor
 from device.access.permissions import roles_of, speaks_of
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
@@ -41,6 +42,13 @@ def remarks(rules: Rules, now: datetime) -> Iterator[str]:
     for uid, person in rules.people.items():
         if person.valid_until is not None and person.valid_until <= now:
             yield f"the access of {person.written or uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
+        worded = [risk.challenge for risk in rules.risks.values() if risk.challenge.style is Style.WORDS]
+        if person.says is Style.DIGITS and worded:
+            before, now_said = (pieces_to_paste(one) for one in (worded[0], person.challenge(worded[0])))
+            yield (
+                f"{person.written or uid} says digits: {now_said} recorded pieces of their voice make every "
+                f"second phrase, where {before} words would be needed"
+            )
 
 
 def _asks(rules: Rules, door: Door) -> str:

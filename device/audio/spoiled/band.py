@@ -49,7 +49,7 @@ def fold(wave: npt.NDArray[np.float32]) -> tuple[float, float]:
     logs = np.log(power + 1e-3 * FLOOR_POWER)
     fine = logs - _smoothed(logs)
     fine -= fine.mean(axis=0)  # hum and buzz are the same upside down, and stay
-    scores = np.array([_mirrored(fine, centre, reach) for centre, reach in _folds()])
+    scores = _mirrored(fine)
     # A cheap converter leaves several: of 6 kHz one at 3 kHz and one at 5. Speech ends at the first.
     best = int(scores.argmax())
     if scores[best] >= MIRRORED:
@@ -70,22 +70,28 @@ FLOOR_POWER = WINDOW * (0.5 / 32768.0) ** 2
 
 
 @lru_cache(maxsize=1)
-def _folds() -> tuple[tuple[int, npt.NDArray[np.intp]], ...]:
-    """(twice the bin, offsets in half bins from it) of each fold: on a bin or between two."""
+def _folds() -> tuple[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+    """(twice the bin, bins above, bins below that mirror them) of each fold: on a bin or between two."""
     first, last = (round(2 * hz / BIN_HZ) for hz in FOLDS_HZ)
     low, high = (hz / BIN_HZ for hz in REACH_HZ)
     found = []
     for centre in range(first, last + 1):
         offsets = np.arange(np.ceil(low), np.floor(high) + 1) + (0.5 if centre % 2 else 0.0)
-        found.append((centre, np.round(2 * offsets).astype(np.intp)))
+        twice = np.round(2 * offsets).astype(np.intp)
+        found.append((centre, (centre + twice) // 2, (centre - twice) // 2))
     return tuple(found)
 
 
-def _mirrored(fine: Floats, centre: int, offsets: npt.NDArray[np.intp]) -> float:
-    """Correlation of what lies above a fold with what lies below it."""
-    above, below = fine[:, (centre + offsets) // 2], fine[:, (centre - offsets) // 2]
-    scale = np.sqrt(np.square(above).sum() * np.square(below).sum()) + 1e-12
-    return float((above * below).sum() / scale)
+def _mirrored(fine: Floats) -> Floats:
+    """For each fold the correlation of what lies above it with what lies below, from (frames, bins)."""
+    products = fine.T @ fine
+    squares = products.diagonal()
+    return np.array(
+        [
+            products[above, below].sum() / (np.sqrt(squares[above].sum() * squares[below].sum()) + 1e-12)
+            for _, above, below in _folds()
+        ]
+    )
 
 
 def _smoothed(logs: Floats) -> Floats:

@@ -38,36 +38,35 @@ def steady_lines(wave: npt.NDArray[np.float32]) -> int:
     Harmonics of speech wander. Of 50 people and 70 attacks none reaches 6; of 50 people beside a rectifier's
     buzz or an alarm 20 dB below the speech 95 in 100 do.
     """
-    return max(_throughout(wave), _pulses(wave), _of_mains(wave))
+    found = _pulses(wave)
+    if len(wave) >= SAMPLE_RATE_HZ // 2:
+        size = 1 << len(wave).bit_length()
+        power = np.square(np.abs(rfft(wave * np.hanning(len(wave)), size)))
+        found = max(found, _throughout(power), _of_mains(power))
+    return found
 
 
-def _of_mains(wave: npt.NDArray[np.float32]) -> int:
+def _of_mains(power: Floats) -> int:
     """How many lines lie on multiples of the mains' frequency, all of which together stand out.
 
     No single one need: a hundred weak ones in their places are no chance. Networks stray by 0.1 %.
     """
-    if len(wave) < SAMPLE_RATE_HZ // 2:
-        return 0
-    size = 1 << len(wave).bit_length()
-    power = np.square(np.abs(rfft(wave * np.hanning(len(wave)), size)))
-    bin_hz = SAMPLE_RATE_HZ / size
-    total = np.concatenate([[0.0], np.cumsum(power)])
+    bin_hz = SAMPLE_RATE_HZ / 2 / (len(power) - 1)
     near, beside = max(2, round(NEAR_HZ / bin_hz)), round(MAINS_BESIDE_HZ / bin_hz)
-    strays = np.arange(-MAINS_STRAYS, MAINS_STRAYS, 0.5 * bin_hz / MAINS_RANGE_HZ[1])
+    low, high = MAINS_RANGE_HZ
+    first = int(low * (1.0 - MAINS_STRAYS) / bin_hz) - 1
+    last = int(high * (1.0 + MAINS_STRAYS) / bin_hz) + 2
+    ratio = _over_surroundings(power, first, last, near, beside)
+    logs = np.log(np.clip(ratio, 1e-3, 50.0))
+    strays = np.arange(-MAINS_STRAYS, MAINS_STRAYS, 0.5 * bin_hz / high)
     found = 0
     for hz in MAINS_HZ:
-        multiples = hz * np.arange(np.ceil(MAINS_RANGE_HZ[0] / hz), np.floor(MAINS_RANGE_HZ[1] / hz) + 1)
-        at = np.round(np.outer(1.0 + strays, multiples) / bin_hz).astype(np.intp)
-
-        def within(reach: int, at: npt.NDArray[np.intp] = at) -> Floats:
-            span: Floats = total[at + reach + 1] - total[at - reach]
-            return span
-
-        ratio = power[at] / ((within(beside) - within(near)) / (2 * (beside - near)) + 1e-20)
-        standing = np.log(np.clip(ratio, 1e-3, 50.0)).mean(axis=1)
+        multiples = hz * np.arange(np.ceil(low / hz), np.floor(high / hz) + 1)
+        at = np.round(np.outer(1.0 + strays, multiples) / bin_hz).astype(np.intp) - first
+        standing = logs[at].mean(axis=1)
         best = int(standing.argmax())
         if standing[best] >= MAINS_LOG_RATIO:
-            found = max(found, int((ratio[best] > MAINS_RATIO).sum()))
+            found = max(found, int((ratio[at[best]] > MAINS_RATIO).sum()))
     return found
 
 
@@ -79,18 +78,12 @@ def _pulses(wave: npt.NDArray[np.float32]) -> int:
     power = np.square(np.abs(rfft(frames * np.hanning(PULSE_SAMPLES), axis=1)))
     bin_hz = SAMPLE_RATE_HZ / PULSE_SAMPLES
     first, last = (round(hz / bin_hz) for hz in LINES_HZ)
-    total = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)
-    at = np.arange(first, last)
-
-    def within(reach: int) -> Floats:
-        span: Floats = total[:, at + reach + 1] - total[:, at - reach]
-        return span
-
-    around = (within(PULSE_BESIDE) - within(PULSE_NEAR)) / (2 * (PULSE_BESIDE - PULSE_NEAR))
+    ratio = _over_surroundings(power, first, last, PULSE_NEAR, PULSE_BESIDE)
     own, below, above = power[:, first:last], power[:, first - 1 : last - 1], power[:, first + 1 : last + 1]
-    lines = (own > PULSE_RATIO * (around + 1e-20)) & (own >= below) & (own >= above)
-    own, below, above = (np.log(part + 1e-20) for part in (own, below, above))
-    exact = np.arange(first, last) + 0.5 * (below - above) / (below - 2 * own + above - 1e-9)
+    lines = (ratio > PULSE_RATIO) & (own >= below) & (own >= above)
+    own, below, above = (np.log(part[lines] + 1e-20) for part in (own, below, above))
+    exact = np.full(lines.shape, -np.inf)
+    exact[lines] = np.nonzero(lines)[1] + first + 0.5 * (below - above) / (below - 2 * own + above - 1e-9)
     kept = np.zeros(last - first + 2, np.intp)  # for how many frames each bin's line has been there
     before = np.full(last - first + 2, -np.inf)
     found = 0
@@ -106,25 +99,32 @@ def _pulses(wave: npt.NDArray[np.float32]) -> int:
     return found
 
 
-def _throughout(wave: npt.NDArray[np.float32]) -> int:
-    """How many lines stand out of the spectrum of all of it."""
-    if len(wave) < SAMPLE_RATE_HZ // 2:
-        return 0
-    size = 1 << (len(wave) - 1).bit_length()
-    power = np.square(np.abs(rfft(wave * np.hanning(len(wave)), size)))
-    bin_hz = SAMPLE_RATE_HZ / size
+def _throughout(power: Floats) -> int:
+    """How many lines stand out of `power`, the spectrum of all of it."""
+    bin_hz = SAMPLE_RATE_HZ / 2 / (len(power) - 1)
     # A line is as wide as the window's own; what is narrower is one bin of it.
     near, beside = (max(2, round(hz / bin_hz)) for hz in (NEAR_HZ, BESIDE_HZ))
-    total = np.concatenate([[0.0], np.cumsum(power)])
     first, last = (round(hz / bin_hz) for hz in LINES_HZ)
-    at = np.arange(first, last)
+    own, below, above = power[first:last], power[first - 1 : last - 1], power[first + 1 : last + 1]
+    ratio = _over_surroundings(power, first, last, near, beside)
+    places = np.flatnonzero((ratio >= LINE_RATIO) & (own >= below) & (own >= above))
+    return 0 if len(places) == 0 else 1 + int((np.diff(places) > near).sum())
+
+
+def _over_surroundings(power: Floats, first: int, last: int, near: int, beside: int) -> Floats:
+    """Each bin's power over the mean of those beside it: (..., last - first) of (..., bins).
+
+    What lies farther than `near` bins and no farther than `beside` counts as beside.
+    """
+    total = np.zeros((*power.shape[:-1], power.shape[-1] + 1))
+    np.cumsum(power, axis=-1, out=total[..., 1:])
 
     def within(reach: int) -> Floats:
-        span: Floats = total[at + reach + 1] - total[at - reach]
+        span: Floats = (
+            total[..., first + reach + 1 : last + reach + 1] - total[..., first - reach : last - reach]
+        )
         return span
 
     around = (within(beside) - within(near)) / (2 * (beside - near))
-    ratio = power[at] / (around + 1e-20)
-    peaks = (ratio >= LINE_RATIO) & (power[at] >= power[at - 1]) & (power[at] >= power[at + 1])
-    places = np.flatnonzero(peaks)
-    return 0 if len(places) == 0 else 1 + int((np.diff(places) > near).sum())
+    ratio: Floats = power[..., first:last] / (around + 1e-20)
+    return ratio

@@ -32,10 +32,6 @@ FLEET_FILES = {"commands": "fleet-commands.pem", "authority": "fleet-authority.p
 """Beside the settings: who signs documents, and who certifies exchange keys."""
 
 
-class ProvisionError(DeviceError):
-    """The unit cannot be provisioned like that."""
-
-
 @click.command("provision")
 @click.argument("text", metavar="[CLAIM]", required=False)
 @click.option("--tcti", default="device:/dev/tpmrm0", show_default=True, help="How the TPM is reached.")
@@ -73,7 +69,7 @@ def provision(text: str | None, tcti: str, show_tpm: bool, show: bool) -> None:
 
 
 def prepared(claim: Claim, file: Path, tcti: str) -> Settings:
-    """The unit's settings, written from the claim where there are none. Raises ProvisionError."""
+    """The unit's settings, written from the claim where there are none. Raises DeviceError."""
     if not file.exists():
         authority = file.parent / AUTHORITY_NAME
         prepared_authority(claim, authority)
@@ -81,7 +77,7 @@ def prepared(claim: Claim, file: Path, tcti: str) -> Settings:
         click.echo(f"door and unit are named in {file}")
     settings = load(file)
     if (settings.door.unit, settings.door.name) != (claim.unit, claim.door):
-        raise ProvisionError(
+        raise DeviceError(
             f"{file} says that this is {settings.door.unit}, door {settings.door.name}; the claim is for "
             f"{claim.unit}, door {claim.door}"
         )
@@ -89,13 +85,13 @@ def prepared(claim: Claim, file: Path, tcti: str) -> Settings:
 
 
 def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
-    """Rules and the tenant's key. Raises ProvisionError where the store does not open in this state."""
+    """Rules and the tenant's key. Raises DeviceError where the store does not open in this state."""
     if parcel.tenant_key:
         try:
             with open_store(state, settings.store, warn=lambda _: None) as store:
                 store.keep_tenant_key(parcel.tenant_key)
         except SealPolicyError as err:
-            raise ProvisionError(
+            raise DeviceError(
                 f"the unit has its certificate, but its keys do not open yet ({err}); have its state "
                 "approved (`ostiary store measure`, `ostiary store reseal`) and run this again"
             ) from err
@@ -117,7 +113,7 @@ def followed(file: Path, settings: Settings, place: Place) -> bool:
     """Have `file` name whom this unit obeys: what the site signed with the place, in files beside it.
 
     They lie where only an administrator writes: the uplink, which has a network, keeps the place itself.
-    False where the settings said so before. Raises ProvisionError where they name somebody else.
+    False where the settings said so before. Raises DeviceError where they name somebody else.
     """
     named = {"commands": place.command_key, "authority": place.root}
     missing = []
@@ -128,7 +124,7 @@ def followed(file: Path, settings: Settings, place: Place) -> bool:
         elif _same_key_or_certificate(chosen, pem):
             continue
         elif chosen != file.parent / FLEET_FILES[name]:
-            raise ProvisionError(
+            raise DeviceError(
                 f"{file} follows somebody else ([fleet] {name} = {chosen}); take that line out and run this "
                 "again"
             )
@@ -162,12 +158,12 @@ def _put(path: Path, text: str) -> None:
     try:
         replace_file(path, text.encode(), 0o644)
     except OSError as err:
-        raise ProvisionError(f"{path} cannot be written ({err.strerror}); run this as root") from err
+        raise DeviceError(f"{path} cannot be written ({err.strerror}); run this as root") from err
 
 
 def _keystore(settings: Settings, state: Path) -> TpmKeystore:
     if settings.store.keystore != "tpm":
-        raise ProvisionError(
+        raise DeviceError(
             "this unit keeps its keys in files, and only a TPM can prove itself; without one it is "
             "registered by hand (docs/operator/registry.md)"
         )
@@ -175,7 +171,7 @@ def _keystore(settings: Settings, state: Path) -> TpmKeystore:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings.store)
     if not isinstance(keystore, TpmKeystore):
-        raise ProvisionError("the keys of this unit are not in a TPM")
+        raise DeviceError("the keys of this unit are not in a TPM")
     return keystore
 
 

@@ -28,10 +28,6 @@ on, every other stream in noise at 10 to 20 dB, 2026-11-29.
 """
 
 
-class WindowsNotCalibratedError(DeviceError):
-    """Nobody measured what this speaker model says of short windows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Heard:
     """One step of a stream. `llr` is None while nobody speaks."""
@@ -54,9 +50,9 @@ class ClaimedSpeaker:
         *,
         step_s: float = STEP_S,
     ) -> None:
-        """Raises WindowsNotCalibratedError for a speaker model that was not measured."""
+        """Raises DeviceError for a speaker model that was not measured."""
         if not model.startswith(FITTED_ON):
-            raise WindowsNotCalibratedError(
+            raise DeviceError(
                 f"short windows of {model} were never calibrated; use the bundle that this software came with"
             )
         self._embedder = embedder

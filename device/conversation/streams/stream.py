@@ -40,7 +40,7 @@ class Stream:
     ) -> None:
         """`claimed` is the template of the person who should be speaking; it is overwritten at the end.
 
-        Raises WindowsNotCalibratedError where a claim cannot be scored with this speaker model.
+        Raises DeviceError where a claim cannot be scored with this speaker model.
         """
         self._live = LiveDiarizer(models.segmentation, models.speaker, known)
         self._claimed = (

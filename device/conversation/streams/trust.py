@@ -46,10 +46,6 @@ class TrustSettings:
             raise ValueError("change_per_s lies between 0 and 0.5; half_life_s and weight are positive")
 
 
-class TrustError(DeviceError):
-    """An LLR that is no number."""
-
-
 class Trust:
     """The probability that the claimed person is the one who speaks, from 0.5 on."""
 
@@ -70,10 +66,10 @@ class Trust:
     def heard(self, llr: float, step_s: float) -> Change | None:
         """Take one window's LLR, `step_s` after the one before; a change, when there is one.
 
-        Raises TrustError for an LLR that is no number.
+        Raises DeviceError for an LLR that is no number.
         """
         if not math.isfinite(llr):
-            raise TrustError("a window's LLR must be finite")
+            raise DeviceError("a window's LLR must be finite")
         stays, leaves = self.probability, 1.0 - self.probability
         chance = min(0.5, self._settings.change_per_s * step_s)
         stays, leaves = stays * (1 - chance) + leaves * chance, leaves * (1 - chance) + stays * chance

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from device.door.osdp.frames import Framer, sequence
+from device.door.osdp.frames import Framer, screened, sequence
 from device.door.osdp.port import SerialPort
 
 CROSSED_S = 0.05
@@ -19,7 +19,7 @@ class Channel:
 
     A command that comes again, with the same number and the same bytes, gets the answer that it had, and
     the library does not learn of it. So nothing is obeyed twice, and who plays a command back hears the
-    answer that was on the wire already.
+    answer that was on the wire already. What may be said outside the secure channel is screened here.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Channel:
             # With the number 0 the controller begins anew: that is never a repeated command.
             if not sequence(frame) or frame != self._asked or not self._answer:
                 self._asked, self._answer = frame, b""
-                return frame
+                return screened(frame)
             if self._now_s() - self._answered_s >= CROSSED_S:
                 self.repeated += 1
                 self._answered_s = self._now_s()

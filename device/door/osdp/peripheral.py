@@ -1,8 +1,9 @@
 """This unit as an OSDP peripheral, through libosdp. The one module that touches it.
 
-The secure channel is enforced: in clear the library answers identity, capabilities and the handshake, and
-nothing else. Its wrapper's thread, key store and default key are not used. What could not be sent because the
-controller was away is dropped: a read that arrives late would open a door for somebody who has left.
+The secure channel is enforced twice: in clear the library is given identity, capabilities and the handshake,
+and nothing else (`frames.screened`), and it answers nothing else. Its wrapper's thread, key store and default
+key are not used. What could not be sent because the controller was away is dropped: a read that arrives late
+would open a door for somebody who has left.
 """
 
 from __future__ import annotations

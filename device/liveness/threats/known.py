@@ -29,10 +29,6 @@ HONEST_SHARE = 0.01
 """A threat that more of them resemble than either allows is not used here."""
 
 
-class ThreatListError(DeviceError):
-    """A list of threats is no list, is older than the one in force, or cannot be kept. The old one stays."""
-
-
 @dataclass(frozen=True, slots=True)
 class Match:
     """An attempt resembles a campaign: its number in the registry, and how much, from -1 to 1."""
@@ -84,17 +80,17 @@ class KnownAttacks:
     def adopt(self, data: bytes) -> tuple[int, int]:
         """Take a newer list, whole or not at all; (threats used, threats that resemble this door's people).
 
-        Raises ThreatListError. The same list again changes nothing.
+        Raises DeviceError. The same list again changes nothing.
         """
         try:
             made = ThreatList.from_bytes(data)
         except MalformedError as err:
-            raise ThreatListError(f"a list of threats that is none: {err}") from err
+            raise DeviceError(f"a list of threats that is none: {err}") from err
         with self._lock:
             if made.version < self.version:
-                raise ThreatListError(f"list {made.version} of threats is older than list {self.version}")
+                raise DeviceError(f"list {made.version} of threats is older than list {self.version}")
             if made.expires_ms <= self._now_ms():
-                raise ThreatListError("a list of threats that has expired")
+                raise DeviceError("a list of threats that has expired")
             if made.version > self.version:
                 self._write(self._list, data)
                 self._ours = made
@@ -143,4 +139,4 @@ class KnownAttacks:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, data)
         except OSError as err:
-            raise ThreatListError(f"{path.name} cannot be kept ({err.strerror})") from err
+            raise DeviceError(f"{path.name} cannot be kept ({err.strerror})") from err

@@ -16,7 +16,7 @@ from pathlib import Path
 import cbor2
 
 from device.errors import DeviceError
-from device.liveness.threats.known import KnownAttacks, ThreatListError
+from device.liveness.threats.known import KnownAttacks
 from device.secure_store.exchange import seal_to
 from sync.durable import replace_file
 from sync.errors import SyncError
@@ -58,12 +58,12 @@ class PrintBox:
             log.warning("the print of an attempt was not kept: %s", err)
 
     def delivered(self) -> bytes:
-        """The list of threats that the uplink brought. Raises ThreatListError when there is none."""
+        """The list of threats that the uplink brought. Raises DeviceError when there is none."""
         try:
             with open_plain(self._folder / LIST) as file:
                 return file.read(MAX_LIST_BYTES + 1)
         except OSError as err:
-            raise ThreatListError(f"no list of threats was brought ({err.strerror})") from err
+            raise DeviceError(f"no list of threats was brought ({err.strerror})") from err
 
     def hold(self, version: int) -> None:
         """Tell the uplink which list is in force."""

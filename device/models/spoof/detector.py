@@ -33,10 +33,6 @@ MIN_SAMPLES = SAMPLE_RATE_HZ // 2
 MAX_CARD_BYTES = 1 << 20
 
 
-class SpoofError(DeviceError):
-    """The utterance cannot be judged, or the detector cannot be opened. The door stays locked."""
-
-
 @dataclass(frozen=True, slots=True)
 class SpoofEvidence:
     """LLRs of a live human against each attack, and against any of them with equal weight."""
@@ -88,9 +84,9 @@ class SpoofCard:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SpoofCard:
-        """Raises SpoofError when a field is missing or is not what it must be."""
+        """Raises DeviceError when a field is missing or is not what it must be."""
         if len(data) > MAX_CARD_BYTES:
-            raise SpoofError("the spoof detector's card is too large; run `ostiary models build`")
+            raise DeviceError("the spoof detector's card is too large; run `ostiary models build`")
         try:
             fields = json.loads(data)
             heads = fields["calibration"]
@@ -109,7 +105,7 @@ class SpoofCard:
                 operating_points=points,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as err:
-            raise SpoofError(
+            raise DeviceError(
                 f"the spoof detector's card is damaged ({err}); run `ostiary models build`"
             ) from err
 
@@ -123,22 +119,22 @@ def _norms(fields: dict[str, Any]) -> BonaFideNorms:
 
 
 def checked_network(path: Path, card: SpoofCard) -> bytes:
-    """The network's bytes, when they are those the card names; raises SpoofError otherwise."""
+    """The network's bytes, when they are those the card names; raises DeviceError otherwise."""
     network = _read(path)
     if hashlib.sha256(network).hexdigest() != card.sha256:
-        raise SpoofError(f"{path.name} is not the network its card names; run `ostiary models build`")
+        raise DeviceError(f"{path.name} is not the network its card names; run `ostiary models build`")
     return network
 
 
 def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
-    """The envelopes' head, when it is the one the card names; raises SpoofError otherwise."""
+    """The envelopes' head, when it is the one the card names; raises DeviceError otherwise."""
     head = _read(path, MAX_HEAD_BYTES)
     if hashlib.sha256(head).hexdigest() != card.envelopes_sha256:
-        raise SpoofError(f"{path.name} is not the head its card names; run `ostiary models build`")
+        raise DeviceError(f"{path.name} is not the head its card names; run `ostiary models build`")
     try:
         return EnvelopeHead.from_bytes(head)
     except ValueError as err:
-        raise SpoofError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
+        raise DeviceError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
 
 
 def _read(path: Path, most: int = -1) -> bytes:
@@ -147,7 +143,7 @@ def _read(path: Path, most: int = -1) -> bytes:
         with open_plain(path) as stream:
             return stream.read((most if most >= 0 else NETWORK_BYTES) + 1)
     except OSError as err:
-        raise SpoofError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+        raise DeviceError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
 
 
 class SpoofDetector:
@@ -168,7 +164,7 @@ class SpoofDetector:
         runtime: Runtime = Runtime.ONNX,
         notify: Notify = lambda text: None,
     ) -> SpoofDetector:
-        """From a verified bundle; raises BundleError, SessionError or SpoofError."""
+        """From a verified bundle; raises BundleError, SessionError or DeviceError."""
         card = SpoofCard.from_bytes(_read(bundle.path(CARD_ROLE), MAX_CARD_BYTES))
         checked_network(bundle.path(ROLE), card)
         head = checked_head(bundle.path(ENVELOPES_ROLE), card)
@@ -186,7 +182,7 @@ class SpoofDetector:
     def llr(self, wave: npt.NDArray[np.float32]) -> float:
         """Natural-log LLR of a live human against an attack, for speech (n,) at 16 kHz; positive is live.
 
-        Raises SpoofError when there is less than half a second, or silence, or a sample that is not a number.
+        Raises DeviceError for less than half a second, silence, or a sample that is not a number.
         """
         return self.evidence(wave).llr
 
@@ -208,7 +204,7 @@ class SpoofDetector:
         features = spoof_features(wave)
         (logits,) = self._session.run({INPUT: features[None]})
         if logits.shape != (1, 2) or not np.isfinite(logits).all():
-            raise SpoofError("the spoof detector answered with something that is not a score")
+            raise DeviceError("the spoof detector answered with something that is not a score")
         statistics = envelopes(wave)
         heard = self._card.norms.compare(frame_rates(wave), len(wave) / SAMPLE_RATE_HZ)
         return SpoofScores(
@@ -239,8 +235,8 @@ def against_any(*llrs: float) -> float:
 
 def _check(wave: npt.NDArray[np.float32]) -> None:
     if wave.ndim != 1 or len(wave) < max(MIN_SAMPLES, WINDOW_SAMPLES):
-        raise SpoofError("there is too little speech to tell whether it is live")
+        raise DeviceError("there is too little speech to tell whether it is live")
     if not np.isfinite(wave).all():
-        raise SpoofError("the samples hold something that is not a number")
+        raise DeviceError("the samples hold something that is not a number")
     if float(np.abs(wave - wave.mean()).max()) < 1e-4:
-        raise SpoofError("there is only silence")
+        raise DeviceError("there is only silence")

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from device.errors import DeviceError
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at SAMPLE_RATE_HZ in [-1, 1)."""
@@ -20,10 +19,6 @@ FRAMES_PER_S = 50
 MARGIN_FRAMES = 64
 """Of silence after the speech. 200 loop less often but take a quarter longer and judge no better."""
 MAX_TOKENS = 100
-
-
-class WhisperError(DeviceError):
-    """The transcriber could not be loaded or gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Sentence:
 
 
 class SpeechModel(Protocol):
-    """One loaded model. Safe to call from several threads; raises WhisperError."""
+    """One loaded model. Safe to call from several threads; raises DeviceError."""
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """`text` as token ids."""

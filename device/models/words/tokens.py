@@ -12,19 +12,19 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from device.models.words.hearing import WhisperError
+from device.errors import DeviceError
 
 _PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?[^\s\w]+|\s+|_+")
 
 
 class Vocabulary:
-    """Ordinary tokens only; numbers from `len` up say nothing. Raises WhisperError on a damaged list."""
+    """Ordinary tokens only; numbers from `len` up say nothing. Raises DeviceError on a damaged list."""
 
     def __init__(self, words: Sequence[bytes]) -> None:
         self._words = tuple(words)
         self._rank = {word: rank for rank, word in enumerate(self._words)}
         if len(self._rank) != len(self._words) or any(bytes([b]) not in self._rank for b in range(256)):
-            raise WhisperError("the model's vocabulary is damaged; run `ostiary models build`")
+            raise DeviceError("the model's vocabulary is damaged; run `ostiary models build`")
 
     @classmethod
     def from_text(cls, text: str) -> Vocabulary:
@@ -33,7 +33,7 @@ class Vocabulary:
             # Not `split()`: a multilingual Whisper has an empty word, and every later number counts on it.
             return cls([binascii.a2b_base64(word, strict_mode=True) for word in text.split(" ")])
         except binascii.Error as err:
-            raise WhisperError(
+            raise DeviceError(
                 f"the model's vocabulary is damaged ({err}); run `ostiary models build`"
             ) from err
 

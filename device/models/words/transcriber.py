@@ -53,10 +53,6 @@ LOOP_AGREEMENT = 0.3
 LOOP_TOKEN_NATS = -4.0
 
 
-class WordsError(DeviceError):
-    """The words could not be judged: the audio or the phrase is not usable."""
-
-
 @dataclass(frozen=True, slots=True)
 class Clues:
     """What speaks for and against a phrase, in natural-log units; zero at best but for the worst word."""
@@ -157,7 +153,7 @@ class Transcriber:
         engine: WordsEngine = WordsEngine.ONNX,
         runtime: Runtime = Runtime.ONNX,
     ) -> Transcriber:
-        """From a verified bundle; raises BundleError or WhisperError. `runtime` is of ONNX's forms.
+        """From a verified bundle; raises BundleError or DeviceError. `runtime` is of ONNX's forms.
 
         Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
         were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
@@ -181,8 +177,8 @@ class Transcriber:
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
         """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
 
-        A loop, an empty or an invented transcript scores the lowest LLR there is. Raises WordsError on audio
-        or a phrase that cannot be judged, WhisperError when the model fails.
+        A loop, an empty or an invented transcript scores the lowest LLR there is. Raises DeviceError on audio
+        or a phrase that cannot be judged, and when the model fails.
         """
         return self.scores(wave, [phrase])[0]
 
@@ -233,7 +229,7 @@ class Transcriber:
     def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
         """What was said freely, with words outside `vocabulary` redacted; digits and letters stay.
 
-        Raises WordsError or WhisperError.
+        Raises DeviceError.
         """
         _, heard = self.clues(wave, "one")
         return redact_claim(heard, vocabulary)
@@ -357,16 +353,18 @@ def _worst_token(spoken: Spoken, among: slice = slice(None)) -> float:
 
 def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
     if wave.ndim != 1 or wave.dtype != np.float32:
-        raise WordsError("the words check needs mono float32 samples")
+        raise DeviceError("the words check needs mono float32 samples")
     if not MIN_SECONDS <= len(wave) / SAMPLE_RATE_HZ <= MAX_SECONDS:
-        raise WordsError(f"the words check needs {MIN_SECONDS:g} to {MAX_SECONDS:g} s of audio; say it again")
+        raise DeviceError(
+            f"the words check needs {MIN_SECONDS:g} to {MAX_SECONDS:g} s of audio; say it again"
+        )
     if not np.isfinite(wave).all():
-        raise WordsError("the audio holds values that are not numbers; check the microphone")
+        raise DeviceError("the audio holds values that are not numbers; check the microphone")
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
-        raise WordsError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+        raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
     if letter := unsayable(phrase):
-        raise WordsError(
+        raise DeviceError(
             f"the phrase holds {letter!a}, a letter that is not listened for; write it in English"
         )
     if not plain(phrase).isprintable() or not normalise(phrase):
-        raise WordsError("the phrase holds no words that can be said")
+        raise DeviceError("the phrase holds no words that can be said")

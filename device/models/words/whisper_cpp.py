@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.errors import DeviceError
 from device.evidence.phrase import before_loop
-from device.models.words.hearing import Heard, Sentence, Spoken, Wave, WhisperError, audio_frames, token_cap
+from device.models.words.hearing import Heard, Sentence, Spoken, Wave, audio_frames, token_cap
 from device.models.words.tokens import Vocabulary
 from device.models.words.whisper_params import (
     LIBRARY_VERSION,
@@ -66,7 +67,7 @@ class _Slot:
 class WhisperCpp:
     """One loaded model. Calls are serialised; the interpreter is free while native code works.
 
-    Raises WhisperError when the library is not the pinned one or the file is not a model it reads.
+    Raises DeviceError when the library is not the pinned one or the file is not a model it reads.
     """
 
     def __init__(self, model: Path, *, threads: int = 2) -> None:
@@ -81,7 +82,7 @@ class WhisperCpp:
         options.flash_attn = False
         self._context = self._library.whisper_init_from_file_with_params(str(model).encode(), options)
         if not self._context:
-            raise WhisperError(f"cannot load {model.name}; run `ostiary models build`")
+            raise DeviceError(f"cannot load {model.name}; run `ostiary models build`")
         self._vocabulary = self._library.whisper_n_vocab(self._context)
         self._end = self._library.whisper_token_eot(self._context)
         self._no_timestamps = self._library.whisper_token_not(self._context)
@@ -117,7 +118,7 @@ class WhisperCpp:
         with self._lock:
             self._run(wave, slots, free_cap=cap, cap=max(cap, longest))
         if not all(slot.tokens for slot in slots):
-            raise WhisperError("the transcriber stopped early; try again")
+            raise DeviceError("the transcriber stopped early; try again")
         return Heard(slots[0].path(), tuple(slot.path() for slot in slots[1:]), slots[0].keep is not None)
 
     def close(self) -> None:
@@ -164,13 +165,13 @@ class WhisperCpp:
             context, params, samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(samples)
         )
         if failures:
-            raise WhisperError(f"the transcriber failed ({failures[0]})") from failures[0]
+            raise DeviceError(f"the transcriber failed ({failures[0]})") from failures[0]
         if status != 0:
-            raise WhisperError(f"the transcriber failed (whisper.cpp status {status})")
+            raise DeviceError(f"the transcriber failed (whisper.cpp status {status})")
 
     def _opened(self) -> int:
         if not self._context:
-            raise WhisperError("the transcriber was closed")
+            raise DeviceError("the transcriber was closed")
         return int(self._context)
 
     def _logits(self, address: int) -> npt.NDArray[np.float32]:
@@ -225,18 +226,18 @@ def _read_vocabulary(model: Path) -> list[bytes]:
             small = all(0 < size <= 2048 for size in found[2:11])
             known = (magic, audio_ctx, text_ctx, mels) == (MAGIC, 1500, 448, 80)
             if not known or not small or vocabulary > MAX_VOCABULARY:
-                raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
+                raise DeviceError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
             rows, columns = struct.unpack("<2i", stream.read(8))
             if not 0 < rows * columns <= MAX_FILTERS:
-                raise WhisperError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
+                raise DeviceError(f"{model.name} is no whisper.cpp model; run `ostiary models build`")
             stream.seek(4 * rows * columns, os.SEEK_CUR)
             (count,) = struct.unpack("<i", stream.read(4))
             if not 0 < count <= vocabulary:
-                raise WhisperError(f"{model.name} lists no vocabulary; run `ostiary models build`")
+                raise DeviceError(f"{model.name} lists no vocabulary; run `ostiary models build`")
             lengths = (struct.unpack("<I", stream.read(4))[0] for _ in range(count))
             return [stream.read(min(length, MAX_WORD_BYTES)) for length in lengths]
     except (OSError, struct.error) as err:
-        raise WhisperError(f"cannot read {model.name}; run `ostiary models build`") from err
+        raise DeviceError(f"cannot read {model.name}; run `ostiary models build`") from err
 
 
 def _load_library() -> ctypes.CDLL:
@@ -246,20 +247,20 @@ def _load_library() -> ctypes.CDLL:
     try:
         import _pywhispercpp  # noqa: F401 - loading it loads the library and its OpenMP runtime
     except ImportError as err:
-        raise WhisperError(f"pywhispercpp cannot be loaded ({err}); run scripts/setup") from err
+        raise DeviceError(f"pywhispercpp cannot be loaded ({err}); run scripts/setup") from err
     loaded = {
         line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libwhisper" in line
     }
     if len(loaded) != 1:
-        raise WhisperError("pywhispercpp carries no libwhisper; run scripts/setup")
+        raise DeviceError("pywhispercpp carries no libwhisper; run scripts/setup")
     library = ctypes.CDLL(loaded.pop())
     library.whisper_version.restype = ctypes.c_char_p
     found = library.whisper_version().decode()
     if found != LIBRARY_VERSION:
-        raise WhisperError(f"whisper.cpp {found} found, {LIBRARY_VERSION} needed; run scripts/setup")
+        raise DeviceError(f"whisper.cpp {found} found, {LIBRARY_VERSION} needed; run scripts/setup")
     library.whisper_full_default_params.restype = FullParams
     if not layout_agrees(library.whisper_full_default_params(0)):
-        raise WhisperError("this build of whisper.cpp lays its parameters out differently; run scripts/setup")
+        raise DeviceError("this build of whisper.cpp lays its parameters out differently; run scripts/setup")
     library.whisper_context_default_params.restype = ContextParams
     library.whisper_init_from_file_with_params.restype = ctypes.c_void_p
     library.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParams]

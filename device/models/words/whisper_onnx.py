@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.errors import DeviceError
 from device.evidence.phrase import before_loop
 from device.model_store.sessions import OnnxSession, SessionError
-from device.models.words.hearing import Heard, Sentence, Spoken, Wave, WhisperError, audio_frames, token_cap
+from device.models.words.hearing import Heard, Sentence, Spoken, Wave, audio_frames, token_cap
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import Vocabulary
 
@@ -92,7 +93,7 @@ class _Free:
 
 
 class OnnxWhisper:
-    """One loaded model. Raises WhisperError when the two files are not a Whisper of ours."""
+    """One loaded model. Raises DeviceError when the two files are not a Whisper of ours."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class OnnxWhisper:
             )
             sessions = first, second
         except SessionError as err:
-            raise WhisperError(f"{err}; run `ostiary models build`") from err
+            raise DeviceError(f"{err}; run `ostiary models build`") from err
         self._sessions: tuple[OnnxSession, OnnxSession] | None = sessions
         facts, shapes = sessions[1].metadata, sessions[1].shapes
         try:
@@ -118,7 +119,7 @@ class OnnxWhisper:
                 int(size) if isinstance(size, int) else 0 for size in shapes["said_keys"]
             )
         except (KeyError, ValueError) as err:
-            raise WhisperError(f"the words model is incomplete ({err}); run `ostiary models build`") from err
+            raise DeviceError(f"the words model is incomplete ({err}); run `ostiary models build`") from err
         self._end = len(self._vocabulary)
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -135,7 +136,7 @@ class OnnxWhisper:
         Every returned path ends with the end-of-text token, unless it ran into the token cap.
         """
         if self._sessions is None:
-            raise WhisperError("the transcriber was closed")
+            raise DeviceError("the transcriber was closed")
         encoder, decoder = self._sessions
         try:
             mel = log_mel(wave, audio_frames(len(wave)))
@@ -149,7 +150,7 @@ class OnnxWhisper:
                 if at == 0:
                     self._hear(decoder, sound, batch, answer, starts, free)
         except SessionError as err:
-            raise WhisperError(f"the transcriber failed ({err})") from err
+            raise DeviceError(f"the transcriber failed ({err})") from err
         return Heard(free.path(), tuple(spoken[: len(sentences)]), free.keep is not None)
 
     def close(self) -> None:

@@ -179,7 +179,8 @@ class TpmKeystore:
                 raise TpmLockedError("locked by wrong passwords; wait, or clear it with the lockout password")
             matching(self._approved(), self.tpm.pcr_values(self._pcrs()))
         except StoreError as err:
-            return KeystoreStatus(self.kind, False, str(err), {"tcti": self._settings.tcti})
+            told: dict[str, str | int | bool] = {"tcti": self._settings.tcti}
+            return KeystoreStatus(self.kind, False, str(err), told, isinstance(err, TpmLockedError))
         return KeystoreStatus(self.kind, True, "TPM ready, machine in an approved state", facts)
 
     def close(self) -> None:

@@ -118,24 +118,26 @@ class Vault:
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
 
-        With `model` the voiceprint by that one: the one in use, or the one that grew beside it and is ready.
-        Raises NotEnrolledError, ConsentError (run out), RecordDamagedError, and ModelChangedError when there
-        is none by `model`.
+        It is the one that was enrolled, never one that grew. Raises NotEnrolledError, ConsentError (run
+        out), RecordDamagedError, and ModelChangedError where `model` did not make it.
         """
+        template, growing = self.voiceprints(uid)
+        if growing is not None:
+            growing.wipe()
+        if model is not None and template.model != model:
+            template.wipe()
+            raise ModelChangedError(
+                f"this voiceprint was made by {template.model}, not {model}; enrol this person again"
+            )
+        return template
+
+    def voiceprints(self, uid: str) -> tuple[Template, Growing | None]:
+        """The voiceprint that was enrolled and what grows beside it; overwrite both. Raises as `template`."""
         person = self._person(uid)
         if person.consent.expired(self._clock()):
-            raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
-        if model is not None and person.template.model != model:
             person.template.wipe()
-            grown = person.growing
-            if grown is not None and grown.ready and grown.model == model:
-                made = grown.template()
-                grown.wipe()
-                return made
-            raise ModelChangedError(
-                f"this voiceprint was made by {person.template.model}, not {model}; enrol this person again"
-            )
-        return person.template
+            raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
+        return person.template, person.growing
 
     def growing(self, uid: str) -> Growing | None:
         """What grows beside the voiceprint of `uid`; overwrite it when done. Raises as `template` does."""
@@ -153,20 +155,6 @@ class Vault:
             person = self._person(uid)
             self._rewrite(uid, replace(person, growing=growing))
             person.template.wipe()
-
-    def come_over(self, uid: str) -> None:
-        """Make what has grown beside it the voiceprint of `uid`, and erase the one before. In one commit.
-
-        Raises StoreError where nothing is ready.
-        """
-        with self._ledger.exclusive():
-            self._ledger.refresh()
-            person = self._person(uid)
-            if person.growing is None or not person.growing.ready:
-                raise StoreError("nothing is ready that could take this voiceprint's place")
-            self._rewrite(uid, replace(person, template=person.growing.template(), growing=None))
-            person.template.wipe()
-            person.growing.wipe()
 
     def consent(self, uid: str) -> Consent:
         return self.enrolment(uid).consent
@@ -265,6 +253,12 @@ class Vault:
     def outdated(self, model: str) -> tuple[str, ...]:
         """Who has to enrol again because there is no voiceprint of theirs by `model`."""
         return tuple(sorted(uid for uid, days in self.growth(model).items() if days is not None))
+
+    def models(self) -> dict[str, str]:
+        """By uid: the model by which each was enrolled."""
+        with self._ledger.lock:
+            self._ledger.refresh()
+            return {self._names.uid(row): row.model for row in self._ledger.rows()}
 
     def growth(self, model: str) -> dict[str, int | None]:
         """By uid: on how many days `model` has heard them so far, None for those who have come over to it."""

@@ -194,7 +194,7 @@ class VaultFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(check_plain_or_new(self.path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._db = db
             db.execute("PRAGMA schema_version")  # creates the file
             self.path.chmod(0o600)
@@ -203,6 +203,7 @@ class VaultFile:
             db.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits
             db.execute("PRAGMA secure_delete = ON")
             db.execute("PRAGMA cell_size_check = ON")
+            db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in weeks
             db.execute("PRAGMA trusted_schema = OFF")
             db.executescript(_SCHEMA)
         return self._db

@@ -139,6 +139,17 @@ class Applied:
         self.note(Standing(plan.document, "went_back", why))
         self.clear()
 
+    def untold(self) -> Standing | None:
+        """What was taken back and is not in the unit's log yet."""
+        last = self.standing()
+        told = self._folder / "taken-back.told"
+        known = plain_bytes(told).decode("ascii", "replace") if told.exists() else ""
+        return last if last.standing == "went_back" and known != str(last.document) else None
+
+    def told(self, document: int) -> None:
+        """The log has it."""
+        write_durably(self._folder / "taken-back.told", str(document).encode())
+
     # What is known for good
 
     def refuse(self, bundle: str) -> None:

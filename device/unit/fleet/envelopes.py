@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 
 from device.secure_store import Consent, StoreError, Template
 from device.secure_store.exchange import Exchange, open_with, seal_to
-from sync.desired import Share
 from sync.events import UnitId
+from sync.orders.desired import Share
 from sync.plain_file import plain_bytes
 
 _LINE = (str, int, str, bytes, int, str, float, str, float, str)

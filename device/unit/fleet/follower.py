@@ -32,11 +32,11 @@ from device.unit.fleet.memory import FleetMemory
 from device.unit.fleet.people import Change, People
 from device.unit.fleet.rehearsed import RehearsalError, check_rules, evidence_of_recorded, rehearse
 from device.unit.progress import restart
-from sync.bundle import key_from_bytes
-from sync.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.errors import SyncError
 from sync.events import unit_id
+from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.plain_file import plain_bytes, plain_text
+from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
 PAUSE_S = 5.0
@@ -88,6 +88,7 @@ class Follower:
         self._said_at: tuple[bytes, int, int] | None = None
         self._heard: Evidence | None = None
         self._trouble = ""
+        self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
@@ -109,6 +110,8 @@ class Follower:
 
     def look(self) -> None:
         """One look: a trial goes on, a document that came is applied, what is to be said is said."""
+        if self._may_have_gone_back:
+            self._say_taken_back()
         if self._trial is not None:
             self._go_on(self._trial)
         message = self._mailbox.document()
@@ -307,11 +310,21 @@ class Follower:
             self._report()
         elif over or isinstance(trial.heard, RehearsalError):
             log.error("the new models are taken back: %s", trial.heard)
-            self._unit.trail.note("CHANGE_TAKEN_BACK", "not_confirmed", self._door, risk="low")
             self._applied.go_back(trial.plan, "not_confirmed")
             self._trial = None
             self._report()
+            with contextlib.suppress(SyncError):  # a log that takes no more keeps no bad models: said later
+                self._say_taken_back()
             self._end()
+
+    def _say_taken_back(self) -> None:
+        """Once in the log, also where the unit went back at a start, before it had a log open."""
+        last = self._applied.untold()
+        if last is not None:
+            why = "model_fault" if last.why == "fault" else last.why
+            self._unit.trail.note("CHANGE_TAKEN_BACK", why, self._door, risk="low")
+            self._applied.told(last.document)
+        self._may_have_gone_back = False
 
     def _try(self, trial: _Trial) -> None:
         try:
@@ -356,16 +369,17 @@ class Follower:
         self._report()
 
     def _report(self) -> None:
-        self._mailbox.report(self._applied.standing(), len(self._people.versions()), self._over())
+        held = len(self._people.versions()), self._people.of_the_fleet()
+        self._mailbox.report(self._applied.standing(), held, self._over())
 
     def _over(self) -> tuple[int, int] | None:
         """Counted anew when the vault has changed, and only while one speaker model follows another."""
         judge: Judge | None = getattr(self._unit, "judge", None)
-        if judge is None or judge.successor is None:
+        if judge is None or judge.older is None:
             return None
         counter = self._unit.store.vault.status().counter
         if counter != self._counted[0]:
-            growth = self._unit.store.vault.growth(judge.successor.version)
+            growth = self._unit.store.vault.growth(judge.newer.version)
             over = sum(days is None for days in growth.values())
             self._counted = (counter, (over, len(growth) - over))
         return self._counted[1]

@@ -13,8 +13,8 @@ from pathlib import Path
 from device.state_folder import StateFolder
 from device.unit.fleet.applied import Standing
 from sync.cose import MAX_SIGN1_BYTES
-from sync.desired import Part
 from sync.durable import Watched, replace_file
+from sync.orders.desired import Part
 from sync.plain_file import open_plain
 
 
@@ -64,9 +64,11 @@ class Mailbox:
         """What the uplink sends, again and again, until it is said no more. Empty: nothing to say."""
         self._tell("statement", statement)
 
-    def report(self, standing: Standing, people: int, over: tuple[int, int] | None = None) -> None:
-        """`over`: how many have come over to the speaker model that is to follow, and how many have not."""
-        told: dict[str, object] = {**asdict(standing), "people": people}
+    def report(self, standing: Standing, held: tuple[int, int], over: tuple[int, int] | None = None) -> None:
+        """`held`: how many people the unit holds, and how many of them by a number of the fleet. `over`: how
+        many have come over to the newer of two speaker models, and how many have not.
+        """
+        told: dict[str, object] = {**asdict(standing), "people": held[0], "fleet_people": held[1]}
         if over is not None:
             told |= {"over": over[0], "not_over": over[1]}
         self._tell("standing.json", json.dumps(told).encode())

@@ -29,12 +29,6 @@ _NONCE_BYTES = 12
 MAX_MEMORY_BYTES = 32 << 20
 
 
-class FleetMemoryError(DeviceError):
-    """What the unit knew of its fleet is lost or was put back: nobody is enrolled from there until it is
-    restored.
-    """
-
-
 @dataclass(frozen=True, slots=True)
 class Known:
     """`held`: tag -> (number of the enrolment, its version in the vault); `gone`: tag -> number."""
@@ -52,7 +46,7 @@ class FleetMemory:
     """`known` is what counts now. Only the door process writes."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        """Raises FleetMemoryError."""
+        """Raises DeviceError."""
         self._folder = folder
         self._store = store
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +84,7 @@ class FleetMemory:
                 body = AESGCM(raw).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(document))
             number, held, gone = cbor2.loads(body)  # authenticated: we wrote it
         except (OSError, InvalidTag, ValueError) as err:
-            raise FleetMemoryError(
+            raise DeviceError(
                 "what this unit knew of its fleet is missing, damaged or older than its vault; "
                 "start an empty store, and have the fleet send everybody anew"
             ) from err

@@ -22,8 +22,8 @@ from device.settings import Settings
 from device.unit.audit import AuditTrail
 from device.unit.fleet.envelopes import checked_card, seal, unseal
 from device.unit.fleet.memory import FleetMemory, Known
-from sync.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
 from sync.events import UnitId
+from sync.orders.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
 
 MOST_ITEMS = 300
 """In one statement; the rest is said when these were heard."""
@@ -77,6 +77,11 @@ class People:
         if counter != self._versions[0]:
             self._versions = (counter, self._store.vault.versions())
         return self._versions[1]
+
+    def of_the_fleet(self) -> int:
+        """How many of them the fleet has a number for: those go when its roster names them no more."""
+        held = self._memory.known.held
+        return sum(self._memory.tag(uid) in held for uid in self.versions())
 
     def missing(self, roster: Roster) -> list[Part]:
         """The envelopes that are needed to do as the roster says."""

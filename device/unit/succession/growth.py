@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from device.access.decision import Outcome
 from device.errors import DeviceError
 from device.unit.assembly import Unit
 from device.unit.attempts import Attempt
@@ -31,18 +30,16 @@ def _grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
     if heard is None or decision.person is None or not well_inside(decision):
         if heard is not None:
             heard.drop()
-        if decision.outcome is Outcome.GRANTED and decision.person is not None:
-            _come_over(unit, decision.person, door_name)
         return
-    successor = unit.judge.successor
+    newer = unit.judge.newer
     embedding = heard.take(TAKE_WITHIN_S)
-    if successor is None or embedding is None:
+    if embedding is None:
         return
     vault, uid = unit.store.vault, decision.person
     day = int(unit.controller.time.seen.time(unit.clock().wall).timestamp()) // DAY_S
     before = vault.growing(uid)
     try:
-        after = with_another(before, successor.version, day, embedding, successor.llr)
+        after = with_another(before, newer.version, day, embedding, newer.llr)
         if after.step is Step.NOTHING:
             return
         reason = "voices_differ" if after.step is Step.DROPPED else "well_inside"
@@ -58,17 +55,3 @@ def _grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
         embedding[:] = 0.0
         if before is not None:
             before.wipe()
-
-
-def _come_over(unit: Unit, uid: str, door_name: str) -> None:
-    """Once the next model is the only one, the voiceprint by the one before goes, person by person."""
-    if unit.judge.successor is not None:
-        return
-    vault, model = unit.store.vault, unit.judge.speaker.version
-    growing = vault.growing(uid)
-    if growing is None:
-        return
-    growing.wipe()
-    if growing.ready and growing.model == model:
-        unit.trail.note("CAME_OVER", "well_inside", door_name, uid=uid, risk="low")
-        vault.come_over(uid)

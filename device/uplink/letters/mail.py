@@ -11,13 +11,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.desired import MAX_STATEMENT_BYTES, open_desired
 from sync.durable import Watched, move_file, replace_file
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
-from sync.parts import Chunk, Want
+from sync.orders.desired import MAX_STATEMENT_BYTES, open_desired
+from sync.orders.parts import Chunk, Want
 from sync.plain_file import check_plain_or_new, open_plain
-from sync.topics import DESIRED, PARTS, STATEMENTS, WANTS
+from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 
 ASK_AGAIN_S = 5.0
 SAY_AGAIN_S = 30.0
@@ -29,7 +29,7 @@ AT_ONCE = 4
 
 
 class DoorMail:
-    """`sync.agent.Mail` of one unit. What comes is checked here so far that no stranger fills the disk."""
+    """`sync.transport.agent.Mail` of one unit. It checks what comes, so that no stranger fills the disk."""
 
     def __init__(
         self,

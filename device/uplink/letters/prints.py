@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.agent import Mail
 from sync.cbor import decode
 from sync.durable import replace_file
 from sync.errors import MalformedError, SyncError
@@ -18,7 +17,8 @@ from sync.events import Signer, UnitId
 from sync.plain_file import open_plain
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MAX_SEALED_BYTES, SealedPrint, open_kept
-from sync.topics import KEPT, PRINTS
+from sync.transport.agent import Mail
+from sync.transport.topics import KEPT, PRINTS
 
 LIST, HELD, LEFT = "list", "held", ".print"
 """As `device/liveness/threats/left.py` names them."""
@@ -29,7 +29,7 @@ SAY_AGAIN_S = 60.0
 
 
 class PrintMail:
-    """`sync.agent.Mail` for one channel."""
+    """`sync.transport.agent.Mail` for one channel."""
 
     def __init__(self, folder: Path, unit: UnitId, signer: Signer, registry_key: ec.EllipticCurvePublicKey):
         self._folder, self._unit, self._signer, self._key = folder, unit, signer, registry_key
@@ -88,7 +88,7 @@ class PrintMail:
 
 
 class Letters:
-    """All mail of a unit, each channel to whom it is for. `sync.agent.Mail`."""
+    """All mail of a unit, each channel to whom it is for. `sync.transport.agent.Mail`."""
 
     def __init__(self, door: Mail, prints: PrintMail) -> None:
         self._door, self._prints = door, prints

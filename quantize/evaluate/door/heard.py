@@ -31,6 +31,8 @@ LEAD_S = 0.6
 TALKERS = 4
 MASK_HZ = 2_000.0
 """Where a surgical mask has taken half of the power; 12 dB are gone an octave and a half above."""
+OVERSAMPLED = 16
+"""Times the rate, before straight lines are drawn between samples: 7 kHz are half a per cent off then."""
 LEVEL = 0.06
 """Root mean square of speech after it was mixed: -24 dB of full scale, as at a door's microphone."""
 
@@ -41,7 +43,8 @@ class Condition:
 
     name: str
     around: str = ""
-    """What sounds around the speaker: `babble`, or `ward` for recorded ward sounds and alarms."""
+    """What sounds around the speaker: `babble`, `ward` for recorded ward sounds and alarms, `noise` for pink
+    noise."""
     snr_db: float = 30.0
     """Speech over the surroundings; over faint noise where nothing sounds around."""
     room: str = ""
@@ -49,6 +52,8 @@ class Condition:
     mask: bool = False
     loudspeaker: bool = False
     clock: float = 1.0
+    wobble: float = 0.0
+    """How much faster and slower in turn, twice a second: 0.005 is half a per cent."""
     codec: str = ""
     """`mp3` at 64 kbit/s or `opus` at 24 kbit/s."""
     people: bool = True
@@ -108,8 +113,10 @@ def heard(wave: Wave, path: str, speaker: str, condition: Condition, around: Sur
     dice = _dice(path, condition.name)
     if condition.clock != 1.0:
         wave = soxr.resample(wave, SAMPLE_RATE_HZ * condition.clock, SAMPLE_RATE_HZ).astype(np.float32)
+    if condition.wobble:
+        wave = wobbling(wave, condition.wobble)
     if condition.codec:
-        return coded(wave, condition.codec)
+        wave = coded(wave, condition.codec)
     if condition.loudspeaker:
         wave = play(random_playback(dice).loudspeaker, wave)
     if condition.mask:
@@ -151,6 +158,15 @@ def masked(wave: Wave) -> Wave:
     spectrum = np.fft.rfft(wave)
     hz = np.fft.rfftfreq(len(wave), 1.0 / SAMPLE_RATE_HZ)
     return np.fft.irfft(spectrum / np.sqrt(1.0 + (hz / MASK_HZ) ** 2), len(wave)).astype(np.float32)
+
+
+def wobbling(wave: Wave, depth: float, hz: float = 2.0) -> Wave:
+    """`wave` (n,) played faster and slower in turn, `hz` times a second; nothing else is done to it."""
+    fine = soxr.resample(wave, SAMPLE_RATE_HZ, OVERSAMPLED * SAMPLE_RATE_HZ)
+    seconds = np.arange(len(wave)) / SAMPLE_RATE_HZ
+    moved = seconds + depth * np.sin(2 * np.pi * hz * seconds) / (2 * np.pi * hz)
+    at = moved * (OVERSAMPLED * SAMPLE_RATE_HZ)
+    return np.interp(at, np.arange(len(fine)), fine).astype(np.float32)
 
 
 def coded(wave: Wave, codec: str) -> Wave:

@@ -14,10 +14,10 @@ import cbor2
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync import chain
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import journal
 from sync.events import UnitId
+from sync.proofs import chain
 from sync.registry.schema import access
 from sync.registry.store import Store
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sync.bundle import key_to_der
-from sync.commands import Result, open_command
 from sync.cose import peek1
 from sync.dashboard.demo.demo_orders import Happened, Obedience
 from sync.dashboard.demo.demo_places import demo_places
@@ -25,16 +23,18 @@ from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place
 from sync.events import AuditEvent, EventTimings, Signer, UnitId, pseudonym, unit_id
 from sync.fleet.simulated import MemoryLog
-from sync.heads import Head
-from sync.health import write_health
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
+from sync.orders.commands import Result, open_command
+from sync.proofs.bundle import key_to_der
+from sync.proofs.heads import Head
 from sync.registry import commands
 from sync.registry.anomalies import Detector
 from sync.registry.ingest import Ingest
 from sync.registry.rules import load_rules
 from sync.registry.store import Store
-from sync.topics import EVENTS, topic
+from sync.transport.health import write_health
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, topic
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000

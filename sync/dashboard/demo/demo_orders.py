@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sync.commands import Command
+from sync.orders.commands import Command
 
 Happened = tuple[str, str]
 """Kind and reason of an event at the door."""

@@ -14,7 +14,7 @@ from sync.dashboard.errors import not_found
 from sync.dashboard.site import places
 from sync.dashboard.web import Call
 from sync.events import unit_id
-from sync.heads import Head
+from sync.proofs.heads import Head
 from sync.registry import export
 from sync.registry.schema import alarms, heads, retained, units
 

@@ -14,8 +14,6 @@ import segno
 from rich.console import Console
 from rich.table import Table
 
-from sync import journal
-from sync.command_line import AS_JSON, DATABASE, read_file, wall_ms
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.provisioning import claims, recovery
@@ -29,7 +27,9 @@ from sync.registry import readmission, status
 from sync.registry.fleet.status import screen
 from sync.registry.membership import Looked
 from sync.registry.store import Store
-from sync.service_manager import ServiceManager
+from sync.service import journal
+from sync.service.command_line import AS_JSON, DATABASE, read_file, wall_ms
+from sync.service.service_manager import ServiceManager
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -225,25 +225,35 @@ def replace_command(unit: str, database: str, why: str, account: str) -> None:
 
 @click.command("recover")
 @click.argument("step", type=click.Choice(["begin", "end"]))
-@click.option("--anyway", is_flag=True, help="End although units have not said whom they hold.")
+@click.option("--without", multiple=True, metavar="UNIT", help="Go on asking this unit; may be repeated.")
+@click.option("--anyway", multiple=True, metavar="UNIT", help="End it here although people would be erased.")
 @SITE
 @DATABASE
 @ACCOUNT
-def recover_command(step: str, anyway: bool, folder: Path, database: str, account: str) -> None:
+def recover_command(
+    step: str, without: tuple[str, ...], anyway: tuple[str, ...], folder: Path, database: str, account: str
+) -> None:
     """After the registry was put back from a backup, or made anew: ask every unit what it holds.
 
     `begin` before the services start: certificates that the broker's list names stay revoked, units that this
     registry does not know are recognised by certificate and TPM, and each says whom it holds. Nobody is
-    erased meanwhile. `end` when every unit that will come has said whom it holds; it refuses until then.
+    erased meanwhile. `end` when every unit has said whom it holds; it refuses until then. A unit that will
+    come later is left out by `--without` and erases nobody until `end` is given again; one that will never
+    know better is ended by `--anyway`, and erases whom this registry does not know.
 
     \b
     Example:
       ostiary fleet recover begin --site site --database sqlite:///registry.db
     """
+    if step == "begin" and (without or anyway):
+        raise click.UsageError("--without and --anyway say what `recover end` does")
     store, now = Store.open(database, create=False), dt.datetime.now(dt.UTC)
     if step == "end":
-        recovery.end(store, account, now, anyway=anyway)
+        left, ended = (tuple(map(unit_id, names)) for names in (without, anyway))
+        asked = recovery.end(store, account, now, without=left, anyway=ended)
         click.echo("units hold whom this registry names from now on")
+        if asked:
+            click.echo(f"still asked, and erasing nobody: {', '.join(asked)}; then give `recover end` again")
         return
     fresh = recovery.begin(Site.open(folder), store, account, now)
     click.echo(

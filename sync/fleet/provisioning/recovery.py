@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Collection
 
 import sqlalchemy as sa
 from cryptography import x509
 
 from sync.errors import SyncError
-from sync.events import unit_id
+from sync.events import UnitId, unit_id
 from sync.fleet.certificates import LEAF_DAYS
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
@@ -59,50 +60,82 @@ def begin(site: Site, store: Store, account: str, now: dt.datetime) -> int:
     return fresh
 
 
-def end(store: Store, account: str, now: dt.datetime, *, anyway: bool = False) -> None:
-    """From now on units hold whom this registry names, and nobody else.
+def end(
+    store: Store,
+    account: str,
+    now: dt.datetime,
+    *,
+    without: Collection[UnitId] = (),
+    anyway: Collection[UnitId] = (),
+) -> tuple[UnitId, ...]:
+    """From now on units hold whom this registry names, and nobody else; returns which are still asked.
 
-    Raises SyncError while that would have a unit erase somebody, unless `anyway`.
-    """
-    waiting = [] if anyway else awaited(store)
-    if waiting:
-        more = f" and {len(waiting) - MOST_NAMED} more" if len(waiting) > MOST_NAMED else ""
-        raise SyncError(
-            f"this would have units erase people: {'; '.join(waiting[:MOST_NAMED])}{more}. "
-            "Wait for them, or give --anyway: who is not known here enrols again"
-        )
-    wanted.want(store, "all", "recovering", None, account, milliseconds(now))
-    with store.transaction() as db:
-        wanted.forget_told(db)
-
-
-def awaited(store: Store) -> list[str]:
-    """Which units have not said yet, since the recovery began, whom they hold, or hold somebody unknown here.
-
-    A unit that says it holds nobody, or takes no documents, has nothing to tell.
+    Those in `without` go on being asked and erase nobody, until this is called again. Those in `anyway` are
+    ended although they would erase somebody. Raises SyncError while any other unit would, and for names that
+    no unit here has.
     """
     with store.reading() as db:
-        layers = wanted.wishes(db).layers
-        began_ms = min((layer.set_ms for layer in layers.get("recovering", ())), default=None)
-        told = {layer.scope for layer in layers.get(wanted.TOLD, ())}
+        here = set(db.execute(sa.select(units.c.unit).where(units.c.revoked_ms.is_(None))).scalars())
+    strange = sorted({*without, *anyway} - here)
+    if strange:
+        raise SyncError(f"this registry has no unit {', '.join(strange)} that is not revoked")
+    if both := sorted({*without} & {*anyway}):
+        raise SyncError(f"{', '.join(both)}: either go on asking a unit, or end it anyway")
+    waiting = {unit: why for unit, why in awaited(store).items() if unit not in {*without, *anyway}}
+    if waiting:
+        told = [f"{unit} {why}" for unit, why in waiting.items()]
+        more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+        raise SyncError(
+            f"this would have units erase people: {'; '.join(told[:MOST_NAMED])}{more}. Wait for them, leave "
+            "them out (--without UNIT), or end it there too (--anyway UNIT): who is not known here enrols "
+            "again"
+        )
+    with store.transaction() as db:
+        wanted.end_recovery(db, frozenset(without), milliseconds(now))
+    store.log_access(account, "want", 1, milliseconds(now), _told(without, anyway))
+    return tuple(sorted(without))
+
+
+def _told(without: Collection[UnitId], anyway: Collection[UnitId]) -> str:
+    """For the record: what was said of which units."""
+    parts = [("without", without), ("anyway", anyway)]
+    said = "; ".join(f"{name} {', '.join(sorted(these))}" for name, these in parts if these)
+    return f"recovering ended{'; ' + said if said else ''}"
+
+
+def awaited(store: Store) -> dict[UnitId, str]:
+    """Why, by unit that the recovery still needs: it has not said since it began whom it holds, or holds
+    somebody unknown here.
+
+    A unit that says it holds nobody by the fleet, or takes no documents, has nothing to tell: people who were
+    enrolled for it alone stay there, whatever the registry names.
+    """
+    with store.reading() as db:
+        wished, tags = wanted.wishes(db), wanted.tags_of_units(db)
+        told = {layer.scope for layer in wished.layers.get(wanted.TOLD, ())}
         rows = db.execute(sa.select(units).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)).all()
-    if began_ms is None:
-        return []
-    found = []
+    layers = wished.layers.get("recovering", ())
+    found = {}
     for row in rows:
-        held = (json.loads(row.health or "{}").get("facts") or {}).get("people", 0)
-        if f"unit:{row.unit}" in told:
+        scopes = wanted.scopes_of(row.unit, tags.get(row.unit, frozenset()))
+        if wished.of("recovering", scopes) is not True or f"unit:{row.unit}" in told:
             continue
+        began_ms = min(layer.set_ms for layer in layers if layer.scope in scopes)
+        facts = json.loads(row.health or "{}").get("facts") or {}
+        held = facts.get("fleet_people", facts.get("people", 0))
         if row.health_ms is None or row.health_ms < began_ms:
-            found.append(f"{row.unit} has not been heard since")
+            found[unit_id(row.unit)] = "has not been heard since"
         elif held:
-            found.append(f"{row.unit} holds {held}, and not all of them are known here")
+            found[unit_id(row.unit)] = (
+                f"holds {held} of the fleet's people, and not all of them are known here"
+            )
     return found
 
 
 def recovering(store: Store) -> bool:
+    """Whether any unit is asked what it holds."""
     with store.reading() as db:
-        return wanted.wishes(db).of("recovering", frozenset({"all"})) is True
+        return any(layer.value is True for layer in wanted.wishes(db).layers.get("recovering", ()))
 
 
 def _listed(site: Site, now: dt.datetime) -> frozenset[int]:

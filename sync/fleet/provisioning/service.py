@@ -35,7 +35,7 @@ from sync.fleet.provisioning.messages import (
 from sync.fleet.provisioning.messages import Site as SiteMessage
 from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 

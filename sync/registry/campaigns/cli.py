@@ -14,11 +14,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sync.bundle import key_from_bytes
-from sync.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns import known, sharing
 from sync.registry.store import Store
+from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 
 Row = TypeVar("Row", known.Campaign, known.Watched)
 ACCOUNT = click.option("--account", default=getpass.getuser, help="Who does it; it is on record.")

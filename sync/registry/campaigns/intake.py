@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 
-from sync.bundle import key_from_bytes
 from sync.errors import ProofError
 from sync.events import UnitId
+from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns.grouping import Limits, added, as_values, centre, nearest
 from sync.registry.campaigns.tables import campaigns, honest, prints, reports
 from sync.registry.schema import events

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.bundle import key_from_bytes
-from sync.desired import Contents, Desired, Part, Roster, open_statement
 from sync.errors import ProofError
 from sync.events import Signer, UnitId
-from sync.parts import CHUNK_BYTES, Chunk, Want
+from sync.orders.desired import Contents, Desired, Part, Roster, open_statement
+from sync.orders.parts import CHUNK_BYTES, Chunk, Want
+from sync.proofs.bundle import key_from_bytes
 from sync.registry.fleet import rollout
 from sync.registry.fleet.people import Fleet, heard, note_holdings
 from sync.registry.fleet.tables import documents, parts

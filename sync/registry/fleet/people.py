@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, Sealed, Share, Statement
 from sync.errors import SyncError
 from sync.events import MAX_SEQUENCE, UnitId
+from sync.orders.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, Sealed, Share, Statement
 from sync.registry.fleet.tables import cards, enrolments, envelopes, holdings, parts, passes
 from sync.registry.fleet.wanted import (
     TOLD,

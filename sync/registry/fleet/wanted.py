@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id, version_text
+from sync.orders.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
 from sync.registry.fleet.tables import cards, parts, unit_tags, wanted
 from sync.registry.store import Store
 
@@ -100,6 +100,18 @@ def note_told(db: Connection, unit: UnitId, whole: bool, now_ms: int) -> None:
     db.execute(sa.delete(wanted).where(wanted.c.scope == scope, wanted.c.item == TOLD))
     if whole:
         row = {"scope": scope, "item": TOLD, "value": "true", "account": unit, "set_ms": now_ms}
+        db.execute(sa.insert(wanted).values(row))
+
+
+def end_recovery(db: Connection, without: frozenset[UnitId], now_ms: int) -> None:
+    """Ask no unit any more whom it holds, but those: what they said so far still counts."""
+    kept = {f"unit:{unit}" for unit in without}
+    stays = sa.and_(wanted.c.item.in_(("recovering", TOLD)), wanted.c.scope.in_(kept))
+    of_it = wanted.c.item.in_(("recovering", TOLD))
+    db.execute(sa.delete(wanted).where(of_it, sa.not_(stays)))
+    asked = sa.select(wanted.c.scope).where(wanted.c.item == "recovering")
+    for scope in sorted(kept - set(db.execute(asked).scalars())):
+        row = {"scope": scope, "item": "recovering", "value": "true", "account": "", "set_ms": now_ms}
         db.execute(sa.insert(wanted).values(row))
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync.backoff import Backoff
 from sync.errors import SyncError
 from sync.plain_file import plain_text
 from sync.registry.sinks.broker import Topic
@@ -22,6 +21,7 @@ from sync.registry.sinks.trust import Sink
 from sync.registry.sinks.webhook import Webhook
 from sync.registry.store import Store
 from sync.toml_table import toml_table
+from sync.transport.backoff import Backoff
 
 __all__ = ["Delivery", "Email", "Sink", "Syslog", "Topic", "Webhook", "load_sinks"]
 

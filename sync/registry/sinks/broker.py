@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sync import mqtt
 from sync.errors import SyncError
 from sync.registry.sinks.trust import LOCAL, SIGNATURE, secret, sign, trusting
+from sync.transport import mqtt
 
 
 @dataclass(frozen=True, slots=True)

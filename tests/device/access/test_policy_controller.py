@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from device.access.challenge import Challenge
+from device.access.challenge import Challenge, ChallengeSettings, Style
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.access.memory.history import HistoryError, _opened
 from device.access.passage import duress_digest
 from device.access.policy import Thresholds
-from device.access.rules import Rules, parse_rules
+from device.access.rules import Person, Rules, parse_rules
 from device.audio.errors import SilenceError, TooEarlyError
 from device.evidence.gallery import Identification
 from device.evidence.judge import JudgeError
@@ -578,6 +578,26 @@ def test_somebody_who_needs_longer_gets_the_strike_time_that_the_rules_give(tmp_
     world = World(tmp_path, replace(rules, people={**rules.people, "ANNA": slow}))
     assert world.attempt().unlock_s == 20.0
     assert world.attempt("BRUNO").unlock_s is None
+
+
+def test_somebody_who_says_digits_or_needs_longer_is_shown_what_the_rules_give_them(tmp_path):
+    rules = RULES
+    slow = replace(rules.people["ANNA"], says=Style.DIGITS, begin_within_s=45.0)
+    world = World(tmp_path, replace(rules, people={**rules.people, "ANNA": slow}))
+    shown, usual = world.greet(), world.greet("BRUNO")
+    assert isinstance(shown, Challenge)
+    assert isinstance(usual, Challenge)
+    assert (shown.style, shown.lifetime_s) == (Style.DIGITS, 45.0)
+    assert (usual.style, usual.lifetime_s) == (Style.WORDS, 20.0)
+    assert world.attempt().opens
+
+
+def test_ones_own_words_replace_neither_a_sentence_nor_a_code_and_ones_own_time_is_no_shorter():
+    quick = Person("A", says=Style.DIGITS, begin_within_s=5.0)
+    for style in (Style.SENTENCE, Style.CODE):
+        assert quick.challenge(ChallengeSettings(style, lifetime_s=30.0)) == ChallengeSettings(
+            style, lifetime_s=30.0
+        )
 
 
 def test_a_noise_is_excused_three_times_and_then_counts(world: World) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from device.access.rules import default_rules, parse_rules
-from device.access.voices import MAX_AGE_S, GalleryCache, gallery, voiceprint
-from device.secure_store import Store, StoreSettings, open_store
+from device.access.voices import MAX_AGE_S, GalleryCache, alike, claimed, gallery, voiceprint
+from device.evidence.gallery import Galleries
+from device.evidence.judge import Generations, Judge
+from device.secure_store import Growing, Store, StoreSettings, open_store
 from tests.device.secure_store.people import MODEL
 from tests.device.secure_store.people import voiceprint as made
 
 RULES = default_rules("door-1")
+NEXT = "next-256@1"
+ALONE, SINCE = Generations(None, MODEL), Generations(None, NEXT)
+COMING_OVER = Generations(MODEL, NEXT)
+"""The newer model follows, or has followed: whoever comes over is held against both."""
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ disabled = true
 [people.carla]
 roles = []
 """)
-    with gallery(store.vault, rules, "door-1", MODEL) as voices:
+    with gallery(store.vault, rules, "door-1", ALONE) as voices:
         assert len(voices) == 1
         found = voices.identify(made(0).vector, llr)
         assert found is not None
@@ -77,7 +84,7 @@ roles = []
 
 
 def test_a_cached_gallery_sees_who_was_enrolled_and_forgotten_and_new_rules(store: Store) -> None:
-    cache = GalleryCache(store.vault, MODEL)
+    cache = GalleryCache(store.vault, ALONE)
     assert who(cache, 1) == "BRUNO"
     first = cache.at("door-1", RULES, 1.0)
     assert cache.at("door-1", RULES, 2.0) is first
@@ -92,8 +99,92 @@ def test_a_cached_gallery_sees_who_was_enrolled_and_forgotten_and_new_rules(stor
 
 
 def test_a_cached_gallery_is_opened_anew_after_an_hour_for_consents_run_out(store: Store) -> None:
-    cache = GalleryCache(store.vault, MODEL)
+    cache = GalleryCache(store.vault, ALONE)
     first = cache.at("door-1", RULES, 0.0)
     assert cache.at("door-1", RULES, MAX_AGE_S) is first
     assert cache.at("door-1", RULES, MAX_AGE_S + 1.0) is not first
     cache.close()
+
+
+def grown(*, ready: bool) -> Growing:
+    rows = np.random.default_rng(3).standard_normal((3, 256)).astype(np.float32)
+    return Growing(NEXT, (1, 2, 3), rows / np.linalg.norm(rows, axis=1, keepdims=True), ready)
+
+
+def test_what_has_grown_is_asked_beside_what_was_enrolled_and_never_alone(store: Store) -> None:
+    vault = store.vault
+    vault.grow("ANNA", grown(ready=True))
+    vault.grow("BRUNO", grown(ready=False))
+    vault.enrol("CARLA", replace(made(7), model=NEXT))
+    with claimed(vault, "ANNA", COMING_OVER) as voice:
+        assert voice is not None
+        assert voice.grown is not None
+        assert (voice.model, voice.grown.model, voice.grows) == (MODEL, NEXT, False)
+        assert np.allclose(voice.vector, made(0).vector, atol=1e-6)
+        assert np.allclose(voice.grown.vector, grown(ready=True).template().vector, atol=1e-6)
+        kept = voice, voice.grown
+    assert not any(one.vector.any() for one in kept), "both are overwritten"
+    with claimed(vault, "BRUNO", COMING_OVER) as voice:
+        assert voice is not None
+        assert (voice.model, voice.grown, voice.grows) == (MODEL, None, True)
+    with claimed(vault, "CARLA", COMING_OVER) as voice:
+        assert voice is not None
+        assert (voice.model, voice.grown, voice.grows) == (NEXT, None, False)
+    with claimed(vault, "ANNA", ALONE) as voice:
+        assert voice is not None
+        assert (voice.model, voice.grown, voice.grows) == (MODEL, None, False), (
+            "a bundle taken back recalls nobody"
+        )
+
+
+@pytest.mark.parametrize("uid", ["ANNA", "BRUNO"])
+def test_once_the_older_model_is_gone_who_has_only_what_grew_has_to_enrol(store: Store, uid: str) -> None:
+    store.vault.grow(uid, grown(ready=uid == "ANNA"))
+    with claimed(store.vault, uid, SINCE) as voice:
+        assert voice is None
+    with gallery(store.vault, RULES, "door-1", SINCE) as people:
+        assert len(people) == 0
+    store.vault.enrol(uid, replace(made(7), model=NEXT))
+    with claimed(store.vault, uid, SINCE) as voice:
+        assert voice is not None
+
+
+def test_where_nobody_is_claimed_each_is_searched_by_the_model_they_enrolled_with(store: Store) -> None:
+    store.vault.grow("ANNA", grown(ready=True))
+    store.vault.enrol("CARLA", replace(made(7), model=NEXT))
+    with gallery(store.vault, RULES, "door-1", COMING_OVER) as people:
+        assert isinstance(people, Galleries)
+        assert len(people) == 3
+        by_newer = people.identify({MODEL: (made(8).vector, llr), NEXT: (made(7).vector, llr)})
+        by_older = people.identify({MODEL: (made(0).vector, llr), NEXT: (made(8).vector, llr)})
+        assert by_newer is not None
+        assert by_older is not None
+        assert (by_newer.uid, by_newer.among) == ("CARLA", 3)
+        assert (by_older.uid, by_older.among) == ("ANNA", 3)
+        assert by_older.runner_up_llr < 0.5 < by_older.llr
+        stranger = grown(ready=True).template().vector
+        at_anna = people.identify({MODEL: (made(8).vector, llr), NEXT: (stranger, llr)})
+        assert at_anna is not None
+        assert at_anna.llr < 0.9, "what has grown for her is not searched"
+
+
+class Model:
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    def llr(self, one: np.ndarray, other: np.ndarray) -> float:
+        return float(one @ other)
+
+
+class TwoModels:
+    older, newer = Model(MODEL), Model(NEXT)
+
+
+def test_two_people_are_one_voice_when_either_model_finds_them_so(store: Store) -> None:
+    vault, judge = store.vault, cast(Judge, TwoModels())
+    assert alike(vault, judge, "ANNA", "BRUNO") < 0.5
+    for uid in ("ANNA", "BRUNO"):
+        vault.grow(uid, grown(ready=True))
+    assert alike(vault, judge, "ANNA", "BRUNO") == pytest.approx(1.0, abs=1e-5)
+    vault.enrol("CARLA", replace(made(7), model="another@1"))
+    assert np.isnan(alike(vault, judge, "ANNA", "CARLA"))

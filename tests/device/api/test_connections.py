@@ -24,7 +24,7 @@ from device.api.limits import Room, Stay
 from device.api.server import _WatchedServer
 from device.api.wire.connections import Connections, CountingSocket
 from device.api.wire.protocol import CountedProtocol
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: unit\r\n\r\n"
 

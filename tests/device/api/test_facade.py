@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from device.access.challenge import code_sentence
+from device.api.errors import problem_of
 from device.evidence.wordlists import challenge_words
+from device.secure_store.errors import RecordDamagedError, StoreError, StoreUnavailableError, TpmBusyError
 from device.state_folder import StateFolder
+from sync.outbox import OutboxFullError
 from tests.big_rules import big_rules
 from tests.conftest import SyntheticVoice
 from tests.device.api.conftest import Facade, OpenFacade, encoded, enrolment, slug
@@ -250,3 +253,38 @@ def test_a_phrase_of_the_callers_own_is_asked_for_once(facade: Facade, reader: l
 )
 def test_a_phrase_that_cannot_be_judged_is_refused(facade: Facade, changed: dict[str, str]) -> None:
     assert slug(facade.post("/otp", {"tid": "1", "uid": UID} | changed)) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "again"),
+    [
+        (OutboxFullError("the audit log is full"), 507, "log-full", False),
+        (RecordDamagedError("record 1 is damaged"), 409, "damaged-record", False),
+        (TpmBusyError("the TPM does not answer"), 503, "store-busy", True),
+        (StoreUnavailableError("vault.bin cannot be written"), 503, "store-busy", True),
+        (StoreError("something else"), 500, "fault", True),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
+)
+def test_a_check_that_could_not_be_made_says_whether_to_send_it_again(
+    error: Exception, status: int, kind: str, again: bool
+) -> None:
+    told = problem_of(error)
+    assert (told.kind.status, told.kind.slug) == (status, kind)
+    assert ("Retry-After" in told.headers()) is again
+    assert ("send it again" in told.detail) is again
+
+
+def test_a_log_that_is_full_is_told_to_a_caller_who_asks_for_a_decision(
+    facade: Facade, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(facade, reader)
+    assert facade.post("/otp", {"tid": "1234", "uid": UID, "door": "door-1"}).status_code == 200
+    disk = os.statvfs(facade.state)
+    full = os.statvfs_result((*disk[:3], 0, 0, *disk[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    answer = facade.post(
+        "/verify", {"tid": "1234", "uid": UID, "door": "door-1", "audio": encoded(reader[1].path)}
+    )
+    assert slug(answer) == "log-full"
+    assert "Retry-After" not in answer.headers

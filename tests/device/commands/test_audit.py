@@ -20,7 +20,7 @@ from device.state_folder import StateFolder
 from device.unit.assembly import open_log, rules_of
 from device.uplink.archive import files
 from sync.outbox import Outbox, OutboxRollbackError
-from sync.unit_events import unit_event
+from sync.outbox.unit_events import unit_event
 
 
 @pytest.fixture

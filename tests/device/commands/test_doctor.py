@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
+from device.access.memory.history import HistoryError, HistoryRollbackError
 from device.commands.doctor import Finding, _fire, _look, _start
+from device.liveness.errors import MemoryRollbackError
 from device.secure_store import open_store
-from device.secure_store.errors import TpmBusyError
+from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError, TpmBusyError
 from device.secure_store.hardware.swtpm import two_free_ports
 from device.secure_store.hardware.tpm_link import TpmLink
 from device.secure_store.settings import StoreSettings
-from device.settings import load
+from device.settings import Settings, load
 from device.state_folder import StateFolder
+from sync.outbox import OutboxRollbackError
 from tests.device.commands.conftest import Ostiary
 
 
@@ -98,3 +102,25 @@ def test_a_tpm_that_is_away_names_the_tpm_and_no_command_that_needs_it(tmp_path:
     link = TpmLink("swtpm:host=127.0.0.1,port=1", 0)
     found = _look("store", lambda _: link.run(lambda tpm: ""), load(), "ostiary store status")
     assert "[store] tcti" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (StoreUnavailableError("vault.bin cannot be written"), "make room"),
+        (RollbackError("the vault is older"), "tell security.* newest vault"),
+        (HistoryRollbackError("the attempt history is gone"), "tell security.*policy start-over"),
+        (MemoryRollbackError("the memory of utterances is gone"), "tell security.*policy start-over"),
+        (OutboxRollbackError("the audit log is older"), "tell security.*audit start-over"),
+        (HistoryError("the attempt history cannot be read"), "^find out why"),
+        (StoreError("something else"), "^ostiary store status$"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
+)
+def test_doctor_tells_a_copy_that_was_put_back_from_a_disk_that_is_full(error: Exception, fix: str) -> None:
+    def broken(_: Settings) -> str:
+        raise error
+
+    found = _look("store", broken, load(), "ostiary store status")
+    assert found.detail == str(error)
+    assert re.search(fix, found.fix)

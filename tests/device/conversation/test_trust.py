@@ -4,10 +4,11 @@ import pytest
 
 from device.audio.utterance import Samples
 from device.conversation.opening import ConversationModels
-from device.conversation.streams.claimed import ClaimedSpeaker, WindowsNotCalibratedError
+from device.conversation.streams.claimed import ClaimedSpeaker
 from device.conversation.streams.stream import Stream
-from device.conversation.streams.trust import Change, Trust, TrustError, TrustSettings
+from device.conversation.streams.trust import Change, Trust, TrustSettings
 from device.conversation.turns import Turn
+from device.errors import DeviceError
 from tests.device.conversation.conftest import read
 from tests.device.conversation.test_band import by_telephone
 from tests.speech import Reading
@@ -51,7 +52,7 @@ def test_silence_uses_trust_up() -> None:
 
 
 def test_an_llr_that_is_no_number_is_refused_and_settings_are_checked() -> None:
-    with pytest.raises(TrustError):
+    with pytest.raises(DeviceError, match="finite"):
         Trust().heard(float("nan"), 0.5)
     with pytest.raises(ValueError, match="doubted_below"):
         TrustSettings(doubted_below=0.9, trusted_above=0.5)
@@ -90,5 +91,5 @@ def test_a_telephone_is_told_and_nothing_is_scored_on_it(
 def test_a_speaker_model_whose_windows_nobody_measured_scores_no_claim(
     conversation_models: ConversationModels,
 ) -> None:
-    with pytest.raises(WindowsNotCalibratedError, match="another-model"):
+    with pytest.raises(DeviceError, match="another-model"):
         ClaimedSpeaker(conversation_models.speaker, "another-model", None)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import pytest
 
-from device.door.readers import ReaderLostError, swipes
+from device.door.readers import swipes
+from device.errors import DeviceError
 
 
 @contextmanager
@@ -51,5 +52,5 @@ def test_a_reader_that_is_pulled_off_is_an_error_that_says_what_to_do() -> None:
     controller, terminal = os.openpty()
     with os.fdopen(controller, "rb", buffering=0) as stream:
         os.close(terminal)
-        with pytest.raises(ReaderLostError, match="cable"):
+        with pytest.raises(DeviceError, match="cable"):
             list(swipes(stream))

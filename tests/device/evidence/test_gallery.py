@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from device.evidence.gallery import Gallery, GalleryError
+from device.errors import DeviceError
+from device.evidence.gallery import Gallery
 
 
 def cosine(probe: np.ndarray, template: np.ndarray) -> float:
@@ -52,13 +53,13 @@ def test_a_probe_that_is_no_voiceprint_finds_nobody(probe):
 
 
 def test_voiceprints_of_two_models_are_not_searched_together():
-    with pytest.raises(GalleryError):
+    with pytest.raises(DeviceError, match="different models"):
         Gallery({"a": unit(1)[0], "b": np.ones(4, np.float32) / 2})
 
 
 @pytest.mark.parametrize("spoilt", [np.zeros(192, np.float32), np.full(192, np.nan, np.float32)])
 def test_a_damaged_voiceprint_is_refused(spoilt):
-    with pytest.raises(GalleryError):
+    with pytest.raises(DeviceError, match="unit length"):
         Gallery({"a": spoilt})
 
 

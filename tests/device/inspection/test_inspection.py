@@ -12,11 +12,12 @@ import pytest
 import soundfile
 
 from device.audio import AudioSettings, load_utterance
+from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.inspection import page
 from device.inspection.findings import Checks, Findings, examine, peaks, stretches
 from device.inspection.scale import in_words
-from device.inspection.statement import StatementError, checked, findings_bytes, signed, statement
+from device.inspection.statement import checked, findings_bytes, signed, statement
 from device.liveness.joins import shipped_network
 from device.liveness.weights import shipped
 from quantize.evaluate.splicing import ENERGY, Source, draw
@@ -130,7 +131,7 @@ def test_a_statement_is_about_one_file_and_one_set_of_findings(
         (message[:-1] + bytes([message[-1] ^ 1]), signer.public_key(), content, findings),
         (b"", signer.public_key(), content, findings),
     ):
-        with pytest.raises(StatementError):
+        with pytest.raises(DeviceError, match="statement"):
             checked(*args)
 
 

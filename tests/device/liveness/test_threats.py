@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from device.liveness.threats.known import KnownAttacks, ThreatListError
+from device.errors import DeviceError
+from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.left import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
 from device.models.spoof.envelopes import STATISTICS
 from device.models.spoof.prints import shipped
@@ -84,7 +85,7 @@ def test_what_is_older_broken_or_over_leaves_the_list_as_it_was(
     known: KnownAttacks, data: bytes, complaint: str
 ) -> None:
     known.adopt(listed(3, 1))
-    with pytest.raises(ThreatListError, match=complaint):
+    with pytest.raises(DeviceError, match=complaint):
         known.adopt(data)
     assert known.version == 3
     assert known.match(values(1)) is not None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.sessions import OnnxSession
-from device.models.words.hearing import WhisperError
 from device.models.words.tokens import Vocabulary, vocabulary_text
 from device.models.words.whisper_onnx import VOCABULARY
 
@@ -55,5 +55,5 @@ def test_a_list_survives_the_file() -> None:
 
 @pytest.mark.parametrize("text", ["", "YQ==", "!!!", "YQ== YQ=="])
 def test_a_damaged_list_is_refused(text: str) -> None:
-    with pytest.raises(WhisperError, match="ostiary models build"):
+    with pytest.raises(DeviceError, match="ostiary models build"):
         Vocabulary.from_text(text)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.models.words.hearing import Sentence, WhisperError
+from device.errors import DeviceError
+from device.models.words.hearing import Sentence
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_cpp import MAX_SENTENCES, WhisperCpp
 from quantize.fetch import fetch
@@ -84,7 +85,7 @@ def test_the_library_prints_nothing(
 
 
 def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(WhisperError, match="ostiary models build"):
+    with pytest.raises(DeviceError, match="ostiary models build"):
         WhisperCpp(tmp_path / "none.bin")
 
 
@@ -92,14 +93,14 @@ def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> Non
 def test_a_damaged_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.bin"
     path.write_bytes(content)
-    with pytest.raises(WhisperError):
+    with pytest.raises(DeviceError, match="ostiary models build"):
         WhisperCpp(path)
 
 
 def test_a_truncated_model_is_refused(ggml: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.bin"
     path.write_bytes(ggml.read_bytes()[:5_000_000])
-    with pytest.raises(WhisperError):
+    with pytest.raises(DeviceError, match="ostiary models build"):
         WhisperCpp(path)
 
 
@@ -124,5 +125,5 @@ def test_more_sentences_than_decoders_weigh_what_they_weigh_in_one_pass(
 def test_a_closed_model_says_so(ggml: Path) -> None:
     whisper = WhisperCpp(ggml)
     whisper.close()
-    with pytest.raises(WhisperError, match="closed"):
+    with pytest.raises(DeviceError, match="closed"):
         whisper.listen(np.zeros(RATE_HZ, dtype=np.float32), [])

@@ -18,7 +18,6 @@ from tpm2_pytss import (
     ESAPI,
     TPM2B_NV_PUBLIC,
     TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
     TPMA_NV,
     TPMA_OBJECT,
     TSS2_Exception,
@@ -26,10 +25,7 @@ from tpm2_pytss import (
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_EO, TPM2_RC, TPM2_RH, TPM2_SE, TPM2_ST
 from tpm2_pytss.types import (
     TPMS_NV_PUBLIC,
-    TPMS_SENSITIVE_CREATE,
-    TPMT_SIG_SCHEME,
     TPMT_SYM_DEF,
-    TPMT_TK_HASHCHECK,
     TPMT_TK_VERIFIED,
 )
 
@@ -51,6 +47,7 @@ from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.signing import verify_es256
 from sync.errors import ProofError
 from sync.fleet.provisioning.tpm_proof import Statement, verify_quote
+from tests.device.secure_store.lockout import lock_by_wrong_passwords
 from tests.device.secure_store.people import same_voice, voiceprint
 
 pytestmark = pytest.mark.e2e
@@ -353,38 +350,15 @@ def test_wrong_passwords_of_others_lock_nothing_of_ours(unit: Opener, swtpm: SwT
     with unit() as store:
         store.vault.enrol("4711", voiceprint(1))
         keystore = keystore_of(store)
-    _hammer(swtpm)
+    lock_by_wrong_passwords(swtpm)
     assert keystore.tpm.lockout().in_lockout
     with unit() as store:
         assert same_voice(store.vault.template("4711"), voiceprint(1))
         store.vault.enrol("4712", voiceprint(2))
         status = store.status().keystore
     assert not status.ready
+    assert status.locked
     assert "locked by wrong passwords" in status.state
-
-
-def _hammer(swtpm: SwTpm) -> None:
-
-    protected = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.USERWITHAUTH
-    with esapi(swtpm) as tpm:
-        template = TPM2B_PUBLIC.parse(
-            "ecc256:ecdsa-sha256:null",
-            objectAttributes=protected | TPMA_OBJECT.SENSITIVEDATAORIGIN | TPMA_OBJECT.SIGN_ENCRYPT,
-        )
-        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=b"right"))
-        key, *_ = tpm.create_primary(sensitive, template)
-        tpm.tr_set_auth(key, b"wrong")
-
-        for _ in range(6):
-            with pytest.raises(TSS2_Exception):
-                tpm.sign(
-                    key,
-                    bytes(32),
-                    TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),
-                    TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL),
-                    session1=ESYS_TR.PASSWORD,
-                )
-        tpm.flush_context(key)
 
 
 def test_our_policy_digests_are_the_tpms(unit: Opener, swtpm: SwTpm) -> None:

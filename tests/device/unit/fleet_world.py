@@ -30,20 +30,20 @@ from device.unit.fleet.follower import Follower
 from device.unit.fleet.following import take_up
 from device.uplink.facts import read_standing
 from device.uplink.letters.mail import DoorMail
-from sync.bundle import key_to_der
-from sync.desired import Contents, Desired, Roster
 from sync.errors import SyncError
 from sync.events import Record, UnitId, unit_id
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
-from sync.health import signed_health, write_health
 from sync.keys import FileSigner
+from sync.orders.desired import Contents, Desired, Roster
+from sync.proofs.bundle import key_to_der
 from sync.registry.fleet import people, wanted
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.status import Screen, screen
 from sync.registry.ingest import Ingest
 from sync.registry.store import Store as Registry
-from sync.topics import DESIRED, PARTS, STATEMENTS, WANTS
+from sync.transport.health import signed_health, write_health
+from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 from tests.device.door_world import evidence
 from tests.device.secure_store.people import voiceprint
 

@@ -15,11 +15,11 @@ from device.model_store import slots
 from device.model_store.minimum_versions import pinned_document, pinned_minimum
 from device.unit.assembly import rules_of
 from device.unit.fleet.follower import NOT_YET
-from sync.desired import Contents, Part
 from sync.keys import FileSigner
+from sync.orders.desired import Contents, Part
 from sync.registry.fleet import wanted
 from sync.registry.fleet.people import Fleet
-from sync.topics import DESIRED
+from sync.transport.topics import DESIRED
 from tests.device.commands.dying import lives_until
 from tests.device.door_world import evidence
 from tests.device.model_store.bundles import make_bundle
@@ -243,6 +243,14 @@ def test_a_unit_that_restarts_twice_on_trial_goes_back(hospital: Hospital, ward:
         ward.restart()
         assert in_use(ward) == wanted_now
     assert ward.standing()[1:] == ("went_back", "restarted")
+    hospital.settle()
+    assert ward.events().count("CHANGE_TAKEN_BACK") == 1, "in its log"
+    ward.restart()
+    hospital.settle()
+    assert ward.events().count("CHANGE_TAKEN_BACK") == 1, "once"
+    hospital.settle()
+    (line,) = hospital.screen().behind
+    assert "went back: it restarted" in line.trouble
 
 
 def test_a_unit_without_signed_models_goes_back_to_what_it_had(hospital: Hospital, ward: DoorUnit) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from device.errors import DeviceError
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
-from device.unit.fleet.memory import FleetMemoryError
-from sync.desired import Contents, Enrolled, Held, Part, Statement
 from sync.errors import ProofError
 from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
-from sync.topics import DESIRED
+from sync.orders.desired import Contents, Enrolled, Held, Part, Statement
+from sync.transport.topics import DESIRED
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import START, Hospital, roster, rules
 
@@ -260,7 +260,7 @@ def test_an_older_memory_of_the_fleet_is_not_believed(hospital: Hospital) -> Non
     hospital.settle()
     (now,) = (ward.state / "applied").glob("memory-*.bin")
     now.write_bytes(before)
-    with pytest.raises(FleetMemoryError):
+    with pytest.raises(DeviceError, match="knew of its fleet"):
         ward.restart()
 
 

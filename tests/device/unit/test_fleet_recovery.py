@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from device.uplink.letters.mail import SAY_AGAIN_S
-from sync.bundle import key_to_der
-from sync.desired import Holding, Statement
 from sync.errors import SyncError
+from sync.events import unit_id
 from sync.fleet.exchange import card
 from sync.fleet.provisioning import recovery
+from sync.orders.desired import Holding, Statement
+from sync.proofs.bundle import key_to_der
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.wanted import TOLD, wishes
@@ -24,7 +25,7 @@ from sync.registry.store import Store as Registry
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import START, Hospital, rules
 
-DESK, WARD = "st-mary/desk", "st-mary/ward"
+DESK, WARD = unit_id("st-mary/desk"), unit_id("st-mary/ward")
 
 
 @pytest.fixture
@@ -65,6 +66,10 @@ def known(hospital: Hospital) -> dict[str, tuple[str, int]]:
     with hospital.registry.reading() as db:
         fleet = Fleet.read(db)
     return {uid: (row.holder, row.number) for uid, row in fleet.people.items() if row.forgotten_ms is None}
+
+
+def now_of(hospital: Hospital) -> datetime:
+    return datetime.fromtimestamp(hospital.clock.ms() / 1000, UTC)
 
 
 def documents(hospital: Hospital) -> dict[str, int]:
@@ -128,7 +133,7 @@ def test_a_registry_of_yesterday_learns_what_came_since_and_brings_nobody_back(h
 def test_a_recovery_does_not_end_while_a_unit_would_erase_somebody(hospital: Hospital) -> None:
     other_registry(hospital, "new.db")
     recognised(hospital)
-    assert recovery.awaited(hospital.registry) == []
+    assert recovery.awaited(hospital.registry) == {}
     hospital.want("all", recovering=True)
     hospital.want(f"unit:{DESK}", enrols=True)
     now = datetime.fromtimestamp(hospital.clock.ms() / 1000, UTC)
@@ -137,13 +142,15 @@ def test_a_recovery_does_not_end_while_a_unit_would_erase_somebody(hospital: Hos
     # The ward speaks of somebody whom the unit that enrols has not yet brought back.
     hospital.offline.add(DESK)
     hospital.settle()
-    with pytest.raises(SyncError, match=f"{WARD} holds 1, and not all of them are known here"):
+    with pytest.raises(
+        SyncError, match=f"{WARD} holds 1 of the fleet's people, and not all of them are known here"
+    ):
         recovery.end(hospital.registry, "desk", now)
     hospital.offline.clear()
     hospital.settle(until=lambda: known(hospital) == {"ANNA": (DESK, 1)})
     hospital.settle(until=lambda: len(recovery.awaited(hospital.registry)) == 1)
     hospital.clock.passes(SAY_AGAIN_S)
-    hospital.settle(until=lambda: recovery.awaited(hospital.registry) == [])
+    hospital.settle(until=lambda: recovery.awaited(hospital.registry) == {})
     recovery.end(hospital.registry, "desk", now)
     hospital.settle()
     assert all(sorted(unit.holds()) == ["ANNA"] for unit in hospital.units.values())
@@ -151,14 +158,75 @@ def test_a_recovery_does_not_end_while_a_unit_would_erase_somebody(hospital: Hos
         assert wishes(db).layers.get(TOLD) is None, "it is asked anew the next time"
 
 
-def test_a_recovery_is_ended_without_units_that_will_not_come(hospital: Hospital) -> None:
+def test_a_recovery_ends_without_one_unit_which_goes_on_being_asked_and_erases_nobody(
+    hospital: Hospital,
+) -> None:
     other_registry(hospital, "new.db")
     recognised(hospital)
     hospital.want("all", recovering=True)
-    recovery.end(
-        hospital.registry, "desk", datetime.fromtimestamp(hospital.clock.ms() / 1000, UTC), anyway=True
-    )
+    hospital.want(f"unit:{DESK}", enrols=True)
+    hospital.offline.add(WARD)
+    hospital.settle(until=lambda: known(hospital) == {"ANNA": (DESK, 1)})
+    hospital.clock.passes(SAY_AGAIN_S)
+    hospital.settle(until=lambda: set(recovery.awaited(hospital.registry)) == {WARD})
+    with pytest.raises(SyncError, match="--without UNIT"):
+        recovery.end(hospital.registry, "desk", now_of(hospital))
+    assert recovery.end(hospital.registry, "desk", now_of(hospital), without=[WARD]) == (WARD,)
+    assert recovery.recovering(hospital.registry), "of one unit"
+    hospital.settle()
+    # Back, with somebody whom only it has: it is asked, and nobody is erased there.
+    ward = hospital.units[WARD]
+    hospital.offline.clear()
+    hospital.forget("ANNA")
+    hospital.settle()
+    assert sorted(ward.holds()) == ["ANNA"], "as long as it is asked its people stay"
+    assert hospital.units[DESK].holds() == {}, "and at the others the registry's word counts"
+    hospital.clock.passes(SAY_AGAIN_S)
+    hospital.settle(until=lambda: recovery.awaited(hospital.registry) == {})
+    recovery.end(hospital.registry, "desk", now_of(hospital))
     assert not recovery.recovering(hospital.registry)
+    hospital.settle()
+    assert ward.holds() == {}
+
+
+def test_a_recovery_is_ended_anyway_at_the_units_that_are_named_and_no_others(hospital: Hospital) -> None:
+    other_registry(hospital, "new.db")
+    recognised(hospital)
+    hospital.want("all", recovering=True)
+    now = now_of(hospital)
+    with pytest.raises(SyncError, match=f"{WARD} has not been heard since") as told:
+        recovery.end(hospital.registry, "desk", now, anyway=[unit_id(DESK)])
+    assert f"{DESK} has" not in str(told.value)
+    with pytest.raises(SyncError, match="no unit st-mary/atic"):
+        recovery.end(hospital.registry, "desk", now, anyway=[unit_id("st-mary/atic")])
+    with pytest.raises(SyncError, match="either"):
+        recovery.end(hospital.registry, "desk", now, anyway=[unit_id(DESK)], without=[unit_id(DESK)])
+    assert recovery.recovering(hospital.registry)
+    recovery.end(hospital.registry, "desk", now, anyway=[unit_id(DESK), unit_id(WARD)])
+    assert not recovery.recovering(hospital.registry)
+
+
+def test_people_enrolled_for_one_unit_alone_are_not_waited_for_and_stay(hospital: Hospital) -> None:
+    """At a unit that may not enrol for others: the fleet has no number for them, and erases none of them."""
+    attic = hospital.unit("st-mary/attic")
+    attic.enrol("LOCAL", 5)
+    hospital.settle()
+    assert attic.holds().keys() == {"ANNA", "LOCAL"}
+    hospital.doors("ANNA", f"unit:{WARD}")
+    hospital.settle()
+    assert attic.holds().keys() == {"LOCAL"}
+    other_registry(hospital, "new.db")
+    recognised(hospital)
+    hospital.want("all", recovering=True)
+    hospital.want(f"unit:{DESK}", enrols=True)
+    assert "st-mary/attic" in recovery.awaited(hospital.registry), "until it was heard"
+    hospital.settle(until=lambda: "st-mary/attic" not in recovery.awaited(hospital.registry))
+    hospital.settle(until=lambda: known(hospital) == {"ANNA": (DESK, 1)})
+    hospital.clock.passes(SAY_AGAIN_S)
+    hospital.settle(until=lambda: recovery.awaited(hospital.registry) == {})
+    recovery.end(hospital.registry, "desk", now_of(hospital))
+    hospital.settle()
+    assert attic.holds().keys() == {"LOCAL"}
 
 
 def test_what_a_unit_says_it_holds_counts_only_while_the_registry_recovers_and_from_who_may_enrol(

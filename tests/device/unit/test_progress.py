@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -13,7 +14,7 @@ import pytest
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.audio import AudioDeviceLostError, Frame
 from device.unit.progress import LISTEN_AGAIN_S, Progress
-from sync.service_manager import ServiceManager
+from sync.service.service_manager import ServiceManager
 
 
 class Plug:
@@ -48,8 +49,13 @@ class World:
             stuck={"watch": lambda: self.standing},
             troubles={"store": lambda: self.store},
             now_s=lambda: self.now_s,
+            gone_deaf=self._note,
         )
+        self.noted = 0
         self.ears = self.progress.hearing(self.microphone, microphone=True)
+
+    def _note(self) -> None:
+        self.noted += 1
 
     def told(self) -> str:
         found = []
@@ -105,6 +111,21 @@ def test_no_microphone_is_a_state_that_feeds_the_watchdog_and_ends_when_one_is_p
     world.now_s += LISTEN_AGAIN_S
     world.progress.waiting()
     assert "STATUS=ready" in world.told()
+
+
+def test_a_microphone_that_goes_is_noted_once_and_again_when_it_goes_again(world: World) -> None:
+    for there, noted in ((True, 0), (False, 1), (False, 1), (True, 1), (False, 2)):
+        world.microphone.there = there
+        world.now_s += LISTEN_AGAIN_S
+        with suppress(AudioDeviceLostError):
+            list(world.ears.frames(Event()))
+        assert world.noted == noted
+
+
+def test_no_microphone_at_the_start_is_noted(world: World) -> None:
+    world.microphone.there = False
+    world.progress.waiting()
+    assert world.noted == 1
 
 
 def test_a_microphone_that_works_is_not_opened_again_while_nobody_comes(world: World) -> None:

@@ -12,14 +12,14 @@ from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.left import PrintBox
 from device.uplink.handler import unit_handler
 from device.uplink.letters.prints import PrintMail, held_list
-from sync.agent import Agent
-from sync.commands import Command, open_result
 from sync.events import unit_id
 from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
+from sync.orders.commands import Command, open_result
 from sync.outbox import Outbox
 from sync.threats.listed import Threat, ThreatList
 from sync.threats.prints import MODEL, VALUES
+from sync.transport.agent import Agent
 from tests.device.unit.test_watch import Scene, rules
 
 UNIT = unit_id("st-mary/icu-2")

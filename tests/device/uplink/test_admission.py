@@ -37,7 +37,6 @@ from device.secure_store.hardware.endorsement import (
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.hardware.tpm_link import TpmLink, TpmObject
-from sync.bundle import key_to_der
 from sync.errors import MalformedError, SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
@@ -51,6 +50,7 @@ from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
 from sync.fleet.provisioning.tpm_proof import Statement, read_key
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_to_der
 from sync.registry import readmission, status
 from sync.registry.fleet import wanted
 from sync.registry.schema import certificates, identities, units

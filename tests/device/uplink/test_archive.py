@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from device.errors import DeviceError
 from device.settings import AuditSettings
-from device.uplink.archive import ArchiveError, files, put_away, rotate, rotate_when_due
-from sync.bundle import LogBundle, parse
+from device.uplink.archive import files, put_away, rotate, rotate_when_due
 from sync.events import Record
 from sync.outbox import Outbox, OutboxLimits
-from sync.verify import verify
+from sync.proofs.bundle import LogBundle, parse
+from sync.proofs.verify import verify
 from tests.sync.parts import DOORS, UNIT, Clock, SoftwareSigner, event
 
 LIMITS = OutboxLimits(max_events=40, batch_events=4, ballast_bytes=0)
@@ -104,7 +105,7 @@ def test_a_log_that_does_not_verify_is_not_let_go(
     log._db.execute(
         "UPDATE events SET body = CAST(replace(body, 'st-mary', 'st-luke') AS BLOB) WHERE sequence = 3"
     )
-    with pytest.raises(ArchiveError, match="nothing left it"):
+    with pytest.raises(DeviceError, match="nothing left it"):
         rotate(log, signer, tmp_path / "archive")
     assert log.status().pending == 10
 

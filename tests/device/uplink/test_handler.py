@@ -11,7 +11,7 @@ from device.access.memory import visits
 from device.access.memory.holds import Hold, from_text
 from device.uplink import orders
 from device.uplink.handler import hold_subject, visit_subject
-from sync.command_handler import CommandFailedError
+from sync.orders.command_handler import CommandFailedError
 
 GOOD = {
     "door": "ward",

@@ -13,7 +13,7 @@ from device.commands import doctor
 from device.errors import DeviceError
 from device.uplink.renewal import Reminder
 from device.uplink.state import NAME, StateFile, UplinkState, certificate_trouble, read
-from sync.connecting import Validity
+from sync.transport.connecting import Validity
 
 
 def test_it_is_written_when_something_changes_and_only_then(tmp_path: Path) -> None:

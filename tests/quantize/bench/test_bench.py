@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from device.audio import AudioSettings
 from device.audio.utterance import Utterance
+from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge, PhraseScore
 from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
@@ -22,7 +23,7 @@ from quantize.bench.measure import (
     processor_alone,
     spread,
 )
-from quantize.bench.speech import BenchError, Sentence, packaged_sentences
+from quantize.bench.speech import Sentence, packaged_sentences
 from tests.speech import Reading
 from tests.steps import steps
 
@@ -76,7 +77,7 @@ def test_packaged_sentences_are_cut_to_length_with_their_share_of_the_words(
 
 
 def test_a_machine_without_the_package_is_told_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="apt-get install pocketsphinx-testdata"):
+    with pytest.raises(DeviceError, match="apt-get install pocketsphinx-testdata"):
         packaged_sentences(4.0, AudioSettings(), tmp_path)
 
 
@@ -134,7 +135,7 @@ def test_model_sizes_count_every_file(tmp_path: Path) -> None:
 
 
 def test_a_fresh_process_without_models_fails_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BenchError) as caught:
+    with pytest.raises(DeviceError) as caught:
         fresh_process(tmp_path, 4.0)
     assert "\n" not in str(caught.value)
     assert "models build" in str(caught.value)

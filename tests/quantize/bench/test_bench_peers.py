@@ -9,11 +9,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from device.audio import AudioSettings
+from device.errors import DeviceError
 from quantize.bench.cli import bench
 from quantize.bench.measure import Spread
 from quantize.bench.peers import BOARDS, CONTENDERS, REQUIREMENTS, Files, Row, _ctranslate2_folder, race
 from quantize.bench.peers_show import document, plot, show, write
-from quantize.bench.speech import BenchError, packaged_sentences
+from quantize.bench.speech import packaged_sentences
 from tests.speech import Reading
 
 
@@ -71,7 +72,7 @@ def test_the_plot_and_the_figures_are_written_where_asked(found: dict[str, objec
 def test_a_contender_that_fails_says_why_in_one_line(tmp_path: Path, reader: list[Reading]) -> None:
     sentences = packaged_sentences(3.0, AudioSettings(), reader[0].path.parent)[:1]
     files = Files(*[tmp_path] * len(fields(Files)))
-    with pytest.raises(BenchError, match="ours: CAM") as caught:
+    with pytest.raises(DeviceError, match="ours: CAM") as caught:
         race(files, sentences, 1, 1, lambda: None)
     assert "manifest.json is missing" in str(caught.value)
     assert "\n" not in str(caught.value)

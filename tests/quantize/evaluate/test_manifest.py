@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from quantize.evaluate.manifest import ManifestError, read_manifest
+from quantize.errors import QuantizeError
+from quantize.evaluate.manifest import read_manifest
 
 HEADER = "path\tlabel\tspeaker\tsystem\tseconds\ttext\tsource\tlicence\n"
 
@@ -70,23 +71,23 @@ def test_gender_is_known_from_the_names_of_an4_only(tmp_path: Path) -> None:
 )
 def test_a_bad_line_is_refused_before_anything_runs(tmp_path: Path, lines: list[str], message: str) -> None:
     manifest = written(tmp_path, lines, "path\tlabel\tspeaker\tsystem\n")
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(QuantizeError, match=message):
         read_manifest(manifest, tmp_path)
 
 
 def test_a_missing_file_a_missing_column_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     lines = ["a/1.flac\tbonafide\tann\t-"]
-    with pytest.raises(ManifestError, match="is not under"):
+    with pytest.raises(QuantizeError, match="is not under"):
         read_manifest(written(tmp_path, lines, "path\tlabel\tspeaker\tsystem\n", exist=False), tmp_path)
-    with pytest.raises(ManifestError, match="no column system"):
+    with pytest.raises(QuantizeError, match="no column system"):
         read_manifest(written(tmp_path, lines, "path\tlabel\tspeaker\n"), tmp_path)
     (tmp_path / "manifest.tsv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(ManifestError, match="cannot read"):
+    with pytest.raises(QuantizeError, match="cannot read"):
         read_manifest(tmp_path / "manifest.tsv", tmp_path)
 
 
 def test_many_problems_are_summed_up_in_one_line(tmp_path: Path) -> None:
     lines = [f"a/{i}.flac\tbonafide\tann\t-" for i in range(9)]
-    with pytest.raises(ManifestError, match="and 4 more") as caught:
+    with pytest.raises(QuantizeError, match="and 4 more") as caught:
         read_manifest(written(tmp_path, lines, "path\tlabel\tspeaker\tsystem\n", exist=False), tmp_path)
     assert "\n" not in str(caught.value)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.errors import DeviceError
 from device.evidence.judge import PhraseScore, Wave
-from device.models.words.transcriber import WordsError
 from quantize.evaluate.nonspeech import ASKED_AGAIN, GATED, KINDS, UNGATED, clips, judge_clips
 from quantize.evaluate.phrase import rate
 
@@ -31,7 +31,7 @@ class Believer:
 
 class Deaf(Believer):
     def scores(self, wave: Wave, phrases: Sequence[str]) -> list[PhraseScore]:
-        raise WordsError("nothing to judge")
+        raise DeviceError("nothing to judge")
 
 
 def judged(check: Believer, count: int = 2 * len(KINDS)) -> dict[str, tuple[int, int]]:

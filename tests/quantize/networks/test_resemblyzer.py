@@ -10,7 +10,7 @@ import pytest
 from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
 from quantize import parity
-from quantize.errors import ParityError
+from quantize.errors import QuantizeError
 from quantize.fetch import fetch
 from quantize.networks import resemblyzer
 from quantize.parity import FLIPS
@@ -52,5 +52,5 @@ def test_an_lstm_whose_input_is_power_would_fail_its_proof(
 ) -> None:
     monkeypatch.setattr(resemblyzer, "FLOAT", ())
     resemblyzer.build_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)
-    with pytest.raises(ParityError, match="Resemblyzer in INT8 strays"):
+    with pytest.raises(QuantizeError, match="Resemblyzer in INT8 strays"):
         resemblyzer.prove_resemblyzer(fetch("resemblyzer"), tmp_path / "resemblyzer.onnx", quiet)

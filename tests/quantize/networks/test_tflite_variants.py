@@ -15,7 +15,7 @@ from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.spoof.detector import SpoofCard
 from device.settings import models_dir
 from quantize import parity
-from quantize.errors import ParityError
+from quantize.errors import QuantizeError
 from quantize.fetch import sha256_of
 from quantize.networks import tflite_variants
 from quantize.networks.speaker import compare
@@ -89,7 +89,7 @@ def test_a_variant_that_strays_fails_its_proof(tmp_path: Path, card: SpoofCard) 
         if tensor.name == "out.b":  # as a wrong lowering would be: a bias forgotten
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1.0, tensor.name))
     (tmp_path / "spoof.tflite").write_bytes(lower(model))
-    with pytest.raises(ParityError, match="spoof detector in TFLite strays"):
+    with pytest.raises(QuantizeError, match="spoof detector in TFLite strays"):
         prove_spoof_variant(SPOOF, tmp_path / "spoof.tflite", card)
 
 

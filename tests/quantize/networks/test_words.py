@@ -10,7 +10,7 @@ import pytest
 
 from device.models.words.hearing import Sentence
 from device.models.words.whisper_onnx import OnnxWhisper
-from quantize.errors import ParityError, QuantizeError
+from quantize.errors import QuantizeError
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.networks.words import Upstream, build_encoder, prove_encoder
 from tests.quantize.test_whisper_ggml import STATE, VOCABULARY, ctranslate2_bytes, tiny_tensors
@@ -107,7 +107,7 @@ def test_a_network_that_strays_fails_its_proof(tmp_path: Path) -> None:
     weights["decoder/layer_0/attention/linear_1/weight"][:, 0] = 0
     strange, out = Upstream(weights, BYTES, PROMPT), tmp_path / "out.onnx"
     build_encoder(strange, out, lambda text, done: None)
-    with pytest.raises(ParityError, match="not released"):
+    with pytest.raises(QuantizeError, match="not released"):
         prove_encoder(strange, out, lambda text, done: None)
 
 

@@ -11,7 +11,7 @@ from device.models.words.transcriber import ENGINE_ROLES, GGML_ROLES
 from quantize import parity
 from quantize.build import CALIBRATION_FILE
 from quantize.catalogue import RECIPES
-from quantize.errors import ParityError
+from quantize.errors import QuantizeError
 from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
 from quantize.networks.words import Upstream, parity_clips
@@ -65,7 +65,7 @@ def test_a_file_that_judges_otherwise_fails_its_proof(
     clips, out = parity_clips()[:2], tmp_path / "out.bin"
     monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.3)  # two recordings are no proof
     build_ggml(model, tokenizer, out, "q5_1", lambda text, done: None)
-    with pytest.raises(ParityError, match="not released"):
+    with pytest.raises(QuantizeError, match="not released"):
         prove_ggml(strange, out, "q5_1", clips, lambda text, done: None)
     build_ggml(model, tokenizer, out, "q8_0", lambda text, done: None)
     assert prove_ggml(upstream, out, "q8_0", clips, lambda text, done: None)[FLIPS] == 0

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from sync.bundle import key_to_der
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.app import PAGES
 from sync.dashboard.site import places
@@ -18,10 +17,11 @@ from sync.dashboard.site.places import Place
 from sync.events import UnitId
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
-from sync.messages import BatchMessage
+from sync.proofs.bundle import key_to_der
 from sync.registry.ingest import Ingest
 from sync.registry.schema import events
-from sync.topics import EVENTS, topic
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import EVENTS, topic
 from tests.sync.dashboard.conftest import Hospital, Served, wait_until
 from tests.sync.dashboard.test_pages import _address, prepare_runs
 

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store.exchange import seal_to
-from sync.commands import open_command
 from sync.errors import ProofError, SyncError
 from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
+from sync.orders.commands import open_command
 from sync.registry import commands
 from sync.registry.campaigns import known, sharing
 from sync.registry.campaigns.grouping import Limits, as_values
@@ -113,7 +113,7 @@ class Site:
 
 
 def _der(key: ec.EllipticCurvePublicKey) -> bytes:
-    from sync.bundle import key_to_der
+    from sync.proofs.bundle import key_to_der
 
     return key_to_der(key)
 

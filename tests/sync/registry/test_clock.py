@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 
 from sync.events import UnitId
-from sync.health import signed_health, write_health
 from sync.registry import status
 from sync.registry.anomalies import Detector
 from sync.registry.clock import ALONE_S, BelievedClock
@@ -18,6 +17,7 @@ from sync.registry.membership import Looked
 from sync.registry.rules import load_rules
 from sync.registry.schema import events, units
 from sync.registry.upkeep import Upkeep, doubt, listen
+from sync.transport.health import signed_health, write_health
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import REGISTRY, Registry, Unit
 

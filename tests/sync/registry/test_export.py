@@ -13,14 +13,14 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from sync import chain
-from sync.bundle import LogBundle
 from sync.cose import peek1
-from sync.heads import Head
-from sync.merkle import Frontier
+from sync.proofs import chain
+from sync.proofs.bundle import LogBundle
+from sync.proofs.heads import Head
+from sync.proofs.merkle import Frontier
+from sync.proofs.verify import verify
 from sync.registry import export
 from sync.registry.schema import events
-from sync.verify import verify
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 
 __all__ = ["cluster", "registry"]

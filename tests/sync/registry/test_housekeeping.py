@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync.bundle import key_to_der
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
+from sync.proofs.bundle import key_to_der
 from sync.registry import commands
 from sync.registry.housekeeping import DAY_MS, Tidied, tidy
 from sync.registry.schema import alarms, deliveries

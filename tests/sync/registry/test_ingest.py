@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync import chain
-from sync.bundle import key_to_der
 from sync.cose import ORDER
 from sync.events import AuditEvent, Record, unit_id
-from sync.heads import NO_HEAD, Head, head_hash
-from sync.merkle import Frontier
-from sync.messages import BatchMessage, Receipt, open_receipt
+from sync.proofs import chain
+from sync.proofs.bundle import key_to_der
+from sync.proofs.heads import NO_HEAD, Head, head_hash
+from sync.proofs.merkle import Frontier
+from sync.proofs.verify import verify
 from sync.registry import export, status
 from sync.registry.ingest import ASKED_S, Ingest
 from sync.registry.retention import forget_before
 from sync.registry.schema import events
 from sync.registry.store import Store, StoreError
-from sync.topics import EVENTS, topic
-from sync.verify import verify
+from sync.transport.messages import BatchMessage, Receipt, open_receipt
+from sync.transport.topics import EVENTS, topic
 from tests.sync.parts import START_MS, UNIT, Clock, SoftwareSigner, event
 from tests.sync.services import postgres
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sync.bundle import key_to_der
 from sync.errors import SyncError
 from sync.events import UnitId
+from sync.proofs.bundle import key_to_der
+from sync.proofs.verify import verify
 from sync.registry import export, readmission, status
-from sync.verify import verify
 from tests.sync.parts import SoftwareSigner
 from tests.sync.registry.test_ingest import REGISTRY, Registry, Unit, cluster, registry, some
 

@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from sync.bundle import key_from_bytes, key_to_der
 from sync.errors import SyncError
 from sync.events import pseudonym
 from sync.keys import FileSigner
 from sync.person_id import person_id
+from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.cli import registry as registry_cli
 from sync.registry.fleet.tables import enrolments, passes
 from sync.registry.store import Store, StoreError

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from device.uplink.handler import hold_subject, visit_subject
-from sync.command_line import wall_ms
-from sync.commands import Arguments, Result, open_command
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.keys import FileSigner
+from sync.orders.commands import Arguments, Result, open_command
 from sync.registry import commands
 from sync.registry.cli import registry as registry_cli
+from sync.service.command_line import wall_ms
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, unit
 
 __all__ = ["cluster", "registry", "unit"]

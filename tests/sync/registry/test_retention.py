@@ -9,19 +9,19 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from sync.audit_cli import audit
-from sync.bundle import LogBundle, prove_event
 from sync.cose import peek1
 from sync.errors import ProofError, SyncError
 from sync.events import Record, unit_id
-from sync.heads import Head
 from sync.keys import FileSigner
+from sync.proofs.audit_cli import audit
+from sync.proofs.bundle import LogBundle, prove_event
+from sync.proofs.heads import Head
+from sync.proofs.retention import RetentionRecord, open_record
+from sync.proofs.verify import Report, verify
 from sync.registry import export, retention
 from sync.registry.cli import registry as registry_cli
 from sync.registry.retention import Forgotten, forget_before
 from sync.registry.schema import events, heads, retained
-from sync.retention import RetentionRecord, open_record
-from sync.verify import Report, verify
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 

@@ -15,23 +15,23 @@ import cbor2
 import pytest
 import sqlalchemy as sa
 
-from sync import chain
-from sync.commands import Result, open_command
 from sync.errors import MalformedError
 from sync.events import Record, unit_id
-from sync.heads import Head
-from sync.health import WILL, signed_health
 from sync.keys import FileSigner
-from sync.merkle import Frontier
-from sync.messages import BatchMessage
-from sync.metrics import MetricsFile
+from sync.orders.commands import Result, open_command
+from sync.proofs import chain
+from sync.proofs.heads import Head
+from sync.proofs.merkle import Frontier
 from sync.registry import commands, status
 from sync.registry.ingest import Ingest
 from sync.registry.worker import Worker, WorkerSettings
-from sync.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic
+from sync.service.metrics import MetricsFile
+from sync.transport.health import WILL, signed_health
+from sync.transport.messages import BatchMessage
+from sync.transport.topics import COMMANDS, EVENTS, HEALTH, RECEIPTS, RESULTS, topic
 from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, some
-from tests.sync.test_agent import FakeLink
+from tests.sync.transport.test_agent import FakeLink
 from tests.waiting import wait_until
 
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from device.models.spoof.prints import VALUES as MADE_VALUES
 from device.models.spoof.prints import shipped
 from device.secure_store.exchange import seal_to
-from sync.commands import MAX_ARGUMENT_BYTES, Command, open_command
 from sync.errors import MalformedError, ProofError
 from sync.events import unit_id
+from sync.orders.commands import MAX_ARGUMENT_BYTES, Command, open_command
 from sync.threats.listed import MOST, Threat, ThreatList
 from sync.threats.prints import (
     MODEL,

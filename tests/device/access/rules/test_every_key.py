@@ -84,6 +84,8 @@ valid_until = 2026-12-31T00:00:00Z
 disabled = true
 card = "26:2AB3C440"
 unlock_s = 12.0
+says = "words"
+begin_within_s = 45.0
 """
 
 SMALL = """
@@ -157,6 +159,8 @@ def test_a_file_with_every_key_means_all_of_them() -> None:
                 disabled=True,
                 card="26:2AB3C440",
                 unlock_s=12.0,
+                says=Style.WORDS,
+                begin_within_s=45.0,
                 written="4711",
             )
         },
@@ -224,6 +228,8 @@ BOUNDS = [
     ("door", "anti_passback_s = {}", "86400.0", "86400.1"),
     ("people", '[people.4711]\nroles = ["nurse"]\nunlock_s = {}', "0.5", "0.4"),
     ("people", '[people.4711]\nroles = ["nurse"]\nunlock_s = {}', "60.0", "60.1"),
+    ("people", '[people.4711]\nroles = ["nurse"]\nbegin_within_s = {}', "2.0", "1.9"),
+    ("people", '[people.4711]\nroles = ["nurse"]\nbegin_within_s = {}', "120.0", "120.1"),
 ]
 
 

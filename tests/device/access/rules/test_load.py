@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, time
+from datetime import UTC, date, datetime, time
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from device.access.memory.history import AttemptLimits
 from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
 from device.access.rules.levels import LEVELS
 from device.access.rules.load import MAX_RULES_BYTES
+from device.access.rules.summary import remarks
 
 EXAMPLE = (files("device.access.rules") / "example.toml").read_text("utf-8")
 
@@ -253,6 +254,22 @@ def test_a_person_may_have_a_strike_time_of_their_own_within_limits():
     person = "[people.a]\nunlock_s = "
     assert parse_rules(MINIMAL + person + "20\n").people["A"].unlock_s == 20.0
     assert mistakes(MINIMAL + person + "3600\n") == ("people.a.unlock_s must be from 0.5 to 60, not 3600",)
+
+
+def test_a_person_says_words_or_digits_and_nothing_else():
+    person = "[people.a]\nsays = "
+    assert parse_rules(MINIMAL + person + '"digits"\n').people["A"].says is Style.DIGITS
+    for wrong in ('"code"', '""', "7"):
+        assert mistakes(MINIMAL + person + wrong + "\n")[0].startswith("people.a.says ")
+
+
+def test_who_says_digits_where_words_are_shown_is_remarked_on():
+    rules = parse_rules(MINIMAL + '[people.a]\nsays = "digits"\n')
+    assert any(
+        line.startswith("a says digits: 9 recorded pieces") for line in remarks(rules, datetime.now(UTC))
+    )
+    rules = parse_rules(MINIMAL + '[people.a]\nsays = "words"\n')
+    assert not any("says" in line for line in remarks(rules, datetime.now(UTC)))
 
 
 def test_an_empty_text_is_no_choice_among_names():

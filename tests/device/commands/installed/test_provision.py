@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from device.commands.doctor import _place
-from device.commands.installed.provision import ProvisionError, prepared
+from device.commands.installed.provision import prepared
 from device.errors import DeviceError
 from device.settings import Settings
-from device.uplink.network import Network, NetworkError, Place
+from device.uplink.network import Network, Place
 from device.uplink.renewal import Renewal
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
@@ -34,7 +34,7 @@ def place(folder: Path, made: dt.datetime) -> Place:
 def test_a_claim_for_another_unit_than_the_settings_name_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "ostiary.toml"
     file.write_text('[door]\nunit = "st-mary/icu-9"\nname = "pharmacy"\n')
-    with pytest.raises(ProvisionError, match="says that this is st-mary/icu-9"):
+    with pytest.raises(DeviceError, match="says that this is st-mary/icu-9"):
         prepared(CLAIM, file, "device:/dev/tpmrm0")
     file.write_text('[door]\nunit = "st-mary/icu-2"\nname = "pharmacy"\n')
     assert prepared(CLAIM, file, "device:/dev/tpmrm0").door.name == "pharmacy"
@@ -49,7 +49,7 @@ def test_a_place_is_kept_whole_and_a_damaged_file_says_what_to_do(tmp_path: Path
     file = network.folder / "place.json"
     for damaged in (file.read_bytes()[:-9], b"[]", b"{}", b"x" * 200_000):
         file.write_bytes(damaged)
-        with pytest.raises(NetworkError, match=r"provision the unit again|cannot be read"):
+        with pytest.raises(DeviceError, match=r"provision the unit again|cannot be read"):
             network.place()
 
 

@@ -8,10 +8,11 @@ import osdp_sys
 import pytest
 
 from device.door.lines import DoorError
-from device.door.osdp.frames import SOM, Framer
+from device.door.osdp import channel
+from device.door.osdp.frames import SOM, Framer, sequence
 from device.door.osdp.install import Installing
 from device.door.osdp.keys import DEFAULT_KEY, keep_key, kept_key, new_key, weakness
-from device.door.osdp.peripheral import Peripheral
+from device.door.osdp.peripheral import VENDOR, Peripheral
 from device.door.osdp.port import SerialPort
 from device.secure_store.memory import SecretBytes
 from tests.device.door.osdp.panels import PanelProcess, wait_for
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.e2e
 
 WATCHED_S = 4.0
 """So long an attack goes on before its failure counts; a handshake takes half a second."""
-KEYSET, CAPABILITIES, NAK, SECURITY = 0x75, 0x46, 0x41, 9
+KEYSET, TEXT, MFG, CAPABILITIES, NAK, SECURITY = 0x75, 0x6A, 0x80, 0x46, 0x41, 9
+A_KEY = b"\x01\x10" + bytes.fromhex("c2e8153f9a047bd1664098ab3dfe0275")
+A_TEXT = bytes((0, 1, 0, 1, 1, 4)) + b"OPEN"
+A_CLAIM = VENDOR.to_bytes(3, "little") + b"\x014711"
 
 
 def crc(data: bytes) -> int:
@@ -50,7 +54,22 @@ def nothing_happens(reader: Peripheral) -> None:
         time.sleep(0.02)
 
 
-def test_1_a_controller_that_speaks_in_the_clear_gets_no_card() -> None:
+DEFENCES = pytest.mark.parametrize("left", ["both", "ours", "library"])
+"""Of the two that keep the clear out, our own screen and the library's flag, what is left standing."""
+
+
+def without(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if left in ("ours", "none"):
+        monkeypatch.setattr(osdp_sys, "FLAG_ENFORCE_SECURE", 0)
+    if left in ("library", "none"):
+        monkeypatch.setattr(channel, "screened", lambda frame: frame)
+
+
+@DEFENCES
+def test_1_a_controller_that_speaks_in_the_clear_gets_no_card(
+    monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    without(left, monkeypatch)
     with (
         Wire() as wire,
         unit(wire, new_key(), Recorder()) as reader,
@@ -61,6 +80,38 @@ def test_1_a_controller_that_speaks_in_the_clear_gets_no_card() -> None:
         nothing_happens(reader)
         assert CARD.data not in wire.seen
         assert controller.of("card") == []
+
+
+def test_1_with_neither_defence_the_same_controller_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the attack is one: a text of the attacker is shown."""
+    without("none", monkeypatch)
+    panel = Recorder()
+    with Wire() as wire, unit(wire, new_key(), panel):
+        attacker = SerialPort(wire.panel, 9_600)
+        wait_for(lambda: _shown(attacker, panel))
+        attacker.close()
+
+
+@DEFENCES
+def test_1_a_text_in_the_clear_is_not_shown(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    without(left, monkeypatch)
+    panel = Recorder()
+    with Wire() as wire, unit(wire, new_key(), panel):
+        attacker, answers = SerialPort(wire.panel, 9_600), Framer(0x81)
+        refused: list[bytes] = []
+        for _ in range(5):
+            attacker.write(clear_frame(TEXT, A_TEXT, 0))
+            time.sleep(0.1)
+            refused += answers.feed(attacker.read(4096), time.monotonic())
+        attacker.close()
+    assert {frame[frame.index(SOM) + 5] for frame in refused} == {NAK}
+    assert panel.commands == []
+
+
+def _shown(attacker: SerialPort, panel: Recorder) -> bool:
+    attacker.write(clear_frame(TEXT, A_TEXT, 0))
+    attacker.read(4096)
+    return panel.commands != []
 
 
 def test_2_capabilities_rewritten_to_no_security_open_no_clear_channel() -> None:
@@ -140,7 +191,9 @@ def _refuse() -> None:
     raise DoorError("the key is refused")
 
 
-def test_5_a_key_set_in_the_clear_is_refused() -> None:
+@DEFENCES
+def test_5_a_key_set_in_the_clear_is_refused(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    without(left, monkeypatch)
     panel, key = Recorder(takes_keys=True), new_key()
     with Wire() as wire, unit(wire, key, panel) as reader:
         with PanelProcess.libosdp(wire.panel, key):
@@ -158,6 +211,63 @@ def test_5_a_key_set_in_the_clear_is_refused() -> None:
         with PanelProcess.libosdp(wire.panel, key):  # the old key still serves
             wait_for(lambda: not reader.secure)
             wait_for(lambda: reader.secure)
+
+
+class Injecting:
+    """In the middle of a channel that is up: the next frame of the controller becomes one of ours, with its
+    number, behind the security block that a handshake has. Holds what the reader answers to it.
+    """
+
+    def __init__(self, wire: Wire, command: int, data: bytes) -> None:
+        self._rest = HANDSHAKE + bytes((command,)) + data
+        self._asks, self._answers = Framer(1), Framer(0x81)
+        self._sent = False
+        self.answers: list[bytes] = []
+        wire.from_panel, wire.from_reader = self._from_panel, self._from_reader
+
+    def _from_panel(self, data: bytes) -> bytes:
+        frames = self._asks.feed(data, time.monotonic())
+        if self._sent or not frames:
+            return data
+        self._sent = True
+        frame = bytes((SOM, 1, 7 + len(self._rest), 0, 0x04 | 0x08 | sequence(frames[0]))) + self._rest
+        return frame + crc(frame).to_bytes(2, "little")
+
+    def _from_reader(self, data: bytes) -> bytes:
+        if self._sent:
+            self.answers += self._answers.feed(data, time.monotonic())
+        return data
+
+
+HANDSHAKE = bytes((3, 0x11, 1))
+"""Size, type and key of a security block: a handshake that asks for the channel's own key."""
+
+
+def injected(command: int, data: bytes) -> Recorder:
+    """What the reader obeyed of a command that somebody put into the channel of a controller."""
+    panel, key = Recorder(takes_keys=True), new_key()
+    with Wire() as wire, unit(wire, key, panel) as reader, PanelProcess.libosdp(wire.panel, key):
+        wait_for(lambda: reader.secure)
+        middle = Injecting(wire, command, data)
+        wait_for(lambda: middle.answers)
+    return panel
+
+
+@pytest.mark.parametrize(
+    ("command", "data"),
+    [(KEYSET, A_KEY), (TEXT, A_TEXT), (MFG, A_CLAIM)],
+    ids=["key", "text", "claim"],
+)
+def test_5_a_command_behind_a_handshakes_block_is_refused_within_a_channel(command: int, data: bytes) -> None:
+    panel = injected(command, data)
+    assert panel.keys == []
+    assert panel.commands == []
+
+
+def test_5_and_the_library_alone_would_have_obeyed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither signed nor enciphered. When this fails, the library was mended and our screen is a spare."""
+    without("library", monkeypatch)
+    assert injected(KEYSET, A_KEY).keys != []
 
 
 def test_6_a_controller_cannot_set_a_new_key_outside_installation_even_in_its_own_channel() -> None:

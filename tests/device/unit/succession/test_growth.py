@@ -17,8 +17,9 @@ from device.app import run
 from device.audio import FileSource
 from device.clock import Now, system_clock
 from device.model_store.bundle import Bundle
-from device.model_store.manifest import Manifest
-from device.models.successor import ROLE
+from device.model_store.manifest import BundleError, Manifest
+from device.models.second_speaker import BEFORE, SecondSpeaker
+from device.models.second_speaker import NEXT as FOLLOWS
 from device.settings import Settings
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
@@ -43,18 +44,20 @@ class Days:
         return replace(now, wall=now.wall + on, monotonic_s=now.monotonic_s + on.total_seconds())
 
 
-def with_successor(models: Path, folder: Path, *, alone: bool = False) -> Path:
-    """The bundle, and the same speaker network under another name as what is to follow; or in its place."""
+def with_second(models: Path, folder: Path, role: str | None) -> Path:
+    """The bundle, with the same speaker network under another name: as what follows (`speaker-next`), as what
+    is in use with the one before beside it (`speaker-before`), or as the only one (None).
+    """
     shutil.copytree(models, folder, ignore=shutil.ignore_patterns("self-test*.json.*"))
     old = Bundle.open(models).manifest
     speaker = old.entry("speaker")
-    files = list(old.files)
-    if alone:
+    files = [one for one in old.files if role == FOLLOWS or one.role != "speaker-tflite"]
+    if role != FOLLOWS:
         files = [replace(one, version=NEXT) if one.role == "speaker" else one for one in files]
-        files = [one for one in files if one.role != "speaker-tflite"]
-    else:
-        shutil.copyfile(models / speaker.name, folder / "next.onnx")
-        files.append(replace(speaker, role=ROLE, name="next.onnx", version=NEXT))
+    if role is not None:
+        shutil.copyfile(models / speaker.name, folder / "second.onnx")
+        version = NEXT if role == FOLLOWS else speaker.version
+        files.append(replace(speaker, role=role, name="second.onnx", version=version))
     (folder / "manifest.json").write_bytes(Manifest(old.version, old.minimum_device, tuple(files)).to_bytes())
     (folder / "pick.json").unlink(missing_ok=True)
     return folder
@@ -78,6 +81,17 @@ def attempt(unit: Unit, path: Path, text: str) -> Decision:
     return decision
 
 
+def speakers(unit: Unit, path: Path, text: str) -> list[str]:
+    """By which speaker models an attempt was decided, as the log has it."""
+    attempt(unit, path, text)
+    unit.log.seal(unit.store.audit_signer)
+    held = unit.log.held(1000)
+    assert held is not None
+    events = [Record.from_bytes(body).event for body in held.bodies]
+    decided = next(made for made in reversed(events) if made.models)
+    return list(decided.models[1:-1])
+
+
 def kinds(unit: Unit) -> list[tuple[str, int | None]]:
     unit.log.seal(unit.store.audit_signer)
     held = unit.log.held(1000)
@@ -89,7 +103,7 @@ def test_a_person_comes_over_in_three_days_and_notices_nothing(
     tmp_path: Path, models: Path, spoken: list[tuple[Path, str]]
 ) -> None:
     settings, days = Settings(), Days()
-    both = with_successor(models, tmp_path / "both")
+    both = with_second(models, tmp_path / "both", FOLLOWS)
     state = tmp_path / "state"
     present = Bundle.open(models).version("speaker")
     versions = []
@@ -105,16 +119,39 @@ def test_a_person_comes_over_in_three_days_and_notices_nothing(
         assert unit.store.vault.growth(NEXT) == {UID: None}, versions
         told = kinds(unit)
         assert [kind for kind, _ in told] == ["SUCCESSOR_HEARD", "SUCCESSOR_HEARD", "SUCCESSOR_READY"]
-        assert unit.store.vault.template(UID).model == present, "the old one stays while it may be needed"
-    # The bundle with the new model alone: the same person opens, and then the old voiceprint goes.
-    alone = with_successor(models, tmp_path / "alone", alone=True)
-    path, text = spoken[3 + len(versions)] if 3 + len(versions) < len(spoken) else spoken[0]
+        days.passed += 1
+        path, text = next(
+            (p, t)
+            for (p, t), (outcome, _) in zip(spoken[3:], versions, strict=False)
+            if outcome is Outcome.GRANTED
+        )
+        assert speakers(unit, path, text) == [present, NEXT], "both decide"
+        assert [kind for kind, _ in kinds(unit)] == [kind for kind, _ in told], "and nothing grows any more"
+    # The bundle in which the newer one is in use, and the older one goes on beside it: nobody enrols again.
+    followed = with_second(models, tmp_path / "followed", BEFORE)
+    days.passed += 1
+    with open_unit(settings, state, followed, clock=days) as unit:
+        assert unit.judge.speaker.version == NEXT
+        assert speakers(unit, path, text) == [present, NEXT]
+        assert unit.store.vault.template(UID).model == present
+    # The newer one alone: what has grown does not stand alone.
+    alone = with_second(models, tmp_path / "alone", None)
     days.passed += 1
     with open_unit(settings, state, alone, clock=days) as unit:
-        assert unit.judge.successor is None
-        decision = attempt(unit, path, text)
-        assert decision.outcome is not Outcome.DENIED_UNKNOWN, "nobody has to enrol again"
-        if decision.opens:
-            assert kinds(unit)[-1][0] == "CAME_OVER"
-            assert unit.store.vault.template(UID).model == NEXT
-            assert unit.store.vault.growing(UID) is None
+        assert attempt(unit, path, text).outcome is Outcome.DENIED_UNKNOWN
+        tools = Tools(unit.judge, unit.store, settings, state, days)
+        enrol(tools, UID, named([path for path, _ in spoken[:3]]), reason="operator")
+    # Enrolled in person by the newer one: it decides alone, also where the older one is still there.
+    with open_unit(settings, state, followed, clock=days) as unit:
+        assert speakers(unit, path, text) == [NEXT]
+
+
+def test_a_bundle_with_a_model_before_and_one_to_follow_is_refused(tmp_path: Path, models: Path) -> None:
+    both = with_second(models, tmp_path / "both", FOLLOWS)
+    found = Bundle.open(both).manifest
+    third = replace(found.entry(FOLLOWS), role=BEFORE, name="third.onnx")
+    shutil.copyfile(both / "second.onnx", both / "third.onnx")
+    manifest = Manifest(found.version, found.minimum_device, (*found.files, third))
+    (both / "manifest.json").write_bytes(manifest.to_bytes())
+    with pytest.raises(BundleError, match="one speaker model is followed at a time"):
+        SecondSpeaker.open(Bundle.open(both), BEFORE)

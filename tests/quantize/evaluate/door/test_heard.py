@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantize.evaluate.door.heard import CONDITIONS, LEAD_S, TALKERS, Condition, Surroundings, Wave, heard
+from quantize.evaluate.door.heard import (
+    CONDITIONS,
+    LEAD_S,
+    TALKERS,
+    Condition,
+    Surroundings,
+    Wave,
+    heard,
+    wobbling,
+)
 from quantize.evaluate.door.rooms import response
 from quantize.evaluate.manifest import Recording
 from quantize.playback import rms
@@ -50,7 +59,7 @@ def test_clean_is_the_recording_itself(around: Surroundings, said: Wave) -> None
     assert heard(said, "a/1.flac", "a", BY_NAME["clean"], around) is said
 
 
-@pytest.mark.parametrize(("kind", "snr_db"), [("babble", 15.0), ("ward", 10.0)])
+@pytest.mark.parametrize(("kind", "snr_db"), [("babble", 15.0), ("ward", 10.0), ("noise", 20.0)])
 def test_surroundings_are_as_loud_as_the_condition_says(
     kind: str, snr_db: float, around: Surroundings, said: Wave
 ) -> None:
@@ -89,3 +98,16 @@ def test_a_room_far_away_has_more_echo_than_one_nearby() -> None:
 def test_a_faster_fake_is_shorter_by_as_much(around: Surroundings, said: Wave) -> None:
     faster = heard(said, "f/1.flac", "", BY_NAME["0.7 % faster"], around)
     assert len(said) / len(faster) == pytest.approx(1.007, abs=0.001)
+
+
+def test_wobbling_moves_the_pitch_up_and_down_and_adds_nothing_of_its_own() -> None:
+    seconds = np.arange(32_000) / 16_000
+    tone = np.sin(2 * np.pi * 5_000.0 * seconds).astype(np.float32)
+    moved = wobbling(tone, 0.01)
+    assert len(moved) == len(tone)
+    phase = np.unwrap(np.angle(np.fft.ifft(np.fft.fft(moved) * (np.arange(32_000) < 16_000))))
+    hz = np.convolve(np.diff(phase)[2_000:-2_000] * 16_000 / (2 * np.pi), np.full(400, 1 / 400), "valid")
+    assert hz.max() == pytest.approx(5_050.0, abs=5.0)
+    assert hz.min() == pytest.approx(4_950.0, abs=5.0)
+    power = np.abs(np.fft.rfft(moved * np.hanning(len(moved)))) ** 2
+    assert power[9_500:10_500].sum() / power.sum() > 1.0 - 1e-4

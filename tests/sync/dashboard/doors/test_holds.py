@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from device.uplink.handler import unit_handler
-from sync.commands import open_result
 from sync.dashboard.accounts import journal
 from sync.dashboard.doors import holds
 from sync.dashboard.errors import RefusedError
@@ -23,6 +22,7 @@ from sync.dashboard.schema import holds as table
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Place
 from sync.events import UnitId
+from sync.orders.commands import open_result
 from sync.registry import commands as orders
 from sync.registry.fleet.wanted import keep_part, part_value, want
 from sync.registry.schema import commands

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from sync.commands import Result, open_command
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.migrations import prepare
 from sync.events import UnitId
 from sync.keys import FileSigner
+from sync.orders.commands import Result, open_command
 from sync.registry import commands
 from sync.registry.schema import units
 from tests.sync.dashboard.conftest import Hospital, token_of

@@ -1,0 +1,131 @@
+"""What kept the unit from starting, written down for the log that could not be opened.
+
+The audit log needs the TPM: its counter, and the key of the pseudonyms. So a start that fails leaves a note
+in the state folder, and the next start that succeeds turns it into events. Nothing is decided by the note: it
+is not signed, and one that is damaged, or that somebody removed, hinders nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from device.access.memory.history import HistoryBusyError, HistoryError, HistoryRollbackError
+from device.access.rules.load import RulesError
+from device.clock import Clock
+from device.liveness.errors import LivenessError, MemoryRollbackError
+from device.model_store.manifest import BundleError
+from device.model_store.sessions import SessionError
+from device.models.self_test import SelfTestError
+from device.secure_store import RollbackError, SealPolicyError, StoreError, TpmBusyError, TpmLockedError
+from device.secure_store.errors import StoreUnavailableError
+from device.unit.assembly import NoSuchDoorError
+from device.unit.audit import AuditTrail
+from sync.durable import replace_file
+from sync.errors import SyncError
+from sync.plain_file import plain_bytes
+
+T = TypeVar("T")
+
+NAME = "failed-starts.json"
+MAX_BYTES = 4096
+MINUTE_MS = 60_000
+LONGEST_MINUTES = 366 * 24 * 60
+"""A note that seems older says more about the clock than about the fault: its event goes without a number."""
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (TpmBusyError, "tpm_fault"),
+    (TpmLockedError, "tpm_locked"),
+    (SealPolicyError, "tpm_refused"),
+    (RollbackError, "rollback_refused"),
+    (HistoryRollbackError, "rollback_refused"),
+    (MemoryRollbackError, "rollback_refused"),
+    (HistoryBusyError, ""),  # another process serves: no fault
+    (StoreUnavailableError, ""),  # a disk that is full, or read-only, takes no note either
+    (StoreError, "store_fault"),
+    (HistoryError, "store_fault"),
+    (LivenessError, "store_fault"),
+    (BundleError, "model_fault"),
+    (SessionError, "model_fault"),
+    (SelfTestError, "model_fault"),
+    (RulesError, "rules_refused"),
+    (NoSuchDoorError, "rules_refused"),
+)
+"""The first that fits; all in words of `sync/vocabulary.py`."""
+_WORDS = frozenset(word for _, word in _REASONS if word)
+
+log = logging.getLogger(__name__)
+
+
+def reason(err: Exception) -> str:
+    """Why a start failed, in a word of the vocabulary; empty where no event is due."""
+    return next((word for kind, word in _REASONS if isinstance(err, kind)), "")
+
+
+class FailedStarts:
+    """The note in the folder `state`. Its methods raise nothing: a unit starts, or fails, without them."""
+
+    def __init__(self, state: Path, clock: Clock) -> None:
+        self._path = state / NAME
+        self._clock = clock
+
+    @contextmanager
+    def noting(self, opening: AbstractContextManager[T]) -> Iterator[T]:
+        """Enters `opening`; when that fails the note says so, and the error goes on."""
+        with ExitStack() as parts:
+            try:
+                opened = parts.enter_context(opening)
+            except Exception as err:
+                self._note(err)
+                raise
+            yield opened
+
+    def tell(self, trail: AuditTrail, door: str) -> None:
+        """Write what the note says as `FAULT` events, `count` being the minutes since the first start that
+        failed so, and remove it. What cannot be written stays for the next start.
+        """
+        noted = self._read()
+        now_ms = _ms(self._clock().wall)
+        try:
+            for word, first_ms in sorted(noted.items()):
+                minutes = (now_ms - first_ms) // MINUTE_MS
+                known = 0 <= minutes <= LONGEST_MINUTES
+                trail.note("FAULT", word, door, count=minutes if known else None, risk="low")
+            self._path.unlink(missing_ok=True)
+        except (SyncError, OSError) as err:
+            log.error("earlier starts that failed could not be written down: %s", err)
+
+    def _note(self, err: Exception) -> None:
+        """One write for each kind of fault, however often the start is tried: it wears out no card."""
+        word, noted = reason(err), self._read()
+        if not word or word in noted:
+            return
+        text = json.dumps({**noted, word: _ms(self._clock().wall)}, sort_keys=True)
+        try:
+            replace_file(self._path, text.encode() + b"\n")
+        except OSError as problem:
+            log.warning("%s cannot be written (%s)", self._path, problem.strerror)
+
+    def _read(self) -> dict[str, int]:
+        """When a start first failed, in Unix milliseconds, by its reason."""
+        try:
+            told = json.loads(plain_bytes(self._path, MAX_BYTES))
+            if not isinstance(told, dict) or not told.keys() <= _WORDS:
+                raise ValueError("it holds something else")
+            if not all(type(at_ms) is int for at_ms in told.values()):
+                raise ValueError("its times are no whole numbers")
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as err:
+            log.warning("%s cannot be read and is left out: %s", self._path, err)
+            return {}
+        return dict(told)
+
+
+def _ms(wall: datetime) -> int:
+    return int(wall.timestamp() * 1000)
