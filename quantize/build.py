@@ -40,7 +40,7 @@ def build(
     every: bool = False,
     folder: Path | None = None,
     origin: bool = False,
-    tick: ReportProgress | None = None,
+    progress: ReportProgress | None = None,
     notify: Callable[[str], None] = lambda text: None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
@@ -55,7 +55,7 @@ def build(
 
     Raises QuantizeError, also when a file does not come out as it was proven.
     """
-    report = tick or (lambda text, done: None)
+    report = progress or (lambda text, done: None)
     settings = _calibrations(calibration_file)
     wanted = read_proven() if proven is None else proven
     directory.mkdir(parents=True, exist_ok=True)

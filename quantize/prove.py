@@ -78,7 +78,7 @@ def prove_models(
     only: Iterable[str] = (),
     every: bool = False,
     release: bool = False,
-    tick: ReportProgress = lambda text, done: None,
+    progress: ReportProgress = lambda text, done: None,
     recipes: Sequence[Recipe] = RECIPES,
     proven_file: Path = PROVEN_FILE,
     folder: Path = PROOF_FOLDER,
@@ -101,10 +101,10 @@ def prove_models(
     with tempfile.TemporaryDirectory(prefix="ostiary-proof-") as work:
         made: dict[str, Path] = {}
         for recipe in chosen:
-            context = BuildContext(None, tick, False, made)
+            context = BuildContext(None, progress, False, made)
             out = Path(work) / recipe.file
             if release and recipe.role == ROLE:
-                tick("asking what the self-test will ask", 0.5)
+                progress("asking what the self-test will ask", 0.5)
                 write_answers()
             if release and recipe.role == ANSWERS_ROLE:
                 write_segmentation_answers()

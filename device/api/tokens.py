@@ -36,6 +36,7 @@ from device.api.errors import (
     ProblemError,
 )
 from device.secure_store.signing import Mac
+from sync.plain_file import check_plain_or_new
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
 MAX_TOKEN_CHARS = 2048

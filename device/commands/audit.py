@@ -90,7 +90,7 @@ def start_over_command() -> None:
                 EventContext.of(store, 0, system_clock()),
                 rules_of(state_dir(), settings.door.name),
             )
-            trail = AuditTrail(log, context, lambda: rules, system_clock, beside=True)
+            trail = AuditTrail(log, context, lambda: rules, system_clock, other_process=True)
             trail.note("FAULT", "operator", settings.door.name)
     click.echo(f"A new log begins; what was left of the old one is in {aside.name}, beside it.")
 

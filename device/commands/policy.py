@@ -33,7 +33,7 @@ from device.unit.assembly import open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
-from sync.plain_file import plain_bytes
+from sync.plain_file import check_plain, plain_bytes
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

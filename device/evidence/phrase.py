@@ -49,7 +49,7 @@ def plain(phrase: str) -> str:
 def unsayable(phrase: str) -> str:
     """The first letter of another alphabet than the one that is listened for; empty when there is none.
 
-    Many look like one of ours: a phrase with a Cyrillic letter looks as one without, and nobody can answer it.
+    Many look like one of ours: a phrase with a Cyrillic letter looks right, and nobody can answer it.
     """
     return next((one for one in _folded(phrase) if one.isalpha() and not one.isascii()), "")
 

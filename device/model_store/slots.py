@@ -173,21 +173,21 @@ def use(
         lowest = slots.accepted_version if slots is not None else 1
         if minimum is not None:
             lowest = max(lowest, minimum.version)
-        shelves = models / BUNDLES_NAME
-        _clear(shelves, set())
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=shelves) as work:
+        bundles = models / BUNDLES_NAME
+        _clear(bundles, set())
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=bundles) as work:
             copy = Path(work) / "bundle"
             identity = _copy(candidate, copy, trusted)
             bundle = Bundle.open(copy, Trust(trusted, lowest))
-            home = shelves / identity
+            home = bundles / identity
             if not _holds(home, trusted):
                 shutil.rmtree(home, ignore_errors=True)
                 copy.replace(home)
-                sync_folder(shelves)
+                sync_folder(bundles)
         previous = _last_good(models, slots, identity)
         accepted = Slots(trusted.public_bytes_raw().hex(), bundle.manifest.version, identity, previous)
         replace_file(models / SLOTS_NAME, json.dumps(asdict(accepted), sort_keys=True).encode(), 0o644)
-        _clear(shelves, {identity, previous})
+        _clear(bundles, {identity, previous})
         return Bundle(home, bundle.manifest, bundle.manifest_bytes)
 
 
@@ -312,9 +312,9 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _clear(shelves: Path, keep: set[str]) -> None:
+def _clear(bundles: Path, keep: set[str]) -> None:
     """Remove what an interrupted run left and, when `keep` names some, every other bundle."""
-    for item in list(shelves.iterdir()):
+    for item in list(bundles.iterdir()):
         if item.name.startswith(".partial-") or (keep and item.name not in keep):
             shutil.rmtree(item, ignore_errors=True)
 

@@ -109,7 +109,7 @@ class Files:
 
 
 def race(
-    files: Files, sentences: Sequence[Sentence], rounds: int, threads: int, tick: Callable[[], None]
+    files: Files, sentences: Sequence[Sentence], rounds: int, threads: int, progress: Callable[[], None]
 ) -> list[Row]:
     """Every contender in its own process; they take turns on each utterance, so that noise hits all alike."""
     taken: dict[str, list[float]] = {contender.key: [] for contender in CONTENDERS}
@@ -121,13 +121,13 @@ def race(
             complaints = stack.enter_context(tempfile.TemporaryFile())
             worker = _Worker(contender, files, sentences, threads, complaints)
             workers[contender.key] = stack.enter_context(worker)
-            tick()
+            progress()
         for turn in range(rounds):
             for key, worker in workers.items():
                 elapsed_ms, text = worker.take(turn % len(sentences))
                 taken[key].append(elapsed_ms)
                 said[key] = text
-                tick()
+                progress()
         memory = {key: worker.finish() for key, worker in workers.items()}
     sizes = {contender.key: _size(contender.key, files) for contender in CONTENDERS}
     rows = []

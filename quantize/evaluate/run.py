@@ -124,8 +124,8 @@ def evaluate_all(
         phrase = replace(phrase, attempts=attempts(views_of(trials, scores), scores, threshold_llr))
         if plan.clips:
             made = clips([*recordings, *plan.noises], root, plan.clips)
-            tick = bars.bar("clips without the phrase", plan.clips)
-            phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, tick))
+            progress = bars.bar("clips without the phrase", plan.clips)
+            phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, progress))
     whole: dict[str, Findings] = {}
     if "attempts" in plan.parts:
         whole, found_versions = whole_attempts(

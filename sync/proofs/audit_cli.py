@@ -1,4 +1,4 @@
-"""`ostiary audit`: check a log without asking its keeper."""
+"""`ostiary audit`: check a log without trusting who keeps it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def verify_command(
     """
     data = _read(source)
     heads = [_read(str(path)) for path in checkpoints]
-    keeper = bundles.key_from_bytes(_read(str(registry_key))) if registry_key else None
+    registry = bundles.key_from_bytes(_read(str(registry_key))) if registry_key else None
     note = None
     if key_file is not None:
         key = bundles.key_from_bytes(_read(str(key_file)))
@@ -77,7 +77,7 @@ def verify_command(
             _show(report, as_json)
             raise click.exceptions.Exit(1) from err
     name = unit_id(unit) if unit else None
-    report = verify(data, key, unit=name, checkpoints=heads, registry_key=keeper, start=start)
+    report = verify(data, key, unit=name, checkpoints=heads, registry_key=registry, start=start)
     if note:
         report.notes.insert(0, note)
     _show(report, as_json)

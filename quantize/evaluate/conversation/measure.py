@@ -167,7 +167,7 @@ def measure(
     mixtures: Iterable[Mixture],
     models: ConversationModels,
     known: Known,
-    tick: Callable[[], None],
+    progress: Callable[[], None],
     *,
     grouping: Grouping = DEFAULT,
     replicates: int = 300,
@@ -177,11 +177,11 @@ def measure(
     done = []
     for mixture in mixtures:
         done.append(attempt_mixture(mixture, models, grouping, known))
-        tick()
+        progress()
     others = []
     for name, (samples, reference) in (real or {}).items():
         others.append(attempt(name, samples, reference, models, grouping))
-        tick()
+        progress()
     conditions: dict[str, Callable[[Attempted], str]] = {
         "people": lambda one: f"{one.people}",
         "overlap": lambda one: f"{10 * round(10 * one.overlap)} %",

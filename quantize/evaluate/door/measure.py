@@ -129,7 +129,7 @@ class Measurements:
         name = f"measured-{self.checks.measure_version()}.jsonl"
         return None if self.folder is None else self.folder / name
 
-    def all(self, asks: Iterable[Ask], tick: Callable[[], None]) -> dict[Ask, Measured]:
+    def all(self, asks: Iterable[Ask], progress: Callable[[], None]) -> dict[Ask, Measured]:
         """Every ask with what was measured. Raises QuantizeError for a file that is no speech at all."""
         found = {}
         for ask in asks:
@@ -137,7 +137,7 @@ class Measurements:
                 found[ask] = self._one(ask)
             except DeviceError as err:
                 raise QuantizeError(f"{ask.recording.path} cannot be judged: {err}") from err
-            tick()
+            progress()
         return found
 
     def _one(self, ask: Ask) -> Measured:

@@ -149,7 +149,17 @@ def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool
         if gone is None or gone < row.number:
             return False
     number = 1 if row is None else row.number + 1
-    values = {
+    values = _values(item, unit, number, now_ms)
+    if row is None:
+        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
+    else:
+        db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
+    return True
+
+
+def _values(item: Enrolled | Holding, unit: UnitId, number: int, now_ms: int) -> dict[str, object]:
+    """The columns of an enrolment, but for whose it is."""
+    return {
         "number": number,
         "holder": unit,
         "version": item.version,
@@ -161,11 +171,6 @@ def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool
         "since_ms": now_ms,
         "forgotten_ms": None,
     }
-    if row is None:
-        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
-    else:
-        db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
-    return True
 
 
 def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
@@ -183,18 +188,7 @@ def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
     if row is not None and row.forgotten_ms is not None and item.number <= row.number:
         return False
     if wished.of("enrols", scopes) is True and (row is None or row.number < item.number):
-        values = {
-            "number": item.number,
-            "holder": unit,
-            "version": item.version,
-            "model": item.model,
-            "text_version": item.text_version,
-            "purpose": item.purpose,
-            "given_ms": item.given_ms,
-            "until_ms": item.until_ms,
-            "since_ms": now_ms,
-            "forgotten_ms": None,
-        }
+        values = _values(item, unit, item.number, now_ms)
         db.execute(sa.delete(enrolments).where(enrolments.c.uid == item.uid))
         db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
         return True

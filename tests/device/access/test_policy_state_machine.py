@@ -184,7 +184,7 @@ class UnitHistory(RuleBasedStateMachine):
 
     @rule(first=PEOPLE, second=PEOPLE, pause_s=PAUSES)
     def come_as_two(self, first: str, second: str, pause_s: float) -> None:
-        """The door for two: whoever they are, and whether the second comes in time or not."""
+        """The door for two: no matter who they are, and whether the second comes in time or not."""
         self.try_often("pharmacy", first, [(evidence(), pause_s)])
         self.try_often("pharmacy", second, [(evidence(), 0.0)])
 

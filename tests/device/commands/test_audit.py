@@ -51,7 +51,8 @@ def started(state: Path) -> Iterator[Outbox]:
 def write(log: Outbox, count: int) -> None:
     for number in range(count):
         log.append(
-            unit_event("FAULT", "none", door="door-1", time_ms=number, keystore="software"), beside=True
+            unit_event("FAULT", "none", door="door-1", time_ms=number, keystore="software"),
+            other_process=True,
         )
 
 

@@ -122,7 +122,9 @@ def test_nobody_takes_over_or_ends_an_account_that_sees_more(
         assert not db.execute(sa.select(accounts).where(accounts.c.disabled_ms.is_not(None))).all()
 
 
-def test_whoever_looked_at_a_part_has_not_reviewed_the_day(hospital: Hospital, elsewhere: TestClient) -> None:
+def test_a_person_who_looked_at_a_part_has_not_reviewed_the_day(
+    hospital: Hospital, elsewhere: TestClient
+) -> None:
     form = {"csrf": token_of(elsewhere.get("/review").text), "day": "2026-11-24", "finding": "Quiet here."}
     assert elsewhere.post("/review", data=form).status_code == 303
     assert "Quiet here." in elsewhere.get("/review?day=2026-11-24").text

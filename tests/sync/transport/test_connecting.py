@@ -170,7 +170,7 @@ def test_what_is_no_broker_is_refused(written: str) -> None:
 
 
 def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path) -> None:
-    """OpenSSL asks whoever is at the controlling terminal; a service would wait there for ever."""
+    """OpenSSL asks the person at the controlling terminal; a service would wait there for ever."""
     ours = site.issue("site-1/unit-1", NOW)
     locked = tmp_path / "locked.key"
     locked.write_bytes(

@@ -121,7 +121,7 @@ def test_a_browser_that_asks_gets_its_language(hospital: Hospital, header: str, 
     assert f'<html lang="{language}"' in page
 
 
-def test_whoever_chooses_a_language_keeps_it_and_sees_it_everywhere(hospital: Hospital) -> None:
+def test_a_person_who_chooses_a_language_keeps_it_and_sees_it_everywhere(hospital: Hospital) -> None:
     with hospital.client("admin") as client:
         form = {"csrf": token_of(client.get("/account").text), "language": "de", "back": "/events"}
         assert client.post("/language", data=form).headers["location"] == "/events"
