@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -322,21 +324,32 @@ def test_a_memory_that_another_program_holds_is_not_damaged(
     unit.start()
 
 
+def _refused(folder: Path) -> str:
+    """Why there is no memory in `folder`; nothing of it stays open."""
+    try:
+        Unit(folder).start()
+    except MemoryRollbackError as err:
+        return f"rollback: {err}"
+    except LivenessError as err:
+        return str(err)
+    return ""
+
+
 @pytest.mark.skipif(not CAN_MOUNT, reason="only root can mount a small disk")
 def test_a_memory_on_a_full_disk_or_one_that_became_read_only_is_not_damaged(tmp_path: Path) -> None:
     disk = Disk(tmp_path, 1)
     try:
         (tmp_path / "unit").mkdir()
         disk.fill()
-        with pytest.raises(LivenessError, match="nothing is lost") as told:
-            Unit(tmp_path / "unit").start()
-        assert not isinstance(told.value, MemoryRollbackError)
+        assert "nothing is lost" in _refused(tmp_path / "unit")
         disk.make_room()
         Unit(tmp_path / "unit").start().memory.close()
+        gc.collect()
         disk.read_only(True)
-        with pytest.raises(LivenessError) as told:
-            Unit(tmp_path / "unit").start()
-        assert not isinstance(told.value, MemoryRollbackError)
+        assert re.match(
+            "the memory of utterances cannot be used now|cannot open", _refused(tmp_path / "unit")
+        )
+        gc.collect()
         disk.read_only(False)
         Unit(tmp_path / "unit").start().memory.close()
     finally:
