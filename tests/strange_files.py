@@ -10,6 +10,7 @@ import faulthandler
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 import traceback
@@ -142,6 +143,28 @@ def play(folder: Path, words: tuple[str, ...], command: click.Command) -> Iterat
             yield Case(" ".join(words), tried.opts[0], kind, code, said)
 
 
+NOT_MADE_YET = ("rules.toml", "history", "memory.db", "input-level.json", "audit/uplink.json")
+"""What a unit's folder may hold and a new one does not."""
+LOOKS = (("people",), ("policy", "recent"), ("forget", "9999"))
+"""What only reads the state, or has nothing to change in it."""
+
+
+def play_state(folder: Path) -> Iterator[Case]:
+    """In a unit's folder, one file after the other is something else, and then itself again."""
+    state, copy = folder / "state", folder / "copy"
+    there = [str(path.relative_to(state)) for path in sorted(state.rglob("*")) if path.is_file()]
+    for name in (*there, *(one for one in NOT_MADE_YET if one not in there)):
+        for kind in ("pipe", "device", "circle"):
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(state, copy)
+            (copy / name).unlink(missing_ok=True)
+            make(copy / name, kind)
+            os.environ["OSTIARY_STATE_DIR"] = str(copy)
+            for look in LOOKS:
+                code, said = _main(list(look), folder / "said")
+                yield Case(" ".join(look), name, kind, code, said)
+
+
 def _ordinary(one: click.Parameter, ordinary: Path, folder: Path) -> object:
     """A value for another parameter; None leaves it out."""
     if not one.required and not (isinstance(one, click.Argument) and one.nargs == 1):
@@ -196,6 +219,9 @@ if __name__ == "__main__":
     first = tuple(sys.argv[2:])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with suppress(BrokenPipeError):
+        if first == ("--state",):
+            for case in play_state(where):
+                print(json.dumps(asdict(case)), flush=True)
         for path_of, found in commands():
             if path_of[: len(first)] == first:
                 for case in play(where, path_of, found):
