@@ -163,7 +163,7 @@ def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
 def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
     """Events whose record holds these bytes, newest first. Raises DeviceError when they cannot be read."""
     if not outbox.exists():
-        raise DeviceError("this unit has no audit log yet; no decision was made here")
+        raise DeviceError("this unit has no audit log yet: no decision was made here")
     try:
         check_plain(outbox)
         with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:

@@ -275,7 +275,9 @@ def _noted(unit: Unit, reason: str, door_name: str) -> None:
 
 def _file(settings: Settings, source: Path | None) -> AudioSource:
     if source is None:
-        raise DeviceError("there is no microphone and no file to hear")
+        raise DeviceError(
+            "no microphone is set; name one under `[audio.microphone]` in the settings, or give --source FILE"
+        )
     if source.is_fifo():
         return FifoSource(source)
     return FileSource(source, settings.audio.file, realtime=True)

@@ -197,7 +197,9 @@ def reseal(state: Path | None, config: Path | None, policy: Path | None) -> None
 
     settings = _settings(config)
     if settings.keystore != "tpm":
-        raise StoreError("a software keystore is sealed to nothing")
+        raise StoreError(
+            "this unit keeps its keys in files: they are sealed to nothing, so there is nothing to seal anew"
+        )
     keystore = TpmKeystore(StateFolder(_folder(state)).store / "tpm", settings)
     accepted = keystore.reseal(SignedPolicy.from_json(plain_bytes(policy)) if policy else None)
     keystore.close()

@@ -232,7 +232,10 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
-        raise DeviceError("this unit was provisioned with a TPM, and its settings name none")
+        raise DeviceError(
+            "this unit was provisioned with a TPM, and its settings name none; set `[store] keystore` and "
+            "`tcti` as they were"
+        )
     network = Network(state_dir())
     tls = TpmTls(keystore, network, place)
 

@@ -199,7 +199,7 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
     name = _log_name(unit) if unit else None
     if form == "bundle":
         if name is None:
-            raise click.UsageError("a bundle needs --unit")
+            raise click.UsageError("give --unit: a log bundle is of one unit")
         made = exports.bundle(store, name)
         # On record first: an export that is not on record must not exist.
         store.log_access(account, "export", len(made.events), wall_ms(), subject=f"bundle of {name}")

@@ -73,13 +73,13 @@ def parse_rules(text: str) -> Rules:
     except ValueError as err:
         raise RulesError([f"not a TOML file: {err}"]) from err
     mistakes: list[str] = []
-    rules = _rules(Reader(table, "", mistakes))
+    rules = read_rules(Reader(table, "", mistakes))
     if mistakes:
         raise RulesError(mistakes)
     return rules
 
 
-def _rules(top: Reader) -> Rules:
+def read_rules(top: Reader) -> Rules:
     version = top.whole("version", 0, 0, 2**53)
     if not top.has("version"):
         top.wrong("version", "is missing; raise it with every change, the audit log names it")

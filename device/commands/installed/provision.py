@@ -171,7 +171,9 @@ def _keystore(settings: Settings, state: Path) -> TpmKeystore:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings.store)
     if not isinstance(keystore, TpmKeystore):
-        raise DeviceError("the keys of this unit are not in a TPM")
+        raise DeviceError(
+            'the keys of this unit are not in a TPM; set `[store] keystore = "tpm"` on an empty state folder'
+        )
     return keystore
 
 

@@ -79,5 +79,7 @@ def kept_key(folder: Path, derive: Derive) -> bytes:
                 f"{FILE} is damaged or another unit's; make a new key with `ostiary door osdp-key`"
             ) from err
     if why := weakness(key):
-        raise DoorError(f"the controller's key is refused: {why}")
+        raise DoorError(
+            f"the controller's key is refused: {why}; make a new one with `ostiary door osdp-key`"
+        )
     return key

@@ -106,3 +106,9 @@ def test_starting_over_keeps_what_was_there(state: Path) -> None:
     assert kept
     with started(state) as log:
         assert log.status().sequence == 1
+
+
+def test_a_unit_without_a_log_says_when_it_begins(state: Path) -> None:
+    answer = run("audit", "export", "-o", str(state / "all.bundle"))
+    assert answer.exit_code != 0
+    assert "ostiary run" in str(answer.exception)
