@@ -15,7 +15,17 @@ from sync.toml_table import toml_table
 from sync.vocabulary import KINDS
 
 Form = Literal[
-    "burst", "travel", "spike", "silence", "drift", "backlog", "clock", "certificate", "access", "revocations"
+    "burst",
+    "travel",
+    "spike",
+    "silence",
+    "outage",
+    "drift",
+    "backlog",
+    "clock",
+    "certificate",
+    "access",
+    "revocations",
 ]
 Severity = Literal["info", "warning", "critical"]
 SILENT_ALARM = "SILENT_ALARM"
@@ -26,6 +36,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "travel": ("kinds", "window_s"),
     "spike": ("hours_utc", "days", "threshold", "probability"),
     "silence": (),
+    "outage": ("threshold",),
     "drift": (),
     "backlog": ("window_s",),
     "clock": ("window_s",),

@@ -58,8 +58,7 @@ class Fleet:
             {unit: scopes_of(unit, tags.get(unit, frozenset())) for unit in live if "~" not in unit},
         )
         for row in db.execute(sa.select(units.c.unit, units.c.health).where(units.c.health.is_not(None))):
-            told = json.loads(row.health).get("facts", {}).get("document", 0)
-            fleet.reached[row.unit] = told if type(told) is int and 0 <= told < MAX_SEQUENCE else 0
+            fleet.reached[row.unit] = reached(row.health)
         for (uid, unit), row in sorted(fleet.holdings.items()):
             if row.gone_ms is None and unit in fleet.scopes:
                 fleet.holders.setdefault(uid, []).append(unit)
@@ -113,6 +112,12 @@ class Fleet:
                 continue
             found.append(Share(row.uid, row.number, UnitId(other), card))
         return found
+
+
+def reached(health: str | None) -> int:
+    """The number of the last document that a unit says it applied, from its health message."""
+    told = json.loads(health or "{}").get("facts", {}).get("document", 0)
+    return told if type(told) is int and 0 <= told < MAX_SEQUENCE else 0
 
 
 def heard(store: Store, statement: Statement, now_ms: int) -> int:
@@ -257,13 +262,19 @@ def _receipt(db: Connection, unit: UnitId, item: Receipt, now_ms: int) -> bool:
 
 def note_holdings(db: Connection, unit: UnitId, roster: Roster) -> None:
     """Remember whom a unit was told to hold: it will owe a receipt for each."""
-    known = {row.uid: row for row in db.execute(sa.select(holdings).where(holdings.c.unit == unit))}
-    for one in roster.hold:
-        before = known.get(one.uid)
-        if before is not None and before.gone_ms is None and before.number == one.number:
-            continue
-        db.execute(sa.delete(holdings).where(holdings.c.unit == unit, holdings.c.uid == one.uid))
-        db.execute(sa.insert(holdings).values(unit=unit, uid=one.uid, number=one.number))
+    columns = holdings.c.uid, holdings.c.number, holdings.c.gone_ms
+    known = {row.uid: row for row in db.execute(sa.select(*columns).where(holdings.c.unit == unit))}
+    news = [
+        {"unit": unit, "uid": one.uid, "number": one.number}
+        for one in roster.hold
+        if (row := known.get(one.uid)) is None or row.gone_ms is not None or row.number != one.number
+    ]
+    stale = [{"old": one["uid"]} for one in news if one["uid"] in known]
+    if stale:
+        mine = (holdings.c.unit == unit, holdings.c.uid == sa.bindparam("old"))
+        db.execute(sa.delete(holdings).where(*mine), stale)
+    if news:
+        db.execute(sa.insert(holdings), news)
 
 
 def allow(store: Store, uid: str, scopes: frozenset[str], account: str, now_ms: int) -> None:
