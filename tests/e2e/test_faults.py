@@ -155,6 +155,13 @@ def test_a_tpm_that_others_locked_is_an_event_and_the_door_serves_on(
         found = served(attempt, environment)
         assert "FAULT tpm_locked" in found
         assert "DENIED_REPLAY heard_before" in found
+        doctor = [*OSTIARY, "doctor", "--json"]
+        told = subprocess.run(
+            doctor, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+        (looked,) = [one for one in json.loads(told.stdout) if one["what"] == "key store"]
+        assert not looked["well"]
+        assert "clear-lockout" in looked["fix"]
 
 
 def test_a_unit_that_gets_no_more_memory_stays_locked_and_serves_again_when_it_does(
