@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 MAX_BYTES = 1 << 20
@@ -84,6 +84,21 @@ def check_plain_or_new(path: Path) -> Path:
     with suppress(FileNotFoundError):
         check_plain(path)
     return path
+
+
+def open_output(path: Path) -> BufferedWriter:
+    """For a result, which may go into a pipe that somebody reads. Raises OSError, also where nobody does."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as err:
+        if err.errno != errno.ENXIO:
+            raise
+        raise PlainFileError(
+            err.errno, "it is a named pipe or a socket that nobody reads", str(path)
+        ) from None
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "wb")
 
 
 def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:

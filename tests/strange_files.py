@@ -1,15 +1,16 @@
 """Gives every option that takes a file something that is none: a pipe, a device, a folder, nothing, too much.
 
 `python -m tests.strange_files FOLDER WORD...` plays every command that begins so and prints a line of
-JSON for each case. Nothing here waits: what hangs is ended by an alarm, and told.
+JSON for each case. What hangs ends the whole process and shows where, also inside a library.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
-import signal
+import shutil
 import socket
 import sys
 import traceback
@@ -17,13 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from device.cli import cli, main
 
-PATIENCE_S = int(os.environ.get("STRANGE_S", "180"))
+PATIENCE_S = 180
 """Says that something hangs, and nothing else."""
 MEMORY_BYTES = 12 << 30
 """What a process may take that reads a device without end: more than any command needs."""
@@ -50,11 +50,15 @@ VALUES = {
 """What the other arguments are, by their names."""
 ALSO_FILES = {"audit": ("source",)}
 """Arguments that are a file or an address."""
-ONCE = {("sync",): ("--once",), ("registry", "watch"): ("--once",), ("registry", "worker"): ()}
-
-
-class HangsError(BaseException):
-    """No `Exception`: whatever a command catches, it must not catch this."""
+ONCE = {("sync",): ("--once", "--timeout", "0.1"), ("registry", "watch"): ("--once",)}
+SERVICES = (
+    *(("run",), ("watch",), ("api", "serve"), ("dashboard", "serve"), ("fleet", "serve")),
+    *(("fleet", "simulate"), ("registry", "worker")),
+)
+"""What runs until it is stopped once its files are right, as an empty file of settings is."""
+OUTPUTS = {"out", "metrics", "svg", "image", "qr", "output"}
+MAY_BE_A_PIPE = {(("readers", "watch"), "device"), (("run",), "source"), (("watch",), "source")}
+"""A reader's line, and sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,6 @@ class Case:
     kind: str
     code: int
     said: str
-    hung: bool
 
 
 def commands(
@@ -89,8 +92,17 @@ def files_of(words: tuple[str, ...], command: click.Command) -> list[click.Param
     return [
         one
         for one in command.params
-        if (isinstance(one.type, click.Path) and one.type.file_okay) or one.name in also
+        if ((isinstance(one.type, click.Path) and one.type.file_okay) or one.name in also)
+        and (words, one.name) not in MAY_BE_A_PIPE
+        and not (words in SERVICES and one.name in OUTPUTS)
     ]
+
+
+def kinds_for(words: tuple[str, ...], one: click.Parameter) -> tuple[str, ...]:
+    """An empty and a large file are right for what is written, and an empty one may be for a service."""
+    if one.name in OUTPUTS:
+        return tuple(kind for kind in KINDS if kind not in ("empty", "large"))
+    return tuple(kind for kind in KINDS if kind != "empty") if words in SERVICES else KINDS
 
 
 def make(path: Path, kind: str) -> Path:
@@ -116,7 +128,7 @@ def play(folder: Path, words: tuple[str, ...], command: click.Command) -> Iterat
     ordinary.write_text("an ordinary file\n")
     (folder / "folder").mkdir(exist_ok=True)
     for tried in files_of(words, command):
-        for kind in KINDS:
+        for kind in kinds_for(words, tried):
             strange = folder / f"strange-{kind}"
             if not os.path.lexists(strange):
                 make(strange, kind)
@@ -127,8 +139,30 @@ def play(folder: Path, words: tuple[str, ...], command: click.Command) -> Iterat
                     count = max(one.nargs, 1)
                     option = one.opts[0] if isinstance(one, click.Option) else None
                     arguments += [option, str(chosen)] if option else [str(chosen)] * count
-            code, said, hung = _main(arguments, folder / "said")
-            yield Case(" ".join(words), tried.opts[0], kind, code, said, hung)
+            code, said = _main(arguments, folder / "said")
+            yield Case(" ".join(words), tried.opts[0], kind, code, said)
+
+
+NOT_MADE_YET = ("rules.toml", "history", "memory.db", "input-level.json", "audit/uplink.json")
+"""What a unit's folder may hold and a new one does not."""
+LOOKS = (("people",), ("policy", "recent"), ("forget", "9999"))
+"""What only reads the state, or has nothing to change in it."""
+
+
+def play_state(folder: Path) -> Iterator[Case]:
+    """In a unit's folder, one file after the other is something else, and then itself again."""
+    state, copy = folder / "state", folder / "copy"
+    there = [str(path.relative_to(state)) for path in sorted(state.rglob("*")) if path.is_file()]
+    for name in (*there, *(one for one in NOT_MADE_YET if one not in there)):
+        for kind in ("pipe", "device", "circle"):
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(state, copy)
+            (copy / name).unlink(missing_ok=True)
+            make(copy / name, kind)
+            os.environ["OSTIARY_STATE_DIR"] = str(copy)
+            for look in LOOKS:
+                code, said = _main(list(look), folder / "said")
+                yield Case(" ".join(look), name, kind, code, said)
 
 
 def _ordinary(one: click.Parameter, ordinary: Path, folder: Path) -> object:
@@ -144,30 +178,22 @@ def _ordinary(one: click.Parameter, ordinary: Path, folder: Path) -> object:
     return "1"
 
 
-def _main(arguments: list[str], said: Path) -> tuple[int, str, bool]:
-    """(exit code, everything told, whether it hung) of one command in this process; -1 for a traceback."""
-    code, hung = 0, False
+def _main(arguments: list[str], said: Path) -> tuple[int, str]:
+    """(exit code, everything told) of one command in this process; -1 for a traceback."""
+    code = 0
     sys.argv = ["ostiary", *arguments]
     with _told_to(said):
-        signal.signal(signal.SIGALRM, _hangs)
-        signal.alarm(PATIENCE_S)
+        faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
         try:
             main()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 0
-        except HangsError:
-            hung = True
-            traceback.print_exc()
         except BaseException:  # noqa: BLE001 - whatever it is, a command must not end so
             code = -1
             traceback.print_exc()
         finally:
-            signal.alarm(0)
-    return code, said.read_text(errors="replace"), hung
-
-
-def _hangs(_number: int, _frame: FrameType | None) -> None:
-    raise HangsError
+            faulthandler.cancel_dump_traceback_later()
+    return code, said.read_text(errors="replace")
 
 
 @contextmanager
@@ -193,6 +219,9 @@ if __name__ == "__main__":
     first = tuple(sys.argv[2:])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with suppress(BrokenPipeError):
+        if first == ("--state",):
+            for case in play_state(where):
+                print(json.dumps(asdict(case)), flush=True)
         for path_of, found in commands():
             if path_of[: len(first)] == first:
                 for case in play(where, path_of, found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,9 @@ def test_words_that_the_glossary_replaced_do_not_come_back() -> None:
             continue
         found = old.search(path.read_text("utf-8", errors="replace"))
         assert found is None, f"{path}: {found and found[0]}; docs/glossary.md has the word"
+
+
+def test_the_rooms_and_tests_of_the_mutation_tester_are_there() -> None:
+    mutmut = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]
+    named = [*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"], *mutmut["also_copy"]]
+    assert [name for name in named if not list(ROOT.glob(name))] == []

@@ -16,8 +16,9 @@ KERNEL = "below /proc or /sys: what the kernel answers"
 MADE_HERE = "a file that the line before has made"
 ALLOWED = {
     "device: os.open(path.with_suffix('.lock'), os.O_RDWR | os.O_CREAT, 384)": LOCK,
-    "device: os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 384)": OWN_DATABASE,
-    "sync: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 384)": OWN_DATABASE,
+    "device: os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 384)": LOCK,
+    "device: os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 384)": OWN_DATABASE,
+    "sync: os.open(check_plain_or_new(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 384)": OWN_DATABASE,
     "device: os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 384)": LOCK,
     "device: context.load_cert_chain(certificate, key)": CHECKED,
     "device: context.load_verify_locations(client_ca)": CHECKED,

@@ -79,30 +79,34 @@ def examine(sound: bool = False) -> list[Finding]:
         ("key store", _key_store, "find out whose they are; `tpm2_dictionarylockout --clear-lockout`"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
-        ("fire input", _fire, "wire it and name the line, or change the rules"),
+        ("fire input", check_fire_input, "wire it and name the line, or change the rules"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
-        ("audit log", _audit, "keep the disk as it is and tell the operator"),
-        ("start", _start, "mend what is named above"),
+        ("audit log", check_audit_log, "keep the disk as it is and tell the operator"),
+        ("start", check_start, "mend what is named above"),
         (
             "uplink",
             _uplink,
             "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
         ),
-        ("place at a site", _place, "`ostiary sync` renews it by itself while the claim service answers"),
+        (
+            "place at a site",
+            check_place,
+            "`ostiary sync` renews it by itself while the claim service answers",
+        ),
         ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
-        _look(what, look, settings, fix) for what, look, fix in looks
+        look_at(what, look, settings, fix) for what, look, fix in looks
     ]
 
 
 _PUT_BACK = "tell security, and find out who may have put an old copy back"
 
 
-def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
+def look_at(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
     try:
         return Finding(what, True, look(settings))
     except (DeviceError, SyncError, OSError) as err:
@@ -254,7 +258,7 @@ def _rules(settings: Settings) -> str:
     return f"version {rules.version}, {len(rules.doors)} door(s)"
 
 
-def _fire(settings: Settings) -> str:
+def check_fire_input(settings: Settings) -> str:
     from device.door.wiring import fire_input_missing
     from device.unit.assembly import rules_of
 
@@ -265,7 +269,7 @@ def _fire(settings: Settings) -> str:
     return "wired" if door is not None and door.fire_release else "the rules ask for none"
 
 
-def _start(settings: Settings) -> str:
+def check_start(settings: Settings) -> str:
     """Opens the unit as `ostiary run` does, by the same function; for the log it counts as a start."""
     from device.access.memory.history import HistoryBusyError
     from device.unit.assembly import open_unit
@@ -277,7 +281,7 @@ def _start(settings: Settings) -> str:
         return "a unit is running here"
 
 
-def _audit(settings: Settings) -> str:
+def check_audit_log(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
     from device.clock import system_clock
     from device.secure_store import open_store
@@ -317,7 +321,7 @@ def _uplink(settings: Settings) -> str:
     return str(state)
 
 
-def _place(settings: Settings) -> str:
+def check_place(settings: Settings) -> str:
     """Of a unit that was provisioned: for how long its certificate is good."""
     from device.uplink.network import Network
 

@@ -33,7 +33,7 @@ from device.unit.assembly import open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
-from sync.plain_file import plain_bytes
+from sync.plain_file import check_plain, plain_bytes
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -165,6 +165,7 @@ def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
     if not outbox.exists():
         raise DeviceError("this unit has no audit log yet: no decision was made here")
     try:
+        check_plain(outbox)
         with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:
             rows = log.execute(
                 "SELECT body FROM events WHERE ? = x'' OR instr(body, ?) ORDER BY sequence DESC",

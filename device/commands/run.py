@@ -169,7 +169,7 @@ def run(
                 )
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
-                    claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
+                    claims = typed(rules, feedback.ready, rest_s, progress.waiting)
                     if isinstance(door, OsdpDoor) and settings.door.osdp.mode is OsdpMode.CLAIM_FROM_PANEL:
                         claims = _asked(door, rules, progress.waiting)
                     progress.waiting()
@@ -283,7 +283,7 @@ def _file(settings: Settings, source: Path | None) -> AudioSource:
     return FileSource(source, settings.audio.file, realtime=True)
 
 
-def _typed(
+def typed(
     rules: Callable[[], Rules],
     rest: Callable[[], None],
     rest_s: float,

@@ -22,7 +22,11 @@ from device.secure_store.keystore import (
 )
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import Counter, Signer, raw_signature
-from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
+from device.secure_store.voiceprints.vault_file import (
+    refuse_a_link_to_nowhere,
+    refuse_over_a_vault,
+    write_durably,
+)
 from sync.plain_file import check_plain_or_new, plain_bytes, plain_text
 
 WARNING = (
@@ -42,6 +46,7 @@ class SoftwareKeystore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._state_path = folder / "keystore.json"
         with self._locked():
+            refuse_a_link_to_nowhere(self._state_path)
             if not self._state_path.exists():
                 self._provision()
 
@@ -55,7 +60,9 @@ class SoftwareKeystore:
     def unlock(self) -> tuple[Secrets, ...]:
         found = []
         oldest = self._state()["counters"]["epoch"]
-        for path in self._folder.glob("root-*.key"):
+        for path in self._folder.iterdir():  # a glob takes a folder that it may not list for an empty one
+            if not path.match("root-*.key"):
+                continue
             epoch, data = int(path.stem.removeprefix("root-")), bytearray(plain_bytes(path))
             if epoch >= oldest and len(data) == 2 * ROOT_BYTES:
                 halves = memoryview(data)
@@ -178,7 +185,12 @@ def _new_pem() -> bytes:
 
 
 def _read_pem(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(plain_bytes(path), password=None)
+    try:
+        key = serialization.load_pem_private_key(plain_bytes(path), password=None)
+    except (ValueError, TypeError) as err:
+        raise StoreError(
+            f"{path.name} of the software keystore is no private key; put it back from a backup"
+        ) from err
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StoreError(f"{path.name} of the software keystore is not an elliptic-curve key")
     return key

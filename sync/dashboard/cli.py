@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import getpass
 import json
 import logging
@@ -21,7 +22,7 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.insight import calibration
+from sync.dashboard.insight import calibration, counted
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.records.reports import Reports
 from sync.dashboard.settings import DashboardSettings, time_zone
@@ -285,6 +286,7 @@ def demo_data_command(
         task = bar.add_task("days", total=days + 1)
         stored = data.make(lambda more: bar.update(task, advance=more))
     analyse(store)
+    counted.count_due(store, dt.UTC, wall_ms())
     if names is not None:
         data.name_people(names)
     for role in ROLES if password else ():

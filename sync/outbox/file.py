@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sync.events import UnitId
 from sync.outbox.parts import SCHEMA, OutboxError
+from sync.plain_file import check_plain_or_new
 from sync.proofs import chain
 from sync.proofs.heads import NO_HEAD
 from sync.proofs.merkle import Frontier
@@ -29,7 +30,7 @@ class LogFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Nobody else reads a log that is made here; one that was made for a group of users stays theirs.
             # The log that SQLite writes ahead, and its index, take the rights of the file.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(check_plain_or_new(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self.db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
             )

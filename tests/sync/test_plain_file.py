@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sync.durable import Watched, replace_file
-from sync.plain_file import check_plain, check_plain_or_new, open_plain, plain_bytes, plain_text
+from sync.plain_file import check_plain, check_plain_or_new, open_output, open_plain, plain_bytes, plain_text
 
 
 def _pipe(path: Path) -> None:
@@ -96,3 +96,18 @@ def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
         replace_file(path, b"1")
     assert path.is_fifo()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_goes_into_a_pipe_with_a_reader_and_waits_for_none(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="that nobody reads"):
+        open_output(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with open_output(pipe) as file:
+        file.write(b"result")
+    assert os.read(reader, 100) == b"result"
+    os.close(reader)
+    with open_output(tmp_path / "new") as file:
+        file.write(b"result")
+    assert (tmp_path / "new").read_bytes() == b"result"

@@ -35,7 +35,7 @@ from device.state_folder import StateFolder
 from device.unit.assembly import rules_of
 from sync.errors import SyncError
 from sync.outbox import Outbox
-from sync.plain_file import plain_text
+from sync.plain_file import open_output, plain_text
 
 AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
@@ -77,7 +77,7 @@ def support_bundle(out: Path) -> None:
         files["left-out.txt"] = (
             "The vault or the rules cannot be read, so nobody can say whom to leave out of free text.\n"
         )
-    with out.open("wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with open_output(out) as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, text in files.items():
             data = without_people(text, known or ()).encode()
             entry = tarfile.TarInfo(f"ostiary-support/{name}")

@@ -23,6 +23,7 @@ from device.evidence.phrase import (
     plain,
     redact,
     redact_claim,
+    unsayable,
 )
 from device.evidence.words_around import words_around
 from device.model_store.bundle import Bundle
@@ -361,5 +362,9 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         raise DeviceError("the audio holds values that are not numbers; check the microphone")
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+    if letter := unsayable(phrase):
+        raise DeviceError(
+            f"the phrase holds {letter!a}, a letter that is not listened for; write it in English"
+        )
     if not plain(phrase).isprintable() or not normalise(phrase):
         raise DeviceError("the phrase holds no words that can be said")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from device.secure_store.errors import SealPolicyError, StoreError, StoreUnavailableError
 from device.secure_store.hardware.sealing_policy import SignedPolicy
 from device.secure_store.hardware.tpm_link import TpmObject
-from device.secure_store.voiceprints.vault_file import unavailable, write_durably
+from device.secure_store.voiceprints.vault_file import refuse_a_link_to_nowhere, unavailable, write_durably
 from sync.plain_file import plain_bytes
 
 MAX_FILE_BYTES = 100_000
@@ -54,6 +54,7 @@ class TpmFiles:
 
     def facts(self) -> TpmFacts | None:
         """None when nothing was provisioned; raises StoreError for a damaged file."""
+        refuse_a_link_to_nowhere(self._facts_path)
         if not self._facts_path.exists():
             return None
         fields = _read(self._facts_path)

@@ -201,8 +201,9 @@ class TpmKeystore:
         refuse_over_a_vault(files.folder.parent)  # 1
         if not files.marker.exists() and self.tpm.counters_present(indices):
             raise StoreError(
-                "this TPM holds the counters of a store whose files are missing; restore them, or "
-                "`ostiary store init --replace` starts an empty one"
+                "this TPM holds the counters of a store whose files are missing: see that their disk is "
+                "mounted, or restore them; once they are lost for good, `ostiary store init --replace` "
+                "starts an empty one"
             )
         authority = self._authority_for_new_store()
         write_durably(files.marker, b"provisioning\n")  # 2

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sync.dashboard.errors import DashboardError
+from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import people
 from sync.plain_file import plain_bytes, plain_text
 from sync.registry.store import Store
@@ -91,7 +91,9 @@ class NameBook:
         try:
             return self._box.decrypt(sealed[:12], sealed[12:], person.encode()).decode()
         except InvalidTag as err:
-            raise DashboardError("the names were kept under another key; bring the right key file") from err
+            raise RefusedError(
+                "The names were kept under another key; start the page with the right key file.", 409
+            ) from err
 
 
 def read_csv(path: Path) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from device.cli import cli
 from device.clock import system_clock
-from device.commands.doctor import _audit
+from device.commands.doctor import check_audit_log
 from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
@@ -86,14 +86,14 @@ def test_a_log_that_was_removed_stops_the_unit_until_somebody_starts_over(state:
         write(log, 3)
     shutil.rmtree(StateFolder(state).audit_log.parent)
     with pytest.raises(DeviceError, match="audit start-over"):
-        _audit(Settings())
+        check_audit_log(Settings())
     with pytest.raises(OutboxRollbackError, match="audit start-over"), started(state):
         pass
     assert run("audit", "start-over", "--yes").exit_code == 0
     with started(state) as log:
         write(log, 1)
         assert log.status().sequence == 2
-    assert "2 events" in _audit(Settings())
+    assert "2 events" in check_audit_log(Settings())
 
 
 def test_starting_over_keeps_what_was_there(state: Path) -> None:

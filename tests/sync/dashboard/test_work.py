@@ -99,5 +99,5 @@ def test_a_refusal_counts_as_wrong_when_the_person_gets_in_right_after(hospital:
         ]
         db.execute(sa.insert(events), rows)
     with hospital.store.reading() as db:
-        found = figures.troubles(db, DESK, 0, dt.UTC)
+        found = figures.troubles(db, 0, dt.UTC)
     assert [(t.unit, t.attempts, t.wrongly) for t in found] == [("s/u", 4, 1)]
