@@ -17,7 +17,9 @@ from quantize.errors import QuantizeError
 from quantize.evaluate import page
 from quantize.evaluate.campaigns.chapter import campaign_lines
 from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.heard import CONDITIONS
 from quantize.evaluate.door.show import attempt_lines
+from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.machine import describe_machine
 from quantize.evaluate.manifest import (
     MANIFEST_LIMIT_BYTES,
@@ -126,6 +128,13 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     help="Where measurements of whole attempts are kept, so that a second run takes seconds. No sound is.",
 )
 @click.option(
+    "--heard",
+    multiple=True,
+    type=click.Choice([condition.name for condition in CONDITIONS]),
+    help="With --only attempts: under this condition; may be repeated. All of them otherwise.",
+)
+@click.option("--no-attacks", is_flag=True, help="With --only attempts: people and strangers alone.")
+@click.option(
     "--mixtures",
     default=48,
     show_default=True,
@@ -161,6 +170,8 @@ def evaluate(
     conversations: Path | None,
     streams: int,
     kept: Path | None,
+    heard: tuple[str, ...],
+    no_attacks: bool,
     as_json: bool,
 ) -> None:
     """Error rates of the door's own checks over a manifest of recordings.
@@ -187,6 +198,7 @@ def evaluate(
         words=WordsEngine(words_model),
         conversations=_conversations(manifest, root, mixtures, streams, conversations, only),
         kept=kept,
+        scope=Scope(heard, attacks=not no_attacks),
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)

@@ -41,12 +41,12 @@ def test_spectra_put_together_every_half_window_beat_and_those_every_quarter_do_
 
 def test_a_finer_search_finds_lines_at_a_rate_that_nobody_listed() -> None:
     places = Places.of(4_096)
-    people = [measured(noise(n), places, False) for n in range(12)]
+    people = [measured(noise(n), places) for n in range(12)]
     seconds = np.arange(SAMPLES) / 16_000
     comb = np.sum([np.sin(2 * np.pi * (k * 75.53 * seconds + k * k * 0.37)) for k in range(33, 95)], axis=0)
-    beating = measured((noise(99) + 2e-3 * comb).astype(np.float32), places, False)
+    beating = measured((noise(99) + 2e-3 * comb).astype(np.float32), places)
     coarse, fine = (Norms(people, places, search) for search in (False, True))
-    assert fine.score(beating) < fine.score(measured(noise(98), places, False)) - 3.0
+    assert fine.score(beating) < fine.score(measured(noise(98), places)) - 3.0
     assert fine.score(beating) < coarse.score(beating) - 3.0
 
 

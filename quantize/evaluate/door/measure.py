@@ -22,6 +22,7 @@ import soundfile
 from device.audio import AudioSettings, QualityError, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ, Quality
 from device.errors import DeviceError
+from device.evidence import voice_in_noise
 from device.evidence.judge import PhraseScore
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector, SpoofScores
@@ -32,6 +33,9 @@ from quantize.evaluate.manifest import Recording
 from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
+Wave = npt.NDArray[np.float32]
+HEARD = "what stands out of noise"
+"""How the judge hears a voice: what was kept when it heard otherwise is measured again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +50,7 @@ class Checks:
         """Names everything that decides a measurement, and nothing that only weighs it."""
         card = self.spoof.card
         norms = b"".join(getattr(card.norms, name).tobytes() for name in card.norms.__slots__)
-        parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256)
+        parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256, HEARD)
         return hashlib.sha256("\n".join(parts).encode() + norms).hexdigest()[:16]
 
 
@@ -170,10 +174,16 @@ class Measurements:
         return Measured(
             quality=utterance.quality,
             said_s=utterance.speech_end_s - utterance.speech_start_s,
-            embedding=self.checks.speaker.embed(wave) if ask.voice else None,
+            embedding=self._voice(wave, utterance.quality, ask) if ask.voice else None,
             live=tuple(self.checks.spoof.scores(wave)) if ask.live else (),
             phrase=self.checks.words.score(wave, recording.text) if ask.words else None,
         )
+
+    def _voice(self, wave: Wave, quality: Quality, ask: Ask) -> Embedding:
+        """As enrolment hears it where nothing is asked but the voice, else as the judge does."""
+        if not (ask.words or ask.live):
+            return self.checks.speaker.embed(wave)
+        return voice_in_noise.heard(self.checks.speaker, quality, wave)
 
 
 def _packed(embedding: Embedding) -> str:
