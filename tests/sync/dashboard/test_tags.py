@@ -57,8 +57,10 @@ def elsewhere(hospital: Hospital) -> Iterator[TestClient]:
 
 
 def everything(hospital: Hospital) -> dict[str, list[object]]:
-    """Every row of the page's tables, but for what any visit leaves."""
+    """Every row of the page's tables, but for what any visit leaves, and what is counted once an hour beside
+    the pages."""
     left = {"dashboard_journal", "dashboard_sessions", "dashboard_failures"}
+    left |= {"dashboard_door_figures", "dashboard_stamps"}
     with hospital.store.reading() as db:
         return {
             name: [tuple(row) for row in db.execute(sa.select(table))]
