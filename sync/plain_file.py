@@ -101,6 +101,12 @@ def open_output(path: Path) -> BufferedWriter:
     return os.fdopen(descriptor, "wb")
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """`data` as a command's whole result. Raises OSError as `open_output` does."""
+    with open_output(path) as file:
+        file.write(data)
+
+
 def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:
     if stat.S_ISREG(found.st_mode):
         return

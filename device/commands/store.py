@@ -21,7 +21,7 @@ from device.secure_store.store import Store, open_keystore, open_store
 from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.state_folder import StateFolder
-from sync.plain_file import plain_bytes
+from sync.plain_file import plain_bytes, write_output
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATE = click.option("--state", type=click.Path(path_type=Path), help="State folder, if not the unit's own.")
@@ -181,7 +181,7 @@ def sign_policy_command(key: Path, note: str, out: Path, measured: Path) -> None
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise SealPolicyError(f"{measured} is not the output of `ostiary store measure`") from err
     policy = sign_policy(_private_key(key), values, note)
-    out.write_text(json.dumps(policy.to_json(), indent=1))
+    write_output(out, json.dumps(policy.to_json(), indent=1).encode())
     click.echo(f"approved PCR {', '.join(map(str, policy.pcrs))}; give {out} to `ostiary store reseal`")
 
 
@@ -303,7 +303,7 @@ def passport(state: Path | None, config: Path | None, out: Path) -> None:
 
     with _open(state, config) as opened:
         paper = papers.passport(opened, opened.folder)
-    out.write_bytes(paper)
+    write_output(out, paper)
     click.echo(f"fingerprint {papers.fingerprint(paper)}")
 
 
@@ -348,7 +348,7 @@ def approve_backup(key: Path, from_key: Path, to_passport: Path, out: Path) -> N
     from device.secure_store.voiceprints import backup as papers
 
     paper = plain_bytes(to_passport)
-    out.write_bytes(papers.approve(_private_key(key), plain_bytes(from_key), paper))
+    write_output(out, papers.approve(_private_key(key), plain_bytes(from_key), paper))
     click.echo(f"approved for the unit with fingerprint {papers.fingerprint(paper)}")
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
-from sync.plain_file import plain_bytes
+from sync.plain_file import plain_bytes, write_output
 from sync.proofs import bundle as bundles
 from sync.proofs.verify import Report, verify
 
@@ -96,7 +96,7 @@ def prove_command(source: str, sequence: int, out: Path) -> None:
     Example:
       ostiary audit prove icu-2.bundle 1207 -o event-1207.proof
     """
-    out.write_bytes(bundles.prove_event(_log(source), sequence).to_bytes())
+    write_output(out, bundles.prove_event(_log(source), sequence).to_bytes())
     click.echo(f"event {sequence} and its proof are in {out}")
 
 
@@ -113,7 +113,7 @@ def checkpoint_command(source: str, out: Path) -> None:
     log = _log(source)
     if not log.heads:
         raise MalformedError("this log has no signed head yet")
-    out.write_bytes(log.heads[-1])
+    write_output(out, log.heads[-1])
     click.echo(f"the newest head is in {out}; keep it where the registry's operator cannot reach it")
 
 
@@ -128,7 +128,7 @@ def growth_command(source: str, old_head: Path, out: Path) -> None:
     Example:
       ostiary audit growth icu-2.bundle 2026-11.head -o since-november.proof
     """
-    out.write_bytes(bundles.prove_growth(_log(source), _read(str(old_head))).to_bytes())
+    write_output(out, bundles.prove_growth(_log(source), _read(str(old_head))).to_bytes())
     click.echo(f"the proof is in {out}")
 
 

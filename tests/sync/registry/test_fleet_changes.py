@@ -31,7 +31,7 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
     made.units[DESK].enrol("ANNA", 1)
     made.settle()
     for _ in range(3):  # what it wrote itself is looked at once more
-        made.keeper.published(made.keeper.round())
+        made.issuer.published(made.issuer.round())
     yield made
     made.close()
 
@@ -51,7 +51,7 @@ def working(hospital: Hospital) -> Iterator[list[bool]]:
 
 
 def works(hospital: Hospital, keeper: DocumentIssuer | None = None) -> bool:
-    one = keeper or hospital.keeper
+    one = keeper or hospital.issuer
     with working(hospital) as seen:
         one.published(one.round())
     return any(seen)
@@ -97,10 +97,10 @@ def test_a_change_that_failed_is_no_cause_and_one_that_a_failing_round_saw_is_on
         broken_off(hospital)
     assert not works(hospital)
     wanted.want(hospital.registry, "all", "software", "1.2.3", "desk", hospital.clock.ms())
-    signer, hospital.keeper._signer = hospital.keeper._signer, None  # type: ignore[assignment]
+    signer, hospital.issuer._signer = hospital.issuer._signer, None  # type: ignore[assignment]
     with pytest.raises(AttributeError):
-        hospital.keeper.round()
-    hospital.keeper._signer = signer
+        hospital.issuer.round()
+    hospital.issuer._signer = signer
     assert works(hospital)
 
 
