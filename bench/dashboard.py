@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts.accounts import Accounts
 from sync.dashboard.demo.demo_places import demo_places
+from sync.dashboard.insight import counted
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.site.places import replace
 from sync.event_form import read_event
@@ -177,6 +179,7 @@ def pages(client: httpx.Client, rounds: int, only: str = "") -> None:
         "doors": "/doors",
         "one door": "/doors/st-mary/icu-1/door-1",
         "attacks, a year": "/attacks?days=365",
+        "attacks, 30 days": "/attacks?days=30",
         "units and models": "/health-of-units",
         "proofs": "/proofs",
     }
@@ -304,6 +307,9 @@ def main() -> None:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         size = f"{options.events} events, {options.doors} doors, {database.partition(':')[0]}"
         print(f"{machine}; {size}, {options.rounds} rounds")
+        began = time.monotonic()
+        counted.count_due(store, dt.UTC, now_ms)
+        print(f"the figures of all doors took {time.monotonic() - began:.1f} s to count, once an hour")
         with serving(database, options.port) as origin:
             limits = httpx.Limits(max_connections=500)
             with httpx.Client(

@@ -94,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ostiary-retention-") as name, contextlib.ExitStack() as stack:
         url = stack.enter_context(database(options.database, Path(name)))
-        store, beside, keeper = Store.open(url), Store.open(url), FileSigner.generate()
+        store, beside, signer = Store.open(url), Store.open(url), FileSigner.generate()
         writers = Writers(beside)
         writers.clock_ms = -MONTH_MS
         for _ in range(max(1, options.events // UNITS // BATCH)):
@@ -111,7 +111,7 @@ def main() -> None:
         going = threading.Thread(target=go_on)
         going.start()
         began = time.perf_counter()
-        done = forget_before(store, month_of(now_ms()), signer=keeper, account="bench", now_ms=now_ms())
+        done = forget_before(store, month_of(now_ms()), signer=signer, account="bench", now_ms=now_ms())
         took = time.perf_counter() - began
         stop.set()
         going.join()
@@ -123,7 +123,7 @@ def main() -> None:
             "longest_round_before_s": round(before, 3),
             "longest_round_during_s": round(max(during), 3),
             "rounds_during": len(during),
-            "units_whose_rest_is_not_sound": len(writers.unsound(store, keeper)),
+            "units_whose_rest_is_not_sound": len(writers.unsound(store, signer)),
         }
         print(json.dumps(told))
         store.close()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device.errors import DeviceError
+from sync.plain_file import plain_text
 
 SERVICE = "ostiary-door.service"
 REMEDY = "let systemd make network namespaces; `journalctl -u ostiary-door` says why it did not"
@@ -100,7 +101,7 @@ def _can(make: Callable[[int, int], object], family: int) -> bool:
 
 def _interfaces(process: Path) -> tuple[str, ...]:
     try:
-        lines = (process / "net" / "dev").read_text().splitlines()[2:]
+        lines = plain_text(process / "net" / "dev").splitlines()[2:]
     except OSError as err:
         raise DeviceError(
             f"nobody knows whether the door has a network: {process}/net/dev: {err.strerror}"

@@ -18,6 +18,7 @@ from device.door.settings import DoorSettings
 from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
+from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -260,9 +261,7 @@ def load(path: Path | None = None) -> Settings:
 def read_table(path: Path) -> dict[str, Any]:
     """The TOML table in a settings file. Raises SettingsError when there is none, or it is too large."""
     try:
-        if path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise SettingsError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes; is it the right file?")
-        return toml_table(path.read_text(encoding="utf-8"))
+        return toml_table(plain_text(path, MAX_SETTINGS_BYTES))
     except FileNotFoundError as err:
         raise SettingsError(f"there is no settings file {path}; `ostiary first-boot` writes one") from err
     except OSError as err:

@@ -26,6 +26,7 @@ from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
 from quantize.sources import source
 from sync.durable import move_file, replace_file
+from sync.plain_file import open_plain, plain_bytes, plain_text
 from sync.toml_table import toml_table
 
 CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
@@ -39,7 +40,7 @@ def build(
     every: bool = False,
     folder: Path | None = None,
     origin: bool = False,
-    tick: ReportProgress | None = None,
+    progress: ReportProgress | None = None,
     notify: Callable[[str], None] = lambda text: None,
     recipes: Sequence[Recipe] = RECIPES,
     calibration_file: Path = CALIBRATION_FILE,
@@ -54,7 +55,7 @@ def build(
 
     Raises QuantizeError, also when a file does not come out as it was proven.
     """
-    report = tick or (lambda text, done: None)
+    report = progress or (lambda text, done: None)
     settings = _calibrations(calibration_file)
     wanted = read_proven() if proven is None else proven
     directory.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,7 @@ def _previous(directory: Path) -> tuple[Entry, ...]:
 
 
 def _previous_bytes(directory: Path) -> bytes:
-    with suppress(OSError), (directory / MANIFEST_NAME).open("rb") as stream:
+    with suppress(OSError), open_plain(directory / MANIFEST_NAME) as stream:
         return stream.read(MAX_MANIFEST_BYTES + 1)
     return b""
 
@@ -213,7 +214,7 @@ def entry_of(recipe: Recipe, made: Artefact, sha256: str, size_bytes: int) -> En
 
 def _calibrations(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        document: dict[str, dict[str, Any]] = toml_table(path.read_text(encoding="utf-8"))
+        document: dict[str, dict[str, Any]] = toml_table(plain_text(path))
         document["bundle"] = {"version": 1, "minimum_device": "0.0.0", **document.get("bundle", {})}
     except (OSError, ValueError, TypeError) as err:
         raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
@@ -243,7 +244,7 @@ def _publish(directory: Path, manifest: Manifest) -> None:
     """Replace the manifest in one step. A signature over the old one no longer fits, so it goes first."""
     data = manifest.to_bytes()
     target = directory / MANIFEST_NAME
-    if target.is_file() and target.read_bytes() == data:
+    if target.is_file() and plain_bytes(target) == data:
         return
     (directory / SIGNATURE_NAME).unlink(missing_ok=True)
     replace_file(target, data, 0o644)

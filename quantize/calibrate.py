@@ -30,9 +30,9 @@ def listen(
     speech: str = "",
     percentile: float = PERCENTILE,
     keep_float: Iterable[str] = (),
-    tick: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Learned:
-    """What `quantize.int8.quantise` needs to know about `model`, from `feeds`. `tick` hears how far it is.
+    """What `quantize.int8.quantise` needs to know about `model`, from `feeds`. `progress` is told.
 
     `weights` and `speech` name what it was learned from. Raises QuantizeError without feeds.
     """
@@ -40,7 +40,7 @@ def listen(
         raise QuantizeError("there is nothing to calibrate on; give at least one recording")
     chosen = rounded_nodes(model, keep_float)
     measured = [node.input[0] for node in chosen] + [settled_output(model, node) for node in chosen]
-    ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, tick)
+    ranges = activation_ranges(model, list(dict.fromkeys(measured)), feeds, percentile, progress)
     inputs = list(dict.fromkeys(node.input[0] for node in chosen if node.op_type == "Conv"))
     means = channel_means(model, inputs, feeds, ranges)
     weighed = weights_of(model, chosen)
@@ -69,7 +69,7 @@ def activation_ranges(
     names: Sequence[str],
     feeds: Sequence[Feed],
     percentile: float,
-    tick: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Range]:
     """Range of each named tensor over all feeds: `percentile` of its values lie inside it."""
     tail = (1.0 - percentile / 100.0) / 2.0
@@ -84,7 +84,7 @@ def activation_ranges(
         for name, value in values.items():
             lowest[name] = _smallest(np.append(lowest[name], value), outside[name])
             highest[name] = -_smallest(-np.append(highest[name], value), outside[name])
-        tick(done / len(feeds))
+        progress(done / len(feeds))
     # Of as many values as may lie outside and one more, the innermost one is where the range ends.
     return {
         name: Range(min(0.0, float(lowest[name].max())), max(0.0, float(highest[name].min())))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from quantize.ctranslate2 import BINARY_VERSION, MAX_TENSORS, read_ctranslate2
 from quantize.pickles import CheckpointError, LazyTensor, Storage, interpret
+from sync.plain_file import plain_bytes
 
 Tensor = npt.NDArray[Any]
 
@@ -36,9 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Tensors are read-only views. Raises CheckpointError for anything else, and executes nothing.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes; refused")
-        blob = path.read_bytes()
+        blob = plain_bytes(path, MAX_FILE_BYTES)
     except OSError as err:
         raise CheckpointError(f"{path.name} cannot be read ({err.strerror})") from err
     return parse_tensors(blob, path.name)

@@ -71,20 +71,20 @@ def build(
         _self_tested(target)
         click.echo(f"models are up to date in {target}")
         return
-    with _progress() as tick:
+    with _progress() as progress:
         manifest = build_bundle(
             target,
             only=only,
             every=every,
             folder=folder,
             origin=origin,
-            tick=tick,
+            progress=progress,
             notify=lambda text: click.echo(text, err=True),
         )
         total_mb = sum(entry.size_bytes for entry in manifest.files) / 1e6
         told = f"{len(manifest.files)} files, {total_mb:.1f} MB, in {target}"
         if {entry.role for entry in manifest.files} >= DEFAULT_ROLES:
-            tick("asking the models what they must answer", 0.9)
+            progress("asking the models what they must answer", 0.9)
             _self_tested(target)
             told += "; they answer on this machine as they must"
     click.echo(told)
@@ -109,9 +109,9 @@ def calibrate(out: Path | None) -> None:
 
     folder = out or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with _progress() as tick:
-        context = BuildContext(None, tick)
-        found = learn_speaker(context.source("campplus"), packaged_speech(), tick)
+    with _progress() as progress:
+        context = BuildContext(None, progress)
+        found = learn_speaker(context.source("campplus"), packaged_speech(), progress)
     path = folder / f"{NAME}.json"
     path.write_bytes(found.to_bytes())
     click.echo(f"{len(found.ranges)} ranges, {len(found.bias_steps)} biases: {path}")
@@ -133,8 +133,8 @@ def prove(only: tuple[str, ...], every: bool, release: bool, as_json: bool) -> N
     """
     from quantize.prove import prove_models
 
-    with _progress() as tick:
-        report = prove_models(only=only, every=every, release=release, tick=tick)
+    with _progress() as progress:
+        report = prove_models(only=only, every=every, release=release, progress=progress)
     if as_json:
         click.echo(report.to_bytes(), nl=False)
         return

@@ -25,6 +25,7 @@ from quantize.errors import QuantizeError
 from quantize.pickles import CheckpointError
 from quantize.sources import Source, load_sources, source
 from sync.durable import move_file
+from sync.plain_file import open_plain
 
 Report = Callable[[str], None]
 """Told, in words, what is being waited for."""
@@ -143,7 +144,7 @@ def verify_content(path: Path, item: Source) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -168,7 +169,7 @@ def _join(parts: Sequence[Path], item: Source, root: Path) -> None:
         whole = Path(work) / item.sha256
         with whole.open("wb") as sink:
             for path, part in zip(parts, item.parts, strict=True):
-                with path.open("rb") as stream:
+                with open_plain(path) as stream:
                     _copy(stream, sink, part.size_bytes, part.name)
         if not _is(whole, item):
             raise QuantizeError(f"the parts of {item.name} do not make the pinned file; their order is wrong")

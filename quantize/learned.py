@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantize.errors import QuantizeError
+from sync.plain_file import open_plain
 
 FOLDER = Path(__file__).with_name("calibration")
 MAX_LEARNED_BYTES = 4 << 20
@@ -86,7 +87,7 @@ def learned(name: str, weights: str, folder: Path = FOLDER) -> Learned:
     """
     path = folder / f"{name}.json"
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             found = Learned.from_bytes(stream.read(MAX_LEARNED_BYTES))
     except OSError as err:
         raise QuantizeError(

@@ -27,6 +27,7 @@ from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.recipe import BuildContext, Recipe, ReportProgress
+from sync.plain_file import plain_bytes
 
 PROOF_FOLDER = Path(__file__).with_name("proof")
 
@@ -77,7 +78,7 @@ def prove_models(
     only: Iterable[str] = (),
     every: bool = False,
     release: bool = False,
-    tick: ReportProgress = lambda text, done: None,
+    progress: ReportProgress = lambda text, done: None,
     recipes: Sequence[Recipe] = RECIPES,
     proven_file: Path = PROVEN_FILE,
     folder: Path = PROOF_FOLDER,
@@ -92,7 +93,7 @@ def prove_models(
     chosen = chosen_recipes(only, (), recipes, every)
     processor = processor_class()
     path = folder / f"{processor}.json"
-    before = Report.from_bytes(path.read_bytes()).files if path.is_file() else {}
+    before = Report.from_bytes(plain_bytes(path)).files if path.is_file() else {}
     files = {role: one for role, one in before.items() if role in known and known[role].fits(one.sha256)}
     tools = {name: version(name) for name in ("numpy", "onnx", "onnxruntime", "ai-edge-litert")}
     date = datetime.now(UTC).date().isoformat()
@@ -100,10 +101,10 @@ def prove_models(
     with tempfile.TemporaryDirectory(prefix="ostiary-proof-") as work:
         made: dict[str, Path] = {}
         for recipe in chosen:
-            context = BuildContext(None, tick, False, made)
+            context = BuildContext(None, progress, False, made)
             out = Path(work) / recipe.file
             if release and recipe.role == ROLE:
-                tick("asking what the self-test will ask", 0.5)
+                progress("asking what the self-test will ask", 0.5)
                 write_answers()
             if release and recipe.role == ANSWERS_ROLE:
                 write_segmentation_answers()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantize.errors import QuantizeError
+from sync.plain_file import plain_bytes
 
 PROVEN_FILE = Path(__file__).with_name("proven.json")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -35,7 +36,7 @@ class Proven:
 def read_proven(path: Path = PROVEN_FILE) -> dict[str, Proven]:
     """By role; raises QuantizeError when the file is not what `proven_bytes` writes."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(plain_bytes(path))
         return {
             str(role): Proven(
                 str(one["sha256"]), {str(name): float(value) for name, value in one["metrics"].items()}

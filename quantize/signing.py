@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_CONTEXT, SIGNATURE_NAME, Bundle
 from quantize.errors import QuantizeError
 from sync.durable import replace_file
+from sync.plain_file import open_plain, plain_bytes
 
 MAX_KEY_BYTES = 16 * 1024
 
@@ -19,7 +20,7 @@ MAX_KEY_BYTES = 16 * 1024
 def sign_bundle(directory: Path, key: Ed25519PrivateKey) -> Bundle:
     """Verify the bundle, then put its signature beside it. Raises BundleError when it does not hold."""
     bundle = Bundle.open(directory)
-    raw = (directory / MANIFEST_NAME).read_bytes()
+    raw = plain_bytes(directory / MANIFEST_NAME)
     if raw != bundle.manifest_bytes:
         raise QuantizeError("the manifest changed while it was being signed; sign again")
     signature = key.sign(SIGNATURE_CONTEXT + bundle.manifest_bytes)
@@ -54,7 +55,7 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 def _pem(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             return stream.read(MAX_KEY_BYTES)
     except OSError as err:
         raise QuantizeError(f"{path.name} cannot be read ({err.strerror})") from err

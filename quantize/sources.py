@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quantize.errors import QuantizeError
+from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 
 SOURCES_FILE = Path(__file__).with_name("sources.toml")
@@ -70,7 +71,7 @@ class Source:
 def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
     """Every source by name; raises QuantizeError when the file is not what this module reads."""
     try:
-        document = toml_table(path.read_text(encoding="utf-8"))
+        document = toml_table(plain_text(path))
         return {name: _source(name, entry) for name, entry in document.items()}
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err

@@ -6,6 +6,7 @@ It is read where the packages install it and never copied. The hash of the files
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
+from sync.plain_file import LARGE_BYTES, plain_bytes
 
 MAX_CLIP_S = 8
 PACKAGES = ("pocketsphinx-testdata", "asterisk-core-sounds-en-wav")
@@ -86,7 +88,7 @@ def parity_speech(sphinx: Path = _SPHINX, asterisk: Path = _ASTERISK, *, short: 
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return plain_bytes(path, LARGE_BYTES)
     except OSError as err:
         raise QuantizeError(f"{path.name} cannot be read ({err.strerror}); reinstall its package") from err
 
@@ -100,7 +102,7 @@ def _decode(path: Path) -> npt.NDArray[np.float32]:
     import soxr
 
     try:
-        wave, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, rate_hz = soundfile.read(io.BytesIO(_bytes(path)), dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as err:
         raise QuantizeError(f"{path.name} cannot be read ({err}); reinstall its package") from err
     mono = wave[:, 0]

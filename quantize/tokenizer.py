@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 from quantize.errors import QuantizeError
+from sync.plain_file import LARGE_BYTES, plain_text
 
 
 def read_vocabulary(path: Path) -> list[bytes]:
     """The byte string of every ordinary token, in id order, from a Hugging Face `tokenizer.json`."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+        table = json.loads(plain_text(path, LARGE_BYTES))["model"]["vocab"]
         byte_of = {symbol: byte for byte, symbol in enumerate(_byte_symbols())}
         by_id = sorted((index, token) for token, index in table.items())
         if [index for index, _ in by_id] != list(range(len(by_id))):
@@ -27,7 +28,7 @@ def read_vocabulary(path: Path) -> list[bytes]:
 def read_specials(path: Path) -> dict[str, int]:
     """The number of every token that stands for no text, by name."""
     try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
+        added = json.loads(plain_text(path, LARGE_BYTES))["added_tokens"]
         return {str(token["content"]): int(token["id"]) for token in added}
     except (ValueError, KeyError, TypeError) as err:
         raise QuantizeError(f"{path.name} lists no special tokens ({err})") from err

@@ -7,13 +7,17 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sync.plain_file import check_plain_or_new, open_plain
+
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Make `data` the content of `path`, in one step for anybody who reads it.
 
     With `durable` it is on the disk when this returns, the name in its folder included; without, a power cut
-    may bring the old content back. Raises OSError; the old content stays.
+    may bring the old content back. Raises OSError, also where a device or a pipe has this name; the old
+    content stays.
     """
+    check_plain_or_new(path)
     draft = path.with_name(path.name + ".new")
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -49,7 +53,7 @@ class Watched:
         try:
             found = self._path.stat()
             if (found.st_ino, found.st_mtime_ns, found.st_size) != self._known:
-                with self._path.open("rb") as file:
+                with open_plain(self._path) as file:
                     found = os.fstat(file.fileno())
                     self._data = file.read(self._at_most)
                 young = time.time_ns() - found.st_mtime_ns < self.YOUNG_NS
@@ -61,11 +65,9 @@ class Watched:
 
 def move_file(made: Path, path: Path) -> None:
     """As `replace_file`, for a file that was written under another name on the same disk."""
-    handle = os.open(made, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    check_plain_or_new(path)
+    with open_plain(made) as file:
+        os.fsync(file.fileno())
     made.replace(path)
     sync_folder(path.parent)
 

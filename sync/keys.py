@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sync.cose import ES256
 from sync.errors import SyncError
+from sync.plain_file import plain_bytes
 
 
 class FileSigner:
@@ -56,7 +57,7 @@ class FileSigner:
     def load(cls, path: Path) -> FileSigner:
         """The key in `path`. Raises SyncError when there is none: a name with a slip makes no new key."""
         try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
+            key = load_pem_private_key(plain_bytes(path), password=None)
         except FileNotFoundError as err:
             raise SyncError(f"there is no key {path}; `ostiary registry new-key` makes one") from err
         except (OSError, ValueError) as err:

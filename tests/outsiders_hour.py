@@ -35,7 +35,7 @@ HANGS_S = 5.0
 
 @dataclass
 class Outsider:
-    """Who attacks, and how long whoever means well waited meanwhile."""
+    """Who attacks, and how long people who mean well waited meanwhile."""
 
     server: Server
     quick: bool

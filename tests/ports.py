@@ -6,7 +6,7 @@ import random
 import socket
 
 RANGE = range(10_240, 20_000)
-"""Below what the kernel gives to whoever asks for any port, and below where swtpm's are."""
+"""Below what the kernel gives to a program that asks for any port, and below where swtpm's are."""
 _claims: list[socket.socket] = []
 _dice = random.SystemRandom()
 

@@ -67,3 +67,15 @@ def test_the_rules_and_settings_that_the_guide_has_people_type_are_accepted(tmp_
     (tmp_path / "rules.toml").write_text(rules)
     assert "pharmacy" in load_rules(tmp_path / "rules.toml").doors
     assert tomllib.loads(rules)["people"]["4711"]["badges"] == ["4711"]
+
+
+def test_every_test_that_the_page_of_a_bad_world_names_is_there() -> None:
+    rows = [
+        row for row in (ROOT / "docs" / "bad-world.md").read_text("utf-8").splitlines() if "`tests/" in row
+    ]
+    assert len(rows) == 22
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert len(named) >= 2, row
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"

@@ -20,6 +20,9 @@ BOUNCE_S = 0.1
 SEPARATORS = ":- "
 _STX, _ETX = 0x02, 0x03
 _ENDS = b"\r\n\t\x03"
+_FILL = b"\x00\x11\x13\x7f"
+"""What serial lines carry between numbers: NUL and DEL to fill up, XON and XOFF to hold the other side."""
+_CURSOR_KEYS = ("\x1b[", "\x1bO")
 MAX_BITS = 512
 _WRITTEN = re.compile(r"(\d{1,3}):([0-9a-fA-F]+)")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -87,6 +90,8 @@ class BadgeDecoder:
         for byte in data:
             if byte == _STX:
                 self._take()
+            elif byte in _FILL and not self._seen:
+                continue
             elif byte in _ENDS:
                 yield from self._end(byte, now_s)
             elif len(self._seen) < MAX_SENT_BYTES:
@@ -119,13 +124,20 @@ class BadgeDecoder:
 
 def read(sent: bytes, overlong: bool = False) -> Swipe:
     """One line of a reader, without its end."""
-    text = sent.removeprefix(_BYTE_ORDER_MARK)
+    text = sent.removeprefix(_BYTE_ORDER_MARK).rstrip(_FILL)
     if overlong:
         return Swipe(trouble=f"it is longer than {MAX_SENT_BYTES} bytes", sent=sent)
     try:
-        return Swipe(badge_number(text.decode("ascii")), sent=sent)
+        number = text.decode("ascii")
+        if number.startswith(_CURSOR_KEYS):
+            return Swipe(trouble="it holds cursor keys where digits belong: Num Lock is off", sent=sent)
+        return Swipe(badge_number(number), sent=sent)
     except UnicodeDecodeError:
-        return Swipe(trouble="it holds bytes that are no ASCII letters or digits", sent=sent)
+        return Swipe(
+            trouble="it holds bytes that are no ASCII letters or digits; the keyboard's layout or the line's "
+            "speed may be another than the reader's",
+            sent=sent,
+        )
     except BadgeError as err:
         return Swipe(trouble=str(err), sent=sent)
 

@@ -61,6 +61,8 @@ def claimed(vault: Vault, uid: str, models: Generations) -> Iterator[Voice | Non
 
 
 def _voiceprints(vault: Vault, uid: str, held: ExitStack) -> tuple[Template | None, Growing | None]:
+    if not uid:  # nobody was claimed
+        return None, None
     try:
         template, growing = vault.voiceprints(uid)
     except (NotEnrolledError, ConsentError):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
-from device.evidence.phrase import normalise
+from device.evidence.phrase import normalise, unsayable
 from device.models.speaker import MIN_ENROLMENT
 from sync.person_id import PersonIdError, person_id, plain_text
 
@@ -156,6 +156,8 @@ def own_phrase(text: str) -> str:
             f"it has {len(words)} words; {MIN_PHRASE_WORDS} to {MAX_PHRASE_WORDS} of them in "
             f"{MAX_PHRASE_CHARACTERS} characters can be heard"
         )
+    if letter := unsayable(text):
+        raise PersonIdError(f"it holds {letter!a}, a letter that is not listened for")
     said = normalise(" ".join(words))
     if len(set(said)) < MIN_PHRASE_WORDS:
         raise PersonIdError(f"it holds {len(set(said))} different words that can be said")

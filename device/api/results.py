@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.api.errors import GONE, OTHER_BODY, ApiError, ProblemError
 from device.secure_store.signing import Mac
+from sync.plain_file import check_plain_or_new
 
 PHRASE_HORIZON = 512
 _NONCE_BYTES = 12
@@ -59,7 +60,7 @@ class Results:
     ) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._alone = _locked(path.with_suffix(".lock"))
-        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
+        os.close(os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
         self._cipher = AESGCM(mac("api results", b"key"))
         self._now_s = now_s
         self._lifetime_s = lifetime_s

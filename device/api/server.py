@@ -32,6 +32,7 @@ from device.secure_store import open_store
 from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
+from sync.plain_file import check_plain
 from sync.service.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -167,6 +168,7 @@ def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
+        check_plain(certificate, key, client_ca)
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as err:

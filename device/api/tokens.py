@@ -36,6 +36,7 @@ from device.api.errors import (
     ProblemError,
 )
 from device.secure_store.signing import Mac
+from sync.plain_file import check_plain_or_new
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
 MAX_TOKEN_CHARS = 2048
@@ -166,7 +167,7 @@ class TokenBook:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
+            os.close(os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")

@@ -8,7 +8,6 @@ what a writer to a pipe cannot know, the length, is taken from where it ends.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from device.audio.files.containers import plain
 from device.audio.settings import FileLimits
 from device.audio.spoiled.lost_blocks import replaced
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
+from sync.plain_file import plain_descriptor
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 MAX_CHANNELS = 2
@@ -69,14 +69,12 @@ def read_recording(
 def _in_file(path: str | os.PathLike[str], name: str, limits: FileLimits) -> bytearray:
     """The file's content, to be overwritten. Non-blocking: a named pipe without a writer cannot hang us."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = plain_descriptor(path)
     except (OSError, ValueError) as err:
         reason = err.strerror if isinstance(err, OSError) else "not a path"
         raise UnreadableAudioError(f"{name}: cannot be opened ({reason})") from err
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableAudioError(f"{name}: not a file; give a WAV or FLAC file")
         if status.st_size == 0:
             raise UnreadableAudioError(f"{name}: the file is empty; record it again")
         if status.st_size > limits.max_bytes:

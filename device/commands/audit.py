@@ -36,7 +36,7 @@ def export_command(out: Path) -> None:
         log.seal(store.audit_signer)
         held = log.held(at_most=1 << 40)
         if held is None:
-            raise DeviceError("this unit's log holds no event")
+            raise DeviceError("this unit's log holds no event yet; it begins with the first attempt")
         write_durably(out, archive.bundle(held, store.audit_signer).to_bytes())
     later = f" --from {held.first}" if held.first > 1 else ""
     click.echo(
@@ -90,7 +90,7 @@ def start_over_command() -> None:
                 EventContext.of(store, 0, system_clock()),
                 rules_of(state_dir(), settings.door.name),
             )
-            trail = AuditTrail(log, context, lambda: rules, system_clock, beside=True)
+            trail = AuditTrail(log, context, lambda: rules, system_clock, other_process=True)
             trail.note("FAULT", "operator", settings.door.name)
     click.echo(f"A new log begins; what was left of the old one is in {aside.name}, beside it.")
 
@@ -99,7 +99,7 @@ def start_over_command() -> None:
 def _opened() -> Iterator[tuple[Store, Settings, Outbox]]:
     settings = load()
     if not StateFolder(state_dir()).audit_log.exists():
-        raise DeviceError("this unit has no audit log yet")
+        raise DeviceError("this unit has no audit log yet; it begins when `ostiary run` starts")
     with open_store(state_dir(), settings.store) as store, _log(settings, store) as log:
         yield store, settings, log
 

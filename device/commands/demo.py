@@ -27,6 +27,7 @@ from device.settings import load, models_dir
 from device.unit.assembly import Tools, open_judge
 from device.unit.enrolment import enrol, named
 from device.unit.recordings import decide_recording
+from sync.plain_file import check_plain_or_new
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -80,6 +81,8 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
     \b
     Example: ostiary demo --headless
     """
+    if svg is not None:
+        check_plain_or_new(svg)  # before the demo takes its minutes
     console = Console(no_color=headless, record=svg is not None, width=None if svg is None else 84)
     with (
         tempfile.TemporaryDirectory(prefix="ostiary-demo-") as folder,

@@ -23,7 +23,7 @@ from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
 MIN_FREE_BYTES = 256 << 20
-NOT_OURS = ("uplink", "board")
+NOT_OURS = ("uplink", "board", "key store")
 """What an update of the whole system is not undone for."""
 
 
@@ -40,7 +40,9 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
-@click.option("--offline", is_flag=True, help="Leave out uplink and board: no fault of the software.")
+@click.option(
+    "--offline", is_flag=True, help="Leave out uplink, board and a locked TPM: no fault of the software."
+)
 def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """Look at settings, board, models, store, log, disk and microphone, and say how to mend what is wrong.
 
@@ -74,32 +76,37 @@ def examine(sound: bool = False) -> list[Finding]:
         ("models", _models, "ostiary models build"),
         ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
         ("store", _store, "ostiary store status"),
+        ("key store", _key_store, "find out whose they are; `tpm2_dictionarylockout --clear-lockout`"),
         ("oldest models", _oldest_models, "ostiary models use NEWEST-BUNDLE"),
         ("rules", _rules, f"ostiary policy check {StateFolder(state_dir()).rules}"),
-        ("fire input", _fire, "wire it and name the line, or change the rules"),
+        ("fire input", check_fire_input, "wire it and name the line, or change the rules"),
         ("memory of utterances", _memory, "find out why, then `ostiary policy start-over`"),
-        ("audit log", _audit, "keep the disk as it is and tell the operator"),
-        ("start", _start, "mend what is named above"),
+        ("audit log", check_audit_log, "keep the disk as it is and tell the operator"),
+        ("start", check_start, "mend what is named above"),
         (
             "uplink",
             _uplink,
             "the broker's address and the certificates in /etc/ostiary/uplink.conf; the line",
         ),
-        ("place at a site", _place, "`ostiary sync` renews it by itself while the claim service answers"),
+        (
+            "place at a site",
+            check_place,
+            "`ostiary sync` renews it by itself while the claim service answers",
+        ),
         ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
     )
     return [Finding("settings", True, str(settings_file() or "defaults"))] + [
-        _look(what, look, settings, fix) for what, look, fix in looks
+        look_at(what, look, settings, fix) for what, look, fix in looks
     ]
 
 
 _PUT_BACK = "tell security, and find out who may have put an old copy back"
 
 
-def _look(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
+def look_at(what: str, look: Callable[[Settings], str], settings: Settings, fix: str) -> Finding:
     try:
         return Finding(what, True, look(settings))
     except (DeviceError, SyncError, OSError) as err:
@@ -113,7 +120,7 @@ def _fix(err: Exception, fix: str) -> str:
     from device.access.memory.history import HistoryError, HistoryRollbackError
     from device.feedback.messages import LanguageError
     from device.liveness.errors import MemoryRollbackError
-    from device.secure_store.errors import RollbackError, StoreUnavailableError, TpmBusyError
+    from device.secure_store.errors import RollbackError, SealPolicyError, StoreUnavailableError, TpmBusyError
     from device.unit.assembly import NoSuchDoorError
     from sync.outbox import OutboxRollbackError
 
@@ -130,6 +137,11 @@ def _fix(err: Exception, fix: str) -> str:
         (HistoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
         (MemoryRollbackError, f"{_PUT_BACK}; then `ostiary policy start-over`"),
         (OutboxRollbackError, f"{_PUT_BACK}; then `ostiary audit start-over`"),
+        (
+            SealPolicyError,
+            "put this unit's own TPM and disk together again; for a machine that starts in another way, "
+            "`ostiary store reseal` with a signed policy",
+        ),
         (HistoryError, "find out why, then `ostiary policy start-over`"),
         (LanguageError, "`[door] language` in the settings"),
         (
@@ -197,6 +209,17 @@ def _store(settings: Settings) -> str:
     return f"{store.keystore.kind} keystore, {status.vault.people} enrolled"
 
 
+def _key_store(settings: Settings) -> str:
+    """Of a store that opens: whether others have locked the TPM."""
+    from device.secure_store import open_store
+
+    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+        status = store.keystore.status()
+    if not status.ready:
+        raise DeviceError(status.state)
+    return status.state
+
+
 def _oldest_models(settings: Settings) -> str:
     """What the store would refuse, and that it would not refuse what is there."""
     from device.model_store import slots
@@ -235,7 +258,7 @@ def _rules(settings: Settings) -> str:
     return f"version {rules.version}, {len(rules.doors)} door(s)"
 
 
-def _fire(settings: Settings) -> str:
+def check_fire_input(settings: Settings) -> str:
     from device.door.wiring import fire_input_missing
     from device.unit.assembly import rules_of
 
@@ -246,7 +269,7 @@ def _fire(settings: Settings) -> str:
     return "wired" if door is not None and door.fire_release else "the rules ask for none"
 
 
-def _start(settings: Settings) -> str:
+def check_start(settings: Settings) -> str:
     """Opens the unit as `ostiary run` does, by the same function; for the log it counts as a start."""
     from device.access.memory.history import HistoryBusyError
     from device.unit.assembly import open_unit
@@ -258,7 +281,7 @@ def _start(settings: Settings) -> str:
         return "a unit is running here"
 
 
-def _audit(settings: Settings) -> str:
+def check_audit_log(settings: Settings) -> str:
     """Whether it is there, the latest, and has room for a long time."""
     from device.clock import system_clock
     from device.secure_store import open_store
@@ -298,7 +321,7 @@ def _uplink(settings: Settings) -> str:
     return str(state)
 
 
-def _place(settings: Settings) -> str:
+def check_place(settings: Settings) -> str:
     """Of a unit that was provisioned: for how long its certificate is good."""
     from device.uplink.network import Network
 

@@ -33,6 +33,7 @@ from device.unit.assembly import open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
+from sync.plain_file import check_plain, plain_bytes
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -162,8 +163,9 @@ def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
 def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
     """Events whose record holds these bytes, newest first. Raises DeviceError when they cannot be read."""
     if not outbox.exists():
-        raise DeviceError("this unit has no audit log yet; no decision was made here")
+        raise DeviceError("this unit has no audit log yet: no decision was made here")
     try:
+        check_plain(outbox)
         with closing(sqlite3.connect(f"{outbox.resolve().as_uri()}?mode=ro", uri=True)) as log:
             rows = log.execute(
                 "SELECT body FROM events WHERE ? = x'' OR instr(body, ?) ORDER BY sequence DESC",
@@ -320,7 +322,7 @@ def adopt_rules(file: Path) -> str:
             [f"there is no door {door}, which is this unit's; they are {', '.join(rules.doors)}"]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, file.read_bytes(), 0o644)
+    replace_file(path, plain_bytes(file), 0o644)
     try:
         with _history():
             told = "they are in force when the unit starts"

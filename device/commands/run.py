@@ -169,7 +169,7 @@ def run(
                 )
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
-                    claims = _typed(rules, feedback.ready, rest_s, progress.waiting)
+                    claims = typed(rules, feedback.ready, rest_s, progress.waiting)
                     if isinstance(door, OsdpDoor) and settings.door.osdp.mode is OsdpMode.CLAIM_FROM_PANEL:
                         claims = _asked(door, rules, progress.waiting)
                     progress.waiting()
@@ -275,13 +275,15 @@ def _noted(unit: Unit, reason: str, door_name: str) -> None:
 
 def _file(settings: Settings, source: Path | None) -> AudioSource:
     if source is None:
-        raise DeviceError("there is no microphone and no file to hear")
+        raise DeviceError(
+            "no microphone is set; name one under `[audio.microphone]` in the settings, or give --source FILE"
+        )
     if source.is_fifo():
         return FifoSource(source)
     return FileSource(source, settings.audio.file, realtime=True)
 
 
-def _typed(
+def typed(
     rules: Callable[[], Rules],
     rest: Callable[[], None],
     rest_s: float,

@@ -21,6 +21,7 @@ from device.secure_store.store import Store, open_keystore, open_store
 from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.state_folder import StateFolder
+from sync.plain_file import plain_bytes, write_output
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATE = click.option("--state", type=click.Path(path_type=Path), help="State folder, if not the unit's own.")
@@ -176,11 +177,11 @@ def sign_policy_command(key: Path, note: str, out: Path, measured: Path) -> None
     Example: ostiary store sign-policy --key authority.pem --note 1.4.2 --out policy.json state.json
     """
     try:
-        values = {int(p): bytes.fromhex(v) for p, v in json.loads(measured.read_bytes())["pcrs"].items()}
+        values = {int(p): bytes.fromhex(v) for p, v in json.loads(plain_bytes(measured))["pcrs"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise SealPolicyError(f"{measured} is not the output of `ostiary store measure`") from err
     policy = sign_policy(_private_key(key), values, note)
-    out.write_text(json.dumps(policy.to_json(), indent=1))
+    write_output(out, json.dumps(policy.to_json(), indent=1).encode())
     click.echo(f"approved PCR {', '.join(map(str, policy.pcrs))}; give {out} to `ostiary store reseal`")
 
 
@@ -196,9 +197,11 @@ def reseal(state: Path | None, config: Path | None, policy: Path | None) -> None
 
     settings = _settings(config)
     if settings.keystore != "tpm":
-        raise StoreError("a software keystore is sealed to nothing")
+        raise StoreError(
+            "this unit keeps its keys in files: they are sealed to nothing, so there is nothing to seal anew"
+        )
     keystore = TpmKeystore(StateFolder(_folder(state)).store / "tpm", settings)
-    accepted = keystore.reseal(SignedPolicy.from_json(policy.read_bytes()) if policy else None)
+    accepted = keystore.reseal(SignedPolicy.from_json(plain_bytes(policy)) if policy else None)
     keystore.close()
     click.echo(
         f"accepted a machine state of PCR {', '.join(map(str, accepted.pcrs))}: {accepted.note or 'no note'}"
@@ -284,7 +287,7 @@ def tenant_key_command(state: Path | None, config: Path | None, key: Path) -> No
     Example: ostiary store tenant-key tenant.key
     """
     with _open(state, config) as opened:
-        opened.keep_tenant_key(key.read_bytes()[: KEY_BYTES + 1])
+        opened.keep_tenant_key(plain_bytes(key)[: KEY_BYTES + 1])
     click.echo("the tenant's key counts from the unit's next start; delete the file that it came in")
 
 
@@ -300,7 +303,7 @@ def passport(state: Path | None, config: Path | None, out: Path) -> None:
 
     with _open(state, config) as opened:
         paper = papers.passport(opened, opened.folder)
-    out.write_bytes(paper)
+    write_output(out, paper)
     click.echo(f"fingerprint {papers.fingerprint(paper)}")
 
 
@@ -344,8 +347,8 @@ def approve_backup(key: Path, from_key: Path, to_passport: Path, out: Path) -> N
     """
     from device.secure_store.voiceprints import backup as papers
 
-    paper = to_passport.read_bytes()
-    out.write_bytes(papers.approve(_private_key(key), from_key.read_bytes(), paper))
+    paper = plain_bytes(to_passport)
+    write_output(out, papers.approve(_private_key(key), plain_bytes(from_key), paper))
     click.echo(f"approved for the unit with fingerprint {papers.fingerprint(paper)}")
 
 
@@ -361,7 +364,7 @@ def backup(state: Path | None, config: Path | None, approval: Path, out: Path) -
     from device.secure_store.voiceprints import backup as papers
 
     with _open(state, config) as opened:
-        write_durably(out, papers.export(opened, approval.read_bytes(), datetime.now(UTC)))
+        write_durably(out, papers.export(opened, plain_bytes(approval), datetime.now(UTC)))
         click.echo(f"{opened.vault.status().people} people in {out}, for the approved unit only")
 
 
@@ -376,13 +379,15 @@ def restore(state: Path | None, config: Path | None, bundle: Path) -> None:
     from device.secure_store.voiceprints import backup as papers
 
     with _open(state, config) as opened:
-        result = papers.restore(opened, opened.folder, bundle.read_bytes(), datetime.now(UTC))
+        result = papers.restore(
+            opened, opened.folder, plain_bytes(bundle, papers.MAX_BUNDLE_BYTES), datetime.now(UTC)
+        )
     click.echo(f"{result.people} people enrolled, {result.expired} left out: their consent ran out")
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(plain_bytes(path), password=None)
     except (ValueError, TypeError) as err:
         raise StoreError(f"{path} is not a private key in PEM without a password") from err
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":

@@ -137,13 +137,15 @@ def find_chip(gpio: Gpio, label: str) -> Path:
     try:
         chips = gpio.chips()
     except OSError as err:
-        raise DoorError(f"the GPIO chips cannot be listed ({_why(err)})") from err
+        raise DoorError(
+            f"the GPIO chips cannot be listed ({_why(err)}); is this user in the group of /dev/gpiochip*?"
+        ) from err
     found = chips.get(label, [])
     if len(found) == 1:
         return found[0]
     if found:
         raise DoorError(
-            f"{len(found)} GPIO chips are called {label}; this unit cannot tell which has the strike"
+            f"{len(found)} GPIO chips are called {label}, and one of them has the strike: unplug the others"
         )
     there = ", ".join(sorted(chips)) or "none"
     raise DoorError(f"no GPIO chip is called `{label}`; there: {there}. Set `[door.gpio] chip`")

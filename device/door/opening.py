@@ -73,7 +73,7 @@ def osdp_door(
 def connect(settings: DoorSettings, key: bytes | None, panel: Panel, *, install: bool = False) -> Peripheral:
     """The line to the controller, opened; enter it to serve. Raises DoorError."""
     if settings.osdp.port is None:
-        raise DoorError("no port to the controller is set: `[door.osdp] port`")
+        raise DoorError("no port to the controller is set; name its serial port in `[door.osdp] port`")
     port = SerialPort(settings.osdp.port, settings.osdp.baud)
     try:
         return Peripheral(

@@ -11,6 +11,7 @@ from device.door.debounce import Level
 from device.door.lines import DoorError
 from device.door.settings import STRIKE
 from device.door.supervision import Line
+from sync.plain_file import open_plain
 
 POLL_S = 0.02
 
@@ -61,7 +62,7 @@ class SimulatedLines:
 
     def _active(self, path: Path, line: Line) -> bool:
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 level = file.read(8).strip()
             if level not in (b"0", b"1"):
                 raise ValueError(f"it holds {level!r}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
-from device.evidence import conditioned
+from device.evidence import conditioned, voice_in_noise
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
@@ -325,24 +326,26 @@ class Judge:
         """The voice's LLR, whose it is, and whether it is one voice where that is not clear already."""
         llr, identified = None, None
         if isinstance(template, Voice):
-            llr = self._voice_llr(wave, template)
+            llr = self._voice_llr(wave, utterance.quality, template)
         elif isinstance(template, Gallery | Galleries):
-            identified = self._identified(wave, template)
+            identified = self._identified(wave, utterance.quality, template)
             llr = None if identified is None else identified.llr
         else:
-            probe = self.speaker.embed(wave)
-            llr = None if template is None else self.speaker.llr(probe, template)
+            quality = utterance.quality
+            probe = voice_in_noise.heard(self.speaker, quality, wave)
+            llr = None if template is None else voice_in_noise.llr(self.speaker, quality, probe, template)
             probe[:] = 0.0
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
             consistency_llr = self._context.consistency_llr(self.speaker, utterance, wave)
         return llr, identified, consistency_llr
 
-    def _identified(self, wave: Wave, people: Gallery | Galleries) -> Identification | None:
+    def _identified(self, wave: Wave, quality: Quality, people: Gallery | Galleries) -> Identification | None:
         models = people.models if isinstance(people, Galleries) else (self.speaker.version,)
         heard = {}
         for speaker in map(self._speaker, models):
-            heard[speaker.version] = speaker.embed(wave), speaker.llr
+            compare = partial(voice_in_noise.llr, speaker, quality)
+            heard[speaker.version] = voice_in_noise.heard(speaker, quality, wave), compare
         try:
             if isinstance(people, Galleries):
                 return people.identify(heard)
@@ -351,12 +354,14 @@ class Judge:
             for probe, _ in heard.values():
                 probe[:] = 0.0
 
-    def _voice_llr(self, wave: Wave, voice: Voice) -> float:
+    def _voice_llr(self, wave: Wave, quality: Quality, voice: Voice) -> float:
         speaker = self._speaker(voice.model)
-        other = None if voice.grown is None else self._later.submit(self._voice_llr, wave, voice.grown)
+        other = (
+            None if voice.grown is None else self._later.submit(self._voice_llr, wave, quality, voice.grown)
+        )
         try:
-            probe = speaker.embed(wave)
-            llr = speaker.llr(probe, voice.vector)
+            probe = voice_in_noise.heard(speaker, quality, wave)
+            llr = voice_in_noise.llr(speaker, quality, probe, voice.vector)
             probe[:] = 0.0
         finally:
             if other is not None:

@@ -33,12 +33,37 @@ _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
 _PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
 _ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
+_ZERO_WIDTH_SPACE = "\u200b"
 _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 
 
 def plain(phrase: str) -> str:
-    """`phrase` in NFKC with single blanks: no-break spaces, tabs and line ends part words as blanks do."""
-    return " ".join(unicodedata.normalize("NFKC", phrase).split())
+    """`phrase` in NFKC with single blanks: no-break spaces, tabs and line ends part words as blanks do.
+
+    Soft hyphens, joiners and marks of direction, which word processors leave unseen, are no part of it.
+    """
+    seen = unicodedata.normalize("NFKC", phrase.replace(_ZERO_WIDTH_SPACE, " "))
+    return " ".join("".join(one for one in seen if unicodedata.category(one) != "Cf").split())
+
+
+def unsayable(phrase: str) -> str:
+    """The first letter of another alphabet than the one that is listened for; empty when there is none.
+
+    Many look like one of ours: a phrase with a Cyrillic letter looks right, and nobody can answer it.
+    """
+    return next((one for one in _folded(phrase) if one.isalpha() and not one.isascii()), "")
+
+
+def _folded(text: str) -> str:
+    """As `plain`, without accents, with digits of any script as 0 to 9."""
+    if text.isascii():
+        return plain(text)
+    apart = unicodedata.normalize("NFD", plain(text))
+    return "".join(
+        str(unicodedata.decimal(one)) if one.isdecimal() else one
+        for one in apart
+        if unicodedata.category(one) != "Mn"
+    )
 
 
 def normalise(text: str) -> Tokens:
@@ -49,7 +74,7 @@ def normalise(text: str) -> Tokens:
     need them.
     """
     words: list[str] = []
-    for raw in _WORD.findall(_ORDINAL_END.sub("", plain(text).replace("’", "'"))):
+    for raw in _WORD.findall(_ORDINAL_END.sub("", _folded(text).replace("’", "'"))):
         word = raw.lower().replace("'", "")
         if raw.isdigit() or len(word) == 1:
             words.append(word)

@@ -30,6 +30,7 @@ from device.models.speaker import ROLE as VOICE
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import open_judge, open_tools
+from sync.plain_file import LARGE_BYTES, plain_bytes
 
 LIMITS = FileLimits(max_bytes=256 << 20, max_s=600.0)
 SEED = "speakers with an even SHA-256 of an4, so762, so762_child, libri, indian_english and demo pages"
@@ -104,7 +105,7 @@ def _examined(
     person: str,
     template: npt.NDArray[np.float32] | None,
 ) -> Findings:
-    content = recording.read_bytes()
+    content = plain_bytes(recording, LARGE_BYTES)
     samples = read_recording(content, LIMITS)
     wave = samples.astype(np.float32) / np.float32(32768.0)
     try:
@@ -145,7 +146,7 @@ def _verified(recording: Path, statement: Path, key: Path | None) -> str:
     if key is None:
         raise click.UsageError("--verify needs --key, the unit's audit key")
     try:
-        known = load_pem_public_key(key.read_bytes())
+        known = load_pem_public_key(plain_bytes(key))
     except ValueError as err:
         raise DeviceError(f"{key.name} is no public key in PEM") from err
     if not isinstance(known, ec.EllipticCurvePublicKey):
@@ -153,7 +154,7 @@ def _verified(recording: Path, statement: Path, key: Path | None) -> str:
     findings = statement.with_suffix(".json")
     if not findings.is_file():
         raise DeviceError(f"the findings {findings.name} are not beside {statement.name}")
-    return checked(statement.read_bytes(), known, recording.read_bytes(), findings.read_bytes())
+    return checked(plain_bytes(statement), known, plain_bytes(recording, LARGE_BYTES), plain_bytes(findings))
 
 
 def _told(found: Findings) -> str:

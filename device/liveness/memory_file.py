@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.liveness.errors import LivenessError, MemoryRollbackError
 from device.secure_store.signing import Mac
+from device.secure_store.voiceprints.vault_file import speaks_of_damage
+from sync.plain_file import check_plain_or_new
 
 MAX_ROW_BYTES = 4_096
 MAX_ROWS = 65_536
@@ -46,7 +48,9 @@ class MemoryFile:
         self._version = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                check_plain_or_new(path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -55,9 +59,7 @@ class MemoryFile:
             self._db.execute("PRAGMA cache_size = -256")  # KiB; SQLite's own 2 MB fill up in days
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as err:
-            raise MemoryRollbackError(
-                f"the memory of utterances is damaged ({err}); {_LOOK_INTO_IT}"
-            ) from err
+            raise _unread(err) from err
         except OSError as err:
             raise LivenessError(f"cannot open {path.name}: {err.strerror}") from err
 
@@ -73,9 +75,7 @@ class MemoryFile:
                 "SELECT number, sealed FROM utterances ORDER BY number LIMIT ?", (MAX_ROWS + 1,)
             ).fetchall()
         except (sqlite3.Error, OverflowError) as err:
-            raise MemoryRollbackError(
-                f"the memory of utterances is damaged ({err}); {_LOOK_INTO_IT}"
-            ) from err
+            raise _unread(err) from err
         # 1. Not gone, and not older than the history knows.
         version = 0 if head is None else head[0]
         if type(version) is not int or version < at_least:
@@ -140,6 +140,16 @@ class MemoryFile:
 
     def _open(self, sealed: bytes, label: bytes) -> bytes:
         return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], label)
+
+
+def _unread(err: Exception) -> LivenessError:
+    """Damage only where SQLite speaks of the content; a full disk or another process has changed nothing."""
+    if speaks_of_damage(err):
+        return MemoryRollbackError(f"the memory of utterances is damaged ({err}); {_LOOK_INTO_IT}")
+    return LivenessError(
+        f"the memory of utterances cannot be used now ({err}): see that its disk has room and that no other "
+        "program holds it; nothing is lost"
+    )
 
 
 def _damaged(how: str) -> MemoryRollbackError:

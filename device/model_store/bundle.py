@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -16,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
+from sync.plain_file import open_plain
 
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.sig"
@@ -106,7 +105,7 @@ def _numbers(release: str) -> tuple[int, ...]:
 def _check_file(path: Path, entry: Entry) -> None:
     """Counts and hashes the bytes themselves, whatever the file system says about them."""
     digest, count = hashlib.sha256(), 0
-    with open_plain(path) as stream:
+    with open_within(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             count += len(chunk)
             if count > entry.size_bytes:
@@ -120,23 +119,18 @@ def _check_file(path: Path, entry: Entry) -> None:
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:
     """The whole of a plain file that must not be larger; raises BundleError."""
-    with open_plain(path) as stream:
+    with open_within(path) as stream:
         data = stream.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise BundleError(f"{path.name} is larger than {limit_bytes} bytes; refused")
     return data
 
 
-def open_plain(path: Path) -> BinaryIO:
-    """A plain file, opened for reading; raises BundleError for anything else."""
-    # Neither links (they lead out of the bundle) nor FIFOs and devices (they may never end).
+def open_within(path: Path) -> BinaryIO:
+    """A plain file of a bundle, opened for reading; raises BundleError for anything else, and for a link."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_plain(path, links=False)  # a link would lead out of the bundle
     except FileNotFoundError as err:
         raise BundleError(f"{path.name} is missing from {path.parent}; run `ostiary models build`") from err
     except OSError as err:
         raise BundleError(f"{path.name} cannot be read ({err.strerror}); refused") from err
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise BundleError(f"{path.name} is not a plain file; refused")
-    return os.fdopen(handle, "rb")

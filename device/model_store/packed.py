@@ -19,11 +19,12 @@ from device.model_store.bundle import (
     SIGNATURE_BYTES,
     SIGNATURE_NAME,
     Bundle,
-    open_plain,
+    open_within,
     read_limited,
 )
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Manifest
 from sync.durable import move_file
+from sync.plain_file import open_plain, plain_bytes
 
 _CHUNK_BYTES = 1 << 20
 
@@ -45,7 +46,7 @@ def pack(directory: Path, archive: Path) -> Manifest:
         tar.addfile(_header(MANIFEST_NAME, len(bundle.manifest_bytes)), io.BytesIO(bundle.manifest_bytes))
         tar.addfile(_header(SIGNATURE_NAME, len(signature)), io.BytesIO(signature))
         for entry in sorted(bundle.manifest.files, key=lambda entry: entry.name):
-            with open_plain(directory / entry.name) as stream:
+            with open_within(directory / entry.name) as stream:
                 tar.addfile(_header(entry.name, entry.size_bytes), stream)
     move_file(partial, archive)
     return bundle.manifest
@@ -57,11 +58,14 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
     Raises BundleError when it is no such archive, before more is written than its manifest states.
     """
-    with tempfile.TemporaryDirectory(prefix="ostiary-bundle-") as folder, archive.open("rb") as stream:
+    with tempfile.TemporaryDirectory(prefix="ostiary-bundle-") as folder, open_plain(archive) as stream:
         target = Path(folder)
         raw = _taken(stream, target, MANIFEST_NAME, MAX_MANIFEST_BYTES)
         _taken(stream, target, SIGNATURE_NAME, SIGNATURE_BYTES)
-        sizes = {entry.name: entry.size_bytes for entry in Manifest.from_bytes(raw.read_bytes()).files}
+        sizes = {
+            entry.name: entry.size_bytes
+            for entry in Manifest.from_bytes(plain_bytes(raw, MAX_MANIFEST_BYTES)).files
+        }
         for name in sorted(sizes):
             _taken(stream, target, name, sizes[name])
         yield target

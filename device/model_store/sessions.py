@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from device.errors import DeviceError
 from device.model_store.processor import saturates
+from sync.plain_file import NETWORK_BYTES, check_plain, plain_bytes
 
 Array = npt.NDArray[Any]
 
@@ -103,6 +104,8 @@ class OnnxSession:
         options.enable_mem_reuse = False
         options.log_severity_level = 3
         try:
+            if not isinstance(network, bytes):
+                check_plain(network)
             given = network if isinstance(network, bytes) else str(network)
             if float_products:
                 from device.model_store.float_products import (
@@ -110,7 +113,9 @@ class OnnxSession:
                 )  # loads a library that is rarely needed
 
                 options.add_session_config_entry("session.disable_quant_qdq", "1")
-                given = in_float(network if isinstance(network, bytes) else network.read_bytes())
+                given = in_float(
+                    network if isinstance(network, bytes) else plain_bytes(network, NETWORK_BYTES)
+                )
             self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as err:  # the runtime raises its own undocumented types
             name = "the network" if isinstance(network, bytes) else network.name
@@ -170,7 +175,7 @@ class TfliteSession:
         kind = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         name = "the network" if isinstance(network, bytes) else network.name
         try:
-            content = network if isinstance(network, bytes) else network.read_bytes()
+            content = network if isinstance(network, bytes) else plain_bytes(network, NETWORK_BYTES)
             with _stderr_closed():
                 self._interpreter = module.Interpreter(
                     model_content=content, num_threads=threads, experimental_op_resolver_type=kind

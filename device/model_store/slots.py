@@ -30,12 +30,13 @@ from device.model_store.bundle import (
     Bundle,
     Trust,
     check_signature,
-    open_plain,
+    open_within,
     read_limited,
 )
 from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
 from device.model_store.minimum_versions import MinimumVersions
 from sync.durable import replace_file, sync_folder
+from sync.plain_file import check_plain_or_new
 
 SLOTS_NAME = "shelf.json"  # as units have it on their disks
 BUNDLES_NAME = "bundles"
@@ -172,21 +173,21 @@ def use(
         lowest = slots.accepted_version if slots is not None else 1
         if minimum is not None:
             lowest = max(lowest, minimum.version)
-        shelves = models / BUNDLES_NAME
-        _clear(shelves, set())
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=shelves) as work:
+        bundles = models / BUNDLES_NAME
+        _clear(bundles, set())
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=bundles) as work:
             copy = Path(work) / "bundle"
             identity = _copy(candidate, copy, trusted)
             bundle = Bundle.open(copy, Trust(trusted, lowest))
-            home = shelves / identity
+            home = bundles / identity
             if not _holds(home, trusted):
                 shutil.rmtree(home, ignore_errors=True)
                 copy.replace(home)
-                sync_folder(shelves)
+                sync_folder(bundles)
         previous = _last_good(models, slots, identity)
         accepted = Slots(trusted.public_bytes_raw().hex(), bundle.manifest.version, identity, previous)
         replace_file(models / SLOTS_NAME, json.dumps(asdict(accepted), sort_keys=True).encode(), 0o644)
-        _clear(shelves, {identity, previous})
+        _clear(bundles, {identity, previous})
         return Bundle(home, bundle.manifest, bundle.manifest_bytes)
 
 
@@ -300,7 +301,7 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
     signature = read_limited(candidate / SIGNATURE_NAME, SIGNATURE_BYTES)
     replace_file(copy / SIGNATURE_NAME, signature, 0o644)
     for entry in manifest.files:
-        with open_plain(candidate / entry.name) as stream, (copy / entry.name).open("wb") as sink:
+        with open_within(candidate / entry.name) as stream, (copy / entry.name).open("wb") as sink:
             left = entry.size_bytes + 1
             while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
                 sink.write(chunk)
@@ -311,9 +312,9 @@ def _copy(candidate: Path, copy: Path, key: Ed25519PublicKey) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _clear(shelves: Path, keep: set[str]) -> None:
+def _clear(bundles: Path, keep: set[str]) -> None:
     """Remove what an interrupted run left and, when `keep` names some, every other bundle."""
-    for item in list(shelves.iterdir()):
+    for item in list(bundles.iterdir()):
         if item.name.startswith(".partial-") or (keep and item.name not in keep):
             shutil.rmtree(item, ignore_errors=True)
 
@@ -321,6 +322,6 @@ def _clear(shelves: Path, keep: set[str]) -> None:
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
     (models / BUNDLES_NAME).mkdir(parents=True, exist_ok=True)
-    with (models / "slots.lock").open("w") as lock:
+    with check_plain_or_new(models / "slots.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

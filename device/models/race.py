@@ -52,7 +52,7 @@ Lane = tuple[Runtime, int]
 def race(
     bundle: Bundle,
     notify: Notify = lambda text: None,
-    tick: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda done: None,
     rounds: int = ROUNDS,
     trusted: Trusted = lambda role, form: True,
 ) -> Pick:
@@ -68,7 +68,7 @@ def race(
         lanes = _lanes(bundle, role, notify, trusted)
         inputs = _inputs(bundle.manifest.entry(role), FRAMES_PER_S[role], rounds + 1)
         found = _timed(lanes, inputs, notify)
-        tick((number + 1) / len(roles))
+        progress((number + 1) / len(roles))
         timings[role] = {f"{runtime}/{threads}": t for (runtime, threads), t in found.items()}
         # Processor time: what else the machine does right now must not choose.
         at_door = {runtime: t.cpu_ms for (runtime, threads), t in found.items() if threads == DOOR_THREADS}

@@ -24,6 +24,7 @@ from device.model_store.sessions import ONNX_FORMS
 from device.models.features import Wave
 from device.models.segmentation import ROLE, SETS, WINDOW_SAMPLES, SegmentationModel
 from device.models.self_test import PACKAGE, RECORDINGS, SelfTestError
+from sync.plain_file import plain_bytes
 
 ANSWERS_ROLE = "segmentation-answers"
 FORMAT = 1
@@ -71,7 +72,7 @@ class SegmentationAnswers:
     def wave(self, folder: Path = RECORDINGS) -> Wave:
         """The recording, mono at 16 kHz. Raises SelfTestError where it is missing or another one."""
         try:
-            data = (folder / self.recording).read_bytes()
+            data = plain_bytes(folder / self.recording)
         except OSError as err:
             raise SelfTestError(
                 f"the self-test's recordings are missing; run: sudo apt-get install {PACKAGE}"

@@ -31,6 +31,7 @@ from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from sync.durable import replace_file
+from sync.plain_file import plain_bytes
 
 PACKAGE = "pocketsphinx-testdata"
 RECORDINGS = Path("/usr/share/pocketsphinx/test/data")
@@ -70,7 +71,7 @@ def recordings_of(answers: Answers, folder: Path = RECORDINGS) -> dict[str, Wave
     found: dict[str, Wave] = {}
     for name, sha256 in answers.recordings.items():
         try:
-            data = (folder / name).read_bytes()
+            data = plain_bytes(folder / name)
         except OSError as err:
             raise SelfTestError(
                 f"the self-test's recordings are missing; run: sudo apt-get install {PACKAGE}"

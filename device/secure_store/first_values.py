@@ -14,6 +14,7 @@ from pathlib import Path
 from device.secure_store.keystore import COUNTERS, Keystore
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.vault_file import write_durably
+from sync.plain_file import open_plain
 
 FIRST_VALUES = "first counter values"
 _FILE = "counters.first"
@@ -31,7 +32,7 @@ def keep_first_values(folder: Path, key: SecretBytes, keystore: Keystore) -> Non
 def first_value(folder: Path, key: SecretBytes, name: str) -> int:
     """The counter's value on this unit when nothing had counted; 1 when that was not noted or was changed."""
     try:
-        with (folder / _FILE).open("rb") as file:
+        with open_plain(folder / _FILE) as file:
             data = file.read(_MAX_BYTES)
     except OSError:
         return 1

@@ -22,7 +22,12 @@ from device.secure_store.keystore import (
 )
 from device.secure_store.memory import SecretBytes
 from device.secure_store.signing import Counter, Signer, raw_signature
-from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
+from device.secure_store.voiceprints.vault_file import (
+    refuse_a_link_to_nowhere,
+    refuse_over_a_vault,
+    write_durably,
+)
+from sync.plain_file import check_plain_or_new, plain_bytes, plain_text
 
 WARNING = (
     "SOFTWARE KEYSTORE: voiceprints on this machine are NOT protected by a TPM. "
@@ -41,6 +46,7 @@ class SoftwareKeystore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._state_path = folder / "keystore.json"
         with self._locked():
+            refuse_a_link_to_nowhere(self._state_path)
             if not self._state_path.exists():
                 self._provision()
 
@@ -54,8 +60,10 @@ class SoftwareKeystore:
     def unlock(self) -> tuple[Secrets, ...]:
         found = []
         oldest = self._state()["counters"]["epoch"]
-        for path in self._folder.glob("root-*.key"):
-            epoch, data = int(path.stem.removeprefix("root-")), bytearray(path.read_bytes())
+        for path in self._folder.iterdir():  # a glob takes a folder that it may not list for an empty one
+            if not path.match("root-*.key"):
+                continue
+            epoch, data = int(path.stem.removeprefix("root-")), bytearray(plain_bytes(path))
             if epoch >= oldest and len(data) == 2 * ROOT_BYTES:
                 halves = memoryview(data)
                 root = SecretBytes.copy_of(halves[:ROOT_BYTES])
@@ -110,7 +118,7 @@ class SoftwareKeystore:
 
     def _state(self) -> dict[str, dict[str, int]]:
         try:
-            state: dict[str, dict[str, int]] = json.loads(self._state_path.read_text())
+            state: dict[str, dict[str, int]] = json.loads(plain_text(self._state_path))
         except (OSError, ValueError) as err:
             raise StoreError(f"the software keystore cannot be read ({type(err).__name__})") from err
         return state
@@ -131,7 +139,7 @@ class SoftwareKeystore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as lock:
+        with check_plain_or_new(self._folder / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -177,7 +185,12 @@ def _new_pem() -> bytes:
 
 
 def _read_pem(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    try:
+        key = serialization.load_pem_private_key(plain_bytes(path), password=None)
+    except (ValueError, TypeError) as err:
+        raise StoreError(
+            f"{path.name} of the software keystore is no private key; put it back from a backup"
+        ) from err
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StoreError(f"{path.name} of the software keystore is not an elliptic-curve key")
     return key

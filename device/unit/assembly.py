@@ -161,8 +161,8 @@ def open_unit(
         prints = PrintBox(StateFolder(state).desired / "prints", unit_id(settings.door.unit), threats)
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
         warned = remembering.warned(threats)
-        ear = Listener(warned, settings.audio, settings.judge.timeout_s, tones)
-        parts.callback(ear.close)
+        listener = Listener(warned, settings.audio, settings.judge.timeout_s, tones)
+        parts.callback(listener.close)
         key = store.pseudonym_key()
         controller = AccessController(
             settings.door.unit,
@@ -183,7 +183,7 @@ def open_unit(
         yield Unit(
             store,
             judge,
-            ear,
+            listener,
             controller,
             log,
             trail,
@@ -278,7 +278,7 @@ def open_trail(
     """
     with open_log(settings, state, readable_rules(settings, state), clock) as log:
         context = EventContext.of(store, 0, clock())
-        yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, beside=True)
+        yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, other_process=True)
 
 
 def readable_rules(settings: Settings, state: Path) -> Rules | None:

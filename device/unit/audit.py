@@ -44,7 +44,7 @@ class AuditTrail:
     rules: Callable[[], Rules | None]
     """The rules that count now: they may be replaced while the unit runs. None when they cannot be read."""
     clock: Clock
-    beside: bool = False
+    other_process: bool = False
     """Whether another process than the door's writes: the log then gives boot and monotonic time."""
 
     def decided(self, decision: Decision, evidence: Evidence | None = None) -> int:
@@ -53,7 +53,9 @@ class AuditTrail:
         At a door of a risk class that says so, a full log only counts it: then the number is 0.
         """
         risk = log_risk_at(self.rules(), decision.door)
-        written = self.log.append(self.event_of(decision, evidence), risk=risk, beside=self.beside)
+        written = self.log.append(
+            self.event_of(decision, evidence), risk=risk, other_process=self.other_process
+        )
         return 0 if written is None else written.sequence
 
     def note(
@@ -81,7 +83,7 @@ class AuditTrail:
             attempt=record,
             count=count,
         )
-        self.log.append(event, risk=risk, beside=self.beside)
+        self.log.append(event, risk=risk, other_process=self.other_process)
 
     def event_of(self, decision: Decision, evidence: Evidence | None = None) -> AuditEvent:
         """The event of `decision`. It holds no free text: codes, scores, versions and a pseudonym."""
@@ -103,7 +105,7 @@ class AuditTrail:
 
     def _common(self) -> dict[str, Any]:
         now, rules = self.clock(), self.rules()
-        passed_s = 0.0 if self.beside else max(0.0, now.monotonic_s - self.context.started_s)
+        passed_s = 0.0 if self.other_process else max(0.0, now.monotonic_s - self.context.started_s)
         return {
             "event_id": uuid.uuid4(),
             "time_ms": int(now.wall.timestamp() * 1000),

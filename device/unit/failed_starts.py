@@ -28,6 +28,7 @@ from device.unit.assembly import NoSuchDoorError
 from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
+from sync.plain_file import plain_bytes
 
 T = TypeVar("T")
 
@@ -113,8 +114,7 @@ class FailedStarts:
     def _read(self) -> dict[str, int]:
         """When a start first failed, in Unix milliseconds, by its reason."""
         try:
-            with self._path.open("rb") as file:
-                told = json.loads(file.read(MAX_BYTES))
+            told = json.loads(plain_bytes(self._path, MAX_BYTES))
             if not isinstance(told, dict) or not told.keys() <= _WORDS:
                 raise ValueError("it holds something else")
             if not all(type(at_ms) is int for at_ms in told.values()):

@@ -16,7 +16,8 @@ from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from device.state_folder import StateFolder
 from sync.outbox import Held, Outbox
-from sync.proofs.bundle import LogBundle, key_to_der
+from sync.plain_file import plain_bytes
+from sync.proofs.bundle import MAX_BUNDLE_BYTES, LogBundle, key_to_der
 from sync.proofs.verify import verify
 
 AT_MOST_EVENTS = 50_000
@@ -61,7 +62,9 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
         raise DeviceError(f"{folder} cannot be made: {err.strerror}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
-    report = verify(path.read_bytes(), signer.public_key(), unit=held.unit, start=held.first)
+    report = verify(
+        plain_bytes(path, MAX_BUNDLE_BYTES), signer.public_key(), unit=held.unit, start=held.first
+    )
     if not report.sound:
         finding = report.findings[0]
         raise DeviceError(f"the log does not verify ({finding.where}: {finding.what}); nothing left it")

@@ -32,6 +32,7 @@ from sync.errors import SyncError
 from sync.events import Signer, unit_id
 from sync.keys import FileSigner
 from sync.outbox import Outbox
+from sync.plain_file import plain_bytes
 from sync.proofs.bundle import key_from_bytes
 from sync.service import journal
 from sync.service.command_line import host_and_port, read_file, wall_ms
@@ -81,7 +82,11 @@ log = logging.getLogger(__name__)
     type=click.FloatRange(0.0, 3600.0),
     help="Seconds between signed heads; more saves rows, and leaves what is newer to the unit's disk.",
 )
-@click.option("--once", is_flag=True, help="Stop when everything has a receipt; exit code 1 if not in time.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Stop when the broker was reached and everything has a receipt; exit code 1 if not in time.",
+)
 @click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for --once.")
 def sync(
     unit: str | None,
@@ -180,12 +185,13 @@ def sync(
             figures = MetricsFile(metrics) if metrics else None
             until = time.monotonic() + timeout if once else None
             state = StateFile(path.with_name(NAME), wall_ms)
-            done = _run(agent, reactor, stop, until, figures, state, at.renewal)
+            left = _run(agent, reactor, stop, until, figures, state, at.renewal)
             if link.connected:
                 link.publish(topic(name, HEALTH), agent.health("stopped"), retain=True)
         finally:
             reactor.close()
-    if once and not done:
+    if once and left:
+        click.echo(f"ostiary: {left}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -204,7 +210,7 @@ class _Site:
         """What is shown to the broker now, PEM."""
         if self.renewal is not None:
             return self.renewal.place.certificates.encode()
-        return self.tls.certificate.read_bytes() if self.tls is not None else b""
+        return plain_bytes(self.tls.certificate) if self.tls is not None else b""
 
 
 def _until_ms(validity: Validity | None) -> int | None:
@@ -226,7 +232,10 @@ def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
     from device.uplink.tpm_tls import TpmTls
 
     if not isinstance(keystore, TpmKeystore):
-        raise DeviceError("this unit was provisioned with a TPM, and its settings name none")
+        raise DeviceError(
+            "this unit was provisioned with a TPM, and its settings name none; set `[store] keystore` and "
+            "`tcti` as they were"
+        )
     network = Network(state_dir())
     tls = TpmTls(keystore, network, place)
 
@@ -260,8 +269,12 @@ def _run(
     figures: MetricsFile | None,
     state: StateFile,
     renewal: Renewal | None,
-) -> bool:
-    """Until stopped, or until everything has a receipt (True) or `until` has passed (False)."""
+) -> str:
+    """Until stopped, or until the broker was reached and everything has a receipt, or `until` has passed.
+
+    Returns what was not brought about; empty when nothing is left to send.
+    """
+    reached = False
     manager = ServiceManager()
     manager.ready("sending")
     reminder = Reminder()
@@ -289,9 +302,17 @@ def _run(
         manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
         if until is not None:
-            if agent.log.status().pending == 0:
-                return True
+            reached = reached or agent.link.connected
+            if reached and agent.log.status().pending == 0:
+                return ""
             if time.monotonic() > until:
-                return False
+                return _left(agent, reached)
     state.tell(False, "the uplink was stopped")
-    return False
+    return "the uplink was stopped"
+
+
+def _left(agent: Agent, reached: bool) -> str:
+    """What `--once` did not bring about in its time."""
+    if reached:
+        return f"the broker was reached, and {agent.log.status().pending} events have no receipt yet"
+    return f"no broker was reached, so nothing was sent: {agent.link.last_error or 'none answered in time'}"

@@ -14,6 +14,7 @@ from device.model_store.slots import read_slots
 from device.settings import Settings, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.uplink.letters.prints import held_list
+from sync.plain_file import plain_bytes
 from sync.transport.health import STANDINGS, WHYS
 
 UNREADABLE = "unreadable-0"
@@ -38,7 +39,7 @@ def unit_facts(settings: Settings) -> dict[str, str | int]:
 def read_standing(path: Path) -> dict[str, str | int]:
     """What the door process reports of the fleet's last document; nothing where it follows none."""
     try:
-        told = json.loads(path.read_bytes()[:MAX_STANDING_BYTES])
+        told = json.loads(plain_bytes(path)[:MAX_STANDING_BYTES])
         document, people = int(told["document"]), int(told["people"])
         standing, why = str(told["standing"]), str(told["why"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,7 +62,7 @@ def _models(models: Path) -> str:
     if slots is not None:
         return f"sha256:{slots.current[:16]}"
     manifest = models / MANIFEST_NAME
-    return _digest(manifest.read_bytes()) if manifest.exists() else "none-0"
+    return _digest(plain_bytes(manifest)) if manifest.exists() else "none-0"
 
 
 def _or_unreadable(read: Callable[[], str]) -> str:

@@ -97,7 +97,7 @@ def unit_handler(
 
     def note(result: Result) -> None:
         # Low risk: a full log counts it as overflow, and keeps no command from its answer.
-        outbox.append(command_event(result, door, keystore), risk="low", beside=True)
+        outbox.append(command_event(result, door, keystore), risk="low", other_process=True)
 
     obeyed = (
         report_health,

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from device.errors import DeviceError
 from device.state_folder import StateFolder
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 
 MAX_FILE_BYTES = 128 * 1024
 _KEYS, _PLACE = "keys.json", "place.json"
@@ -109,7 +110,7 @@ def fingerprint_bytes(root: str) -> bytes:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
         table = json.loads(data)
     except (OSError, ValueError) as err:

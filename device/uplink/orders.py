@@ -18,6 +18,7 @@ from pathlib import Path
 
 from device.errors import DeviceError
 from sync.durable import replace_file
+from sync.plain_file import open_plain, plain_text
 
 MAX_ORDER_BYTES = 1024
 _ORDER, _REFUSED = ".order", ".refused"
@@ -94,7 +95,7 @@ def await_done(path: Path, within_s: float = 30.0) -> None:
         time.sleep(0.05)
     refused = path.with_suffix(_REFUSED)
     with contextlib.suppress(FileNotFoundError):
-        reason = refused.read_text("utf-8")
+        reason = plain_text(refused)
         refused.unlink()
         raise OrderError(reason)
 
@@ -103,7 +104,7 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
     """Orders that wait, oldest first. What is no order is thrown away."""
     for path in sorted(folder.glob(f"*{_ORDER}")):
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 order = Order.from_bytes(file.read(MAX_ORDER_BYTES + 1))
         except (OSError, OrderError) as err:
             log.warning("an order was thrown away: %s", err)

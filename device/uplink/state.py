@@ -15,6 +15,7 @@ from typing import Self
 
 from device.errors import DeviceError
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 from sync.transport.connecting import Validity
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def certificate_trouble(path: Path, now: datetime) -> str:
 def read(path: Path) -> UplinkState | None:
     """What the uplink last told; None where none has run. Raises DeviceError, OSError."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return UplinkState.from_bytes(file.read(MAX_BYTES))
     except FileNotFoundError:
         return None

@@ -62,7 +62,7 @@ def latency(
     template: npt.NDArray[np.float32],
     audio: AudioSettings,
     rounds: int,
-    tick: Callable[[], None],
+    progress: Callable[[], None],
 ) -> Latency:
     """Judge and decide `rounds` utterances, after one unmeasured round of each sentence."""
     for sentence in sentences:
@@ -95,7 +95,7 @@ def latency(
             columns[stage].append(value)
         worked.append((judged_cpu_s - began_cpu_s) * 1e3)
         totals.append(handover_ms + (decided - began) * 1e3)
-        tick()
+        progress()
     seconds = float(np.mean([sentence.utterance.duration_s for sentence in sentences]))
     stages = {stage: spread(values) for stage, values in columns.items()}
     return Latency(seconds, rounds, spread(totals), stages, spread(worked))

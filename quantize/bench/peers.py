@@ -20,6 +20,7 @@ from device.model_store import slots
 from device.model_store.pick import remembered, served_by
 from quantize.bench.measure import Spread, spread
 from quantize.bench.speech import Sentence
+from sync.plain_file import LARGE_BYTES, plain_text
 
 REPOSITORY = Path(__file__).parents[2]
 WORKER = REPOSITORY / "bench" / "peer_worker.py"
@@ -108,7 +109,7 @@ class Files:
 
 
 def race(
-    files: Files, sentences: Sequence[Sentence], rounds: int, threads: int, tick: Callable[[], None]
+    files: Files, sentences: Sequence[Sentence], rounds: int, threads: int, progress: Callable[[], None]
 ) -> list[Row]:
     """Every contender in its own process; they take turns on each utterance, so that noise hits all alike."""
     taken: dict[str, list[float]] = {contender.key: [] for contender in CONTENDERS}
@@ -120,13 +121,13 @@ def race(
             complaints = stack.enter_context(tempfile.TemporaryFile())
             worker = _Worker(contender, files, sentences, threads, complaints)
             workers[contender.key] = stack.enter_context(worker)
-            tick()
+            progress()
         for turn in range(rounds):
             for key, worker in workers.items():
                 elapsed_ms, text = worker.take(turn % len(sentences))
                 taken[key].append(elapsed_ms)
                 said[key] = text
-                tick()
+                progress()
         memory = {key: worker.finish() for key, worker in workers.items()}
     sizes = {contender.key: _size(contender.key, files) for contender in CONTENDERS}
     rows = []
@@ -261,8 +262,8 @@ def _size(key: str, files: Files) -> int:
 def prepare_environment(say: Callable[[str], None]) -> None:
     """Make .venv-peers when it is not there or its list changed. Raises DeviceError when pip fails."""
     mark = ENVIRONMENT / "ready.txt"
-    wanted = REQUIREMENTS.read_text(encoding="utf-8") + WITHOUT_DEPENDENCIES
-    if mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
+    wanted = plain_text(REQUIREMENTS) + WITHOUT_DEPENDENCIES
+    if mark.is_file() and plain_text(mark) == wanted:
         return
     say("Installing the peers into .venv-peers; torch is large, this takes minutes")
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -316,7 +317,7 @@ def _ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
     for source, name in ((model, "model.bin"), (tokenizer, "tokenizer.json")):
         if not (folder / name).is_file():
             shutil.copyfile(source, folder / name)
-    tokens = json.loads(tokenizer.read_text(encoding="utf-8"))
+    tokens = json.loads(plain_text(tokenizer, LARGE_BYTES))
     vocabulary = dict(tokens["model"]["vocab"]) | {t["content"]: t["id"] for t in tokens["added_tokens"]}
     ordered = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
     # The tokenizer does not list the time stamps, which follow its last token: one every 20 ms up to 30 s.

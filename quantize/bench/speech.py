@@ -8,6 +8,7 @@ from pathlib import Path
 
 from device.audio import SAMPLE_RATE_HZ, AudioSettings, Samples, Utterance, load_utterance
 from device.errors import DeviceError
+from sync.plain_file import plain_text
 
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
 _LINE = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((\S+)\)")
@@ -33,7 +34,7 @@ def packaged_sentences(seconds: float, settings: AudioSettings, folder: Path = L
     Raises DeviceError when the package is missing or no sentence is long enough.
     """
     try:
-        lines = _LINE.findall((folder / "transcription").read_text(encoding="utf-8"))
+        lines = _LINE.findall(plain_text(folder / "transcription"))
     except OSError as err:
         raise DeviceError(
             "no speech to measure with: apt-get install pocketsphinx-testdata, or give --audio and --phrase"

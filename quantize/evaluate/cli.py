@@ -17,9 +17,12 @@ from quantize.errors import QuantizeError
 from quantize.evaluate import page
 from quantize.evaluate.campaigns.chapter import campaign_lines
 from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.heard import CONDITIONS
 from quantize.evaluate.door.show import attempt_lines
+from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.machine import describe_machine
 from quantize.evaluate.manifest import (
+    MANIFEST_LIMIT_BYTES,
     NOISE,
     ROOM,
     NothingListedError,
@@ -38,6 +41,7 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.scoring import Bars
 from quantize.evaluate.splices import RENDITIONS
 from quantize.evaluate.succession_chapter import succession_lines
+from sync.plain_file import plain_bytes
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -124,6 +128,13 @@ SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
     help="Where measurements of whole attempts are kept, so that a second run takes seconds. No sound is.",
 )
 @click.option(
+    "--heard",
+    multiple=True,
+    type=click.Choice([condition.name for condition in CONDITIONS]),
+    help="With --only attempts: under this condition; may be repeated. All of them otherwise.",
+)
+@click.option("--no-attacks", is_flag=True, help="With --only attempts: people and strangers alone.")
+@click.option(
     "--mixtures",
     default=48,
     show_default=True,
@@ -159,6 +170,8 @@ def evaluate(
     conversations: Path | None,
     streams: int,
     kept: Path | None,
+    heard: tuple[str, ...],
+    no_attacks: bool,
     as_json: bool,
 ) -> None:
     """Error rates of the door's own checks over a manifest of recordings.
@@ -185,6 +198,7 @@ def evaluate(
         words=WordsEngine(words_model),
         conversations=_conversations(manifest, root, mixtures, streams, conversations, only),
         kept=kept,
+        scope=Scope(heard, attacks=not no_attacks),
     )
     with Bars() as bars:
         findings = evaluate_all(recordings, root, plan, bars)
@@ -218,7 +232,7 @@ def _provenance(manifest: Path, recordings: list[Recording]) -> Provenance:
     return Provenance(
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         manifest=manifest.name,
-        manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        manifest_sha256=hashlib.sha256(plain_bytes(manifest, MANIFEST_LIMIT_BYTES)).hexdigest(),
         files=len(recordings),
         bona_fide=sum(r.label == "bonafide" for r in recordings),
         spoofs=sum(r.label == "spoof" for r in recordings),

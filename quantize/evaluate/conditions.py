@@ -28,6 +28,7 @@ from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
 from quantize.evaluate.checks import open_spoof
 from quantize.playback import rms
+from sync.plain_file import LARGE_BYTES, plain_bytes
 
 SNRS_DB = (25.0, 20.0, 15.0, 10.0, 5.0, 0.0)
 TELEPHONE_RATE_HZ = 8_000
@@ -62,7 +63,9 @@ def recordings(folder: Path, most: int) -> list[tuple[Path, Wave]]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix in (".wav", ".flac"))
     found = []
     for path in paths[:: max(1, len(paths) // most)][:most]:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, rate = soundfile.read(
+            io.BytesIO(plain_bytes(path, LARGE_BYTES)), dtype="float32", always_2d=True
+        )
         found.append((path, np.asarray(soxr.resample(wave[:, 0], rate, SAMPLE_RATE_HZ), np.float32)))
     return found
 

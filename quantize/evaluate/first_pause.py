@@ -75,14 +75,14 @@ def main(manifest: Path, root: Path, out: Path, most: int) -> None:
     words = open_words(models_dir(), WordsEngine.ONNX)
     found: list[Case] = []
     with Bars() as bars:
-        tick = bars.bar("pauses", len(trials))
+        progress = bars.bar("pauses", len(trials))
         for trial in trials:
             try:
                 samples = read_recording(root / trial.recording.path, FileLimits())
                 found += cases(words, samples.astype(np.float32) / 32768.0, trial)
             except DeviceError as err:
                 click.echo(f"{trial.recording.path}: {err}", err=True)
-            tick()
+            progress()
     changed = [asdict(case) for case in found if case.accepted is False]
     kept = {"recordings": len(trials), "rows": rows(found), "changed": changed}
     out.write_text(json.dumps(kept, indent=1) + "\n")

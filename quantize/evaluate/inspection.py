@@ -128,7 +128,7 @@ def _coded(wave: Wave, number: int) -> Wave:
     return again
 
 
-def judge(every: Sequence[File], tick: Callable[[], None]) -> Held:
+def judge(every: Sequence[File], progress: Callable[[], None]) -> Held:
     """Score each file by the door's live check and the evidence for joins."""
     live, network, weights = open_spoof(models_dir()), shipped_network(), shipped()
     llrs, joined, frames = [], [], []
@@ -137,7 +137,7 @@ def judge(every: Sequence[File], tick: Callable[[], None]) -> Held:
         llrs.append(live.evidence(one.wave).llr)
         joined.append(weights.joins.llr(heard.score))
         frames.append(heard.frames)
-        tick()
+        progress()
     counts: dict[str, int] = {}
     for one in every:
         counts[one.kind] = counts.get(one.kind, 0) + 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from quantize.errors import QuantizeError
+from sync.plain_file import plain_text
 
 REQUIRED = ("path", "label", "speaker", "system")
 MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
@@ -57,15 +59,15 @@ def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) ->
     leaves `root`, is listed twice or is not there.
     """
     try:
-        if manifest.stat().st_size > MANIFEST_LIMIT_BYTES:
-            raise QuantizeError(f"{manifest} is over {MANIFEST_LIMIT_BYTES >> 20} MiB; is it a manifest?")
-        with manifest.open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise QuantizeError(f"{manifest} has no column {', '.join(missing)}; see docs/evaluation.md")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        lines = io.StringIO(plain_text(manifest, MANIFEST_LIMIT_BYTES), newline="")
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise QuantizeError(f"{manifest} has no column {', '.join(missing)}; see docs/evaluation.md")
+        rows = list(reader)
+    except OSError as err:
+        raise QuantizeError(f"cannot read {manifest}: {err.strerror}") from err
+    except (UnicodeDecodeError, csv.Error) as err:
         raise QuantizeError(f"cannot read {manifest}: {err}") from err
     recordings = [_recording(row) for row in rows if row["label"] in labels]
     if not recordings:

@@ -76,7 +76,7 @@ def clips(recordings: Sequence[Recording], root: Path, count: int) -> Iterator[t
 
 
 def judge_clips(
-    check: PhraseCheck, made: Iterator[tuple[str, Wave]], threshold_llr: float, tick: Callable[[], None]
+    check: PhraseCheck, made: Iterator[tuple[str, Wave]], threshold_llr: float, progress: Callable[[], None]
 ) -> dict[str, Rate]:
     """How many were accepted with and without the gate, by kind and together."""
     dice = np.random.default_rng(7)
@@ -93,7 +93,7 @@ def judge_clips(
                 verdicts.setdefault(name, []).append(passed)
             weak = not passed and llr >= threshold_llr - STEP_UP_MARGIN_LLR
             verdicts.setdefault(f"{where}, {ASKED_AGAIN}", []).append(weak)
-        tick()
+        progress()
     return {
         name: rate(range(len(found)), [[verdict] for verdict in found])
         for name, found in sorted(verdicts.items())

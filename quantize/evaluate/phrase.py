@@ -78,10 +78,10 @@ def evaluate_phrase(
     chosen = views_of(trials, scores)
     views: dict[str, Detection] = {}
     for name, members in chosen.items():
-        twin = next((seen for seen in views if chosen[seen] == members), None)
+        same = next((seen for seen in views if chosen[seen] == members), None)
         views[name] = (
-            views[twin]
-            if twin is not None
+            views[same]
+            if same is not None
             else measure(_detection(members, scores), COSTS, threshold_llr, replicates=replicates)
         )
     return PhraseResult(

@@ -20,7 +20,7 @@ from quantize.evaluate.conversation.changes import ChangesResult
 from quantize.evaluate.conversation.measure import DiarizationResult
 from quantize.evaluate.conversation.part import Conversations
 from quantize.evaluate.door.attempts import Findings
-from quantize.evaluate.door.whole import whole_attempts
+from quantize.evaluate.door.whole import Scope, whole_attempts
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.nonspeech import clips, judge_clips
 from quantize.evaluate.phrase import PhraseResult, evaluate_phrase, views_of
@@ -65,6 +65,8 @@ class Plan:
     conversations: Conversations = field(default_factory=Conversations)
     kept: Path | None = None
     """Where measurements of whole attempts are kept; None keeps none."""
+    scope: Scope = field(default_factory=Scope)
+    """Of the whole attempts."""
 
 
 def evaluate_all(
@@ -124,12 +126,12 @@ def evaluate_all(
         phrase = replace(phrase, attempts=attempts(views_of(trials, scores), scores, threshold_llr))
         if plan.clips:
             made = clips([*recordings, *plan.noises], root, plan.clips)
-            tick = bars.bar("clips without the phrase", plan.clips)
-            phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, tick))
+            progress = bars.bar("clips without the phrase", plan.clips)
+            phrase = replace(phrase, clips=judge_clips(words, made, threshold_llr, progress))
     whole: dict[str, Findings] = {}
     if "attempts" in plan.parts:
         whole, found_versions = whole_attempts(
-            recordings, plan.noises, root, plan.models_dir, plan.words, plan.kept, bars
+            recordings, plan.noises, root, plan.models_dir, plan.words, plan.kept, bars, plan.scope
         )
         versions.update(found_versions)
     diarization: DiarizationResult | None = None

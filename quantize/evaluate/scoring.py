@@ -70,7 +70,7 @@ def _wave(samples: Samples) -> Wave:
 
 
 def embed_all(
-    embedder: Embedder, recordings: Iterable[Recording], reader: Reader, tick: Callable[[], None]
+    embedder: Embedder, recordings: Iterable[Recording], reader: Reader, progress: Callable[[], None]
 ) -> dict[str, Embedding]:
     """An embedding for every recording that has one; the others are noted in `reader.unreadable`."""
     found: dict[str, Embedding] = {}
@@ -78,12 +78,12 @@ def embed_all(
         embedding = reader.attempt(recording, embedder.embed)
         if embedding is not None:
             found[recording.path] = embedding
-        tick()
+        progress()
     return found
 
 
 def spoof_llrs(
-    check: SpoofCheck, recordings: Iterable[Recording], reader: Reader, tick: Callable[[], None]
+    check: SpoofCheck, recordings: Iterable[Recording], reader: Reader, progress: Callable[[], None]
 ) -> dict[str, float]:
     """The liveness LLR of every recording that has one."""
     found: dict[str, float] = {}
@@ -91,7 +91,7 @@ def spoof_llrs(
         live = reader.attempt(recording, check.evidence)
         if live is not None:
             found[recording.path] = live.llr
-        tick()
+        progress()
     return found
 
 
@@ -107,7 +107,7 @@ def phrase_scores(
     check: PhraseCheck,
     trials: Sequence[PhraseTrial],
     reader: Reader,
-    tick: Callable[[], None],
+    progress: Callable[[], None],
     threshold_llr: float,
 ) -> dict[str, PhraseScores]:
     """Each recording against its right and its wrong phrases.
@@ -130,7 +130,7 @@ def phrase_scores(
         scores = reader.attempt(trial.recording, all_of)
         if scores is not None:
             found[trial.recording.path] = scores
-        tick()
+        progress()
     return found
 
 

@@ -29,6 +29,7 @@ from quantize.evaluate.metrics import Costs
 from quantize.evaluate.phrase import Rate, rate
 from quantize.evaluate.splicing import STYLES, WAYS, Source, able_people, draw, levelled, with_pauses
 from quantize.playback import Loudspeaker, Playback, Room, Wave, pink, rms
+from sync.plain_file import LARGE_BYTES, plain_text
 
 COSTS = Costs(target_prior=0.95, miss=1.0, false_accept=10.0)
 """As for other attacks: one attempt in twenty, an opening costs ten refusals."""
@@ -100,11 +101,11 @@ def evaluate_splices(
     drawn = list(renditions(sources))
     if not drawn:
         return None
-    tick = bar("splices", len(drawn))
+    progress = bar("splices", len(drawn))
     spliced: dict[str, list[_Heard]] = defaultdict(list)
     for name, person, wave in drawn:
         spliced[name].append(_hear(person, wave, live, network, weights))
-        tick()
+        progress()
     people = {
         condition: [
             _Heard(person, 0.0, weights.joins.llr(network(wave).score))
@@ -124,8 +125,8 @@ def read_sources(
 ) -> dict[str, list[Source]]:
     """The bona fide recordings of speakers on whom nothing was fitted, with the borders of their words."""
     chosen = [r for r in recordings if r.label == "bonafide" and r.speaker and not fits(r.speaker)]
-    known = json.loads(kept.read_text("utf-8")) if kept is not None and kept.is_file() else {}
-    tick = bar("word borders", len(chosen))
+    known = json.loads(plain_text(kept, LARGE_BYTES)) if kept is not None and kept.is_file() else {}
+    progress = bar("word borders", len(chosen))
     found: dict[str, list[Source]] = defaultdict(list)
     for one in chosen:
         wave = _read(root, one)
@@ -133,7 +134,7 @@ def read_sources(
             known[one.path] = aligner.borders(wave, one.text) if aligner and one.text else ()
         words = tuple((str(word), float(start), float(end)) for word, start, end in known[one.path])
         found[one.speaker].append(Source(one.path, wave, words))
-        tick()
+        progress()
     if kept is not None and aligner is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known) + "\n", "utf-8")

@@ -21,6 +21,7 @@ from device.models.words.log_mel import BINS, WINDOW, mel_filters
 from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
 from quantize.tokenizer import read_vocabulary
+from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -109,7 +110,7 @@ def build(source_model_bin: Path, tokenizer_json: Path, out_path: Path, *, weigh
         raise QuantizeError(f"unknown weight format {weights!r}; choose f16 or one of {', '.join(FORMATS)}")
     if source_model_bin.stat().st_size > MAX_SOURCE_BYTES:
         raise QuantizeError(f"{source_model_bin.name} is larger than any Whisper this builder reads")
-    tensors = read_ctranslate2(source_model_bin.read_bytes())
+    tensors = read_ctranslate2(plain_bytes(source_model_bin, NETWORK_BYTES))
     vocabulary = read_vocabulary(tokenizer_json)
     partial = out_path.with_name(out_path.name + ".part")
     try:

@@ -24,21 +24,21 @@ FLOAT = ("lstm.0/LSTM",)
 """Its input is power, not its logarithm: one scale for all of it leaves nothing of what is quiet."""
 
 
-def build_resemblyzer(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
+def build_resemblyzer(checkpoint: Path, out: Path, progress: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`."""
-    tick("quantising Resemblyzer", 0.3)
+    progress("quantising Resemblyzer", 0.3)
     small = quantise_lstms(resemblyzer.build(read_tensors(checkpoint)), FLOAT)
     onnx.save(small, out)
     return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_resemblyzer(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_resemblyzer(checkpoint: Path, network: Path, progress: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside float; raises QuantizeError when it strays."""
     exact = OnnxSession(resemblyzer.build(read_tensors(checkpoint)).SerializeToString())
     waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
     embedded = []
     for number, session in enumerate((exact, OnnxSession(network))):
-        tick("comparing with float", 0.5 * number)
+        progress("comparing with float", 0.5 * number)
         voice = Resemblyzer.of(session, "under test")
         embedded.append(np.stack([voice.embed(wave) for wave in waves]))
     return embedding_parity("Resemblyzer in INT8", embedded[0], embedded[1], DECISION_COSINE, MIN_COSINE)

@@ -22,22 +22,22 @@ MAX_PROBABILITY_DRIFT = 0.15
 """Of one class in one frame of 17 ms."""
 
 
-def build_segmentation(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
+def build_segmentation(checkpoint: Path, out: Path, progress: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`."""
-    tick("quantising pyannote segmentation", 0.3)
+    progress("quantising pyannote segmentation", 0.3)
     small = quantise_lstms(pyannote.build(read_tensors(checkpoint)))
     onnx.save(small, out)
     return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_segmentation(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_segmentation(checkpoint: Path, network: Path, progress: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside float; raises QuantizeError when it strays.
 
     A decision is which of the seven sets of speakers is the likeliest in one frame.
     """
     exact = OnnxSession(pyannote.build(read_tensors(checkpoint)).SerializeToString())
     clips = parity_speech().clips()
-    tick("comparing with float", 0.4)
+    progress("comparing with float", 0.4)
     before, after = (_frame_probabilities(one, clips) for one in (exact, OnnxSession(network)))
     drift = np.abs(before - after)
     metrics = {

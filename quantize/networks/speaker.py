@@ -28,9 +28,9 @@ DECISION_COSINE = 0.55
 """Near the default threshold: where a changed decision would be felt."""
 
 
-def build_speaker(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact:
+def build_speaker(checkpoint: Path, out: Path, progress: ReportProgress) -> Artefact:
     """Write the INT8 network to `out`. Raises QuantizeError when nothing was learned about these weights."""
-    tick("quantising CAM++", 0.3)
+    progress("quantising CAM++", 0.3)
     tensors = read_tensors(checkpoint)
     known = learned(NAME, tensors_hash(tensors))
     small = quantise(campplus.build(tensors), known, keep_float=campplus.SENSITIVE)
@@ -38,7 +38,7 @@ def build_speaker(checkpoint: Path, out: Path, tick: ReportProgress) -> Artefact
     return Artefact(ports(small.graph.input), ports(small.graph.output), calibration_set=known.speech)
 
 
-def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: ReportProgress) -> Learned:
+def learn_speaker(checkpoint: Path, speech: SpeechSet, progress: ReportProgress) -> Learned:
     """What the quantiser needs, from every second recording; the proof is made on the others."""
     tensors = read_tensors(checkpoint)
     feeds = [{"features": kaldi_fbank(clip.wave)[np.newaxis]} for clip in speech.clips()[::2]]
@@ -48,14 +48,16 @@ def learn_speaker(checkpoint: Path, speech: SpeechSet, tick: ReportProgress) -> 
         weights=tensors_hash(tensors),
         speech=speech.sha256,
         keep_float=campplus.SENSITIVE,
-        tick=lambda done: tick("choosing ranges for CAM++", done),
+        progress=lambda done: progress("choosing ranges for CAM++", done),
     )
 
 
-def prove_speaker(checkpoint: Path, network: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_speaker(checkpoint: Path, network: Path, progress: ReportProgress) -> dict[str, float]:
     """Metrics of the INT8 network beside its float graph; raises QuantizeError when it strays."""
     exact = OnnxSession(campplus.build(read_tensors(checkpoint)).SerializeToString())
-    return compare("CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, tick)
+    return compare(
+        "CAM++ in INT8", exact, OnnxSession(network), parity_speech().clips(), MIN_COSINE, progress
+    )
 
 
 def compare(
@@ -64,7 +66,7 @@ def compare(
     small: Session,
     speech: Sequence[Clip],
     least_cosine: float,
-    tick: ReportProgress,
+    progress: ReportProgress,
 ) -> dict[str, float]:
     """How close two sessions of CAM++ are on real speech; raises QuantizeError when they are not."""
     waves = [piece for clip in speech for piece in pieces(clip)]
@@ -72,7 +74,7 @@ def compare(
     for number, session in enumerate((exact, small)):
         found = []
         for done, wave in enumerate(waves):
-            tick("comparing two networks", 0.5 * (number + done / len(waves)))
+            progress("comparing two networks", 0.5 * (number + done / len(waves)))
             found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
         embedded.append(np.stack(found))
     return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)

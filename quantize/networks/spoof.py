@@ -10,6 +10,7 @@ import onnx
 
 from quantize.errors import QuantizeError
 from quantize.recipe import Artefact, BuildContext, Recipe, ports, shipped
+from sync.plain_file import plain_bytes
 
 WEIGHTS = Path(__file__).parents[1] / "train" / "weights"
 ENVELOPES = "spoof-envelopes.npz"
@@ -18,7 +19,7 @@ LICENCE = "Apache-2.0"
 
 def _card() -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads((WEIGHTS / "spoof.json").read_bytes())
+        card: dict[str, Any] = json.loads(plain_bytes(WEIGHTS / "spoof.json"))
         return {"version": card["version"], **card}
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err

@@ -23,6 +23,7 @@ from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, port
 from quantize.sources import source
 from quantize.speech import parity_speech
 from quantize.tflite.lower import lower
+from sync.plain_file import plain_bytes
 
 MIN_COSINE = 0.995
 """Between the embeddings of one piece of speech in both runtimes."""
@@ -30,28 +31,28 @@ MAX_LLR_DRIFT = 0.25
 """Between the spoof detector's LLRs of one piece of speech in both runtimes."""
 
 
-def build_variant(network: Path, out: Path, tick: ReportProgress) -> Artefact:
+def build_variant(network: Path, out: Path, progress: ReportProgress) -> Artefact:
     """The ONNX file `network` as TFLite."""
-    tick(f"writing {network.name} for TFLite", 0.3)
+    progress(f"writing {network.name} for TFLite", 0.3)
     model = onnx.load(network)
     out.write_bytes(lower(model))
     source = {VARIANT_SOURCE: sha256_of(network)}
     return Artefact(ports(model.graph.input), ports(model.graph.output), source=source)
 
 
-def prove_speaker_variant(network: Path, variant: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_speaker_variant(network: Path, variant: Path, progress: ReportProgress) -> dict[str, float]:
     """Metrics of CAM++ in TFLite beside ONNX; raises QuantizeError when it strays."""
     given, made = OnnxSession(network), TfliteSession(variant)
-    return speaker.compare("CAM++ in TFLite", given, made, parity_speech().clips(), MIN_COSINE, tick)
+    return speaker.compare("CAM++ in TFLite", given, made, parity_speech().clips(), MIN_COSINE, progress)
 
 
 def prove_spoof_variant(
-    network: Path, variant: Path, card: SpoofCard, tick: ReportProgress = lambda text, done: None
+    network: Path, variant: Path, card: SpoofCard, progress: ReportProgress = lambda text, done: None
 ) -> dict[str, float]:
     """Metrics of the spoof detector in TFLite beside ONNX; raises QuantizeError when it strays."""
     clips = parity_speech(short=True).clips()  # two decisions a piece, and a thousand are needed
     waves = [piece for clip in clips for piece in pieces(clip)]
-    tick("comparing two runtimes", 0.5)
+    progress("comparing two runtimes", 0.5)
     before, after = (spoof_llrs(one, waves, card) for one in (OnnxSession(network), TfliteSession(variant)))
     drift = np.abs(before - after)
     metrics = {
@@ -75,7 +76,7 @@ def spoof_llrs(session: Session, waves: list[Wave], card: SpoofCard) -> Array:
 
 
 def _spoof_proof(variant: Path, context: BuildContext) -> dict[str, float]:
-    card = SpoofCard.from_bytes(context.made["spoof-card"].read_bytes())
+    card = SpoofCard.from_bytes(plain_bytes(context.made["spoof-card"]))
     return prove_spoof_variant(context.made["spoof"], variant, card, context.progress)
 
 

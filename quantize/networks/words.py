@@ -27,6 +27,7 @@ from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, port
 from quantize.sources import source
 from quantize.speech import Clip, parity_speech
 from quantize.tokenizer import read_specials, read_vocabulary
+from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 DRIFT = "parity_llr_drift_mean"
 MIN_COSINE = 0.99
@@ -61,7 +62,7 @@ class Upstream:
             ordinary = words[: numbers[END]]
         except KeyError as err:
             raise QuantizeError(f"{tokenizer.name} has no token {err}") from err
-        return cls(read_ctranslate2(model.read_bytes()), ordinary, prompt)
+        return cls(read_ctranslate2(plain_bytes(model, NETWORK_BYTES)), ordinary, prompt)
 
     def graphs(self, products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """Encoder and decoder. The decoder's tokens are the ordinary ones, end of text, and the prompt's."""
@@ -73,15 +74,15 @@ class Upstream:
         return whisper.encoder(self.weights, products), decoder
 
 
-def build_encoder(upstream: Upstream, out: Path, tick: ReportProgress) -> Artefact:
+def build_encoder(upstream: Upstream, out: Path, progress: ReportProgress) -> Artefact:
     """Write the INT8 encoder to `out`."""
-    tick("quantising Whisper's encoder", 0.3)
+    progress("quantising Whisper's encoder", 0.3)
     return _kept(upstream.graphs(EightBits())[0], out)
 
 
-def build_decoder(upstream: Upstream, out: Path, tick: ReportProgress) -> Artefact:
+def build_decoder(upstream: Upstream, out: Path, progress: ReportProgress) -> Artefact:
     """Write the INT8 decoder to `out`."""
-    tick("quantising Whisper's decoder", 0.3)
+    progress("quantising Whisper's decoder", 0.3)
     return _kept(upstream.graphs(EightBits())[1], out)
 
 
@@ -90,22 +91,24 @@ def _kept(small: onnx.ModelProto, out: Path) -> Artefact:
     return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_encoder(upstream: Upstream, encoder: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_encoder(upstream: Upstream, encoder: Path, progress: ReportProgress) -> dict[str, float]:
     """How like float's the INT8 encoder's keys and values are; raises QuantizeError when they are not.
 
     What it decides, it decides with the decoder, whose proof is of both.
     """
-    tick("comparing encoders", 0.3)
+    progress("comparing encoders", 0.3)
     exact = upstream.graphs(Exact())[0].SerializeToString()
     metrics = likeness(OnnxSession(exact), OnnxSession(encoder), parity_clips())
     cosines = dict.fromkeys(metrics, MIN_COSINE)
     return demand("Whisper's encoder in INT8", metrics, at_least=cosines, decides=False)
 
 
-def prove_decoder(upstream: Upstream, encoder: Path, decoder: Path, tick: ReportProgress) -> dict[str, float]:
+def prove_decoder(
+    upstream: Upstream, encoder: Path, decoder: Path, progress: ReportProgress
+) -> dict[str, float]:
     """Metrics of both INT8 files together beside float; raises QuantizeError when they judge otherwise."""
     exact = OnnxWhisper(*(model.SerializeToString() for model in upstream.graphs(Exact())))
-    metrics = compare(exact, OnnxWhisper(encoder, decoder), parity_clips(), tick)
+    metrics = compare(exact, OnnxWhisper(encoder, decoder), parity_clips(), progress)
     return bounded("Whisper in INT8", metrics)
 
 
@@ -131,7 +134,7 @@ def likeness(exact: OnnxSession, small: OnnxSession, clips: Sequence[Clip]) -> d
 
 
 def compare(
-    exact: SpeechModel, small: SpeechModel, clips: Sequence[Clip], tick: ReportProgress
+    exact: SpeechModel, small: SpeechModel, clips: Sequence[Clip], progress: ReportProgress
 ) -> dict[str, float]:
     """How alike two models judge. Each recording meets what `exact` heard in it, that with words replaced,
     and what it heard in others. A decision is that of the words check at its default threshold.
@@ -139,12 +142,12 @@ def compare(
     judges = [Transcriber(model) for model in (exact, small)]
     heard = []
     for done, clip in enumerate(clips):
-        tick("hearing in float", 0.1 + 0.3 * done / len(clips))
+        progress("hearing in float", 0.1 + 0.3 * done / len(clips))
         heard.append(" ".join(normalise(judges[0].clues(clip.wave, "one")[1])[:MOST_WORDS]))
     said = [(clip, text) for clip, text in zip(clips, heard, strict=True) if text]
     llrs: list[list[float]] = [[], []]
     for done, (clip, own) in enumerate(said):
-        tick("comparing with float", 0.4 + 0.5 * done / len(said))
+        progress("comparing with float", 0.4 + 0.5 * done / len(said))
         others = sorted({text for _, text in said} - {own})
         wrong = (others[(done + at) % len(others)] for at in range(min(len(others), WRONG_PHRASES)))
         phrases = [own, *competitors(own, NEAR_PHRASES), *wrong]

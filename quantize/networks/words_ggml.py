@@ -19,15 +19,15 @@ from quantize.sources import source
 from quantize.speech import Clip
 
 
-def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, tick: ReportProgress) -> Artefact:
+def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, progress: ReportProgress) -> Artefact:
     """Write `model` to `out` in blocks of `weights`."""
-    tick(f"quantising Whisper to {weights}", 0.3)
+    progress(f"quantising Whisper to {weights}", 0.3)
     whisper_ggml.build(model, tokenizer, out, weights=weights)
     return Artefact()
 
 
 def prove_ggml(
-    upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], tick: ReportProgress
+    upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], progress: ReportProgress
 ) -> dict[str, float]:
     """Metrics of the file in whisper.cpp beside float; raises QuantizeError when it strays.
 
@@ -42,7 +42,7 @@ def prove_ggml(
         metrics = likeness(OnnxSession(exact), OnnxSession(small), clips)
         # Minutes before decisions would say so.
         bounded(f"Whisper in {weights}", metrics | {FLIPS_LIMIT: 0.0, DRIFT: 0.0})
-        metrics |= compare(OnnxWhisper(exact, decoder), model, clips, tick)
+        metrics |= compare(OnnxWhisper(exact, decoder), model, clips, progress)
         return bounded(f"Whisper in {weights}", metrics)
     finally:
         model.close()

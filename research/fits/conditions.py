@@ -136,13 +136,13 @@ def measured(
             known[row["path"], row["place"]] = row
     asks = [(recording, place) for recording in recordings for place in PLACES]
     with Bars() as bars, keep.open("a", encoding="utf-8") as out:
-        tick = bars.bar("people in places", len(asks))
+        progress = bars.bar("people in places", len(asks))
         for recording, place in asks:
             if (recording.path, place) not in known:
                 row = {"path": recording.path, "place": place, **_one(recording, place, sounds, detector)}
                 known[recording.path, place] = row
                 out.write(json.dumps(row) + "\n")
-            tick()
+            progress()
     rows = [known[recording.path, place] for recording, place in asks]
     return [
         Heard(row["path"], row["place"], row["llr"], Quality(**row["quality"]))

@@ -115,10 +115,10 @@ def main(
 def load(root: Path, recordings: Sequence[Recording], bars: Bars) -> list[Heard]:
     """Every recording that the door would judge and that is long enough to carry marks."""
     mark = Fingerprinter(SECRET)
-    tick = bars.bar("marks", len(recordings))
+    progress = bars.bar("marks", len(recordings))
     found = []
     for recording in recordings:
-        tick()
+        progress()
         try:
             utterance = load_utterance(root / recording.path)
         except QualityError:
@@ -136,16 +136,16 @@ def reuse(heard: Sequence[Heard], rng: np.random.Generator, playbacks: int, bars
     for number, one in enumerate(heard):
         index.add(number, one.marks.stored)
     new: list[float] = []
-    tick = bars.bar("new", len(heard))
+    progress = bars.bar("new", len(heard))
     for number, one in enumerate(heard):
-        tick()
+        progress()
         new.append(index.search(one.marks, without=number).score)
     long = [one for one in heard if one.utterance.duration_s >= PHRASE_S]
     chosen = [long[i] for i in rng.integers(len(long), size=playbacks)]
-    tick = bars.bar("playbacks", len(chosen))
+    progress = bars.bar("playbacks", len(chosen))
     played: list[float] = []
     for one in chosen:
-        tick()
+        progress()
         played.append(index.search(mark(random_playback(rng)(one.wave, rng))).score)
     return (
         Pool([-s for s in new], [one.recording.unit for one in heard]),
@@ -160,11 +160,11 @@ def constancy(
     voice = open_speaker(PRODUCT_MODEL, models, Path())
     long = [one for one in heard if len(_speech(one)) >= 2 * consistency.MIN_HALF_S * SAMPLE_RATE_HZ]
     chosen = [long[i] for i in rng.permutation(len(long))[:most]]
-    tick = bars.bar("halves", 2 * len(chosen))
+    progress = bars.bar("halves", 2 * len(chosen))
     whole: list[float] = []
     spliced: list[float] = []
     for one, other in zip(chosen, chosen[1:] + chosen[:1], strict=True):
-        tick(), tick()
+        progress(), progress()
         speech = _speech(one)
         whole.append(consistency.score(voice, speech) or 0.0)
         if one.recording.unit != other.recording.unit:

@@ -7,6 +7,8 @@ python -m research.spoof probe --data SPEECH --attacks ATTACKS --work WORK
 python -m research.spoof baselines --data SPEECH --attacks ATTACKS --work WORK [--encoder ENCODER.onnx]
 python -m research.spoof phrases
 python -m research.spoof conditions --data SPEECH [--keep FILE] [--most N]
+python -m research.spoof inverse --data SPEECH [--each N]
+python -m research.spoof rates --data SPEECH [--each N]
 python -m research.spoof redteam --data SPEECH [--fakes N] [--tries N] [--plots DIR]
 python -m research.spoof report --work WORK [--baseline SCORES.tsv] [--plots DIR]
 
@@ -59,7 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     conditions.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
     conditions.add_argument("--keep", type=Path, help="file of scores: what stands in it is not heard again")
-    conditions.add_argument("--most", type=int, default=12, help="files of each system and of each page")
+    conditions.add_argument(
+        "--most", type=int, default=12, help="files of each system, and a third of each page's people"
+    )
+    for name, text in (
+        ("inverse", "what vocoders that end in an inverse STFT leave behind, on copies and on systems"),
+        ("rates", "what finding rates more finely, and counting pauses less, does to the frame rates"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
+        one.add_argument("--each", type=int, default=4, help="files of each system")
     redteam = commands.add_parser("redteam", help="tries it takes somebody who knows the detector")
     redteam.add_argument("--data", type=Path, required=True, help="folder with manifest.tsv")
     redteam.add_argument("--fakes", type=int, default=20)
@@ -87,6 +98,14 @@ def _run(args: argparse.Namespace) -> None:
         from research.spoof import conditions
 
         conditions.run(args.data, args.keep, args.most)
+    elif args.command == "inverse":
+        from research.spoof import inverse
+
+        inverse.run(args.data, args.each)
+    elif args.command == "rates":
+        from research.spoof import rates
+
+        rates.run(args.data, args.each)
     elif args.command == "redteam":
         from research.spoof import redteam
 

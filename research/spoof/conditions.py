@@ -9,6 +9,7 @@ is moved by place as the judge moves it.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import Counter, defaultdict
@@ -48,6 +49,8 @@ MP3, OPUS = Condition("MP3 64 kbit/s", codec="mp3"), Condition("Opus 24 kbit/s",
 ALOUD = Condition("loudspeaker in a room", room="near", loudspeaker=True)
 FASTER, WOBBLING = Condition("0.7 % faster", clock=1.007), Condition("wobbling by 0.5 %", wobble=0.005)
 
+PEOPLE = 3
+"""Times as many people of each page as attacks of each system: pages have several systems."""
 UNFIT = ("conversation", "digits8k", "so762_child")
 """Several people in one file; 8 kHz; the room and the session of a corpus that trained."""
 
@@ -109,16 +112,12 @@ def unheard(recordings: Sequence[Recording], trained: Iterable[str]) -> tuple[li
     return people, attacks
 
 
-def evenly(recordings: Sequence[Recording], most: int) -> list[Recording]:
-    """At most `most` of each system of each page, and of each page's people."""
+def drawn(recordings: Sequence[Recording], most: int) -> list[Recording]:
+    """At most `most` of each system of each page and of each page's people; a larger draw holds a smaller."""
     groups: dict[tuple[str, str], list[Recording]] = defaultdict(list)
-    for recording in recordings:
+    for recording in sorted(recordings, key=lambda one: hashlib.sha256(one.path.encode()).digest()):
         groups[recording.folder, recording.system].append(recording)
-    chosen = []
-    for of in groups.values():
-        places = np.linspace(0, len(of) - 1, min(most, len(of))).round().astype(int)
-        chosen += [of[int(at)] for at in places]
-    return chosen
+    return [one for name in sorted(groups) for one in groups[name][:most]]
 
 
 @dataclass(slots=True)
@@ -183,7 +182,8 @@ def run(data: Path, keep: Path | None, most: int) -> None:
     recordings = read_manifest(data / "manifest.tsv", data)
     noises = read_manifest(data / "manifest.tsv", data, (NOISE,))
     card = json.loads(slots.active(models_dir()).path(CARD_ROLE).read_bytes())
-    people, attacks = (evenly(one, most) for one in unheard(recordings, card["trained_on"]))
+    people, attacks = unheard(recordings, card["trained_on"])
+    people, attacks = drawn(people, PEOPLE * most), drawn(attacks, most)
     if not people or not attacks:
         raise QuantizeError(f"{data} has no people or no attacks that the detector never heard")
     door = Door.open(surroundings(recordings, noises, data), keep)

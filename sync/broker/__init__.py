@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from sync.errors import SyncError
+from sync.plain_file import plain_bytes
 
 WORKER_RIGHTS = """
 user worker-{number}
@@ -51,7 +52,7 @@ def write_configuration(
             (certificate, "broker.pem", 0o644),
             (key, "broker.key", 0o600),
         ):
-            data = source.read_bytes()
+            data = plain_bytes(source)
             handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import mimetypes
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,7 +28,7 @@ from sync.dashboard.events import events_page as events
 from sync.dashboard.guard import Guard
 from sync.dashboard.incidents import incidents
 from sync.dashboard.incidents import incidents_page as incident_pages
-from sync.dashboard.insight import look
+from sync.dashboard.insight import counted, look
 from sync.dashboard.live import stream
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
@@ -40,7 +41,7 @@ from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
-from sync.dashboard.web import STATIC, Daily, Desk, Handler, guarded, show_error
+from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
 from sync.registry.store import StoreError
 
@@ -131,9 +132,12 @@ def make_app(desk: Desk) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(desk))]
+        count = functools.partial(counted.count_due, desk.store, desk.settings.time_zone)
+        steps: list[Callable[[int], object]] = [count]
         if desk.reports is not None:
-            tasks.append(asyncio.create_task(_mail(desk.reports, desk)))
+            steps.append(desk.reports.step)
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(desk))]
+        tasks += [asyncio.create_task(_each_minute(step, desk)) for step in steps]
         try:
             yield
         finally:
@@ -206,11 +210,15 @@ async def _chores(desk: Desk) -> None:
         await asyncio.sleep(CHORES_S)
 
 
-async def _mail(reports: Daily, desk: Desk) -> None:
-    """Looks once a minute, apart from the live stream: a slow mail server keeps no page waiting."""
+async def _each_minute(step: Callable[[int], object], desk: Desk) -> None:
+    """Once a minute, apart from the live stream: slow mail servers and long counts keep no page waiting."""
     while True:
-        with contextlib.suppress(SyncError):  # the live stream says already that the database is gone
-            await run_in_threadpool(reports.step, desk.now_ms())
+        try:
+            await run_in_threadpool(step, desk.now_ms())
+        except SyncError:
+            pass  # the live stream says already that the database is gone
+        except Exception:
+            log.exception("what is done from time to time failed; it is tried again")
         await asyncio.sleep(60)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import getpass
 import json
 import logging
@@ -21,7 +22,7 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.insight import calibration
+from sync.dashboard.insight import calibration, counted
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.records.reports import Reports
 from sync.dashboard.settings import DashboardSettings, time_zone
@@ -277,24 +278,27 @@ def demo_data_command(
     store = _open(database, create=True)
     if store.public_keys():
         raise DashboardError("this registry has units already; demonstration data goes into an empty one")
+    names = NameBook.open(store, names_key) if names_key is not None else None
+    signer = FileSigner.load_or_create(signing_key) if signing_key is not None else None
     data = DemoData(store, wall_ms(), DemoSize(doors=doors, days=days, per_day=per_day), seed)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("days", total=days + 1)
         stored = data.make(lambda more: bar.update(task, advance=more))
     analyse(store)
-    if names_key is not None:
-        data.name_people(NameBook.open(store, names_key))
+    counted.count_due(store, dt.UTC, wall_ms())
+    if names is not None:
+        data.name_people(names)
     for role in ROLES if password else ():
         accounts, now_ms = Accounts(store), wall_ms()
         accounts.accept(accounts.invite(role, (), "console", now_ms), role, password or "", now_ms)
-    if password and signing_key is not None:
-        demo_desk.fill(store, FileSigner.load_or_create(signing_key), data, wall_ms())
+    if password and signer is not None:
+        demo_desk.fill(store, signer, data, wall_ms())
     click.echo(f"{stored} events of {doors} doors are in the registry")
     if password:
         click.echo(f"accounts: {', '.join(ROLES)}")
     if live:
-        key = FileSigner.load_or_create(signing_key).public_key() if signing_key else None
+        key = signer.public_key() if signer is not None else None
         click.echo("people go on passing until you press Ctrl-C", err=True)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

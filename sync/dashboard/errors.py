@@ -6,14 +6,20 @@ from sync.errors import SyncError
 
 
 class DashboardError(SyncError):
-    """One line for the person in front of the page or the command line."""
+    """One line for the person at the command line; a page shows only those that are `RefusedError`."""
 
 
 class RefusedError(DashboardError):
-    """The request cannot be served: `status` is the HTTP status."""
+    """The request cannot be served: `status` is the HTTP status.
 
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
+    `message` is a text of the page, with `{0}`, `{1}` where `values` belong, so that the page can say it in
+    the language of the person who reads it.
+    """
+
+    def __init__(self, message: str, status: int = 400, *values: object) -> None:
+        super().__init__(message.format(*values) if values else message)
+        self.message = message
+        self.values = values
         self.status = status
 
 

@@ -147,8 +147,8 @@ reports = sa.Table(
 stamps = sa.Table(
     "dashboard_stamps",
     metadata,
-    sa.Column("name", sa.Text, primary_key=True),  # `places`
-    sa.Column("value", sa.Text, nullable=False),  # another one whenever that table changes
+    sa.Column("name", sa.Text, primary_key=True),  # `places`, `figures`
+    sa.Column("value", sa.Text, nullable=False),  # another one whenever that table changes; when counted, ms
 )
 
 people = sa.Table(
@@ -338,6 +338,19 @@ calibrations = sa.Table(
     sa.Column("bins", sa.Text, nullable=False),  # JSON: {"granted": [...], "refused": [...]}
     sa.Column("source", sa.Text, nullable=False),  # models and trials of the evaluation
     sa.Column("set_ms", sa.BigInteger, nullable=False),
+)
+
+door_figures = sa.Table(
+    "dashboard_door_figures",
+    metadata,
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("door", sa.Text, primary_key=True),
+    sa.Column("counted_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),  # of seven days
+    sa.Column("wrongly", sa.BigInteger, nullable=False),  # refused, and let in within 90 s
+    sa.Column("worst_hour", sa.Integer),
+    sa.Column("now", sa.Text, nullable=False),  # histograms of 30 days, as `insight/counted.py` packs them
+    sa.Column("before", sa.Text, nullable=False),  # of the 30 days before
 )
 
 visits = sa.Table(

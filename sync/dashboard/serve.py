@@ -13,6 +13,7 @@ import uvicorn
 from sync.dashboard.app import make_app
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.web import Desk
+from sync.plain_file import check_plain
 
 MAX_HEADER_BYTES = 16 * 1024
 
@@ -81,7 +82,8 @@ def _context(files: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        check_plain(*files)
         context.load_cert_chain(*files)
-    except (OSError, ssl.SSLError) as err:
+    except OSError as err:  # ssl.SSLError is one
         raise DashboardError(f"the certificate cannot be used: {err}") from err
     return context

@@ -28,7 +28,7 @@ from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.errors import RefusedError, not_found
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.names import NameBook
-from sync.dashboard.wording import languages, words
+from sync.dashboard.wording import drawing, languages, words
 from sync.errors import SyncError
 from sync.events import Signer
 from sync.registry.store import Store, StoreError
@@ -36,6 +36,12 @@ from sync.registry.store import Store, StoreError
 log = logging.getLogger(__name__)
 
 MAX_FORM_BYTES = 64 * 1024
+FIELDS = {
+    "account": "account", "finding": "what was found", "name": "name", "note": "note", "site": "site",
+    "sponsor": "sponsor", "tags": "tags", "text": "what the next shift should know", "what": "what for",
+    "why": "reason", "zone": "zone",
+}  # fmt: skip
+"""What the fields of forms are called where one is refused."""
 THEME_COOKIE = "theme"
 LANGUAGE_COOKIE = "language"
 GONE = "The registry's database does not answer. Nothing was lost; try again in a moment."
@@ -104,9 +110,11 @@ class Call:
         """A field of the form. Raises RefusedError when it is missing or too long."""
         value = self.form.get(name, "").strip()
         if needed and not value:
-            raise RefusedError(f"Please fill in: {name.replace('_', ' ')}.")
+            raise RefusedError("Please fill in: {0}.", 400, FIELDS[name])
         if len(value) > most or any(ord(c) < 32 and c not in "\r\n\t" for c in value):
-            raise RefusedError(f"{name.replace('_', ' ').capitalize()} is at most {most} characters of text.")
+            raise RefusedError(
+                "Too long, or no text: {0} has at most {1} characters.", 400, FIELDS[name], most
+            )
         return value
 
     def number(self, name: str) -> int:
@@ -275,17 +283,25 @@ def render(desk: Desk, request: Request, template: str, status: int = 200, **val
     return HTMLResponse(html, status_code=status)
 
 
+def told(err: Exception) -> str:
+    """An error in the language of this request."""
+    if not isinstance(err, RefusedError):
+        return languages.word(str(err))
+    return languages.tell(err.message, *err.values)
+
+
 async def show_error(request: Request, err: Exception) -> Response:
     """A page of the same design that says what to do, for whatever went wrong."""
     desk: Desk = request.app.state.desk
     status = err.status if isinstance(err, RefusedError) else 400
-    message = str(err)
+    choose_language(request)
+    message = told(err)
     if isinstance(err, StoreError):
         log.error("%s", err)
-        status, message = 503, GONE
+        status, message = 503, languages.word(GONE)
     elif not isinstance(err, SyncError):
         log.error("a page failed", exc_info=err)
-        status, message = 500, FAILED
+        status, message = 500, languages.word(FAILED)
     viewer = None
     if status not in (503, 500):
         try:
@@ -323,7 +339,9 @@ def environment() -> jinja2.Environment:
     def csrf(viewer: Viewer) -> Markup:
         return Markup('<input type="hidden" name="csrf" value="{}">').format(viewer.csrf)
 
-    made.filters.update(moment=moment, duration=languages.duration, word=languages.word)
+    made.filters.update(
+        moment=moment, duration=languages.duration, word=languages.word, signed=drawing.signed
+    )
     made.globals.update(
         static=static,
         csrf=csrf,
@@ -331,6 +349,7 @@ def environment() -> jinja2.Environment:
         ROLE_NAMES=ROLE_NAMES,
         LANGUAGES=languages.LANGUAGES,
         say=languages.say,
+        day_of=lambda text: languages.day_text(dt.datetime.fromisoformat(text)),
         word=languages.word,
         reason=words.reason,
         rights=lambda viewer: ROLES[viewer.role],

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sync.errors import SyncError
+from sync.plain_file import plain_bytes
 from sync.transport.mqtt import TlsFiles
 
 ROOT_DAYS = 7300
@@ -54,10 +55,10 @@ class Authority:
                 made = _root("ostiary authority", now, CA_DAYS, path_length=0)
                 _write(key, _pem(made[1]), 0o600)
                 _write(certificate, made[0].public_bytes(Encoding.PEM), 0o644)
-            loaded = load_pem_private_key(key.read_bytes(), password=None)
+            loaded = load_pem_private_key(plain_bytes(key), password=None)
             if not isinstance(loaded, ec.EllipticCurvePrivateKey):
                 raise SyncError("the authority's key is not an elliptic-curve key")
-            return cls(folder, x509.load_pem_x509_certificate(certificate.read_bytes()), loaded)
+            return cls(folder, x509.load_pem_x509_certificate(plain_bytes(certificate)), loaded)
         except (OSError, ValueError) as err:
             raise SyncError(f"the certificate authority in {folder} cannot be used: {err}") from err
 

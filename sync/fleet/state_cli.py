@@ -228,7 +228,7 @@ def _bundle(store: Store, folder: Path, key_file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as err:
         raise SyncError(f"{folder} or {key_file} cannot be read; `ostiary models verify` says why") from err
     if not isinstance(key, Ed25519PublicKey):
-        raise SyncError("a bundle is signed by an Ed25519 key")
+        raise SyncError("give --key the Ed25519 key of the bundle, in PEM")
     with store.transaction() as db:
         part = wanted.keep_part(db, manifest)
         for name in names:

@@ -18,6 +18,7 @@ from sync.durable import replace_file
 from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
 from sync.orders.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
+from sync.plain_file import open_plain
 
 MAX_LEDGER_BYTES = 8192
 
@@ -67,7 +68,7 @@ class CommandLedger:
 
     def _read(self) -> Entry:
         try:
-            with self._path.open("rb") as file:
+            with open_plain(self._path) as file:
                 data = file.read(MAX_LEDGER_BYTES + 1)
             version, counter, answer = decode(data, MAX_LEDGER_BYTES)
             known = version == 1 and type(counter) is int and 0 <= counter <= MAX_SEQUENCE

@@ -7,18 +7,16 @@ the network, seals, sends and acknowledges. Both may be killed at any instructio
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, Signer, UnitId, unit_id
+from sync.outbox.file import LogFile, cannot_open
 from sync.outbox.parts import (
     REPORTS_RESERVED,
-    SCHEMA,
     Batch,
     Fill,
     Held,
@@ -31,10 +29,8 @@ from sync.outbox.parts import (
 )
 from sync.outbox.unit_events import in_present_start
 from sync.proofs import chain
-from sync.proofs.heads import NO_HEAD, Head, head_hash, open_head
+from sync.proofs.heads import Head, head_hash, open_head
 from sync.proofs.merkle import Frontier
-
-BUSY_TIMEOUT_S = 5.0
 
 
 class Outbox:
@@ -58,51 +54,34 @@ class Outbox:
         never_used: int = 0,
     ) -> None:
         self.unit: UnitId = unit_id(unit)
-        self._path = path
         self._doors = frozenset(doors)
         self._now_ms = now_ms
         self._limits = limits or OutboxLimits()
-        self._lock = threading.Lock()
         self._report = self._reserved = 0
-        self._ballast = path.with_name(path.name + ".ballast")
+        self._file = LogFile(path, self.unit, self._limits.ballast_bytes)
+        self._db, self._lock = self._file.db, self._file.lock
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Nobody else reads a log that is made here; one that was made for a group of users stays theirs.
-            # The log that SQLite writes ahead, and its index, take the rights of the file.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA cache_size=-256")  # KiB; SQLite's own 2 MB fill up in days
-            # The log file that SQLite writes ahead must itself fit into the ballast.
-            pages = min(500, max(32, self._limits.ballast_bytes // 4096 // 4))
-            self._db.execute(f"PRAGMA wal_autocheckpoint={pages}")
-            self._prepare()
             self._check_counter(counter, never_used)
         except (sqlite3.Error, OSError) as err:
-            raise OutboxError(
-                f"the audit log {path.name} cannot be opened ({err}); run `ostiary doctor`"
-            ) from err
+            raise cannot_open(path, err) from err
 
     # -- the door's side
 
     def append(
-        self, event: AuditEvent, *, risk: Risk = "high", beside: bool = False
+        self, event: AuditEvent, *, risk: Risk = "high", other_process: bool = False
     ) -> SequencedEvent | None:
         """Put `event` on the disk and return it in its place, or raise: then nothing may move.
 
         When the log is full, `risk="high"` raises OutboxFullError. `risk="low"` returns None once the
         overflow itself is durable; the first append after there is room again records how many went
-        uncounted, in an OUTBOX_OVERFLOW event. `beside`: another process than the door's has written the
-        event, so it takes its boot and monotonic time from the log.
+        uncounted, in an OUTBOX_OVERFLOW event. `other_process`: another process than the door's has written
+        the event, so it takes its boot and monotonic time from the log.
         """
         if event.door not in self._doors:
             raise OutboxError("the event names a door that is not configured on this unit")
         with self._lock:
             try:
-                return self._append(event, risk, beside)
+                return self._append(event, risk, other_process)
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
@@ -113,7 +92,7 @@ class Outbox:
 
     def next_boot(self) -> int:
         """Count a start of the unit and return its number; call once per boot."""
-        with self._transaction():
+        with self._file.transaction():
             self._db.execute("UPDATE state SET boot = boot + 1")
             return int(self._db.execute("SELECT boot FROM state").fetchone()[0])
 
@@ -141,7 +120,7 @@ class Outbox:
                 previous=state[3],
             )
             signed = head.signed(signer)
-            with self._transaction():
+            with self._file.transaction():
                 changed = self._db.execute(
                     "UPDATE state SET sealed = ?, frontier = ?, head_hash = ? WHERE sealed = ?",
                     (head.size, frontier.to_bytes(), head_hash(signed), rows[0][0] - 1),
@@ -151,7 +130,7 @@ class Outbox:
 
     def batch_after(self, sequence: int) -> Batch | None:
         """The next sealed events after `sequence`, up to the next head; None when there are none."""
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             head = self._db.execute(
                 "SELECT size, cose FROM heads WHERE size > ? ORDER BY size LIMIT 1", (sequence,)
             ).fetchone()
@@ -177,7 +156,7 @@ class Outbox:
         What is older than the newest `keep_events` of them leaves. The last one always stays, because the
         next batch starts from its chain hash.
         """
-        with self._transaction():
+        with self._file.transaction():
             ours = self._db.execute("SELECT chain FROM events WHERE sequence = ?", (size,)).fetchone()
             if ours is None:
                 # Already acknowledged further than this: harmless. Never appended: not our log.
@@ -191,7 +170,7 @@ class Outbox:
 
     def kept_from(self) -> int:
         """Everything after this event can be sent again; what has no receipt is always among it."""
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             (acknowledged,) = self._db.execute("SELECT acknowledged FROM state").fetchone()
             (first,) = self._db.execute("SELECT min(sequence) FROM events").fetchone()
         return int(acknowledged) if first is None else 0 if first == 1 else min(first, acknowledged)
@@ -202,7 +181,7 @@ class Outbox:
         None when there is nothing sealed. Raises OutboxError when events before them left under an earlier
         version, which did not keep what a proof of the rest starts from.
         """
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             (acknowledged,) = self._db.execute("SELECT acknowledged FROM state").fetchone()
             frontier, base_head = self._db.execute("SELECT frontier, head FROM base").fetchone()
             heads = self._db.execute(
@@ -236,17 +215,17 @@ class Outbox:
 
     def fill(self) -> Fill:
         """How full the log is, so that somebody can act long before it is."""
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             sequence, acknowledged = self._db.execute("SELECT sequence, acknowledged FROM state").fetchone()
-            used = self._used_bytes()
-        limits, free = self._limits, self._free_bytes()
+            used = self._file.used_bytes()
+        limits, free = self._limits, self._file.free_bytes()
         # A disk is half full in this sense at four times what is kept free, and full at that.
         room = 2 * limits.ballast_bytes
         disk = min(1.0, room / free) if free > 0 else 1.0
         return Fill((sequence - acknowledged) / limits.max_events, used / limits.max_bytes, disk)
 
     def status(self) -> OutboxStatus:
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             sequence, sealed, acknowledged, overflow = self._db.execute(
                 "SELECT sequence, sealed, acknowledged, overflow_count FROM state"
             ).fetchone()
@@ -260,7 +239,7 @@ class Outbox:
         keep the unit from saying so.
         """
         if self._report >= self._reserved:
-            with contextlib.suppress(OutboxError), self._transaction():
+            with contextlib.suppress(OutboxError), self._file.transaction():
                 (known,) = self._db.execute("SELECT reserved FROM reports").fetchone()
                 # A log that started over goes on above the old one's numbers.
                 self._report = max(self._report, known, self._now_ms() // 1000)
@@ -271,7 +250,7 @@ class Outbox:
 
     def last_head(self, signer: Signer) -> Head | None:
         """The newest head without a receipt, verified with our own key; None when everything has one."""
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             row = self._db.execute(
                 "SELECT cose FROM heads WHERE size > (SELECT acknowledged FROM state)"
                 " ORDER BY size DESC LIMIT 1"
@@ -292,13 +271,13 @@ class Outbox:
 
     # -- inside
 
-    def _append(self, event: AuditEvent, risk: Risk, beside: bool) -> SequencedEvent | None:
+    def _append(self, event: AuditEvent, risk: Risk, other_process: bool) -> SequencedEvent | None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             sequence, chain_hash, acknowledged, overflow, boot = self._db.execute(
                 "SELECT sequence, chain, acknowledged, overflow_count, boot FROM state"
             ).fetchone()
-            if beside:
+            if other_process:
                 event = in_present_start(event, self._last_event(), boot)
             why = self._why_full(sequence, acknowledged)
             if why is None:
@@ -310,7 +289,7 @@ class Outbox:
                 self._db.execute("UPDATE state SET sequence = ?, chain = ?", (stored.sequence, stored.chain))
             self._db.execute("COMMIT")
         except BaseException:
-            self._rollback()
+            self._file.rollback()
             raise
         if why is not None:
             self._overflow(event, risk, why)
@@ -341,7 +320,7 @@ class Outbox:
             self._count_overflow(event, why)
         except sqlite3.Error:
             # The disk is full to the last block: give up the ballast for this.
-            self._ballast.unlink(missing_ok=True)
+            self._file.give_up_ballast()
             try:
                 self._count_overflow(event, why)
             except sqlite3.Error as err:
@@ -358,7 +337,7 @@ class Outbox:
             )
             self._db.execute("COMMIT")
         finally:
-            self._rollback()
+            self._file.rollback()
 
     def _overflow_event(self, following: AuditEvent) -> AuditEvent:
         count, reason, first_ms = self._db.execute(
@@ -380,11 +359,11 @@ class Outbox:
         limits = self._limits
         if sequence - acknowledged >= limits.max_events:
             return "backlog_too_large"
-        if self._used_bytes() >= limits.max_bytes:
+        if self._file.used_bytes() >= limits.max_bytes:
             self._drop(acknowledged)  # what has a receipt makes room first
-            if self._used_bytes() >= limits.max_bytes:
+            if self._file.used_bytes() >= limits.max_bytes:
                 return "backlog_too_large"
-        if self._free_bytes() < 2 * limits.ballast_bytes:
+        if self._file.free_bytes() < 2 * limits.ballast_bytes:
             return "disk_full"
         return None
 
@@ -394,17 +373,6 @@ class Outbox:
             return  # so that a log that begins with event 1 has lost nothing, not even its first head
         self._db.execute("DELETE FROM events WHERE sequence < ?", (last,))
         self._db.execute("DELETE FROM heads WHERE size <= ?", (last,))
-
-    def _used_bytes(self) -> int:
-        pages, free, page_bytes = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * page_bytes)
-
-    def _free_bytes(self) -> int:
-        disk = os.statvfs(self._path)
-        return disk.f_bavail * disk.f_frsize
 
     def _move_base(self, size: int) -> None:
         """Before events up to `size` go: keep what a proof of the rest starts from."""
@@ -430,7 +398,7 @@ class Outbox:
         return int(row[0]) if row else None
 
     def _unsealed(self) -> tuple[list[tuple[int, bytes, bytes]], tuple[bytes, int, int, bytes]]:
-        with self._lock, self._reading():
+        with self._lock, self._file.reading():
             frontier, boot, counter, previous, sealed = self._db.execute(
                 "SELECT frontier, boot, counter, head_hash, sealed FROM state"
             ).fetchone()
@@ -439,22 +407,6 @@ class Outbox:
                 (sealed, self._limits.batch_events),
             ).fetchall()
         return rows, (frontier, boot, counter, previous)
-
-    def _prepare(self) -> None:
-        self._db.executescript(SCHEMA)
-        self._db.execute(
-            "INSERT OR IGNORE INTO state VALUES (1, ?, 0, ?, 0, ?, ?, 0, 0, 0, 0, '', 0)",
-            (self.unit, chain.genesis(self.unit), Frontier().to_bytes(), NO_HEAD),
-        )
-        self._db.execute("INSERT OR IGNORE INTO base VALUES (1, ?, x'')", (Frontier().to_bytes(),))
-        self._db.execute("INSERT OR IGNORE INTO reports VALUES (1, 0)")
-        (unit,) = self._db.execute("SELECT unit FROM state").fetchone()
-        if unit != self.unit:
-            raise OutboxError(f"this audit log belongs to {unit}; give {self.unit} its own state directory")
-        if not self._ballast.exists() and self._limits.ballast_bytes:
-            # A disk too full for its ballast is a full disk: `append` will find out and say so.
-            with contextlib.suppress(OSError):
-                self._ballast.write_bytes(b"\x00" * self._limits.ballast_bytes)
 
     def _check_counter(self, counter: Counter | None, never_used: int) -> None:
         if counter is None:
@@ -474,35 +426,6 @@ class Outbox:
             )
         self._db.execute("UPDATE state SET counter = ?", (value + 1,))
         counter.advance()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except sqlite3.Error as err:
-                self._rollback()
-                raise OutboxError(f"the audit log cannot be written ({err})") from err
-            except BaseException:
-                self._rollback()
-                raise
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN")
-            yield
-        except sqlite3.Error as err:
-            raise OutboxError(f"the audit log cannot be read ({err})") from err
-        finally:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
 
 
 def _disk_full(err: sqlite3.Error) -> bool:

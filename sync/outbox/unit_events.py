@@ -10,7 +10,7 @@ from sync.events import AuditEvent
 
 
 def unit_event(kind: str, reason: str, *, door: str, time_ms: int, keystore: str, **more: Any) -> AuditEvent:
-    """An event for `Outbox.append(..., beside=True)`; `more` are further fields of AuditEvent."""
+    """An event for `Outbox.append(..., other_process=True)`; `more` are further fields of AuditEvent."""
     return AuditEvent(
         event_id=uuid.uuid4(),
         time_ms=time_ms,

@@ -1,4 +1,4 @@
-"""`ostiary audit`: check a log without asking its keeper."""
+"""`ostiary audit`: check a log without trusting who keeps it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
+from sync.plain_file import plain_bytes, write_output
 from sync.proofs import bundle as bundles
 from sync.proofs.verify import Report, verify
 
@@ -62,7 +63,7 @@ def verify_command(
     """
     data = _read(source)
     heads = [_read(str(path)) for path in checkpoints]
-    keeper = bundles.key_from_bytes(_read(str(registry_key))) if registry_key else None
+    registry = bundles.key_from_bytes(_read(str(registry_key))) if registry_key else None
     note = None
     if key_file is not None:
         key = bundles.key_from_bytes(_read(str(key_file)))
@@ -76,7 +77,7 @@ def verify_command(
             _show(report, as_json)
             raise click.exceptions.Exit(1) from err
     name = unit_id(unit) if unit else None
-    report = verify(data, key, unit=name, checkpoints=heads, registry_key=keeper, start=start)
+    report = verify(data, key, unit=name, checkpoints=heads, registry_key=registry, start=start)
     if note:
         report.notes.insert(0, note)
     _show(report, as_json)
@@ -95,7 +96,7 @@ def prove_command(source: str, sequence: int, out: Path) -> None:
     Example:
       ostiary audit prove icu-2.bundle 1207 -o event-1207.proof
     """
-    out.write_bytes(bundles.prove_event(_log(source), sequence).to_bytes())
+    write_output(out, bundles.prove_event(_log(source), sequence).to_bytes())
     click.echo(f"event {sequence} and its proof are in {out}")
 
 
@@ -112,7 +113,7 @@ def checkpoint_command(source: str, out: Path) -> None:
     log = _log(source)
     if not log.heads:
         raise MalformedError("this log has no signed head yet")
-    out.write_bytes(log.heads[-1])
+    write_output(out, log.heads[-1])
     click.echo(f"the newest head is in {out}; keep it where the registry's operator cannot reach it")
 
 
@@ -127,7 +128,7 @@ def growth_command(source: str, old_head: Path, out: Path) -> None:
     Example:
       ostiary audit growth icu-2.bundle 2026-11.head -o since-november.proof
     """
-    out.write_bytes(bundles.prove_growth(_log(source), _read(str(old_head))).to_bytes())
+    write_output(out, bundles.prove_growth(_log(source), _read(str(old_head))).to_bytes())
     click.echo(f"the proof is in {out}")
 
 
@@ -157,8 +158,7 @@ def _read(source: str) -> bytes:
     if urllib.parse.urlsplit(source).scheme in ("http", "https"):
         return _fetch(source)
     try:
-        with Path(source).open("rb") as file:
-            return _limited(file.read(bundles.MAX_BUNDLE_BYTES + 1))
+        return plain_bytes(Path(source), bundles.MAX_BUNDLE_BYTES)
     except OSError as err:
         raise SyncError(f"cannot read {source}: {err.strerror or err}") from err
 

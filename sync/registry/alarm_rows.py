@@ -38,7 +38,7 @@ class AlarmRows(Database):
                 "kind": alarm.kind,
                 "severity": alarm.severity,
                 "unit": alarm.unit,
-                "site": alarm.unit.split("/")[0] if alarm.unit else None,
+                "site": alarm.unit.split("/")[0] if alarm.unit else alarm.site,
                 "door": alarm.door,
                 "dedupe": alarm.dedupe,
                 "times": alarm.times,

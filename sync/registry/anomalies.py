@@ -18,7 +18,8 @@ from sync.registry import baseline
 from sync.registry.clock import TOLERANCE_MS
 from sync.registry.membership import Looked
 from sync.registry.rules import SILENT_ALARM, Rule, tail_probability
-from sync.registry.status import unit_statuses
+from sync.registry.silence import Silence, heard_ms
+from sync.registry.status import UnitStatus, unit_statuses
 from sync.registry.store import Store
 from sync.registry.verification import Alarm
 
@@ -48,6 +49,7 @@ class Detector:
     rules: Sequence[Rule]
     _bursts: dict[tuple[str, str], list[_Seen]] = field(default_factory=lambda: defaultdict(list))
     _places: dict[tuple[str, str], list[_Seen]] = field(default_factory=lambda: defaultdict(list))
+    _silence: Silence | None = None
     _started: bool = False
 
     def step(self, now_ms: int, *, units: bool = True) -> int:
@@ -161,21 +163,15 @@ class Detector:
 
     def _units(self, now_ms: int) -> list[Alarm]:
         forms = {rule.form: rule for rule in self.rules}
-        silence, drift = forms.get("silence"), forms.get("drift")
+        drift = forms.get("drift")
         backlog, clock, ends = forms.get("backlog"), forms.get("clock"), forms.get("certificate")
-        if not any((silence, drift, backlog, clock, ends)):
-            return []
-        raised = []
-        for unit in unit_statuses(self.store, now_ms):
-            last = max(unit.seen_ms or 0, unit.health_ms or 0)
-            if silence and unit.state in ("silent", "offline"):
-                evidence: dict[str, Any] = {"last_ms": last, "state": unit.state}
-                key = f"{silence.name} {unit.unit} {last}"
-                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence, lasting=True))
+        statuses = unit_statuses(self.store, now_ms)
+        raised = self._silent(statuses, forms.get("silence"), forms.get("outage"), now_ms)
+        for unit in statuses:
             if unit.state == "revoked":
                 continue
             if backlog and unit.backlog_ms and now_ms - unit.backlog_ms > backlog.window_s * 1000:
-                evidence = {
+                evidence: dict[str, Any] = {
                     "pending": unit.health.get("pending"),
                     "since_ms": unit.backlog_ms,
                     "stored": unit.size,
@@ -196,6 +192,28 @@ class Detector:
                 evidence = {name: {"desired": a, "reported": b} for name, (a, b) in unit.drifted.items()}
                 key = f"{drift.name} {unit.unit} {sorted(unit.drifted.items())}"
                 raised.append(Alarm(drift.name, drift.severity, unit.unit, key, evidence, lasting=True))
+        return raised
+
+    def _silent(
+        self, statuses: Sequence[UnitStatus], silence: Rule | None, outage: Rule | None, now_ms: int
+    ) -> list[Alarm]:
+        """Of each unit that is silent by itself or said that it stops; one alarm where nobody is heard."""
+        alone = [unit for unit in statuses if unit.state == "silent"]
+        raised = []
+        if outage:
+            if self._silence is None:
+                self._silence = Silence(outage.threshold)
+            alone, outages = self._silence.look(statuses, now_ms)
+            for one in outages:
+                evidence: dict[str, Any] = {"last_ms": one.last_ms, "units": one.units}
+                key = f"{outage.name} {one.site or 'everything'} {one.last_ms}"
+                made = Alarm(outage.name, outage.severity, None, key, evidence, lasting=True, site=one.site)
+                raised.append(made)
+        if silence:
+            for unit in (*alone, *(unit for unit in statuses if unit.state == "offline")):
+                evidence = {"last_ms": heard_ms(unit), "state": unit.state}
+                key = f"{silence.name} {unit.unit} {heard_ms(unit)}"
+                raised.append(Alarm(silence.name, silence.severity, unit.unit, key, evidence, lasting=True))
         return raised
 
     def _accounts(self, db: Connection, now_ms: int) -> list[Alarm]:

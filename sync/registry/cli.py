@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import io
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
+from sync.plain_file import open_output
 from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry import export as exports
 from sync.registry import status
@@ -197,17 +199,18 @@ def export_command(database: str, form: str, unit: str | None, out: Path, accoun
     name = _log_name(unit) if unit else None
     if form == "bundle":
         if name is None:
-            raise click.UsageError("a bundle needs --unit")
+            raise click.UsageError("give --unit: a log bundle is of one unit")
         made = exports.bundle(store, name)
         # On record first: an export that is not on record must not exist.
         store.log_access(account, "export", len(made.events), wall_ms(), subject=f"bundle of {name}")
-        out.write_bytes(made.to_bytes())
+        with open_output(out) as file:
+            file.write(made.to_bytes())
         count = len(made.events)
     else:
         count = exports.count(store, name)
         store.log_access(account, "export", count, wall_ms(), subject=f"{form} of {name or 'all units'}")
         page = exports.rows(store, name)
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(open_output(out), encoding="utf-8", newline="") as file:
             file.writelines(exports.as_csv(page) if form == "csv" else exports.as_jsonl(page))
     click.echo(f"{count} events are in {out}")
 

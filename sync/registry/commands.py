@@ -51,44 +51,58 @@ def issue_all(
     life_ms: int,
 ) -> list[Command]:
     """The same command to several units in one transaction; without those that obey nothing from here."""
-    if not names:
-        return []
+    with store.transaction() as db:
+        return issue_in(db, signer, names, action, arguments, account=account, now_ms=now_ms, life_ms=life_ms)
+
+
+def issue_in(
+    db: sa.Connection,
+    signer: Signer,
+    names: Sequence[UnitId],
+    action: str,
+    arguments: Arguments,
+    *,
+    account: str,
+    now_ms: int,
+    life_ms: int,
+) -> list[Command]:
+    """As `issue_all`, as a part of the caller's transaction: no unit hears of it before that is committed."""
     told = {name: v.hex() if isinstance(v, bytes) else v for name, v in arguments.items()}
     made = []
-    with store.transaction() as db:
-        # The units' rows are the lock: two desks never get one counter.
-        obeying = sa.select(units.c.unit).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)
-        for some in (names[at : at + MOST_NAMES] for at in range(0, len(names), MOST_NAMES)):
-            there = list(db.execute(obeying.where(units.c.unit.in_(some)).with_for_update()).scalars())
-            highest = sa.select(commands.c.unit, sa.func.max(commands.c.counter).label("counter"))
-            by_unit = highest.where(commands.c.unit.in_(there)).group_by(commands.c.unit)
-            last = {row.unit: row.counter for row in db.execute(by_unit)}
-            for unit in there:
-                counter = last.get(unit, 0) + 1
-                made.append(Command(UnitId(unit), counter, now_ms, now_ms + life_ms, action, arguments))
-        rows = [
-            {
-                "unit": command.unit,
-                "counter": command.counter,
-                "action": action,
-                "arguments": json.dumps(told, sort_keys=True),
-                "account": account,
-                "issued_ms": now_ms,
-                "expires_ms": command.expires_ms,
-                "message": command.signed(signer),
-            }
-            for command in made
-        ]
-        if rows:
-            db.execute(sa.insert(commands), rows)
+    # The units' rows are the lock: two desks never get one counter.
+    obeying = sa.select(units.c.unit).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)
+    for some in (names[at : at + MOST_NAMES] for at in range(0, len(names), MOST_NAMES)):
+        there = list(db.execute(obeying.where(units.c.unit.in_(some)).with_for_update()).scalars())
+        highest = sa.select(commands.c.unit, sa.func.max(commands.c.counter).label("counter"))
+        by_unit = highest.where(commands.c.unit.in_(there)).group_by(commands.c.unit)
+        last = {row.unit: row.counter for row in db.execute(by_unit)}
+        for unit in there:
+            counter = last.get(unit, 0) + 1
+            made.append(Command(UnitId(unit), counter, now_ms, now_ms + life_ms, action, arguments))
+    rows = [
+        {
+            "unit": command.unit,
+            "counter": command.counter,
+            "action": action,
+            "arguments": json.dumps(told, sort_keys=True),
+            "account": account,
+            "issued_ms": now_ms,
+            "expires_ms": command.expires_ms,
+            "message": command.signed(signer),
+        }
+        for command in made
+    ]
+    if rows:
+        db.execute(sa.insert(commands), rows)
     return made
 
 
 def due(store: Store, now_ms: int, limit: int = 500) -> list[tuple[UnitId, bytes]]:
     """Each unit's oldest unanswered command in force, unless it was sent just now; marks them as sent.
 
-    One at a time keeps their order: a unit obeys rising counters only, so a later one that arrived first
-    would undo the earlier.
+    What was never sent comes first, then what was issued first: repeats to units that are away hold up
+    nobody. One at a time keeps their order: a unit obeys rising counters only, so a later one that arrived
+    first would undo the earlier.
     """
     open_ones = sa.and_(commands.c.status.is_(None), commands.c.expires_ms > now_ms)
     first = (
@@ -102,18 +116,19 @@ def due(store: Store, now_ms: int, limit: int = 500) -> list[tuple[UnitId, bytes
         sa.select(commands.c.unit, commands.c.counter, commands.c.message)
         .join(first, sa.and_(commands.c.unit == first.c.unit, commands.c.counter == first.c.counter))
         .where(waited)
-        .order_by(commands.c.unit)
+        .order_by(commands.c.sent_ms.is_not(None), commands.c.issued_ms, commands.c.unit)
         .limit(limit)
     )
     with store.reading() as db:
         rows = db.execute(found).all()
     sent = []
-    for row in rows:
-        mine = sa.and_(commands.c.unit == row.unit, commands.c.counter == row.counter, waited)
+    if rows:
         with store.transaction() as db:
-            # Guarded: of several workers one sends it.
-            if db.execute(sa.update(commands).where(mine).values(sent_ms=now_ms)).rowcount == 1:
-                sent.append((UnitId(row.unit), bytes(row.message)))
+            for row in rows:
+                mine = sa.and_(commands.c.unit == row.unit, commands.c.counter == row.counter, waited)
+                # Guarded: of several workers one sends it.
+                if db.execute(sa.update(commands).where(mine).values(sent_ms=now_ms)).rowcount == 1:
+                    sent.append((UnitId(row.unit), bytes(row.message)))
     return sent
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sync.errors import SyncError
+from sync.registry.fleet.changes import watch
 from sync.registry.migrations import migrate
 
 
@@ -44,6 +45,7 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
             raise NoRegistryError(f"there is no registry in {name}; `ostiary registry create` makes one")
         with engine.begin() as connection:
             migrate(connection)
+        watch(engine)
     except ArgumentError as err:
         raise NoRegistryError(f"that is no address of a database: {first_line(err)}") from err
     except (SQLAlchemyError, OSError) as err:

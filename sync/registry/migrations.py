@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from sync.errors import SyncError
 from sync.registry.campaigns.tables import MADE as CAMPAIGNS
+from sync.registry.fleet.tables import CHANGES as FLEET_CHANGES
 from sync.registry.fleet.tables import MADE as FLEET
 
 Statement = str | Mapping[str, Sequence[str]]
@@ -120,6 +121,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
     _PROVISIONING,
     FLEET,
     CAMPAIGNS,
+    FLEET_CHANGES,
 )
 
 _WORDS = {

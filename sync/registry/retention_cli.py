@@ -37,7 +37,9 @@ def retain_command(database: str, from_month: int, signing_key: Path, account: s
     store, signer = Store.open(database, create=False), FileSigner.load(signing_key)
     store.remember_receipts_key(key_to_der(signer.public_key()))
     if from_month > month_of(wall_ms()):
-        raise click.UsageError("the present month cannot be deleted; name it, or an earlier one")
+        raise click.UsageError(
+            "what is kept begins with this month at the latest: give this month or an earlier one"
+        )
     doomed = due(store, from_month)
     if not doomed:
         click.echo(f"there are no events from before {from_month}")

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sync.errors import SyncError
+from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 from sync.vocabulary import KINDS
 
 Form = Literal[
-    "burst", "travel", "spike", "silence", "drift", "backlog", "clock", "certificate", "access", "revocations"
+    "burst",
+    "travel",
+    "spike",
+    "silence",
+    "outage",
+    "drift",
+    "backlog",
+    "clock",
+    "certificate",
+    "access",
+    "revocations",
 ]
 Severity = Literal["info", "warning", "critical"]
 SILENT_ALARM = "SILENT_ALARM"
@@ -25,6 +36,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "travel": ("kinds", "window_s"),
     "spike": ("hours_utc", "days", "threshold", "probability"),
     "silence": (),
+    "outage": ("threshold",),
     "drift": (),
     "backlog": ("window_s",),
     "clock": ("window_s",),
@@ -60,7 +72,7 @@ def load_rules(path: Path | None = None) -> list[Rule]:
         elif path.stat().st_size > MAX_RULES_BYTES:
             raise SyncError(f"{path.name} is too large for a file of rules")
         else:
-            text = path.read_text(encoding="utf-8")
+            text = plain_text(path)
         tables = toml_table(text).get("rule", [])
     except (OSError, ValueError) as err:
         raise SyncError(f"the rules cannot be read: {err}") from err

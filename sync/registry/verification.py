@@ -57,6 +57,8 @@ class Alarm:
     times: int = 1
     lasting: bool = False
     """A state that is reported for as long as it lasts: acknowledged, it is not raised again."""
+    site: str | None = None
+    """Where it is of a whole site and no unit's."""
 
 
 @dataclass(frozen=True, slots=True)

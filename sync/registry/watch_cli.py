@@ -89,17 +89,17 @@ def watch_command(
     journal.set_up(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     if keep_months is not None and signing_key is None:
         raise click.UsageError("--keep-months needs --signing-key: what is deleted is on record")
-    keeper = FileSigner.load(signing_key) if signing_key else None
+    signer = FileSigner.load(signing_key) if signing_key else None
     found, sinks = load_rules(rules), load_sinks(sink_file) if sink_file else []
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    opened = open_once(database) if once else open_patiently(database, keeper, stop)
+    opened = open_once(database) if once else open_patiently(database, signer, stop)
     if opened is None:
         return
     store, clock = opened
     detector, delivery = Detector(store, found), Delivery(store, sinks)
-    upkeep = Upkeep(store, keeper, keep_months=keep_months, keep_alarms=keep_alarms)
+    upkeep = Upkeep(store, signer, keep_months=keep_months, keep_alarms=keep_alarms)
     began_s, told = time.monotonic(), None
     manager = ServiceManager()
     manager.ready("looking")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sync.errors import SyncError
+from sync.plain_file import plain_bytes
 
 FILE = click.Path(path_type=Path)
 DATABASE = click.option(
@@ -31,6 +32,6 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 def read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return plain_bytes(path)
     except OSError as err:
         raise SyncError(f"cannot read {path}: {err.strerror or err}") from err

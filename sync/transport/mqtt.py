@@ -28,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sync.errors import SyncError
+from sync.plain_file import check_plain, plain_bytes
 from sync.transport import tls_files
 from sync.transport.backoff import Backoff
 from sync.transport.connecting import HUNG_UP, Validity, refused, why
@@ -81,6 +82,7 @@ class Will:
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """TLS 1.3 and nothing older, our certificate shown, theirs checked, host name included."""
     try:
+        check_plain(files.ca, files.certificate, files.key)
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         # An empty pass phrase: OpenSSL asks at the terminal otherwise, and a service would wait for ever.
@@ -97,7 +99,7 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
 def common_name(certificate: Path) -> str:
     """Whose certificate (PEM) it is. Raises SyncError."""
     try:
-        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+        names = x509.load_pem_x509_certificate(plain_bytes(certificate)).subject
         return str(names.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
     except (OSError, ValueError, IndexError) as err:
         raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sync.plain_file import open_plain
+
 MAX_BYTES = 1 << 20
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
@@ -22,7 +24,7 @@ def trouble(authority: Path, certificate: Path, key: Path) -> str:
 
 def _trouble(what: str, path: Path, mark: bytes) -> str:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             content = file.read(MAX_BYTES)
     except OSError as err:
         return f"cannot be read ({err.strerror}); a {what} belongs there"

@@ -94,6 +94,8 @@ class World:
     wall: datetime = MORNING
     monotonic_s: float = 50.0
     alike_llr: float = -9.0
+    comparing_raises: Exception | None = None
+    compares_voices: bool = True
 
     def __post_init__(self) -> None:
         self.start()
@@ -108,9 +110,14 @@ class World:
             self.history,
             mac,
             enrolled=lambda uid: uid in self.enrolled,
-            same_voice_llr=lambda a, b: self.alike_llr,
+            same_voice_llr=self._same_voice_llr if self.compares_voices else None,
             pseudonym=lambda uid: str(pseudonym(b"k" * 32, uid)),
         )
+
+    def _same_voice_llr(self, first: str, second: str) -> float:
+        if self.comparing_raises is not None:
+            raise self.comparing_raises
+        return self.alike_llr
 
     def reboot(self) -> None:
         self.history.close()

@@ -196,14 +196,14 @@ def test_silence_ends_when_the_challenge_does(unit: Unit) -> None:
 
 
 class _Impatient:
-    """The real ear with a shorter patience than twenty seconds."""
+    """The real listener with a shorter patience than twenty seconds."""
 
-    def __init__(self, ear: object) -> None:
-        self._ear = ear
+    def __init__(self, listener: object) -> None:
+        self._listener = listener
 
     def hear(self, *args: object, **named: object) -> object:
         named["start_within_s"] = 0.2
-        return self._ear.hear(*args, **named)  # type: ignore[attr-defined]
+        return self._listener.hear(*args, **named)  # type: ignore[attr-defined]
 
 
 def test_the_event_is_durable_before_the_strike_moves(unit: Unit, reader: list[Reading]) -> None:

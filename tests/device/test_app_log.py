@@ -118,7 +118,7 @@ def test_a_log_that_is_full_shuts_the_door_and_the_door_goes_on(world: World, lo
     assert serve(world, log, 1)[0].outcome is Outcome.GRANTED
 
 
-def test_whoever_was_not_let_in_because_of_the_log_is_not_noted_as_inside(world: World, log: Outbox) -> None:
+def test_a_person_not_let_in_because_of_the_log_is_not_noted_as_inside(world: World, log: Outbox) -> None:
     serve(world, log, 2)
     before = world.history.position("anna")
     assert serve(world, log, 1)[0].code is Reason.LOG_FAULT

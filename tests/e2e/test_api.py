@@ -86,7 +86,7 @@ def test_many_callers_at_once_are_all_served(
             answers = list(pool.map(ask, range(callers)))
         assert [answer.status_code for answer in answers] == [200] * callers
         assert all(answer.json()["outcome"] == "judged" for answer in answers)
-        # In order: whoever was finished earlier had waited since earlier.
+        # In order: those who were finished earlier had waited since earlier.
         found = sorted(answers, key=lambda answer: str(answer.json()["finished_at"]))
         finished = [dt.datetime.fromisoformat(answer.json()["finished_at"]) for answer in found]
         arrived = [

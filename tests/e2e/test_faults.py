@@ -155,6 +155,13 @@ def test_a_tpm_that_others_locked_is_an_event_and_the_door_serves_on(
         found = served(attempt, environment)
         assert "FAULT tpm_locked" in found
         assert "DENIED_REPLAY heard_before" in found
+        doctor = [*OSTIARY, "doctor", "--json"]
+        told = subprocess.run(
+            doctor, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+        (looked,) = [one for one in json.loads(told.stdout) if one["what"] == "key store"]
+        assert not looked["well"]
+        assert "clear-lockout" in looked["fix"]
 
 
 def test_a_unit_that_gets_no_more_memory_stays_locked_and_serves_again_when_it_does(
@@ -179,7 +186,7 @@ def test_a_unit_that_gets_no_more_memory_stays_locked_and_serves_again_when_it_d
 def test_a_boot_without_random_numbers_waits_for_them_and_then_serves(
     environment: dict[str, str], tmp_path: Path, reader: list[Reading]
 ) -> None:
-    """As the kernel has whoever asks wait until it has gathered some: here through strace."""
+    """As the kernel makes a process that asks wait until it has gathered some: here through strace."""
     require_tools(("strace",), "strace")
     enrolled(environment, reader)
     waits, trace, began_s = 3, tmp_path / "trace", time.monotonic()

@@ -28,7 +28,7 @@ def server() -> Iterator[SoundServer]:
         yield running
 
 
-class SpeechModel:
+class Hearing:
     """A process that listens to the server's microphone and tells what it hears."""
 
     def __init__(self, server: SoundServer, *arguments: str) -> None:
@@ -44,7 +44,7 @@ class SpeechModel:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> SpeechModel:
+    def __enter__(self) -> Hearing:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,11 +78,11 @@ class SpeechModel:
 def test_a_person_is_heard_through_the_microphone_at_any_rate(
     server: SoundServer, reader: list[Reading], rate_hz: list[str]
 ) -> None:
-    with SpeechModel(server, "once", *rate_hz) as ears:
-        ears.until("Ready")
+    with Hearing(server, "once", *rate_hz) as hearing:
+        hearing.until("Ready")
         server.play(reader[1].path)
-        ears.until("SilenceBegan")
-        ended = ears.until("Ended")
+        hearing.until("SilenceBegan")
+        ended = hearing.until("Ended")
     assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
     assert float(str(ended["snr_db"])) > 10.0
 
@@ -90,25 +90,25 @@ def test_a_person_is_heard_through_the_microphone_at_any_rate(
 def test_a_person_is_heard_by_a_process_that_may_not_write_code_as_the_units_service_runs_it(
     server: SoundServer, reader: list[Reading]
 ) -> None:
-    with SpeechModel(server, "restricted") as ears:
+    with Hearing(server, "restricted") as hearing:
         try:
-            ears.until("Ready")
+            hearing.until("Ready")
         except pytest.fail.Exception:
-            if ears.exit_status() == 77:
+            if hearing.exit_status() == 77:
                 pytest.skip("this kernel has no PR_SET_MDWE")
             raise
         server.play(reader[1].path)
-        ended = ears.until("Ended")
+        ended = hearing.until("Ended")
     assert ended["speech_s"] == pytest.approx(2.7, abs=0.5)
 
 
 def test_pulling_the_plug_is_an_error_and_not_silence(server: SoundServer) -> None:
-    with SpeechModel(server, "once") as ears:
-        ears.until("Ready")
+    with Hearing(server, "once") as hearing:
+        hearing.until("Ready")
         server.unplug()
         try:
-            assert "microphone" in str(ears.until("Lost")["message"])
-            assert ears.exit_status() == 0
+            assert "microphone" in str(hearing.until("Lost")["message"])
+            assert hearing.exit_status() == 0
         finally:
             server.plug_in()
 
@@ -116,8 +116,8 @@ def test_pulling_the_plug_is_an_error_and_not_silence(server: SoundServer) -> No
 def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
     server.unplug()
     try:
-        with SpeechModel(server, "once") as ears:
-            message = str(ears.until("Lost")["message"])
+        with Hearing(server, "once") as hearing:
+            message = str(hearing.until("Lost")["message"])
     finally:
         server.plug_in()
     assert message.startswith("no microphone can be opened")
@@ -127,25 +127,25 @@ def test_no_microphone_at_all_is_said_in_one_line(server: SoundServer) -> None:
 def test_a_microphone_plugged_in_again_is_heard_and_half_a_phrase_is_refused(
     server: SoundServer, reader: list[Reading]
 ) -> None:
-    with SpeechModel(server, "reopening") as ears:
-        ears.until("Ready")
+    with Hearing(server, "reopening") as hearing:
+        hearing.until("Ready")
         playing = server.start_playing(reader[0].path)
-        ears.until("SpeechStarted")
+        hearing.until("SpeechStarted")
         server.unplug()
         playing.wait(PATIENCE_S)
         try:
-            ears.until("Lost")
+            hearing.until("Lost")
         finally:
             server.plug_in()
-        ears.until("Ready")
-        assert ears.until("Refused")["code"] == "GAP"
+        hearing.until("Ready")
+        assert hearing.until("Refused")["code"] == "GAP"
         server.play(reader[1].path)
-        assert ears.until("Ended")["speech_s"] == pytest.approx(2.7, abs=0.5)
+        assert hearing.until("Ended")["speech_s"] == pytest.approx(2.7, abs=0.5)
 
 
 def test_a_reader_that_is_late_is_told_how_much_it_missed(server: SoundServer) -> None:
-    with SpeechModel(server, "late") as ears:
-        ears.until("Ready")
-        late = ears.until("Late")
+    with Hearing(server, "late") as hearing:
+        hearing.until("Ready")
+        late = hearing.until("Late")
     assert int(str(late["lost_samples"])) > 8_000
     assert late["lost_samples"] == late["dropped_samples"]

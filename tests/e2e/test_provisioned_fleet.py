@@ -42,17 +42,27 @@ class Door(Unit):
     def surroundings(self) -> dict[str, str]:
         return {**super().surroundings, "OSTIARY_MODELS_DIR": str(models_dir())}
 
+    @property
+    def short(self) -> str:
+        return self.name.partition("/")[2]
+
     def start(self) -> None:
-        short, around = self.name.partition("/")[2], self.surroundings
-        self.site.run(f"uplink-{short}", [*OSTIARY, "sync", "--health-every", "2"], **around)
+        self.start_uplink()
+        self.start_door()
+
+    def start_uplink(self) -> None:
+        command = [*OSTIARY, "sync", "--health-every", "2"]
+        self.site.run(f"uplink-{self.short}", command, **self.surroundings)
+
+    def start_door(self) -> None:
         # A pipe that nobody writes to and nobody closes: a reader without badges.
         command = f"{OSTIARY[0]} -c '{OSTIARY[2]}' run --source {SPOKEN[0]} --verbose"
-        self.site.run(f"door-{short}", ["bash", "-c", f"exec {command} < <(exec sleep infinity)"], **around)
+        shell = ["bash", "-c", f"exec {command} < <(exec sleep infinity)"]
+        self.site.run(f"door-{self.short}", shell, **self.surroundings)
 
     def stop(self) -> None:
-        short = self.name.partition("/")[2]
-        self.site.stop(f"door-{short}")
-        self.site.stop(f"uplink-{short}")
+        self.site.stop(f"door-{self.short}")
+        self.site.stop(f"uplink-{self.short}")
 
     def standing(self) -> dict[str, object]:
         return dict(read_standing(StateFolder(self.state).desired / "standing.json"))

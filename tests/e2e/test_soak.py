@@ -1,4 +1,4 @@
-"""The first minutes of the soak: whoever is refused leaves little on the disk, and no door opens."""
+"""The first minutes of the soak: anybody who is refused leaves little on the disk, and no door opens."""
 
 from __future__ import annotations
 

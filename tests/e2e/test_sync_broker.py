@@ -155,7 +155,7 @@ def test_nobody_gets_in_without_a_certificate_of_our_authority(site: Site, tmp_p
     assert link.last_error
 
 
-def test_whoever_cannot_connect_says_why_and_what_to_do_once(
+def test_a_unit_that_cannot_connect_says_why_and_what_to_do_once(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = site.authority.issue(ONE, NOW)

@@ -295,7 +295,7 @@ def judge(world: World, strikes: Strikes, longest_s: float) -> None:
     jumped = {unit for kind, unit in told() if kind == "CLOCK_JUMP" and unit != fuzz.NAME}
     assert jumped == {world.agents[JUMPING].log.unit}
     # The registry's own clock was wrong, not theirs; and nobody is silent who could be heard.
-    wrong = CLOCKS | ({"UNIT_SILENT"} if longest_s * 1000 < SILENT_AFTER_MS else set())
+    wrong = CLOCKS | ({"UNIT_SILENT", "SITE_SILENT"} if longest_s * 1000 < SILENT_AFTER_MS else set())
     others = {(kind, unit) for kind, unit in told() if kind in wrong and unit != fuzz.NAME}
     assert {unit for _, unit in others} <= {world.agents[JUMPING].log.unit}, others
     first, last = world.stored_between(store)

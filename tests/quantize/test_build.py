@@ -139,7 +139,7 @@ def test_a_new_calibration_needs_no_new_network(shop: Workshop) -> None:
     assert shop.made == ["speaker", "words"]
 
 
-class Twins(Workshop):
+class Variants(Workshop):
     """The toy roles and an optional one that is made from the speaker's file."""
 
     released = True
@@ -147,41 +147,43 @@ class Twins(Workshop):
     @property
     def recipes(self) -> list[Recipe]:
         def make(out: Path, context: BuildContext) -> Artefact:
-            self.made.append("twin")
+            self.made.append("variant")
             out.write_bytes(context.made["speaker"].read_bytes()[::-1])
             return Artefact(source={"onnx": context.made["speaker"].name})
 
-        twin = Recipe("twin", "twin.tflite", "toy", "a test", "MIT", make, after=("speaker",), optional=True)
-        return [*super().recipes, twin]
+        variant = Recipe(
+            "variant", "variant.tflite", "toy", "a test", "MIT", make, after=("speaker",), optional=True
+        )
+        return [*super().recipes, variant]
 
     @property
     def proven(self) -> dict[str, Proven]:
-        twin = Proven(hashlib.sha256(self.content("speaker")[::-1]).hexdigest())
-        return super().proven | ({"twin": twin} if self.released else {})
+        variant = Proven(hashlib.sha256(self.content("speaker")[::-1]).hexdigest())
+        return super().proven | ({"variant": variant} if self.released else {})
 
 
 def test_an_optional_model_is_built_when_asked_for_and_kept_up_to_date_since(tmp_path: Path) -> None:
-    shop = Twins(tmp_path)
+    shop = Variants(tmp_path)
     assert [entry.role for entry in shop.build().manifest.files] == ["speaker", "words"]
-    bundle = shop.build("twin")
-    assert bundle.path("twin").read_bytes() == (b"speaker one" * 10)[::-1]
-    assert bundle.manifest.entry("twin").source == {"onnx": bundle.path("speaker").name}
+    bundle = shop.build("variant")
+    assert bundle.path("variant").read_bytes() == (b"speaker one" * 10)[::-1]
+    assert bundle.manifest.entry("variant").source == {"onnx": bundle.path("speaker").name}
     shop.inputs["speaker"].write_text("speaker two")
     assert not shop.up_to_date()
-    assert shop.build().path("twin").read_bytes() == (b"speaker two" * 10)[::-1]
-    assert shop.made == ["speaker", "words", "twin", "speaker", "twin"]
+    assert shop.build().path("variant").read_bytes() == (b"speaker two" * 10)[::-1]
+    assert shop.made == ["speaker", "words", "variant", "speaker", "variant"]
 
 
 def test_what_a_model_is_made_from_is_built_first(tmp_path: Path) -> None:
-    shop = Twins(tmp_path)
-    assert [entry.role for entry in shop.build("twin").manifest.files] == ["speaker", "twin"]
-    assert shop.made == ["speaker", "twin"]
+    shop = Variants(tmp_path)
+    assert [entry.role for entry in shop.build("variant").manifest.files] == ["speaker", "variant"]
+    assert shop.made == ["speaker", "variant"]
 
 
 def test_an_optional_model_that_no_release_proved_is_left_out_of_all_and_refused_alone(
     tmp_path: Path,
 ) -> None:
-    shop = Twins(tmp_path)
+    shop = Variants(tmp_path)
     shop.released = False
     told: list[str] = []
     build(
@@ -193,13 +195,13 @@ def test_an_optional_model_that_no_release_proved_is_left_out_of_all_and_refused
         proven=shop.proven,
     )
     assert {entry.role for entry in Bundle.open(shop.directory).manifest.files} == {"speaker", "words"}
-    assert told == ["twin is left out: no release proved it"]
-    with pytest.raises(QuantizeError, match="no release proved twin"):
-        shop.build("twin")
+    assert told == ["variant is left out: no release proved it"]
+    with pytest.raises(QuantizeError, match="no release proved variant"):
+        shop.build("variant")
 
 
 def test_every_model_is_built_when_all_are_asked_for(tmp_path: Path) -> None:
-    shop = Twins(tmp_path)
+    shop = Variants(tmp_path)
     build(
         shop.directory,
         every=True,
@@ -207,7 +209,7 @@ def test_every_model_is_built_when_all_are_asked_for(tmp_path: Path) -> None:
         calibration_file=shop.calibration,
         proven=shop.proven,
     )
-    assert sorted(shop.made) == ["speaker", "twin", "words"]
+    assert sorted(shop.made) == ["speaker", "variant", "words"]
 
 
 @pytest.mark.parametrize(

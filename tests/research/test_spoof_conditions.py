@@ -11,7 +11,7 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.heard import Surroundings
 from quantize.evaluate.manifest import Recording
-from research.spoof.conditions import Door, Found, cells, evenly, llrs, run, unheard
+from research.spoof.conditions import Door, Found, cells, drawn, llrs, run, unheard
 from research.spoof.redteam import Knobs, first_open, in_turn, share
 
 CARD = ("known_demo bonafide", "known_demo spoof", "libri bonafide", "made:kokoro spoof")
@@ -45,10 +45,11 @@ def test_people_on_whom_the_zero_was_fitted_judge_nothing() -> None:
     assert 0 < len(people) < 20
 
 
-def test_no_system_counts_more_often_than_asked() -> None:
+def test_no_system_counts_more_often_than_asked_and_a_larger_draw_holds_a_smaller() -> None:
     recordings = [listed(f"p/{system}/{n}.flac", system) for system in "xy" for n in range(9)]
-    chosen = evenly([*recordings, listed("p/z/0.flac", "z")], 4)
-    assert [one.system for one in chosen] == ["x"] * 4 + ["y"] * 4 + ["z"]
+    few, more = (drawn([*recordings, listed("p/z/0.flac", "z")], most) for most in (4, 6))
+    assert [one.system for one in few] == ["x"] * 4 + ["y"] * 4 + ["z"]
+    assert {one.path for one in few} < {one.path for one in more}
 
 
 def test_sounds_that_are_asked_for_again_count_apart() -> None:

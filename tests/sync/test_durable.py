@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sync.durable import Watched, move_file, replace_file
+from sync.plain_file import open_plain
 
 
 class Disk:
@@ -75,16 +76,16 @@ def test_a_watched_file_is_read_again_when_it_is_another_one_and_not_while_it_st
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, opened = tmp_path / "document", []
-    watched, plain = Watched(path, 5), Path.open
+    watched = Watched(path, 5)
 
-    def counted(self: Path, *how: Any, **more: Any) -> Any:
-        opened.append(self)
-        return plain(self, *how, **more)
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return open_plain(path)
 
     assert watched.read() == b""
     replace_file(path, b"first and long")
     os.utime(path, ns=(1, 1))  # as old as a file that has lain there for a while
-    monkeypatch.setattr(Path, "open", counted)
+    monkeypatch.setattr("sync.durable.open_plain", counted)
     assert [watched.read() for _ in range(3)] == [b"first"] * 3
     assert len(opened) == 1
     replace_file(path, b"other and long")

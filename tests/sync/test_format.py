@@ -28,7 +28,7 @@ from tests.sync.fuzz import decoders
 from tests.sync.parts import START_MS, UNIT, event
 from tests.sync.proofs.test_verify import LOG, MUTATIONS, SIGNER, Mutation
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
-from tests.sync.registry.test_retention import KEEPER, filled, forget, with_a_gap
+from tests.sync.registry.test_retention import REGISTRY_KEY, filled, forget, with_a_gap
 
 __all__ = ["cluster", "registry"]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -106,11 +106,11 @@ def test_the_verifier_of_the_page_finds_real_exports_sound(
         assert list(written_from_the_page.findings(log.to_bytes(), made.signer.public_key())) == []
     forget(registry)
     log, key = export.bundle(registry.store, unit.unit), unit.signer.public_key()
-    assert list(written_from_the_page.findings(log.to_bytes(), key, KEEPER.public_key())) == []
+    assert list(written_from_the_page.findings(log.to_bytes(), key, REGISTRY_KEY.public_key())) == []
     (missing,) = written_from_the_page.findings(log.to_bytes(), key)
     assert missing.startswith("events 1 to 8 are missing")
     silent = dataclasses.replace(log, records=())
-    assert list(written_from_the_page.findings(silent.to_bytes(), key, KEEPER.public_key()))
+    assert list(written_from_the_page.findings(silent.to_bytes(), key, REGISTRY_KEY.public_key()))
 
 
 def test_the_verifier_of_the_page_and_ours_name_the_same_gap(

@@ -40,6 +40,7 @@ from device.access.memory.visits import Visit
 from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 
 __all__ = [
     "LIMITS_WITH_LIVENESS",
@@ -103,7 +104,7 @@ class History:
         provisioned. `opened_s` is the monotonic clock: waits begin anew at a restart, since no clock tells
         how long it took. Raises HistoryRollbackError, HistoryBusyError or HistoryError.
         """
-        self._path = path
+        self.path = path
         self._counter = counter
         self._mac = mac
         self._opened_s = opened_s
@@ -306,7 +307,7 @@ class History:
     def _put(self, state: Remembered) -> None:
         if self._lock < 0:
             raise HistoryError("the attempt history is closed")
-        _replace(self._path, _sealed(state, self._mac))
+        _replace(self.path, _sealed(state, self._mac))
         self._state = state
 
 
@@ -317,7 +318,7 @@ def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remem
     """
     counted = counter.value()
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             sealed = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         if counted > never_used:
@@ -326,7 +327,7 @@ def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remem
     except OSError as err:
         raise HistoryError(f"cannot read {path.name}: {err.strerror}") from err
     # 1. Written by this unit, and whole.
-    body = _opened(sealed, mac)
+    body = opened_file(sealed, mac)
     try:
         state = Remembered.from_bytes(body)
     except (ValueError, KeyError, TypeError) as err:
@@ -353,7 +354,7 @@ def _sealed(state: Remembered, mac: Mac) -> bytes:
     return _MAGIC + nonce + _cipher(mac).encrypt(nonce, state.to_bytes(), _MAGIC)
 
 
-def _opened(sealed: bytes, mac: Mac) -> bytes:
+def opened_file(sealed: bytes, mac: Mac) -> bytes:
     """The body of the file; of version 1 too, which was authenticated and in the clear."""
     if len(sealed) <= MAX_FILE_BYTES and sealed.startswith(_MAGIC):
         start = len(_MAGIC)

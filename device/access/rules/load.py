@@ -31,6 +31,7 @@ from device.errors import DeviceError
 from device.evidence.phrase import normalise
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
+from sync.plain_file import open_plain
 from sync.toml_table import toml_table
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
@@ -53,7 +54,7 @@ class RulesError(DeviceError):
 def load_rules(path: Path) -> Rules:
     """The rules in `path`. Raises RulesError."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             text = file.read(MAX_RULES_BYTES + 1)
     except OSError as err:
         raise RulesError([f"cannot read {path}: {err.strerror}"]) from err
@@ -72,13 +73,13 @@ def parse_rules(text: str) -> Rules:
     except ValueError as err:
         raise RulesError([f"not a TOML file: {err}"]) from err
     mistakes: list[str] = []
-    rules = _rules(Reader(table, "", mistakes))
+    rules = read_rules(Reader(table, "", mistakes))
     if mistakes:
         raise RulesError(mistakes)
     return rules
 
 
-def _rules(top: Reader) -> Rules:
+def read_rules(top: Reader) -> Rules:
     version = top.whole("version", 0, 0, 2**53)
     if not top.has("version"):
         top.wrong("version", "is missing; raise it with every change, the audit log names it")

@@ -21,6 +21,7 @@ import numpy as np
 from device.audio.quality import FLOOR_DBFS, FULL_SCALE
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples
 from sync.durable import replace_file
+from sync.plain_file import open_plain
 
 QUIET_DBFS = -40.0
 """Speech that is heard below this is raised ..."""
@@ -133,7 +134,7 @@ class InputLevel:
 def kept(path: Path) -> LevelState:
     """What was kept; a fresh state where there is nothing, or nothing that can be read."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             found: Any = json.loads(file.read(_MAX_BYTES))
         return LevelState(float(found["speech_dbfs"]), float(found["gain_db"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,1 +1,1 @@
-"""What lies over speech or was done to it: mirrored bands, steady lines, lost blocks, the door's own tone."""
+"""What lies over speech or was done to it: mirrored bands, lines, lost blocks, the own tone, other voices."""

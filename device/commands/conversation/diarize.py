@@ -80,7 +80,7 @@ def diarize(
     Example: ostiary diarize meeting.wav --speakers 3 --picture meeting.svg
     """
     if as_rttm and as_json:
-        raise click.UsageError("--rttm and --json exclude each other")
+        raise click.UsageError("give --rttm or --json, not both")
     settings = load()
     bar = Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal)
     with error_as_json(as_json), open_conversation(settings, with_known=with_known) as (models, known), bar:

@@ -13,6 +13,7 @@ from device.settings import SYSTEM_FILE
 from sync.errors import MalformedError
 from sync.events import door_name, unit_id
 from sync.fleet.provisioning.claim import Claim
+from sync.plain_file import plain_text
 
 TPM = Path("/dev/tpmrm0")
 MACHINE_ID = Path("/etc/machine-id")
@@ -121,7 +122,7 @@ def production(authority: Path, tcti: str) -> str:
 def _own_unit() -> str:
     """A name that no other unit has: the machine's id is its own, and its hash tells nothing of it."""
     try:
-        machine = MACHINE_ID.read_text().strip()
+        machine = plain_text(MACHINE_ID).strip()
     except OSError as err:
         raise DeviceError(f"{MACHINE_ID} cannot be read ({err.strerror}); give --unit SITE/UNIT") from err
     if not machine:

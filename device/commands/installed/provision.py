@@ -26,6 +26,7 @@ from device.uplink.admission import redeem, trusted_site
 from device.uplink.network import Network, Place
 from sync.durable import replace_file
 from sync.fleet.provisioning.claim import Claim, Parcel
+from sync.plain_file import plain_bytes, plain_text
 
 FLEET_FILES = {"commands": "fleet-commands.pem", "authority": "fleet-authority.pem"}
 """Beside the settings: who signs documents, and who certifies exchange keys."""
@@ -96,7 +97,7 @@ def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
             ) from err
         click.echo("the tenant's key is in the store")
     path = StateFolder(state).rules
-    if parcel.rules and not (path.exists() and path.read_bytes() == parcel.rules):
+    if parcel.rules and not (path.exists() and plain_bytes(path) == parcel.rules):
         with TemporaryDirectory() as folder:
             file = Path(folder) / "rules.toml"
             file.write_bytes(parcel.rules)
@@ -134,7 +135,7 @@ def followed(file: Path, settings: Settings, place: Place) -> bool:
     for name in missing:
         _put(file.parent / FLEET_FILES[name], named[name])
     lines = "".join(f'{name} = "{file.parent / FLEET_FILES[name]}"\n' for name in missing)
-    text = file.read_text("utf-8")
+    text = plain_text(file)
     table = re.search(r"^\[fleet\][^\n]*\n", text, re.MULTILINE)
     if table is None:
         text = f"{text.rstrip()}\n\n[fleet]\n{lines}"
@@ -147,7 +148,7 @@ def followed(file: Path, settings: Settings, place: Place) -> bool:
 
 def _same_key_or_certificate(path: Path, pem: str) -> bool:
     try:
-        return path.read_text("ascii").split() == pem.split()
+        return plain_text(path).split() == pem.split()
     except (OSError, ValueError):
         return False
 
@@ -170,7 +171,9 @@ def _keystore(settings: Settings, state: Path) -> TpmKeystore:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = open_keystore(folder, settings.store)
     if not isinstance(keystore, TpmKeystore):
-        raise DeviceError("the keys of this unit are not in a TPM")
+        raise DeviceError(
+            'the keys of this unit are not in a TPM; set `[store] keystore = "tpm"` on an empty state folder'
+        )
     return keystore
 
 

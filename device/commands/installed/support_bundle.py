@@ -35,6 +35,7 @@ from device.state_folder import StateFolder
 from device.unit.assembly import rules_of
 from sync.errors import SyncError
 from sync.outbox import Outbox
+from sync.plain_file import open_output, plain_text
 
 AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
@@ -76,7 +77,7 @@ def support_bundle(out: Path) -> None:
         files["left-out.txt"] = (
             "The vault or the rules cannot be read, so nobody can say whom to leave out of free text.\n"
         )
-    with out.open("wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with open_output(out) as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, text in files.items():
             data = without_people(text, known or ()).encode()
             entry = tarfile.TarInfo(f"ostiary-support/{name}")
@@ -120,9 +121,9 @@ def gathered(settings: Settings, *, free_text: bool) -> Iterator[tuple[str, str]
     yield "audit-log.json", _json(_log_status(settings))
     manifest = models_dir() / "manifest.json"
     if manifest.exists():
-        yield "models.json", manifest.read_text("utf-8")
+        yield "models.json", plain_text(manifest)
     for path in sorted(METRICS.glob("*.prom")):
-        yield path.name, path.read_text("utf-8")
+        yield path.name, plain_text(path)
     yield "services.txt", _told_by("systemctl", "show", "--no-pager", f"--property={_SHOWN}", *_UNITS)
     findings = [asdict(finding) for finding in examine()]
     if free_text:

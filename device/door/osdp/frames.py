@@ -99,8 +99,9 @@ def screened(frame: bytes) -> bytes:
     """A whole frame as the library may have it: itself, or, with the same number, a command that none knows.
 
     In clear only identity, capabilities and the handshake pass, a handshake's security block carries nothing
-    else, and a key is set enciphered. The library holds some of this too; but it obeys, while the channel is
-    up, any command behind a handshake's block without looking for its signature (3.2.9).
+    else, and a key is set enciphered. The library holds some of this too, but within a channel it obeys any
+    command behind a handshake's block unsigned (3.2.9). Which key that block asks for says nothing: there are
+    controllers that always ask for the default one, and use their own.
     """
     mark = frame[:1] if frame[0] == MARK else b""
     header, rest = frame[len(mark) : len(mark) + _HEADER_BYTES], frame[len(mark) + _HEADER_BYTES :]

@@ -15,6 +15,7 @@ from device.door.lines import DoorError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import NONCE_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
+from sync.plain_file import plain_bytes
 
 KEY_BYTES = 16
 FILE = "panel-key.bin"
@@ -69,7 +70,7 @@ def kept_key(folder: Path, derive: Derive) -> bytes:
     path = folder / FILE
     if not path.exists():
         raise DoorError("this unit has no key for the controller; run `ostiary door osdp-key`")
-    sealed = path.read_bytes()[:256]
+    sealed = plain_bytes(path)[:256]
     with derive(_LABEL) as secret, secret.view() as raw:
         try:
             key = AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _BOUND)
@@ -78,5 +79,7 @@ def kept_key(folder: Path, derive: Derive) -> bytes:
                 f"{FILE} is damaged or another unit's; make a new key with `ostiary door osdp-key`"
             ) from err
     if why := weakness(key):
-        raise DoorError(f"the controller's key is refused: {why}")
+        raise DoorError(
+            f"the controller's key is refused: {why}; make a new one with `ostiary door osdp-key`"
+        )
     return key

@@ -18,6 +18,7 @@ from pathlib import Path
 from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.errors import MalformedError
+from sync.plain_file import open_plain
 from sync.threats.listed import MAX_LIST_BYTES, ThreatList
 from sync.threats.prints import MODEL, VALUES, likeness
 
@@ -122,13 +123,13 @@ class KnownAttacks:
         )
 
     def _read(self) -> ThreatList | None:
-        with suppress(OSError, MalformedError), self._list.open("rb") as file:
+        with suppress(OSError, MalformedError), open_plain(self._list) as file:
             return ThreatList.from_bytes(file.read(MAX_LIST_BYTES + 1))
         return None  # a damaged list warns of nothing; the registry sends another
 
     def _remembered(self) -> deque[bytes]:
         data = b""
-        with suppress(OSError), self._honest.open("rb") as file:
+        with suppress(OSError), open_plain(self._honest) as file:
             data = file.read(HONEST * VALUES)
         whole = [data[at : at + VALUES] for at in range(0, len(data) - VALUES + 1, VALUES)]
         return deque(whole, maxlen=HONEST)

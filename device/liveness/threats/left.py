@@ -21,6 +21,7 @@ from device.secure_store.exchange import seal_to
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.events import UnitId
+from sync.plain_file import open_plain
 from sync.threats.listed import MAX_LIST_BYTES
 from sync.threats.prints import MODEL, Print, print_info
 
@@ -59,7 +60,7 @@ class PrintBox:
     def delivered(self) -> bytes:
         """The list of threats that the uplink brought. Raises DeviceError when there is none."""
         try:
-            with (self._folder / LIST).open("rb") as file:
+            with open_plain(self._folder / LIST) as file:
                 return file.read(MAX_LIST_BYTES + 1)
         except OSError as err:
             raise DeviceError(f"no list of threats was brought ({err.strerror})") from err

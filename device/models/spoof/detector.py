@@ -24,6 +24,7 @@ from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
 from device.models.spoof.frame_rates import frame_rates
 from device.models.spoof.norms import BonaFideNorms
 from device.models.spoof.prints import shipped
+from sync.plain_file import NETWORK_BYTES, open_plain
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
@@ -139,8 +140,8 @@ def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
 def _read(path: Path, most: int = -1) -> bytes:
     """A file's bytes, at most one more than `most`."""
     try:
-        with path.open("rb") as stream:
-            return stream.read(most + 1 if most >= 0 else -1)
+        with open_plain(path) as stream:
+            return stream.read((most if most >= 0 else NETWORK_BYTES) + 1)
     except OSError as err:
         raise DeviceError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
 

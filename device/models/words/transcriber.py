@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
-from device.evidence.beside import beside
 from device.evidence.judge import PhraseScore
 from device.evidence.phrase import (
     MAX_PHRASE_WORDS,
@@ -24,7 +23,9 @@ from device.evidence.phrase import (
     plain,
     redact,
     redact_claim,
+    unsayable,
 )
+from device.evidence.words_around import words_around
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT, Calibration
 from device.model_store.sessions import Runtime
@@ -196,7 +197,7 @@ class Transcriber:
         Heard letter for letter, the phrase is what it would be alone; else the model says it once more, in
         its place between them, and only its own words are weighed.
         """
-        around = beside(transcript, phrase)
+        around = words_around(transcript, phrase)
         if around is None:
             return -LLR_LIMIT
         before, after = (" ".join(words) for words in (around.before, around.after))
@@ -272,7 +273,7 @@ class Transcriber:
         begun = dict(zip(kinds, heard.sentences, strict=True))
         transcript = self._model.text(heard.free.tokens)
         return [
-            beside(transcript, phrase) is None and max(
+            words_around(transcript, phrase) is None and max(
                 self.llr(_best_case(begun[one.sentence.tokens[0], tuple(one.sentence.rivals.get(0, ()))], one,
                                     heard, agreement(transcript, phrase)))
                 for one in written
@@ -361,5 +362,9 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         raise DeviceError("the audio holds values that are not numbers; check the microphone")
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
+    if letter := unsayable(phrase):
+        raise DeviceError(
+            f"the phrase holds {letter!a}, a letter that is not listened for; write it in English"
+        )
     if not plain(phrase).isprintable() or not normalise(phrase):
         raise DeviceError("the phrase holds no words that can be said")

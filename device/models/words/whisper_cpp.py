@@ -30,6 +30,7 @@ from device.models.words.whisper_params import (
     LogitsFilter,
     layout_agrees,
 )
+from sync.plain_file import open_plain
 
 MAGIC = 0x67676D6C
 MAX_VOCABULARY, MAX_FILTERS, MAX_WORD_BYTES = 52_000, 1 << 16, 256
@@ -219,7 +220,7 @@ def _read_vocabulary(model: Path) -> list[bytes]:
     whisper.cpp ends the whole process on some damaged files, so the sizes are looked at first.
     """
     try:
-        with model.open("rb") as stream:
+        with open_plain(model) as stream:
             found = struct.unpack("<12i", stream.read(48))
             magic, vocabulary, audio_ctx, _, _, _, text_ctx, _, _, _, mels, _ = found
             small = all(0 < size <= 2048 for size in found[2:11])

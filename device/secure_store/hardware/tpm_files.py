@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from device.secure_store.errors import SealPolicyError, StoreError, StoreUnavailableError
 from device.secure_store.hardware.sealing_policy import SignedPolicy
 from device.secure_store.hardware.tpm_link import TpmObject
-from device.secure_store.voiceprints.vault_file import unavailable, write_durably
+from device.secure_store.voiceprints.vault_file import refuse_a_link_to_nowhere, unavailable, write_durably
+from sync.plain_file import plain_bytes
 
 MAX_FILE_BYTES = 100_000
 MAX_POLICIES = 4
@@ -53,6 +54,7 @@ class TpmFiles:
 
     def facts(self) -> TpmFacts | None:
         """None when nothing was provisioned; raises StoreError for a damaged file."""
+        refuse_a_link_to_nowhere(self._facts_path)
         if not self._facts_path.exists():
             return None
         fields = _read(self._facts_path)
@@ -145,7 +147,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _damaged(path)
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(plain_bytes(path))
     except OSError as err:
         raise StoreUnavailableError(unavailable(path.name, err)) from err
     except ValueError as err:

@@ -34,6 +34,7 @@ from device.secure_store.memory import SecretBytes
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
+from sync.plain_file import plain_bytes
 
 _PERSISTENT = 0x8100_0000
 
@@ -58,7 +59,7 @@ class TpmKeystore:
         self._facts = facts
         self.tpm.pinned_parent = bytes.fromhex(facts.parent_name)
         if settings.policy_authority is not None:
-            wanted = read_authority(settings.policy_authority.read_bytes())
+            wanted = read_authority(plain_bytes(settings.policy_authority))
             if wanted != facts.authority():
                 raise SealPolicyError(
                     "this store trusts another policy authority than the settings name; "
@@ -200,8 +201,9 @@ class TpmKeystore:
         refuse_over_a_vault(files.folder.parent)  # 1
         if not files.marker.exists() and self.tpm.counters_present(indices):
             raise StoreError(
-                "this TPM holds the counters of a store whose files are missing; restore them, or "
-                "`ostiary store init --replace` starts an empty one"
+                "this TPM holds the counters of a store whose files are missing: see that their disk is "
+                "mounted, or restore them; once they are lost for good, `ostiary store init --replace` "
+                "starts an empty one"
             )
         authority = self._authority_for_new_store()
         write_durably(files.marker, b"provisioning\n")  # 2
@@ -235,7 +237,7 @@ class TpmKeystore:
     def _authority_for_new_store(self) -> ec.EllipticCurvePublicKey:
         if self._settings.policy_authority is not None:
             self._files.own_authority.unlink(missing_ok=True)
-            return read_authority(self._settings.policy_authority.read_bytes())
+            return read_authority(plain_bytes(self._settings.policy_authority))
         if self._settings.profile == "production":
             raise SealPolicyError(
                 "in production the store needs `policy_authority`, a public key; see docs/adr/0003"
@@ -253,7 +255,7 @@ class TpmKeystore:
                 "this unit cannot approve itself: sign the output of `ostiary store measure` with the policy "
                 "authority's key (`ostiary store sign-policy`) and give that file to `ostiary store reseal`"
             )
-        key = serialization.load_pem_private_key(self._files.own_authority.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(plain_bytes(self._files.own_authority), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SealPolicyError("the policy authority is a key on P-256")
         return key

@@ -34,6 +34,7 @@ from device.secure_store.store import Store
 from device.secure_store.voiceprints.records import NONCE_BYTES, Consent
 from device.secure_store.voiceprints.templates import Template
 from device.secure_store.voiceprints.vault_file import write_durably
+from sync.plain_file import plain_bytes
 
 MAX_AGE = timedelta(days=7)
 MAX_BUNDLE_BYTES = 500_000_000
@@ -110,7 +111,7 @@ def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> R
     )
     from_pem, target = _approved(approval, keystore.authority())  # 1
     pending = state_folder / _PENDING
-    if kind != _BUNDLE or not pending.exists() or pending.read_bytes() != nonce:  # 2
+    if kind != _BUNDLE or not pending.exists() or plain_bytes(pending) != nonce:  # 2
         raise StoreError("this bundle is not for this unit's last passport, or it was restored already")
     if _fields(target, *_PASSPORT_KINDS)[3] != nonce:
         raise StoreError("the approval was given for another passport")

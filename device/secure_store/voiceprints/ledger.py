@@ -32,6 +32,7 @@ from device.secure_store.voiceprints.head import Head
 from device.secure_store.voiceprints.records import Row, RowKeys, check_uid, open_uid, rewrap_row
 from device.secure_store.voiceprints.recovery import Recovery, recover
 from device.secure_store.voiceprints.vault_file import COPY, VAULT, VaultFile, unavailable
+from sync.plain_file import check_plain_or_new
 
 
 class Ledger:
@@ -251,7 +252,7 @@ class Ledger:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return path.open("ab")
+        return check_plain_or_new(path).open("ab")
     except OSError as err:
         raise StoreUnavailableError(unavailable(path.name, err)) from err
 

@@ -17,6 +17,7 @@ from device.secure_store.errors import StoreError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import NONCE_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
+from sync.plain_file import plain_bytes
 
 KEY_BYTES = 32
 FILE = "tenant-key.bin"
@@ -40,7 +41,7 @@ def tenant_key(folder: Path, derive: Callable[[str], SecretBytes]) -> bytes | No
     path = folder / FILE
     if not path.exists():
         return None
-    sealed = path.read_bytes()[: 4 * KEY_BYTES]
+    sealed = plain_bytes(path)[: 4 * KEY_BYTES]
     with derive(_LABEL) as secret, secret.view() as raw:
         try:
             return AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _BOUND)

@@ -17,6 +17,7 @@ from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import Row
 from sync.durable import replace_file, sync_folder
+from sync.plain_file import LARGE_BYTES, check_plain_or_new, plain_bytes
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
@@ -77,7 +78,7 @@ class VaultFile:
             raise StoreUnavailableError(unavailable(self.path.name, err)) from err
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as err:
             self.close()
-            if not _speaks_of_damage(err):
+            if not speaks_of_damage(err):
                 raise StoreUnavailableError(unavailable(self.path.name, err)) from err
             return Contents(head, rows, f"SQLite says: {err}")
         return Contents(head, rows)
@@ -142,7 +143,7 @@ class VaultFile:
         """Whether any byte differs from what was vouched for at this very counter."""
         if not self.exists() or not self._sum_path.exists():
             return False
-        noted = self._sum_path.read_bytes()
+        noted = plain_bytes(self._sum_path)
         return noted[:8] == counter.to_bytes(8) and noted != self._sum(mac_key, counter)
 
     def _sum(self, mac_key: SecretBytes, counter: int) -> bytes:
@@ -151,7 +152,7 @@ class VaultFile:
         self.close()
         stamp = counter.to_bytes(8)
         with mac_key.view() as key:
-            return stamp + hmac.digest(key, b"file" + stamp + self.path.read_bytes(), "sha256")
+            return stamp + hmac.digest(key, b"file" + stamp + plain_bytes(self.path, LARGE_BYTES), "sha256")
 
     def rebuild(self, head: bytes, rows: Iterable[Row]) -> None:
         """Replace the file by a fresh one with exactly this content, atomically."""
@@ -186,14 +187,16 @@ class VaultFile:
         try:
             yield
         except (sqlite3.Error, OSError) as err:
-            if isinstance(err, sqlite3.Error) and _speaks_of_damage(err):
+            if isinstance(err, sqlite3.Error) and speaks_of_damage(err):
                 raise
             self.close()
             raise StoreUnavailableError(unavailable(self.path.name, err)) from err
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(
+                check_plain_or_new(self.path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
             self._db = db
             db.execute("PRAGMA schema_version")  # creates the file
             self.path.chmod(0o600)
@@ -217,18 +220,27 @@ def unavailable(name: str, err: Exception) -> str:
     )
 
 
-def _speaks_of_damage(err: Exception) -> bool:
+def speaks_of_damage(err: Exception) -> bool:
     """Whether an error is about the content of the file, and not about the machine that reads it."""
     code = getattr(err, "sqlite_errorcode", None)
     return code is None or code in _BAD_MEDIUM or code & 0xFF in _DAMAGE
+
+
+def refuse_a_link_to_nowhere(path: Path) -> None:
+    """Raises StoreUnavailableError where `path` links to what is not there, as before a disk is mounted."""
+    if path.is_symlink() and not path.exists():
+        raise StoreUnavailableError(
+            f"{path} is a link to {path.readlink()}, which is not there: mount its disk; nothing is lost"
+        )
 
 
 def refuse_over_a_vault(folder: Path) -> None:
     """Raises StoreError where a vault lies in `folder`: new keys would make it unreadable for ever."""
     if any((folder / name).exists() for name in (VAULT, COPY)):
         raise StoreError(
-            "there is a vault here, but the files of its keys are missing: put them back from a backup; "
-            "`ostiary store init --replace` destroys the vault, and everybody has to enrol again"
+            "there is a vault here, but the files of its keys are missing: put them back from a backup; once "
+            "they are lost for good, `ostiary store init --replace` destroys the vault, and everybody has to "
+            "enrol again"
         )
 
 

@@ -24,6 +24,7 @@ from device.model_store.minimum_versions import MinimumVersions
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.state_folder import StateFolder
 from sync.durable import replace_file, sync_folder
+from sync.plain_file import plain_bytes
 
 MAX_PLAN_BYTES = 8192
 MAX_STARTS = 2
@@ -69,7 +70,7 @@ class Applied:
         self.clear()
         if rules is not None:
             write_durably(self._folder / "rules.new", rules.encode())
-            old = self._rules.read_bytes() if self._rules.exists() else b""
+            old = plain_bytes(self._rules) if self._rules.exists() else b""
             write_durably(self._folder / "rules.old", old)
         if bundle is not None:
             bundle.replace(self._folder / "bundle")
@@ -90,7 +91,7 @@ class Applied:
         if not path.exists():
             return None
         try:
-            plan = Plan(**json.loads(path.read_bytes()[:MAX_PLAN_BYTES]))
+            plan = Plan(**json.loads(plain_bytes(path)[:MAX_PLAN_BYTES]))
         except (OSError, ValueError, TypeError) as err:
             raise DeviceError(
                 f"{path} is damaged; remove it, and have the fleet send its document anew"
@@ -104,7 +105,7 @@ class Applied:
         """Take up what was staged; may be called again. Raises BundleError or OSError."""
         staged = self._folder / "rules.new"
         if plan.rules and staged.exists():
-            replace_file(self._rules, staged.read_bytes(), 0o644)
+            replace_file(self._rules, plain_bytes(staged), 0o644)
             staged.unlink()
         if plan.bundle and (self._folder / "bundle").exists():
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(plan.key))
@@ -129,7 +130,7 @@ class Applied:
             slots.go_back(self._models, plan.bundle)
         old = self._folder / "rules.old"
         if plan.rules and old.exists():
-            before = old.read_bytes()
+            before = plain_bytes(old)
             if before:
                 replace_file(self._rules, before, 0o644)
             else:
@@ -142,7 +143,7 @@ class Applied:
         """What was taken back and is not in the unit's log yet."""
         last = self.standing()
         told = self._folder / "taken-back.told"
-        known = told.read_text("ascii", "replace") if told.exists() else ""
+        known = plain_bytes(told).decode("ascii", "replace") if told.exists() else ""
         return last if last.standing == "went_back" and known != str(last.document) else None
 
     def told(self, document: int) -> None:
@@ -159,7 +160,7 @@ class Applied:
 
     def refused(self) -> tuple[str, ...]:
         with suppress(OSError, ValueError):
-            return tuple(map(str, json.loads((self._folder / "refused.json").read_bytes())))
+            return tuple(map(str, json.loads(plain_bytes(self._folder / "refused.json"))))
         return ()
 
     def note(self, standing: Standing) -> None:
@@ -167,7 +168,7 @@ class Applied:
 
     def standing(self) -> Standing:
         with suppress(OSError, ValueError, TypeError):
-            return Standing(**json.loads((self._folder / "standing.json").read_bytes()))
+            return Standing(**json.loads(plain_bytes(self._folder / "standing.json")))
         return Standing()
 
     def _save(self, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from device.secure_store import Consent, StoreError, Template
 from device.secure_store.exchange import Exchange, open_with, seal_to
 from sync.events import UnitId
 from sync.orders.desired import Share
+from sync.plain_file import plain_bytes
 
 _LINE = (str, int, str, bytes, int, str, float, str, float, str)
 
@@ -65,7 +66,7 @@ def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCur
     """
     try:
         card, *between = x509.load_pem_x509_certificates(share.card)
-        trusted = x509.load_pem_x509_certificates(authority.read_bytes())
+        trusted = x509.load_pem_x509_certificates(plain_bytes(authority))
         usage = card.extensions.get_extension_for_class(x509.KeyUsage).value
         names = card.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (OSError, ValueError, x509.ExtensionNotFound) as err:

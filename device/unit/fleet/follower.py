@@ -35,6 +35,7 @@ from device.unit.progress import restart
 from sync.errors import SyncError
 from sync.events import unit_id
 from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
+from sync.plain_file import plain_bytes, plain_text
 from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
@@ -72,7 +73,7 @@ class Follower:
         """
         if settings.fleet.commands is None:
             raise DeviceError("no [fleet] commands: this unit follows nobody")
-        self._key: ec.EllipticCurvePublicKey = key_from_bytes(settings.fleet.commands.read_bytes())
+        self._key: ec.EllipticCurvePublicKey = key_from_bytes(plain_bytes(settings.fleet.commands))
         self._unit, self._settings, self._state, self._models = unit, settings, state, models
         self._name, self._door = unit_id(settings.door.unit), settings.door.name
         self._serving = serving or models
@@ -221,7 +222,7 @@ class Follower:
     def _checked_rules(self, contents: Contents, whys: list[str]) -> str | None:
         """The rules file to be, or None where it stays as it is."""
         path = StateFolder(self._state).rules
-        old = path.read_text("utf-8") if path.exists() else ""
+        old = plain_text(path) if path.exists() else ""
         try:
             part = None if contents.rules is None else self._mailbox.read(contents.rules)
             text = old.partition(THRESHOLDS_MARK)[0] if part is None else part.decode("utf-8")
@@ -254,7 +255,7 @@ class Follower:
         if found is not None:
             return found.current != name
         own = self._serving / MANIFEST_NAME
-        return not (own.exists() and Part.of(own.read_bytes()) == wanted.manifest)
+        return not (own.exists() and Part.of(plain_bytes(own)) == wanted.manifest)
 
     def _checked_bundle(self, wanted: WantedBundle | None, whys: list[str]) -> Path | None:
         """A folder with the models to be, verified; None where they stay."""

@@ -15,6 +15,7 @@ from device.unit.fleet.applied import Standing
 from sync.cose import MAX_SIGN1_BYTES
 from sync.durable import Watched, replace_file
 from sync.orders.desired import Part
+from sync.plain_file import open_plain
 
 
 class Mailbox:
@@ -39,7 +40,7 @@ class Mailbox:
         """A part that is what its name says, else None: then it is asked for anew."""
         path = self.path(part)
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 data = file.read(part.size + 1)
         except OSError:
             return None

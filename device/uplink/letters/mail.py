@@ -16,6 +16,7 @@ from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
 from sync.orders.desired import MAX_STATEMENT_BYTES, open_desired
 from sync.orders.parts import Chunk, Want
+from sync.plain_file import check_plain_or_new, open_plain
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 
 ASK_AGAIN_S = 5.0
@@ -112,13 +113,13 @@ class DoorMail:
         if path.exists() or self._begun(name) != chunk.offset:
             return  # it came twice
         try:
-            with draft.open("ab") as file:
+            with check_plain_or_new(draft).open("ab") as file:
                 file.write(chunk.data)
             self._asked.pop(name, None)  # the next piece is asked for at once
             self._looked_at = float("-inf")
             if chunk.offset + len(chunk.data) < chunk.part.size:
                 return
-            with draft.open("rb") as file:
+            with open_plain(draft) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != name:
                 draft.unlink()
@@ -147,7 +148,7 @@ class DoorMail:
 
     def _held(self) -> int:
         """The number of the newest document that came; 0 when none did, or it is no good any more."""
-        with suppress(OSError, SyncError), (self._folder / "document").open("rb") as file:
+        with suppress(OSError, SyncError), open_plain(self._folder / "document") as file:
             return open_desired(file.read(8192), self._key, self._unit, self._now_ms()).counter
         return 0
 

@@ -14,6 +14,7 @@ from sync.cbor import decode
 from sync.durable import replace_file
 from sync.errors import MalformedError, SyncError
 from sync.events import Signer, UnitId
+from sync.plain_file import open_plain
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MAX_SEALED_BYTES, SealedPrint, open_kept
 from sync.transport.agent import Mail
@@ -73,7 +74,7 @@ class PrintMail:
     def _read(self, path: Path) -> SealedPrint | None:
         """What the door left; what is nothing of the kind is thrown away."""
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 found = decode(file.read(MAX_SEALED_BYTES + 64), MAX_SEALED_BYTES + 32)
             if type(found) is not list or len(found) != 2:
                 raise MalformedError("not a print")
@@ -103,7 +104,7 @@ class Letters:
 def held_list(folder: Path) -> int:
     """The version of the list of threats that the door has in force; 0 when it has none yet."""
     try:
-        with (folder / HELD).open("rb") as file:
+        with open_plain(folder / HELD) as file:
             return max(0, int(file.read(20)))
     except (OSError, ValueError):
         return 0

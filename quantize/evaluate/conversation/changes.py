@@ -69,15 +69,15 @@ class ChangesResult:
 
 
 def series(
-    splices: Iterable[Splice], models: ConversationModels, known: Known, tick: Callable[[], None]
+    splices: Iterable[Splice], models: ConversationModels, known: Known, progress: Callable[[], None]
 ) -> list[Series]:
     """Every stream through the product's own windows."""
     found = []
     for splice in splices:
         template = known.templates[splice.first.name].copy()
-        ear = ClaimedSpeaker(models.speaker, models.speaker.version, template)
-        heard = ear.push(splice.samples)
-        ear.wipe()
+        claimed = ClaimedSpeaker(models.speaker, models.speaker.version, template)
+        heard = claimed.push(splice.samples)
+        claimed.wipe()
         found.append(
             Series(
                 tuple((one.at_s, one.llr) for one in heard),
@@ -86,7 +86,7 @@ def series(
                 splice.snr_db is not None,
             )
         )
-        tick()
+        progress()
     return found
 
 

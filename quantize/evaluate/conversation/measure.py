@@ -21,6 +21,7 @@ from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.mixtures import Mixture, Person, Studio
 from quantize.evaluate.intervals import Estimate
 from quantize.evaluate.speaker import template
+from sync.plain_file import plain_text
 
 COLLARS_S = (0.0, 0.25)
 KNOWN, UNKNOWN, GIVEN, LIVE = "known voices", "unknown voices", "unknown voices, count given", "live"
@@ -166,7 +167,7 @@ def measure(
     mixtures: Iterable[Mixture],
     models: ConversationModels,
     known: Known,
-    tick: Callable[[], None],
+    progress: Callable[[], None],
     *,
     grouping: Grouping = DEFAULT,
     replicates: int = 300,
@@ -176,11 +177,11 @@ def measure(
     done = []
     for mixture in mixtures:
         done.append(attempt_mixture(mixture, models, grouping, known))
-        tick()
+        progress()
     others = []
     for name, (samples, reference) in (real or {}).items():
         others.append(attempt(name, samples, reference, models, grouping))
-        tick()
+        progress()
     conditions: dict[str, Callable[[Attempted], str]] = {
         "people": lambda one: f"{one.people}",
         "overlap": lambda one: f"{10 * round(10 * one.overlap)} %",
@@ -263,7 +264,7 @@ def real_recordings(folder: Path, read: Callable[[Path], Samples]) -> dict[str, 
         turns = path.with_suffix(".rttm")
         if path.suffix in (".wav", ".flac") and turns.is_file():
             try:
-                found[path.stem] = (read(path), from_rttm(turns.read_text("utf-8")))
+                found[path.stem] = (read(path), from_rttm(plain_text(turns)))
             except (UnicodeDecodeError, OSError) as err:
                 raise DeviceError(f"{turns.name} cannot be read ({err})") from err
     return found

@@ -23,7 +23,7 @@ from device.access.rules import RiskClass
 from device.access.rules.levels import LEVELS
 from device.access.weigh import weigh
 from device.audio import QualityError
-from device.evidence import conditioned
+from device.evidence import conditioned, voice_in_noise
 from device.evidence.judge import Evidence, Timings
 from device.evidence.phrase import said_in_full
 from device.models.speaker import InconsistentEnrolmentError
@@ -203,7 +203,9 @@ def _evidence(measured: Measured, checks: Checks, template: Embedding | None) ->
     if measured.refused or measured.quality is None:
         return _ERRORS.get(measured.refused, QualityError)(measured.complaint)
     embedding, phrase = measured.embedding, measured.phrase
-    voice = None if embedding is None or template is None else checks.speaker.llr(embedding, template)
+    voice = None
+    if embedding is not None and template is not None:
+        voice = voice_in_noise.llr(checks.speaker, measured.quality, embedding, template)
     live = checks.spoof.weighed(measured.live) if measured.live else None
     place = conditioned.shipped()
     return Evidence(
@@ -330,7 +332,12 @@ def _strangers(
             if victim == who or cast.probes[victim][0].folder != files[0].folder:
                 continue
             said = [
-                replace(evidence, speaker_llr=checks.speaker.llr(measured.embedding, template))
+                replace(
+                    evidence,
+                    speaker_llr=voice_in_noise.llr(
+                        checks.speaker, evidence.quality, measured.embedding, template
+                    ),
+                )
                 if isinstance(evidence, Evidence) and measured.embedding is not None
                 else evidence
                 for measured, evidence in heard

@@ -168,9 +168,9 @@ class Door:
         if not hesitant:
             pauses = replace(pauses, hesitation_ms=pauses.end_ms)
         settings = AudioSettings(pauses, quality=replace(self.limits, min_lull_db=0.0))
-        ear = Listener(cast(Judge, later), settings, 600.0, tones)
+        listener = Listener(cast(Judge, later), settings, 600.0, tones)
         try:
-            answer = ear.hear(
+            answer = listener.hear(
                 _Sound(said, dice),
                 said.phrase,
                 template,
@@ -180,7 +180,7 @@ class Door:
                 lacks_words=lambda one: _lacks(cast(_Later, one)()),
             )
         finally:
-            ear.close()
+            listener.close()
         heard: object = answer.heard
         if not isinstance(heard, _Later):
             return answer.heard, None
@@ -287,14 +287,14 @@ def play(
     people = {one.name: Counted() for one in wanted if one.people}
     attacks = {one.name: Counted() for one in wanted if one.attacks}
     templates = _templates(who, stage, door.judge)
-    tick = bars.bar("sounds", len(templates) * len(people) + len(who.attacks) * len(attacks))
+    progress = bars.bar("sounds", len(templates) * len(people) + len(who.attacks) * len(attacks))
     partner: Evidence | None = None
     for person, template in templates.items():
         recording = who.probes[person]
         for one in (one for one in wanted if one.people):
             dice = dice_of(recording.path, one.name)
             said = one.make(stage.around.wave(recording.path), recording, stage, dice)
-            tick()
+            progress()
             if said is not None:
                 pair = door.hear(said, template, dice)
                 opens = people[one.name].note(person, pair).opens
@@ -303,7 +303,7 @@ def play(
         for one in (one for one in wanted if one.attacks):
             dice = dice_of(recording.path, one.name)
             said = one.make(stage.around.wave(recording.path), recording, stage, dice)
-            tick()
+            progress()
             if said is not None and partner is not None:
                 unit = f"{recording.folder}: {recording.system}"
                 attacks[one.name].note(unit, cloned(door.judge, said.wave, partner))

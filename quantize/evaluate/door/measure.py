@@ -22,6 +22,7 @@ import soundfile
 from device.audio import AudioSettings, QualityError, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ, Quality
 from device.errors import DeviceError
+from device.evidence import voice_in_noise
 from device.evidence.judge import PhraseScore
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector, SpoofScores
@@ -29,8 +30,12 @@ from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.manifest import Recording
+from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
+Wave = npt.NDArray[np.float32]
+HEARD = "what stands out of noise"
+"""How the judge hears a voice: what was kept when it heard otherwise is measured again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +50,7 @@ class Checks:
         """Names everything that decides a measurement, and nothing that only weighs it."""
         card = self.spoof.card
         norms = b"".join(getattr(card.norms, name).tobytes() for name in card.norms.__slots__)
-        parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256)
+        parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256, HEARD)
         return hashlib.sha256("\n".join(parts).encode() + norms).hexdigest()[:16]
 
 
@@ -120,7 +125,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         if (file := self._file()) is not None and file.exists():
-            for row in file.read_text("utf-8").splitlines():
+            for row in plain_text(file, LARGE_BYTES).splitlines():
                 line = json.loads(row)
                 self._known[line["key"]] = Measured.of_line(line)
 
@@ -128,7 +133,7 @@ class Measurements:
         name = f"measured-{self.checks.measure_version()}.jsonl"
         return None if self.folder is None else self.folder / name
 
-    def all(self, asks: Iterable[Ask], tick: Callable[[], None]) -> dict[Ask, Measured]:
+    def all(self, asks: Iterable[Ask], progress: Callable[[], None]) -> dict[Ask, Measured]:
         """Every ask with what was measured. Raises QuantizeError for a file that is no speech at all."""
         found = {}
         for ask in asks:
@@ -136,7 +141,7 @@ class Measurements:
                 found[ask] = self._one(ask)
             except DeviceError as err:
                 raise QuantizeError(f"{ask.recording.path} cannot be judged: {err}") from err
-            tick()
+            progress()
         return found
 
     def _one(self, ask: Ask) -> Measured:
@@ -169,10 +174,16 @@ class Measurements:
         return Measured(
             quality=utterance.quality,
             said_s=utterance.speech_end_s - utterance.speech_start_s,
-            embedding=self.checks.speaker.embed(wave) if ask.voice else None,
+            embedding=self._voice(wave, utterance.quality, ask) if ask.voice else None,
             live=tuple(self.checks.spoof.scores(wave)) if ask.live else (),
             phrase=self.checks.words.score(wave, recording.text) if ask.words else None,
         )
+
+    def _voice(self, wave: Wave, quality: Quality, ask: Ask) -> Embedding:
+        """As enrolment hears it where nothing is asked but the voice, else as the judge does."""
+        if not (ask.words or ask.live):
+            return self.checks.speaker.embed(wave)
+        return voice_in_noise.heard(self.checks.speaker, quality, wave)
 
 
 def _packed(embedding: Embedding) -> str:

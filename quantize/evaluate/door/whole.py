@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device.access.rules.levels import LEVELS
@@ -15,13 +15,27 @@ from device.settings import WordsEngine
 from quantize.evaluate.calibrate import fits
 from quantize.evaluate.checks import THREADS, open_spoof, open_words
 from quantize.evaluate.door.attempts import Cast, Findings, cast, play
-from quantize.evaluate.door.heard import CONDITIONS, Surroundings
+from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings, named
 from quantize.evaluate.door.measure import Checks, Measurements
 from quantize.evaluate.manifest import Recording
 from quantize.evaluate.scoring import Bars
+from sync.plain_file import plain_bytes
 
 WARD = ("hospital", "alarm")
 """In the names of folders of recorded noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which of all whole attempts are played: all of them take an hour."""
+
+    heard: tuple[str, ...] = ()
+    """Conditions by name; empty for all."""
+    attacks: bool = True
+
+    def conditions(self, around: Surroundings) -> list[Condition]:
+        """Those asked for that there is anything to make of, in their usual order."""
+        return [one for one in named(self.heard).values() if around.can(one)]
 
 
 def open_checks(models: Path, words: WordsEngine) -> Checks:
@@ -48,7 +62,7 @@ def ward_sounds(noises: Sequence[Recording]) -> tuple[tuple[str, ...], tuple[str
 
 def taught(models: Path) -> set[str]:
     """Folders whose attacks the live check's networks were trained on, as its card says."""
-    card = json.loads(slots.active(models).path(CARD_ROLE).read_bytes())
+    card = json.loads(plain_bytes(slots.active(models).path(CARD_ROLE)))
     pages = (name.rpartition(" ") for name in card.get("trained_on", {}))
     return {page for page, _, label in pages if label == "spoof"}
 
@@ -61,16 +75,21 @@ def whole_attempts(
     words: WordsEngine,
     kept: Path | None,
     bars: Bars,
+    scope: Scope | None = None,
 ) -> tuple[dict[str, Findings], dict[str, str]]:
     """(what was found by condition, the versions of the checks). Nothing where nobody can be enrolled.
 
-    Every condition at the security level `standard`; clean also at the others, as "clean, drugs" and so on.
+    Every condition of `scope` at the security level `standard`; clean also at the others, as "clean, drugs"
+    and so on.
     """
+    scope = scope or Scope()
     people: Cast = cast(recordings, taught(models))
+    if not scope.attacks:
+        people = replace(people, attacks={})
     if not people.probes:
         return {}, {}
     around = surroundings(recordings, noises, root)
-    conditions = [condition for condition in CONDITIONS if around.can(condition)]
+    conditions = scope.conditions(around)
     checks = open_checks(models, words)
     asks = list(people.asks(conditions))
     found = Measurements(checks, around, kept).all(asks, bars.bar("sounds at a door", len(asks)))
@@ -78,6 +97,6 @@ def whole_attempts(
     findings = {condition.name: play(people, found, checks, condition) for condition in conditions}
     clean = CONDITIONS[0]
     for level, risk in LEVELS.items():
-        if risk != people.risk:
+        if risk != people.risk and clean in conditions:
             findings[f"{clean.name}, {level}"] = play(replace(people, risk=risk), found, checks, clean)
     return findings, {**versions, "spoof": checks.spoof.version}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import ROLES
-from sync.dashboard.errors import DashboardError
+from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
 from sync.registry.store import Store
 
@@ -70,17 +70,17 @@ class Accounts:
     ) -> str:
         """A token for a one-time link, good for a day: its opener becomes `account`, or names one.
 
-        Raises DashboardError when the role or a scope does not exist.
+        Raises RefusedError when the role or a scope does not exist.
         """
         if role not in ROLES:
-            raise DashboardError(f"a role is one of {', '.join(ROLES)}")
+            raise RefusedError("A role is one of {0}.", 400, ", ".join(ROLES))
         for scope in scopes:
             if not _SCOPE.fullmatch(scope):
-                raise DashboardError("a tag is a site, or site/zone")
+                raise RefusedError("A tag is a site, or site/zone.")
         if account is not None:
             check_name(account)
             if self.elsewhere(account):
-                raise DashboardError("this account logs in by single sign-on; it has no password here")
+                raise RefusedError("This account logs in by single sign-on; it has no password here.")
         token = secrets.token_urlsafe(32)
         with self._store.transaction() as db:
             db.execute(
@@ -96,7 +96,7 @@ class Accounts:
         return token
 
     def invitation(self, token: str, now_ms: int) -> tuple[str, str | None]:
-        """(role, account or None) of a link that can still be used. Raises DashboardError."""
+        """(role, account or None) of a link that can still be used. Raises RefusedError."""
         with self._store.reading() as db:
             row = _open_link(db, token, now_ms)
         return row.role, row.account
@@ -110,13 +110,13 @@ class Accounts:
         with self._store.transaction() as db:
             row = _open_link(db, token, now_ms)
             if row.account is not None and row.account != name:
-                raise DashboardError("this link is for another account")
+                raise RefusedError("This link is for another account.")
             known = db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).one_or_none()
             if row.account is None and known is not None:
-                raise DashboardError("this name is taken; choose another")
+                raise RefusedError("This name is taken; choose another.")
             used = sa.update(links).where(links.c.token_hash == _hash(token), links.c.used_ms.is_(None))
             if db.execute(used.values(used_ms=now_ms)).rowcount != 1:
-                raise DashboardError("this link was used already")
+                raise RefusedError("This link was used already.")
             values = {"role": row.role, "scopes": row.scopes, "password": encoded, "disabled_ms": None}
             if known is None:
                 db.execute(sa.insert(accounts).values(name=name, created_ms=now_ms, **values))
@@ -130,27 +130,27 @@ class Accounts:
     def enter(self, subject: str, name: str, role: str | None, scopes: Sequence[str], now_ms: int) -> str:
         """The account of somebody whom the identity provider vouches for, made at the first login.
 
-        `subject` is who it is there; role and scopes are those of today. Raises DashboardError for a role of
+        `subject` is who it is there; role and scopes are those of today. Raises RefusedError for a role of
         None, for an account that was disabled here, and for a name that is somebody else's.
         """
         mine = sa.select(accounts.c.name).where(accounts.c.subject == subject)
         if role is None:
             with self._store.transaction() as db:
                 db.execute(sa.delete(sessions).where(sessions.c.account.in_(mine)))
-            raise DashboardError("You are in no group that may use this page. Ask an administrator.")
+            raise RefusedError("You are in no group that may use this page. Ask an administrator.", 403)
         with self._store.transaction() as db:
             row = db.execute(sa.select(accounts).where(accounts.c.subject == subject)).one_or_none()
             values = {"role": role, "scopes": json.dumps(list(scopes))}
             if row is None:
                 check_name(name)
                 if db.execute(sa.select(accounts.c.name).where(accounts.c.name == name)).first() is not None:
-                    raise DashboardError(f"The account {name} is somebody else's. Ask an administrator.")
+                    raise RefusedError("The account {0} is somebody else's. Ask an administrator.", 403, name)
                 made = sa.insert(accounts).values(name=name, subject=subject, created_ms=now_ms, **values)
                 db.execute(made)
                 journal.append(db, name, "account", f"{name} is {role}, by single sign-on", now_ms)
                 return name
             if row.disabled_ms is not None:
-                raise DashboardError("This account is disabled. Ask an administrator.")
+                raise RefusedError("This account is disabled. Ask an administrator.", 403)
             if (row.role, row.scopes) != (role, values["scopes"]):
                 db.execute(sa.update(accounts).where(accounts.c.subject == subject).values(**values))
                 journal.append(db, row.name, "account", f"{row.name} is {role}, by single sign-on", now_ms)
@@ -163,7 +163,7 @@ class Accounts:
             return db.execute(query).scalar() is not None
 
     def disable(self, name: str, by: str, now_ms: int) -> None:
-        """End an account and its sessions. Raises DashboardError for the last administrator."""
+        """End an account and its sessions. Raises RefusedError for the last administrator."""
         with self._store.transaction() as db:
             admins = db.execute(
                 sa.select(accounts.c.name).where(
@@ -173,15 +173,15 @@ class Accounts:
                 )
             ).scalars()
             if list(admins) == [name]:
-                raise DashboardError("this is the last administrator; make another one first")
+                raise RefusedError("This is the last administrator; make another one first.")
             change = sa.update(accounts).where(accounts.c.name == name, accounts.c.disabled_ms.is_(None))
             if db.execute(change.values(disabled_ms=now_ms)).rowcount != 1:
-                raise DashboardError("there is no such account, or it is disabled already")
+                raise RefusedError("There is no such account, or it is disabled already.")
             db.execute(sa.delete(sessions).where(sessions.c.account == name))
             journal.append(db, by, "disable", name, now_ms)
 
     def change_password(self, name: str, password: str, session: str, now_ms: int) -> None:
-        """A new password; every session but `session` (its hash) ends. Raises DashboardError."""
+        """A new password; every session but `session` (its hash) ends. Raises RefusedError."""
         _check_password(password, name)
         encoded = self._hasher.hash(password)
         with self._store.transaction() as db:
@@ -193,7 +193,7 @@ class Accounts:
     def check(self, name: str, password: str, address: str, now_ms: int) -> Account | None:
         """The account, or None; takes as long for a name that does not exist.
 
-        Raises DashboardError while too many failures make everybody wait.
+        Raises RefusedError while too many failures make everybody wait.
         """
         name = name.strip().lower()[:64]
         own = {f"{name}@{address}": FREE_FAILURES, name: FREE_FAILURES * 10}
@@ -202,7 +202,7 @@ class Accounts:
             wait_ms = max(_wait_ms(db, key, free, now_ms) for key, free in keys.items())
             row = db.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
         if wait_ms > 0:
-            raise DashboardError(f"Too many failures. Try again in {-(-wait_ms // 1000)} seconds.")
+            raise RefusedError("Too many failures. Try again in {0} seconds.", 429, -(-wait_ms // 1000))
         encoded = row.password if row is not None and row.password else self._nobody
         try:
             with self._hashing:
@@ -227,23 +227,25 @@ class Accounts:
 
 
 def check_name(name: str) -> None:
-    """Raises DashboardError unless it can be an account's name."""
+    """Raises RefusedError unless it can be an account's name."""
     if not _NAME.fullmatch(name):
-        raise DashboardError("an account's name has 1 to 32 lower-case letters, digits, dots and dashes")
+        raise RefusedError("An account's name has 1 to 32 lower-case letters, digits, dots and dashes.")
 
 
 def _check_password(password: str, name: str) -> None:
     # NIST SP 800-63B 5.1.1.2: length, and no rules about which characters.
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
-        raise DashboardError(f"a password has at least {LEAST_PASSWORD} characters; a sentence is good")
+        raise RefusedError(
+            "A password has {0} to {1} characters; a sentence is good.", 400, LEAST_PASSWORD, MOST_PASSWORD
+        )
     if name in password.lower() or len(set(password)) < 5:
-        raise DashboardError("this password is too easy to guess; a sentence is good")
+        raise RefusedError("This password is too easy to guess; a sentence is good.")
 
 
 def _open_link(db: Connection, token: str, now_ms: int) -> sa.Row[tuple[object, ...]]:
     row = db.execute(sa.select(links).where(links.c.token_hash == _hash(token))).one_or_none()
     if row is None or row.used_ms is not None or row.expires_ms <= now_ms:
-        raise DashboardError("This link was used or has expired. Ask an administrator for a new one.")
+        raise RefusedError("This link was used or has expired. Ask an administrator for a new one.")
     return row
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import covers, within
-from sync.dashboard.errors import DashboardError, RefusedError
+from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import approvals
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook
@@ -195,7 +195,7 @@ def _one(db: Connection, number: int) -> Wish:
 
 def _wish(row: sa.Row[Any]) -> Wish:
     if row.action not in (EXPORT, FORGET, THRESHOLDS):
-        raise DashboardError("this database was made by a newer dashboard; update this program")
+        raise RefusedError("This database was made by a newer dashboard; update this program.", 409)
     return Wish(
         row.id, row.action, json.loads(row.about), row.why, row.account, row.asked_ms, row.decided_by,
         row.decided_ms, bool(row.agreed), row.used_ms,

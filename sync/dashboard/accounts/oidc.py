@@ -29,6 +29,7 @@ from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
+from sync.plain_file import plain_text
 from sync.registry.store import Store
 from sync.toml_table import toml_table
 
@@ -77,9 +78,9 @@ def read_provider(path: Path) -> Provider:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DashboardError(f"{path.name} is too large for a provider's description")
-        table = toml_table(path.read_text(encoding="utf-8"))
+        table = toml_table(plain_text(path))
         secret_file = table.pop("client_secret_file", None)
-        secret = Path(path.parent, secret_file).read_text(encoding="utf-8").strip() if secret_file else ""
+        secret = plain_text(Path(path.parent, secret_file)).strip() if secret_file else ""
     except (OSError, ValueError, TypeError) as err:
         raise DashboardError(f"{path.name} cannot be read: {err}") from err
     known = {"issuer", "client_id", "label", "claim", "ca", "scope", "group"}
@@ -172,7 +173,9 @@ class SingleSignOn:
                 )
             encoded = answer["id_token"]
         except (AuthlibBaseError, httpx2.HTTPError, KeyError, ValueError, TypeError) as err:
-            raise RefusedError(f"The identity provider gave no token ({type(err).__name__}).", 502) from None
+            raise RefusedError(
+                "The identity provider gave no token ({0}).", 502, type(err).__name__
+            ) from None
         claims = self._claims(str(encoded), row.nonce, now_ms)
         # 4. Somebody in one of our groups.
         member = claims.get(self._provider.claim, [])
@@ -181,10 +184,7 @@ class SingleSignOn:
         subject = f"{self._provider.issuer} {claims['sub']}"
         called = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
         role, scopes = (group.role, group.scopes) if group else (None, ())
-        try:
-            name = self._accounts.enter(subject, _name(called), role, scopes, now_ms)
-        except DashboardError as err:
-            raise RefusedError(str(err), 403) from None
+        name = self._accounts.enter(subject, _name(called), role, scopes, now_ms)
         return name, row.wanted
 
     def _claims(self, encoded: str, nonce: str, now_ms: int) -> Mapping[str, Any]:
@@ -206,8 +206,8 @@ class SingleSignOn:
             except (JoseError, ValueError) as err:
                 # A key may be new: look once more.
                 if again:
-                    why = f"The identity provider's token is not good ({type(err).__name__})."
-                    raise RefusedError(why, 403) from None
+                    why = type(err).__name__
+                    raise RefusedError("The identity provider's token is not good ({0}).", 403, why) from None
                 continue
             audience = token.claims["aud"]
             other = isinstance(audience, list) and len(audience) > 1
@@ -253,9 +253,9 @@ class SingleSignOn:
             found = answer.json()
         except (httpx2.HTTPError, ValueError) as err:
             raise RefusedError(
-                f"The identity provider does not answer ({type(err).__name__}). Log in with a password, or "
-                "try again.",
+                "The identity provider does not answer ({0}). Log in with a password, or try again.",
                 502,
+                type(err).__name__,
             ) from None
         if not isinstance(found, dict):
             raise RefusedError("The identity provider's answer cannot be read.", 502)

@@ -50,7 +50,7 @@ class Passkeys:
             query = sa.select(passkeys.c.credential).where(passkeys.c.account == account)
             held = [base64url_to_bytes(text) for text in db.execute(query).scalars()]
         if len(held) >= MOST:
-            raise RefusedError(f"An account has at most {MOST} passkeys.")
+            raise RefusedError("An account has at most {0} passkeys.", 400, MOST)
         options = webauthn.generate_registration_options(
             rp_id=self._rp_id,
             rp_name=self._settings.organisation,

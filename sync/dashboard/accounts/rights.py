@@ -96,6 +96,11 @@ def within(scopes: Sequence[str], unit: Any, door: Any) -> sa.ColumnElement[bool
     return sa.or_(*parts)
 
 
+def sees(scopes: Sequence[str], site: str, zone: str) -> bool:
+    """Whether a zone of a site lies in these scopes."""
+    return not scopes or site in scopes or f"{site}/{zone}" in scopes
+
+
 def covers(scopes: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether anybody who has `scopes` may give somebody `wanted`: nobody gives away more than they have."""
     mine = set(scopes)

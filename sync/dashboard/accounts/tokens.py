@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Right, Viewer, covers
-from sync.dashboard.errors import DashboardError
+from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import tokens
 from sync.registry.store import Store
 
@@ -52,24 +52,22 @@ class Tokens:
     def make(
         self, name: str, rights: Sequence[Right], scopes: Sequence[str], days: int, by: Viewer, now_ms: int
     ) -> str:
-        """A new token, shown this once. Raises DashboardError for a name, rights, tags or a term that
+        """A new token, shown this once. Raises RefusedError for a name, rights, tags or a term that
         cannot be given."""
         if not _NAME.fullmatch(name):
-            raise DashboardError("a token's name has 1 to 32 lower-case letters, digits, dots and dashes")
+            raise RefusedError("A token's name has 1 to 32 lower-case letters, digits, dots and dashes.")
         if not rights or any(right not in RIGHTS or not by.may(right) for right in rights):
-            raise DashboardError("choose at least one right, of those that a token may hold")
+            raise RefusedError("Choose at least one right, of those that a token may hold.")
         if not covers(by.scopes, scopes):
-            raise DashboardError("you can give only the tags that you have")
+            raise RefusedError("You can give only the tags that you have.")
         if not 1 <= days <= LONGEST_DAYS:
-            raise DashboardError(f"a token lives 1 to {LONGEST_DAYS} days")
+            raise RefusedError("A token lives 1 to {0} days.", 400, LONGEST_DAYS)
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         expires_ms = now_ms + days * DAY_MS
         with self._store.transaction() as db:
             alive = (tokens.c.name == name, tokens.c.revoked_ms.is_(None), tokens.c.expires_ms > now_ms)
             if db.execute(sa.select(tokens.c.id).where(*alive)).first() is not None:
-                raise DashboardError(
-                    "a token of this name is in use; revoke it first, or choose another name"
-                )
+                raise RefusedError("A token of this name is in use; revoke it first, or choose another name.")
             db.execute(
                 sa.insert(tokens).values(
                     id=number,
@@ -95,11 +93,11 @@ class Tokens:
         return [made for made in map(_token, rows) if covers(viewer.scopes, made.scopes)]
 
     def revoke(self, number: str, by: Viewer, now_ms: int) -> None:
-        """It is refused from now on. Raises DashboardError when there is no such token."""
+        """It is refused from now on. Raises RefusedError when there is no such token."""
         with self._store.transaction() as db:
             row = db.execute(sa.select(tokens).where(tokens.c.id == number)).one_or_none()
             if row is None or not covers(by.scopes, tuple(json.loads(row.scopes))):
-                raise DashboardError("there is no such token")
+                raise RefusedError("There is no such token.", 404)
             here = (tokens.c.id == number, tokens.c.revoked_ms.is_(None))
             if db.execute(sa.update(tokens).where(*here).values(revoked_ms=now_ms)).rowcount:
                 journal.append(db, by.account, "token revoked", row.name, now_ms)

@@ -22,7 +22,7 @@ from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
 from sync.dashboard.site.places import EGRESS, LOCKING, Place
 from sync.dashboard.web import Call, environment, redirect, signer_of
-from sync.dashboard.wording import drawing, languages
+from sync.dashboard.wording import drawing, languages, words
 from sync.dashboard.wording.languages import duration
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
 from sync.registry.schema import events, units
@@ -31,13 +31,6 @@ from sync.registry.status import unit_status
 DAY_MS = 86_400_000
 MAX_WHY = 200
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-FACTS = {
-    "software": "Software", "models": "Models", "policy": "Rules", "settings": "Settings",
-    "keystore": "Keys", "profile": "Profile", "simulated": "Simulated", "document": "Fleet document",
-    "people": "People", "standing": "Its standing", "threats": "Threat list", "over": "Grown voiceprints",
-    "not_over": "Voiceprints that still grow", "why": "Why",
-}  # fmt: skip
-"""What a unit tells of itself, for people."""
 TROUBLE = ("silent", "offline", "revoked")
 
 
@@ -150,7 +143,8 @@ def _tile_of(view: doors.DoorView, call: Call, midnight_ms: int) -> Markup:
     when = heard = ""
     if view.last is not None:
         today = view.last.time_ms >= midnight_ms
-        when = view.last.clock if today else duration(call.now_ms - view.last.time_ms)
+        moment = dt.datetime.fromtimestamp(view.last.time_ms / 1000, call.zone)
+        when = view.last.clock if today else languages.date(moment, "%-d %b %H:%M")
     if trouble and view.seen_ms:
         heard = duration(call.now_ms - view.seen_ms)
     attacks = 0 if call.viewer.public else view.attacks
@@ -217,8 +211,11 @@ def door(call: Call) -> Response:
     if view is None:
         raise not_found()
     chart = drawing.bars(
-        _days(counted, since_ms, call.zone), ("granted", "refused", "attack"), "The last 30 days"
-    )
+        _days(counted, since_ms, call.zone),
+        {"granted": languages.word("let in"), "refused": languages.word("refused"),
+         "attack": languages.word("attacks")},
+        languages.word("The last 30 days"),
+    )  # fmt: skip
     status = unit_status(row, call.now_ms)
     shown = [show(r, known, call.zone, public=call.viewer.public) for r in newest.rows]
     return call.page(
@@ -236,7 +233,7 @@ def door(call: Call) -> Response:
         weekly=weekly,
         hold_states=holds.STATES,
         day_names=DAY_NAMES,
-        fact_names=FACTS,
+        fact_names=words.FACTS,
         passers=may_pass,
         may_reveal=call.viewer.may(Right.REVEAL),
     )
@@ -246,7 +243,7 @@ def _days(counted: Iterable[Any], since_ms: int, zone: dt.tzinfo) -> list[tuple[
     found: list[tuple[str, dict[str, int]]] = []
     for number in range(30):
         moment = dt.datetime.fromtimestamp((since_ms + number * DAY_MS) / 1000 + 43_200, zone)
-        found.append((f"{moment.day} {moment:%b}", {"granted": 0, "refused": 0, "attack": 0}))
+        found.append((languages.date(moment, "%-d %b"), {"granted": 0, "refused": 0, "attack": 0}))
     for row in counted:
         day = int(row.day)
         if not 0 <= day < 30:

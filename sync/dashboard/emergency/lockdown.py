@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts import journal
-from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.accounts.rights import Viewer, sees
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import plans, run_doors, runs
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Place, place_of
-from sync.errors import SyncError
 from sync.events import Signer, UnitId
+from sync.orders.commands import Command
 from sync.registry import commands as orders
 from sync.registry.schema import commands, units
 from sync.registry.status import unit_status
@@ -111,7 +111,8 @@ def doors_of(db: Connection, viewer: Viewer, site: str, zones: Sequence[str]) ->
     found = [
         place
         for place in places.load(db).values()
-        if place.site == site and place.zone in zones and place.unit in registered and _may(viewer, place)
+        if place.site == site and place.zone in zones and place.unit in registered
+        if sees(viewer.scopes, site, place.zone)
     ]
     return sorted(found, key=lambda place: (zones.index(place.zone), place.label))
 
@@ -151,7 +152,8 @@ def start(
 ) -> int:
     """Order every door of the zones to lock, first zone first; the run's number.
 
-    After `minutes` it ends by itself; 0: only when somebody ends it.
+    One transaction: all doors are asked, or, should this process die meanwhile, none is and nothing says that
+    one was. After `minutes` it ends by itself; 0: only when somebody ends it.
     """
     with store.transaction() as db:
         doors = doors_of(db, viewer, site, zones)
@@ -163,17 +165,25 @@ def start(
         run = int((made.inserted_primary_key or [0])[0])
         what = "drill" if drill else "lock-down"
         journal.append(db, viewer.account, what, f"run {run}: {name}, {site} {' '.join(zones)}", now_ms)
-    # On record before the first door hears of it; and a door that cannot be asked keeps no other one waiting.
-    for rank, unit in enumerate(dict.fromkeys(place.unit for place in doors)):
-        counter = _order(store, signer, unit, "report_health" if drill else "lock_down", viewer, now_ms)
-        if counter is not None:
-            with store.transaction() as db:
-                db.execute(sa.insert(run_doors).values(run=run, unit=unit, rank=rank, counter=counter))
+        action, asked = "report_health" if drill else "lock_down", list[dict[str, int | str]]()
+        ranks = {unit: rank for rank, unit in enumerate(dict.fromkeys(place.unit for place in doors))}
+        left = set(ranks)
+        for number, zone in enumerate(zones):
+            mine = [UnitId(p.unit) for p in doors if p.zone == zone and p.unit in left]
+            left.difference_update(mine)
+            # What was issued first is sent first: a millisecond apart keeps the zones in their order.
+            issued_ms = now_ms - (len(zones) - 1 - number)
+            for order in _order(db, signer, mine, action, viewer, issued_ms):
+                unit = order.unit
+                asked.append({"run": run, "unit": unit, "rank": ranks[unit], "counter": order.counter})
+        if asked:
+            db.execute(sa.insert(run_doors), asked)
     return run
 
 
 def end(store: Store, signer: Signer, viewer: Viewer, run: int, now_ms: int) -> None:
-    """Order the doors of a run to work by their rules again. Raises RefusedError when it has ended."""
+    """Order the doors of a run to work by their rules again, all of them in one transaction. Raises
+    RefusedError when it has ended."""
     with store.transaction() as db:
         mine = one(db, viewer, run, now_ms)
         if mine is None:
@@ -182,13 +192,16 @@ def end(store: Store, signer: Signer, viewer: Viewer, run: int, now_ms: int) -> 
         if db.execute(done.values(ended_ms=now_ms, ended_by=viewer.account)).rowcount != 1:
             raise RefusedError("This lock-down has been ended already.", 409)
         journal.append(db, viewer.account, "lock-down ended", f"run {run}: {mine.name}", now_ms)
-    if mine.drill:
-        return
-    for door in mine.doors:
-        counter = _order(store, signer, door.place.unit, "end_lock_down", viewer, now_ms)
-        here = (run_doors.c.run == run, run_doors.c.unit == door.place.unit)
-        with store.transaction() as db:
-            db.execute(sa.update(run_doors).where(*here).values(end_counter=counter))
+        if mine.drill:
+            return
+        asked = list(dict.fromkeys(UnitId(door.place.unit) for door in mine.doors))
+        ended = [
+            {"b_unit": order.unit, "end_counter": order.counter}
+            for order in _order(db, signer, asked, "end_lock_down", viewer, now_ms)
+        ]
+        if ended:
+            here = (run_doors.c.run == run, run_doors.c.unit == sa.bindparam("b_unit"))
+            db.execute(sa.update(run_doors).where(*here), ended)
 
 
 def end_due(store: Store, signer: Signer, now_ms: int) -> None:
@@ -218,11 +231,13 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     known = places.load(db)
     by_unit = {unit: place for (unit, _), place in known.items()}
     asked = sa.and_(commands.c.unit == run_doors.c.unit, commands.c.counter == run_doors.c.counter)
+    ending = commands.alias("ending")
+    freed = sa.and_(ending.c.unit == run_doors.c.unit, ending.c.counter == run_doors.c.end_counter)
+    told = (commands.c.issued_ms, commands.c.status, commands.c.why, commands.c.answered_ms)
     query = (
-        sa.select(
-            run_doors, commands.c.issued_ms, commands.c.status, commands.c.why, commands.c.answered_ms, units
-        )
+        sa.select(run_doors, *told, ending.c.status.label("freed"), units)
         .join(commands, asked)
+        .outerjoin(ending, freed)
         .join(units, units.c.unit == run_doors.c.unit)
         .where(run_doors.c.run == number)
         .order_by(run_doors.c.rank)
@@ -231,9 +246,9 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     found = []
     for line in rows:
         place = by_unit.get(line.unit) or place_of(known, line.unit, "")
-        if not _may(viewer, place):
+        if not sees(viewer.scopes, place.site, place.zone):
             return None
-        found.append(_door(db, line, place, now_ms))
+        found.append(_door(line, place, now_ms))
     return Run(
         row.id, row.name, row.site, bool(row.drill), row.account, row.started_ms, row.ended_by, row.ended_ms,
         row.until_ms,
@@ -241,7 +256,7 @@ def one(db: Connection, viewer: Viewer, number: int, now_ms: int) -> Run | None:
     )  # fmt: skip
 
 
-def _door(db: Connection, line: Any, place: Place, now_ms: int) -> RunDoor:
+def _door(line: Any, place: Place, now_ms: int) -> RunDoor:
     status = unit_status(line, now_ms)
     state: State = "asked"
     if line.status == "done":
@@ -250,28 +265,19 @@ def _door(db: Connection, line: Any, place: Place, now_ms: int) -> RunDoor:
         state = "refused"
     elif status.state in ("silent", "offline", "revoked"):
         state = "unreachable"
-    released = False
-    if line.end_counter is not None:
-        ended = (commands.c.unit == line.unit, commands.c.counter == line.end_counter)
-        released = db.execute(sa.select(commands.c.status).where(*ended)).scalar() == "done"
     locked_ms = line.answered_ms if state == "locked" else None
     took_ms = locked_ms - line.issued_ms if locked_ms is not None else None
     seen_ms = max(status.seen_ms or 0, status.health_ms or 0) or None
     why = line.why or "" if state == "refused" else ""
-    return RunDoor(place, line.rank, state, line.issued_ms, locked_ms, took_ms, why, seen_ms, released)
+    return RunDoor(
+        place, line.rank, state, line.issued_ms, locked_ms, took_ms, why, seen_ms, line.freed == "done"
+    )
 
 
-def _order(store: Store, signer: Signer, unit: str, action: str, viewer: Viewer, now_ms: int) -> int | None:
-    try:
-        made = orders.issue(
-            store, signer, UnitId(unit), action, {}, account=viewer.account, now_ms=now_ms, life_ms=LIFE_MS
-        )
-    except SyncError:
-        # It was revoked a moment ago: nothing reaches it, and the others go on.
-        return None
-    return made.counter
-
-
-def _may(viewer: Viewer, place: Place) -> bool:
-    scopes = viewer.scopes
-    return not scopes or place.site in scopes or f"{place.site}/{place.zone}" in scopes
+def _order(
+    db: Connection, signer: Signer, names: Sequence[UnitId], action: str, viewer: Viewer, now_ms: int
+) -> list[Command]:
+    """Without the units that were revoked a moment ago: nothing reaches them, and the others go on."""
+    return orders.issue_in(
+        db, signer, names, action, {}, account=viewer.account, now_ms=now_ms, life_ms=LIFE_MS
+    )

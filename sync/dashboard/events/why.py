@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sync.dashboard.site.places import Place
 from sync.dashboard.wording import words
-from sync.dashboard.wording.languages import word
+from sync.dashboard.wording.languages import decimal, word
 from sync.events import AuditEvent
 from sync.vocabulary import DECISIONS
 
@@ -88,7 +88,7 @@ def explain(event: AuditEvent, place: Place) -> Told:
         )
     more = tuple(
         (*_named(name), value)
-        for name, value in ((n, f"{v:.2f}".rstrip("0").rstrip(".")) for n, v in event.more_scores)
+        for name, value in ((n, decimal(f"{v:.2f}".rstrip("0").rstrip("."))) for n, v in event.more_scores)
     )
     return Told(
         words.kind(event.kind).short,
@@ -126,11 +126,11 @@ def _sentence(event: AuditEvent, factors: tuple[Factor, ...]) -> str:
         if weakest is None:
             return reason
         margin = (weakest.llr or 0) - weakest.needed
-        return word(WEAKEST).format(reason, weakest.name, f"{margin:.1f}")
+        return word(WEAKEST).format(reason, weakest.name, decimal(f"{margin:.1f}"))
     if not failed or event.kind == "GRANTED":
         return reason
     worst = min(failed, key=lambda f: (f.llr or 0) - f.needed)
     short = worst.needed - (worst.llr or 0)
     passed = [f.name for f in factors if f.passed]
-    text = word(SHORT).format(reason, worst.name, f"{short:.1f}")
+    text = word(SHORT).format(reason, worst.name, decimal(f"{short:.1f}"))
     return f"{text} {word(PASSED).format(', '.join(passed))}" if passed else text

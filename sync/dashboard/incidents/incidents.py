@@ -242,6 +242,12 @@ def _over(db: Connection, now_ms: int) -> dict[int, str]:
         for row in db.execute(silent)
         if unit_status(row, now_ms).state == "online"
     }
+    outages = sa.select(incidents.c.id, incidents.c.site).where(incidents.c.kind == "SITE_SILENT", *still)
+    for row in db.execute(outages).all():
+        there = [units.c.site == row.site] if row.site else []
+        members = db.execute(sa.select(units).where(units.c.revoked_ms.is_(None), *there))
+        if any(unit_status(unit, now_ms).state == "online" for unit in members):
+            found[row.id] = "Units report again."
     seen = sa.or_(incidents.c.kind == HELD, incidents.c.acknowledged_ms.is_not(None))
     at_doors = sa.select(incidents).where(incidents.c.kind.in_((HELD, ATTACKED)), seen, *still)
     for row in db.execute(at_doors).all():

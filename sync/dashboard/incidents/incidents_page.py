@@ -16,12 +16,25 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Places, place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording import words
-from sync.dashboard.wording.languages import duration
+from sync.dashboard.wording.languages import date, duration, tell, word
 from sync.registry.schema import events
 
 MAX_NOTE = 2000
 MONTH_MS = 30 * 86_400_000
 ACTIONS = ("acknowledge", "own", "note", "resolve")
+
+
+HOUR_MS = 3_600_000
+EVIDENCE = {
+    "account": "account", "ahead": "clock ahead by", "apart": "apart", "chance": "chance of that",
+    "checked": "last checked", "count": "events", "counter": "counter", "doors": "doors",
+    "first": "first event", "from": "from", "hour": "hour", "jump": "clock jumped by", "known": "known here",
+    "last": "last heard", "off": "clock off by", "pending": "waiting at the unit", "person": "person",
+    "rows": "rows", "sequence": "event", "since": "since", "size": "events", "state": "state",
+    "stored": "stored here", "to": "to", "until": "until", "usual": "usual", "why": "why",
+    "window": "within", "written": "written by the unit",
+}  # fmt: skip
+"""What an alarm's evidence is called for people."""
 
 
 def listing(call: Call) -> Response:
@@ -87,20 +100,27 @@ def act(call: Call) -> Response:
     elif action == "resolve":
         incidents.resolve(store, number, account, call.text("note", MAX_NOTE), now_ms)
     else:
-        raise RefusedError(f"An incident can be {', '.join(ACTIONS)}.")
+        raise RefusedError("There is no such step for an incident.")
     return redirect(f"/incidents/{number}")
 
 
 def _told(evidence: dict[str, object], zone: dt.tzinfo) -> list[tuple[str, str]]:
-    """The numbers and words of an alarm's evidence; times as people write them."""
-    found = []
+    """The numbers and words of an alarm's evidence, by names for people; times as people write them."""
+    found: list[tuple[str, str]] = []
     for name, value in evidence.items():
-        if name.endswith("_ms") and isinstance(value, int):
-            at = dt.datetime.fromtimestamp(value / 1000, zone) if value > 10**12 else None
-            text = f"{at.day} {at:%b %H:%M:%S}" if at else duration(value)
-            found.append((name.removesuffix("_ms"), text))
+        plain = name.removesuffix("_ms").removesuffix("_s")
+        label = word(EVIDENCE.get(plain, words.FACTS.get(plain, plain.replace("_", " "))))
+        if isinstance(value, dict) and {"desired", "reported"} <= value.keys():
+            is_now, should_be = (str(value[key])[:80] for key in ("reported", "desired"))
+            found.append((label, tell("{0}, and not {1}", is_now, should_be)))
+        elif isinstance(value, int) and (name == "hour" or name.endswith("_ms")):
+            ms = value * HOUR_MS if name == "hour" else value
+            at = dt.datetime.fromtimestamp(ms / 1000, zone) if ms > 10**12 else None
+            found.append((label, date(at, "%-d %b %H:%M:%S") if at else duration(ms)))
+        elif name.endswith("_s") and isinstance(value, int):
+            found.append((label, duration(value * 1000)))
         elif isinstance(value, str | int | float):
-            found.append((name.replace("_", " "), str(value)[:80]))
+            found.append((label, word(str(value)[:80])))
     return found
 
 
@@ -111,7 +131,7 @@ def where(row: object, known: Places) -> str:
     if unit:
         mine = [place.label for key, place in known.items() if key[0] == unit]
         return mine[0] if len(mine) == 1 else str(unit)
-    return str(site) if site else "everywhere"
+    return str(site) if site else word("everywhere")
 
 
 def _events(call: Call, db: sa.Connection, proof: list[dict[str, object]], known: Places) -> list[Shown]:

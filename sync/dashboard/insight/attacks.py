@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts.rights import Viewer, within
+from sync.dashboard.wording import languages
 from sync.dashboard.wording.words import ATTACKS
 from sync.registry.schema import events
 
@@ -19,7 +20,8 @@ DAY_MS = 86_400_000
 GAP_MS = 45 * 60_000
 """Attacks at one site that follow each other within 45 minutes are one campaign."""
 LEAST = 3
-MOST = 20_000
+NEWEST = 5_000
+"""Attacks that are looked at one by one, for doors, people and campaigns. A site with more is told so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,35 @@ class Campaign:
     """In how many people's names."""
 
 
-def found(db: Connection, viewer: Viewer, since_ms: int) -> Sequence[Any]:
-    """The newest attacks since a moment, oldest first; at most `MOST`."""
-    query = (
-        sa.select(
-            events.c.unit, events.c.door, events.c.kind, events.c.reason, events.c.person, events.c.time_ms
-        )
-        .where(events.c.kind.in_(ATTACKS), events.c.time_ms >= since_ms)
+def newest(db: Connection, viewer: Viewer, since_ms: int) -> Sequence[Any]:
+    """The `NEWEST` newest attacks since a moment, oldest first."""
+    columns = (
+        events.c.unit, events.c.door, events.c.kind, events.c.reason, events.c.person, events.c.time_ms
+    )  # fmt: skip
+    # Each kind along an index of its own.
+    kinds = [
+        sa.select(*columns)
+        .where(events.c.kind == kind, events.c.time_ms >= since_ms)
         .where(within(viewer.scopes, events.c.unit, events.c.door))
         .order_by(events.c.time_ms.desc())
-        .limit(MOST)
+        .limit(NEWEST)
+        for kind in ATTACKS
+    ]
+    rows = [row for query in kinds for row in db.execute(query)]
+    return sorted(rows, key=lambda row: row.time_ms)[-NEWEST:]
+
+
+def by_day(db: Connection, viewer: Viewer, since_ms: int, days: int) -> Counter[tuple[int, str]]:
+    """(days after `since_ms`, kind) -> how many: of all of them, counted by the database."""
+    day = (events.c.time_ms - since_ms) // DAY_MS
+    query = (
+        sa.select(day.label("day"), events.c.kind, sa.func.count().label("times"))
+        .where(events.c.kind.in_(ATTACKS), events.c.time_ms >= since_ms)
+        .where(events.c.time_ms < since_ms + days * DAY_MS)
+        .where(within(viewer.scopes, events.c.unit, events.c.door))
+        .group_by(sa.text("day"), events.c.kind)
     )
-    return list(reversed(db.execute(query).all()))
+    return Counter({(row.day, row.kind): row.times for row in db.execute(query)})
 
 
 def campaigns(rows: Sequence[Any]) -> list[Campaign]:
@@ -65,19 +84,16 @@ def campaigns(rows: Sequence[Any]) -> list[Campaign]:
     return sorted(closed, key=lambda campaign: -campaign.last_ms)
 
 
-def by_day(
-    rows: Sequence[Any], since_ms: int, days: int, zone: dt.tzinfo
+def lines(
+    counted: Counter[tuple[int, str]], since_ms: int, days: int, zone: dt.tzinfo
 ) -> list[tuple[str, dict[str, int]]]:
-    """(day, {"synthetic": n, "recording": n}) for each day."""
-    counted: Counter[tuple[int, str]] = Counter()
-    for row in rows:
-        counted[(row.time_ms - since_ms) // DAY_MS, row.kind] += 1
-    lines = []
+    """(day, {"attack": n, "refused": n}) for each day: synthetic voices and recordings."""
+    found = []
     for day in range(days):
         moment = dt.datetime.fromtimestamp((since_ms + day * DAY_MS + DAY_MS // 2) / 1000, zone)
         parts = {"attack": counted[day, "DENIED_SPOOF"], "refused": counted[day, "DENIED_REPLAY"]}
-        lines.append((f"{moment.day} {moment:%b}", parts))
-    return lines
+        found.append((languages.date(moment, "%-d %b"), parts))
+    return found
 
 
 def _campaign(site: str, group: Sequence[Any]) -> list[Campaign]:

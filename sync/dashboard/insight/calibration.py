@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
+from sync.plain_file import plain_bytes
 from sync.registry.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
@@ -34,15 +35,15 @@ Shapes = dict[str, dict[str, list[int]]]
 def read_report(path: Path) -> tuple[Shapes, str]:
     """(shapes, what was measured). Raises DashboardError for anything else than such a report."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_REPORT_BYTES + 1)
-        report = json.loads(data)
-        if len(data) > MAX_REPORT_BYTES or report["schema"] != "ostiary.evaluation/1":
+        report = json.loads(plain_bytes(path, MAX_REPORT_BYTES))
+        if report["schema"] != "ostiary.evaluation/1":
             raise ValueError("another schema")
         found = {name: _shapes(one) for name, one in _detections(report).items()}
         made = report["provenance"]
         source = f"{made['files']} recordings of {made['speakers']} people, {made['made_at']}"[:200]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except OSError as err:
+        raise DashboardError(f"{path.name} cannot be read: {err.strerror}") from err
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise DashboardError(
             f"{path.name} is no report of `ostiary evaluate` ({type(err).__name__}); give its report.json"
         ) from err

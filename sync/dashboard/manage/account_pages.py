@@ -10,7 +10,8 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.accounts import Account
 from sync.dashboard.accounts.rights import ROLES, covers
 from sync.dashboard.errors import DashboardError, RefusedError, not_found
-from sync.dashboard.web import Call, redirect
+from sync.dashboard.web import Call, redirect, told
+from sync.dashboard.wording.languages import word
 
 PAGE = 100
 
@@ -31,7 +32,7 @@ def invite(call: Call) -> Response:
     try:
         token = call.desk.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
     except DashboardError as err:
-        return _accounts(call, None, str(err), 400)
+        return _accounts(call, None, told(err), 400)
     return _accounts(call, f"{call.desk.settings.origin}/welcome/{token}", "")
 
 
@@ -43,7 +44,7 @@ def disable(call: Call) -> Response:
     try:
         call.desk.accounts.disable(name, call.viewer.account, call.now_ms)
     except DashboardError as err:
-        return _accounts(call, None, str(err), 400)
+        return _accounts(call, None, told(err), 400)
     return redirect("/accounts")
 
 
@@ -63,8 +64,8 @@ def change_password(call: Call) -> Response:
             raise RefusedError("The present password is another one.")
         desk.accounts.change_password(name, call.form.get("password", ""), call.viewer.session, call.now_ms)
     except DashboardError as err:
-        return _mine(call, str(err), "", 400)
-    return _mine(call, "", "Your password is changed. Other sessions of yours have ended.")
+        return _mine(call, told(err), "", 400)
+    return _mine(call, "", word("Your password is changed. Other sessions of yours have ended."))
 
 
 def begin_passkey(call: Call) -> Response:
@@ -79,7 +80,7 @@ def add_passkey(call: Call) -> Response:
     try:
         call.desk.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
     except DashboardError as err:
-        return JSONResponse({"message": str(err)}, 400)
+        return JSONResponse({"message": told(err)}, 400)
     return JSONResponse({"go": "/account"})
 
 

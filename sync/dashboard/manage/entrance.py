@@ -21,18 +21,25 @@ from sync.dashboard.web import (
     read_form,
     redirect,
     render,
+    told,
     viewer_of,
 )
+from sync.dashboard.web import choose_language as speak_as
 from sync.dashboard.wording import languages
+from sync.dashboard.wording.languages import word
 
 Entrance = Callable[[Desk, Request, Mapping[str, str]], Response]
 
 
 def _open_to_all(page: Entrance) -> Callable[[Request], Awaitable[Response]]:
+    def answered(request: Request, form: Mapping[str, str]) -> Response:
+        speak_as(request)
+        return page(request.app.state.desk, request, form)
+
     @functools.wraps(page)
     async def endpoint(request: Request) -> Response:
         form = await read_form(request) if request.method == "POST" else {}
-        return await run_in_threadpool(page, request.app.state.desk, request, form)
+        return await run_in_threadpool(answered, request, form)
 
     return endpoint
 
@@ -55,13 +62,13 @@ def login(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
     try:
         account = desk.accounts.check(name, form.get("password", ""), address, now_ms)
     except DashboardError as err:
-        return render(desk, request, "login.html", 429, wanted=wanted, message=str(err), name=name)
+        return render(desk, request, "login.html", 429, wanted=wanted, message=told(err), name=name)
     if account is None:
-        message = "This name and password do not fit together."
+        message = word("This name and password do not fit together.")
         return render(desk, request, "login.html", 401, wanted=wanted, message=message, name=name)
     if desk.passkeys.count(account.name):
         # A password beside a passkey would be the weaker way in.
-        message = "This account logs in with its passkey. An administrator can give it a new link."
+        message = word("This account logs in with its passkey. An administrator can give it a new link.")
         return render(desk, request, "login.html", 403, wanted=wanted, message=message, name=name)
     return _enter(desk, request, account.name, wanted)
 
@@ -76,7 +83,7 @@ def passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
     try:
         account = desk.passkeys.login(form.get("credential", ""), desk.now_ms())
     except RefusedError as err:
-        return JSONResponse({"message": str(err)}, err.status)
+        return JSONResponse({"message": told(err)}, err.status)
     answer = JSONResponse({"go": own_address(form.get("next", "/"))})
     _begin(desk, request, account, answer)
     return answer
@@ -131,7 +138,7 @@ def welcome(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
         name = account or form.get("account", "").strip().lower()
         desk.accounts.accept(token, name, form.get("password", ""), now_ms)
     except DashboardError as err:
-        return render(desk, request, "welcome.html", 400, message=str(err), **shown)
+        return render(desk, request, "welcome.html", 400, message=told(err), **shown)
     return _enter(desk, request, name, "/")
 
 

@@ -23,7 +23,7 @@ from sync.dashboard.events.events_query import Filter
 from sync.dashboard.events.shown import show
 from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
-from sync.dashboard.web import Call, Desk, redirect
+from sync.dashboard.web import Call, Desk, redirect, told
 from sync.registry.store import StoreError
 
 DAYS = (7, 30, 90, 366)
@@ -71,7 +71,7 @@ def api_events(call: Call) -> dict[str, Any]:
     wanted = Filter.read(call.query)
     people = call.viewer.may(Right.PEOPLE)
     if wanted.person and not people:
-        raise RefusedError(f"This token may not: {Right.PEOPLE.value}.", 403)
+        raise RefusedError("This token may not: {0}.", 403, Right.PEOPLE.value)
     with call.desk.store.reading() as db:
         known = places.load(db)
         found = events_query.page(db, wanted, call.viewer.scopes, call.zone, call.query.get("before", ""))
@@ -129,7 +129,7 @@ def make(call: Call) -> Response:
         name = call.text("name", 32).lower()
         made = Tokens(call.desk.store).make(name, rights, tags, call.number("days"), call.viewer, call.now_ms)
     except DashboardError as err:
-        return _page(call, "", str(err), 400)
+        return _page(call, "", told(err), 400)
     return _page(call, made, "")
 
 

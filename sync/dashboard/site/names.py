@@ -8,6 +8,7 @@ it holds, so an old event is shown with the name of its time.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import secrets
 import uuid
@@ -18,10 +19,12 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sync.dashboard.errors import DashboardError
+from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import people
+from sync.plain_file import plain_bytes, plain_text
 from sync.registry.store import Store
 
+MAX_CSV_BYTES = 1 << 24
 KEY_BYTES = 32
 MAX_NAME = 120
 
@@ -43,12 +46,12 @@ class NameBook:
                 # O_EXCL: two that start at once must not make two keys.
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
-                return cls(store, path.read_bytes())
+                return cls(store, plain_bytes(path))
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-            return cls(store, path.read_bytes())
+            return cls(store, plain_bytes(path))
         except OSError as err:
             raise DashboardError(f"the names key cannot be used: {err}") from err
 
@@ -88,14 +91,15 @@ class NameBook:
         try:
             return self._box.decrypt(sealed[:12], sealed[12:], person.encode()).decode()
         except InvalidTag as err:
-            raise DashboardError("the names were kept under another key; bring the right key file") from err
+            raise RefusedError(
+                "The names were kept under another key; start the page with the right key file.", 409
+            ) from err
 
 
 def read_csv(path: Path) -> list[tuple[str, str]]:
     """(pseudonym, name) pairs of a CSV file with the columns `person` and `name`. Raises DashboardError."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(plain_text(path, MAX_CSV_BYTES), newline="")))
     except (OSError, ValueError, csv.Error) as err:
         raise DashboardError(f"the names cannot be read: {err}") from err
     found = []

@@ -16,6 +16,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
+from sync.plain_file import plain_text
 from sync.registry.store import Store
 from sync.toml_table import toml_table
 
@@ -129,7 +130,7 @@ def read(path: Path) -> list[Place]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DashboardError(f"{path.name} is too large for a file of doors")
-        data = toml_table(path.read_text(encoding="utf-8"))
+        data = toml_table(plain_text(path))
     except (OSError, ValueError) as err:
         raise DashboardError(f"the doors cannot be read: {err}") from err
     found = []

@@ -62,7 +62,7 @@ function makeRow(event) {
   } else {
     link.replaceWith(event.short);
   }
-  if (event.silent) what.append(" ", tag("silent alarm", "tag alarm"));
+  if (event.silent) what.append(" ", tag(words.saySilent, "tag alarm"));
   const place = row.querySelector(".place");
   place.textContent = event.place;
   place.href = event.door_url;
@@ -75,7 +75,7 @@ function makeRow(event) {
     person.textContent = event.person;
     who.append(person);
   }
-  if (event.late) who.append(" ", tag("late", "tag"));
+  if (event.late) who.append(" ", tag(words.sayLate, "tag"));
   row.dataset.time = event.time_ms;
   return row;
 }

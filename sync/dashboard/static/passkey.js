@@ -3,7 +3,7 @@
 
 async function post(address, values) {
   const answer = await fetch(address, { method: "POST", body: new URLSearchParams(values) });
-  if (answer.headers.get("content-type") !== "application/json") throw new Error("the page did not accept it; load it again");
+  if (answer.headers.get("content-type") !== "application/json") throw new Error(form.dataset.sayAgain);
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.message);
   return told;
@@ -31,7 +31,7 @@ if (form && able) {
     event.preventDefault();
     problem.hidden = true;
     run().catch((err) => {
-      problem.textContent = err.name === "NotAllowedError" ? "No passkey was given." : err.message;
+      problem.textContent = err.name === "NotAllowedError" ? form.dataset.sayNone : err.message;
       problem.hidden = false;
     });
   });

@@ -11,7 +11,17 @@ const verdict = document.getElementById("verdict");
 const progress = document.getElementById("progress");
 const text = new TextEncoder();
 
+const sentences = document.getElementById("verify-say").dataset;
+
 class Wrong extends Error {}
+
+// A sentence in the language of the page, with values where it has [name], [number], [count] and the like.
+function said(name, values = {}) {
+  const sentence = sentences["say" + name[0].toUpperCase() + name.slice(1)];
+  return sentence.replace(/\[([a-z]+)\]/g, (_, value) => String(values[value]));
+}
+
+const wrong = (name, values) => new Wrong(said(name, values));
 
 // -- CBOR (RFC 8949), the parts that a bundle uses
 
@@ -22,7 +32,7 @@ class Reader {
     this.at = 0;
   }
   take(count) {
-    if (this.at + count > this.bytes.length) throw new Wrong("the file was cut off");
+    if (this.at + count > this.bytes.length) throw wrong("cut");
     this.at += count;
     return this.bytes.subarray(this.at - count, this.at);
   }
@@ -36,12 +46,12 @@ class Reader {
     else if (value === 27) {
       value = Number(this.view.getBigUint64(this.at));
       this.take(8);
-      if (!Number.isSafeInteger(value)) throw new Wrong("a number is too large");
-    } else if (value > 27) throw new Wrong("an encoding that we do not use");
+      if (!Number.isSafeInteger(value)) throw wrong("large");
+    } else if (value > 27) throw wrong("encoding");
     return [major, value];
   }
   item(depth = 0) {
-    if (depth > 8) throw new Wrong("nested too deeply");
+    if (depth > 8) throw wrong("deep");
     const [major, value] = this.head();
     if (major === 0) return value;
     if (major === 1) return -1 - value;
@@ -58,12 +68,12 @@ class Reader {
       return map;
     }
     if (major === 6) return { tag: value, item: this.item(depth + 1) };
-    throw new Wrong("a value that we do not use");
+    throw wrong("value");
   }
   static whole(bytes) {
     const reader = new Reader(bytes);
     const item = reader.item();
-    if (reader.at !== bytes.length) throw new Wrong("there is something behind the end");
+    if (reader.at !== bytes.length) throw wrong("behind");
     return item;
   }
 }
@@ -97,17 +107,17 @@ function same(a, b) {
 
 async function openHead(message, key, unit) {
   const outer = Reader.whole(message);
-  if (outer.tag !== 18 || !Array.isArray(outer.item) || outer.item.length !== 4) throw new Wrong("a head is not signed as it should be");
+  if (outer.tag !== 18 || !Array.isArray(outer.item) || outer.item.length !== 4) throw wrong("unsigned");
   const [guarded, , payload, signature] = outer.item;
   const header_ = Reader.whole(guarded);
-  if (header_.get(1) !== -7 || header_.get(3) !== HEAD_TYPE) throw new Wrong("a head has another algorithm or type");
+  if (header_.get(1) !== -7 || header_.get(3) !== HEAD_TYPE) throw wrong("algorithm");
   const name = text.encode("Signature1");
   const signed = join(header(4, 4), header(3, name.length), name, bytesOf(guarded), header(2, 0), bytesOf(payload));
   const right = await crypto.subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, signature, signed);
-  if (!right) throw new Wrong("a head's signature is not by this unit's key");
+  if (!right) throw wrong("signature");
   const fields = Reader.whole(payload);
   const head = { unit: fields.get(1), size: fields.get(2), chain: fields.get(3), root: fields.get(4), counter: fields.get(7), previous: fields.get(8) };
-  if (head.unit !== unit) throw new Wrong("a head is another unit's");
+  if (head.unit !== unit) throw wrong("foreign");
   head.hash = await sha256(message);
   return head;
 }
@@ -133,7 +143,7 @@ function placeOf(body) {
   const fields = [];
   for (let i = 0; major === 5 && i < Math.min(3, pairs); i++) fields.push(reader.item(), reader.item());
   const [zero, version, one, unit, two, sequence] = fields;
-  if (zero !== 0 || one !== 1 || two !== 2 || version !== 1) throw new Wrong("an event is not well formed");
+  if (zero !== 0 || one !== 1 || two !== 2 || version !== 1) throw wrong("malformed");
   return [unit, sequence];
 }
 
@@ -155,12 +165,12 @@ function finish(good, what) {
 
 async function check(file, unit, checkpoint) {
   const bundle = Reader.whole(file);
-  if (!(bundle instanceof Map) || bundle.get(0) !== "ostiary-bundle-1" || bundle.get(1) !== "log") throw new Wrong("this is not a log");
+  if (!(bundle instanceof Map) || bundle.get(0) !== "ostiary-bundle-1" || bundle.get(1) !== "log") throw wrong("nolog");
   const [name, keyBytes, first, startChain, frontier, events, heads] = bundle.get(2);
-  if (name !== unit) throw new Wrong("this log is of " + name);
+  if (name !== unit) throw wrong("other", { name });
   const key = await crypto.subtle.importKey("spki", keyBytes, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
   const print = [...await sha256(keyBytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  step("The log names the key " + print.slice(0, 16) + "…", true);
+  step(said("key", { name: print.slice(0, 16) + "…" }), true);
 
   // 1. Every head is signed, and follows the one before.
   const bySize = new Map();
@@ -168,26 +178,26 @@ async function check(file, unit, checkpoint) {
   for (let i = 0; i < heads.length; i++) {
     const head = await openHead(heads[i], key, unit);
     const expected = previous ? previous.hash : first === 1 ? new Uint8Array(32) : head.previous;
-    if (!same(head.previous, expected)) throw new Wrong("head " + (i + 1) + " does not follow the one before it");
-    if (previous && (head.size <= previous.size || head.counter < previous.counter)) throw new Wrong("head " + (i + 1) + " is not newer than the one before it");
+    if (!same(head.previous, expected)) throw wrong("follow", { number: i + 1 });
+    if (previous && (head.size <= previous.size || head.counter < previous.counter)) throw wrong("newer", { number: i + 1 });
     bySize.set(head.size, head);
     previous = head;
     if (i % STEP === 0) progress.value = 0.5 * i / heads.length;
   }
-  if (previous === null) throw new Wrong("no head is signed yet, so nothing can be proven");
-  step(heads.length + " signatures are the unit's, and each head follows the one before", true);
+  if (previous === null) throw wrong("nohead");
+  step(said("heads", { count: heads.length }), true);
 
   // 2. The log starts where a log starts, or where a signed head pins it down.
   let link = startChain;
   const nodes = [];
   for (let at = 8; at < frontier.length; at += 32) nodes.push(frontier.subarray(at, at + 32));
   if (first === 1) {
-    if (!same(link, await sha256(text.encode(GENESIS + unit))) || nodes.length) throw new Wrong("the log does not start as a new log of this unit does");
-    step("It starts with the unit's first event", true);
+    if (!same(link, await sha256(text.encode(GENESIS + unit))) || nodes.length) throw wrong("start");
+    step(said("first"), true);
   } else {
     const pinned = bySize.get(first - 1);
-    if (!pinned || !same(pinned.chain, link) || !same(pinned.root, await rootOf(nodes))) throw new Wrong("no signed head covers the event before the first one here");
-    step("Events before " + first + " have passed their retention; a signed head pins them down", true);
+    if (!pinned || !same(pinned.chain, link) || !same(pinned.root, await rootOf(nodes))) throw wrong("pin");
+    step(said("retention", { number: first }), true);
   }
 
   // 3. Every event, in its place, hashes to what was signed.
@@ -196,30 +206,30 @@ async function check(file, unit, checkpoint) {
   for (let i = 0; i < events.length; i++) {
     const sequence = first + i;
     const [owner, number] = placeOf(events[i]);
-    if (owner !== unit || number !== sequence) throw new Wrong("event " + sequence + " says that it is another one");
+    if (owner !== unit || number !== sequence) throw wrong("place", { number: sequence });
     const leaf = await sha256(Uint8Array.of(0), events[i]);
     link = await sha256(link, leaf);
     await grow(nodes, sequence - 1, leaf);
     const head = bySize.get(sequence);
     if (head) {
-      if (!same(head.chain, link)) throw new Wrong("events " + (covered + 1) + " to " + sequence + " are not what the unit signed");
+      if (!same(head.chain, link)) throw wrong("edited", { from: covered + 1, number: sequence });
       covered = sequence;
       chains.set(sequence, link);
     }
     if (i % STEP === 0) progress.value = 0.5 + 0.5 * i / events.length;
   }
   const last = first + events.length - 1;
-  if (covered !== last || previous.size !== last) throw new Wrong("no signed head covers the last event");
-  if (!same(previous.root, await rootOf(nodes))) throw new Wrong("the Merkle root is not what the unit signed");
-  step(events.length + " events hash to what the unit signed, up to the newest head and its Merkle root", true);
+  if (covered !== last || previous.size !== last) throw wrong("uncovered");
+  if (!same(previous.root, await rootOf(nodes))) throw wrong("root");
+  step(said("events", { count: events.length }), true);
 
   // 4. What you kept from before is still true.
   if (checkpoint) {
     const kept = await openHead(checkpoint, key, unit);
-    if (kept.size > last) throw new Wrong("the log ends before event " + kept.size + " of the head that you kept");
-    if (kept.size < first - 1) step("The head that you kept is older than this log", true);
-    else if (!chains.has(kept.size) || !same(chains.get(kept.size), kept.chain)) throw new Wrong("the head that you kept disagrees: the log was rewritten");
-    else step("It contains the head that you kept, over " + kept.size + " events", true);
+    if (kept.size > last) throw wrong("short", { number: kept.size });
+    if (kept.size < first - 1) step(said("older"), true);
+    else if (!chains.has(kept.size) || !same(chains.get(kept.size), kept.chain)) throw wrong("rewritten");
+    else step(said("contains", { count: kept.size }), true);
   }
   return [events.length, last];
 }
@@ -237,13 +247,12 @@ form.addEventListener("submit", async (submitted) => {
     const checkpoint = kept ? new Uint8Array(await kept.arrayBuffer()) : null;
     const body = new URLSearchParams({ csrf: form.elements.csrf.value });
     const answer = await fetch(form.dataset.bundle, { method: "POST", body });
-    if (!answer.ok) throw new Wrong("the log could not be fetched; load the page again");
+    if (!answer.ok) throw wrong("fetch");
     const [count, last] = await check(new Uint8Array(await answer.arrayBuffer()), form.dataset.unit, checkpoint);
-    finish(true, "Sound: nobody edited, removed, added or reordered any of " + count + " events up to number " + last + "." +
-      (checkpoint ? "" : " Without a head from before, a log that ends early cannot be told from an older one."));
+    finish(true, said("sound", { count, number: last }) + (checkpoint ? "" : " " + said("early")));
   } catch (err) {
     step(err.message, false);
-    finish(false, err instanceof Wrong ? "Not sound: " + err.message + "." : "The check could not be made: " + err.message);
+    finish(false, said(err instanceof Wrong ? "unsound" : "failed", { why: err.message }));
   }
   button.disabled = false;
 });

@@ -35,6 +35,13 @@ _READ = re.compile(
 _OPENS = re.compile(r"<(/?)(code|pre|script|style)\b")
 
 
+FORMS = (
+    "%A %-d %B %Y", "%-d %b", "%-d %b %Y", "%-d %b %H:%M", "%-d %b %Y %H:%M", "%-d %b %H:%M:%S",
+    "%-d %b %Y %H:%M:%S",
+)  # fmt: skip
+"""How the page writes dates; each language has its own order."""
+
+
 def choose(language: str) -> None:
     """The language of whatever this request renders from now on."""
     _now.set(language if language in LANGUAGES else "en")
@@ -66,8 +73,19 @@ def word(text: str) -> str:
     return catalogue(_now.get()).get(text, text)
 
 
+def tell(text: str, *values: object) -> str:
+    """The same with values put in; those that are words are told in this language too."""
+    if not values:
+        return word(text)
+    return word(text).format(*(word(value) if isinstance(value, str) else value for value in values))
+
+
 def date(moment: dt.datetime, form: str) -> str:
-    """`strftime`, with the names of days and months in the language of this request."""
+    """`strftime`, in the order and with the names of days and months of the language of this request.
+
+    `form` is one of `FORMS`, or has no day and no month.
+    """
+    form = word(form)
     for code in ("%b", "%B", "%A"):
         if code in form:
             form = form.replace(code, word(moment.strftime(code)))
@@ -75,7 +93,12 @@ def date(moment: dt.datetime, form: str) -> str:
 
 
 def day_text(moment: dt.datetime) -> str:
-    return date(moment, f"%A {moment.day} %B %Y")
+    return date(moment, "%A %-d %B %Y")
+
+
+def decimal(text: str) -> str:
+    """A number as this language writes it: English has a point, the others a comma."""
+    return text if _now.get() == "en" else text.replace(".", ",")
 
 
 def duration(ms: float | None) -> str:

@@ -40,6 +40,14 @@ GROUPS = {
     "units": ("Units", UNIT),
 }
 
+FACTS = {
+    "software": "Software", "models": "Models", "policy": "Rules", "settings": "Settings",
+    "keystore": "Keys", "profile": "Profile", "simulated": "Simulated", "document": "Fleet document",
+    "people": "People", "standing": "Its standing", "threats": "Threat list", "over": "Grown voiceprints",
+    "not_over": "Voiceprints that still grow", "why": "Why",
+}  # fmt: skip
+"""What a unit tells of itself, for people."""
+
 
 @dataclass(frozen=True, slots=True)
 class Word:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync.errors import ProofError, SyncError
 from sync.fleet.provisioning.tpm_proof import TpmKey
+from sync.plain_file import plain_bytes
 
 MAX_CERTIFICATE_BYTES = 8192
 MAX_CERTIFICATES = 12
@@ -152,7 +153,7 @@ def load_roots(folder: Path | None) -> list[x509.Certificate]:
     """The makers that a site trusts: PEM or DER files in `folder`. Raises SyncError."""
     found: list[x509.Certificate] = []
     for path in sorted(folder.iterdir()) if folder is not None else ():
-        data = path.read_bytes()
+        data = plain_bytes(path)
         try:
             pem = b"-----BEGIN CERTIFICATE-----" in data
             found += x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]

@@ -31,6 +31,7 @@ from sync.errors import SyncError
 from sync.fleet.certificates import LIST_DAYS, Authority
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import WATCHER, Site
+from sync.plain_file import plain_text
 from sync.registry.membership import Looked
 from sync.registry.schema import certificates
 from sync.registry.store import Store
@@ -192,7 +193,7 @@ def reload_by_pid(path: Path) -> Callable[[], None]:
 
     def reload() -> None:
         try:
-            os.kill(int(path.read_text()), signal.SIGHUP)
+            os.kill(int(plain_text(path)), signal.SIGHUP)
         except (FileNotFoundError, PermissionError):
             return
         except (OSError, ValueError) as err:

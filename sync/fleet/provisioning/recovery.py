@@ -18,6 +18,7 @@ from sync.events import UnitId, unit_id
 from sync.fleet.certificates import LEAF_DAYS
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
+from sync.plain_file import LARGE_BYTES, plain_bytes
 from sync.registry.fleet import wanted
 from sync.registry.membership import retire
 from sync.registry.schema import certificates, units
@@ -139,7 +140,7 @@ def recovering(store: Store) -> bool:
 
 def _listed(site: Site, now: dt.datetime) -> frozenset[int]:
     try:
-        found = x509.load_pem_x509_crl(site.revoked.read_bytes())
+        found = x509.load_pem_x509_crl(plain_bytes(site.revoked, LARGE_BYTES))
     except (OSError, ValueError) as err:
         raise SyncError(
             f"{site.revoked} cannot be read ({err}); without it units that were revoked would be let in"

@@ -16,6 +16,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
+from sync.plain_file import plain_bytes
 
 WATCHER = "guard"
 """The name that the service itself has at the broker; it has no rights there."""
@@ -37,7 +38,7 @@ class Site:
     def open(cls, folder: Path) -> Site:
         """Raises SyncError where `make` has made none."""
         try:
-            return cls(folder=folder, **json.loads((folder / _FACTS).read_bytes()))
+            return cls(folder=folder, **json.loads(plain_bytes(folder / _FACTS)))
         except FileNotFoundError as err:
             raise SyncError(f"there is no site in {folder}; `ostiary fleet init` makes one") from err
         except (OSError, ValueError, TypeError) as err:
@@ -60,7 +61,7 @@ class Site:
 
     def root(self) -> bytes:
         """The certificate that everything hangs on (PEM)."""
-        return (self.pki() / "ca.pem").read_bytes()
+        return plain_bytes(self.pki() / "ca.pem")
 
     def pin(self) -> bytes:
         """What a claim names it by, 32 bytes."""
@@ -68,12 +69,12 @@ class Site:
 
     def public_key(self, name: str) -> bytes:
         """`receipts` or `commands` (PEM)."""
-        return (self.folder / f"{name}.pem").read_bytes()
+        return plain_bytes(self.folder / f"{name}.pem")
 
     def policy_authority(self) -> bytes:
         """Who approves the state in which units' keys open (PEM); empty where the desk has put none."""
         path = self.folder / "policy-authority.pem"
-        return path.read_bytes() if path.exists() else b""
+        return plain_bytes(path) if path.exists() else b""
 
 
 def make(

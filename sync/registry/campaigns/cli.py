@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.keys import FileSigner
+from sync.plain_file import write_output
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns import known, sharing
 from sync.registry.store import Store
@@ -94,7 +95,7 @@ def share_command(
     """
     store, signer = Store.open(database, create=False), FileSigner.load(signing_key)
     message, spent = sharing.share(store, signer, epsilon, account, wall_ms(), deployment)
-    out.write_bytes(message)
+    write_output(out, message)
     for one in spent:
         alike = sharing.expected_likeness(one.noise)
         click.echo(

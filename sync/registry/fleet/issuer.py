@@ -13,8 +13,8 @@ from sync.events import Signer, UnitId
 from sync.orders.desired import Contents, Desired, Part, Roster, open_statement
 from sync.orders.parts import CHUNK_BYTES, Chunk, Want
 from sync.proofs.bundle import key_from_bytes
-from sync.registry.fleet import rollout
-from sync.registry.fleet.people import Fleet, heard, note_holdings
+from sync.registry.fleet import changes, rollout
+from sync.registry.fleet.people import Fleet, heard, note_holdings, reached
 from sync.registry.fleet.tables import documents, parts
 from sync.registry.fleet.wanted import Wishes, as_bundle, as_part, keep_part, piece, wishes
 from sync.registry.schema import units
@@ -56,6 +56,8 @@ class DocumentIssuer:
         self._store = store
         self._signer = signer
         self._now_ms = now_ms
+        self._units: tuple[frozenset[str], frozenset[str]] | None = None
+        self._due_ms = 0
 
     def round(self) -> list[tuple[UnitId, bytes]]:
         """Bring every document up to date; returns those that were not published yet. Raises StoreError."""
@@ -63,12 +65,24 @@ class DocumentIssuer:
         with self._store.transaction() as db:
             self._store.raise_alarms(db, rollout.assess(db, now_ms), now_ms)
         with self._store.transaction() as db:
-            fleet, wished, rolling = Fleet.read(db), wishes(db), rollout.rolling(db)
-            known = {row.unit: row for row in db.execute(sa.select(documents))}
-            for unit in sorted(fleet.scopes):
-                self._renew(db, fleet, wished, rolling, UnitId(unit), known.get(unit), now_ms)
+            now_units, changed = units_now(db), changes.take(db)
+            due_ms = self._due_ms
+            if changed or now_units != self._units or now_ms >= due_ms:
+                due_ms = self._every_document(db, now_ms)
             unsent = sa.select(documents).where(documents.c.published_ms.is_(None))
-            return [(UnitId(row.unit), bytes(row.message)) for row in db.execute(unsent)]
+            found = [(UnitId(row.unit), bytes(row.message)) for row in db.execute(unsent)]
+        self._units, self._due_ms = now_units, due_ms  # it is committed
+        return found
+
+    def _every_document(self, db: Connection, now_ms: int) -> int:
+        """Renew what is not as it should be; returns when the time alone will have changed something."""
+        fleet, wished, rolling = Fleet.read(db), wishes(db), rollout.rolling(db)
+        known = {row.unit: row for row in db.execute(sa.select(documents))}
+        for unit in sorted(fleet.scopes):
+            self._renew(db, fleet, wished, rolling, UnitId(unit), known.get(unit), now_ms)
+        ends = [row.until_ms for row in fleet.people.values() if row.forgotten_ms is None]
+        renewed = [row.expires_ms - RENEW_MS for row in db.execute(sa.select(documents.c.expires_ms))]
+        return min((at for at in (*ends, *renewed) if at > now_ms), default=now_ms + RENEW_MS)
 
     def published(self, sent: list[tuple[UnitId, bytes]]) -> None:
         with self._store.transaction() as db:
@@ -87,22 +101,24 @@ class DocumentIssuer:
         now_ms: int,
     ) -> None:
         # A registry that was put back, or made anew, counts on from what the unit has said that it applied.
-        reached = fleet.reached.get(unit, 0)
+        applied = fleet.reached.get(unit, 0)
         recovering = bool(wished.of("recovering", fleet.scopes[unit]))
         roster = None if recovering else fleet.roster(unit, now_ms)
-        contents = self._contents(fleet, wished, rolling, unit, roster)
+        told = roster is not None and (roster != Roster() or _knows_somebody(fleet, unit))
+        people = roster.to_bytes() if roster is not None and told else None
+        contents = self._contents(fleet, wished, rolling, unit, None if people is None else Part.of(people))
         if contents == Contents() and known is None and not recovering:
             return
         digest = contents.digest()
         fresh = known is not None and bytes(known.digest) == digest and known.expires_ms - now_ms > RENEW_MS
-        if fresh and known is not None and known.counter >= reached:
+        if fresh and known is not None and known.counter >= applied:
             return
         # The unit's row is the lock: two issuers never give one number to two documents.
         db.execute(sa.select(units.c.unit).where(units.c.unit == unit).with_for_update()).one()
         last = db.execute(sa.select(documents.c.counter).where(documents.c.unit == unit)).scalar() or 0
-        desired = Desired(unit, max(last, reached) + 1, now_ms, now_ms + LIFE_MS, contents)
-        if contents.people is not None and roster is not None:
-            keep_part(db, roster.to_bytes())
+        desired = Desired(unit, max(last, applied) + 1, now_ms, now_ms + LIFE_MS, contents)
+        if people is not None and roster is not None:
+            keep_part(db, people)
             note_holdings(db, unit, roster)
         row = {
             "counter": desired.counter,
@@ -127,12 +143,10 @@ class DocumentIssuer:
         wished: Wishes,
         rolling: rollout.Rolling,
         unit: UnitId,
-        roster: Roster | None,
+        people: Part | None,
     ) -> Contents:
         scopes = fleet.scopes[unit]
         rules = wished.of("rules", scopes)
-        told = roster is not None and (roster != Roster() or _knows_somebody(fleet, unit))
-        people = Part.of(roster.to_bytes()) if roster is not None and told else None
         models = rolling.bundle_of(unit, scopes) or wished.of("bundle", scopes)
         return Contents(
             as_part(rules["part"]) if rules else None,
@@ -149,6 +163,14 @@ class DocumentIssuer:
         named = sa.select(documents.c.unit).where(documents.c.people == sha256)
         if db.execute(named).first() is None:
             db.execute(sa.delete(parts).where(parts.c.sha256 == sha256))
+
+
+def units_now(db: Connection) -> tuple[frozenset[str], frozenset[str]]:
+    """(units that are not revoked, those that have applied more than this registry issued)."""
+    issued = {row.unit: row.counter for row in db.execute(sa.select(documents.c.unit, documents.c.counter))}
+    rows = db.execute(sa.select(units.c.unit, units.c.health).where(units.c.revoked_ms.is_(None))).all()
+    ahead = {row.unit for row in rows if reached(row.health) > issued.get(row.unit, 0)}
+    return frozenset(row.unit for row in rows), frozenset(ahead)
 
 
 def _knows_somebody(fleet: Fleet, unit: str) -> bool:

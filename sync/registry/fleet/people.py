@@ -58,8 +58,7 @@ class Fleet:
             {unit: scopes_of(unit, tags.get(unit, frozenset())) for unit in live if "~" not in unit},
         )
         for row in db.execute(sa.select(units.c.unit, units.c.health).where(units.c.health.is_not(None))):
-            told = json.loads(row.health).get("facts", {}).get("document", 0)
-            fleet.reached[row.unit] = told if type(told) is int and 0 <= told < MAX_SEQUENCE else 0
+            fleet.reached[row.unit] = reached(row.health)
         for (uid, unit), row in sorted(fleet.holdings.items()):
             if row.gone_ms is None and unit in fleet.scopes:
                 fleet.holders.setdefault(uid, []).append(unit)
@@ -115,6 +114,12 @@ class Fleet:
         return found
 
 
+def reached(health: str | None) -> int:
+    """The number of the last document that a unit says it applied, from its health message."""
+    told = json.loads(health or "{}").get("facts", {}).get("document", 0)
+    return told if type(told) is int and 0 <= told < MAX_SEQUENCE else 0
+
+
 def heard(store: Store, statement: Statement, now_ms: int) -> int:
     """Keep what a unit said; returns how many of its lines were new. What it may not say changes nothing."""
     news = 0
@@ -149,7 +154,17 @@ def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool
         if gone is None or gone < row.number:
             return False
     number = 1 if row is None else row.number + 1
-    values = {
+    values = _values(item, unit, number, now_ms)
+    if row is None:
+        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
+    else:
+        db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
+    return True
+
+
+def _values(item: Enrolled | Holding, unit: UnitId, number: int, now_ms: int) -> dict[str, object]:
+    """The columns of an enrolment, but for whose it is."""
+    return {
         "number": number,
         "holder": unit,
         "version": item.version,
@@ -161,11 +176,6 @@ def _enrolled(db: Connection, unit: UnitId, item: Enrolled, now_ms: int) -> bool
         "since_ms": now_ms,
         "forgotten_ms": None,
     }
-    if row is None:
-        db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
-    else:
-        db.execute(sa.update(enrolments).where(enrolments.c.uid == item.uid).values(**values))
-    return True
 
 
 def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
@@ -183,18 +193,7 @@ def _holding(db: Connection, unit: UnitId, item: Holding, now_ms: int) -> bool:
     if row is not None and row.forgotten_ms is not None and item.number <= row.number:
         return False
     if wished.of("enrols", scopes) is True and (row is None or row.number < item.number):
-        values = {
-            "number": item.number,
-            "holder": unit,
-            "version": item.version,
-            "model": item.model,
-            "text_version": item.text_version,
-            "purpose": item.purpose,
-            "given_ms": item.given_ms,
-            "until_ms": item.until_ms,
-            "since_ms": now_ms,
-            "forgotten_ms": None,
-        }
+        values = _values(item, unit, item.number, now_ms)
         db.execute(sa.delete(enrolments).where(enrolments.c.uid == item.uid))
         db.execute(sa.insert(enrolments).values(uid=item.uid, **values))
         return True
@@ -263,13 +262,19 @@ def _receipt(db: Connection, unit: UnitId, item: Receipt, now_ms: int) -> bool:
 
 def note_holdings(db: Connection, unit: UnitId, roster: Roster) -> None:
     """Remember whom a unit was told to hold: it will owe a receipt for each."""
-    known = {row.uid: row for row in db.execute(sa.select(holdings).where(holdings.c.unit == unit))}
-    for one in roster.hold:
-        before = known.get(one.uid)
-        if before is not None and before.gone_ms is None and before.number == one.number:
-            continue
-        db.execute(sa.delete(holdings).where(holdings.c.unit == unit, holdings.c.uid == one.uid))
-        db.execute(sa.insert(holdings).values(unit=unit, uid=one.uid, number=one.number))
+    columns = holdings.c.uid, holdings.c.number, holdings.c.gone_ms
+    known = {row.uid: row for row in db.execute(sa.select(*columns).where(holdings.c.unit == unit))}
+    news = [
+        {"unit": unit, "uid": one.uid, "number": one.number}
+        for one in roster.hold
+        if (row := known.get(one.uid)) is None or row.gone_ms is not None or row.number != one.number
+    ]
+    stale = [{"old": one["uid"]} for one in news if one["uid"] in known]
+    if stale:
+        mine = (holdings.c.unit == unit, holdings.c.uid == sa.bindparam("old"))
+        db.execute(sa.delete(holdings).where(*mine), stale)
+    if news:
+        db.execute(sa.insert(holdings), news)
 
 
 def allow(store: Store, uid: str, scopes: frozenset[str], account: str, now_ms: int) -> None:

@@ -207,7 +207,8 @@ def _counted(db: Connection, members: frozenset[str], since_ms: int, until_ms: i
 
 
 def _set(db: Connection, row: Any, **values: object) -> None:
-    db.execute(sa.update(rollouts).where(rollouts.c.id == row.id).values(**values))
+    if any(getattr(row, name) != value for name, value in values.items()):
+        db.execute(sa.update(rollouts).where(rollouts.c.id == row.id).values(**values))
 
 
 def _finish(db: Connection, row: Any, now_ms: int) -> None:

@@ -112,6 +112,16 @@ rollouts = sa.Table(
     sa.Column("started_ms", sa.BigInteger, nullable=False),
 )
 
+changes = sa.Table(
+    "fleet_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+)
+"""A row for each statement since the documents were worked out last (`changes.py`)."""
+
+CHANGES = ("CREATE TABLE fleet_changes (id {serial})",)
+"""The migration that makes it."""
+
 MADE = (
     "CREATE TABLE fleet_parts (sha256 {bytes} PRIMARY KEY, size BIGINT NOT NULL, data {bytes} NOT NULL)",
     "CREATE TABLE fleet_unit_tags (unit TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (unit, tag))",

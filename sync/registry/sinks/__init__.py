@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sync.errors import SyncError
+from sync.plain_file import plain_text
 from sync.registry.sinks.broker import Topic
 from sync.registry.sinks.mail import Email
 from sync.registry.sinks.syslog import Syslog
@@ -31,7 +32,7 @@ def load_sinks(path: Path) -> list[Sink]:
     """`[[sink]]` tables: `type` is webhook (url), email (host, port, sender, to), mqtt (host, port, topic) or
     syslog (host, port). Raises SyncError."""
     try:
-        tables = toml_table(path.read_text(encoding="utf-8")).get("sink", [])
+        tables = toml_table(plain_text(path)).get("sink", [])
         sinks = [_sink(number, dict(table)) for number, table in enumerate(tables, start=1)]
     except (OSError, ValueError, TypeError, KeyError) as err:
         raise SyncError(f"the sinks in {path.name} cannot be used: {err}") from err

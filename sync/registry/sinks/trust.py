@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sync.errors import ProofError, SyncError
+from sync.plain_file import check_plain, plain_text
 
 MAX_SECRET_BYTES = 4096
 LEAST_SECRET = 16
@@ -53,15 +54,16 @@ def check_signature(key: bytes, header: str, body: bytes, now_s: int, within_s: 
 def secret(path: Path) -> str:
     """Read at every delivery, so that it can be replaced. Raises SyncError."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(MAX_SECRET_BYTES).strip()
+        return plain_text(path, MAX_SECRET_BYTES).strip()
     except (OSError, UnicodeDecodeError) as err:
-        raise SyncError(f"{path.name} cannot be read ({type(err).__name__})") from err
+        why = (err.strerror if isinstance(err, OSError) else "") or type(err).__name__
+        raise SyncError(f"{path.name} cannot be read ({why})") from err
 
 
 def trusting(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
     """TLS that trusts `ca`, or the system; with our own certificate where the other side asks for one."""
     try:
+        check_plain(*(path for path in (ca, certificate, key) if path is not None))
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
         if certificate is not None:
             context.load_cert_chain(certificate, key)

@@ -28,6 +28,9 @@ def decode(*bursts: tuple[bytes, float]) -> list[Swipe]:
         (b"4712\t\r\n", "4712"),
         (b" 4712 \n", "4712"),
         (b"\xef\xbb\xbf4712\n", "4712"),
+        (b"4712\x00\r\x00", "4712"),  # as a program in C ends a text, and a line that fills up
+        (b"\x114712\r\n\x00\x00\x7f", "4712"),
+        (b"\x00\x00\xef\xbb\xbf4712\n", "4712"),
     ],
 )
 def test_readers_of_several_makes_are_understood(sent: bytes, badge: str) -> None:
@@ -42,7 +45,11 @@ def test_readers_of_several_makes_are_understood(sent: bytes, badge: str) -> Non
         (b"*4712#\r", "'\\*'"),
         ("\u0430\u0412\u04214712\r".encode(), "no ASCII"),
         (b"\xff\xfe12\r", "no ASCII"),
-        (b"\x1b[A\r", "x1b"),
+        (b"\x1b[A\r", "Num Lock is off"),
+        (b"\x1bOw\x1bOq\r", "Num Lock is off"),
+        ("&\u00e9\"'\r".encode(), "layout"),  # 1234 on a French keyboard
+        (b"47\x0012\r", "x00"),  # a break in the line: what stood there is not known
+        (b"]C14712\r", "'\\]'"),  # a barcode reader that names the kind of code
         (b"---\r", "no letter or digit"),
         (b"drop;table\r", "';'"),
         (b"9" * 4000 + b"\r", "longer than 256"),
@@ -53,6 +60,11 @@ def test_what_cannot_be_read_is_said_and_why(sent: bytes, why: str) -> None:
     assert swipe.number == ""
     with pytest.raises(AssertionError, match=why):
         raise AssertionError(swipe.trouble)
+
+
+def test_what_fills_a_line_up_between_badges_is_no_badge_and_spoils_none() -> None:
+    swipes = decode((b"4712\r\x00", 0.0), (b"\x00\x00", 5.0), (b"\x134713\r", 9.0), (b"\x11", 9.1))
+    assert [(swipe.number, swipe.trouble) for swipe in swipes] == [("4712", ""), ("4713", "")]
 
 
 def test_a_badge_that_comes_byte_by_byte_is_one_badge() -> None:

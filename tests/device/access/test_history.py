@@ -78,7 +78,7 @@ def history(path: Path, counter: NvCounter) -> Iterator[History]:
 
 def reopen(history: History, counter: NvCounter, opened_s: float = 0.0) -> History:
     history.close()
-    return History(history._path, counter, mac, opened_s=opened_s)
+    return History(history.path, counter, mac, opened_s=opened_s)
 
 
 def test_five_failures_make_a_person_wait_and_the_wait_doubles():

@@ -160,7 +160,7 @@ def test_no_sum_makes_a_number_of_what_is_none():
         assert decision.code is Reason.INVALID_EVIDENCE
 
 
-def test_whoever_does_not_say_the_phrases_gains_no_more_from_two_than_one_could_give():
+def test_a_person_who_does_not_say_the_phrases_gains_no_more_from_two_than_one_could_give():
     """Calibrated LLRs of wrong phrases, drawn at random: Wald's bound holds for the whole of an attempt."""
     dice, limits = random.Random(5), Thresholds(step_up_margin_llr=6.0)
     # Gaussian scores with mean -d/2 and variance d are calibrated LLRs of what is not so.

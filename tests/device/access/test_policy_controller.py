@@ -13,7 +13,7 @@ import pytest
 
 from device.access.challenge import Challenge, ChallengeSettings, Style
 from device.access.decision import Decision, Notice, Outcome, Reason
-from device.access.memory.history import HistoryError, _opened
+from device.access.memory.history import HistoryError, opened_file
 from device.access.passage import duress_digest
 from device.access.policy import Thresholds
 from device.access.rules import Person, Rules, parse_rules
@@ -300,7 +300,8 @@ def test_one_voice_under_two_names_is_not_two_people(world, alike):
 
 
 def test_a_unit_that_cannot_compare_voices_keeps_a_door_for_two_locked(world):
-    world.controller._same_voice_llr = None
+    world.compares_voices = False
+    world.reboot()
     world.attempt("ANNA", "pharmacy")
     assert world.attempt("BRUNO", "pharmacy").outcome is Outcome.DENIED_FAULT
 
@@ -384,11 +385,7 @@ def test_an_admin_who_says_that_the_clock_is_right_ends_it(world):
 
 def test_whatever_is_raised_after_the_charge_gives_it_back(world):
     for kind in (TypeError, ValueError, RuntimeError, OverflowError):
-
-        def broken(*_: object, raised: type[Exception] = kind) -> float:
-            raise raised("x")
-
-        world.controller._same_voice_llr = broken
+        world.comparing_raises = kind("x")
         assert world.attempt(uid="ANNA", door="pharmacy").outcome is Outcome.AWAITING_SECOND_PERSON
         decision = world.attempt(uid="BRUNO", door="pharmacy")
         assert decision.outcome is Outcome.DENIED_FAULT
@@ -403,7 +400,7 @@ def test_forgetting_somebody_takes_them_out_of_the_running_door(world):
         world.controller.forget(uid)
     assert world.history.failing() == {}
     assert world.history.waiting("pharmacy", world.monotonic_s) is None
-    body = _opened((world.folder / "history").read_bytes(), mac)
+    body = opened_file((world.folder / "history").read_bytes(), mac)
     assert b"ANNA" not in body
     assert b"BRUNO" not in body
 

@@ -35,7 +35,7 @@ from hypothesis.stateful import (
 
 from device.access.challenge import Challenge
 from device.access.decision import Decision, Factor, Finding, Outcome
-from device.access.memory.history import HistoryRollbackError, _opened
+from device.access.memory.history import HistoryRollbackError, opened_file
 from device.access.passage import duress_digest
 from device.access.rules import parse_rules
 from device.access.rules.explain import explain
@@ -184,7 +184,7 @@ class UnitHistory(RuleBasedStateMachine):
 
     @rule(first=PEOPLE, second=PEOPLE, pause_s=PAUSES)
     def come_as_two(self, first: str, second: str, pause_s: float) -> None:
-        """The door for two: whoever they are, and whether the second comes in time or not."""
+        """The door for two: no matter who they are, and whether the second comes in time or not."""
         self.try_often("pharmacy", first, [(evidence(), pause_s)])
         self.try_often("pharmacy", second, [(evidence(), 0.0)])
 
@@ -447,7 +447,7 @@ class UnitHistory(RuleBasedStateMachine):
 
 def without_epoch(sealed: bytes) -> dict[str, object]:
     """What an attacker could gain: everything in the file but the number of the start, and times."""
-    table = json.loads(_opened(sealed, mac))
+    table = json.loads(opened_file(sealed, mac))
     return {name: table[name] for name in ("failures", "phrases", "positions", "locked_down", "memory")}
 
 

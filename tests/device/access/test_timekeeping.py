@@ -25,33 +25,33 @@ class Clocks:
 
 
 def test_an_honest_clock_is_believed_and_says_nothing() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
     for _ in range(100):
-        keeper.look(clocks.now(300.0))
-    assert keeper.jumps() == 0
-    assert keeper.seen.latest_s == clocks.wall.timestamp()
-    assert not keeper.seen.behind(clocks.wall)
+        timekeeper.look(clocks.now(300.0))
+    assert timekeeper.jumps() == 0
+    assert timekeeper.seen.latest_s == clocks.wall.timestamp()
+    assert not timekeeper.seen.behind(clocks.wall)
 
 
 def test_a_clock_set_back_is_noticed_once_and_rights_go_by_the_later_time() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
-    keeper.look(clocks.now())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
+    timekeeper.look(clocks.now())
     clocks.wall -= 9 * DAY
-    seen = keeper.look(clocks.now(60.0))
-    assert keeper.jumps() == 1
-    assert keeper.jumps() == 0
+    seen = timekeeper.look(clocks.now(60.0))
+    assert timekeeper.jumps() == 1
+    assert timekeeper.jumps() == 0
     assert seen.behind(clocks.wall)
     assert seen.time(clocks.wall) == NOON
-    keeper.look(clocks.now(300.0))
-    assert keeper.jumps() == 0
+    timekeeper.look(clocks.now(300.0))
+    assert timekeeper.jumps() == 0
 
 
 def test_a_step_of_a_time_service_is_no_jump() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
-    keeper.look(clocks.now())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
+    timekeeper.look(clocks.now())
     clocks.wall -= timedelta(seconds=TOLERANCE_S - 1)
-    assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
-    assert keeper.jumps() == 0
+    assert not timekeeper.look(clocks.now(1.0)).behind(clocks.wall)
+    assert timekeeper.jumps() == 0
 
 
 def test_a_clock_of_1970_is_behind_even_on_a_unit_that_has_seen_nothing() -> None:
@@ -61,8 +61,8 @@ def test_a_clock_of_1970_is_behind_even_on_a_unit_that_has_seen_nothing() -> Non
 
 def test_what_was_seen_before_a_restart_counts_after_it() -> None:
     kept: list[TimeSeen] = []
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen(), kept.append)
-    keeper.look(clocks.now())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen(), kept.append)
+    timekeeper.look(clocks.now())
     late = Clocks(NOON - 30 * DAY)
     again = Timekeeper(kept[-1])
     assert again.look(late.now()).behind(late.wall)
@@ -73,52 +73,52 @@ def test_a_clock_chip_in_local_time_locks_nothing_once_the_time_service_has_put_
     """Each start is two hours ahead, for a minute: nobody waits two hours after a power cut."""
     kept = [TimeSeen(NOON.timestamp())]
     for start in range(3):
-        keeper = Timekeeper(kept[-1], kept.append)
+        timekeeper = Timekeeper(kept[-1], kept.append)
         clocks = Clocks(NOON + timedelta(hours=2, minutes=10 * start))
-        keeper.look(clocks.now())
-        keeper.look(clocks.now(60.0))
+        timekeeper.look(clocks.now())
+        timekeeper.look(clocks.now(60.0))
         clocks.wall -= timedelta(hours=2)
-        assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
+        assert not timekeeper.look(clocks.now(1.0)).behind(clocks.wall)
 
 
 def test_hours_ahead_that_last_are_seen_and_setting_the_clock_back_after_them_is_noticed() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen(NOON.timestamp()))
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen(NOON.timestamp()))
     clocks.wall += timedelta(hours=5)
-    keeper.look(clocks.now())
-    keeper.look(clocks.now(CONFIRM_S))
+    timekeeper.look(clocks.now())
+    timekeeper.look(clocks.now(CONFIRM_S))
     clocks.wall -= timedelta(hours=5)
-    assert keeper.look(clocks.now(60.0)).behind(clocks.wall)
+    assert timekeeper.look(clocks.now(60.0)).behind(clocks.wall)
 
 
 def test_a_moment_in_2040_is_not_believed_for_ever_and_hours_of_it_are() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
-    keeper.look(clocks.now())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
+    timekeeper.look(clocks.now())
     clocks.wall = datetime(2040, 1, 1, tzinfo=UTC)
-    keeper.look(clocks.now(1.0))
-    keeper.look(clocks.now(CONFIRM_S / 2))
+    timekeeper.look(clocks.now(1.0))
+    timekeeper.look(clocks.now(CONFIRM_S / 2))
     clocks.wall = NOON + timedelta(seconds=clocks.monotonic_s - 50.0)
-    assert not keeper.look(clocks.now()).behind(clocks.wall), "it was put right before it counted"
-    assert keeper.jumps() == 2
+    assert not timekeeper.look(clocks.now()).behind(clocks.wall), "it was put right before it counted"
+    assert timekeeper.jumps() == 2
     clocks.wall = datetime(2040, 1, 1, tzinfo=UTC)
-    keeper.look(clocks.now(1.0))
-    keeper.look(clocks.now(CONFIRM_S + 1))
+    timekeeper.look(clocks.now(1.0))
+    timekeeper.look(clocks.now(CONFIRM_S + 1))
     clocks.wall = NOON
-    assert keeper.look(clocks.now(1.0)).behind(clocks.wall)
-    keeper.trust(clocks.now())
-    assert not keeper.look(clocks.now(1.0)).behind(clocks.wall)
+    assert timekeeper.look(clocks.now(1.0)).behind(clocks.wall)
+    timekeeper.trust(clocks.now())
+    assert not timekeeper.look(clocks.now(1.0)).behind(clocks.wall)
 
 
 def test_nothing_runs_out_before_clock_and_running_time_have_agreed_for_days() -> None:
-    clocks, keeper = Clocks(), Timekeeper(TimeSeen())
-    keeper.look(clocks.now())
+    clocks, timekeeper = Clocks(), Timekeeper(TimeSeen())
+    timekeeper.look(clocks.now())
     while clocks.monotonic_s < SETTLED_S:
-        assert not keeper.settled()
-        keeper.look(clocks.now(3600.0))
-    keeper.look(clocks.now(3600.0))
-    assert keeper.settled()
+        assert not timekeeper.settled()
+        timekeeper.look(clocks.now(3600.0))
+    timekeeper.look(clocks.now(3600.0))
+    assert timekeeper.settled()
     clocks.wall += 400 * DAY
-    keeper.look(clocks.now(60.0))
-    assert not keeper.settled(), "the clock jumped: the days count anew"
+    timekeeper.look(clocks.now(60.0))
+    assert not timekeeper.settled(), "the clock jumped: the days count anew"
 
 
 def test_agreement_lasts_over_a_restart_but_not_over_a_long_time_off() -> None:

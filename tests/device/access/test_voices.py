@@ -22,7 +22,7 @@ RULES = default_rules("door-1")
 NEXT = "next-256@1"
 ALONE, SINCE = Generations(None, MODEL), Generations(None, NEXT)
 COMING_OVER = Generations(MODEL, NEXT)
-"""The newer model follows, or has followed: whoever comes over is held against both."""
+"""The newer model follows, or has followed: anybody who comes over is held against both."""
 
 
 @pytest.fixture

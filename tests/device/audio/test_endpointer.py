@@ -40,8 +40,8 @@ def endpointer(changed: EndpointerSettings = SETTINGS, *, whole: bool = False) -
     return Endpointer(changed, LIMITS, loud, whole=whole)
 
 
-def hear(ears: Endpointer, *parts: Samples) -> list[Event]:
-    return [event for frame in frames(join(*parts)) for event in ears.push(frame)]
+def hear(tested: Endpointer, *parts: Samples) -> list[Event]:
+    return [event for frame in frames(join(*parts)) for event in tested.push(frame)]
 
 
 def kinds(events: list[Event]) -> list[type]:
@@ -137,8 +137,8 @@ def test_speech_longer_than_the_window_keeps_the_latest_part_and_says_so() -> No
 
 
 def test_speech_without_end_is_refused_and_the_next_phrase_is_heard() -> None:
-    ears = endpointer()
-    events = hear(ears, tone(8.2), hush(2.0), tone(1.0), hush(1.0))
+    tested = endpointer()
+    events = hear(tested, tone(8.2), hush(2.0), tone(1.0), hush(1.0))
     assert kinds(events)[:2] == [SpeechStarted, Refused]
     refused = events[1]
     assert isinstance(refused, Refused)
@@ -154,15 +154,15 @@ def test_a_window_as_long_as_the_limit_refuses_whatever_does_not_fit() -> None:
 
 
 def test_memory_does_not_grow_with_the_length_of_the_stream() -> None:
-    ears = endpointer(EndpointerSettings(window_s=2.0, max_speech_s=600.0))
+    tested = endpointer(EndpointerSettings(window_s=2.0, max_speech_s=600.0))
     quiet, voice = frames(hush(1.0)), frames(tone(1.0))
     for _ in range(120):
         for frame in quiet:
-            ears.push(frame)
+            tested.push(frame)
     for _ in range(120):
         for frame in voice:
-            ears.push(frame)
-    (ended,) = ears.finish()
+            tested.push(frame)
+    (ended,) = tested.finish()
     assert isinstance(ended, Ended)
     assert ended.utterance.duration_s == pytest.approx(2.0)
     assert ended.utterance.earlier_s == pytest.approx(118.0)
@@ -170,19 +170,19 @@ def test_memory_does_not_grow_with_the_length_of_the_stream() -> None:
 
 @pytest.mark.parametrize("lost_at", [0.5, 1.1], ids=["while speaking", "in the silence after"])
 def test_samples_lost_during_an_utterance_refuse_it(lost_at: float) -> None:
-    ears, events = endpointer(), []
+    tested, events = endpointer(), []
     for number, frame in enumerate(frames(join(tone(1.0), hush(1.0)))):
         lost = 320 if number == int(lost_at * 50) else 0
-        events += ears.push(Frame(frame.samples, lost))
+        events += tested.push(Frame(frame.samples, lost))
     assert isinstance(events[-1], Refused)
     assert isinstance(events[-1].error, GapError)
 
 
 def test_samples_lost_before_an_utterance_do_not_harm_it() -> None:
-    ears = endpointer()
-    hear(ears, hush(1.0))
-    ears.push(Frame(hush(0.02), lost_samples=48_000))
-    events = hear(ears, tone(1.0), hush(1.0))
+    tested = endpointer()
+    hear(tested, hush(1.0))
+    tested.push(Frame(hush(0.02), lost_samples=48_000))
+    events = hear(tested, tone(1.0), hush(1.0))
     assert kinds(events) == [SpeechStarted, SilenceBegan, Ended]
     assert events[0].at_s == pytest.approx(4.02)  # the clock counts what was lost
     assert isinstance(events[-1], Ended)
@@ -190,41 +190,41 @@ def test_samples_lost_before_an_utterance_do_not_harm_it() -> None:
 
 
 def test_the_end_of_a_stream_ends_what_is_being_said() -> None:
-    ears = endpointer()
-    assert kinds(hear(ears, hush(0.5), tone(1.0))) == [SpeechStarted]
-    assert kinds(ears.finish()) == [Ended]
-    assert ears.finish() == []
+    tested = endpointer()
+    assert kinds(hear(tested, hush(0.5), tone(1.0))) == [SpeechStarted]
+    assert kinds(tested.finish()) == [Ended]
+    assert tested.finish() == []
 
 
 def test_a_whole_recording_is_not_cut_at_pauses() -> None:
-    ears = endpointer(whole=True)
-    hear(ears, hush(1.0), tone(1.0), hush(1.5), tone(1.0), hush(2.0))
-    (ended,) = ears.finish()
+    tested = endpointer(whole=True)
+    hear(tested, hush(1.0), tone(1.0), hush(1.5), tone(1.0), hush(2.0))
+    (ended,) = tested.finish()
     assert isinstance(ended, Ended)
     assert ended.utterance.speech_start_s == pytest.approx(0.24)
     assert ended.utterance.speech_end_s == pytest.approx(0.24 + 3.5)
 
 
 def test_speech_before_a_silence_longer_than_the_window_is_not_forgotten() -> None:
-    ears = endpointer(whole=True)
-    hear(ears, tone(1.0), hush(20.0))
-    (ended,) = ears.finish()
+    tested = endpointer(whole=True)
+    hear(tested, tone(1.0), hush(20.0))
+    (ended,) = tested.finish()
     assert isinstance(ended, Ended)
     assert ended.utterance.speech_end_s == pytest.approx(1.0)
 
 
 def test_nothing_of_an_utterance_is_kept_after_it_ended() -> None:
-    ears = endpointer()
-    hear(ears, hush(0.5), tone(2.0), hush(0.62))
-    assert not np.any(np.abs(ears._history._ring) > 1_000)
+    tested = endpointer()
+    hear(tested, hush(0.5), tone(2.0), hush(0.62))
+    assert not np.any(np.abs(tested._history._ring) > 1_000)
 
 
 def test_wiping_forgets_what_was_being_said() -> None:
-    ears = endpointer()
-    hear(ears, tone(2.0))
-    ears.wipe()
-    assert not ears._history._ring.any()
-    assert ears.finish() == []
+    tested = endpointer()
+    hear(tested, tone(2.0))
+    tested.wipe()
+    assert not tested._history._ring.any()
+    assert tested.finish() == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -236,9 +236,9 @@ def test_any_sequence_of_flags_gives_events_in_a_possible_order(
 ) -> None:
     spread = [flag for flag, count in flags for _ in range(count)]
     script = iter(spread)
-    ears = Endpointer(SETTINGS, LIMITS, lambda _: next(script), whole=whole)
+    tested = Endpointer(SETTINGS, LIMITS, lambda _: next(script), whole=whole)
     sound = Frame(tone(0.02))
-    events = [event for _ in spread for event in ears.push(sound)] + ears.finish()
+    events = [event for _ in spread for event in tested.push(sound)] + tested.finish()
     follows: dict[type | None, set[type]] = {
         None: {SpeechStarted},
         SpeechStarted: {SilenceBegan, Ended, Refused},

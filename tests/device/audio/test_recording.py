@@ -361,7 +361,7 @@ def test_other_codings_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableAudioError, match="not a file"):
+    with pytest.raises(UnreadableAudioError, match="a plain file belongs there"):
         read_recording(tmp_path, LIMITS)
 
 
@@ -373,7 +373,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe.wav"
     os.mkfifo(path)
-    with pytest.raises(UnreadableAudioError, match="not a file"):
+    with pytest.raises(UnreadableAudioError, match="a plain file belongs there"):
         read_recording(path, LIMITS)
 
 

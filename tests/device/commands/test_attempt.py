@@ -120,7 +120,7 @@ def test_two_people_cannot_be_enrolled_as_one(
     assert "does not sound like the others" in ran.err
 
 
-def test_whoever_is_forgotten_does_not_get_in_any_more(enrolled: Ostiary, reader: list[Reading]) -> None:
+def test_a_person_who_is_forgotten_does_not_get_in_any_more(enrolled: Ostiary, reader: list[Reading]) -> None:
     receipt = json.loads(enrolled("forget", "4711", "--json").out)
     assert receipt["receipt"]
     ran = enrolled("decide", *DOOR, "--claim", "4711", "--phrase", reader[4].text, "--json", reader[4].path)

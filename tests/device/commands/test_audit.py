@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from device.cli import cli
 from device.clock import system_clock
-from device.commands.doctor import _audit
+from device.commands.doctor import check_audit_log
 from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
@@ -51,7 +51,8 @@ def started(state: Path) -> Iterator[Outbox]:
 def write(log: Outbox, count: int) -> None:
     for number in range(count):
         log.append(
-            unit_event("FAULT", "none", door="door-1", time_ms=number, keystore="software"), beside=True
+            unit_event("FAULT", "none", door="door-1", time_ms=number, keystore="software"),
+            other_process=True,
         )
 
 
@@ -85,14 +86,14 @@ def test_a_log_that_was_removed_stops_the_unit_until_somebody_starts_over(state:
         write(log, 3)
     shutil.rmtree(StateFolder(state).audit_log.parent)
     with pytest.raises(DeviceError, match="audit start-over"):
-        _audit(Settings())
+        check_audit_log(Settings())
     with pytest.raises(OutboxRollbackError, match="audit start-over"), started(state):
         pass
     assert run("audit", "start-over", "--yes").exit_code == 0
     with started(state) as log:
         write(log, 1)
         assert log.status().sequence == 2
-    assert "2 events" in _audit(Settings())
+    assert "2 events" in check_audit_log(Settings())
 
 
 def test_starting_over_keeps_what_was_there(state: Path) -> None:
@@ -105,3 +106,9 @@ def test_starting_over_keeps_what_was_there(state: Path) -> None:
     assert kept
     with started(state) as log:
         assert log.status().sequence == 1
+
+
+def test_a_unit_without_a_log_says_when_it_begins(state: Path) -> None:
+    answer = run("audit", "export", "-o", str(state / "all.bundle"))
+    assert answer.exit_code != 0
+    assert "ostiary run" in str(answer.exception)

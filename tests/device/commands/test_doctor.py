@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from device.access.memory.history import HistoryError, HistoryRollbackError
-from device.commands.doctor import Finding, _fire, _look, _start
+from device.commands.doctor import Finding, check_fire_input, check_start, look_at
 from device.liveness.errors import MemoryRollbackError
 from device.secure_store import open_store
-from device.secure_store.errors import RollbackError, StoreError, StoreUnavailableError, TpmBusyError
+from device.secure_store.errors import (
+    RollbackError,
+    SealPolicyError,
+    StoreError,
+    StoreUnavailableError,
+    TpmBusyError,
+)
 from device.secure_store.hardware.swtpm import two_free_ports
 from device.secure_store.hardware.tpm_link import TpmLink
 from device.secure_store.settings import StoreSettings
@@ -24,7 +30,7 @@ from tests.device.commands.conftest import Ostiary
 
 def look() -> Finding:
     """What `doctor` says of the start."""
-    return _look("start", _start, load(), "")
+    return look_at("start", check_start, load(), "")
 
 
 def junk_history(state: Path) -> str:
@@ -81,7 +87,7 @@ def test_rules_that_release_by_a_fire_input_want_its_wire(
     settings = tmp_path / "ostiary.toml"
     settings.write_text('[door]\nname = "ward-3"\n')
     monkeypatch.setenv("OSTIARY_CONFIG", str(settings))
-    found = _look("fire input", _fire, load(), "")
+    found = look_at("fire input", check_fire_input, load(), "")
     assert not found.well
     assert "`[door.gpio] fire`" in found.detail
 
@@ -100,7 +106,7 @@ def test_a_tpm_that_takes_connections_and_says_nothing_hangs_nobody() -> None:
 
 def test_a_tpm_that_is_away_names_the_tpm_and_no_command_that_needs_it(tmp_path: Path) -> None:
     link = TpmLink("swtpm:host=127.0.0.1,port=1", 0)
-    found = _look("store", lambda _: link.run(lambda tpm: ""), load(), "ostiary store status")
+    found = look_at("store", lambda _: link.run(lambda tpm: ""), load(), "ostiary store status")
     assert "[store] tcti" in found.fix
 
 
@@ -113,6 +119,7 @@ def test_a_tpm_that_is_away_names_the_tpm_and_no_command_that_needs_it(tmp_path:
         (MemoryRollbackError("the memory of utterances is gone"), "tell security.*policy start-over"),
         (OutboxRollbackError("the audit log is older"), "tell security.*audit start-over"),
         (HistoryError("the attempt history cannot be read"), "^find out why"),
+        (SealPolicyError("this is not the TPM"), "own TPM and disk together"),
         (StoreError("something else"), "^ostiary store status$"),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
@@ -121,6 +128,6 @@ def test_doctor_tells_a_copy_that_was_put_back_from_a_disk_that_is_full(error: E
     def broken(_: Settings) -> str:
         raise error
 
-    found = _look("store", broken, load(), "ostiary store status")
+    found = look_at("store", broken, load(), "ostiary store status")
     assert found.detail == str(error)
     assert re.search(fix, found.fix)

@@ -51,7 +51,7 @@ def claims(
 
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        found = list(run._typed(lambda: RULES, lambda: rests.append(None), rest_s, wait, lambda: now_s))
+        found = list(run.typed(lambda: RULES, lambda: rests.append(None), rest_s, wait, lambda: now_s))
     return found, len(rests)
 
 
@@ -104,7 +104,7 @@ def test_rules_adopted_meanwhile_name_the_owner_of_a_badge(monkeypatch: pytest.M
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
-        typed = run._typed(lambda: present[0], lambda: None, 60.0, lambda: None)
+        typed = run.typed(lambda: present[0], lambda: None, 60.0, lambda: None)
         os.write(writing, b"111\n")
         assert next(typed) == ANNA
         present[0] = parse_rules(

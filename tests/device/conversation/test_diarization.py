@@ -85,7 +85,7 @@ def test_where_nobody_speaks_nobody_is_found() -> None:
     assert found.speakers == ()
 
 
-def test_a_voice_too_short_for_an_embedding_goes_to_whoever_speaks_there() -> None:
+def test_a_voice_too_short_for_an_embedding_goes_to_the_person_who_speaks_there() -> None:
     heard = windows([(0, 0, 300), (1, 330, WINDOW_FRAMES)], WINDOW_FRAMES, VOICE)
     short = np.zeros((WINDOW_FRAMES, VOICES), bool)
     short[305:320, 2] = True

@@ -37,9 +37,9 @@ def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_sta
     reader: list[Reading],
 ) -> None:
     judge = Hung()
-    ear = Listener(judge, AudioSettings(), timeout_s=0.01)  # type: ignore[arg-type]
+    listener = Listener(judge, AudioSettings(), timeout_s=0.01)  # type: ignore[arg-type]
     try:
-        answer = ear.hear(
+        answer = listener.hear(
             FileSource(reader[0].path),
             "",
             None,  # type: ignore[arg-type]
@@ -48,12 +48,12 @@ def test_a_judgement_that_never_ends_is_a_refusal_first_and_then_a_part_that_sta
             progress=AnswerProgress(),
         )
         assert isinstance(answer.heard, JudgeError)
-        wait_until(ear.stuck)
-        assert "a judgement has not ended" in ear.stuck()
+        wait_until(listener.stuck)
+        assert "a judgement has not ended" in listener.stuck()
     finally:
         judge.released.set()
-        ear.close()
-    assert ear.stuck() == ""
+        listener.close()
+    assert listener.stuck() == ""
 
 
 class Kept:
@@ -92,9 +92,9 @@ def spoken_into_the_tone(
 
 
 def hear_into_the_tone(samples: npt.NDArray[np.int16], judge: Kept, *, lacks: bool) -> Answer:
-    ear = Listener(judge, AudioSettings(), PATIENCE_S, own_tones())  # type: ignore[arg-type]
+    listener = Listener(judge, AudioSettings(), PATIENCE_S, own_tones())  # type: ignore[arg-type]
     try:
-        return ear.hear(
+        return listener.hear(
             Played(samples),
             "",
             None,
@@ -104,7 +104,7 @@ def hear_into_the_tone(samples: npt.NDArray[np.int16], judge: Kept, *, lacks: bo
             lacks_words=lambda _: lacks,
         )
     finally:
-        ear.close()
+        listener.close()
 
 
 def test_a_word_that_began_in_the_doors_tone_is_kept_and_the_tone_is_not(reader: list[Reading]) -> None:

@@ -17,6 +17,7 @@ from device.evidence.phrase import (
     plain,
     redact,
     redact_claim,
+    unsayable,
 )
 from device.evidence.wordlists import duress_words
 from tests.steps import steps
@@ -168,6 +169,34 @@ def test_what_a_person_says_of_who_they_are_keeps_its_digits() -> None:
 @pytest.mark.parametrize("between", ["\u00a0", "\t", "\n", "\u2003", " \r\n "])
 def test_any_white_space_parts_the_words_of_a_phrase(between: str) -> None:
     assert plain(f"ten{between}of{between}clubs") == "ten of clubs"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "ten of c\u00adlubs",  # a soft hyphen of a word processor
+        "ten\u200bof\u200bclubs",
+        "\ufefften of clubs",
+        "\u202aten of clubs\u202c",
+        "ten of clu\u2060bs",
+        "ten of cl\u00fabs",
+        "ten of clu\u0301bs",
+        "ｔｅｎ ｏｆ ｃｌｕｂｓ",
+    ],
+)
+def test_what_nobody_sees_in_a_pasted_phrase_and_accents_change_no_word(pasted: str) -> None:
+    assert normalise(pasted) == normalise("ten of clubs")
+    assert unsayable(pasted) == ""
+
+
+def test_digits_of_any_script_are_digits() -> None:
+    assert normalise("code ٤٧ ４७") == ("code", "4", "7", "4", "7")
+
+
+@pytest.mark.parametrize("phrase", ["ten \u043ef clubs", "zehn von fuß", "δέκα of clubs"])
+def test_a_letter_of_another_alphabet_is_told_however_much_it_looks_like_ours(phrase: str) -> None:
+    assert unsayable(phrase) in phrase
+    assert unsayable(phrase)
 
 
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P", "Z"]), max_size=200))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.liveness import Fingerprint, LivenessError, MemoryRollbackError
+from device.liveness import Fingerprint, LivenessError, MemoryRollbackError, memory_file
 from device.liveness.fingerprint import BITS
 from device.liveness.memory import MemoryLimits, UtteranceMemory
 from tests.device.liveness.sounds import NOON, mac, noise, speech
 from tests.speech import Reading
+from tests.sync.disks import CAN_MOUNT, Disk
 
 KNOWN = 4.0
 
@@ -301,3 +306,61 @@ def test_marks_do_not_tell_who_spoke(unit: Unit, reader: list[Reading]) -> None:
     assert abs(float(np.mean(agreements)) - 0.5) < 0.01
     assert len(agreements) > 100
     assert marks[0].shape[1] * 8 == BITS
+
+
+def test_a_memory_that_another_program_holds_is_not_damaged(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_file, "_BUSY_S", 0.05)
+    unit.hears(1)
+    unit.memory.close()
+    with closing(sqlite3.connect(unit.folder / "memory.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LivenessError, match="nothing is lost") as told:
+            unit.start()
+    assert not isinstance(told.value, MemoryRollbackError)
+    assert "start-over" not in str(told.value)
+    unit.start()
+
+
+def _refused(folder: Path) -> str:
+    """Why there is no memory in `folder`; nothing of it stays open."""
+    try:
+        Unit(folder).start()
+    except MemoryRollbackError as err:
+        return f"rollback: {err}"
+    except LivenessError as err:
+        return str(err)
+    return ""
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root can mount a small disk")
+def test_a_memory_on_a_full_disk_or_one_that_became_read_only_is_not_damaged(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, 1)
+    try:
+        (tmp_path / "unit").mkdir()
+        disk.fill()
+        assert "nothing is lost" in _refused(tmp_path / "unit")
+        disk.make_room()
+        Unit(tmp_path / "unit").start().memory.close()
+        gc.collect()
+        disk.read_only(True)
+        assert re.match(
+            "the memory of utterances cannot be used now|cannot open", _refused(tmp_path / "unit")
+        )
+        gc.collect()
+        disk.read_only(False)
+        Unit(tmp_path / "unit").start().memory.close()
+    finally:
+        disk.remove()
+
+
+def test_a_pipe_or_a_folder_in_place_of_the_memory_is_told_and_not_waited_for(unit: Unit) -> None:
+    unit.memory.close()
+    for make in (os.mkfifo, Path.mkdir):
+        for path in unit.folder.glob("memory.db*"):
+            path.unlink()
+        make(unit.folder / "memory.db")
+        with pytest.raises(LivenessError, match="a plain file belongs there"):
+            unit.start()

@@ -156,10 +156,10 @@ def test_links_folders_and_pipes_in_place_of_a_model_are_refused(signed: Path) -
     refused(signed, "speaker.bin cannot be read")
     model.unlink()
     model.mkdir()
-    refused(signed, "speaker.bin is not a plain file")
+    refused(signed, "speaker.bin cannot be read .it is a folder")
     model.rmdir()
     os.mkfifo(model)
-    refused(signed, "speaker.bin is not a plain file")
+    refused(signed, "speaker.bin cannot be read .it is a named pipe")
 
 
 def test_the_same_manifest_is_always_the_same_bytes(signed: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far a unit has come with its models, kept by its store: no older shelf or disk brings it back."""
+"""How far a unit has come with its models, kept by its store: no older slots file or disk brings it back."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Disk:
             raise_minimum(store.vault, slots.reached(self.models))
         return bundle
 
-    def floor(self) -> MinimumVersions | None:
+    def minimum(self) -> MinimumVersions | None:
         with self.store() as store:
             return pinned_minimum(store.vault)
 
-    def alter_shelf(self, **fields: Any) -> None:
+    def alter_slots(self, **fields: Any) -> None:
         path = self.models / slots.SLOTS_NAME
         path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
 
@@ -80,7 +80,9 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path / "disk")
 
 
-def test_an_older_shelf_put_back_with_its_bundle_is_refused_in_one_line(disk: Disk, tmp_path: Path) -> None:
+def test_an_older_slots_file_put_back_with_its_bundle_is_refused_in_one_line(
+    disk: Disk, tmp_path: Path
+) -> None:
     disk.use(1)
     shutil.copytree(disk.models, tmp_path / "old")
     disk.use(2)
@@ -97,19 +99,19 @@ def test_an_older_shelf_put_back_with_its_bundle_is_refused_in_one_line(disk: Di
     assert disk.start().manifest.version == 2
 
 
-def test_a_shelf_written_by_hand_does_not_bring_an_old_bundle_back(disk: Disk) -> None:
+def test_a_slots_file_written_by_hand_does_not_bring_an_old_bundle_back(disk: Disk) -> None:
     disk.use(1)
     old = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
     disk.use(2)
     disk.use(3)
     shutil.copytree(disk.offered(1), disk.models / slots.BUNDLES_NAME / old)
     for fields in ({"current": old}, {"current": "0" * 64, "previous": old}):
-        disk.alter_shelf(**fields, accepted_version=9)
+        disk.alter_slots(**fields, accepted_version=9)
         with pytest.raises(BundleError, match="version 1 is below"):
             disk.start()
 
 
-def test_without_its_shelf_a_unit_takes_no_bundle_for_one_built_here(disk: Disk) -> None:
+def test_without_its_slots_file_a_unit_takes_no_bundle_for_one_built_here(disk: Disk) -> None:
     disk.use(1)
     shutil.rmtree(disk.models)
     make_bundle(disk.models, version=9)
@@ -117,7 +119,7 @@ def test_without_its_shelf_a_unit_takes_no_bundle_for_one_built_here(disk: Disk)
         disk.start()
 
 
-def test_another_key_does_not_take_over_by_way_of_the_shelf(disk: Disk, tmp_path: Path) -> None:
+def test_another_key_does_not_take_over_by_way_of_the_slots_file(disk: Disk, tmp_path: Path) -> None:
     disk.use(1)
     strange = Ed25519PrivateKey.generate()
     shutil.rmtree(disk.models)
@@ -138,32 +140,32 @@ def test_the_last_good_bundle_still_helps_out(disk: Disk) -> None:
     told: list[str] = []
     assert disk.start(told.append).manifest.version == 1
     assert "last good bundle, version 1" in told[0]
-    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
+    assert disk.minimum() == MinimumVersions(KEY_HEX, 2, 1)
 
 
-def test_a_unit_without_a_signed_bundle_has_no_floor(disk: Disk) -> None:
+def test_a_unit_without_a_signed_bundle_has_no_minimum(disk: Disk) -> None:
     make_bundle(disk.models, version=3)
     assert disk.start().manifest.version == 3
-    assert disk.floor() is None
+    assert disk.minimum() is None
 
 
-def test_a_unit_that_had_a_shelf_before_it_had_a_floor_gets_one_at_its_next_start(disk: Disk) -> None:
+def test_a_unit_that_had_slots_before_it_had_a_minimum_gets_one_at_its_next_start(disk: Disk) -> None:
     slots.use(disk.models, disk.offered(1), PUBLIC)
     slots.use(disk.models, disk.offered(2))
     disk.start()
-    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
+    assert disk.minimum() == MinimumVersions(KEY_HEX, 2, 1)
 
 
-def test_a_floor_never_falls(disk: Disk) -> None:
+def test_a_minimum_never_falls(disk: Disk) -> None:
     high, low = MinimumVersions(KEY_HEX, 5, 4), MinimumVersions(KEY_HEX, 3, 2)
     with disk.store() as store:
-        for floor in (high, low, None):
-            assert raise_minimum(store.vault, floor) == high
+        for minimum in (high, low, None):
+            assert raise_minimum(store.vault, minimum) == high
     with disk.store() as store:
         assert pinned_minimum(store.vault) == high
 
 
-def test_a_floor_of_a_form_that_is_not_known_is_refused(disk: Disk) -> None:
+def test_a_minimum_of_a_form_that_is_not_known_is_refused(disk: Disk) -> None:
     for data in (b"{}", b"x", b'{"models": {"key": "a", "version": "?", "fallback": 1}}', b"[1]"):
         with disk.store() as store:
             store.vault.pin(data)
@@ -198,10 +200,10 @@ def test_what_is_pinned_survives_every_other_change_of_the_vault(disk: Disk) -> 
     disk.use(4)
     with disk.store() as store:
         store.vault.rotate()
-    assert disk.floor() == MinimumVersions(KEY_HEX, 4, 4)
+    assert disk.minimum() == MinimumVersions(KEY_HEX, 4, 4)
 
 
-def test_the_command_raises_the_floor_and_the_door_opens_nothing_below(
+def test_the_command_raises_the_minimum_and_the_door_opens_nothing_below(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "ostiary.toml"
@@ -216,15 +218,15 @@ def test_the_command_raises_the_floor_and_the_door_opens_nothing_below(
     disk.store().close()
     used = CliRunner().invoke(models_command, ["use", str(disk.offered(2)), "--key", str(pem)])
     assert used.exit_code == 0, used.output
-    floor = disk.floor()
-    assert floor == MinimumVersions(KEY_HEX, 2, 2)
+    minimum = disk.minimum()
+    assert minimum == MinimumVersions(KEY_HEX, 2, 2)
     finding = next(f for f in doctor.examine() if f.what == "oldest models")
     assert finding.well
     assert "bundle 2" in finding.detail
     assert "no TPM holds it" in finding.detail
     shutil.rmtree(disk.models)
     slots.use(disk.models, disk.offered(1), PUBLIC)
-    with pytest.raises(BundleError, match="below 2"), open_judge(disk.models, Settings(), floor):
+    with pytest.raises(BundleError, match="below 2"), open_judge(disk.models, Settings(), minimum):
         pass
     finding = next(f for f in doctor.examine() if f.what == "oldest models")
     assert not finding.well
@@ -270,7 +272,7 @@ def test_a_store_made_anew_after_its_tpm_was_cleared_accepts_its_first_bundle_ag
             disk.start()
         shutil.rmtree(disk.folder / "state")  # `ostiary store init --replace`
         assert disk.start().manifest.version == 5
-        assert disk.floor() == MinimumVersions(KEY_HEX, 5, 5)
+        assert disk.minimum() == MinimumVersions(KEY_HEX, 5, 5)
 
 
 def dies_at(step: int, work: Callable[[], None]) -> bool:
@@ -301,21 +303,23 @@ def dies_at(step: int, work: Callable[[], None]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_crash_anywhere_between_shelf_and_store_locks_nobody_out_and_lowers_nothing(tmp_path: Path) -> None:
+def test_a_crash_anywhere_between_slots_file_and_store_locks_nobody_out_and_lowers_nothing(
+    tmp_path: Path,
+) -> None:
     seen = set()
     for step in range(200):
         disk = Disk(tmp_path / f"disk-{step}")
         disk.use(1)
         done = dies_at(step, lambda: disk.use(2, None))  # noqa: B023 - called before the next turn
-        before = disk.floor()
+        before = disk.minimum()
         assert before is not None
         started = disk.start().manifest.version
-        after = disk.floor()
+        after = disk.minimum()
         seen.add((started, before.version))
         assert before.version <= started
         assert after == MinimumVersions(KEY_HEX, started, 1)
         disk.use(2)
-        assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
+        assert disk.minimum() == MinimumVersions(KEY_HEX, 2, 1)
         assert disk.start().manifest.version == 2
         shutil.rmtree(disk.folder)
         if done:
@@ -324,9 +328,9 @@ def test_a_crash_anywhere_between_shelf_and_store_locks_nobody_out_and_lowers_no
     assert seen == {(1, 1), (2, 1), (2, 2)}
 
 
-def test_the_shelf_is_reached_by_what_was_signed_and_not_by_what_it_says(disk: Disk) -> None:
+def test_the_slots_file_is_reached_by_what_was_signed_and_not_by_what_it_says(disk: Disk) -> None:
     disk.use(2)
-    disk.alter_shelf(accepted_version=99)
+    disk.alter_slots(accepted_version=99)
     assert slots.reached(disk.models) == MinimumVersions(KEY_HEX, 2, 2)
     current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
     (disk.models / slots.BUNDLES_NAME / current / MANIFEST_NAME).write_bytes(b"{}")
@@ -340,7 +344,7 @@ def test_a_newer_manifest_in_the_current_ones_place_raises_nothing(disk: Disk) -
     for name in (MANIFEST_NAME, SIGNATURE_NAME):
         shutil.copyfile(disk.offered(9) / name, disk.models / slots.BUNDLES_NAME / current / name)
     assert disk.start().manifest.version == 1
-    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
+    assert disk.minimum() == MinimumVersions(KEY_HEX, 2, 1)
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, SIGNATURE_NAME])
@@ -350,4 +354,4 @@ def test_the_last_good_bundle_serves_when_the_current_one_has_lost_its_proof(dis
     current = json.loads((disk.models / slots.SLOTS_NAME).read_bytes())["current"]
     (disk.models / slots.BUNDLES_NAME / current / name).unlink()
     assert disk.start().manifest.version == 1
-    assert disk.floor() == MinimumVersions(KEY_HEX, 2, 1)
+    assert disk.minimum() == MinimumVersions(KEY_HEX, 2, 1)

@@ -53,17 +53,17 @@ def network(gain: float = 2.0) -> bytes:
     return model
 
 
-def twins(folder: Path, twin_of: float = 2.0, stated: bool = True) -> Bundle:
-    """A bundle whose spoof role has a TFLite twin, made from a network with `twin_of` for a gain."""
+def with_variant(folder: Path, variant_of: float = 2.0, stated: bool = True) -> Bundle:
+    """A bundle whose spoof role has a TFLite variant, made from a network with `variant_of` for a gain."""
     exact = network()
-    twin = lower(onnx.load_model_from_string(network(twin_of)))
+    variant = lower(onnx.load_model_from_string(network(variant_of)))
     made = entry("spoof", exact)
     inputs = ports(onnx.load_model_from_string(exact).graph.input)
     source = {pick.VARIANT_SOURCE: made.sha256 if stated else "0" * 64}
-    other = replace(entry("spoof-tflite", twin), source=source)
+    other = replace(entry("spoof-tflite", variant), source=source)
     folder.mkdir()
     (folder / "spoof.bin").write_bytes(exact)
-    (folder / "spoof-tflite.bin").write_bytes(twin)
+    (folder / "spoof-tflite.bin").write_bytes(variant)
     manifest = Manifest(1, "0.1.0", (replace(made, inputs=inputs), other))
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     return Bundle.open(folder)
@@ -108,7 +108,7 @@ def test_every_words_model_that_was_built_is_timed_and_only_a_form_of_the_usual_
 
 
 def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     served = [pick.open_role(bundle, "spoof", 1, runtime) for runtime in Runtime]
     assert [type(session) for session in served] == [OnnxSession] * 2 + [TfliteSession] * 2
     for frames in (9, 30, 9, 200):
@@ -120,7 +120,7 @@ def test_both_runtimes_answer_alike_at_changing_lengths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", INSTALLED_TFLITE)
 def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     given = noise(33)
     exact = OnnxSession(bundle.path("spoof")).run(given)[0]
     for xnnpack in (False, True):
@@ -129,13 +129,13 @@ def test_either_package_of_the_interpreter_serves(tmp_path: Path, package: str) 
 
 
 def test_opening_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    TfliteSession(pick.tflite_variant(twins(tmp_path / "models"), "spoof"), xnnpack=True)
+    TfliteSession(pick.tflite_variant(with_variant(tmp_path / "models"), "spoof"), xnnpack=True)
     os.write(2, b"and stderr works again")
     assert capfd.readouterr().err == "and stderr works again"
 
 
 def test_what_was_picked_comes_back_and_nothing_picked_means_onnx(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     assert pick.read(bundle.directory, bundle).runtime("spoof") is Runtime.ONNX
     pick.write(bundle.directory, picked(bundle))
     found = pick.read(bundle.directory, bundle)
@@ -146,7 +146,7 @@ def test_what_was_picked_comes_back_and_nothing_picked_means_onnx(tmp_path: Path
 
 @pytest.mark.parametrize("change", [{"machine": "another"}, {"bundle": "another"}])
 def test_a_pick_for_another_machine_or_bundle_is_void(tmp_path: Path, change: dict[str, object]) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     pick.write(bundle.directory, picked(bundle, **change))
     assert pick.read(bundle.directory, bundle) == Pick()
 
@@ -156,7 +156,7 @@ def test_a_pick_for_another_machine_or_bundle_is_void(tmp_path: Path, change: di
     [b"", b"{", b"[]", b'{"machine": 1}', b"\xff" * 9, b" " * 100_000, b'{"runtimes": {"spoof": "cloud"}}'],
 )
 def test_a_damaged_pick_is_told_and_costs_only_speed(tmp_path: Path, content: bytes) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     (bundle.directory / pick.PICK_NAME).write_bytes(content)
     with pytest.raises(BundleError, match=r"pick\.json"):
         pick.read(bundle.directory, bundle)
@@ -166,7 +166,7 @@ def test_a_damaged_pick_is_told_and_costs_only_speed(tmp_path: Path, content: by
 
 
 def test_without_a_tflite_runtime_onnx_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     # None in sys.modules is how Python is told that a package cannot be imported.
     for package in sessions.TFLITE_PACKAGES:
         monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
@@ -181,14 +181,14 @@ def test_without_a_tflite_runtime_onnx_serves(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_twin_of_another_network_is_not_used(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models", stated=False)
+    bundle = with_variant(tmp_path / "models", stated=False)
     with pytest.raises(BundleError, match="not made from its spoof"):
         pick.tflite_variant(bundle, "spoof")
     assert isinstance(pick.open_role(bundle, "spoof", 1, Runtime.TFLITE), OnnxSession)
 
 
 def test_a_race_times_every_runtime_and_names_one(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     found = race(bundle, rounds=3)
     lanes = {f"{runtime}/{threads}" for runtime in Runtime for threads in (1, 2)}
     assert set(found.timings["spoof"]) == lanes
@@ -206,7 +206,7 @@ def test_a_second_runtime_is_chosen_where_it_saves_more_than_its_memory_is_worth
 def test_a_choice_for_models_that_nobody_may_write_to_lies_in_the_units_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = twins(tmp_path / "installed")
+    installed = with_variant(tmp_path / "installed")
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("OSTIARY_MODELS_DIR", raising=False)
     monkeypatch.setattr("device.settings.SYSTEM_MODELS", installed.directory)
@@ -221,7 +221,7 @@ def test_a_choice_for_models_that_nobody_may_write_to_lies_in_the_units_own_fold
 
 def test_a_runtime_that_answers_differently_here_is_left_out(tmp_path: Path) -> None:
     told: list[str] = []
-    found = race(twins(tmp_path / "models", twin_of=3.0), told.append, rounds=2)
+    found = race(with_variant(tmp_path / "models", variant_of=3.0), told.append, rounds=2)
     assert found.runtime("spoof") in ONNX_FORMS
     assert {name.split("/")[0] for name in found.timings["spoof"]} == {"onnxruntime", "onnxruntime-float"}
     assert len(told) == 2
@@ -229,7 +229,7 @@ def test_a_runtime_that_answers_differently_here_is_left_out(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_killed_while_picking_the_unit_keeps_what_it_had(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     models = bundle.directory
     pick.write(models, picked(bundle))
     before = (models / pick.PICK_NAME).read_bytes()
@@ -248,7 +248,7 @@ def test_killed_while_picking_the_unit_keeps_what_it_had(tmp_path: Path) -> None
 
 
 def test_a_tflite_session_says_in_one_line_why_it_does_not_answer(tmp_path: Path) -> None:
-    bundle = twins(tmp_path / "models")
+    bundle = with_variant(tmp_path / "models")
     session = TfliteSession(pick.tflite_variant(bundle, "spoof"))
     good = noise(12)
     for bad in ({"y": good["features"]}, {}, {"features": good["features"].astype(np.float64)},

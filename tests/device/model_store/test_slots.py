@@ -36,7 +36,7 @@ def break_current(models: Path) -> None:
     (models / slots.BUNDLES_NAME / state.current / "speaker.bin").write_bytes(b"broken")
 
 
-def test_a_unit_without_a_shelf_opens_what_was_built_on_it(tmp_path: Path) -> None:
+def test_a_unit_without_a_slots_file_opens_what_was_built_on_it(tmp_path: Path) -> None:
     assert slots.active(make_bundle(tmp_path / "built")).manifest.version == 1
 
 
@@ -136,7 +136,7 @@ def test_another_signed_bundle_put_in_place_of_the_accepted_one_is_refused(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"key": "00"}', "null", "[" * 4000, "x" * 5000])
-def test_a_damaged_shelf_is_refused_and_never_taken_for_a_new_unit(
+def test_a_damaged_slots_file_is_refused_and_never_taken_for_a_new_unit(
     tmp_path: Path, models: Path, content: str
 ) -> None:
     make_bundle(models)
@@ -153,7 +153,7 @@ def test_a_bundle_replaced_while_it_opens_is_opened_again(tmp_path: Path, models
     later = [candidate(tmp_path, version) for version in range(2, 8)]
 
     def read(bundle: Bundle) -> bytes:
-        # Two new bundles clear the one that is being opened: the shelf keeps the current and the one before.
+        # Two new bundles clear the one that is being opened: the slots keep the current and the one before.
         for _ in range(min(2, len(later))):
             slots.use(models, later.pop(0))
         return bundle.path("speaker").read_bytes()
@@ -247,7 +247,7 @@ def test_a_crash_anywhere_in_use_leaves_a_working_unit(tmp_path: Path) -> None:
     assert seen == {1, 2}
 
 
-def test_the_shelf_names_the_manifest_by_its_hash(tmp_path: Path, models: Path) -> None:
+def test_the_slots_file_names_the_manifest_by_its_hash(tmp_path: Path, models: Path) -> None:
     bundle = slots.use(models, candidate(tmp_path, 1), PUBLIC)
     state = json.loads((models / slots.SLOTS_NAME).read_bytes())
     assert bundle.directory.name == state["current"]

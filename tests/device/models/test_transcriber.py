@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from device.errors import DeviceError
-from device.evidence.beside import beside
 from device.evidence.judge import WordsCheck
 from device.evidence.phrase import REDACTED
+from device.evidence.words_around import words_around
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import LLR_LIMIT
 from device.model_store.manifest import BundleError
@@ -84,7 +84,7 @@ def test_a_phrase_among_a_few_ordinary_words_is_believed_and_one_with_a_word_cha
         clues, heard = words.clues(wave(said), phrase)
         found = words.score(wave(said), phrase).llr
         assert found >= words.llr(clues)
-        if beside(heard, phrase) is not None:  # of some, the rest holds words of the phrase, or "not"
+        if words_around(heard, phrase) is not None:  # of some, the rest holds words of the phrase, or "not"
             among += 1
             assert found > 2.0
         wrong = " ".join((*kept[: len(kept) // 2], "zebra", *kept[len(kept) // 2 + 1 :]))

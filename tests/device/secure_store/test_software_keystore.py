@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from device.secure_store import RollbackError, Store, StoreError, StoreSettings, open_store
+from device.secure_store.errors import StoreUnavailableError
 from device.secure_store.keystore import BLOCK
 from device.secure_store.signing import verify_es256
+from device.secure_store.software import SoftwareKeystore
 from tests.device.secure_store.people import voiceprint
 
 Opener = Callable[[], Store]
@@ -105,3 +108,62 @@ def test_a_vault_that_was_deleted_is_not_taken_for_a_new_one(laptop: Opener, tmp
         path.unlink()
     with pytest.raises(StoreError, match="missing"):
         laptop()
+
+
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\n", b"\0" * 241, b"\xff\xfe"])
+def test_an_audit_key_that_a_power_cut_left_empty_is_named(
+    laptop: Opener, tmp_path: Path, content: bytes
+) -> None:
+    laptop().close()
+    (key,) = tmp_path.rglob("audit-key.pem")
+    key.write_bytes(content)
+    with pytest.raises(StoreError, match=r"audit-key\.pem of the software keystore is no private key"):
+        laptop()
+
+
+@pytest.mark.parametrize("target", ["/mnt/not-mounted-yet/keystore.json", "keystore.json"])
+def test_keys_on_a_disk_that_is_not_mounted_yet_are_not_said_to_be_missing(
+    laptop: Opener, tmp_path: Path, target: str
+) -> None:
+    """The same for a link in a circle: the advice to destroy the vault is for proven loss alone."""
+    laptop().close()
+    (state,) = tmp_path.rglob("keystore.json")
+    kept = state.read_bytes()
+    state.unlink()
+    state.symlink_to(target)
+    with pytest.raises(StoreUnavailableError, match="mount its disk; nothing is lost") as told:
+        laptop()
+    assert "--replace" not in str(told.value)
+    state.unlink()
+    state.write_bytes(kept)
+    laptop().close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_of_keys_that_may_not_be_listed_holds_no_lost_key(laptop: Opener, tmp_path: Path) -> None:
+    """A glob takes such a folder for an empty one, and the advice was to enrol everybody again."""
+    laptop().close()
+    (state,) = tmp_path.rglob("keystore.json")
+    told = tmp_path / "told"
+    child = os.fork()
+    if child == 0:  # as the unit's own user, in whose folder root has left other rights
+        try:
+            for path in (
+                *state.parents[: len(state.parents) - len(tmp_path.parents)],
+                *state.parent.iterdir(),
+            ):
+                os.chown(path, 12345, 12345)
+            for path in tmp_path.parents:
+                path.chmod(path.stat().st_mode | 0o111)
+            os.chown(tmp_path, 12345, 12345)
+            state.parent.chmod(0o300)
+            os.setresuid(12345, 12345, 12345)
+            try:
+                SoftwareKeystore(state.parent).unlock()
+                told.write_text("it opened")
+            except (StoreError, OSError) as err:
+                told.write_text(f"{type(err).__name__}: {err}")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert told.read_text().startswith("PermissionError")

@@ -258,7 +258,7 @@ def test_the_audit_key_signs_and_cannot_leave(unit: Opener, swtpm: SwTpm) -> Non
         assert store.audit_signer.public_key() == key
 
 
-def test_a_quote_proves_the_machine_state_to_whoever_chose_the_nonce(unit: Opener, swtpm: SwTpm) -> None:
+def test_a_quote_proves_the_machine_state_to_the_one_who_chose_the_nonce(unit: Opener, swtpm: SwTpm) -> None:
     nonce = b"registry nonce 1"
     with unit() as store:
         keystore = keystore_of(store)

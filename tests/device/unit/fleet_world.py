@@ -1,4 +1,4 @@
-"""A hospital in one process: a registry's database, the fleet's keeper, and units with real stores and logs.
+"""A hospital in one process: a registry's database, the issuer of documents, units with real stores and logs.
 
 Messages go from hand to hand instead of over a broker; everything else is the product's.
 """
@@ -208,7 +208,7 @@ class Hospital:
         self.key = FileSigner.load_or_create(folder / "commands.key")
         (folder / "commands.pem").write_bytes(self.key.public_pem())
         self.authority = Authority.open(folder / "pki", datetime.now(UTC) - timedelta(days=300))
-        self.keeper = DocumentIssuer(self.registry, self.key, self.clock.ms)
+        self.issuer = DocumentIssuer(self.registry, self.key, self.clock.ms)
         self.desk = FleetHandler(self.registry, self.clock.ms)
         self.ingest = Ingest(self.registry, self.key, self.clock.ms)
         self.units: dict[str, DoorUnit] = {}
@@ -274,8 +274,8 @@ class Hospital:
             self.carry(unit)
 
     def publish(self) -> list[tuple[UnitId, bytes]]:
-        due = self.keeper.round()
-        self.keeper.published(due)
+        due = self.issuer.round()
+        self.issuer.published(due)
         self.sent += [(unit, DESIRED, message) for unit, message in due]
         return due
 
@@ -326,7 +326,7 @@ class Hospital:
         return screen(self.registry, self.clock.ms())
 
     def document(self, unit: DoorUnit, counter: int, contents: Contents, **times: int) -> bytes:
-        """A document as the keeper would sign it."""
+        """A document as the issuer would sign it."""
         now = times.get("issued_ms", self.clock.ms())
         expires = times.get("expires_ms", now + 3_600_000)
         return Desired(unit.name, counter, now, expires, contents).signed(self.key)

@@ -47,7 +47,7 @@ def other_registry(hospital: Hospital, name: str) -> None:
     """The same site with another database behind it."""
     hospital.registry.close()
     hospital.registry = Registry.open(f"sqlite:///{hospital.folder}/{name}")
-    hospital.keeper = DocumentIssuer(hospital.registry, hospital.key, hospital.clock.ms)
+    hospital.issuer = DocumentIssuer(hospital.registry, hospital.key, hospital.clock.ms)
     hospital.desk = FleetHandler(hospital.registry, hospital.clock.ms)
     hospital.ingest = Ingest(hospital.registry, hospital.key, hospital.clock.ms)
     hospital.retained.clear()

@@ -1,4 +1,4 @@
-"""Whoever is forgotten is in no byte of the state folder, whether or not the door runs meanwhile."""
+"""A person who is forgotten is in no byte of the state folder, whether or not the door runs meanwhile."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class World:
             gone_deaf=self._note,
         )
         self.noted = 0
-        self.ears = self.progress.hearing(self.microphone, microphone=True)
+        self.heard = self.progress.hearing(self.microphone, microphone=True)
 
     def _note(self) -> None:
         self.noted += 1
@@ -72,7 +72,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_each_frame_that_was_processed_feeds_the_watchdog(world: World) -> None:
-    frames = iter(world.ears.frames(Event()))
+    frames = iter(world.heard.frames(Event()))
     next(frames)
     assert "WATCHDOG" not in world.told(), "a frame that was handed out is not one that was processed"
     next(frames)
@@ -118,7 +118,7 @@ def test_a_microphone_that_goes_is_noted_once_and_again_when_it_goes_again(world
         world.microphone.there = there
         world.now_s += LISTEN_AGAIN_S
         with suppress(AudioDeviceLostError):
-            list(world.ears.frames(Event()))
+            list(world.heard.frames(Event()))
         assert world.noted == noted
 
 

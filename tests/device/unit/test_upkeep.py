@@ -119,26 +119,26 @@ def test_a_unit_says_that_it_started_without_a_tpm_and_that_it_stopped(door: Doo
     }
 
 
-def settle(door: Door, keeper: Upkeep) -> None:
+def settle(door: Door, looking: Upkeep) -> None:
     """The unit runs until its clock may be believed."""
     for _ in range(4):
-        keeper.look()
+        looking.look()
         door.clock.passes(DAY_S)
 
 
 def test_people_whose_consent_ran_out_are_forgotten_one_after_the_other_once_a_day(door: Door) -> None:
-    keeper = door.upkeep()
-    settle(door, keeper)
+    looking = door.upkeep()
+    settle(door, looking)
     for uid, days in (("4711", 4.5), ("4712", 4.6), ("4713", 30)):
         enrol(door.store, uid, days)
-    keeper.look()
+    looking.look()
     assert (door.store.vault.uids(), door.told()) == (("4711", "4712", "4713"), [])
     door.clock.passes(DAY_S)
-    keeper.look()
-    keeper.look()
+    looking.look()
+    looking.look()
     assert door.store.vault.uids() == ("4712", "4713"), "the one of longest ago"
     door.clock.passes(DAY_S)
-    keeper.look()
+    looking.look()
     assert door.store.vault.uids() == ("4713",)
     assert door.told() == [("CONSENT_EXPIRED", "consent_expired", 1)] * 2
 
@@ -146,11 +146,11 @@ def test_people_whose_consent_ran_out_are_forgotten_one_after_the_other_once_a_d
 def test_a_start_with_a_clock_of_2040_erases_nobody_and_is_in_the_log(door: Door) -> None:
     for number in range(20):
         enrol(door.store, "9" * (number + 1), 300)
-    keeper = door.upkeep()
-    settle(door, keeper)
+    looking = door.upkeep()
+    settle(door, looking)
     door.clock.now = Now(datetime(2040, 1, 1, tzinfo=UTC), door.clock.now.monotonic_s + 60.0)
     for _ in range(2):
-        keeper.look()
+        looking.look()
         door.clock.passes(DAY_S)
     assert len(door.store.vault.uids()) == 20
     with pytest.raises(ConsentError):  # meanwhile nobody is let in on a consent that ran out
@@ -158,7 +158,7 @@ def test_a_start_with_a_clock_of_2040_erases_nobody_and_is_in_the_log(door: Door
     assert door.told() == [("CLOCK_SET", "clock_fault", 1)]
     for _ in range(2):
         door.clock.passes(DAY_S)
-        keeper.look()
+        looking.look()
     assert 15 <= len(door.store.vault.uids()) < 20, "after days of 2040, slowly: somebody can still say stop"
 
 
@@ -177,26 +177,26 @@ def test_the_first_look_of_a_start_with_a_clock_of_2045_is_in_the_log_and_a_long
 
 
 def test_a_clock_set_back_is_told_once_and_stays_a_fault_until_somebody_acts(door: Door) -> None:
-    keeper = door.upkeep()
-    keeper.look()
+    looking = door.upkeep()
+    looking.look()
     door.clock.now = Now(START - timedelta(days=9), door.clock.now.monotonic_s + 60.0)
     for _ in range(3):
-        keeper.look()
+        looking.look()
         door.clock.passes(300)
     assert door.told() == [("CLOCK_SET", "clock_fault", 1), ("FAULT", "clock_fault", None)]
-    assert "trust-clock" in keeper.trouble()
+    assert "trust-clock" in looking.trouble()
     door.controller.trust_clock(door.clock())
-    keeper.look()
-    assert keeper.trouble() == ""
+    looking.look()
+    assert looking.trouble() == ""
 
 
-def test_whoever_is_purged_is_gone_from_the_memory_of_attempts_too(door: Door) -> None:
-    keeper = door.upkeep()
-    settle(door, keeper)
+def test_a_person_who_is_purged_is_gone_from_the_memory_of_attempts_too(door: Door) -> None:
+    looking = door.upkeep()
+    settle(door, looking)
     enrol(door.store, "4711", 4.5)
     door.controller._history.charge("person:4711", 0.0)
     door.clock.passes(DAY_S)
-    keeper.look()
+    looking.look()
     assert door.controller._history.failing() == {}
 
 
@@ -213,13 +213,13 @@ class Trouble:
 
 
 def test_trouble_is_told_when_it_comes_and_again_only_after_it_went(door: Door) -> None:
-    keeper = door.upkeep()
-    keeper.look()
+    looking = door.upkeep()
+    looking.look()
     keystore = door.store.keystore
     for broken in (True, True, False, True):
         busy = Trouble(keystore, TpmBusyError("busy"))
         door.store.keystore = busy if broken else keystore  # type: ignore[assignment]
-        keeper.look()
+        looking.look()
     door.store.keystore = keystore
     assert door.told() == [("FAULT", "tpm_fault", None)] * 2
 
@@ -227,8 +227,8 @@ def test_trouble_is_told_when_it_comes_and_again_only_after_it_went(door: Door) 
 def test_a_vault_that_cannot_be_read_is_told_and_stops_nothing(door: Door) -> None:
     vault = door.store.vault
     door.store.vault = Trouble(vault, StoreError("gone"))  # type: ignore[assignment]
-    keeper = door.upkeep()
-    keeper.look()
+    looking = door.upkeep()
+    looking.look()
     door.store.vault = vault
     assert ("FAULT", "store_fault", None) in door.told()
 
@@ -242,8 +242,8 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
     door.clock.passes(DAY_S)
     vault = door.store.vault
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
-    keeper = door.upkeep()
-    with keeper:
+    looking = door.upkeep()
+    with looking:
         wait_until(lambda: "stumbled" in caplog.text)
         door.store.vault = vault
         door.clock.passes(DAY_S)
@@ -268,14 +268,14 @@ def test_an_enrolment_beside_the_door_leaves_a_pseudonym_and_a_record_and_no_bad
 
 
 def test_what_upkeep_writes_names_the_rules_in_force_and_not_those_of_the_start(door: Door) -> None:
-    keeper = door.upkeep()
-    settle(door, keeper)
+    looking = door.upkeep()
+    settle(door, looking)
     enrol(door.store, "4711", 4.5)
     door.rules = replace(door.rules, version=4)
     door.clock.passes(DAY_S)
-    keeper.look()
+    looking.look()
     door.store.keystore = Trouble(door.store.keystore, TpmBusyError("busy"))  # type: ignore[assignment]
-    keeper.look()
+    looking.look()
     assert [(event.kind, event.policy) for event in door.events()] == [
         ("CONSENT_EXPIRED", "rules-4"),
         ("FAULT", "rules-4"),
@@ -294,13 +294,13 @@ def test_an_event_beside_a_broken_rules_file_is_written_without_its_version(
 
 def test_a_certificate_that_ends_soon_is_an_event_before_it_ends_and_told_once(door: Door) -> None:
     trouble = ""
-    keeper = door.upkeep(lambda _: trouble)
-    keeper.look()
+    looking = door.upkeep(lambda _: trouble)
+    looking.look()
     trouble = "our certificate ends in 19 days"
     for _ in range(3):
-        keeper.look()
+        looking.look()
     assert door.told() == [("FAULT", "certificate_ends", None)]
-    assert "ends soon" in keeper.trouble()
+    assert "ends soon" in looking.trouble()
     trouble = ""
-    keeper.look()
-    assert keeper.trouble() == ""
+    looking.look()
+    assert looking.trouble() == ""

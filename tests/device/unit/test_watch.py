@@ -418,13 +418,15 @@ def test_a_visit_gives_nobody_what_the_rules_do_not(tmp_path: Path) -> None:
     assert scene.world.attempt().code is Reason.NOT_ALLOWED
 
 
-def test_whoever_says_wrong_words_hears_nothing_of_a_visit_that_ended(scene: Scene) -> None:
+def test_a_person_who_says_wrong_words_hears_nothing_of_a_visit_that_ended(scene: Scene) -> None:
     visit(scene, 0.0, 60.0)
     scene.world.later(61.0)
     assert scene.world.attempt(heard=evidence(voice=-5.0)).outcome is Outcome.DENIED_VOICE
 
 
-def test_a_visit_ends_by_the_highest_time_seen_and_is_gone_with_whoever_is_forgotten(scene: Scene) -> None:
+def test_a_visit_ends_by_the_highest_time_seen_and_is_gone_with_the_person_who_is_forgotten(
+    scene: Scene,
+) -> None:
     visit(scene, 0.0, 60.0)
     scene.world.later(61.0)
     assert scene.world.attempt().code is Reason.VISIT_ENDED

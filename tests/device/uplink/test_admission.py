@@ -284,7 +284,7 @@ def test_a_place_counts_only_as_the_issuing_key_signed_it_for_this_challenge_and
     root, key = (desk.authority.folder / "ca.pem").read_bytes(), box.tls.public_key()
     place.check(root, key, challenge.nonce)
     assert Place.from_bytes(place.to_bytes()) == place
-    # Whoever has a server's key of the site, and not the issuing one, would like to be obeyed.
+    # Anybody who has a server's key of the site, and not the issuing one, would like to be obeyed.
     mine = FileSigner.generate()
     for changed in ({"command_key": mine.public_pem()}, {"broker": "evil:1"}, {"parcel": b""}, {"door": "d"}):
         with pytest.raises(SyncError):

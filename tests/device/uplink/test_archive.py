@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,9 +104,10 @@ def test_a_log_that_does_not_verify_is_not_let_go(
 ) -> None:
     write(log, 0, 9)
     log.seal(signer)
-    log._db.execute(
-        "UPDATE events SET body = CAST(replace(body, 'st-mary', 'st-luke') AS BLOB) WHERE sequence = 3"
-    )
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as other, other:
+        other.execute(
+            "UPDATE events SET body = CAST(replace(body, 'st-mary', 'st-luke') AS BLOB) WHERE sequence = 3"
+        )
     with pytest.raises(DeviceError, match="nothing left it"):
         rotate(log, signer, tmp_path / "archive")
     assert log.status().pending == 10

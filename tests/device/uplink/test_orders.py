@@ -17,7 +17,7 @@ def test_orders_are_found_in_the_order_in_which_they_were_given(tmp_path: Path) 
     assert [order for _, order in waiting(tmp_path)] == given
 
 
-def test_whoever_gave_an_order_hears_that_it_was_obeyed_or_why_not(tmp_path: Path) -> None:
+def test_the_one_who_gave_an_order_hears_that_it_was_obeyed_or_why_not(tmp_path: Path) -> None:
     path = post(tmp_path, Order(Action.PARDON, "4f2a"))
     threading.Timer(0.1, done, (path,)).start()
     await_done(path)

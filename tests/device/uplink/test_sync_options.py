@@ -27,7 +27,9 @@ def types(folder: Path, *more: str) -> Result:
 
 def test_health_and_heads_can_be_made_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / "state"))
-    assert types(tmp_path, "--health-every", "300", "--seal-every", "60").exit_code == 0, "nothing to send"
+    nothing_to_send = types(tmp_path, "--health-every", "300", "--seal-every", "60")
+    assert nothing_to_send.exit_code == 1, "no broker"
+    assert "no broker was reached, so nothing was sent" in nothing_to_send.output
     with Outbox(tmp_path / "audit.db", unit=UNIT, doors=DOORS, now_ms=Clock()) as outbox:
         outbox.append(event(1))
     assert types(tmp_path, "--health-every", "300", "--seal-every", "60").exit_code == 1, "no broker"

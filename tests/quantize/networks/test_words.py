@@ -34,7 +34,7 @@ def upstream() -> Upstream:
     return Upstream(weights, BYTES, PROMPT)
 
 
-def ears(products: Products) -> OnnxWhisper:
+def whisper(products: Products) -> OnnxWhisper:
     encoder, decoder = (graph.SerializeToString() for graph in upstream().graphs(products))
     return OnnxWhisper(encoder, decoder, threads=1)
 
@@ -52,7 +52,7 @@ def test_only_the_tokens_that_a_door_needs_are_kept() -> None:
 
 
 def test_sentences_weigh_together_what_they_weigh_alone(wave: np.ndarray) -> None:
-    model = ears(Exact())
+    model = whisper(Exact())
     sentences = [Sentence(model.tokens(text)) for text in ("one", "twenty two", "a")]
     together = model.listen(wave, sentences).sentences
     for sentence, spoken in zip(sentences, together, strict=True):
@@ -61,7 +61,7 @@ def test_sentences_weigh_together_what_they_weigh_alone(wave: np.ndarray) -> Non
 
 
 def test_what_is_heard_freely_is_the_likeliest_word_each_time(wave: np.ndarray) -> None:
-    model = ears(Exact())
+    model = whisper(Exact())
     free = model.listen(wave, []).free
     (again,) = model.listen(wave, [Sentence(free.tokens[:12])]).sentences
     assert again.logprobs[1:12] == pytest.approx(free.logprobs[1:12], abs=1e-3)
@@ -69,7 +69,7 @@ def test_what_is_heard_freely_is_the_likeliest_word_each_time(wave: np.ndarray) 
 
 
 def test_a_guess_changes_nothing_about_what_is_heard(wave: np.ndarray) -> None:
-    model = ears(Exact())
+    model = whisper(Exact())
     free = model.listen(wave, []).free.tokens
     wrong_in_the_middle = (*free[:3], free[3] ^ 1, *free[4:8])
     for guess in (free[:5], wrong_in_the_middle, model.tokens("something else")):
@@ -77,7 +77,7 @@ def test_a_guess_changes_nothing_about_what_is_heard(wave: np.ndarray) -> None:
 
 
 def test_rivals_are_the_mean_of_what_could_stand_there(wave: np.ndarray) -> None:
-    model = ears(Exact())
+    model = whisper(Exact())
     rivals = np.array([65, 66, 67])
     spoken = model.listen(wave, [Sentence((70, 71), {0: rivals})]).sentences[0]
     alone = [model.listen(wave, [Sentence((int(token),))]).sentences[0].logprobs[0] for token in rivals]
@@ -87,7 +87,7 @@ def test_rivals_are_the_mean_of_what_could_stand_there(wave: np.ndarray) -> None
 
 def test_eight_bits_say_nearly_what_float_says(wave: np.ndarray) -> None:
     sentence = [Sentence((70, 71, 72, 73))]
-    exact, small = (ears(kind).listen(wave, sentence).sentences[0] for kind in (Exact(), EightBits()))
+    exact, small = (whisper(kind).listen(wave, sentence).sentences[0] for kind in (Exact(), EightBits()))
     assert small.logprobs == pytest.approx(exact.logprobs, abs=0.3)
 
 

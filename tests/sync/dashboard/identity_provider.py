@@ -1,7 +1,7 @@
 """A small identity provider: discovery, authorisation code with PKCE (S256), signed ID tokens, over HTTP.
 
-It logs in whoever `user` says, without asking, and keeps to the standards where a client could be careless: a
-code is good once, for its client, its address and its verifier.
+It logs in the person whom `user` names, without asking, and keeps to the standards where a client could be
+careless: a code is good once, for its client, its address and its verifier.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLIENT, SECRET = "ostiary", "a secret of the two of them"
 
 @dataclass
 class IdentityProvider:
-    """What it claims about whoever logs in can be changed between two logins, and spoilt."""
+    """What it claims about the person who logs in can be changed between two logins, and spoilt."""
 
     issuer: str
     user: dict[str, Any] = field(default_factory=dict)

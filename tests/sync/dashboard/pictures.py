@@ -24,9 +24,18 @@ PHONE = {"width": 390, "height": 844}
 DOCS = {"doors", "events", "why", "lockdown-run", "proof", "doors-dark", "doors-phone"}
 
 
-def visit(browser: Browser, origin: str, account: str, *, dark: bool = False, phone: bool = False) -> Page:
+def visit(
+    browser: Browser,
+    origin: str,
+    account: str,
+    *,
+    dark: bool = False,
+    phone: bool = False,
+    language: str = "en-GB",
+) -> Page:
     context = browser.new_context(
         base_url=origin,
+        locale=language,
         viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]
         color_scheme="dark" if dark else "light",
     )
@@ -60,6 +69,8 @@ def paths(database: str) -> dict[str, str]:
         "incident": "/incidents",
         "lockdown": "/lockdown",
         "muster": "/muster",
+        "lockdown-start": "/lockdown/start?site=st-mary&zone=icu",
+        "nothing": "/nowhere",
         "handover": "/handover",
         "visits": "/visits",
         "emergency": "/emergency",
@@ -78,9 +89,9 @@ def paths(database: str) -> dict[str, str]:
     }
 
 
-def take(page: Page, name: str, path: str, folder: Path) -> None:
+def take(page: Page, name: str, path: str, folder: Path, whole: bool = False) -> None:
     page.goto(path)
-    if name == "incident":
+    if name.partition("-")[0] == "incident":
         page.locator("tbody a").first.click()
         page.wait_for_url("**/incidents/*")
         page.wait_for_selector(".facts")
@@ -89,7 +100,7 @@ def take(page: Page, name: str, path: str, folder: Path) -> None:
         page.wait_for_selector("#verdict:not([hidden])", timeout=120_000)
     if page.locator("#live").count():
         page.wait_for_selector('#live[data-state="live"]')
-    page.screenshot(path=folder / f"{name}.png")
+    page.screenshot(path=folder / f"{name}.png", full_page=whole)
 
 
 def tasks(browser: Browser, origin: str, folder: Path) -> None:
@@ -124,6 +135,8 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="renew the pictures in docs/images")
     parser.add_argument("--only", default="", help="these pages, with commas between")
     parser.add_argument("--days", type=int, default=45)
+    parser.add_argument("--language", default="en-GB", help="of the browser")
+    parser.add_argument("--whole", action="store_true", help="pages to their end, light at the desk alone")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium")
@@ -149,14 +162,16 @@ def main() -> None:
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                tasks(browser, origin, options.folder)
-                for dark, phone in ((False, False), (True, False), (False, True)):
-                    page = visit(browser, origin, "admin", dark=dark, phone=phone)
+                if not options.whole:
+                    tasks(browser, origin, options.folder)
+                looks = ((False, False), (True, False), (False, True))
+                for dark, phone in looks[:1] if options.whole else looks:
+                    page = visit(browser, origin, "admin", dark=dark, phone=phone, language=options.language)
                     suffix = ("-dark" if dark else "") + ("-phone" if phone else "")
                     for what, path in paths(database).items():
                         if options.only and what not in options.only.split(","):
                             continue
-                        take(page, what + suffix, path, options.folder)
+                        take(page, what + suffix, path, options.folder, options.whole)
                 browser.close()
         finally:
             for process in (server, hospital):

@@ -259,6 +259,32 @@ def test_a_log_is_proven_in_the_page_and_an_edit_is_found(served: Served) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("language", "sound", "unsound"),
+    [
+        ("de-DE", "In Ordnung: Niemand hat", "Nicht in Ordnung: die Ereignisse .* sind nicht, was das Gerät"),
+        ("fr-FR", "Intact : personne n’a", "Pas intact : les événements .* ne sont pas ce que l’unité"),
+        ("es-ES", "Íntegro: nadie editó", "No está íntegro: los eventos .* no son lo que la unidad"),
+    ],
+)
+def test_the_check_in_the_page_speaks_the_language_of_the_page(
+    served: Served, language: str, sound: str, unsound: str
+) -> None:
+    page = served.visit("auditor", locale=language)
+    page.goto("/proofs/st-mary/icu-1")
+    page.click("#verify button")
+    expect(page.locator("#verdict")).to_have_text(re.compile(f"^{sound}"))
+    with served.hospital.store.transaction() as db:
+        mine = (events.c.unit == "st-mary/icu-1", events.c.sequence == 5)
+        body = bytes(db.execute(sa.select(events.c.body).where(*mine)).scalar_one())
+        db.execute(sa.update(events).where(*mine).values(body=body[:-1] + bytes([body[-1] ^ 1])))
+    page.click("#verify button")
+    expect(page.locator("#verdict")).to_have_text(re.compile(f"^{unsound}"))
+    shown = page.locator("#steps").inner_text() + page.locator("#verdict").inner_text()
+    assert "undefined" not in shown
+    assert "[" not in shown
+
+
 def test_a_person_on_a_phone_gets_a_page_that_fits(served: Served) -> None:
     page = served.visit("desk", viewport={"width": 390, "height": 844})
     for path in ("/doors", "/events", "/incidents", "/doors/st-mary/pharmacy-1/door-1"):

@@ -18,6 +18,7 @@ from sync.dashboard.app import PAGES
 from sync.dashboard.demo import demo_desk
 from sync.dashboard.demo.demo_data import DemoData, DemoSize
 from sync.dashboard.events.events_query import Filter
+from sync.dashboard.insight import attacks, counted, figures
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.people import visits
@@ -32,6 +33,31 @@ from tests.sync.mail_server import MailServer
 from tests.sync.services import Postgres, postgres
 
 pytestmark = pytest.mark.e2e
+ADMIN = Viewer("admin", "admin", (), "", "")
+
+
+def _figures_are_those_of_the_events(hospital: Hospital) -> None:
+    """PostgreSQL's arithmetic puts each score into the bin that Python does, and each attack on its day."""
+    now_ms, day_ms = hospital.now_ms(), 86_400_000
+    counted.count(hospital.store, hospital.settings.time_zone, now_ms)
+    with hospital.store.transaction() as db:
+        scored = db.execute(sa.select(events.c.phrase_llr).where(events.c.phrase_llr.is_not(None))).scalars()
+        bins = [0] * figures.BINS
+        for value in scored:
+            at = int((value - figures.LOW) / (figures.HIGH - figures.LOW) * figures.BINS)
+            bins[min(figures.BINS - 1, max(0, at))] += 1
+        found = counted.load(db, ADMIN)
+        assert found is not None
+        here = found.now["phrase_llr"]
+        assert [a + b for a, b in zip(here["granted"], here["refused"], strict=True)] == bins
+        granted = sa.select(sa.func.max(events.c.time_ms)).where(events.c.kind == "GRANTED")
+        last = db.execute(granted).scalar_one()
+        like = dict(db.execute(sa.select(events).limit(1)).one()._mapping)
+        attack = like | {"sequence": 900_000, "kind": "DENIED_SPOOF", "time_ms": last}
+        db.execute(sa.insert(events).values(**attack))
+        since_ms = last - 2 * day_ms + 1
+        assert attacks.by_day(db, ADMIN, since_ms, 3)[1, "DENIED_SPOOF"] >= 1
+        db.execute(sa.delete(events).where(events.c.sequence == 900_000))
 
 
 def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> None:
@@ -59,6 +85,8 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
                     query = "?site=st-mary&zone=icu" if path == "/lockdown/start" else ""
                     answer = client.get(_address(hospital, path) + query)
                     assert answer.status_code in (200, 303), (path, answer.text[-500:])
+            _figures_are_those_of_the_events(hospital)
+            assert "Counted at " in client.get("/health-of-units").text
             assert "Locum anaesthetist" in client.get("/visits").text
             page = client.get("/emergency").text
             key = page.partition('name="hold:')[2].partition('"')[0]

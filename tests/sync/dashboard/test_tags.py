@@ -57,8 +57,10 @@ def elsewhere(hospital: Hospital) -> Iterator[TestClient]:
 
 
 def everything(hospital: Hospital) -> dict[str, list[object]]:
-    """Every row of the page's tables, but for what any visit leaves."""
+    """Every row of the page's tables, but for what any visit leaves, and what is counted once an hour beside
+    the pages."""
     left = {"dashboard_journal", "dashboard_sessions", "dashboard_failures"}
+    left |= {"dashboard_door_figures", "dashboard_stamps"}
     with hospital.store.reading() as db:
         return {
             name: [tuple(row) for row in db.execute(sa.select(table))]
@@ -122,7 +124,9 @@ def test_nobody_takes_over_or_ends_an_account_that_sees_more(
         assert not db.execute(sa.select(accounts).where(accounts.c.disabled_ms.is_not(None))).all()
 
 
-def test_whoever_looked_at_a_part_has_not_reviewed_the_day(hospital: Hospital, elsewhere: TestClient) -> None:
+def test_a_person_who_looked_at_a_part_has_not_reviewed_the_day(
+    hospital: Hospital, elsewhere: TestClient
+) -> None:
     form = {"csrf": token_of(elsewhere.get("/review").text), "day": "2026-11-24", "finding": "Quiet here."}
     assert elsewhere.post("/review", data=form).status_code == 303
     assert "Quiet here." in elsewhere.get("/review?day=2026-11-24").text

@@ -50,7 +50,7 @@ def test_a_visitor_is_added_and_marked_safe_with_names_on_record(hospital: Hospi
         assert client.post(path, data=visitor).status_code == 409
 
 
-def test_a_day_is_signed_off_by_whoever_looked(hospital: Hospital) -> None:
+def test_a_day_is_signed_off_by_the_person_who_looked(hospital: Hospital) -> None:
     yesterday = dt.datetime.fromtimestamp(hospital.now_ms() / 1000, dt.UTC).date() - dt.timedelta(days=1)
     with hospital.client("auditor") as client:
         page = client.get("/review").text
@@ -99,5 +99,5 @@ def test_a_refusal_counts_as_wrong_when_the_person_gets_in_right_after(hospital:
         ]
         db.execute(sa.insert(events), rows)
     with hospital.store.reading() as db:
-        found = figures.troubles(db, DESK, 0, dt.UTC)
+        found = figures.troubles(db, 0, dt.UTC)
     assert [(t.unit, t.attempts, t.wrongly) for t in found] == [("s/u", 4, 1)]

@@ -104,7 +104,7 @@ def test_foreign_and_forged_commands_receipts_and_noise_are_refused_and_use_up_n
         desk.hears(command(unit=unit_id("st-mary/icu-3")))
     with pytest.raises(ProofError):
         desk.hears(command(), FileSigner.generate())
-    other = cose.sign1(command()._to_bytes(), REGISTRY, "application/ostiary-receipt+cbor")
+    other = cose.sign1(cose.peek1(command().signed(REGISTRY)), REGISTRY, "application/ostiary-receipt+cbor")
     for message in (other, b"", b"\xff" * 99, command().signed(REGISTRY)[:-1]):
         with pytest.raises((MalformedError, ProofError)):
             desk.handler.take(message)

@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_an_event_of_another_process_joins_the_start_that_the_log_is_in(outbox: 
     for number, (time_ms, boot, mono) in enumerate([(0, 1, 0), (hour, 1, hour), (9 * hour, 2, 5)]):
         stored = outbox.append(event(number, time_ms=START_MS + time_ms, boot=boot, monotonic_ms=mono))
         later = dataclasses.replace(beside, event_id=uuid.uuid4(), time_ms=START_MS + time_ms + 7 * hour // 8)
-        made += [stored, outbox.append(later, beside=True)]
+        made += [stored, outbox.append(later, other_process=True)]
     outbox.seal(signer)
     places = [(s.record.event.boot, s.record.event.monotonic_ms) for s in made if s]
     assert places[1] == (1, 7 * hour // 8)
@@ -90,7 +91,7 @@ def test_an_event_of_another_process_joins_the_start_that_the_log_is_in(outbox: 
 
 def test_the_first_event_of_a_log_may_be_another_processs(outbox: Outbox) -> None:
     made = unit_event("ENROLLED", "operator", door=DOORS[0], time_ms=START_MS, keystore="tpm")
-    stored = outbox.append(made, beside=True)
+    stored = outbox.append(made, other_process=True)
     assert stored is not None
     assert (stored.record.event.boot, stored.record.event.monotonic_ms) == (0, 0)
 
@@ -244,11 +245,12 @@ def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path, clock: Cl
         reopened(tmp_path, clock)
 
 
-def test_a_removed_row_is_noticed_before_anything_is_sent(outbox: Outbox) -> None:
+def test_a_removed_row_is_noticed_before_anything_is_sent(outbox: Outbox, tmp_path: Path) -> None:
     for i in range(4):
         outbox.append(event(i))
     outbox.seal(SoftwareSigner())
-    outbox._db.execute("DELETE FROM events WHERE sequence = 2")
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as other, other:
+        other.execute("DELETE FROM events WHERE sequence = 2")
     with pytest.raises(OutboxError, match="missing"):
         outbox.batch_after(0)
 
@@ -336,7 +338,6 @@ def test_what_append_returned_survives_kill_nine(tmp_path: Path, clock: Clock) -
 
 
 def test_a_locked_database_is_an_outbox_error(outbox: Outbox, tmp_path: Path) -> None:
-    outbox._db.execute("PRAGMA busy_timeout=50")
     other = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OutboxError, match="stays locked"):

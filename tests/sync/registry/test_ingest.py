@@ -59,9 +59,9 @@ class Unit:
         return dataclasses.replace(message, **changes)
 
     def copy(self) -> Unit:
-        twin = Unit.__new__(Unit)
-        twin.__dict__ = {**self.__dict__, "bodies": list(self.bodies)}
-        return twin
+        copied = Unit.__new__(Unit)
+        copied.__dict__ = {**self.__dict__, "bodies": list(self.bodies)}
+        return copied
 
 
 class Registry:
@@ -247,10 +247,10 @@ def test_a_registry_that_was_put_back_asks_for_what_it_gave_receipts_for(
 
 def test_a_second_history_is_a_fork_with_both_signatures(registry: Registry, unit: Unit) -> None:
     registry.take(unit.batch(some(1, 2)))
-    twin = unit.copy()
+    copied = unit.copy()
     registry.take(unit.batch(some(3, 4)))
-    twin.batch(some(3, 3, kind="DENIED_VOICE"))
-    fork = twin.batch(some(4, 6))
+    copied.batch(some(3, 3, kind="DENIED_VOICE"))
+    fork = copied.batch(some(4, 6))
     assert registry.take(fork)[0].status == "refused"
     assert "FORK" in registry.alarms()
     assert registry.stored(unit) == unit.bodies
@@ -270,9 +270,9 @@ def test_a_broker_that_turns_a_signature_into_its_other_form_makes_no_fork(
 
 
 def test_a_rewritten_past_is_noticed(registry: Registry, unit: Unit) -> None:
-    twin = unit.copy()
+    copied = unit.copy()
     registry.take(unit.batch(some(1, 4)))
-    assert registry.take(twin.batch(some(1, 4, kind="DENIED_VOICE")))[0].status == "refused"
+    assert registry.take(copied.batch(some(1, 4, kind="DENIED_VOICE")))[0].status == "refused"
     alarm = registry.alarms()["REWRITE"]
     assert bytes.fromhex(alarm["evidence"]["other_head"])
     assert registry.stored(unit) == unit.bodies

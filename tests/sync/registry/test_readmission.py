@@ -29,32 +29,32 @@ def readmit(registry: Registry, unit: Unit, key: bytes | None = None) -> str:
 
 
 def forked(registry: Registry) -> tuple[Unit, Unit]:
-    """A unit and its twin from an old copy of the disk, which the registry refuses."""
+    """A unit and its copied from an old copy of the disk, which the registry refuses."""
     unit = registry.register(Unit())
     registry.take(unit.batch(some(1, 4)))
-    twin = unit.copy()
+    copied = unit.copy()
     registry.take(unit.batch(some(5, 6)))
-    twin.oldest = 5
-    assert registry.take(twin.batch(some(5, 5, kind="DENIED_VOICE")))[0].status == "refused"
-    return unit, twin
+    copied.oldest = 5
+    assert registry.take(copied.batch(some(5, 5, kind="DENIED_VOICE")))[0].status == "refused"
+    return unit, copied
 
 
 def test_a_readmitted_unit_goes_on_and_both_its_logs_verify(registry: Registry) -> None:
-    unit, twin = forked(registry)
+    unit, copied = forked(registry)
     closed = readmit(registry, unit)
     assert closed == f"{unit.unit}~1"
     assert readmission.closed_logs(registry.store, unit.unit) == [closed]
     for alarm in status.open_alarms(registry.store):
         status.acknowledge(registry.store, alarm["id"], "m.desk", registry.clock())
-    twin.oldest = 6  # the registry has the first five under the closed log, as far as the twin knows
-    assert registry.take(twin.batch(some(6, 8)))[0].status == "stored"
-    assert registry.take(twin.batch(some(9, 9)))[0].size == 9
+    copied.oldest = 6  # the registry has the first five under the closed log, as far as the copied knows
+    assert registry.take(copied.batch(some(6, 8)))[0].status == "stored"
+    assert registry.take(copied.batch(some(9, 9)))[0].size == 9
     assert registry.alarms() == {}, "what is in the closed log is no gap"
-    key, keeper = unit.signer.public_key(), REGISTRY.public_key()
+    key, registry_key = unit.signer.public_key(), REGISTRY.public_key()
     old = export.bundle(registry.store, UnitId(closed)).to_bytes()
     assert verify(old, key, unit=unit.unit).findings == []
     new = export.bundle(registry.store, unit.unit).to_bytes()
-    report = verify(new, key, unit=unit.unit, registry_key=keeper)
+    report = verify(new, key, unit=unit.unit, registry_key=registry_key)
     assert (report.findings, report.first, report.events) == ([], 6, 4)
     assert any("in an earlier log (m.desk, n.desk)" in note for note in report.notes)
     assert not verify(new, key, unit=unit.unit).sound, "without the registry's key nobody accounts for them"
@@ -79,9 +79,9 @@ def test_a_second_fork_is_a_fork_again_and_closes_a_second_log(registry: Registr
     again = Unit()
     again.signer = unit.signer
     registry.take(again.batch(some(1, 2)))
-    twin = again.copy()
+    copied = again.copy()
     registry.take(again.batch(some(3, 4)))
-    assert registry.take(twin.batch(some(3, 3, kind="DENIED_VOICE")))[0].status == "refused"
+    assert registry.take(copied.batch(some(3, 3, kind="DENIED_VOICE")))[0].status == "refused"
     assert readmit(registry, unit) == f"{unit.unit}~2"
 
 

@@ -176,3 +176,15 @@ def test_a_unit_is_readmitted_by_two_accounts_at_the_command_line(desk: Desk) ->
     out = str(desk.folder / "old.bundle")
     kept = desk.types("export", "--form", "bundle", "--unit", "st-mary/icu-2~1", "-o", out)
     assert "20 events" in kept.output
+
+
+def test_what_is_missing_or_too_much_is_said_with_what_to_give_instead(desk: Desk, tmp_path: Path) -> None:
+    bundle = desk.types(
+        "export", "--form", "bundle", "-o", str(tmp_path / "a.bundle"), "--account", "m.auditor"
+    )
+    assert bundle.exit_code == 2
+    assert "give --unit" in bundle.output
+    FileSigner.create(tmp_path / "receipts.key")
+    kept = desk.types("retain", "--from-month", "999912", "--signing-key", str(tmp_path / "receipts.key"))
+    assert kept.exit_code == 2
+    assert "this month or an earlier one" in kept.output

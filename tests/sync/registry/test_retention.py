@@ -26,7 +26,7 @@ from tests.sync.parts import START_MS, event
 from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
 
 __all__ = ["cluster", "registry"]
-KEEPER = FileSigner.generate()
+REGISTRY_KEY = FileSigner.generate()
 OCTOBER_MS, NOVEMBER_MS = 1_793_000_000_000, 1_793_900_000_000
 
 
@@ -34,7 +34,7 @@ def forget(registry: Registry, month: int = 202611, **more: object) -> Forgotten
     return forget_before(
         registry.store,
         month,
-        signer=KEEPER,
+        signer=REGISTRY_KEY,
         account="m.desk",
         now_ms=NOVEMBER_MS,
         **more,  # type: ignore[arg-type]
@@ -43,8 +43,8 @@ def forget(registry: Registry, month: int = 202611, **more: object) -> Forgotten
 
 def checked(registry: Registry, unit: Unit, *, key: bool = True, **more: object) -> Report:
     data = export.bundle(registry.store, unit.unit).to_bytes()
-    keeper = KEEPER.public_key() if key else None
-    return verify(data, unit.signer.public_key(), unit=unit.unit, registry_key=keeper, **more)  # type: ignore[arg-type]
+    registry_key = REGISTRY_KEY.public_key() if key else None
+    return verify(data, unit.signer.public_key(), unit=unit.unit, registry_key=registry_key, **more)  # type: ignore[arg-type]
 
 
 def filled(registry: Registry, *names: str) -> list[Unit]:
@@ -69,7 +69,7 @@ def test_what_was_deleted_is_on_record_and_the_record_goes_with_the_export(regis
     assert forget(registry) == Forgotten(8, 1, {})
     made = export.bundle(registry.store, unit.unit)
     assert (made.first, len(made.events), len(made.heads)) == (9, 4, 2)
-    record = open_record(made.records[0], KEEPER.public_key(), unit.unit)
+    record = open_record(made.records[0], REGISTRY_KEY.public_key(), unit.unit)
     assert record == RetentionRecord(unit.unit, 1, 8, made.chain, "m.desk", NOVEMBER_MS)
     report = checked(registry, unit)
     assert report.findings == []
@@ -96,7 +96,7 @@ def test_a_cut_at_a_head_that_nobody_recorded_is_found_wherever_it_is(registry: 
             cut.to_bytes(),
             unit.signer.public_key(),
             checkpoints=checkpoint,
-            registry_key=KEEPER.public_key(),
+            registry_key=REGISTRY_KEY.public_key(),
         )
         assert len(report.findings) == 1
         assert f"events 1 to {head.size}: they are missing, and nobody recorded why" in whats(report)[0]
@@ -110,17 +110,17 @@ def test_a_record_by_another_key_of_another_unit_or_of_other_events_excuses_noth
     (unit,) = filled(registry, "st-mary/icu-2")
     forget(registry)
     made = export.bundle(registry.store, unit.unit)
-    good = open_record(made.records[0], KEEPER.public_key(), unit.unit)
+    good = open_record(made.records[0], REGISTRY_KEY.public_key(), unit.unit)
     forged = good.signed(FileSigner.generate())
-    foreign = RetentionRecord(unit_id("a/b"), 1, 8, made.chain, "x", 0).signed(KEEPER)
-    short = RetentionRecord(unit.unit, 1, 7, made.chain, "x", 0).signed(KEEPER)
-    late = RetentionRecord(unit.unit, 2, 8, made.chain, "x", 0).signed(KEEPER)
-    other = RetentionRecord(unit.unit, 1, 8, bytes(32), "x", 0).signed(KEEPER)
+    foreign = RetentionRecord(unit_id("a/b"), 1, 8, made.chain, "x", 0).signed(REGISTRY_KEY)
+    short = RetentionRecord(unit.unit, 1, 7, made.chain, "x", 0).signed(REGISTRY_KEY)
+    late = RetentionRecord(unit.unit, 2, 8, made.chain, "x", 0).signed(REGISTRY_KEY)
+    other = RetentionRecord(unit.unit, 1, 8, bytes(32), "x", 0).signed(REGISTRY_KEY)
     for record in (forged, foreign, short, late, other):
         changed = LogBundle(
             made.unit, made.key, made.first, made.chain, made.frontier, made.events, made.heads, (), (record,)
         )
-        report = verify(changed.to_bytes(), unit.signer.public_key(), registry_key=KEEPER.public_key())
+        report = verify(changed.to_bytes(), unit.signer.public_key(), registry_key=REGISTRY_KEY.public_key())
         assert report.findings
 
 

@@ -141,7 +141,10 @@ def test_each_file_that_holds_something_else_is_named_and_nothing_asks_for_a_pas
         (TlsFiles(ours.ca, ours.key, ours.certificate), "holds a private key; a certificate belongs there"),
         (TlsFiles(ours.ca, ours.certificate, file("l.key", locked)), "l.key is locked by a pass phrase"),
         (TlsFiles(ours.ca, ours.certificate, tmp_path / "none"), "none cannot be read (No such file"),
-        (TlsFiles(ours.ca, ours.certificate, tmp_path), "cannot be read (Is a directory)"),
+        (
+            TlsFiles(ours.ca, ours.certificate, tmp_path),
+            "cannot be read (it is a folder, and a plain file belongs there)",
+        ),
         (TlsFiles(ours.ca, ours.certificate, other.key), "do not belong together"),
     ):
         with pytest.raises(SyncError) as refusal:
@@ -167,7 +170,7 @@ def test_what_is_no_broker_is_refused(written: str) -> None:
 
 
 def test_a_locked_key_asks_nobody_at_the_terminal(site: Authority, tmp_path: Path) -> None:
-    """OpenSSL asks whoever is at the controlling terminal; a service would wait there for ever."""
+    """OpenSSL asks the person at the controlling terminal; a service would wait there for ever."""
     ours = site.issue("site-1/unit-1", NOW)
     locked = tmp_path / "locked.key"
     locked.write_bytes(

@@ -233,7 +233,7 @@ values = st.recursive(
 def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
     import tomllib
 
-    from device.access.rules.load import _rules
+    from device.access.rules.load import read_rules
     from device.access.rules.reader import Reader
 
     table = tomllib.loads(EXAMPLE)
@@ -246,7 +246,7 @@ def test_no_value_at_any_place_of_the_example_makes_the_reader_stumble(data):
         at[key] = data.draw(values)
         break
     found: list[str] = []
-    _rules(Reader(table, "", found))
+    read_rules(Reader(table, "", found))
     assert all(isinstance(mistake, str) and mistake for mistake in found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.commands.doctor import _place
+from device.commands.doctor import check_place
 from device.commands.installed.provision import prepared
 from device.errors import DeviceError
 from device.settings import Settings
@@ -57,17 +57,17 @@ def test_doctor_tells_how_long_the_certificate_is_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path))
-    assert "not provisioned" in _place(Settings())
+    assert "not provisioned" in check_place(Settings())
     network, kept = Network(tmp_path), place(tmp_path, NOW)
     network.save(kept)
-    assert "more days" in _place(Settings())
+    assert "more days" in check_place(Settings())
     for made, said in ((NOW - 80 * DAY, "was not renewed"), (NOW - 100 * DAY, "ran out")):
         leaf = Authority.open(tmp_path / "pki", NOW).sign(
             FileSigner.generate().public_key(), "st-mary/icu-2", made
         )
         network.save(kept.renewed(Authority.open(tmp_path / "pki", NOW).chained(leaf)))
         with pytest.raises(DeviceError, match=said):
-            _place(Settings())
+            check_place(Settings())
 
 
 def test_a_certificate_is_renewed_in_time_and_tried_again_while_nobody_answers(tmp_path: Path) -> None:

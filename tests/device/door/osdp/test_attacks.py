@@ -6,6 +6,7 @@ import time
 
 import osdp_sys
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from device.door.lines import DoorError
 from device.door.osdp import channel
@@ -141,7 +142,59 @@ def test_2_capabilities_rewritten_to_no_security_open_no_clear_channel() -> None
             assert reader.secure or controller.of("event") == []
 
 
-def test_3_a_controller_that_stays_in_install_mode_gets_no_channel() -> None:
+ASKS_FOR_THE_DEFAULT_KEY = bytes((3, 0x11, 0))
+CHALLENGE, CRYPTOGRAM = 0x76, 0x76
+"""A controller's command and the reader's answer have the same number."""
+
+
+def aes(key: bytes, data: bytes) -> bytes:
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - single blocks, as the standard has it
+    return cipher.update(data) + cipher.finalize()
+
+
+def served_with_the_default_key(wire: Wire) -> bool:
+    """Whether the reader answers a challenge under the published key: what a controller left in install mode,
+    or an attacker in its place, asks for.
+    """
+    random = bytes(range(8))
+    rest = ASKS_FOR_THE_DEFAULT_KEY + bytes((CHALLENGE,)) + random
+    attacker, answers = SerialPort(wire.panel, 9_600), Framer(0x81)
+    heard: list[bytes] = []
+
+    def asked() -> list[bytes]:
+        frame = bytes((SOM, 1, 7 + len(rest), 0, 0x04 | 0x08)) + rest
+        attacker.write(frame + crc(frame).to_bytes(2, "little"))
+        time.sleep(0.1)
+        heard.extend(answers.feed(attacker.read(4096), time.monotonic()))
+        return heard
+
+    wait_for(asked)
+    attacker.close()
+    answer = heard[0][heard[0].index(SOM) :]
+    if not answer[4] & 0x08 or answer[8] != CRYPTOGRAM:
+        return False
+    theirs, proof = answer[17:25], answer[25:41]
+    session = aes(DEFAULT_KEY, bytes((0x01, 0x82)) + random[:6] + bytes(8))
+    return aes(session, random + theirs) == proof
+
+
+def test_3_a_controller_that_stays_in_install_mode_is_not_served_with_the_default_key() -> None:
+    with Wire() as wire, unit(wire, new_key(), Recorder()):
+        assert not served_with_the_default_key(wire)
+
+
+@pytest.mark.parametrize("planted", [False, True], ids=["installation", "flag"])
+def test_3_installation_serves_it_and_so_would_the_librarys_flag(
+    monkeypatch: pytest.MonkeyPatch, planted: bool
+) -> None:
+    """So that the attack is one, and the flag the only thing that keeps it out."""
+    if planted:
+        monkeypatch.setattr(osdp_sys, "FLAG_ENFORCE_SECURE", osdp_sys.FLAG_INSTALL_MODE)
+    with Wire() as wire, unit(wire, new_key() if planted else None, Recorder(), install=not planted):
+        assert served_with_the_default_key(wire)
+
+
+def test_3_a_controller_without_a_key_gets_no_channel() -> None:
     panel = Recorder()
     with (
         Wire() as wire,

@@ -187,6 +187,7 @@ CHALLENGE, CRYPTOGRAM, ASK, KEY, LIGHT = 0x76, 0x77, 0x60, 0x75, 0x69
         *((clear_frame(command, bytes(18)), False) for command in (ASK, KEY, LIGHT, CHALLENGE, CRYPTOGRAM)),
         (block_frame(b"\3\x11\1", CHALLENGE, bytes(8)), True),
         (block_frame(b"\3\x13\1", CRYPTOGRAM, bytes(16)), True),
+        (block_frame(b"\3\x11\0", CHALLENGE, bytes(8)), True),
         (block_frame(b"\3\x11\1", CRYPTOGRAM, bytes(16)), False),
         (block_frame(b"\3\x13\1", CHALLENGE, bytes(8)), False),
         (block_frame(b"\3\x11\1", KEY, bytes(18)), False),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import osdp_sys
@@ -35,6 +36,8 @@ class Scene:
     door: OsdpDoor
     controller: PanelProcess
     lines: Path
+    again: Callable[[], PanelProcess]
+    """The same controller, with the same key, after a restart."""
     events: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     displayed: list[tuple[str, str]] = field(default_factory=list)
@@ -67,7 +70,8 @@ def scene(folder: Path, mode: OsdpMode) -> Iterator[Scene]:
         ) as door:
             wait_for(lambda: not door.trouble())
             wait_for(lambda: any(told["secure"] for told in controller.of("status")))
-            yield Scene(door, controller, folder, events, shown, displayed)
+            again = partial(PanelProcess.libosdp, wire.panel, key)
+            yield Scene(door, controller, folder, again, events, shown, displayed)
 
 
 def test_gate_sends_the_persons_own_card_after_a_grant_and_nothing_after_any_refusal(tmp_path: Path) -> None:
@@ -117,8 +121,17 @@ def test_an_opened_case_is_an_event_and_is_told_to_the_controller_and_its_light_
         text = {"reader": 0, "control_code": 1, "temp_time": 5, "offset_row": 1, "offset_col": 1}
         at.controller.order(command=osdp_sys.CMD_TEXT, data="CALL THE GUARD", **text)
         wait_for(lambda: at.displayed == [("none", "CALL THE GUARD")])
+
+
+def test_a_new_key_in_a_good_channel_is_refused_and_the_old_one_still_serves(tmp_path: Path) -> None:
+    with scene(tmp_path, OsdpMode.GATE) as at:
         at.controller.order(command=osdp_sys.CMD_KEYSET, type=1, data=new_key().hex())
         wait_for(lambda: "FAULT key_refused" in at.events)
+        with at.controller:  # its end
+            pass
+        wait_for(at.door.trouble)
+        with at.again():
+            wait_for(lambda: not at.door.trouble())
 
 
 def test_a_port_that_is_not_there_is_trouble_and_not_an_end(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -10,11 +11,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from click.testing import CliRunner
 
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Outcome
 from device.app import run
 from device.audio import FileSource
+from device.cli import cli
 from device.clock import Now, system_clock
 from device.model_store.bundle import Bundle
 from device.model_store.manifest import BundleError, Manifest
@@ -92,6 +95,16 @@ def speakers(unit: Unit, path: Path, text: str) -> list[str]:
     return list(decided.models[1:-1])
 
 
+def asked(monkeypatch: pytest.MonkeyPatch, state: Path, models: Path) -> dict[str, object]:
+    """`ostiary store successor`, of a unit that does not run."""
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(state))
+    monkeypatch.setenv("OSTIARY_MODELS_DIR", str(models))
+    done = CliRunner().invoke(cli, ["store", "successor", "--json"])
+    assert done.exit_code == 0, done.output
+    told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
 def kinds(unit: Unit) -> list[tuple[str, int | None]]:
     unit.log.seal(unit.store.audit_signer)
     held = unit.log.held(1000)
@@ -100,7 +113,7 @@ def kinds(unit: Unit) -> list[tuple[str, int | None]]:
 
 
 def test_a_person_comes_over_in_three_days_and_notices_nothing(
-    tmp_path: Path, models: Path, spoken: list[tuple[Path, str]]
+    tmp_path: Path, models: Path, spoken: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, days = Settings(), Days()
     both = with_second(models, tmp_path / "both", FOLLOWS)
@@ -127,6 +140,8 @@ def test_a_person_comes_over_in_three_days_and_notices_nothing(
         )
         assert speakers(unit, path, text) == [present, NEXT], "both decide"
         assert [kind for kind, _ in kinds(unit)] == [kind for kind, _ in told], "and nothing grows any more"
+    told_by_desk = {"model": NEXT, "people": {UID: None}, "by_both": [UID], "to_enrol": []}
+    assert asked(monkeypatch, state, both) == told_by_desk
     # The bundle in which the newer one is in use, and the older one goes on beside it: nobody enrols again.
     followed = with_second(models, tmp_path / "followed", BEFORE)
     days.passed += 1
@@ -144,6 +159,7 @@ def test_a_person_comes_over_in_three_days_and_notices_nothing(
     # Enrolled in person by the newer one: it decides alone, also where the older one is still there.
     with open_unit(settings, state, followed, clock=days) as unit:
         assert speakers(unit, path, text) == [NEXT]
+    assert asked(monkeypatch, state, followed) == {**told_by_desk, "by_both": []}
 
 
 def test_a_bundle_with_a_model_before_and_one_to_follow_is_refused(tmp_path: Path, models: Path) -> None:

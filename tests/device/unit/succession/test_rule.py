@@ -105,7 +105,7 @@ def test_a_voice_that_does_not_fit_drops_everything_that_has_grown() -> None:
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.3, 0.5])
-def test_whoever_gets_in_once_seeds_no_voiceprint_in_thousands_of_histories(alike: float) -> None:
+def test_a_person_who_gets_in_once_seeds_no_voiceprint_in_thousands_of_histories(alike: float) -> None:
     """An attacker whose voice is `alike` (cosine) to the person's passes the old model once, on any day.
 
     With 0.5 the next model itself gives them an LLR of about 1 against the person, still a refusal. What

@@ -111,3 +111,9 @@ def test_wobbling_moves_the_pitch_up_and_down_and_adds_nothing_of_its_own() -> N
     assert hz.min() == pytest.approx(4_950.0, abs=5.0)
     power = np.abs(np.fft.rfft(moved * np.hanning(len(moved)))) ** 2
     assert power[9_500:10_500].sum() / power.sum() > 1.0 - 1e-4
+
+
+def test_a_condition_that_wobbles_does(around: Surroundings, said: Wave) -> None:
+    moved = heard(said, "a/1.flac", "a", Condition("x", wobble=0.005), around)
+    np.testing.assert_array_equal(moved, wobbling(said, 0.005))
+    assert np.abs(moved - said).max() > 0.01

@@ -21,7 +21,7 @@ from quantize.evaluate.door.attempts import ALL, Cast, cast, decide_two, play
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings
 from quantize.evaluate.door.measure import Ask, Checks, Measured, Measurements
 from quantize.evaluate.door.show import attempt_lines, attempts_chapter
-from quantize.evaluate.door.whole import ward_sounds
+from quantize.evaluate.door.whole import Scope, ward_sounds
 from quantize.evaluate.manifest import Recording
 from tests.speech import Reading
 
@@ -197,6 +197,23 @@ def test_ward_sounds_to_fit_on_and_to_judge_with_share_no_file() -> None:
     fit, judge = ward_sounds(noises)
     assert (len(fit), len(judge)) == (2, 3)
     assert not set(fit) & set(judge)
+
+
+def test_a_part_is_played_under_the_named_conditions_alone_and_what_cannot_be_made_is_left_out() -> None:
+    bare = Surroundings(Path())
+    names = ("2 m, lively room", "room, babble 10 dB", "mask")
+    assert [one.name for one in Scope(names).conditions(bare)] == ["mask", "2 m, lively room"]
+    assert len(Scope().conditions(bare)) == len(CONDITIONS) - 4
+
+
+def test_without_attacks_nothing_of_them_is_measured_and_people_are_judged_as_before(
+    two_people: tuple[Cast, dict[Ask, Measured]],
+) -> None:
+    people, found = two_people
+    alone = replace(people, attacks={})
+    assert {ask.recording.label for ask in alone.asks([CLEAN])} == {"bonafide"}
+    one, both = play(alone, found, CHECKS, CLEAN), play(people, found, CHECKS, CLEAN)
+    assert (one.people, one.strangers, one.attacks) == (both.people, both.strangers, {})
 
 
 def test_the_page_and_the_lines_name_everybody(two_people: tuple[Cast, dict[Ask, Measured]]) -> None:

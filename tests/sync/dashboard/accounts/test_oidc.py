@@ -132,7 +132,7 @@ def test_a_wrong_client_secret_logs_nobody_in(browser: TestClient, hospital: Hos
     assert browser.get(back.replace("code=", "code=x")).status_code == 502
 
 
-def test_whoever_leaves_the_group_leaves_the_page(
+def test_a_person_who_leaves_the_group_leaves_the_page(
     browser: TestClient, provider: IdentityProvider, hospital: Hospital
 ) -> None:
     assert _log_in(browser).status_code == 200

@@ -214,7 +214,7 @@ def test_bad_hours_get_one_clear_line_and_nothing_is_sent(ward: Ward) -> None:
         ({"ends": ward.until(-1), "why": "x"}, "later than now"),
         ({"ends": ward.until(30), "why": "x"}, "a day at most"),
         ({"begins": ward.until(72), "ends": ward.until(73), "why": "x"}, "within two days"),
-        ({"ends": ward.until(1)}, "fill in: why"),
+        ({"ends": ward.until(1)}, "fill in: reason"),
     ):
         answer = ward.post("/hold", **fields)
         assert answer.status_code == 400

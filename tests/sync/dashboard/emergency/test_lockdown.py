@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
+from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.migrations import prepare
+from sync.dashboard.schema import journal, run_doors, runs
+from sync.dashboard.site import places
 from sync.events import UnitId
 from sync.keys import FileSigner
 from sync.orders.commands import Result, open_command
 from sync.registry import commands
+from sync.registry.schema import commands as commands_table
 from sync.registry.schema import units
+from sync.registry.store import Store
 from tests.sync.dashboard.conftest import Hospital, token_of
 
 DESK = Viewer("desk", "desk", (), "", "")
@@ -89,6 +101,111 @@ def test_zones_are_locked_in_the_order_of_the_plan(hospital: Hospital) -> None:
     number = _start(hospital, ("icu", "pharmacy"))
     zones = [door.place.zone for door in _run(hospital, number, hospital.now_ms()).doors]
     assert zones == ["icu"] * 3 + ["pharmacy"] * 3
+
+
+class _TroubledSigner:
+    """Signs so many commands; then `trouble` happens, while the next one is signed."""
+
+    def __init__(self, signer: FileSigner, most: int, trouble: Callable[[], object]) -> None:
+        self._signer, self._left, self._trouble = signer, most, trouble
+
+    def sign(self, data: bytes) -> bytes:
+        if not self._left:
+            self._trouble()
+        self._left -= 1
+        return self._signer.sign(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._signer, name)
+
+
+def _fails() -> None:
+    raise OSError("the key is gone")
+
+
+def _orders(store: Store) -> dict[str, int]:
+    """How many rows tell of lock-downs: commands, runs, doors of runs, entries of the journal."""
+    told = {"commands": commands_table, "runs": runs, "run_doors": run_doors}
+    with store.reading() as db:
+        found = {
+            name: int(db.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+            for name, table in told.items()
+        }
+        mine = sa.select(sa.func.count()).where(journal.c.action.startswith("lock-down"))
+        return found | {"journal": int(db.execute(mine).scalar_one())}
+
+
+def test_a_failure_in_the_middle_asks_no_door_and_leaves_no_run(hospital: Hospital) -> None:
+    before, signer = _orders(hospital.store), hospital.signer
+    hospital.signer = _TroubledSigner(signer, 4, _fails)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="the key is gone"):
+        _start(hospital, ("icu", "pharmacy"))
+    assert _orders(hospital.store) == before
+    hospital.signer = signer
+    number = _start(hospital, ("icu", "pharmacy"))
+    assert len(_run(hospital, number, hospital.now_ms()).doors) == 6
+    started = _orders(hospital.store)
+    hospital.signer = _TroubledSigner(signer, 4, _fails)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="the key is gone"):
+        lockdown.end(hospital.store, hospital.signer, DESK, number, hospital.now_ms())
+    assert _orders(hospital.store) == started
+    assert _run(hospital, number, hospital.now_ms()).ended_ms is None
+
+
+def test_a_process_killed_in_the_middle_leaves_all_doors_as_they_were(hospital: Hospital) -> None:
+    before = _orders(hospital.store)
+    child = multiprocessing.get_context("fork").Process(target=_killed_while_locking, args=(hospital,))
+    child.start()
+    child.join(180)
+    assert child.exitcode == -signal.SIGKILL
+    store = Store.open(f"sqlite:///{hospital.folder}/registry.db")
+    assert _orders(store) == before
+    store.close()
+    number = _start(hospital, ("icu", "pharmacy"))
+    assert len(_answer(hospital, hospital.now_ms(), *ICU)) == 3
+    assert _run(hospital, number, hospital.now_ms()).locked == 3
+
+
+def _killed_while_locking(hospital: Hospital) -> None:
+    """Its own connection to the same file, killed while it signs the fifth of six commands."""
+    kill = partial(os.kill, os.getpid(), signal.SIGKILL)
+    store = Store.open(f"sqlite:///{hospital.folder}/registry.db")
+    troubled = _TroubledSigner(hospital.signer, 4, kill)
+    _start(replace(hospital, store=store, signer=troubled), ("icu", "pharmacy"))  # type: ignore[arg-type]
+
+
+def test_a_thousand_doors_are_asked_in_one_transaction_and_freed_in_one(hospital: Hospital) -> None:
+    ward = [replace(demo_places(1)[0], unit=f"st-mary/ward-{n}", zone="ward") for n in range(1000)]
+    places.replace(hospital.store, ward)
+    with hospital.store.transaction() as db:
+        like = dict(db.execute(sa.select(units).limit(1)).one()._mapping)
+        db.execute(sa.insert(units), [{**like, "unit": place.unit} for place in ward])
+    began: list[object] = []
+    sa.event.listen(hospital.store._engine, "commit", began.append)
+    number = _start(hospital, ("ward",))
+    assert len(began) == 1
+    run = _run(hospital, number, hospital.now_ms())
+    assert len(run.doors) == 1000
+    began.clear()
+    lockdown.end(hospital.store, hospital.signer, DESK, number, hospital.now_ms())
+    assert len(began) == 1
+    assert len(commands.due(hospital.store, hospital.now_ms(), limit=2000)) == 1000
+    assert len(began) == 3  # one that reads, one that marks
+
+
+def test_the_first_zone_of_a_plan_is_told_first(hospital: Hospital) -> None:
+    _start(hospital, ("pharmacy", "icu"))
+    told = [unit for unit, _ in commands.due(hospital.store, hospital.now_ms())]
+    assert [unit.rpartition("-")[0] for unit in told] == ["st-mary/pharmacy"] * 3 + ["st-mary/icu"] * 3
+
+
+def test_what_was_never_told_is_told_before_repeats(hospital: Hospital) -> None:
+    start_ms = hospital.now_ms()
+    _start(hospital, ("icu",), now_ms=start_ms)
+    commands.due(hospital.store, start_ms)  # nobody answers
+    _start(hospital, ("pharmacy",), now_ms=start_ms + 60_000)
+    told = [unit for unit, _ in commands.due(hospital.store, start_ms + 60_001, limit=3)]
+    assert [unit.rpartition("-")[0] for unit in told] == ["st-mary/pharmacy"] * 3
 
 
 def test_a_drill_locks_nothing(hospital: Hospital) -> None:
@@ -171,10 +288,16 @@ def test_the_page_locks_a_zone_and_shows_what_did_not_lock(hospital: Hospital) -
         answer = client.post("/lockdown/start", data=form)
         assert answer.status_code == 303
         _answer(hospital, hospital.now_ms(), "st-mary/icu-1", "st-mary/icu-2")
+        with hospital.store.transaction() as db:
+            gone = {"seen_ms": hospital.now_ms() - 3_600_000, "health_ms": None}
+            db.execute(sa.update(units).where(units.c.unit == "st-mary/icu-3").values(gone))
         told = client.get(answer.headers["location"]).text
         assert "2 of 3" in told
         assert "in force" in client.get("/lockdown").text
-        assert "Locked down" in client.get("/doors").text
+        german = client.get(answer.headers["location"], headers={"Accept-Language": "de"}).text
+        figures = re.findall(r'class="figure[^"]*"><strong>([^<]*)</strong><span>([^<]*)', german)
+        wanted = [("2 von 3", "Türen verriegelt"), ("1", "nicht erreichbar"), ("0", "abgewiesen")]
+        assert figures[:3] == wanted
 
 
 def test_a_page_without_a_key_says_that_it_cannot_command(hospital: Hospital) -> None:

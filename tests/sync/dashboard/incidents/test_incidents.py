@@ -105,3 +105,19 @@ def test_every_opening_counts_in_the_durations(door: Door) -> None:
     with door.store.reading() as db:
         spans = incidents.durations(db, ADMIN, door.now_ms - 10 * MINUTE_MS)
     assert spans.resolved >= before + 2
+
+
+def test_an_incident_says_which_version_runs_and_which_should(hospital: Hospital) -> None:
+    evidence = {"models": {"desired": "spoof-2", "reported": "spoof-1"}, "hour": 494_343, "window_s": 90}
+    alarm = Alarm("UNIT_DRIFTED", "warning", "st-mary/icu-1", "DRIFT icu-1", evidence)
+    with hospital.store.transaction() as db:
+        hospital.store.raise_alarms(db, [alarm], hospital.now_ms())
+    incidents.gather(hospital.store, hospital.now_ms())
+    with hospital.store.reading() as db:
+        mine = sa.select(table.c.id).where(table.c.kind == "UNIT_DRIFTED", table.c.unit == "st-mary/icu-1")
+        number = db.execute(mine).scalar_one()
+    with hospital.client("desk") as client:
+        page = client.get(f"/incidents/{number}").text
+        german = client.get(f"/incidents/{number}", headers={"Accept-Language": "de"}).text
+    assert "hour: 24 May 15:00:00, Models: spoof-1, and not spoof-2, within: 90 s" in page
+    assert "Modelle: spoof-1, und nicht spoof-2" in german

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from sync.dashboard.cli import dashboard
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.insight import calibration, figures
+from sync.dashboard.insight import calibration, counted, figures
 from tests.sync.dashboard.conftest import Hospital
 
 
@@ -42,6 +43,7 @@ def test_a_report_is_brought_in_and_doors_that_lie_elsewhere_are_named(
     done = CliRunner().invoke(dashboard, command, catch_exceptions=False)
     assert done.exit_code == 0
     assert "3 checks" in done.output
+    counted.count(hospital.store, dt.UTC, hospital.now_ms())
     with hospital.client("admin") as client:
         shown = client.get("/health-of-units").text
     assert "3 recordings of 2 people" in shown

@@ -115,7 +115,7 @@ def test_what_has_no_end_no_sponsor_or_no_person_is_refused(ward: Ward, change: 
         assert db.execute(sa.select(commands.c.unit)).all() == []
 
 
-def test_a_person_is_temporary_once_and_only_for_whoever_sees_the_whole_site(ward: Ward) -> None:
+def test_a_person_is_temporary_once_and_only_for_accounts_that_see_the_whole_site(ward: Ward) -> None:
     assert form(ward, 2).status_code == 303
     assert form(ward, 3).status_code == 409
     narrow = Viewer("desk", "desk", ("st-mary/icu",), "", "")
@@ -143,7 +143,7 @@ def test_a_unit_that_was_away_refused_or_enrolled_anew_is_told_again(ward: Ward)
     assert visits.tell_due(store, signer, ward.hospital.now_ms() + 1) == 0
 
 
-def test_whoever_was_let_in_after_the_end_is_shown(ward: Ward) -> None:
+def test_a_person_who_was_let_in_after_the_end_is_shown(ward: Ward) -> None:
     form(ward, 24)
     press(ward, "end")
     ward.hospital.ahead_ms += 300_000

@@ -1,4 +1,4 @@
-"""Emergency access is looked at the next day, by somebody else than whoever asked for it."""
+"""Emergency access is looked at the next day, by somebody else than the person who asked for it."""
 
 from __future__ import annotations
 

@@ -32,6 +32,6 @@ def test_a_hand_over_keeps_what_was_open_and_somebody_else_takes_it(hospital: Ho
 
 
 @pytest.mark.parametrize("account", ["auditor", "wall"])
-def test_whoever_does_not_work_on_incidents_hands_nothing_over(hospital: Hospital, account: str) -> None:
+def test_a_person_who_does_not_work_on_incidents_hands_nothing_over(hospital: Hospital, account: str) -> None:
     with hospital.client(account) as client:
         assert client.get("/handover").status_code == 403

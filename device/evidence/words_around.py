@@ -27,7 +27,7 @@ TAKEN_BACK_AFTER = frozenset({"sorry", "wait", "mistake", "mean", "actually", "r
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class WordsAround:
     """What was heard around a phrase, and in its place; words in their canonical spelling."""
 
     before: Tokens
@@ -36,7 +36,7 @@ class Beside:
     """Of what was heard in between with the phrase, in [0, 1]."""
 
 
-def beside(transcript: str, phrase: str) -> Beside | None:
+def words_around(transcript: str, phrase: str) -> WordsAround | None:
     """Where in `transcript` the phrase is and what stands around it; None where nothing does, or may."""
     heard, meant = normalise(transcript), normalise(phrase)
     if not meant or len(heard) <= len(meant) or len(heard) > len(meant) + MOST_WORDS + SLACK_WORDS:
@@ -58,7 +58,7 @@ def beside(transcript: str, phrase: str) -> Beside | None:
     rest = before[: len(before) - begun]
     if not may_stand(rest, after, meant):
         return None
-    return Beside(before, after, best)
+    return WordsAround(before, after, best)
 
 
 def may_stand(before: Tokens, after: Tokens, meant: Tokens) -> bool:

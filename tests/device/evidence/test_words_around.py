@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device.evidence.beside import MOST_WORDS, beside
 from device.evidence.wordlists import challenge_words
+from device.evidence.words_around import MOST_WORDS, words_around
 
 PHRASE = "candle bronze apron building"
 
@@ -23,7 +23,7 @@ PHRASE = "candle bronze apron building"
     ],
 )
 def test_words_that_people_say_may_stand_beside_the_phrase(heard, before, after):
-    found = beside(heard, PHRASE)
+    found = words_around(heard, PHRASE)
     assert found is not None
     assert (found.before, found.after) == (before, after)
     assert found.agreement > 0.9
@@ -48,19 +48,19 @@ def test_words_that_people_say_may_stand_beside_the_phrase(heard, before, after)
     ],
 )
 def test_another_phrase_and_what_takes_it_back_may_not(heard):
-    assert beside(heard, PHRASE) is None
+    assert words_around(heard, PHRASE) is None
 
 
 def test_a_recording_of_many_phrases_gains_nothing():
     words = challenge_words()
     for first in range(0, 40, 7):
         many = " ".join((*words[first : first + 3], *PHRASE.split(), *words[first + 50 : first + 52]))
-        assert beside(many, PHRASE) is None
+        assert words_around(many, PHRASE) is None
     digits = "3 1 4 1 5 9 2 6"
-    assert beside(digits, "1 4 1 5") is None
+    assert words_around(digits, "1 4 1 5") is None
 
 
 def test_only_a_few_words_may_stand_there():
     chatter = ["well", "good", "morning", "to", "you", "all", "dear"]
-    assert beside(" ".join([*chatter[:MOST_WORDS], PHRASE]), PHRASE) is not None
-    assert beside(" ".join([*chatter, PHRASE]), PHRASE) is None
+    assert words_around(" ".join([*chatter[:MOST_WORDS], PHRASE]), PHRASE) is not None
+    assert words_around(" ".join([*chatter, PHRASE]), PHRASE) is None

@@ -1,0 +1,122 @@
+"""The one reader of files: plain ones, and never more than a stated number of bytes.
+
+A named pipe without a writer, a device such as /dev/zero and a file without end would hold a process for
+ever. What may be a pipe (sound, `-`) is not read here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+
+MAX_BYTES = 1 << 20
+"""Settings, rules, keys, certificates, states: none of their kind is larger."""
+LARGE_BYTES = 1 << 28
+"""Lists, recordings, a whole vault."""
+NETWORK_BYTES = 1 << 31
+"""A checkpoint or a network."""
+
+
+class PlainFileError(OSError):
+    """What is there is no plain file, or larger than it may be."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISLNK, "a link"),
+)
+
+
+def plain_bytes(path: Path, at_most: int = MAX_BYTES) -> bytes:
+    """All of `path`. Raises OSError whose `strerror` says in plain words why it is not read."""
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size > at_most or len(data := file.read(at_most + 1)) > at_most:
+            raise PlainFileError(
+                errno.EFBIG, f"it is larger than {_size(at_most)}; is it the right file?", str(path)
+            )
+    return data
+
+
+def plain_text(path: Path, at_most: int = MAX_BYTES) -> str:
+    """As `plain_bytes`, for UTF-8 with or without a byte-order mark. Raises OSError, UnicodeDecodeError."""
+    return plain_bytes(path, at_most).decode("utf-8-sig")
+
+
+def open_plain(path: Path, *, links: bool = True) -> BufferedReader:
+    """For a caller that reads piece by piece, within a limit of its own. Raises OSError."""
+    return os.fdopen(plain_descriptor(path, links=links), "rb")
+
+
+def plain_descriptor(path: str | os.PathLike[str], *, links: bool = True) -> int:
+    """`path` opened for reading, to be closed by the caller. Raises OSError; `links` False refuses a link."""
+    check_plain(path, links=links)  # first: opening alone starts some devices, a watchdog for one
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        _check(os.fstat(descriptor), path)  # it may be another one by now
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_plain(*paths: str | os.PathLike[str], links: bool = True) -> None:
+    """Raises OSError at the first that is no plain file: for libraries that open a path by themselves."""
+    for path in paths:
+        try:
+            found = Path(path).stat(follow_symlinks=links)
+        except ValueError:
+            raise PlainFileError(errno.EINVAL, "it is not a path", str(path)) from None
+        _check(found, path)
+
+
+def check_plain_or_new(path: Path) -> Path:
+    """`path`, which may be opened for writing. Raises OSError where something else than a file is there."""
+    with suppress(FileNotFoundError):
+        check_plain(path)
+    return path
+
+
+def open_output(path: Path) -> BufferedWriter:
+    """For a result, which may go into a pipe that somebody reads. Raises OSError, also where nobody does."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as err:
+        if err.errno != errno.ENXIO:
+            raise
+        raise PlainFileError(
+            err.errno, "it is a named pipe or a socket that nobody reads", str(path)
+        ) from None
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "wb")
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """`data` as a command's whole result. Raises OSError as `open_output` does."""
+    with open_output(path) as file:
+        file.write(data)
+
+
+def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    kind = next((name for test, name in _KINDS if test(found.st_mode)), "a device")
+    number = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+    raise PlainFileError(number, f"it is {kind}, and a plain file belongs there", os.fspath(path))
+
+
+def _size(count: int) -> str:
+    for shift, unit in ((20, "MiB"), (10, "KiB")):
+        if count >= 1 << shift:
+            return f"{count >> shift} {unit}"
+    return f"{count} bytes"
