@@ -13,8 +13,8 @@ from contextlib import suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
-MAX_BYTES = 1 << 20
-"""Settings, rules, keys, certificates, states: none of their kind is larger."""
+MAX_BYTES = 4 << 20
+"""Settings, keys, certificates, states, and the rules of a large hospital: none of their kind is larger."""
 LARGE_BYTES = 1 << 28
 """Lists, recordings, a whole vault."""
 NETWORK_BYTES = 1 << 31

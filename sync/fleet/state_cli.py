@@ -18,6 +18,7 @@ from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
 from sync.fleet.provisioning.claims import proved_exchange
 from sync.person_id import PersonIdError, person_id
+from sync.plain_file import NETWORK_BYTES
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.fleet import people, rollout, wanted
 from sync.registry.store import Store
@@ -232,7 +233,7 @@ def _bundle(store: Store, folder: Path, key_file: Path) -> dict[str, Any]:
     with store.transaction() as db:
         part = wanted.keep_part(db, manifest)
         for name in names:
-            wanted.keep_part(db, read_file(folder / Path(name).name))
+            wanted.keep_part(db, read_file(folder / Path(name).name, NETWORK_BYTES))
     return {
         "manifest": wanted.part_value(part),
         "signature": signature.hex(),

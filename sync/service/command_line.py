@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sync.errors import SyncError
-from sync.plain_file import plain_bytes
+from sync.plain_file import MAX_BYTES, plain_bytes
 
 FILE = click.Path(path_type=Path)
 DATABASE = click.option(
@@ -30,8 +30,9 @@ def host_and_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, at_most: int = MAX_BYTES) -> bytes:
+    """All of `path`, which is a plain file of so many bytes at most. Raises SyncError."""
     try:
-        return plain_bytes(path)
+        return plain_bytes(path, at_most)
     except OSError as err:
         raise SyncError(f"cannot read {path}: {err.strerror or err}") from err

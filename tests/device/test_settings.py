@@ -107,7 +107,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_missing_or_endless_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="first-boot"):
         load(tmp_path / "absent.toml")
-    with pytest.raises(SettingsError, match=r"cannot read settings from \S+: Is a directory$"):
+    with pytest.raises(
+        SettingsError, match=r"cannot read settings from \S+: it is a folder, and a plain file belongs there$"
+    ):
         load(tmp_path)
     with pytest.raises(SettingsError, match="larger than"):
         load(written(tmp_path, "#" * (MAX_SETTINGS_BYTES + 1)))

@@ -138,8 +138,9 @@ def test_every_rule_reaches_the_desk_and_how_soon_is_told(
         lost.shutdown(socket.SHUT_RDWR)  # its will tells
         units.agents.pop(1)
         arrived = time.monotonic()
-        # Two take minutes by their nature (tests/sync/registry/test_anomalies.py), one needs a claim service.
-        elsewhere = ("backlog", "clock", "revocations")
+        # Three take minutes by their nature (tests/sync/registry/, anomalies and silence), one needs a claim
+        # service.
+        elsewhere = ("backlog", "clock", "outage", "revocations")
         wanted = {rule.name for rule in load_rules() if rule.form not in elsewhere}
         units.until(lambda: wanted <= set(desk.came), PATIENCE_S)
         assert wanted - set(desk.came) == set()

@@ -50,7 +50,7 @@ def test_a_file_as_large_as_a_disk_system_allows_is_refused_at_once(tmp_path: Pa
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(OSError, match="it is larger than 1 MiB"):
+    with pytest.raises(OSError, match="it is larger than 4 MiB"):
         plain_bytes(path)
 
 
