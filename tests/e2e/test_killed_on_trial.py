@@ -109,9 +109,13 @@ def test_a_door_that_is_killed_twice_while_new_models_are_on_trial_goes_back_and
         return CliRunner().invoke(cli, ["fleet", "status", *site.db]).output
 
     eventually(lambda: "went back: it restarted twice" in " ".join(screen().split()), PATIENCE_S)
-    asked = CliRunner().invoke(cli, ["fleet", "status", "--json", *site.db])
-    assert asked.exit_code == 1
-    assert json.loads(asked.output)["state"]["rollout"]["state"] == "halted"
+
+    def halted() -> bool:  # by the service, which looks at what units said
+        asked = CliRunner().invoke(cli, ["fleet", "status", "--json", *site.db])
+        rolled = json.loads(asked.output)["state"]["rollout"]["state"]
+        return bool(asked.exit_code == 1 and rolled == "halted")
+
+    eventually(halted, PATIENCE_S)
     with closing(site.store()) as store:
         assert "ROLL_OUT_HALTED" in {str(alarm["kind"]) for alarm in status.open_alarms(store)}
     desk.killed()

@@ -11,6 +11,8 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync.errors import SyncError
 from sync.events import unit_id
@@ -99,3 +101,23 @@ def test_the_end_of_a_recovery_names_units_one_by_one(tmp_path: Path) -> None:
         assert {layer.scope for layer in wishes(db).layers["recovering"]} == {"unit:st-mary/icu-2"}
         said = db.execute(sa.select(access.c.subject).order_by(access.c.id.desc())).scalars().first()
         assert said == "recovering ended; without st-mary/icu-2; anyway st-mary/icu-1"
+
+
+def test_a_roll_out_takes_networks_larger_than_any_other_file(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/r.db"
+    with closing(Store.open(database)) as store:
+        store.register(
+            unit_id("st-mary/icu-2"), key_to_der(ec.generate_private_key(ec.SECP256R1()).public_key()), 1
+        )
+    (tmp_path / "manifest.json").write_text('{"files": [{"name": "words.onnx"}]}')
+    (tmp_path / "manifest.sig").write_bytes(b"s" * 64)
+    (tmp_path / "words.onnx").write_bytes(b"\1" * 5_000_000)
+    key = tmp_path / "release.pem"
+    key.write_bytes(
+        Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    words = ("--key", str(key), "--canary", "unit:st-mary/icu-2", "--database", database)
+    done = types("roll-out", str(tmp_path), *words)
+    assert done.exit_code == 0, done.output or done.exception
