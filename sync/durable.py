@@ -55,7 +55,7 @@ class Watched:
             if (found.st_ino, found.st_mtime_ns, found.st_size) != self._known:
                 with open_plain(self._path) as file:
                     found = os.fstat(file.fileno())
-                    self._data = file.read(self._at_most)
+                    self._data = file.read(min(self._at_most, found.st_size))
                 young = time.time_ns() - found.st_mtime_ns < self.YOUNG_NS
                 self._known = None if young else (found.st_ino, found.st_mtime_ns, found.st_size)
         except OSError:

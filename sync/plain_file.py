@@ -19,6 +19,7 @@ LARGE_BYTES = 1 << 28
 """Lists, recordings, a whole vault."""
 NETWORK_BYTES = 1 << 31
 """A checkpoint or a network."""
+CHUNK_BYTES = 1 << 16
 
 
 class PlainFileError(OSError):
@@ -39,7 +40,12 @@ _KINDS = (
 def plain_bytes(path: Path, at_most: int = MAX_BYTES) -> bytes:
     """All of `path`. Raises OSError whose `strerror` says in plain words why it is not read."""
     with open_plain(path) as file:
-        if os.fstat(file.fileno()).st_size > at_most or len(data := file.read(at_most + 1)) > at_most:
+        size = os.fstat(file.fileno()).st_size
+        # Python sets aside as much as is asked for: never ask for the limit.
+        data = file.read(size + 1) if size <= at_most else b""
+        while size <= at_most and len(data) <= at_most and (more := file.read(CHUNK_BYTES)):
+            data += more  # of a file whose size is not told, as below /proc, or that grows
+        if max(size, len(data)) > at_most:
             raise PlainFileError(
                 errno.EFBIG, f"it is larger than {_size(at_most)}; is it the right file?", str(path)
             )

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,11 +128,8 @@ def _door(folder: Path, *, page: bool) -> Iterator[tuple[Tools, Site | None]]:
     with ExitStack() as parts:
         tpm = parts.enter_context(SwTpm(folder / "tpm"))
         settings = replace(load(), store=tpm.settings())
-        opened = parts.enter_context(ExitStack())
-        pool = parts.enter_context(ThreadPoolExecutor(1, "open"))  # the TPM makes keys while models are read
-        opening = pool.submit(opened.enter_context, open_judge(models_dir(), settings))
         store = parts.enter_context(open_store(folder / "state", settings.store))
-        judge = opening.result()
+        judge = parts.enter_context(open_judge(models_dir(), settings))
         site = parts.enter_context(site_around(store, settings, folder)) if page else None
         yield Tools(judge, store, settings, folder / "state"), site
 

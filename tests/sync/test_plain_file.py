@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from sync.durable import Watched, replace_file
-from sync.plain_file import check_plain, check_plain_or_new, open_output, open_plain, plain_bytes, plain_text
+from sync.plain_file import (
+    CHUNK_BYTES,
+    NETWORK_BYTES,
+    check_plain,
+    check_plain_or_new,
+    open_output,
+    open_plain,
+    plain_bytes,
+    plain_text,
+)
 
 
 def _pipe(path: Path) -> None:
@@ -111,3 +121,18 @@ def test_a_result_goes_into_a_pipe_with_a_reader_and_waits_for_none(tmp_path: Pa
     with open_output(tmp_path / "new") as file:
         file.write(b"result")
     assert (tmp_path / "new").read_bytes() == b"result"
+
+
+def test_reading_sets_aside_what_a_file_holds_and_not_what_it_may_hold(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        assert plain_bytes(path, NETWORK_BYTES) == b"x" * 1000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_whose_size_is_not_told_is_read_whole_also_beyond_one_chunk() -> None:
+    assert len(plain_bytes(Path("/proc/self/smaps"))) > CHUNK_BYTES

@@ -24,7 +24,7 @@ from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
 from device.models.spoof.frame_rates import frame_rates
 from device.models.spoof.norms import BonaFideNorms
 from device.models.spoof.prints import shipped
-from sync.plain_file import NETWORK_BYTES, open_plain
+from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
@@ -137,11 +137,9 @@ def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
         raise DeviceError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
 
 
-def _read(path: Path, most: int = -1) -> bytes:
-    """A file's bytes, at most one more than `most`."""
+def _read(path: Path, at_most: int = NETWORK_BYTES) -> bytes:
     try:
-        with open_plain(path) as stream:
-            return stream.read((most if most >= 0 else NETWORK_BYTES) + 1)
+        return plain_bytes(path, at_most)
     except OSError as err:
         raise DeviceError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
 

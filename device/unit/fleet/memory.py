@@ -22,7 +22,7 @@ from device.model_store.minimum_versions import pinned_document, with_document
 from device.secure_store import Store
 from device.secure_store.voiceprints.vault_file import write_durably
 from sync.durable import sync_folder
-from sync.plain_file import open_plain
+from sync.plain_file import plain_bytes
 
 _LABEL = "fleet memory"
 _NONCE_BYTES = 12
@@ -78,8 +78,7 @@ class FleetMemory:
         if not document:
             return Known()
         try:
-            with open_plain(self._path(document)) as file:
-                data = file.read(MAX_MEMORY_BYTES)
+            data = plain_bytes(self._path(document), MAX_MEMORY_BYTES)
             with self._store.vault.derive(_LABEL) as key, key.view() as raw:
                 body = AESGCM(raw).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(document))
             number, held, gone = cbor2.loads(body)  # authenticated: we wrote it
