@@ -215,7 +215,7 @@ async def _each_minute(step: Callable[[int], object], desk: Desk) -> None:
     while True:
         try:
             await run_in_threadpool(step, desk.now_ms())
-        except SyncError:
+        except StoreError:
             pass  # the live stream says already that the database is gone
         except Exception:
             log.exception("what is done from time to time failed; it is tried again")

@@ -5,12 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import email
 import email.policy
+import threading
+from dataclasses import dataclass, field, replace
 
+import pytest
+from starlette.testclient import TestClient
+
+from sync.dashboard.app import make_app
 from sync.dashboard.incidents import incidents
 from sync.dashboard.records.reports import AGAIN_MS, Reports
+from sync.errors import SyncError
 from sync.registry.sinks import Email
+from sync.registry.store import StoreError
 from tests.sync.dashboard.conftest import Hospital
 from tests.sync.mail_server import MailServer
+from tests.waiting import wait_until
 
 DAY_MS = 86_400_000
 
@@ -58,3 +67,27 @@ def test_a_mail_server_that_is_down_gets_the_report_later(hospital: Hospital) ->
         assert not reports.step(at_ms + AGAIN_MS - 1)
         assert reports.step(at_ms + AGAIN_MS)
     assert len(server.taken) == 1
+
+
+@dataclass
+class Failing:
+    """A report that cannot be made."""
+
+    err: Exception
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def step(self, now_ms: int) -> bool:
+        self.asked.set()
+        raise self.err
+
+
+@pytest.mark.parametrize(("err", "told"), [(SyncError("a key is damaged"), 1), (StoreError("gone"), 0)])
+def test_what_keeps_a_report_from_being_made_is_told_unless_the_database_is_gone(
+    hospital: Hospital, caplog: pytest.LogCaptureFixture, err: Exception, told: int
+) -> None:
+    failing = Failing(err)
+    with TestClient(make_app(replace(hospital.desk(), reports=failing))):
+        assert failing.asked.wait(180)
+        if told:
+            wait_until(lambda: "it is tried again" in caplog.text)
+    assert caplog.text.count("it is tried again") == told
