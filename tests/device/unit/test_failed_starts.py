@@ -189,7 +189,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a disk")
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)], check=False
+    ).returncode:
         pytest.skip("this machine lets nobody mount a disk")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
