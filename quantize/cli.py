@@ -274,7 +274,7 @@ def self_test_command(directory: Path | None, every_form: bool, as_json: bool) -
     from device.model_store.pick import identity, remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
-    from quantize.evaluate.machine import describe_machine
+    from quantize.evaluate.figures.machine import describe_machine
 
     target = directory or models_dir()
     bundle = _opened(target, None)

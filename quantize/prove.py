@@ -22,7 +22,7 @@ from quantize.answers import write_answers, write_segmentation_answers
 from quantize.build import chosen_recipes
 from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
-from quantize.evaluate.machine import describe_machine
+from quantize.evaluate.figures.machine import describe_machine
 from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven

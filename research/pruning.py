@@ -29,11 +29,11 @@ from device.models.features import kaldi_fbank
 from device.models.speaker import SpeakerModel, unit
 from quantize.calibrate import listen
 from quantize.checkpoint import read_tensors
-from quantize.evaluate.manifest import read_manifest
-from quantize.evaluate.metrics import Ranked, eer
-from quantize.evaluate.scoring import Reader, embed_all
-from quantize.evaluate.speaker import score_matrix
-from quantize.evaluate.trials import SpeakerPlan, speaker_plan
+from quantize.evaluate.checks.scoring import Reader, embed_all
+from quantize.evaluate.checks.speaker import score_matrix
+from quantize.evaluate.figures.metrics import Ranked, eer
+from quantize.evaluate.recordings.manifest import read_manifest
+from quantize.evaluate.recordings.trials import SpeakerPlan, speaker_plan
 from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.graphs.builder import Weights

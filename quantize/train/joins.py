@@ -2,7 +2,7 @@
 
     python -m quantize.train.joins --data SPEECH --work WORK [--out device/liveness]
 
-Speakers of one half (`quantize.evaluate.calibrate.fits`) are spliced; four fifths of them train, the others
+Speakers of one half (`quantize.evaluate.figures.calibrate.fits`) are spliced; four fifths train, the others
 calibrate. `ostiary evaluate --only splices` judges on the other half. Both classes go through the same rooms,
 noises, loudspeakers and codecs, so that only the joins tell them apart.
 """
@@ -36,7 +36,7 @@ from device.liveness.joins import (
     summaries,
     surroundings,
 )
-from quantize.evaluate.calibrate import fit
+from quantize.evaluate.figures.calibrate import fit
 from quantize.train.spliced import Example, examples
 
 BESIDE, UNSURE = 2.0, 6.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.evaluate import metrics
-from quantize.evaluate.metrics import Ranked
+from quantize.evaluate.figures import metrics
+from quantize.evaluate.figures.metrics import Ranked
 from quantize.train.augment import add_noise
 from quantize.train.replay import convolve, loudspeaker
 

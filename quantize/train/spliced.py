@@ -14,10 +14,10 @@ import soundfile
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness.joins import features
 from quantize.errors import QuantizeError
-from quantize.evaluate.borders import Aligner
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.manifest import read_manifest
-from quantize.evaluate.splicing import (
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.borders import Aligner
+from quantize.evaluate.recordings.manifest import read_manifest
+from quantize.evaluate.recordings.splicing import (
     BORDERS,
     ENERGY,
     FADED,

@@ -23,7 +23,7 @@ from device.models.spoof import frame_rates as fr
 from device.models.spoof.norms import mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
-from quantize.evaluate.manifest import Recording, read_manifest
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
 from quantize.train.scoring import eer
 from quantize.train.splits import FOLDS
 from research.spoof.inverse import SAMPLES, middle, spoken
