@@ -37,9 +37,9 @@ from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.door.whole import surroundings
 from quantize.evaluate.figures.calibrate import fits
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
-from quantize.train.corpus import family
-from quantize.train.operating import Share
-from quantize.train.scoring import eer, interval
+from quantize.train.judging.operating import Share
+from quantize.train.speech.corpus import family
+from quantize.train.speech.scoring import eer, interval
 
 PLAIN = Condition("as they are")
 ROOM = Condition("room", room="near")

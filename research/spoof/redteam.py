@@ -39,7 +39,7 @@ from quantize.evaluate.door.rooms import ROOMS, response, through
 from quantize.evaluate.door.whole import surroundings
 from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
 from quantize.playback import pink, rms
-from quantize.train.operating import Share
+from quantize.train.judging.operating import Share
 from research.spoof.conditions import Door, unheard
 from research.spoof.plots import steps
 

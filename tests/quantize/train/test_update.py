@@ -23,7 +23,7 @@ from device.settings import models_dir
 from quantize.build import build
 from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
-from quantize.train.corpus import Item
+from quantize.train.speech.corpus import Item
 from quantize.train.update import LEAST_SAMPLES, bundle, compare, ready, take
 
 DETECTOR = ("spoof", "spoof-card", "spoof-envelopes")

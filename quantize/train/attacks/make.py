@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.train.copysynthesis import VOCODERS, splice
+from quantize.train.attacks.copysynthesis import VOCODERS, splice
 
 COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence", "voice")
 WORDS = (
@@ -245,7 +245,7 @@ def _spliced(args, sources, number, rng):
 
 def _neural(args, rows, texts, console):
     """The neural copier, kept beside the attacks; people that no fold holds out teach it."""
-    from quantize.train import neuralcopies
+    from quantize.train.attacks import neuralcopies
 
     heard = [r for r in rows if r["path"].startswith("an4/") and float(r["seconds"]) > 2.2]
     waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in heard]
@@ -254,7 +254,8 @@ def _neural(args, rows, texts, console):
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m quantize.train.attacks", description=__doc__.splitlines()[0]
+        prog="python -m quantize.train.attacks",
+        description=__doc__.splitlines()[0],
     )
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with manifest.tsv and the speech it lists"
@@ -337,7 +338,3 @@ def main() -> None:
             writer.writerows(r for r in made if r is not None)
         temporary.replace(index)
     console.print(f"{sum(r is not None for r in made)} attacks in {args.out}")
-
-
-if __name__ == "__main__":
-    main()

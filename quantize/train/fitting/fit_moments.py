@@ -9,9 +9,9 @@ import torch
 from rich.progress import track
 from torch.nn import functional
 
-from quantize.train.fit import Mixture, weights
-from quantize.train.moments import CELL_FRAMES, Moments, cells
-from quantize.train.pictures import Pictures
+from quantize.train.fitting.fit import Mixture, weights
+from quantize.train.networks.moments import CELL_FRAMES, Moments, cells
+from quantize.train.speech.pictures import Pictures
 
 MIXTURE = Mixture(
     {"libri": 0.2, "so762": 0.15, "an4": 0.12, "asterisk": 0.04, "fillets": 0.03, "hedgewars": 0.01},

@@ -11,8 +11,16 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 
 import torch
 
-from quantize.train import neuralcopies
-from quantize.train.neuralcopies import HOP, LATENT, Decoder, Listener, NeuralCopies, drawn_anew, log_mel
+from quantize.train.attacks import neuralcopies
+from quantize.train.attacks.neuralcopies import (
+    HOP,
+    LATENT,
+    Decoder,
+    Listener,
+    NeuralCopies,
+    drawn_anew,
+    log_mel,
+)
 from tests.quantize.train.test_training_parts import RATE_HZ, voice
 
 

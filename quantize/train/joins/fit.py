@@ -37,7 +37,7 @@ from device.liveness.joins import (
     surroundings,
 )
 from quantize.evaluate.figures.calibrate import fit
-from quantize.train.spliced import Example, examples
+from quantize.train.joins.spliced import Example, examples
 
 BESIDE, UNSURE = 2.0, 6.0
 """Frames beside a join that count as it, and that count as nothing."""
@@ -228,7 +228,9 @@ def _say(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m quantize.train.joins",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="word borders are kept here")
@@ -243,7 +245,3 @@ def main() -> None:
     judged = [one for one in every if calibrates(one.person)]
     parts = train([one for one in every if not calibrates(one.person)], args.epochs)
     write(args.out, parts, judged)
-
-
-if __name__ == "__main__":
-    main()

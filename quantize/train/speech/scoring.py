@@ -10,8 +10,8 @@ import numpy as np
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.evaluate.figures import metrics
 from quantize.evaluate.figures.metrics import Ranked
-from quantize.train.augment import add_noise
-from quantize.train.replay import convolve, loudspeaker
+from quantize.train.speech.augment import add_noise
+from quantize.train.speech.replay import convolve, loudspeaker
 
 MAX_SAMPLES = 6 * SAMPLE_RATE_HZ
 ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")

@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.train.replay import convolve, loudspeaker
+from quantize.train.speech.replay import convolve, loudspeaker
 
 
 def noises(data: Path):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from quantize.errors import QuantizeError
-from quantize.train.corpus import CLASSICAL, family
+from quantize.train.speech.corpus import CLASSICAL, family
 
 LIVE = ("plain", "coded", "noisy", "room")
 DEFAULT_BPCER = 0.0075

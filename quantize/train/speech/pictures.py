@@ -12,8 +12,8 @@ from rich.progress import track
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.features import LIMIT, pictures, together
 from quantize.errors import QuantizeError
-from quantize.train.augment import Augmenter, noises
-from quantize.train.replay import rooms
+from quantize.train.speech.augment import Augmenter, noises
+from quantize.train.speech.replay import rooms
 
 CROPS_S = (1.2, 1.6, 2.4, 3.2)
 STEP = LIMIT / 127

@@ -12,7 +12,7 @@ import soundfile
 
 pytest.importorskip("scipy", reason="the training extra is not installed")
 
-from quantize.train import corpus
+from quantize.train.speech import corpus
 
 RATE_HZ = 16_000
 COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence")

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from device.models.spoof.envelopes import STATISTICS, EnvelopeHead
 from quantize.errors import QuantizeError
-from quantize.train.bank import Bank
-from quantize.train.corpus import CLASSICAL
-from quantize.train.fit import FitSettings, weights
+from quantize.train.fitting.fit import FitSettings, weights
+from quantize.train.speech.bank import Bank
+from quantize.train.speech.corpus import CLASSICAL
 
 LIMIT = 4.0
 BATCH, UNITS = 256, 128

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from quantize.train.bank import Bank
-from quantize.train.copysynthesis import VOCODERS
-from quantize.train.network import Heads, Texture
+from quantize.train.attacks.copysynthesis import VOCODERS
+from quantize.train.networks.network import Heads, Texture
+from quantize.train.speech.bank import Bank
 
 FAMILY_CAP = 140
 

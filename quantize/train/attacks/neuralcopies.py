@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from device.audio.utterance import SAMPLE_RATE_HZ
-from quantize.train.copysynthesis import mel_matrix
+from quantize.train.attacks.copysynthesis import mel_matrix
 
 VOICE_RATE_HZ = 22_050
 HOP = 256

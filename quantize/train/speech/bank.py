@@ -18,11 +18,11 @@ from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.envelopes import envelopes
 from device.models.spoof.features import SHALLOW, spoof_features
 from quantize.errors import QuantizeError
-from quantize.train import corpus, pictures, splits
-from quantize.train.augment import Augmenter, noises
-from quantize.train.network import POOLED, Patches, learn_patches
-from quantize.train.replay import rooms
-from quantize.train.scoring import render
+from quantize.train.networks.network import POOLED, Patches, learn_patches
+from quantize.train.speech import corpus, pictures, splits
+from quantize.train.speech.augment import Augmenter, noises
+from quantize.train.speech.replay import rooms
+from quantize.train.speech.scoring import render
 
 CROPS_S = (1.2, 1.6, 2.4, 4.0)
 PATCH_PAGES = ("an4", "asterisk")

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from quantize.errors import QuantizeError
-from quantize.train.bank import Bank, Held
-from quantize.train.calibrate import CORPORA, SHARE, certain
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import FitSettings, fit
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import FitSettings, fit
+from quantize.train.judging.calibrate import CORPORA, SHARE, certain
+from quantize.train.speech.bank import Bank, Held
 
 THIRDS = 3
 LEARNED = ("synthetic", "envelopes")

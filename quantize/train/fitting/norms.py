@@ -9,8 +9,8 @@ from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.frame_rates import FrameRates, frame_rates, searched_lines
 from device.models.spoof.norms import NORM_SECONDS, BonaFideNorms, mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
-from quantize.train.calibrate import certain
-from quantize.train.scoring import render
+from quantize.train.judging.calibrate import certain
+from quantize.train.speech.scoring import render
 
 LEAST_PEOPLE = 50
 MOST_PEOPLE = 900

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantize.train.calibrate import LIVE, certain
-from quantize.train.copysynthesis import VOCODERS
+from quantize.train.attacks.copysynthesis import VOCODERS
+from quantize.train.judging.calibrate import LIVE, certain
 
 DEFAULT = "LLR 0"
 POINTS = (DEFAULT, "bpcer_1", "bpcer_3", "bpcer_5")
