@@ -26,7 +26,7 @@ def test_the_project_keeps_to_its_layout() -> None:
     ("by", "line"),
     [
         ("sync__agent", "from device.settings import load"),
-        ("sync__agent", "import quantize.build"),
+        ("sync__agent", "import quantize.release.build"),
         ("device__watch", "from quantize.errors import QuantizeError"),
         ("device__watch", "import bench.vault"),
         ("device__watch", "from tests.speech import readings"),

@@ -31,7 +31,7 @@ from device.model_store.sessions import OnnxSession
 from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
 from quantize.networks.spoof import ENVELOPES
-from quantize.signing import private_key, sign_bundle
+from quantize.release.signing import private_key, sign_bundle
 from quantize.train.attacks.make import COLUMNS, write
 from quantize.train.speech import corpus, splits
 from quantize.train.speech.scoring import eer, render
@@ -201,11 +201,11 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     from device.model_store.answers import ROLE
     from device.model_store.bundle import Bundle
     from device.models.spoof.detector import SpoofCard
-    from quantize.answers import answer, reference
-    from quantize.build import CALIBRATION_FILE, build
-    from quantize.catalogue import RECIPES
     from quantize.networks.tflite_variants import prove_spoof_variant
-    from quantize.proven import Proven, read_proven
+    from quantize.release.answers import answer, reference
+    from quantize.release.build import CALIBRATION_FILE, build
+    from quantize.release.catalogue import RECIPES
+    from quantize.release.proven import Proven, read_proven
 
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")

@@ -35,7 +35,7 @@ from device.secure_store.voiceprints import backup
 from device.settings import Settings
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
-from quantize.build import build
+from quantize.release.build import build
 from tests.device.test_app import UID, saying, serve
 from tests.speech import Reading
 

@@ -29,8 +29,8 @@ from device.models.self_test import SelfTestError, chosen, ensured, run
 from device.settings import Settings
 from device.unit.assembly import open_judge
 from quantize.cli import models as command
-from quantize.fetch import sha256_of
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
 
 PACKAGE = "sudo apt-get install pocketsphinx-testdata"
 

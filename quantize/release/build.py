@@ -19,17 +19,17 @@ from typing import Any
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
-from quantize.fetch import sha256_of
-from quantize.proven import Proven, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
-from quantize.sources import source
+from quantize.release.catalogue import RECIPES
+from quantize.release.proven import Proven, read_proven
+from quantize.upstream.fetch import sha256_of
+from quantize.upstream.sources import source
 from sync.durable import move_file, replace_file
 from sync.plain_file import open_plain, plain_bytes, plain_text
 from sync.toml_table import toml_table
 
-CALIBRATION_FILE = Path(__file__).with_name("calibration.toml")
+CALIBRATION_FILE = Path(__file__).parents[1] / "calibration.toml"
 _PARTIAL = ".partial-"
 
 

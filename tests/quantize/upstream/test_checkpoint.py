@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantize.checkpoint import parse_tensors, read_tensors, tensors_hash
-from quantize.pickles import CheckpointError
+from quantize.upstream.checkpoint import parse_tensors, read_tensors, tensors_hash
+from quantize.upstream.pickles import CheckpointError
 
 WEIGHT = np.arange(6, dtype="<f4").reshape(2, 3)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from quantize.errors import QuantizeError
 from sync.plain_file import plain_bytes
 
-PROVEN_FILE = Path(__file__).with_name("proven.json")
+PROVEN_FILE = Path(__file__).parents[1] / "proven.json"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 

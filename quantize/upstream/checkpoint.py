@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantize.ctranslate2 import BINARY_VERSION, MAX_TENSORS, read_ctranslate2
-from quantize.pickles import CheckpointError, LazyTensor, Storage, interpret
+from quantize.upstream.ctranslate2 import BINARY_VERSION, MAX_TENSORS, read_ctranslate2
+from quantize.upstream.pickles import CheckpointError, LazyTensor, Storage, interpret
 from sync.plain_file import plain_bytes
 
 Tensor = npt.NDArray[Any]

@@ -16,17 +16,17 @@ from click.testing import CliRunner
 
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
 from device.model_store.sessions import OnnxSession
-from quantize.build import build, up_to_date
-from quantize.checkpoint import read_tensors
 from quantize.cli import models as command
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.networks.speaker import compare
-from quantize.proven import Proven, proven_bytes, read_proven
 from quantize.recipe import Artefact, BuildContext, Recipe
-from quantize.signing import private_key, public_key
+from quantize.release.build import build, up_to_date
+from quantize.release.proven import Proven, proven_bytes, read_proven
+from quantize.release.signing import private_key, public_key
 from quantize.speech import packaged_speech
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.fetch import fetch
 
 CALIBRATION = (
     "[bundle]\nversion = 4\nminimum_device = '0.1.0'\n[speaker]\nscale = 2\noffset = -1\norigin = 'a test'\n"

@@ -20,7 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantize.errors import QuantizeError
-from quantize.learned import Learned, Range
+from quantize.int8.learned import Learned, Range
 
 Array = npt.NDArray[Any]
 

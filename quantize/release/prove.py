@@ -18,18 +18,18 @@ from pathlib import Path
 from device.model_store.answers import ROLE
 from device.model_store.processor import processor_class
 from device.models.segmentation_answers import ANSWERS_ROLE
-from quantize.answers import write_answers, write_segmentation_answers
-from quantize.build import chosen_recipes
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
 from quantize.evaluate.figures.machine import describe_machine
-from quantize.fetch import sha256_of
 from quantize.parity import FLIPS, FLIPS_LIMIT
-from quantize.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
 from quantize.recipe import BuildContext, Recipe, ReportProgress
+from quantize.release.answers import write_answers, write_segmentation_answers
+from quantize.release.build import chosen_recipes
+from quantize.release.catalogue import RECIPES
+from quantize.release.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
+from quantize.upstream.fetch import sha256_of
 from sync.plain_file import plain_bytes
 
-PROOF_FOLDER = Path(__file__).with_name("proof")
+PROOF_FOLDER = Path(__file__).parents[1] / "proof"
 
 
 @dataclass(frozen=True, slots=True)

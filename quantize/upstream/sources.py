@@ -12,7 +12,7 @@ from quantize.errors import QuantizeError
 from sync.plain_file import plain_text
 from sync.toml_table import toml_table
 
-SOURCES_FILE = Path(__file__).with_name("sources.toml")
+SOURCES_FILE = Path(__file__).parents[1] / "sources.toml"
 MAX_SOURCE_BYTES = 512 * 1024 * 1024
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -41,7 +41,7 @@ class Source:
     size_bytes: int
     sha256: str
     tensors: str
-    """Hash over the file's tensors (`quantize.checkpoint.tensors_hash`); empty when it holds none."""
+    """Hash over the file's tensors (`quantize.upstream.checkpoint.tensors_hash`); empty where there are none."""
     licence: str
     origin: Origin
     parts: tuple[Source, ...] = ()

@@ -11,11 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 from device.model_store.sessions import OnnxSession
-from quantize.calibrate import listen
 from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder, folded_conv
-from quantize.int8 import quantise
-from quantize.learned import Learned, Range, learned
+from quantize.int8.calibrate import listen
+from quantize.int8.graph import quantise
+from quantize.int8.learned import Learned, Range, learned
 
 RNG = np.random.default_rng(11)
 

@@ -7,10 +7,10 @@ import pytest
 from device.model_store import pick, slots
 from device.model_store.bundle import Bundle
 from device.settings import models_dir
-from quantize.catalogue import RECIPES
 from quantize.parity import FLIPS_LIMIT, MAX_FLIPS_LIMIT
-from quantize.prove import PROOF_FOLDER, Report
-from quantize.proven import read_proven
+from quantize.release.catalogue import RECIPES
+from quantize.release.prove import PROOF_FOLDER, Report
+from quantize.release.proven import read_proven
 
 MAX_DEFAULT_BYTES = 60_000_000
 DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]

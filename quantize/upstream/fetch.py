@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.errors import QuantizeError
-from quantize.pickles import CheckpointError
-from quantize.sources import Source, load_sources, source
+from quantize.upstream.checkpoint import read_tensors, tensors_hash
+from quantize.upstream.pickles import CheckpointError
+from quantize.upstream.sources import Source, load_sources, source
 from sync.durable import move_file
 from sync.plain_file import open_plain
 

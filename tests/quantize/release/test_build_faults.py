@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from device.model_store.bundle import Bundle
-from quantize.catalogue import RECIPES
-from quantize.proven import read_proven
+from quantize.release.catalogue import RECIPES
+from quantize.release.proven import read_proven
 
 DEFAULT = [recipe.role for recipe in RECIPES if not recipe.optional]
 LIMIT_S = 300
@@ -90,7 +90,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_next_run_mends_it(tmp_path: Pat
 
 
 def test_a_source_whose_copy_was_cut_short_is_named_where_no_network_can_mend_it(tmp_path: Path) -> None:
-    from quantize.sources import source
+    from quantize.upstream.sources import source
 
     kept = tmp_path / "cache" / "ostiary" / source("campplus").sha256 / Path(source("campplus").file).name
     kept.parent.mkdir(parents=True)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sync.errors import ProofError, SyncError
-from sync.fleet.provisioning.tpm_proof import TpmKey
+from sync.fleet.provisioning.tpm.proof import TpmKey
 from sync.plain_file import plain_bytes
 
 MAX_CERTIFICATE_BYTES = 8192

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.errors import QuantizeError
-from quantize.fetch import cache_dir, fetch, fetch_from_origin, fetch_packages
-from quantize.sources import Origin, Source, load_sources, source
-from tests.quantize.test_checkpoint import WEIGHT, archive, ctranslate2, described
+from quantize.upstream.checkpoint import read_tensors, tensors_hash
+from quantize.upstream.fetch import cache_dir, fetch, fetch_from_origin, fetch_packages
+from quantize.upstream.sources import Origin, Source, load_sources, source
+from tests.quantize.upstream.test_checkpoint import WEIGHT, archive, ctranslate2, described
 
 FILE = archive(described())
 

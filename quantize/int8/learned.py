@@ -18,7 +18,7 @@ import numpy as np
 from quantize.errors import QuantizeError
 from sync.plain_file import open_plain
 
-FOLDER = Path(__file__).with_name("calibration")
+FOLDER = Path(__file__).parents[1] / "calibration"
 MAX_LEARNED_BYTES = 4 << 20
 
 
@@ -40,7 +40,7 @@ class Learned:
     """Ranges of activations, and what biases need to give back what rounding takes."""
 
     weights: str
-    """Hash of the upstream tensors that it belongs to (`quantize.checkpoint.tensors_hash`)."""
+    """Hash of the upstream tensors that it belongs to (`quantize.upstream.checkpoint.tensors_hash`)."""
     speech: str
     """SHA-256 of the recordings that were listened to."""
     percentile: float

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from device.model_store.sessions import OnnxSession
 from quantize.graphs.builder import GraphBuilder, lstm
-from quantize.int8_lstm import quantise_lstms
+from quantize.int8.lstm import quantise_lstms
 
 FEATURES, HIDDEN = 24, 16
 

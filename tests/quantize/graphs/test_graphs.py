@@ -9,11 +9,11 @@ import pytest
 
 from device.model_store.sessions import OnnxSession
 from quantize import reference
-from quantize.checkpoint import read_tensors
-from quantize.fetch import fetch
 from quantize.graphs import campplus
 from quantize.graphs.builder import GraphBuilder, lstm
 from quantize.graphs.pyannote import sinc_filters
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.fetch import fetch
 
 RNG = np.random.default_rng(3)
 

@@ -19,12 +19,12 @@ from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_o
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
-from quantize.build import build
-from quantize.fetch import fetch, sha256_of
 from quantize.networks import segmentation
-from quantize.proven import Proven
+from quantize.release.build import build
+from quantize.release.proven import Proven
+from quantize.upstream.fetch import fetch, sha256_of
 
-ANSWERS_FILE = Path(__file__).with_name("self-test.json")
+ANSWERS_FILE = Path(__file__).parents[1] / "self-test.json"
 
 _BOOK = "librivox/sense_and_sensibility_01_austen_64kb"
 SAID = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantize.pickles import CheckpointError
+from quantize.upstream.pickles import CheckpointError
 
 MAX_TENSORS = 20_000
 

@@ -16,7 +16,7 @@ from quantize.networks import (
 )
 from quantize.recipe import Recipe, shipped
 
-SELF_TEST = Path(__file__).parent / "self-test.json"
+SELF_TEST = Path(__file__).parents[1] / "self-test.json"
 
 RECIPES: tuple[Recipe, ...] = (
     *speaker.RECIPES,

@@ -16,7 +16,7 @@ import pytest
 from device.settings import models_dir
 from tests.speech import readings
 
-BENCH = Path(__file__).parents[2] / "bench"
+BENCH = Path(__file__).parents[3] / "bench"
 
 
 @pytest.fixture(scope="module")

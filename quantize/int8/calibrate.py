@@ -14,8 +14,8 @@ from onnx import helper
 
 from device.model_store.sessions import Array, OnnxSession
 from quantize.errors import QuantizeError
-from quantize.int8 import Weighed, rounded_nodes, settled_output, weights_of
-from quantize.learned import Learned, Range
+from quantize.int8.graph import Weighed, rounded_nodes, settled_output, weights_of
+from quantize.int8.learned import Learned, Range
 
 Feed = Mapping[str, Array]
 
@@ -32,7 +32,7 @@ def listen(
     keep_float: Iterable[str] = (),
     progress: Callable[[float], None] = lambda done: None,
 ) -> Learned:
-    """What `quantize.int8.quantise` needs to know about `model`, from `feeds`. `progress` is told.
+    """What `quantize.int8.graph.quantise` needs to know about `model`, from `feeds`. `progress` is told.
 
     `weights` and `speech` name what it was learned from. Raises QuantizeError without feeds.
     """
