@@ -41,7 +41,7 @@ class Source:
     size_bytes: int
     sha256: str
     tensors: str
-    """Hash over the file's tensors (`quantize.upstream.checkpoint.tensors_hash`); empty where there are none."""
+    """Hash over the file's tensors (`quantize.upstream.checkpoint.tensors_hash`); empty if none."""
     licence: str
     origin: Origin
     parts: tuple[Source, ...] = ()

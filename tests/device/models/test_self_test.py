@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from device.commands.doctor import examine as doctor
+from device.commands.installed.doctor import examine as doctor
 from device.model_store import pick as picks
 from device.model_store.answers import ROLE, Answers
 from device.model_store.bundle import MANIFEST_NAME, Bundle

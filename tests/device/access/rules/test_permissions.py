@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from device.access.decision import Outcome, Reason
-from device.access.permissions import refusal
 from device.access.rules import parse_rules
+from device.access.rules.permissions import refusal
 
 RULES = parse_rules("""
 version = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device.access.memory.history import HistoryError, HistoryRollbackError
-from device.commands.doctor import Finding, check_fire_input, check_start, look_at
+from device.commands.installed.doctor import Finding, check_fire_input, check_start, look_at
 from device.liveness.errors import MemoryRollbackError
 from device.secure_store import open_store
 from device.secure_store.errors import (
