@@ -14,6 +14,7 @@ from device.errors import DeviceError
 from device.settings import state_dir
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
+from sync.plain_words import why
 
 EXIT_FAULT = 3
 
@@ -129,5 +130,5 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
-        click.echo(f"ostiary: {named}{err.strerror or err}", err=True)
+        click.echo(f"ostiary: {named}{why(err)}", err=True)
         sys.exit(EXIT_FAULT)

@@ -22,6 +22,7 @@ from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.state_folder import StateFolder
 from sync.plain_file import plain_bytes, write_output
+from sync.plain_words import why
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATE = click.option("--state", type=click.Path(path_type=Path), help="State folder, if not the unit's own.")
@@ -274,7 +275,7 @@ def new_tenant_key(out: Path) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(os.urandom(KEY_BYTES))
     except OSError as err:
-        raise StoreError(f"{out} cannot be made: {err.strerror}") from err
+        raise StoreError(f"{out} cannot be made: {why(err)}") from err
     click.echo(f"{out} goes to every unit by `ostiary store tenant-key`; keep no copy in the clear")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spoiled.clicks import clicks, evenly, without
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence import conditioned, voice_in_noise
@@ -20,8 +21,12 @@ from device.evidence.gallery import Galleries, Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
+from device.model_store.calibration import LLR_LIMIT
 
 T = TypeVar("T")
+
+CLICKS_ASKED_BELOW_LLR = 1.0
+"""Of the live check: above, clicks cost nobody a decision, and are not looked for."""
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
@@ -104,6 +109,16 @@ class SpoofCheck(Protocol):
     def evidence(self, wave: Wave) -> LiveFinding: ...
 
 
+class Lived(NamedTuple):
+    """What the live check says of one sound."""
+
+    finding: LiveFinding
+    llr: float
+    """As the rules see it."""
+    unclicked_llr: float | None
+    """The same without the clicks in its pauses, where these may be at fault."""
+
+
 class ContextCheck(Protocol):
     """Looks at what surrounds an utterance (`device/liveness/context.py`)."""
 
@@ -176,6 +191,9 @@ class Evidence:
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
     context: ContextEvidence = NO_CONTEXT_EVIDENCE
     """What speaks for a live person beside the network, each for itself."""
+    unclicked_llr: float | None = None
+    """What the live check says of the same sound without the clicks in its pauses. It opens nothing; None
+    where there are none, or where they would change nothing."""
     live_kinds: Mapping[str, float] = field(default_factory=dict)
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
@@ -256,12 +274,12 @@ class Judge:
         heard = self._heard_later(wave.copy()) if growing else None
         words = self._pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
+        spoof = self._pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
         context = self._pool.submit(_timed, lambda: self._in_context(wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
-            live, spoof_ms = spoof.result()
+            (live, live_llr, unclicked_llr), spoof_ms = spoof.result()
             found, context_ms = context.result()
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
@@ -274,7 +292,8 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=self._placed(live, utterance.quality),
+            spoof_llr=live_llr,
+            unclicked_llr=unclicked_llr,
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
@@ -316,6 +335,20 @@ class Judge:
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""
         return self._placed(self.spoof.evidence(wave), quality)
+
+    def lived(self, wave: Wave, quality: Quality) -> Lived:
+        """The live check alone, as the door has it; raises what the check raises."""
+        finding = self.spoof.evidence(wave)
+        llr = self._placed(finding, quality)
+        if llr >= CLICKS_ASKED_BELOW_LLR or len(places := clicks(wave)) == 0:
+            return Lived(finding, llr, None)
+        if evenly(wave, places):  # in every pause: what is made anew there is as even
+            return Lived(finding, llr, LLR_LIMIT)
+        clean = without(wave, places)
+        try:
+            return Lived(finding, llr, self.live_llr(clean, quality))
+        finally:
+            clean[:] = 0.0
 
     def _placed(self, live: LiveFinding, quality: Quality) -> float:
         return self._conditioned.llr(self.spoof.version, live.llr, quality)

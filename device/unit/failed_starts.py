@@ -29,6 +29,7 @@ from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class FailedStarts:
         try:
             replace_file(self._path, text.encode() + b"\n")
         except OSError as problem:
-            log.warning("%s cannot be written (%s)", self._path, problem.strerror)
+            log.warning("%s cannot be written (%s)", self._path, why(problem))
 
     def _read(self) -> dict[str, int]:
         """When a start first failed, in Unix milliseconds, by its reason."""

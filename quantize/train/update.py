@@ -35,6 +35,7 @@ from quantize.signing import private_key, sign_bundle
 from quantize.train import corpus, splits
 from quantize.train.attacks import COLUMNS, write
 from quantize.train.scoring import eer, render
+from sync.plain_words import what_and_why
 
 LEAST_SAMPLES = 20
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -77,7 +78,7 @@ def _row(attacks: Path, system: str, path: Path):
     try:
         wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as err:
-        raise QuantizeError(f"{path.name} cannot be read as sound ({err}); remove it") from err
+        raise QuantizeError(f"{path.name} cannot be read as sound ({what_and_why(err)}); remove it") from err
     name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return write(attacks, system, "field", name, wave[:, 0], rate, "", "", "the operator's own")
 

@@ -28,6 +28,7 @@ from sync.outbox.parts import (
     Risk,
 )
 from sync.outbox.unit_events import in_present_start
+from sync.plain_words import why
 from sync.proofs import chain
 from sync.proofs.heads import Head, head_hash, open_head
 from sync.proofs.merkle import Frontier
@@ -85,7 +86,7 @@ class Outbox:
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
-                        f"the audit log cannot be written ({err}); the door stays locked"
+                        f"the audit log cannot be written ({why(err)}); the door stays locked"
                     ) from err
             self._overflow(event, risk, "disk_full")
             return None
