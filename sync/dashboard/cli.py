@@ -29,8 +29,8 @@ from sync.dashboard.settings import DashboardSettings, time_zone
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook, read_csv
 from sync.keys import FileSigner
+from sync.registry.database.store import Store
 from sync.registry.sinks import Email, load_sinks
-from sync.registry.store import Store
 from sync.service.command_line import DATABASE, FILE, wall_ms
 
 ORIGIN = click.option(
@@ -273,7 +273,8 @@ def demo_data_command(
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
     from sync.dashboard.demo import demo_desk
-    from sync.dashboard.demo.demo_data import DemoData, DemoSize
+    from sync.dashboard.demo.demo_data import DemoData
+    from sync.dashboard.demo.demo_events import DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():

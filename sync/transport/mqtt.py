@@ -90,7 +90,7 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
         context.load_cert_chain(str(files.certificate), str(files.key), "")
     except (OSError, ssl.SSLError, ValueError) as err:
         wrong = tls_files.trouble(files.ca, files.certificate, files.key)
-        if not wrong and "KEY_VALUES_MISMATCH" in what_and_why(err):
+        if not wrong and getattr(err, "reason", "") == "KEY_VALUES_MISMATCH":
             wrong = f"{files.certificate} and {files.key} do not belong together"
         wrong = wrong or f"the TLS files cannot be used ({what_and_why(err)})"
         raise SyncError(f"{wrong}; or renew this machine's certificate") from err

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.demo.demo_data import DAY_MS, HOUR_MS, DemoData
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DAY_MS, HOUR_MS
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.people import visits
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 DESK, FACILITIES = Viewer("desk", "desk", (), "", ""), Viewer("facilities", "facilities", (), "", "")
 _VISITS = (

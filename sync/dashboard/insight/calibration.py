@@ -20,7 +20,7 @@ from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
 SCALE = 100_000

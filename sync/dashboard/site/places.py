@@ -18,7 +18,7 @@ from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.plain_file import plain_text
 from sync.plain_words import what_and_why
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.toml_table import toml_table
 
 MAX_FILE_BYTES = 1 << 20

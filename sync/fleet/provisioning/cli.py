@@ -19,15 +19,16 @@ from sync.events import unit_id
 from sync.fleet.provisioning import claims, recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import load_roots
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.service import serve
 from sync.fleet.provisioning.site import Site, make
+from sync.fleet.provisioning.tpm.ek_certificates import load_roots
 from sync.plain_words import what_and_why
-from sync.registry import readmission, status
+from sync.registry import readmission
+from sync.registry.database.membership import Looked
+from sync.registry.database.store import Store
 from sync.registry.fleet.status import screen
-from sync.registry.membership import Looked
-from sync.registry.store import Store
+from sync.registry.reports import status
 from sync.service import journal
 from sync.service.command_line import AS_JSON, DATABASE, read_file, wall_ms
 from sync.service.service_manager import ServiceManager

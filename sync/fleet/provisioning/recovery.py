@@ -20,10 +20,10 @@ from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
 from sync.plain_file import LARGE_BYTES, plain_bytes
 from sync.plain_words import what_and_why
+from sync.registry.database.membership import retire
+from sync.registry.database.schema import certificates, units
+from sync.registry.database.store import Store
 from sync.registry.fleet import wanted
-from sync.registry.membership import retire
-from sync.registry.schema import certificates, units
-from sync.registry.store import Store
 
 MOST_NAMED = 5
 LISTED = "listed"

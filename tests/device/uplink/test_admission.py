@@ -44,18 +44,19 @@ from sync.fleet.provisioning import claims as remembered
 from sync.fleet.provisioning import recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import Grade, read, sequences
 from sync.fleet.provisioning.messages import Begin, Challenge, Finish, Place, Renew
 from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
-from sync.fleet.provisioning.tpm_proof import Statement, read_key
+from sync.fleet.provisioning.tpm.ek_certificates import Grade, read, sequences
+from sync.fleet.provisioning.tpm.proof import Statement, read_key
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry import readmission, status
+from sync.registry import readmission
+from sync.registry.database.schema import certificates, identities, units
+from sync.registry.database.store import Store
 from sync.registry.fleet import wanted
-from sync.registry.schema import certificates, identities, units
-from sync.registry.store import Store
-from tests.sync.registry.test_ingest import cluster
+from sync.registry.reports import status
+from tests.sync.registry.ingest.test_ingest import cluster
 
 __all__ = ["cluster"]
 pytestmark = pytest.mark.e2e

@@ -25,7 +25,8 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.names import NameBook
@@ -34,8 +35,8 @@ from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
-from sync.registry.schema import units
-from sync.registry.store import Store
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
 from tests.ports import free_port
 from tests.waiting import wait_until as wait_until
 

@@ -16,15 +16,16 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
 from sync.dashboard.demo import demo_desk
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.insight import attacks, counted, figures
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.people import visits
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
 from tests.sync.dashboard.records.test_reports import daily_reports, morning_ms
 from tests.sync.dashboard.test_browser import Unit

@@ -10,14 +10,15 @@ import pytest
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.incidents import incidents
 from sync.dashboard.migrations import prepare
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 ADMIN = Viewer("admin", "admin", (), "", "")
 
