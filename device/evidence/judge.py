@@ -8,25 +8,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.spoiled.clicks import clicks, evenly, without
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence import conditioned, voice_in_noise
+from device.evidence.clicked import Lived, LiveFinding, lived
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
-from device.model_store.calibration import LLR_LIMIT
 
 T = TypeVar("T")
-
-CLICKS_ASKED_BELOW_LLR = 1.0
-"""Of the live check: above, clicks cost nobody a decision, and are not looked for."""
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
@@ -94,29 +90,10 @@ class SpeakerCheck(Protocol):
     def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
 
 
-class LiveFinding(Protocol):
-    @property
-    def llr(self) -> float: ...
-
-    def kinds(self) -> Mapping[str, float]:
-        """What led to `llr`, kind by kind, by the names of the event's vocabulary."""
-        ...
-
-
 class SpoofCheck(Protocol):
     version: str
 
     def evidence(self, wave: Wave) -> LiveFinding: ...
-
-
-class Lived(NamedTuple):
-    """What the live check says of one sound."""
-
-    finding: LiveFinding
-    llr: float
-    """As the rules see it."""
-    unclicked_llr: float | None
-    """The same without the clicks in its pauses, where these may be at fault."""
 
 
 class ContextCheck(Protocol):
@@ -340,17 +317,11 @@ class Judge:
 
     def lived(self, wave: Wave, quality: Quality) -> Lived:
         """The live check alone, as the door has it; raises what the check raises."""
+        return lived(lambda sound: self._found(sound, quality), wave)
+
+    def _found(self, wave: Wave, quality: Quality) -> tuple[LiveFinding, float]:
         finding = self.spoof.evidence(wave)
-        llr = self._placed(finding, quality)
-        if llr >= CLICKS_ASKED_BELOW_LLR or len(places := clicks(wave)) == 0:
-            return Lived(finding, llr, None)
-        if evenly(wave, places):  # in every pause: what is made anew there is as even
-            return Lived(finding, llr, LLR_LIMIT)
-        clean = without(wave, places)
-        try:
-            return Lived(finding, llr, self.live_llr(clean, quality))
-        finally:
-            clean[:] = 0.0
+        return finding, self._placed(finding, quality)
 
     def _placed(self, live: LiveFinding, quality: Quality) -> float:
         return self._conditioned.llr(self.spoof.version, live.llr, quality)
