@@ -64,7 +64,6 @@ class ChangesResult:
     chosen: Point
     curve: list[Point] = field(default_factory=list)
     window_eer: dict[str, Estimate] = field(default_factory=dict)
-    window_trials: dict[str, tuple[int, int]] = field(default_factory=dict)
     cllr: dict[str, float] = field(default_factory=dict)
 
 
