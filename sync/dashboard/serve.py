@@ -12,7 +12,7 @@ import uvicorn
 
 from sync.dashboard.app import make_app
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.web import Desk
+from sync.dashboard.web import Backend
 from sync.plain_file import check_plain
 from sync.plain_words import what_and_why
 
@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    desk: Desk,
+    backend: Backend,
     *,
     host: str,
     port: int,
@@ -51,7 +51,7 @@ def serve(
     """Until SIGTERM or SIGINT. `certificate` is (certificate, key); `proxy` an address whose word we take
     for who is asking. Raises DashboardError when it cannot listen."""
     context = _context(certificate) if certificate else None
-    app = make_app(desk)
+    app = make_app(backend)
     config = uvicorn.Config(
         app,
         host=host,

@@ -38,7 +38,6 @@ from sync.outbox import Outbox
 from sync.plain_file import open_output, plain_text
 from sync.plain_words import what_and_why
 
-AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
 JOURNAL_LINES = 2000
 PERSON, PHRASE = "[person]", "[phrase]"
