@@ -27,13 +27,12 @@ from device.errors import DeviceError
 from device.evidence import conditioned
 from device.liveness.condition import Conditions, blindness
 from device.settings import models_dir
-from quantize.evaluate.figures.calibrate import fits
-from quantize.evaluate.recordings.manifest import noises
 from quantize.evaluate.checks.opened import open_spoof
+from quantize.evaluate.checks.phrase import rate
 from quantize.evaluate.door.disturbances import stage_of
 from quantize.evaluate.door.heard import Condition, heard
-from quantize.evaluate.recordings.manifest import Recording, read_manifest
-from quantize.evaluate.checks.phrase import rate
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording, noises, read_manifest
 from research.fits.upper_bands import Book, Floats, Maker, makers
 
 RATE_HZ, LONGEST_S, SHORTEST_S = 16_000, 6, 1.2
@@ -159,14 +158,19 @@ def passing(data: Path, most: int) -> None:
             soundfile.write(file, wave, RATE_HZ, format="WAV", subtype="PCM_16")
             try:
                 utterance = load_utterance(file.getvalue())
-                passed = conditioned.shipped().llr(
-                    detector.version, detector.evidence(utterance.wave()).llr, utterance.quality
-                ) >= 0.0
+                passed = (
+                    conditioned.shipped().llr(
+                        detector.version, detector.evidence(utterance.wave()).llr, utterance.quality
+                    )
+                    >= 0.0
+                )
             except DeviceError:
                 continue
             before += passed
             behind += passed and blindness(utterance.quality, Conditions()) is None
-        print(f"{name}: of {len(attacks[:most])} pass {before} before the guard, {behind} behind it", flush=True)
+        print(
+            f"{name}: of {len(attacks[:most])} pass {before} before the guard, {behind} behind it", flush=True
+        )
 
 
 class Kept:
