@@ -148,7 +148,7 @@ def dice_of(one: Recording, name: str = "") -> np.random.Generator:
 
 def passing(data: Path, most: int) -> None:
     """How many attacks pass the live check as they are and with bands made, before and behind the guard."""
-    people, attacks, every = cast(data)
+    _, attacks, every = cast(data)
     detector = open_spoof(models_dir())
     for name, make in [("as it is", lambda wave, dice: wave), *((name, make) for _, name, make in every)]:
         before, behind = 0, 0
