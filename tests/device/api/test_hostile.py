@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from starlette.requests import Request
 
-from device.api.app import _body
+from device.api.app import body_of
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
 from device.api.server import service_with
 from device.api.tokens import TokenBook
@@ -155,7 +155,7 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
     with pytest.raises(ProblemError) as caught:
-        asyncio.run(_body(Request(scope, nothing), 10, timeout_s=0.05))
+        asyncio.run(body_of(Request(scope, nothing), 10, timeout_s=0.05))
     assert caught.value.kind is SLOW_BODY
 
 
@@ -165,7 +165,7 @@ def test_a_body_longer_than_its_length_is_refused() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
     with pytest.raises(ProblemError) as caught:
-        asyncio.run(_body(Request(scope, too_much), 10, timeout_s=180.0))
+        asyncio.run(body_of(Request(scope, too_much), 10, timeout_s=180.0))
     assert caught.value.kind is TOO_LARGE
 
 
