@@ -49,13 +49,16 @@ class Upkeep:
         door_name: str,
         rotate: Callable[[], int] | None = None,
         certificate: Callable[[datetime], str] = lambda _: "",
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
         """`rotate` moves the log to files when it is due, and returns the last event moved, or 0;
-        `certificate` says what is wrong at a time with the one that the uplink shows."""
+        `certificate` says what is wrong at a time with the one that the uplink shows;
+        `every_s` is from the end of one look to the next."""
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
         self._certificate = certificate
+        self._every_s = every_s
         self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
         self._stop = threading.Event()
@@ -99,7 +102,7 @@ class Upkeep:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("the upkeep stumbled and goes on")
-            if self._stop.wait(LOOK_EVERY_S):
+            if self._stop.wait(self._every_s):
                 return
 
     def _look_at_the_clock(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, Signer, UnitId, unit_id
-from sync.outbox.file import LogFile, cannot_open
+from sync.outbox.file import BUSY_TIMEOUT_S, LogFile, cannot_open
 from sync.outbox.parts import (
     REPORTS_RESERVED,
     Batch,
@@ -52,13 +52,15 @@ class Outbox:
         limits: OutboxLimits | None = None,
         counter: Counter | None = None,
         never_used: int = 0,
+        busy_s: float = BUSY_TIMEOUT_S,
     ) -> None:
+        """A file that another process holds is waited for, `busy_s` each time: so long a door may wait."""
         self.unit: UnitId = unit_id(unit)
         self._doors = frozenset(doors)
         self._now_ms = now_ms
         self._limits = limits or OutboxLimits()
         self._report = self._reserved = 0
-        self._file = LogFile(path, self.unit, self._limits.ballast_bytes)
+        self._file = LogFile(path, self.unit, self._limits.ballast_bytes, busy_s)
         self._db, self._lock = self._file.db, self._file.lock
         try:
             self._check_counter(counter, never_used)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from device import settings
 from device.commands.installed.config import MASK, leaves
 from device.settings import Settings, load, settings_file
 from tests.device.commands.conftest import Ostiary
@@ -71,10 +70,9 @@ def test_the_file_of_the_system_counts_where_nothing_names_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = tmp_path / "ostiary.toml"
-    monkeypatch.setattr(settings, "SYSTEM_FILE", system)
     monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
-    assert settings_file() is None
+    assert settings_file(system=system) is None
     system.write_text('[door]\nname = "icu"\n')
-    assert load().door.name == "icu"
+    assert load(system=system).door.name == "icu"
     monkeypatch.setenv("OSTIARY_CONFIG", "")
-    assert load() == Settings()
+    assert load(system=system) == Settings()
