@@ -102,6 +102,7 @@ class DoorUnit:
     store: Store = field(init=False)
     follower: Follower = field(init=False)
     controller: AccessController = field(init=False)
+    trail: AuditTrail = field(init=False)
     mail: DoorMail = field(init=False)
     _up: ExitStack | None = None
 
@@ -145,7 +146,7 @@ class DoorUnit:
             self.controller.time.look(self.clock())
             self.store.vault.go_by(lambda: self.clock().wall)
             context = EventContext.of(self.store, log.next_boot(), self.clock())
-            trail = AuditTrail(log, context, lambda: self.controller.rules, self.clock)
+            self.trail = trail = AuditTrail(log, context, lambda: self.controller.rules, self.clock)
             parts = SimpleNamespace(
                 store=self.store, controller=self.controller, trail=trail, clock=self.clock, log=log
             )
