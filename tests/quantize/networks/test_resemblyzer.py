@@ -10,10 +10,10 @@ import pytest
 from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch
 from quantize.networks import resemblyzer
 from quantize.parity import FLIPS
 from quantize.speech import SpeechSet, parity_speech
+from quantize.upstream.fetch import fetch
 
 MOST_FLIPS = 0.3
 """Few recordings are no proof yet: enough to see that it would be one."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from quantize.fetch import fetch
 from quantize.networks import segmentation
 from quantize.speech import SpeechSet, parity_speech
+from quantize.upstream.fetch import fetch
 
 
 def quiet(text: str, done: float) -> None:
