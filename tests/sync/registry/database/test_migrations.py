@@ -32,7 +32,9 @@ def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(registry: Reg
         there = {column["name"] for column in sa.inspect(db).get_columns("events")}
         row = {name: value for name, value in row.items() if name in there}
         if registry.store.partitioned:
-            db.execute(sa.text("CREATE TABLE events_old PARTITION OF events DEFAULT"))
+            month = row["month"]
+            limits = f"FOR VALUES FROM ({month}) TO ({month + 1})"
+            db.execute(sa.text(f"CREATE TABLE events_{month} PARTITION OF events {limits}"))
         marks = ", ".join(f":{name}" for name in row)
         insert = f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names of columns
         db.execute(sa.text(insert), row)
