@@ -273,7 +273,8 @@ def demo_data_command(
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
     from sync.dashboard.demo import demo_desk
-    from sync.dashboard.demo.demo_data import DemoData, DemoSize
+    from sync.dashboard.demo.demo_data import DemoData
+    from sync.dashboard.demo.demo_events import DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():

@@ -16,7 +16,8 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
 from sync.dashboard.demo import demo_desk
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.insight import attacks, counted, figures
 from sync.dashboard.live.feed import Feed
