@@ -117,6 +117,14 @@ class Call:
             )
         return value
 
+    def moment(self, name: str) -> int:
+        """A field of date and minute in the page's time zone, as milliseconds. Raises RefusedError."""
+        try:
+            found = dt.datetime.strptime(self.form.get(name, ""), "%Y-%m-%dT%H:%M")
+        except ValueError as err:
+            raise RefusedError("Say until when: a day and an hour.") from err
+        return int(found.replace(tzinfo=self.zone).timestamp() * 1000)
+
     def number(self, name: str) -> int:
         value = self.path.get(name) or self.form.get(name, "")
         if not value.isascii() or not value.isdigit() or len(value) > 16:

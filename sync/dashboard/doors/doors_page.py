@@ -59,9 +59,9 @@ def overview(call: Call) -> Response:
 def hold(call: Call) -> Response:
     """Have the door stand unlocked until an hour."""
     unit, name = _own_door(call)
-    begins_ms = _moment(call, "begins") if call.form.get("begins") else call.now_ms
+    begins_ms = call.moment("begins") if call.form.get("begins") else call.now_ms
     holds.ask(
-        call.desk.store, signer_of(call), call.viewer, unit, name, begins_ms, _moment(call, "ends"),
+        call.desk.store, signer_of(call), call.viewer, unit, name, begins_ms, call.moment("ends"),
         _conditions(call), call.text("why", MAX_WHY), call.now_ms,
     )  # fmt: skip
     return redirect(f"/doors/{unit}/{name}")
@@ -120,15 +120,6 @@ def _own_door(call: Call) -> tuple[str, str]:
 
 def _conditions(call: Call) -> holds.Conditions:
     return holds.Conditions(bool(call.form.get("first_person")), not call.form.get("not_on_holidays"))
-
-
-def _moment(call: Call, name: str) -> int:
-    """A field of date and minute in the page's time zone, as milliseconds. Raises RefusedError."""
-    try:
-        found = dt.datetime.strptime(call.form.get(name, ""), "%Y-%m-%dT%H:%M")
-    except ValueError as err:
-        raise RefusedError("Say until when: a day and an hour.") from err
-    return int(found.replace(tzinfo=call.zone).timestamp() * 1000)
 
 
 def _clock(text: str) -> dt.time:
