@@ -36,7 +36,7 @@ RISE_BOUND_LLR = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PersonCompared:
-    """One person's highest impostor, and the lowest of their own probes, by each voiceprint."""
+    """One person's highest impostor by each voiceprint."""
 
     speaker: str
     days: int
@@ -44,8 +44,6 @@ class PersonCompared:
     highest_recalled: float
     highest_grown: float
     highest_both: float
-    lowest_old: float
-    lowest_both: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,6 @@ def evaluate_succession(
                 name,
                 came[name][1],
                 *(max(scored[kind][name].impostors) for kind in ("old", "recalled", "grown", "both")),
-                *(min(scored[kind][name].own, default=float("nan")) for kind in ("old", "both")),
             )
             for name in came
         ),
