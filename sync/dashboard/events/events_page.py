@@ -84,7 +84,8 @@ def _agreed(call: Call, about: dict[str, str], times: int) -> Response | None:
         return None
     if "why" not in call.form:
         wanted = Filter.read(call.form).filled()
-        shown = {"rows": times, "most": call.backend.settings.bulk_rows, "form": about["form"], "fields": wanted}
+        most = call.backend.settings.bulk_rows
+        shown = {"rows": times, "most": most, "form": about["form"], "fields": wanted}
         return call.page("needs_second.html", 403, **shown)
     why = call.text("why", 200)
     approvals.ask(store, approvals.EXPORT, about | {"rows": times}, why, account, now_ms)
