@@ -20,6 +20,7 @@ from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
 from device.api.server import service_with
 from device.api.tokens import TokenBook
 from device.evidence.judge import Judge
+from device.secure_store import open_store
 from device.settings import Settings
 from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
@@ -429,8 +430,11 @@ def test_only_a_token_tied_to_a_certificate_is_renewed_and_not_for_ever(judge: J
     certificate = "ab" * 32
     settings = Settings()
     clock = MovedClock()
-    with service_with(judge, settings, tmp_path, clock) as service:
-        facade = Facade(None, service, clock, tmp_path)  # type: ignore[arg-type]
+    with (
+        service_with(judge, settings, tmp_path, clock) as service,
+        open_store(tmp_path, settings.store) as store,
+    ):
+        facade = Facade(None, service, clock, tmp_path, store)  # type: ignore[arg-type]
 
         def renewed(text: str) -> str:
             token = service.admit(f"Bearer {text}", None, certificate)

@@ -22,6 +22,7 @@ from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.conversation.opening import ConversationModels
 from device.evidence.judge import Judge
+from device.secure_store import open_store
 from device.settings import Settings
 from tests.device.api.conftest import Facade, MovedClock, enrolment, slug
 from tests.speech import Reading
@@ -40,8 +41,9 @@ def open_streams(judge: Judge, conversation_models: ConversationModels, tmp_path
         with (
             service_with(judge, settings, state, clock, lambda: conversation_models) as service,
             TestClient(make_app(service)) as client,
+            open_store(state, settings.store) as store,
         ):
-            yield Facade(client, service, clock, state)
+            yield Facade(client, service, clock, state, store)
 
     return opened
 
