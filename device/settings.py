@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
 from sync.plain_file import plain_text
+from sync.plain_words import why
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -272,7 +273,7 @@ def read_table(path: Path) -> dict[str, Any]:
     except FileNotFoundError as err:
         raise SettingsError(f"there is no settings file {path}; `ostiary first-boot` writes one") from err
     except OSError as err:
-        raise SettingsError(f"cannot read settings from {path}: {err.strerror or err}") from err
+        raise SettingsError(f"cannot read settings from {path}: {why(err)}") from err
     except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 
@@ -321,7 +322,7 @@ def _shown(value: Any) -> str:
 
 
 def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type the field wants; raises ValueError saying what it must be."""
+    """`value` as the type the field takes; raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
         wanted = next(a for a in typing.get_args(wanted) if a is not types.NoneType)
     if typing.get_origin(wanted) is tuple:

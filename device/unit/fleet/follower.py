@@ -35,6 +35,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.plain_file import plain_bytes, plain_text
+from sync.plain_words import what_and_why
 from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
@@ -117,12 +118,12 @@ class Follower(Background):
                 self.look()
                 self._trouble = ""
             except (DeviceError, SyncError, OSError) as err:
-                if str(err) != self._trouble:
+                if what_and_why(err) != self._trouble:
                     log.warning("the fleet's document: %s", err)
-                self._trouble = str(err)
+                self._trouble = what_and_why(err)
                 self._stop.wait(PAUSE_S)
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("following the fleet stumbled and goes on")
+                log.exception("following the fleet failed once; it goes on")
                 self._stop.wait(PAUSE_S)
             if self._stop.wait(LOOK_EVERY_S):
                 return
@@ -279,7 +280,7 @@ class Follower(Background):
     def _needed(self, part: Part) -> bytes:
         data = self._mailbox.read(part)
         if data is None:
-            raise StoreError("an enrolment that was here is gone again; it is asked for anew")
+            raise StoreError("an enrolment is missing from the vault; the unit asks the fleet for it again")
         return data
 
     # A trial
