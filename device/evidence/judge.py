@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,13 +16,17 @@ import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
-from device.evidence import conditioned, voice_in_noise
+from device.evidence import conditioned, second_hearing, voice_in_noise
 from device.evidence.gallery import Galleries, Gallery, Identification
+from device.evidence.heard_later import HeardByNewer
+from device.evidence.phrase import PhraseScore
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
@@ -63,20 +68,20 @@ def lower_llr(enrolled: float, grown: float) -> float:
     return float(np.minimum(enrolled, grown))
 
 
-@dataclass(frozen=True, slots=True)
-class PhraseScore:
-    """Whether the expected words were said. `transcript` explains; only `llr` counts."""
-
-    llr: float
-    transcript: str
-
-
 class WordsCheck(Protocol):
     version: str
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
 
     def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
+
+
+class SecondWordsCheck(Protocol):
+    """A larger words model (`device/models/words/second.py`)."""
+
+    version: str
+
+    def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
 
 
 class SpeakerCheck(Protocol):
@@ -116,34 +121,6 @@ class ThreatCheck(Protocol):
     """What the unit was warned of (`device/liveness/threats/known.py`)."""
 
     def match(self, print_values: bytes) -> Match | None: ...
-
-
-class HeardByNewer:
-    """An embedding that is still being made while the decision goes on: nobody at the door waits for it."""
-
-    def __init__(self, made: Future[npt.NDArray[np.float32]]) -> None:
-        self._made = made
-
-    def take(self, within_s: float) -> npt.NDArray[np.float32] | None:
-        """A copy, to be overwritten by who takes it; None where it could not be made in time."""
-        try:
-            return self._made.result(within_s).copy()
-        except Exception:  # noqa: BLE001 - a network that fails keeps nobody out, and nothing grows
-            return None
-        finally:
-            self.drop()
-
-    def drop(self) -> None:
-        """Overwrite it, now or when it is made."""
-        self._made.add_done_callback(_overwritten)
-
-    def __del__(self) -> None:
-        self.drop()  # of a judgement that was thrown away, because speech went on
-
-
-def _overwritten(made: Future[npt.NDArray[np.float32]]) -> None:
-    if not made.cancelled() and made.exception() is None:
-        made.result()[:] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +176,7 @@ class Judge:
         context: ContextCheck | None = None,
         successor: SpeakerCheck | None = None,
         predecessor: SpeakerCheck | None = None,
+        second_words: SecondWordsCheck | None = None,
     ) -> None:
         """`speaker` enrols. Either a successor or a predecessor stands beside it, or neither."""
         self.words = words
@@ -206,6 +184,7 @@ class Judge:
         self.older = speaker if successor is not None else predecessor
         self.newer = successor if successor is not None else speaker
         self.spoof = spoof
+        self._second_words = second_words
         self._context = context
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
@@ -263,6 +242,10 @@ class Judge:
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
             live, spoof_ms = spoof.result()
             found, context_ms = context.result()
+            spoof_llr = self._placed(live, utterance.quality)
+            (phrase_score, twice), more_ms = _timed(
+                lambda: self._again(wave, phrase, phrase_score, speaker_llr, spoof_llr)
+            )
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
             if heard is not None:
@@ -274,14 +257,14 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=self._placed(live, utterance.quality),
+            spoof_llr=spoof_llr,
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
             timings=Timings(
-                words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
+                words_ms + more_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
             ),
-            model_versions=self._versions_for(template),
+            model_versions=(*self._versions_for(template), *twice),
             heard=heard,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
@@ -291,6 +274,21 @@ class Judge:
             print_values=print_values,
             threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
+
+    def _again(
+        self, wave: Wave, phrase: str, first: PhraseScore, speaker_llr: float | None, spoof_llr: float
+    ) -> tuple[PhraseScore, tuple[str, ...]]:
+        """What was heard, twice where words are all that may keep the door shut, and by what. A second
+        hearing that fails leaves the first as it is.
+        """
+        second = self._second_words
+        if second is None or not second_hearing.asked(first.llr, speaker_llr, spoof_llr):
+            return first, ()
+        try:
+            return second_hearing.both(first, second.score(wave, phrase)), (second.version,)
+        except DeviceError as err:
+            log.warning("nothing is heard a second time: %s", err)
+            return first, ()
 
     def _heard_later(self, wave: Wave) -> HeardByNewer:
         def work() -> npt.NDArray[np.float32]:

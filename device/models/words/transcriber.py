@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
-from device.evidence.judge import PhraseScore
 from device.evidence.phrase import (
     MAX_PHRASE_WORDS,
+    PhraseScore,
     agreement,
     alternatives,
     forms,

@@ -1,0 +1,123 @@
+"""A second hearing: when it is asked for, what both make together, and that it can never hide an alarm."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from device.errors import DeviceError
+from device.evidence import second_hearing
+from device.evidence.judge import Evidence, Judge
+from device.evidence.phrase import PhraseScore
+from device.evidence.second_hearing import asked, both
+from device.evidence.wordlists import duress_words
+from device.model_store.calibration import LLR_LIMIT
+from tests.device.evidence.test_judge import Steady, Vector, utterance
+
+DOUBTFUL = 0.5
+
+
+class Words(Steady):
+    """A words check of one answer, which counts how often it is asked."""
+
+    def __init__(self, llr: float, transcript: str = "one two", failing: Exception | None = None) -> None:
+        super().__init__(failing)
+        self.asked = 0
+        self.found = PhraseScore(llr, transcript)
+
+    def score(self, wave: Vector, phrase: str) -> PhraseScore:
+        self.asked += 1
+        assert np.any(wave), "the sound was overwritten before it was heard"
+        self._answer()
+        return self.found
+
+
+def heard(first: Words, second: Words | None, live: Steady | None = None) -> Evidence:
+    judge = Judge(first, Steady(), live or Steady(), second_words=second)
+    try:
+        return judge(utterance(), "one two", None)
+    finally:
+        judge.close()
+
+
+@pytest.mark.parametrize(
+    ("phrase_llr", "speaker_llr", "spoof_llr", "wanted"),
+    [
+        (2.0, 5.0, 1.0, False),
+        (1.99, 5.0, 1.0, True),
+        (second_hearing.ASKED_ABOVE_LLR, 5.0, 1.0, True),
+        (second_hearing.ASKED_ABOVE_LLR - 0.01, 5.0, 1.0, False),
+        (0.0, None, 1.0, True),
+        (0.0, second_hearing.LEAST_VOICE_LLR - 0.01, 1.0, False),
+        (0.0, 5.0, second_hearing.LEAST_LIVE_LLR - 0.01, False),
+        (math.nan, 5.0, 1.0, False),
+        (0.0, math.nan, 1.0, False),
+        (0.0, 5.0, math.nan, False),
+    ],
+)
+def test_it_is_asked_for_only_where_words_may_be_all_that_keeps_the_door_shut(
+    phrase_llr: float, speaker_llr: float | None, spoof_llr: float, wanted: bool
+) -> None:
+    assert asked(phrase_llr, speaker_llr, spoof_llr) is wanted
+
+
+def test_words_that_pass_are_heard_once() -> None:
+    second = Words(9.0)
+    found = heard(Words(4.0), second)
+    assert second.asked == 0
+    assert (found.phrase_llr, len(found.model_versions)) == (4.0, 3)
+
+
+def test_doubtful_words_are_heard_twice_and_the_event_names_both_models() -> None:
+    first, second = Words(DOUBTFUL), Words(9.0, "one two indeed")
+    second.version = "larger-1"
+    found = heard(first, second)
+    assert (first.asked, second.asked) == (1, 1)
+    assert found.phrase_llr == both(first.found, second.found).llr > DOUBTFUL
+    assert found.transcript == "one two indeed"
+    assert found.model_versions[-1] == "larger-1"
+
+
+def test_a_second_hearing_that_speaks_against_the_words_counts_as_well() -> None:
+    assert heard(Words(1.5), Words(-9.0)).phrase_llr < 0.0
+
+
+def test_another_voice_or_no_live_sound_costs_no_second_hearing() -> None:
+    second = Words(9.0)
+    other_voice, not_live = Steady(), Steady()
+    other_voice.llr = lambda wave, template=None: -1.0  # type: ignore[method-assign]
+    not_live.llr = lambda wave, template=None: -5.0  # type: ignore[method-assign]
+    judge = Judge(Words(DOUBTFUL), other_voice, Steady(), second_words=second)
+    judge(utterance(), "one two", np.ones(192, np.float32))
+    judge.close()
+    heard(Words(DOUBTFUL), second, live=not_live)
+    assert second.asked == 0
+
+
+def test_a_second_hearing_that_fails_leaves_the_first_as_it_is() -> None:
+    found = heard(Words(DOUBTFUL), Words(9.0, failing=DeviceError("no memory")))
+    assert found.phrase_llr == DOUBTFUL
+    assert len(found.model_versions) == 3
+
+
+def test_an_alarm_that_only_the_first_hearing_caught_is_kept() -> None:
+    alarm = duress_words()[0]
+    first, second = PhraseScore(0.0, f"one two {alarm}"), PhraseScore(5.0, "one two")
+    assert both(first, second).transcript == first.transcript
+    assert both(first, PhraseScore(5.0, f"one two {alarm}")).transcript == f"one two {alarm}"
+    assert both(second, first).transcript == first.transcript
+
+
+def test_what_is_not_a_number_stays_none_and_the_rest_is_bounded() -> None:
+    assert math.isnan(both(PhraseScore(math.nan, ""), PhraseScore(5.0, "")).llr)
+    assert math.isnan(both(PhraseScore(0.0, ""), PhraseScore(math.inf, "")).llr)
+    assert abs(both(PhraseScore(-8.0, ""), PhraseScore(-1e6, "")).llr) <= LLR_LIMIT
+
+
+def test_other_models_than_those_it_was_fitted_on_are_not_heard_together() -> None:
+    small, large = second_hearing.FITTED_ON
+    assert second_hearing.fits(small, large)
+    assert not second_hearing.fits(large, small)
+    assert not second_hearing.fits(small, "whisper-base-int8-00000000")
