@@ -41,9 +41,9 @@ from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry.schema import events as event_table
-from sync.registry.schema import units
-from sync.registry.store import Store
+from sync.registry.database.schema import events as event_table
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
 
 PASSWORD = "only for measuring"  # noqa: S105 - of a database that lives as long as this run
 KEY = b"nobody is behind these pseudonyms"

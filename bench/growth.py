@@ -26,8 +26,8 @@ from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry.ingest import Ingest
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.ingest.ingest import Ingest
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic
 

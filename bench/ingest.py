@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sync.fleet.certificates import Authority
 from sync.fleet.simulate import Simulation, SimulationSettings
 from sync.keys import FileSigner
-from sync.registry import export
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.reports import export
 from tests.sync.services import NOW, Mosquitto, postgres
 
 

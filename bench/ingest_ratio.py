@@ -31,9 +31,9 @@ from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry.ingest import Ingest
-from sync.registry.schema import heads
-from sync.registry.store import EVENT_COLUMNS, Store, month_of
+from sync.registry.database.schema import heads
+from sync.registry.database.store import EVENT_COLUMNS, Store, month_of
+from sync.registry.ingest.ingest import Ingest
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic
 from tests.sync.services import postgres

@@ -30,8 +30,8 @@ from sync.event_form import read_event
 from sync.events import Record, UnitId, pseudonym, unit_id
 from sync.fleet.simulate import TENANT_KEY
 from sync.fleet.simulated import simulated_event
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 DAY_MS = 86_400_000
 UNITS, PEOPLE, CHUNK = 50, 2000, 20_000

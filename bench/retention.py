@@ -27,10 +27,10 @@ from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.proofs.verify import verify
-from sync.registry import export
-from sync.registry.ingest import Ingest
-from sync.registry.retention import forget_before
-from sync.registry.store import Store, month_of
+from sync.registry.database.store import Store, month_of
+from sync.registry.ingest.ingest import Ingest
+from sync.registry.reports import export
+from sync.registry.retention.months import forget_before
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic
 

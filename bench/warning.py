@@ -29,7 +29,7 @@ from sync.keys import FileSigner
 from sync.orders.command_handler import CommandHandler, CommandLedger
 from sync.orders.commands import Arguments
 from sync.proofs.bundle import key_to_der
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MODEL, VALUES, Print, SealedPrint, print_info
 from sync.transport.agent import Agent, AgentSettings

@@ -160,7 +160,7 @@ def _fill(database: str, key: bytes, door: str, password: str) -> None:
     from sync.dashboard.migrations import prepare
     from sync.dashboard.site import places
     from sync.dashboard.site.places import Place
-    from sync.registry.store import Store
+    from sync.registry.database.store import Store
 
     store = Store.open(database)
     try:

@@ -43,7 +43,7 @@ from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
 from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
 from sync.errors import SyncError
-from sync.registry.store import StoreError
+from sync.registry.database.store import StoreError
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ from sync.dashboard.settings import DashboardSettings, time_zone
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook, read_csv
 from sync.keys import FileSigner
+from sync.registry.database.store import Store
 from sync.registry.sinks import Email, load_sinks
-from sync.registry.store import Store
 from sync.service.command_line import DATABASE, FILE, wall_ms
 
 ORIGIN = click.option(

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import metadata
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 VERSION = 11
 """2 added the challenges of passkeys. A new table needs no more than a higher number; a change to an old one

@@ -31,7 +31,7 @@ from sync.dashboard.site.names import NameBook
 from sync.dashboard.wording import drawing, languages, words
 from sync.errors import SyncError
 from sync.events import Signer
-from sync.registry.store import Store, StoreError
+from sync.registry.database.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from sync.fleet.provisioning.cli import COMMANDS
 from sync.fleet.simulate import Simulation, SimulationSettings
 from sync.fleet.state_cli import STATE_COMMANDS
 from sync.proofs.bundle import key_from_bytes
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.service.command_line import host_and_port, read_file, wall_ms
 
 FOLDER = click.Path(path_type=Path, file_okay=False)

@@ -20,8 +20,8 @@ from sync.fleet.provisioning.claims import proved_exchange
 from sync.person_id import PersonIdError, person_id
 from sync.plain_file import NETWORK_BYTES
 from sync.proofs.bundle import key_from_bytes
+from sync.registry.database.store import Store
 from sync.registry.fleet import people, rollout, wanted
-from sync.registry.store import Store
 from sync.service.command_line import DATABASE, FILE, read_file, wall_ms
 from sync.toml_table import toml_table
 

@@ -17,16 +17,16 @@ from sync.events import UnitId, unit_id
 from sync.keys import FileSigner
 from sync.plain_file import open_output
 from sync.proofs.bundle import key_from_bytes, key_to_der
-from sync.registry import export as exports
-from sync.registry import status
 from sync.registry.campaigns.cli import campaigns_group, watch_list_group
-from sync.registry.command_cli import command_command, commands_command, desire_command
-from sync.registry.people_cli import access_command, person_command, pseudonym_command
-from sync.registry.readmission_cli import approve_command, readmit_command, requests_command
-from sync.registry.retention_cli import retain_command
-from sync.registry.store import Store
-from sync.registry.watch_cli import watch_command
-from sync.registry.worker_cli import worker_command
+from sync.registry.commands.cli import command_command, commands_command, desire_command
+from sync.registry.database.store import Store
+from sync.registry.ingest.cli import worker_command
+from sync.registry.readmission.cli import approve_command, readmit_command, requests_command
+from sync.registry.reports import export as exports
+from sync.registry.reports import status
+from sync.registry.reports.cli import access_command, person_command, pseudonym_command
+from sync.registry.retention.cli import retain_command
+from sync.registry.watch.cli import watch_command
 from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 
 

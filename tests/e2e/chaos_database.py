@@ -10,7 +10,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from tests.sync.disks import CAN_MOUNT, Disk
 from tests.sync.services import Postgres
 

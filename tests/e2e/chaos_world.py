@@ -24,9 +24,9 @@ from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.outbox import Outbox, OutboxFullError, OutboxLimits
 from sync.proofs.bundle import key_from_bytes, key_to_der
-from sync.registry import status
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
+from sync.registry.reports import status
 from sync.registry.verification import check_batch
 from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings

@@ -27,9 +27,9 @@ from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import load
 from sync.events import UnitId, unit_id
 from sync.fleet.provisioning.recovery import awaited
-from sync.registry import status
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.status import screen
+from sync.registry.reports import status
 from sync.service.command_line import wall_ms
 from tests.device.unit.fleet_world import DOOR, DoorUnit, rules
 from tests.e2e.site_world import OSTIARY, SiteWorld, Unit, site_world

@@ -39,9 +39,9 @@ from device.uplink.letters.mail import DoorMail
 from sync.events import UnitId, unit_id
 from sync.fleet.exchange import card
 from sync.proofs.bundle import key_from_bytes, key_to_der
+from sync.registry.database.schema import certificates
 from sync.registry.fleet import wanted
 from sync.registry.fleet.status import screen
-from sync.registry.schema import certificates
 from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings
 from sync.transport.mqtt import LinkSettings, Reactor

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from device.cli import cli
 from device.secure_store.hardware.swtpm import SwTpm
 from sync.fleet.provisioning.site import Site
-from sync.registry import status
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.reports import status
 from sync.service.command_line import wall_ms
 from tests.sync.services import free_port, wait_for_port
 

@@ -25,9 +25,9 @@ from sync.keys import FileSigner
 from sync.proofs import chain
 from sync.proofs.bundle import key_to_der
 from sync.proofs.verify import verify
-from sync.registry import export, status
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
+from sync.registry.reports import export, status
 from tests.sync.services import NOW, Mosquitto, Postgres, free_port
 
 ROOT = Path(__file__).parents[2]

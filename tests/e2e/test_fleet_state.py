@@ -19,8 +19,8 @@ from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
+from sync.registry.database.store import Store
 from sync.registry.fleet.status import Screen, screen
-from sync.registry.store import Store
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import DOOR, Clock, DoorUnit, rules
 from tests.e2e.sync_world import Process

@@ -18,7 +18,7 @@ from device.model_store import slots
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import models_dir
 from device.state_folder import StateFolder
-from sync.registry import status
+from sync.registry.reports import status
 from tests.device.model_store.bundles import edit_manifest, sign
 from tests.e2e.site_world import SiteWorld, eventually, site_world
 from tests.e2e.test_provisioned_fleet import PATIENCE_S, Door, kinds

@@ -13,8 +13,9 @@ from device.settings import models_dir
 from device.state_folder import StateFolder
 from device.uplink.facts import read_standing
 from sync.events import Record, unit_id
-from sync.registry import commands, export
+from sync.registry import commands
 from sync.registry.fleet.status import Screen, screen
+from sync.registry.reports import export
 from sync.service.command_line import wall_ms
 from tests.e2e.site_world import OSTIARY, RULES, SiteWorld, Unit, eventually, site_world
 

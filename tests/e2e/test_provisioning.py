@@ -34,10 +34,10 @@ from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH, Challenge, Refusal
 from sync.fleet.provisioning.tpm_proof import read_key
 from sync.outbox import Outbox
-from sync.registry import status
-from sync.registry.anomalies import Detector
-from sync.registry.rules import load_rules
-from sync.registry.schema import identities
+from sync.registry.database.schema import identities
+from sync.registry.reports import status
+from sync.registry.watch.anomalies import Detector
+from sync.registry.watch.rules import load_rules
 from sync.service.command_line import wall_ms
 from sync.transport.mqtt import LinkSettings, Reactor
 from tests.device.uplink.test_admission import Box, Maker, soft_key

@@ -15,7 +15,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.certificates import LEAF_DAYS, Authority
 from sync.keys import FileSigner
-from sync.registry.worker import share_name, subscriptions
+from sync.registry.ingest.worker import share_name, subscriptions
 from sync.transport.backoff import Backoff
 from sync.transport.mqtt import Link, LinkSettings, Reactor, TlsFiles, Will, tls_context
 from sync.transport.topics import EVENTS, HEALTH, RECEIPTS, everyones, topic

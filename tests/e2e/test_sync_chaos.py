@@ -18,10 +18,10 @@ from rich.table import Table
 
 from sync.events import unit_id
 from sync.proofs.verify import verify
-from sync.registry import export, status
 from sync.registry.clock import TOLERANCE_MS
-from sync.registry.status import SILENT_AFTER_MS
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.reports import export, status
+from sync.registry.reports.status import SILENT_AFTER_MS
 from sync.service.command_line import wall_ms
 from tests.e2e.chaos_database import Database, OnPostgres, OnSqlite
 from tests.e2e.chaos_world import (

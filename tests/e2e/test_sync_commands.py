@@ -13,8 +13,9 @@ import pytest
 from sync.events import Record, unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
-from sync.registry import commands, export
-from sync.registry.store import Store
+from sync.registry import commands
+from sync.registry.database.store import Store
+from sync.registry.reports import export
 from sync.service.command_line import wall_ms
 from tests.e2e.sync_world import Process
 from tests.e2e.test_sync_simulate import OSTIARY, registry

@@ -22,8 +22,8 @@ from sync.fleet.certificates import Authority
 from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_from_bytes, key_to_der
-from sync.registry.rules import load_rules
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.watch.rules import load_rules
 from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings
 from sync.transport.health import WILL

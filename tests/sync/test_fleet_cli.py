@@ -18,9 +18,9 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.fleet.cli import fleet
 from sync.proofs.bundle import key_to_der
-from sync.registry.alarm_rows import access
+from sync.registry.database.alarm_rows import access
+from sync.registry.database.store import Store
 from sync.registry.fleet.wanted import want, wishes
-from sync.registry.store import Store
 from tests.sync.services import free_port, wait_for_port
 
 

@@ -22,13 +22,13 @@ from sync.orders.commands import Command, Result
 from sync.proofs.bundle import prove_event, prove_growth
 from sync.proofs.retention import RetentionRecord
 from sync.proofs.verify import verify
-from sync.registry import export
+from sync.registry.reports import export
 from sync.transport.messages import Receipt
 from tests.sync.fuzz import decoders
 from tests.sync.parts import START_MS, UNIT, event
 from tests.sync.proofs.test_verify import LOG, MUTATIONS, SIGNER, Mutation
-from tests.sync.registry.test_ingest import Registry, Unit, cluster, registry, some
-from tests.sync.registry.test_retention import REGISTRY_KEY, filled, forget, with_a_gap
+from tests.sync.registry.ingest.test_ingest import Registry, Unit, cluster, registry, some
+from tests.sync.registry.retention.test_retention import REGISTRY_KEY, filled, forget, with_a_gap
 
 __all__ = ["cluster", "registry"]
 DOCS = Path(__file__).parents[2] / "docs"

@@ -15,8 +15,8 @@ from quantize.sources import load_sources
 from sync.dashboard.accounts.oidc import read_provider
 from sync.dashboard.site import places
 from sync.errors import SyncError
-from sync.registry.rules import load_rules
 from sync.registry.sinks import load_sinks
+from sync.registry.watch.rules import load_rules
 from sync.toml_table import toml_table
 
 DEEP = "version = " + "[" * 100_000

@@ -25,7 +25,7 @@ from sync.keys import FileSigner
 from sync.registry.campaigns.grouping import Limits
 from sync.registry.campaigns.intake import Intake
 from sync.registry.campaigns.warning import Warner
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.threats.listed import Threat
 from sync.threats.prints import MODEL, Print, likeness
 

@@ -19,7 +19,7 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, failures, links, passkeys, sessions
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 LINK_LIFE_MS = 24 * 3600 * 1000
 LEAST_PASSWORD = 12

@@ -21,8 +21,8 @@ from sync.dashboard.schema import approvals
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place, place_of
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 OPEN_MS = 7 * 86_400_000
 """So long a wish waits for somebody."""

@@ -18,8 +18,8 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import journal
 from sync.events import UnitId
 from sync.proofs import chain
-from sync.registry.schema import access
-from sync.registry.store import Store
+from sync.registry.database.schema import access
+from sync.registry.database.store import Store
 
 GENESIS = chain.genesis(UnitId("dashboard/journal"))
 MAX_SUBJECT = 400

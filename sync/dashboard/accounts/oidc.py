@@ -30,7 +30,7 @@ from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
 from sync.plain_file import plain_text
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.toml_table import toml_table
 
 MAX_FILE_BYTES = 64 * 1024

@@ -25,7 +25,7 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, challenges, passkeys
 from sync.dashboard.settings import DashboardSettings
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 CHALLENGE_LIFE_MS = 5 * 60_000
 MOST = 10

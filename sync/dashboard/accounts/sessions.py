@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.schema import accounts, sessions
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 IDLE_MS = 15 * 60_000
 LIFE_MS = 10 * 3600_000

@@ -16,7 +16,7 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Right, Viewer, covers
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import tokens
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 DAY_MS = 86_400_000
 LONGEST_DAYS = 366

@@ -28,10 +28,10 @@ from sync.orders.commands import Result, open_command
 from sync.proofs.bundle import key_to_der
 from sync.proofs.heads import Head
 from sync.registry import commands
-from sync.registry.anomalies import Detector
-from sync.registry.ingest import Ingest
-from sync.registry.rules import load_rules
-from sync.registry.store import Store
+from sync.registry.database.store import Store
+from sync.registry.ingest.ingest import Ingest
+from sync.registry.watch.anomalies import Detector
+from sync.registry.watch.rules import load_rules
 from sync.transport.health import write_health
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic

@@ -10,8 +10,8 @@ from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.people import visits
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 DESK, FACILITIES = Viewer("desk", "desk", (), "", ""), Viewer("facilities", "facilities", (), "", "")
 _VISITS = (

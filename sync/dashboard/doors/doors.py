@@ -19,8 +19,8 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Place
 from sync.dashboard.wording import languages
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
-from sync.registry.schema import commands, units
-from sync.registry.status import UnitStatus, unit_status
+from sync.registry.database.schema import commands, units
+from sync.registry.reports.status import UnitStatus, unit_status
 
 QUIET = frozenset({"UNLOCKED", "RELOCKED", "DOOR_OPENED", "DOOR_CLOSED", "EGRESS"})
 """Seen in the state of a door already; its last event is something else."""

@@ -25,8 +25,8 @@ from sync.dashboard.web import Call, environment, redirect, signer_of
 from sync.dashboard.wording import drawing, languages, words
 from sync.dashboard.wording.languages import duration
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
-from sync.registry.schema import events, units
-from sync.registry.status import unit_status
+from sync.registry.database.schema import events, units
+from sync.registry.reports.status import unit_status
 
 DAY_MS = 86_400_000
 MAX_WHY = 200

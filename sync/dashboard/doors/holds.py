@@ -21,9 +21,9 @@ from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import holds, weekly_holds
 from sync.errors import SyncError
 from sync.events import Signer, UnitId
-from sync.registry import commands as orders
-from sync.registry.schema import commands
-from sync.registry.store import Store
+from sync.registry.commands import issued as orders
+from sync.registry.database.schema import commands
+from sync.registry.database.store import Store
 
 LONGEST_MS = 24 * 3600 * 1000
 AHEAD_MS = 12 * 3600 * 1000

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.registry.fleet.tables import parts
+from sync.registry.database.fleet_tables import parts
 from sync.registry.fleet.wanted import as_part, scopes_of, tags_of_units, wishes
 from sync.toml_table import toml_table
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from sync.dashboard.events.events_query import SHOWN, between
-from sync.registry.schema import events, units
+from sync.registry.database.schema import events, units
 
 RECENT = 12
 """Events per unit that are looked at for a door's state."""

@@ -25,10 +25,10 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Place, place_of
 from sync.events import Signer, UnitId
 from sync.orders.commands import Command
-from sync.registry import commands as orders
-from sync.registry.schema import commands, units
-from sync.registry.status import unit_status
-from sync.registry.store import Store
+from sync.registry.commands import issued as orders
+from sync.registry.database.schema import commands, units
+from sync.registry.database.store import Store
+from sync.registry.reports.status import unit_status
 
 LIFE_MS = 30 * 60_000
 """A unit that comes back within half an hour still locks; after that somebody decides anew."""

@@ -15,8 +15,8 @@ from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import muster_people, musters
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 LOOK_BACK_MS = 16 * 3600 * 1000
 """Nobody's shift is longer; who passed before that is taken to be at home."""

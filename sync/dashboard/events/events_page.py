@@ -19,7 +19,7 @@ from sync.dashboard.site.places import place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording import drawing, words
 from sync.events import Record
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 
 def listing(call: Call) -> Response:

@@ -17,7 +17,7 @@ from sync.dashboard.accounts.rights import within
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import places
 from sync.dashboard.wording.words import GROUPS
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from sync.vocabulary import KINDS, REASONS
 
 PAGE = 50

@@ -18,7 +18,7 @@ from sync.dashboard.events.events_query import Filter, page, select
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
 from sync.dashboard.wording import words
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 COLUMNS = (
     "time", "site", "zone", "door", "unit", "sequence", "what", "why", "kind", "reason", "person",

@@ -20,9 +20,9 @@ from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer, within
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import incident_alarms, incident_spans, incidents, notes
-from sync.registry.schema import alarms, events, units
-from sync.registry.status import unit_status
-from sync.registry.store import Store
+from sync.registry.database.schema import alarms, events, units
+from sync.registry.database.store import Store
+from sync.registry.reports.status import unit_status
 
 REOPEN_WITHIN_MS = 24 * 3600 * 1000
 SYSTEM = "ostiary"

@@ -17,7 +17,7 @@ from sync.dashboard.site.places import Places, place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording import words
 from sync.dashboard.wording.languages import date, duration, tell, word
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 MAX_NOTE = 2000
 MONTH_MS = 30 * 86_400_000

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sync.dashboard.accounts.rights import Viewer, within
 from sync.dashboard.wording import languages
 from sync.dashboard.wording.words import ATTACKS
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 DAY_MS = 86_400_000
 GAP_MS = 45 * 60_000

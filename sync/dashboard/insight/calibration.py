@@ -19,7 +19,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
 from sync.plain_file import plain_bytes
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
 SCALE = 100_000

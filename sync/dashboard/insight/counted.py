@@ -20,7 +20,7 @@ from sync.dashboard.accounts.rights import Viewer, within
 from sync.dashboard.insight import figures
 from sync.dashboard.insight.figures import DoorTrouble, Histograms
 from sync.dashboard.schema import door_figures, stamps
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 DAY_MS = 86_400_000
 WINDOW_MS = 30 * DAY_MS

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 LOW, HIGH, BINS = -10.0, 15.0, 50
 CHUNK = 5_000

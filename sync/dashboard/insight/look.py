@@ -17,9 +17,9 @@ from sync.dashboard.web import Call
 from sync.dashboard.wording import drawing
 from sync.dashboard.wording.languages import say, word
 from sync.registry.campaigns import known as attackers
+from sync.registry.database.schema import units
 from sync.registry.fleet import rollout
-from sync.registry.schema import units
-from sync.registry.status import unit_status
+from sync.registry.reports.status import unit_status
 
 DAY_MS = 86_400_000
 SPANS = {"30": "30 days", "90": "90 days", "365": "a year"}

@@ -27,8 +27,8 @@ from sync.dashboard.events.events_query import Filter, between
 from sync.dashboard.live.audience import Audience, News, Wording, message, news_of
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Places
-from sync.registry.schema import units
-from sync.registry.store import Store, StoreError
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 

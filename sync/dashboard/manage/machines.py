@@ -24,7 +24,7 @@ from sync.dashboard.events.shown import show
 from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
 from sync.dashboard.web import Call, Desk, redirect, told
-from sync.registry.store import StoreError
+from sync.registry.database.store import StoreError
 
 DAYS = (7, 30, 90, 366)
 Answer = Callable[[Call], dict[str, Any]]

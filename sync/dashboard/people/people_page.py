@@ -19,7 +19,7 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording.words import ATTACKS, GRANTED, REFUSED
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 MAX_REASON = 200
 

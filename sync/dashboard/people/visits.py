@@ -19,9 +19,9 @@ from sync.dashboard.accounts.rights import ROLES, Right, Viewer, site_within, wi
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.schema import accounts, visit_units, visits
 from sync.events import Signer, UnitId
-from sync.registry import commands as orders
-from sync.registry.schema import commands, events, units
-from sync.registry.store import Store
+from sync.registry.commands import issued as orders
+from sync.registry.database.schema import commands, events, units
+from sync.registry.database.store import Store
 
 DAY_MS = 86_400_000
 LONGEST_MS = 90 * DAY_MS

@@ -23,8 +23,8 @@ from sync.dashboard.schema import exceptions, holds, runs
 from sync.dashboard.site import places
 from sync.dashboard.site.places import place_of
 from sync.dashboard.wording import words
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 DAYS = 30
 DAY_MS = 86_400_000

@@ -15,7 +15,7 @@ from sync.dashboard.emergency import lockdown
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.incidents import incidents
 from sync.dashboard.schema import handovers
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 
 @dataclass(frozen=True, slots=True)

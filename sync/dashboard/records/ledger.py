@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.dashboard.accounts.rights import Viewer, within
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 DAY_MS = 86_400_000
 TERM_DAYS = 3 * 365

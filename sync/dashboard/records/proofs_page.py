@@ -15,8 +15,8 @@ from sync.dashboard.site import places
 from sync.dashboard.web import Call
 from sync.events import unit_id
 from sync.proofs.heads import Head
-from sync.registry import export
-from sync.registry.schema import alarms, heads, retained, units
+from sync.registry.database.schema import alarms, heads, retained, units
+from sync.registry.reports import export
 
 BROKEN = ("GAP", "FORK", "REWRITE", "COUNTER_ROLLBACK", "BOOT_ROLLBACK", "BAD_SIGNATURE")
 

@@ -25,10 +25,10 @@ from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.wording import words
 from sync.dashboard.wording.words import ALARMS, ATTACKS, GRANTED, REFUSED
 from sync.errors import SyncError
-from sync.registry.schema import events, units
+from sync.registry.database.schema import events, units
+from sync.registry.database.store import Store
+from sync.registry.reports.status import unit_status
 from sync.registry.sinks import Email
-from sync.registry.status import unit_status
-from sync.registry.store import Store
 
 AGAIN_MS = 10 * 60_000
 HOUR = 6

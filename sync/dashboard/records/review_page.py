@@ -18,7 +18,7 @@ from sync.dashboard.schema import reviews
 from sync.dashboard.site import places
 from sync.dashboard.web import Call, redirect
 from sync.dashboard.wording.words import ALARMS, ATTACKS
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 DAYS = 30
 MAX_FINDING = 2000

@@ -12,7 +12,7 @@ from sync.dashboard.accounts.rights import Viewer, within
 from sync.dashboard.events.events_query import SHOWN
 from sync.dashboard.site.places import Place, Places
 from sync.dashboard.wording.words import ALARMS, REFUSED
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 
 PAIR_MS = 300_000
 """The longest that rules let a first person wait for the second."""

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import people
 from sync.plain_file import plain_bytes, plain_text
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 
 MAX_CSV_BYTES = 1 << 24
 KEY_BYTES = 32

@@ -17,7 +17,7 @@ from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.plain_file import plain_text
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.toml_table import toml_table
 
 MAX_FILE_BYTES = 1 << 20

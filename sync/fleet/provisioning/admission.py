@@ -40,9 +40,9 @@ from sync.fleet.provisioning.tpm_proof import (
     verify_quote,
 )
 from sync.keys import FileSigner
+from sync.registry.database.schema import certificates, units
+from sync.registry.database.store import Store
 from sync.registry.fleet.wanted import keep_card
-from sync.registry.schema import certificates, units
-from sync.registry.store import Store
 
 SESSION_S = 180
 MAX_SESSIONS = 256

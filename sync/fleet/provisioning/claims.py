@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import UnitId
 from sync.fleet.provisioning.tpm_proof import read_key
-from sync.registry.schema import certificates, claims, identities, in_service, units
-from sync.registry.store import Store
+from sync.registry.database.schema import certificates, claims, identities, in_service, units
+from sync.registry.database.store import Store
 
 
 def add_claim(

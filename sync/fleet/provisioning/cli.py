@@ -23,10 +23,11 @@ from sync.fleet.provisioning.ek_certificates import load_roots
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.service import serve
 from sync.fleet.provisioning.site import Site, make
-from sync.registry import readmission, status
+from sync.registry import readmission
+from sync.registry.database.membership import Looked
+from sync.registry.database.store import Store
 from sync.registry.fleet.status import screen
-from sync.registry.membership import Looked
-from sync.registry.store import Store
+from sync.registry.reports import status
 from sync.service import journal
 from sync.service.command_line import AS_JSON, DATABASE, read_file, wall_ms
 from sync.service.service_manager import ServiceManager

@@ -32,9 +32,9 @@ from sync.fleet.certificates import LIST_DAYS, Authority
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import WATCHER, Site
 from sync.plain_file import plain_text
-from sync.registry.membership import Looked
-from sync.registry.schema import certificates
-from sync.registry.store import Store
+from sync.registry.database.membership import Looked
+from sync.registry.database.schema import certificates
+from sync.registry.database.store import Store
 from sync.registry.verification import Alarm
 from sync.transport.mqtt import LinkSettings, Reactor, TlsFiles
 

@@ -19,10 +19,10 @@ from sync.fleet.certificates import LEAF_DAYS
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
 from sync.plain_file import LARGE_BYTES, plain_bytes
+from sync.registry.database.membership import retire
+from sync.registry.database.schema import certificates, units
+from sync.registry.database.store import Store
 from sync.registry.fleet import wanted
-from sync.registry.membership import retire
-from sync.registry.schema import certificates, units
-from sync.registry.store import Store
 
 MOST_NAMED = 5
 LISTED = "listed"

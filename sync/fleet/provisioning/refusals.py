@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sync.errors import MalformedError, SyncError
 from sync.events import UnitId
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.registry.verification import Alarm
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from sync.keys import FileSigner
 from sync.plain_file import write_output
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns import known, sharing
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.service.command_line import AS_JSON, DATABASE, FILE, read_file, wall_ms
 
 Row = TypeVar("Row", known.Campaign, known.Watched)

@@ -13,7 +13,7 @@ from sync.keys import FileSigner
 from sync.registry.campaigns.grouping import Limits
 from sync.registry.campaigns.intake import Intake
 from sync.registry.campaigns.warning import Warner
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from sync.threats.prints import MAX_KEPT, signed_kept
 
 

@@ -14,9 +14,9 @@ from sync.errors import ProofError
 from sync.events import UnitId
 from sync.proofs.bundle import key_from_bytes
 from sync.registry.campaigns.grouping import Limits, added, as_values, centre, nearest
-from sync.registry.campaigns.tables import campaigns, honest, prints, reports
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.campaign_tables import campaigns, honest, prints, reports
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 from sync.threats.prints import VALUES, Print, SealedPrint, numbers, open_print
 
 SPOOFED = frozenset({"DENIED_SPOOF", "DENIED_REPLAY", "DENIED_VOICE"})

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sync.errors import SyncError
-from sync.registry.campaigns.tables import campaigns, reports, watch_list
 from sync.registry.campaigns.warning import DAY_MS, watched_at
-from sync.registry.store import Store
+from sync.registry.database.campaign_tables import campaigns, reports, watch_list
+from sync.registry.database.store import Store
 
 MOST_REASON = 200
 MOST_DAYS = 365

@@ -27,8 +27,8 @@ from sync.errors import MalformedError, SyncError
 from sync.events import MAX_TIME_MS, Signer
 from sync.registry.campaigns.grouping import LONG, as_values
 from sync.registry.campaigns.intake import lock
-from sync.registry.campaigns.tables import campaigns, reports, shares
-from sync.registry.store import Store
+from sync.registry.database.campaign_tables import campaigns, reports, shares
+from sync.registry.database.store import Store
 from sync.threats.prints import MODEL, VALUES
 
 SHARED_TYPE = "application/ostiary-shared-campaigns+cbor"

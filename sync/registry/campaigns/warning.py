@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from sync.events import Signer, UnitId
 from sync.registry.campaigns.grouping import Limits, known, needed
 from sync.registry.campaigns.intake import KEPT_DAYS, drop, lock
-from sync.registry.campaigns.tables import campaigns, honest, lists, prints, watch_list
-from sync.registry.commands import issue_all
-from sync.registry.schema import commands, units
-from sync.registry.status import SILENT_AFTER_MS
-from sync.registry.store import Store, day_of
+from sync.registry.commands.issued import issue_all
+from sync.registry.database.campaign_tables import campaigns, honest, lists, prints, watch_list
+from sync.registry.database.schema import commands, units
+from sync.registry.database.store import Store, day_of
+from sync.registry.reports.status import SILENT_AFTER_MS
 from sync.threats.listed import MOST, Threat, ThreatList
 from sync.threats.prints import MODEL, likeness
 

@@ -13,12 +13,13 @@ from sync.events import Signer, UnitId
 from sync.orders.desired import Contents, Desired, Part, Roster, open_statement
 from sync.orders.parts import CHUNK_BYTES, Chunk, Want
 from sync.proofs.bundle import key_from_bytes
-from sync.registry.fleet import changes, rollout
+from sync.registry.database import fleet_changes
+from sync.registry.database.fleet_tables import documents, parts
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
+from sync.registry.fleet import rollout
 from sync.registry.fleet.people import Fleet, heard, note_holdings, reached
-from sync.registry.fleet.tables import documents, parts
 from sync.registry.fleet.wanted import Wishes, as_bundle, as_part, keep_part, piece, wishes
-from sync.registry.schema import units
-from sync.registry.store import Store
 
 LIFE_MS = 30 * 24 * 3600 * 1000
 RENEW_MS = LIFE_MS // 2
@@ -65,7 +66,7 @@ class DocumentIssuer:
         with self._store.transaction() as db:
             self._store.raise_alarms(db, rollout.assess(db, now_ms), now_ms)
         with self._store.transaction() as db:
-            now_units, changed = units_now(db), changes.take(db)
+            now_units, changed = units_now(db), fleet_changes.take(db)
             due_ms = self._due_ms
             if changed or now_units != self._units or now_ms >= due_ms:
                 due_ms = self._every_document(db, now_ms)

@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import MAX_SEQUENCE, UnitId
 from sync.orders.desired import Enrolled, Gone, Held, Holding, Part, Receipt, Roster, Sealed, Share, Statement
-from sync.registry.fleet.tables import cards, enrolments, envelopes, holdings, parts, passes
+from sync.registry.database.fleet_tables import cards, enrolments, envelopes, holdings, parts, passes
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
 from sync.registry.fleet.wanted import (
     TOLD,
     keep_part,
@@ -23,8 +25,6 @@ from sync.registry.fleet.wanted import (
     tags_of_units,
     wishes,
 )
-from sync.registry.schema import units
-from sync.registry.store import Store
 
 
 @dataclass(frozen=True, slots=True)

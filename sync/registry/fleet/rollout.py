@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.errors import SyncError
-from sync.registry.fleet.tables import documents, rollouts, wanted
+from sync.registry.database.fleet_tables import documents, rollouts, wanted
+from sync.registry.database.schema import events, units
+from sync.registry.database.store import Store
 from sync.registry.fleet.wanted import scope_of, scopes_of, tags_of_units
-from sync.registry.schema import events, units
-from sync.registry.store import Store
 from sync.registry.verification import Alarm
 from sync.vocabulary import DECISIONS
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sync.registry.database.fleet_tables import documents, enrolments
+from sync.registry.database.store import Store
 from sync.registry.fleet import rollout
 from sync.registry.fleet.people import owing
-from sync.registry.fleet.tables import documents, enrolments
-from sync.registry.status import UnitStatus, unit_statuses
-from sync.registry.store import Store
+from sync.registry.reports.status import UnitStatus, unit_statuses
 
 MOST_LINES = 12
 """Of each list: a screen has some forty lines."""

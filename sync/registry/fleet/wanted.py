@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from sync.errors import SyncError
 from sync.events import UnitId, unit_id, version_text
 from sync.orders.desired import MAX_PART_BYTES, THRESHOLDS, Part, WantedBundle
-from sync.registry.fleet.tables import cards, parts, unit_tags, wanted
-from sync.registry.store import Store
+from sync.registry.database.fleet_tables import cards, parts, unit_tags, wanted
+from sync.registry.database.store import Store
 
 ITEMS = frozenset({"rules", "bundle", "thresholds", "software", "enrols", "recovering"})
 LAYERS = ("all", "site", "zone", "tag", "unit")

@@ -14,12 +14,12 @@ from typing import Any
 
 from sync.errors import SyncError
 from sync.plain_file import plain_text
+from sync.registry.database.store import Store
 from sync.registry.sinks.broker import Topic
 from sync.registry.sinks.mail import Email
 from sync.registry.sinks.syslog import Syslog
 from sync.registry.sinks.trust import Sink
 from sync.registry.sinks.webhook import Webhook
-from sync.registry.store import Store
 from sync.toml_table import toml_table
 from sync.transport.backoff import Backoff
 

@@ -37,11 +37,11 @@ from sync.fleet.exchange import card
 from sync.keys import FileSigner
 from sync.orders.desired import Contents, Desired, Roster
 from sync.proofs.bundle import key_to_der
+from sync.registry.database.store import Store as Registry
 from sync.registry.fleet import people, wanted
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.status import Screen, screen
-from sync.registry.ingest import Ingest
-from sync.registry.store import Store as Registry
+from sync.registry.ingest.ingest import Ingest
 from sync.transport.health import signed_health, write_health
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 from tests.device.door_world import evidence

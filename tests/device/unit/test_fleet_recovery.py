@@ -17,11 +17,11 @@ from sync.fleet.exchange import card
 from sync.fleet.provisioning import recovery
 from sync.orders.desired import Holding, Statement
 from sync.proofs.bundle import key_to_der
+from sync.registry.database.store import Store as Registry
 from sync.registry.fleet.issuer import DocumentIssuer, FleetHandler
 from sync.registry.fleet.people import Fleet
 from sync.registry.fleet.wanted import TOLD, wishes
-from sync.registry.ingest import Ingest
-from sync.registry.store import Store as Registry
+from sync.registry.ingest.ingest import Ingest
 from tests.device.secure_store.people import same_voice, voiceprint
 from tests.device.unit.fleet_world import START, Hospital, rules
 

@@ -51,11 +51,12 @@ from sync.fleet.provisioning.site import Site
 from sync.fleet.provisioning.tpm_proof import Statement, read_key
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry import readmission, status
+from sync.registry import readmission
+from sync.registry.database.schema import certificates, identities, units
+from sync.registry.database.store import Store
 from sync.registry.fleet import wanted
-from sync.registry.schema import certificates, identities, units
-from sync.registry.store import Store
-from tests.sync.registry.test_ingest import cluster
+from sync.registry.reports import status
+from tests.sync.registry.ingest.test_ingest import cluster
 
 __all__ = ["cluster"]
 pytestmark = pytest.mark.e2e

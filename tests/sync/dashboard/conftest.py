@@ -34,8 +34,8 @@ from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
 from sync.keys import FileSigner
-from sync.registry.schema import units
-from sync.registry.store import Store
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
 from tests.ports import free_port
 from tests.waiting import wait_until as wait_until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 from tests.sync.services import free_port
 
 ROOT = Path(__file__).resolve().parents[3]

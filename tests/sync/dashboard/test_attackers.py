@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sync.registry.campaigns import known
-from sync.registry.campaigns.tables import campaigns
+from sync.registry.database.campaign_tables import campaigns
 from sync.threats.prints import MODEL, VALUES
 from tests.sync.dashboard.conftest import Hospital
 

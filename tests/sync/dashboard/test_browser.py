@@ -18,8 +18,8 @@ from sync.events import UnitId
 from sync.fleet.simulated import MemoryLog, simulated_event
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
-from sync.registry.ingest import Ingest
-from sync.registry.schema import events
+from sync.registry.database.schema import events
+from sync.registry.ingest.ingest import Ingest
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic
 from tests.sync.dashboard.conftest import Hospital, Served, wait_until

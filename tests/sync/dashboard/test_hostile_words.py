@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.app import PAGES
 from sync.dashboard.incidents import incidents
-from sync.registry.schema import commands, events, units
+from sync.registry.database.schema import commands, events, units
 from sync.registry.verification import Alarm
 from tests.sync.dashboard.conftest import Hospital, token_of
 from tests.sync.dashboard.test_pages import _address, prepare_runs

@@ -22,7 +22,7 @@ from sync.dashboard.schema import incidents as table
 from sync.dashboard.schema import sessions
 from sync.dashboard.site import places
 from sync.dashboard.site.places import Place
-from sync.registry.schema import events, units
+from sync.registry.database.schema import events, units
 from sync.registry.verification import Alarm
 from tests.sync.dashboard.conftest import PASSWORD, SCOPED, Hospital, token_of
 

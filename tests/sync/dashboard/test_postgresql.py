@@ -23,8 +23,8 @@ from sync.dashboard.live.feed import Feed
 from sync.dashboard.migrations import analyse, prepare
 from sync.dashboard.people import visits
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
 from tests.sync.dashboard.records.test_reports import daily_reports, morning_ms
 from tests.sync.dashboard.test_browser import Unit

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import PASSWORD, Hospital
 from tests.sync.services import free_port
 

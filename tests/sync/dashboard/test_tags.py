@@ -17,7 +17,7 @@ from sync.dashboard.incidents import incidents
 from sync.dashboard.people import visits
 from sync.dashboard.records import handover
 from sync.dashboard.schema import accounts, metadata
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import PASSWORD, Hospital, token_of
 from tests.sync.dashboard.test_pages import _address, prepare_runs
 

@@ -11,7 +11,7 @@ from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.emergency import muster
 from sync.dashboard.insight import attacks, figures
 from sync.dashboard.schema import muster_people
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import Hospital, token_of
 
 DESK = Viewer("desk", "desk", (), "", "")

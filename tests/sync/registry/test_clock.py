@@ -9,17 +9,17 @@ import pytest
 import sqlalchemy as sa
 
 from sync.events import UnitId
-from sync.registry import status
-from sync.registry.anomalies import Detector
 from sync.registry.clock import ALONE_S, BelievedClock
-from sync.registry.ingest import Ingest
-from sync.registry.membership import Looked
-from sync.registry.rules import load_rules
-from sync.registry.schema import events, units
-from sync.registry.upkeep import Upkeep, doubt, listen
+from sync.registry.database.membership import Looked
+from sync.registry.database.schema import events, units
+from sync.registry.ingest.ingest import Ingest
+from sync.registry.reports import status
+from sync.registry.watch.anomalies import Detector
+from sync.registry.watch.rules import load_rules
+from sync.registry.watch.upkeep import Upkeep, doubt, listen
 from sync.transport.health import signed_health, write_health
 from tests.sync.parts import START_MS, event
-from tests.sync.registry.test_ingest import REGISTRY, Registry, Unit
+from tests.sync.registry.ingest.test_ingest import REGISTRY, Registry, Unit
 
 HOUR_MS = 3_600_000
 YEAR_MS = 365 * 24 * HOUR_MS

@@ -15,11 +15,11 @@ from sync.keys import FileSigner
 from sync.person_id import person_id
 from sync.proofs.bundle import key_from_bytes, key_to_der
 from sync.registry.cli import registry as registry_cli
-from sync.registry.fleet.tables import enrolments, passes
-from sync.registry.store import Store, StoreError
+from sync.registry.database.fleet_tables import enrolments, passes
+from sync.registry.database.store import Store, StoreError
 from sync.registry.verification import Alarm
 from tests.sync.parts import TENANT_KEY, event
-from tests.sync.registry.test_ingest import Registry, Unit
+from tests.sync.registry.ingest.test_ingest import Registry, Unit
 
 
 class Desk:

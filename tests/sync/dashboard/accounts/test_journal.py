@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sync.dashboard.accounts import journal
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.schema import journal as table
-from sync.registry.schema import access
+from sync.registry.database.schema import access
 from tests.sync.dashboard.conftest import Hospital
 
 

@@ -17,7 +17,7 @@ from sync.dashboard.cli import dashboard
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import tokens
 from sync.dashboard.site import places
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import Hospital, token_of
 
 ADMIN = Viewer("admin", "admin", (), "", "")

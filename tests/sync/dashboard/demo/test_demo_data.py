@@ -16,8 +16,8 @@ from sync.dashboard.emergency import lockdown
 from sync.dashboard.incidents import incidents
 from sync.dashboard.migrations import prepare
 from sync.keys import FileSigner
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 
 ADMIN = Viewer("admin", "admin", (), "", "")
 

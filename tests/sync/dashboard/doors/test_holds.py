@@ -23,9 +23,9 @@ from sync.dashboard.site import places
 from sync.dashboard.site.places import Place
 from sync.events import UnitId
 from sync.orders.commands import open_result
-from sync.registry import commands as orders
+from sync.registry.commands import issued as orders
+from sync.registry.database.schema import commands
 from sync.registry.fleet.wanted import keep_part, part_value, want
-from sync.registry.schema import commands
 from tests.device.unit.test_watch import Scene, rules
 from tests.sync.dashboard.conftest import Hospital, token_of
 from tests.sync.parts import SoftwareSigner

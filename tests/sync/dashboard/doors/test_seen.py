@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.doors import doors, seen
-from sync.registry.store import Store
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import Hospital, happens
 
 DESK = Viewer("desk", "desk", (), "", "")

@@ -25,9 +25,9 @@ from sync.events import UnitId
 from sync.keys import FileSigner
 from sync.orders.commands import Result, open_command
 from sync.registry import commands
-from sync.registry.schema import commands as commands_table
-from sync.registry.schema import units
-from sync.registry.store import Store
+from sync.registry.database.schema import commands as commands_table
+from sync.registry.database.schema import units
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import Hospital, token_of
 
 DESK = Viewer("desk", "desk", (), "", "")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.incidents import incidents
 from sync.dashboard.schema import incidents as table
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from sync.registry.verification import Alarm
 from tests.sync.dashboard.conftest import Hospital
 

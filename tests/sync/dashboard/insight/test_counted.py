@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.insight import attacks, counted, figures
-from sync.registry.schema import events
-from sync.registry.store import Store
+from sync.registry.database.schema import events
+from sync.registry.database.store import Store
 from tests.sync.dashboard.conftest import SCOPED, Hospital
 
 ADMIN = Viewer("admin", "admin", (), "", "")

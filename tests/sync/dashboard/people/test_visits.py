@@ -14,7 +14,7 @@ from sync.dashboard.errors import RefusedError
 from sync.dashboard.people import visits
 from sync.dashboard.schema import visits as table
 from sync.events import pseudonym
-from sync.registry.schema import commands, events, units
+from sync.registry.database.schema import commands, events, units
 from tests.sync.dashboard.conftest import Hospital, token_of
 from tests.sync.dashboard.doors.test_holds import UNIT, Ward, ward
 

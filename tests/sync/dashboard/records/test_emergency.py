@@ -13,7 +13,7 @@ from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.errors import RefusedError
 from sync.dashboard.records import emergency
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import Hospital, token_of
 
 DESK = Viewer("desk", "desk", (), "", "")

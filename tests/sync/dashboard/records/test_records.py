@@ -12,7 +12,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.records import ledger, rooms
 from sync.dashboard.site import places
 from sync.dashboard.site.places import NEEDS
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import Hospital
 
 AUDITOR = Viewer("auditor", "auditor", (), "", "")

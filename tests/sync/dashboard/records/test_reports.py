@@ -15,8 +15,8 @@ from sync.dashboard.app import make_app
 from sync.dashboard.incidents import incidents
 from sync.dashboard.records.reports import AGAIN_MS, Reports
 from sync.errors import SyncError
+from sync.registry.database.store import StoreError
 from sync.registry.sinks import Email
-from sync.registry.store import StoreError
 from tests.sync.dashboard.conftest import Hospital
 from tests.sync.mail_server import MailServer
 from tests.waiting import wait_until

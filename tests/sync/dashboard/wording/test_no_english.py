@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sync.dashboard.app import PAGES
 from sync.dashboard.insight import counted
-from sync.registry.schema import events
+from sync.registry.database.schema import events
 from tests.sync.dashboard.conftest import Hospital
 
 ENGLISH = re.compile(

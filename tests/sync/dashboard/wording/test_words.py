@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sync.dashboard.wording import words
-from sync.registry.rules import load_rules
+from sync.registry.watch.rules import load_rules
 
 SYNC = Path(words.__file__).parents[2]
 RAISED = re.compile(r'(?:Alarm|_second_history)\(\s*"([A-Z_]+)"')

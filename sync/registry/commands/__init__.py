@@ -1,0 +1,5 @@
+"""What the registry tells units: signed, counted, kept, and sent until it is answered or has expired."""
+
+from sync.registry.commands.issued import answered, due, issue, issue_all, issue_in, known, listed
+
+__all__ = ["answered", "due", "issue", "issue_all", "issue_in", "known", "listed"]

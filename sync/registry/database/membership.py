@@ -1,0 +1,51 @@
+"""What ends with a unit's place: its certificates, and every claim for it; and whether the broker knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from sync.events import UnitId
+from sync.registry.database.schema import certificates, claims, facts, identities, in_service
+
+_LOOKED = "revocations"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found at the broker: `until_ms` is when its list runs out, `trouble` one line or nothing."""
+
+    checked_ms: int
+    until_ms: int
+    revoked: int
+    trouble: str
+
+    @classmethod
+    def read(cls, db: Connection) -> Looked | None:
+        """What was written down last; None where nobody has ever looked."""
+        value = db.execute(sa.select(facts.c.value).where(facts.c.name == _LOOKED)).scalar()
+        return cls(**json.loads(bytes(value))) if value is not None else None
+
+    def write(self, db: Connection) -> None:
+        value = json.dumps(asdict(self), sort_keys=True).encode()
+        changed = sa.update(facts).where(facts.c.name == _LOOKED).values(value=value)
+        if db.execute(changed).rowcount == 0:
+            db.execute(sa.insert(facts).values(name=_LOOKED, value=value))
+
+
+def retire(db: Connection, unit: UnitId, now_ms: int) -> None:
+    """Every certificate and claim of `unit` stops counting. Its TPM stays known as that unit."""
+    good = (certificates.c.unit == unit, certificates.c.revoked_ms.is_(None))
+    db.execute(sa.update(certificates).where(*good).values(revoked_ms=now_ms))
+    counting = (claims.c.unit == unit, claims.c.withdrawn_ms.is_(None))
+    db.execute(sa.update(claims).where(*counting).values(withdrawn_ms=now_ms))
+
+
+def vacate(db: Connection, unit: UnitId, now_ms: int) -> None:
+    """As `retire`, and the name is free for another TPM."""
+    retire(db, unit, now_ms)
+    gone = (identities.c.unit == unit, in_service)
+    db.execute(sa.update(identities).where(*gone).values(retired_ms=now_ms))

@@ -1,0 +1,407 @@
+"""Campaigns in the registry: what units together say counts, what one unit says does not."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device.secure_store.exchange import seal_to
+from sync.errors import ProofError, SyncError
+from sync.events import UnitId, unit_id
+from sync.keys import FileSigner
+from sync.orders.commands import open_command
+from sync.registry import commands
+from sync.registry.campaigns import known, sharing
+from sync.registry.campaigns.grouping import Limits, as_values
+from sync.registry.campaigns.handler import Campaigns
+from sync.registry.campaigns.intake import Intake
+from sync.registry.campaigns.warning import LIST_LIFE_MS, Warner
+from sync.registry.cli import registry as registry_command
+from sync.registry.database.campaign_tables import campaigns, honest, prints, reports
+from sync.registry.database.schema import events, units
+from sync.registry.database.store import Store
+from sync.threats.listed import ThreatList
+from sync.threats.prints import MODEL, VALUES, Print, SealedPrint, likeness, open_kept, print_info
+from tests.sync.parts import Clock
+
+DAY_MS = 86_400_000
+
+
+class Site:
+    """Twelve units, a registry, and what attackers and people sound like to the live check."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite:///{folder}/registry.db"
+        self.store, self.clock = Store.open(self.url), Clock()
+        self.tenant = ec.generate_private_key(ec.SECP256R1())
+        self.orders, self.receipts = FileSigner.generate(), FileSigner.generate()
+        self.signers: dict[UnitId, FileSigner] = {}
+        self.dice = random.Random(5)
+        for number in range(12):
+            name = unit_id(f"st-mary/u-{number}")
+            self.signers[name] = FileSigner.generate()
+            key = self.signers[name].public_key()
+            self.store.register(name, _der(key), self.clock())
+        self.units = list(self.signers)
+        self._last: Counter[UnitId] = Counter()
+        intake = Intake(self.store, self.tenant, self.clock)
+        self.warner = Warner(self.store, self.orders, self.tenant.public_key(), self.clock)
+        self.desk = Campaigns(intake, self.warner, self.receipts)
+
+    def like(self, seed: int, spread: float = 0.1) -> bytes:
+        """A print of one attacker's tool, or of one person: a direction and a little of its own."""
+        own = random.Random(seed)
+        return as_values([own.gauss(0, 1) + self.dice.gauss(0, spread) for _ in range(VALUES)])
+
+    def event(self, unit: UnitId, kind: str) -> int:
+        self._last[unit] += 1
+        row = {"unit": unit, "sequence": self._last[unit], "month": 202609, "received_ms": self.clock()}
+        row |= {"event_id": f"{unit}{self._last[unit]}", "time_ms": self.clock(), "door": "icu", "kind": kind}
+        row |= {"reason": "none", "attempt": f"a{self._last[unit]}", "keystore": "tpm", "body": b""}
+        with self.store.transaction() as db:
+            db.execute(sa.insert(events).values(**row))
+        return self._last[unit]
+
+    def send(self, unit: UnitId, values: bytes, sequence: int) -> bool:
+        """Whether the registry says that it has it."""
+        plain = Print(MODEL, values).to_bytes()
+        sealed = SealedPrint(unit, sequence, seal_to(self.tenant.public_key(), plain, print_info(unit)))
+        refused: Counter[tuple[str, str]] = Counter()
+        message = sealed.signed(self.signers[unit])
+        answers = self.desk.take([(unit, message)], refused)
+        assert not refused
+        names = [n for to, a in answers for n in open_kept(a, self.receipts.public_key(), to)]
+        return names == [sealed.name()]
+
+    def attack(self, number: int, values: bytes, kind: str = "DENIED_SPOOF") -> bool:
+        unit = self.units[number]
+        return self.send(unit, values, self.event(unit, kind))
+
+    def granted(self, number: int, values: bytes) -> None:
+        assert self.send(self.units[number], values, 0)
+
+    def threats(self) -> list[int]:
+        with self.store.transaction() as db:
+            return [threat.number for threat in self.warner.wanted(db, self.clock())]
+
+    def warned_of(self, values: bytes) -> bool:
+        with self.store.transaction() as db:
+            threats = self.warner.wanted(db, self.clock())
+        return any(1000 * likeness(values, t.values) >= t.likeness for t in threats)
+
+    def say_healthy(self, *names: UnitId, holds: int | None = 0) -> None:
+        facts = {} if holds is None else {"threats": holds}
+        told = json.dumps({"state": "online", "facts": facts})
+        with self.store.transaction() as db:
+            mine = units.c.unit.in_(names)
+            db.execute(sa.update(units).where(mine).values(health=told, health_ms=self.clock()))
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(registry_command, [*arguments, "--database", self.url])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.output
+
+
+def _der(key: ec.EllipticCurvePublicKey) -> bytes:
+    from sync.proofs.bundle import key_to_der
+
+    return key_to_der(key)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.store.close()
+
+
+ATTACKER, PERSON = 1, 2
+
+
+def test_an_attack_at_three_doors_is_known_and_the_next_is_recognised(site: Site) -> None:
+    for number in range(3):
+        assert site.threats() == []
+        assert site.attack(number, site.like(ATTACKER))
+    assert len(site.threats()) == 1
+    assert site.warned_of(site.like(ATTACKER))
+    assert not site.warned_of(site.like(99))
+    (campaign,) = known.found(site.store, site.clock())
+    assert (campaign.times, campaign.reporters, campaign.state) == (3, 3, "known")
+
+
+def test_a_print_whose_event_is_not_here_waits_and_counts_once(site: Site) -> None:
+    unit, values = site.units[0], site.like(ATTACKER)
+    assert not site.send(unit, values, 1)
+    site.event(unit, "DENIED_SPOOF")
+    assert site.send(unit, values, 1)
+    assert site.send(unit, site.like(ATTACKER), 1), "acknowledged, for the unit to forget it"
+    assert [campaign.times for campaign in known.found(site.store, site.clock())] == [1]
+
+
+def test_a_print_of_an_opening_or_of_no_attempt_is_no_attack(site: Site) -> None:
+    for number in range(3):
+        assert site.attack(number, site.like(ATTACKER), kind="GRANTED")
+        assert site.attack(number, site.like(ATTACKER), kind="DENIED_PHRASE")
+    assert known.found(site.store, site.clock()) == []
+
+
+def test_a_stranger_and_another_units_print_are_refused(site: Site) -> None:
+    refused: Counter[tuple[str, str]] = Counter()
+    sealed = SealedPrint(site.units[0], 0, b"not for this registry")
+    site.desk.take([(site.units[0], sealed.signed(site.signers[site.units[1]]))], refused)
+    site.desk.take([(site.units[0], sealed.signed(site.signers[site.units[0]]))], refused)
+    site.desk.take([(unit_id("st-mary/nobody"), b"")], refused)
+    site.desk.take([(site.units[0], b"")], refused)
+    assert sum(refused.values()) == 4
+
+
+# -- Poisoning: who owns one unit gains nothing.
+
+
+def test_one_unit_cannot_have_an_honest_person_warned_of_however_often_it_says_so(site: Site) -> None:
+    for _ in range(50):
+        site.attack(0, site.like(PERSON))
+    site.attack(1, site.like(PERSON), kind="DENIED_PHRASE")  # the person slips once, somewhere else
+    assert site.threats() == []
+    assert not site.warned_of(site.like(PERSON))
+
+
+def test_three_units_cannot_either_where_three_others_know_the_person(site: Site) -> None:
+    for number in (3, 4, 5):
+        for _ in range(3):
+            site.granted(number, site.like(PERSON))
+    for number in (0, 1, 2):
+        for _ in range(20):
+            site.attack(number, site.like(PERSON))
+    hits = sum(site.warned_of(site.like(PERSON)) for _ in range(200))
+    assert hits <= 2
+
+
+def test_one_unit_cannot_clear_an_attacker_by_calling_the_attacks_granted(site: Site) -> None:
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    for _ in range(100):
+        site.granted(0, site.like(ATTACKER))
+    assert site.warned_of(site.like(ATTACKER))
+    with site.store.reading() as db:
+        count = db.execute(sa.select(sa.func.count()).select_from(honest)).scalar_one()
+    assert count == Limits().honest_each
+
+
+def test_one_unit_cannot_crowd_out_what_others_report(site: Site) -> None:
+    site.attack(1, site.like(ATTACKER))
+    site.attack(2, site.like(ATTACKER))
+    for seed in range(100, 160):
+        site.attack(0, site.like(seed))
+    alone = [c for c in known.found(site.store, site.clock()) if c.units == (site.units[0],)]
+    assert len(alone) == Limits().alone
+    site.attack(3, site.like(ATTACKER))
+    assert site.warned_of(site.like(ATTACKER))
+
+
+def test_one_unit_cannot_walk_a_campaign_onto_a_person(site: Site) -> None:
+    for number in range(4):
+        site.attack(number, site.like(ATTACKER))
+    between = site.like(ATTACKER, 0.0), site.like(PERSON, 0.0)
+    from sync.threats.prints import numbers
+
+    for step in range(30):
+        share = min(0.6, step / 40)
+        mixed = [(1 - share) * a + share * b for a, b in zip(*map(numbers, between), strict=True)]
+        site.attack(4, as_values(mixed))
+    assert site.warned_of(site.like(ATTACKER))
+    assert not site.warned_of(site.like(PERSON))
+
+
+# -- Warning.
+
+
+def test_units_that_answer_and_take_lists_are_told_once_and_again_of_news(site: Site) -> None:
+    ready, old, silent = site.units[:3]
+    site.say_healthy(ready)
+    site.say_healthy(old, holds=None)
+    assert site.desk.warn() == 1, "the first list names the key that prints are for"
+    assert site.desk.warn() == 0
+    (row,) = commands.listed(site.store, site.clock())
+    assert (row["unit"], row["action"]) == (ready, "apply_threats")
+    ((_, message),) = commands.due(site.store, site.clock())
+    opened = open_command(message, site.orders.public_key(), ready, site.clock())
+    first = ThreatList.from_bytes(opened.arguments["list"])
+    assert (first.version, first.threats) == (1, ())
+    assert first.key().public_numbers() == site.tenant.public_key().public_numbers()
+    site.clock.now_ms += 700_000  # that command has expired
+    site.say_healthy(ready, holds=1)
+    assert site.desk.warn() == 0
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    assert site.desk.warn() == 1
+    assert silent not in {row["unit"] for row in commands.listed(site.store, site.clock())}
+
+
+def test_a_list_is_renewed_before_it_ends(site: Site) -> None:
+    site.say_healthy(site.units[0])
+    site.desk.warn()
+    site.clock.now_ms += LIST_LIFE_MS // 2 + 1
+    site.say_healthy(site.units[0], holds=1)
+    assert site.desk.warn() == 1
+
+
+def test_what_is_old_is_forgotten(site: Site) -> None:
+    site.attack(0, site.like(ATTACKER))
+    site.granted(1, site.like(PERSON))
+    site.clock.now_ms += 31 * DAY_MS
+    site.desk.warn()
+    with site.store.reading() as db:
+        for table in (campaigns, reports, prints, honest):
+            assert db.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0
+
+
+# -- The watch list.
+
+
+def test_a_watched_attacker_is_warned_of_until_the_end_that_was_set(site: Site) -> None:
+    site.attack(0, site.like(ATTACKER))
+    (campaign,) = known.found(site.store, site.clock())
+    code, told = site.run("watch-list", "add", str(campaign.number), "--reason", "caught at a door")
+    assert (code, site.threats()) == (0, []), told  # the command's clock is years ahead of this one's
+    known.watch(site.store, campaign.number, "caught at a door", 2, "m.desk", site.clock())
+    assert site.threats() == [campaign.number]
+    site.clock.now_ms += 2 * DAY_MS
+    assert site.threats() == []
+
+
+def test_a_line_that_was_ended_and_a_campaign_set_aside_warn_nobody(site: Site) -> None:
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    (number,) = site.threats()
+    line = known.watch(site.store, number, "it was seen", 10, "m.desk", site.clock())
+    known.set_aside(site.store, number, "a rehearsal", "m.desk", site.clock())
+    assert (site.threats(), known.watched(site.store, site.clock())) == ([], [])
+    with pytest.raises(SyncError, match="not in force"):
+        known.end_watch(site.store, line, "m.desk", site.clock())
+    line = known.watch(site.store, number, "seen again", 1, "m.desk", site.clock())
+    known.end_watch(site.store, line, "m.desk", site.clock())
+    assert known.watched(site.store, site.clock()) == []
+    assert [one.ended_by for one in known.watched(site.store, site.clock(), ended=True)] == ["m.desk"] * 2
+
+
+@pytest.mark.parametrize(
+    ("campaign", "reason", "days", "complaint"),
+    [
+        (9, "good reason", 1, "no campaign"),
+        (1, " ", 1, "a reason"),
+        (1, "a\nb c", 1, "a reason"),
+        (1, "fine", 0, "end"),
+    ],
+)
+def test_a_watch_without_campaign_reason_or_end_is_refused(
+    site: Site, campaign: int, reason: str, days: int, complaint: str
+) -> None:
+    site.attack(0, site.like(ATTACKER))
+    with pytest.raises(SyncError, match=complaint):
+        known.watch(site.store, campaign, reason, days, "m.desk", site.clock())
+
+
+def test_the_commands_list_what_there_is(site: Site) -> None:
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    code, told = site.run("campaigns", "list", "--json")
+    assert (code, json.loads(told)["times"]) == (0, 3)
+    assert "forming" in site.run("campaigns", "list")[1]
+    assert site.run("watch-list", "list")[0] == 0
+
+
+# -- Privacy.
+
+
+def test_the_registry_keeps_no_print_of_a_failed_attempt_only_sums(site: Site) -> None:
+    sent = [site.like(ATTACKER) for _ in range(3)]
+    for number, values in enumerate(sent[1:], 1):
+        site.attack(number, values)
+    site.attack(1, sent[0])
+    with site.store.reading() as db:
+        kept = [
+            value
+            for table in (campaigns, reports, prints)
+            for row in db.execute(sa.select(table))
+            for value in row
+        ]
+    assert not {bytes(v) for v in kept if isinstance(v, bytes)} & set(sent)
+
+
+def test_what_is_shared_has_the_stated_noise_and_spends_a_budget_that_ends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = site.like(ATTACKER, 0.0)
+    with site.store.transaction() as db:  # as if four hundred units had seen it
+        for number in range(3):
+            site.desk._intake.place(db, site.units[number], Print(MODEL, values), begins=True)
+        (row,) = db.execute(sa.select(reports).where(reports.c.unit == site.units[0]))
+        sums = json.dumps([400 * value for value in json.loads(row.sums)])
+        mine = reports.c.unit == site.units[0]
+        db.execute(sa.update(reports).where(mine).values(sums=sums, counted=400))
+    (number,) = site.threats()
+    noises = []
+
+    def drawn(mean: float, deviation: float) -> float:
+        noises.append(deviation)
+        return mean
+
+    dice = random.Random(1)
+    monkeypatch.setattr(sharing._DICE, "gauss", drawn)
+    monkeypatch.setattr(sharing._DICE, "choice", dice.choice)
+    monkeypatch.setattr(sharing._DICE, "expovariate", dice.expovariate)
+    signer = FileSigner.generate()
+    message, spent = sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary")
+    assert [one.campaign for one in spent] == [number]
+    # The zCDP of what was drawn, turned back into epsilon, is within what was stated.
+    least = sharing.DELTA
+    sensitivity = 2.0 / 402
+    rho = sensitivity**2 / (2 * noises[0] ** 2)
+    epsilon = rho + 2 * math.sqrt(rho * math.log(1 / least))
+    assert len(noises) == VALUES
+    assert epsilon <= 2.0 * (1 - sharing.COUNT_SHARE)
+    assert sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary")[1]
+    assert sharing.share(site.store, signer, 0.1, "m.desk", site.clock(), "st-mary")[1] == [], "spent"
+    other = Store.open("sqlite://")
+    assert sharing.take_shared(other, message, signer.public_key(), "m.desk", site.clock()) == 1
+    (taken,) = known.found(other, site.clock(), least=0)
+    assert (taken.origin, taken.times, taken.reporters) == ("st-mary", 0, 0)
+    with pytest.raises(ProofError):
+        sharing.take_shared(other, message, FileSigner.generate().public_key(), "m.desk", site.clock())
+    other.close()
+
+
+def test_what_few_have_seen_is_not_shared_and_asking_costs(site: Site) -> None:
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    site.threats()
+    signer, told = FileSigner.generate(), 0
+    for _ in range(30):
+        told += len(sharing.share(site.store, signer, 0.5, "m.desk", site.clock(), "st-mary")[1])
+    assert told == 0
+    with site.store.reading() as db:
+        used = db.execute(sa.select(sa.func.sum(sharing.shares.c.epsilon))).scalar_one()
+    assert used <= sharing.MOST_EPSILON
+
+
+def test_noise_hides_one_attempt_among_many() -> None:
+    # Of two neighbours, what is told of the one is at most e^epsilon as likely of the other, but for delta.
+    epsilon, attempts, draws = 1.0, 100, 200_000
+    noise, dice = sharing.noise_of(attempts, epsilon, 1e-3), random.Random(3)
+    shift = 2.0 / attempts
+    seen = [dice.gauss(0.0, noise) for _ in range(draws)]
+    for cut in (0.0, noise, 2 * noise, 3 * noise):
+        with_it = sum(value + shift > cut for value in seen) / draws
+        without = sum(value > cut for value in seen) / draws
+        assert with_it <= math.exp(epsilon) * without + 1e-3 + 4 * math.sqrt(with_it / draws)
