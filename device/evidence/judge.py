@@ -224,8 +224,17 @@ class Judge:
     def model_versions(self) -> tuple[str, ...]:
         return (self.words.version, self.speaker.version, self.spoof.version)
 
-    def __call__(self, utterance: Utterance, phrase: str, template: Reference) -> Evidence:
+    def __call__(
+        self,
+        utterance: Utterance,
+        phrase: str,
+        template: Reference,
+        over: Callable[[], bool] = lambda: True,
+    ) -> Evidence:
         """Judge one utterance against `phrase` and `template`.
+
+        `over` is asked before a second hearing, and may take its time: False where speech went on, so that
+        nobody waits for this judgement any more.
 
         Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
         """
@@ -243,9 +252,14 @@ class Judge:
             live, spoof_ms = spoof.result()
             found, context_ms = context.result()
             spoof_llr = self._placed(live, utterance.quality)
-            (phrase_score, twice), more_ms = _timed(
-                lambda: self._again(wave, phrase, phrase_score, speaker_llr, spoof_llr)
-            )
+            doubtful = second_hearing.asked(phrase_score.llr, speaker_llr, spoof_llr)
+            twice, waited_ms, more_ms = None, 0.0, 0.0
+            if doubtful and self._second_words is not None:
+                wanted, waited_ms = _timed(over)
+                if wanted:
+                    twice, more_ms = _timed(lambda: self._again(wave, phrase))
+            if twice is not None:
+                phrase_score = second_hearing.both(phrase_score, twice)
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
             if heard is not None:
@@ -262,9 +276,13 @@ class Judge:
             transcript=phrase_score.transcript,
             quality=utterance.quality,
             timings=Timings(
-                words_ms + more_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
+                words_ms + more_ms,
+                speaker_ms,
+                spoof_ms,
+                (time.perf_counter() - started) * 1e3 - waited_ms,
+                context_ms,
             ),
-            model_versions=(*self._versions_for(template), *twice),
+            model_versions=self._versions_for(template, twice is not None),
             heard=heard,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
@@ -275,20 +293,13 @@ class Judge:
             threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
 
-    def _again(
-        self, wave: Wave, phrase: str, first: PhraseScore, speaker_llr: float | None, spoof_llr: float
-    ) -> tuple[PhraseScore, tuple[str, ...]]:
-        """What was heard, twice where words are all that may keep the door shut, and by what. A second
-        hearing that fails leaves the first as it is.
-        """
-        second = self._second_words
-        if second is None or not second_hearing.asked(first.llr, speaker_llr, spoof_llr):
-            return first, ()
+    def _again(self, wave: Wave, phrase: str) -> PhraseScore | None:
+        """What a second hearing makes of the words; None where it fails, and the first stays as it is."""
         try:
-            return second_hearing.both(first, second.score(wave, phrase)), (second.version,)
+            return None if self._second_words is None else self._second_words.score(wave, phrase)
         except DeviceError as err:
             log.warning("nothing is heard a second time: %s", err)
-            return first, ()
+            return None
 
     def _heard_later(self, wave: Wave) -> HeardByNewer:
         def work() -> npt.NDArray[np.float32]:
@@ -305,11 +316,13 @@ class Judge:
                 return one
         raise JudgeError("no model of this unit made that voiceprint")
 
-    def _versions_for(self, template: Reference) -> tuple[str, ...]:
+    def _versions_for(self, template: Reference, twice: bool) -> tuple[str, ...]:
         words, speaker, spoof = self.model_versions
+        more = (self._second_words.version,) if twice and self._second_words is not None else ()
         if not isinstance(template, Voice):
-            return words, speaker, spoof
-        return words, template.model, *([template.grown.model] if template.grown else []), spoof
+            return words, speaker, spoof, *more
+        grown = [template.grown.model] if template.grown else []
+        return words, template.model, *grown, spoof, *more
 
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""

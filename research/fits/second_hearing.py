@@ -17,9 +17,9 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import numpy as np
@@ -30,6 +30,7 @@ import soxr
 from device.audio import QualityError, load_utterance
 from device.audio.utterance import Utterance
 from device.errors import DeviceError
+from device.evidence import second_hearing
 from device.evidence.phrase import another, normalise
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
@@ -43,7 +44,8 @@ CORPORA = ("an4", "so762", "so762_child")
 PLACES = ("room", "babble", "ward")
 LEAST_WORDS, MOST = 3, 2
 NEAR = 3
-ASKED_BELOW_LLR, THRESHOLD_LLR = 2.0, 2.0
+THRESHOLD_LLR = 2.0
+RIDGE, FOLDS = 0.001, 10
 
 Wave = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -183,6 +185,97 @@ def collect(
                         }  # fmt: skip
                         out.write(json.dumps(row) + "\n")
                 out.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """One entry for each sound and phrase that every hearing judged."""
+
+    kind: npt.NDArray[np.str_]
+    corpus: npt.NDArray[np.str_]
+    place: npt.NDArray[np.str_]
+    speaker: npt.NDArray[np.str_]
+    first: Array
+    second: Array
+
+    @classmethod
+    def of(cls, files: Sequence[Path], second: str) -> Self:
+        """`second` names the hearing after "tiny"."""
+        by: dict[tuple[str, str, int], dict[str, Row]] = defaultdict(dict)
+        for row in (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()):
+            by[row["path"], row["place"], row["trial"]][row["hearing"]] = row
+        pairs = [(both["tiny"], both[second]) for both in by.values() if {"tiny", second} <= both.keys()]
+        names = ("kind", "corpus", "place", "speaker")
+        told = [np.array([first[name] for first, _ in pairs]) for name in names]
+        return cls(*told, *(np.array([pair[at]["llr"] for pair in pairs]) for at in (0, 1)))
+
+    def weights(self) -> Array:
+        """Equal priors for right and not; of the latter a fifth near misses, as the clues were weighed."""
+        shares = {"right": 0.5, "near": 0.1, "wrong": 0.4}
+        return np.array([shares[kind] / max(1, int((self.kind == kind).sum())) for kind in self.kind])
+
+    def doubtful(self) -> npt.NDArray[np.bool_]:
+        return (self.first >= second_hearing.ASKED_ABOVE_LLR) & (self.first < second_hearing.ASKED_BELOW_LLR)
+
+
+def fitted(trials: Trials, chosen: npt.NDArray[np.bool_]) -> Array:
+    """(first, second, offset) of a logistic regression on the chosen doubtful trials.
+
+    Their weights are those among all trials, so that what comes is an LLR as the first alone is one.
+    """
+    mask = trials.doubtful() & chosen
+    x = np.c_[trials.first[mask], trials.second[mask], np.ones(int(mask.sum()))]
+    y, w = (trials.kind[mask] == "right").astype(float), trials.weights()[mask]
+    b, shrink = np.zeros(3), np.diag([RIDGE, RIDGE, 1e-9])
+    for _ in range(100):
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ b, -50.0, 50.0)))
+        curve = (x * (w * p * (1.0 - p))[:, None]).T @ x + shrink
+        b = b - np.linalg.solve(curve, x.T @ (w * (p - y)) + shrink @ b)
+    return np.asarray(b)
+
+
+def table(name: str, trials: Trials, llr: Array) -> None:
+    """Right phrases refused, and others accepted, at the lowest threshold."""
+    cells = []
+    for place in ("clean", "elsewhere"):
+        here = (trials.place == "clean") == (place == "clean")
+        right, near, wrong = (here & (trials.kind == kind) for kind in ("right", "near", "wrong"))
+        cells.append(
+            f"{place}: {int((llr[right] < THRESHOLD_LLR).sum())} of {int(right.sum())} right refused, "
+            f"{int((llr[near] >= THRESHOLD_LLR).sum())} of {int(near.sum())} near and "
+            f"{int((llr[wrong] >= THRESHOLD_LLR).sum())} of {int(wrong.sum())} others accepted"
+        )
+    click.echo(f"{name:34} {'; '.join(cells)}")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--judge", "judged", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--second", default="base", type=click.Choice([*HEARINGS]))
+def fit(files: tuple[Path, ...], judged: tuple[Path, ...], second: str) -> None:
+    """Weights fitted with each tenth of the speakers left out, then all of them, held against JUDGED."""
+    trials = Trials.of(files, second)
+    names = sorted(set(trials.speaker))
+    weights = fitted(trials, np.ones(len(trials.kind), bool))
+    click.echo(f"{len(names)} speakers, {len(trials.kind)} trials, {int(trials.doubtful().sum())} doubtful")
+    click.echo("FIRST, SECOND, OFFSET = " + ", ".join(f"{one:.3f}" for one in weights))
+    left_out = trials.first.copy()
+    for fold in range(FOLDS):
+        mine = np.isin(trials.speaker, names[fold::FOLDS])
+        b = fitted(trials, ~mine)
+        hit = mine & trials.doubtful()
+        left_out[hit] = b[0] * trials.first[hit] + b[1] * trials.second[hit] + b[2]
+    table("first alone", trials, trials.first)
+    table("second alone", trials, trials.second)
+    table("second where the first doubts", trials, np.where(trials.doubtful(), trials.second, trials.first))
+    table("both where the first doubts", trials, left_out)
+    if judged:
+        others = Trials.of(judged, second)
+        llr = weights[0] * others.first + weights[1] * others.second + weights[2]
+        click.echo(f"judged: {len(set(others.speaker))} speakers")
+        table("first alone", others, others.first)
+        table("second alone", others, others.second)
+        table("both where the first doubts", others, np.where(others.doubtful(), llr, others.first))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import soundfile
 
+from device.audio import AudioSettings
 from device.errors import DeviceError
 from device.evidence import second_hearing
 from device.evidence.judge import Evidence, Judge
+from device.evidence.listener import AnswerProgress, Listener
 from device.evidence.phrase import PhraseScore
 from device.evidence.second_hearing import asked, both
 from device.evidence.wordlists import duress_words
 from device.model_store.calibration import LLR_LIMIT
 from tests.device.evidence.test_judge import Steady, Vector, utterance
+from tests.device.evidence.test_listener import Played
+from tests.speech import Reading
+from tests.waiting import PATIENCE_S
 
 DOUBTFUL = 0.5
 
@@ -121,3 +129,46 @@ def test_other_models_than_those_it_was_fitted_on_are_not_heard_together() -> No
     assert second_hearing.fits(small, large)
     assert not second_hearing.fits(large, small)
     assert not second_hearing.fits(small, "whisper-base-int8-00000000")
+
+
+def test_speech_that_goes_on_costs_no_second_hearing() -> None:
+    second = Words(9.0)
+    judge = Judge(Words(DOUBTFUL), Steady(), Steady(), second_words=second)
+    found = judge(utterance(), "one two", None, lambda: False)
+    judge.close()
+    assert second.asked == 0
+    assert (found.phrase_llr, len(found.model_versions)) == (DOUBTFUL, 3)
+
+
+def with_a_pause(reader: list[Reading], pause_s: float) -> npt.NDArray[np.int16]:
+    """A recording that is interrupted in its middle for so long, and silence after it."""
+    speech, _ = soundfile.read(reader[1].path, dtype="int16")
+    loud = np.flatnonzero(np.abs(speech.astype(np.int32)) > 1_500)
+    speech = speech[loud[0] : loud[-1]]
+    noise = np.random.default_rng(1).integers(-4, 5, 48_000).astype(np.int16)
+    middle = len(speech) // 2
+    gap = noise[: round(pause_s * 16_000)]
+    return np.concatenate([noise[:16_000], speech[:middle], gap, speech[middle:], noise])
+
+
+def test_at_a_door_only_the_last_pause_is_heard_twice(reader: list[Reading]) -> None:
+    first, second = Words(DOUBTFUL), Words(9.0)
+    judge = Judge(first, Steady(), Steady(), second_words=second)
+    listener = Listener(judge, AudioSettings(), PATIENCE_S)
+    try:
+        answer = listener.hear(
+            Played(with_a_pause(reader, 0.35)),
+            "one two",
+            None,
+            start_within_s=PATIENCE_S,
+            stop=threading.Event(),
+            progress=AnswerProgress(),
+            lacks_words=lambda found: found.phrase_llr < 2.0,
+        )
+    finally:
+        listener.close()
+        judge.close()
+    assert isinstance(answer.heard, Evidence)
+    assert answer.heard.phrase_llr == both(first.found, second.found).llr
+    assert first.asked > 1, "the pause inside was judged, too"
+    assert second.asked == 1
