@@ -259,7 +259,7 @@ class Judge:
                 if wanted:
                     twice, more_ms = _timed(lambda: self._again(wave, phrase))
             if twice is not None:
-                phrase_score = second_hearing.both(phrase_score, twice)
+                phrase_score = second_hearing.both(phrase_score, twice, phrase)
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
             if heard is not None:

@@ -7,8 +7,9 @@ once waits no longer, and nothing is spent where voice or liveness refuse anyway
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from device.evidence.phrase import PhraseScore, normalise
+from device.evidence.phrase import PhraseScore, agreement, normalise
 from device.evidence.wordlists import duress_words
 from device.model_store.calibration import LLR_LIMIT
 
@@ -16,11 +17,14 @@ FITTED_ON = ("whisper-tiny.en-int8-b36e6568", "whisper-base-int8-fcfc7f7f")
 """Versions of the two words models, the usual one first, whose scores the weights below are for."""
 ASKED_BELOW_LLR = 2.0
 """What passes at the lowest threshold of all security levels needs no second hearing."""
-ASKED_ABOVE_LLR = -8.0
-"""Lower first scores were no right phrases, whatever the second hearing made of them."""
+ASKED_ABOVE_LLR = -3.0
+"""Where the first is surer than that of other words, it is left at that."""
 LEAST_VOICE_LLR, LEAST_LIVE_LLR = 0.0, -2.0
 """Below these no level opens, nor asks for one more phrase, whatever the words are."""
-FIRST, SECOND, OFFSET = 0.5, 0.5, 0.0
+LEAST_SHARED = 0.3
+"""Of the phrase, in what the second hearing made of it: less, and it has heard something else, or nothing."""
+FIRST, SECOND = 0.25, 0.75
+"""Weights of the two LLRs: as fitted, without the offset of 0.7 that would let more near misses in."""
 
 
 def fits(first: str, second: str) -> bool:
@@ -40,13 +44,17 @@ def asked(phrase_llr: float, speaker_llr: float | None, spoof_llr: float) -> boo
     )
 
 
-def both(first: PhraseScore, second: PhraseScore) -> PhraseScore:
-    """One calibrated LLR that the phrase was said, of two hearings of it. What is not a number stays none.
+def both(first: PhraseScore, second: PhraseScore, phrase: str) -> PhraseScore:
+    """One calibrated LLR that `phrase` was said, of two hearings. What is not a number stays none.
 
-    The transcript is the second's, unless only the first heard a word that may be a duress word: a silent
-    alarm that either hearing would raise is raised.
+    A second hearing that made hardly anything of the phrase leaves the first as it is. A silent alarm that
+    either would raise is raised: of two transcripts the one with a word that may be a duress word is kept.
     """
-    llr = FIRST * first.llr + SECOND * second.llr + OFFSET
-    bounded = max(-LLR_LIMIT, min(LLR_LIMIT, llr)) if math.isfinite(llr) else math.nan
-    lost = {*normalise(first.transcript)} & {*duress_words()} - {*normalise(second.transcript)}
-    return PhraseScore(bounded, first.transcript if lost else second.transcript)
+    if not (math.isfinite(first.llr) and math.isfinite(second.llr)):
+        return PhraseScore(math.nan, first.transcript)
+    alarms = [{*normalise(one.transcript)} & {*duress_words()} for one in (first, second)]
+    if agreement(second.transcript, phrase) < LEAST_SHARED:
+        return replace(first, transcript=second.transcript) if alarms[1] - alarms[0] else first
+    llr = FIRST * first.llr + SECOND * second.llr
+    kept = first if alarms[0] - alarms[1] else second
+    return PhraseScore(max(-LLR_LIMIT, min(LLR_LIMIT, llr)), kept.transcript)

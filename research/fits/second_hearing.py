@@ -31,7 +31,7 @@ from device.audio import QualityError, load_utterance
 from device.audio.utterance import Utterance
 from device.errors import DeviceError
 from device.evidence import second_hearing
-from device.evidence.phrase import another, normalise
+from device.evidence.phrase import agreement, another, normalise, redact
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
@@ -197,6 +197,8 @@ class Trials:
     speaker: npt.NDArray[np.str_]
     first: Array
     second: Array
+    shared: Array
+    """Of the phrase in what the second heard, redacted, in [0, 1]."""
 
     @classmethod
     def of(cls, files: Sequence[Path], second: str) -> Self:
@@ -207,7 +209,9 @@ class Trials:
         pairs = [(both["tiny"], both[second]) for both in by.values() if {"tiny", second} <= both.keys()]
         names = ("kind", "corpus", "place", "speaker")
         told = [np.array([first[name] for first, _ in pairs]) for name in names]
-        return cls(*told, *(np.array([pair[at]["llr"] for pair in pairs]) for at in (0, 1)))
+        shared = [agreement(redact(two["transcript"], two["phrase"]), two["phrase"]) for _, two in pairs]
+        llrs = (np.array([pair[at]["llr"] for pair in pairs]) for at in (0, 1))
+        return cls(*told, *llrs, np.array(shared))
 
     def weights(self) -> Array:
         """Equal priors for right and not; of the latter a fifth near misses, as the clues were weighed."""
@@ -215,7 +219,9 @@ class Trials:
         return np.array([shares[kind] / max(1, int((self.kind == kind).sum())) for kind in self.kind])
 
     def doubtful(self) -> npt.NDArray[np.bool_]:
-        return (self.first >= second_hearing.ASKED_ABOVE_LLR) & (self.first < second_hearing.ASKED_BELOW_LLR)
+        """Where both count: the first doubts, and the second heard some of the phrase."""
+        asked = (self.first >= second_hearing.ASKED_ABOVE_LLR) & (self.first < second_hearing.ASKED_BELOW_LLR)
+        return asked & (self.shared >= second_hearing.LEAST_SHARED)
 
 
 def fitted(trials: Trials, chosen: npt.NDArray[np.bool_]) -> Array:
@@ -275,6 +281,9 @@ def fit(files: tuple[Path, ...], judged: tuple[Path, ...], second: str) -> None:
         click.echo(f"judged: {len(set(others.speaker))} speakers")
         table("first alone", others, others.first)
         table("second alone", others, others.second)
+        table(
+            "second where the first doubts", others, np.where(others.doubtful(), others.second, others.first)
+        )
         table("both where the first doubts", others, np.where(others.doubtful(), llr, others.first))
 
 

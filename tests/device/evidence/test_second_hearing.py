@@ -79,12 +79,12 @@ def test_words_that_pass_are_heard_once() -> None:
 
 
 def test_doubtful_words_are_heard_twice_and_the_event_names_both_models() -> None:
-    first, second = Words(DOUBTFUL), Words(9.0, "one two indeed")
+    first, second = Words(DOUBTFUL), Words(9.0, "1 2 …")
     second.version = "larger-1"
     found = heard(first, second)
     assert (first.asked, second.asked) == (1, 1)
-    assert found.phrase_llr == both(first.found, second.found).llr > DOUBTFUL
-    assert found.transcript == "one two indeed"
+    assert found.phrase_llr == both(first.found, second.found, "one two").llr > DOUBTFUL
+    assert found.transcript == "1 2 …"
     assert found.model_versions[-1] == "larger-1"
 
 
@@ -110,18 +110,26 @@ def test_a_second_hearing_that_fails_leaves_the_first_as_it_is() -> None:
     assert len(found.model_versions) == 3
 
 
-def test_an_alarm_that_only_the_first_hearing_caught_is_kept() -> None:
+def test_an_alarm_that_only_one_hearing_caught_is_kept() -> None:
     alarm = duress_words()[0]
     first, second = PhraseScore(0.0, f"one two {alarm}"), PhraseScore(5.0, "one two")
-    assert both(first, second).transcript == first.transcript
-    assert both(first, PhraseScore(5.0, f"one two {alarm}")).transcript == f"one two {alarm}"
-    assert both(second, first).transcript == first.transcript
+    assert both(first, second, "one two").transcript == first.transcript
+    assert both(second, first, "one two").transcript == first.transcript
+    nothing, only = PhraseScore(-9.0, ""), PhraseScore(-9.0, alarm)
+    assert both(second, only, "one two") == PhraseScore(second.llr, alarm)
+    assert both(only, nothing, "one two") == only
+
+
+def test_a_second_hearing_that_made_nothing_of_the_phrase_leaves_the_first_as_it_is() -> None:
+    first = PhraseScore(DOUBTFUL, "one two")
+    assert both(first, PhraseScore(9.0, "… three …"), "one two four seven") == first
+    assert both(first, PhraseScore(9.0, "… one two …"), "one two four seven").llr > 2.0
 
 
 def test_what_is_not_a_number_stays_none_and_the_rest_is_bounded() -> None:
-    assert math.isnan(both(PhraseScore(math.nan, ""), PhraseScore(5.0, "")).llr)
-    assert math.isnan(both(PhraseScore(0.0, ""), PhraseScore(math.inf, "")).llr)
-    assert abs(both(PhraseScore(-8.0, ""), PhraseScore(-1e6, "")).llr) <= LLR_LIMIT
+    assert math.isnan(both(PhraseScore(math.nan, ""), PhraseScore(5.0, ""), "one").llr)
+    assert math.isnan(both(PhraseScore(0.0, ""), PhraseScore(math.inf, ""), "one").llr)
+    assert abs(both(PhraseScore(-3.0, "one"), PhraseScore(-1e6, "one"), "one").llr) <= LLR_LIMIT
 
 
 def test_other_models_than_those_it_was_fitted_on_are_not_heard_together() -> None:
@@ -169,6 +177,6 @@ def test_at_a_door_only_the_last_pause_is_heard_twice(reader: list[Reading]) -> 
         listener.close()
         judge.close()
     assert isinstance(answer.heard, Evidence)
-    assert answer.heard.phrase_llr == both(first.found, second.found).llr
+    assert answer.heard.phrase_llr == both(first.found, second.found, "one two").llr
     assert first.asked > 1, "the pause inside was judged, too"
     assert second.asked == 1
