@@ -35,7 +35,7 @@ from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.measure import real_recordings
 from quantize.evaluate.conversation.mixtures import Studio, people_of
 from quantize.evaluate.conversation.part import SEED
-from quantize.evaluate.manifest import NOISE, ROOM, read_manifest
+from quantize.evaluate.recordings.manifest import NOISE, ROOM, read_manifest
 
 COLLARS_S = (0.0, 0.25)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)

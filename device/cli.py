@@ -44,7 +44,7 @@ COMMANDS = {
         "device.commands.installed.support_bundle:support_bundle",
         "One file for the person who helps.",
     ),
-    "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
+    "doctor": ("device.commands.installed.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),

@@ -2,7 +2,7 @@
 
 A simulation for tests and for weights: the loudspeaker is a band limit, resonances and a soft non-linearity;
 the room is direct sound and a decaying tail (Polack 1988) whose share grows with distance. Training the
-network uses a richer one (`quantize/train/replay.py`).
+network uses a richer one (`quantize/train/speech/replay.py`).
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def passport(state: Path | None, config: Path | None, out: Path) -> None:
 
     Example: ostiary store passport --out new-unit.passport
     """
-    from device.secure_store.voiceprints import backup as papers
+    from device.secure_store import backup as papers
 
     with _open(state, config) as opened:
         paper = papers.passport(opened, opened.folder)
@@ -345,7 +345,7 @@ def approve_backup(key: Path, from_key: Path, to_passport: Path, out: Path) -> N
 
     Example: ostiary store approve-backup --key authority.pem --from old.pem --to new.passport --out approval
     """
-    from device.secure_store.voiceprints import backup as papers
+    from device.secure_store import backup as papers
 
     paper = plain_bytes(to_passport)
     write_output(out, papers.approve(_private_key(key), plain_bytes(from_key), paper))
@@ -361,7 +361,7 @@ def backup(state: Path | None, config: Path | None, approval: Path, out: Path) -
 
     Example: ostiary store backup --approval approval --out people.bundle
     """
-    from device.secure_store.voiceprints import backup as papers
+    from device.secure_store import backup as papers
 
     with _open(state, config) as opened:
         write_durably(out, papers.export(opened, plain_bytes(approval), datetime.now(UTC)))
@@ -376,7 +376,7 @@ def restore(state: Path | None, config: Path | None, bundle: Path) -> None:
 
     Example: ostiary store restore people.bundle
     """
-    from device.secure_store.voiceprints import backup as papers
+    from device.secure_store import backup as papers
 
     with _open(state, config) as opened:
         result = papers.restore(

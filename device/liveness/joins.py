@@ -2,7 +2,7 @@
 
 A piece cut from another recording brings its own background, room, level, pitch and neighbours: formants
 that move towards a sound that never comes. A small network looks at pictures of the sound every 20 ms, 0.6 s
-to either side; `quantize.train.joins` trains it on splices whose joins are known. NumPy alone.
+to either side; `quantize.train.joins.fit` trains it on splices whose joins are known. NumPy alone.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from device.uplink.tpm_tls import NetworkKeys, network_keys
 from sync.errors import MalformedError, ProofError
 from sync.fleet.provisioning import messages
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES
-from sync.fleet.provisioning.tpm_proof import Statement
+from sync.fleet.provisioning.tpm.ek_certificates import MAX_CERTIFICATE_BYTES
+from sync.fleet.provisioning.tpm.proof import Statement
 
 TIMEOUT_S = 20.0
 Tell = Callable[[str], None]

@@ -284,8 +284,8 @@ def prepare_environment(say: Callable[[str], None]) -> None:
 def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
     """The peers' models, made from the project's own pinned sources beside the door's models."""
     from quantize import reference
-    from quantize.fetch import fetch
     from quantize.graphs import whisper_ggml
+    from quantize.upstream.fetch import fetch
 
     folder = models.parent / "reference"
     say("Preparing the peers' models")

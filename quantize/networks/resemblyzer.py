@@ -9,13 +9,13 @@ import onnx
 
 from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
-from quantize.checkpoint import read_tensors
 from quantize.graphs import resemblyzer
-from quantize.int8_lstm import quantise_lstms
+from quantize.int8.lstm import quantise_lstms
 from quantize.parity import embedding_parity, pieces
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import parity_speech
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.sources import source
 
 MIN_COSINE = 0.999
 DECISION_COSINE = 0.75

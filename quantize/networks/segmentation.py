@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 
 from device.model_store.sessions import Array, OnnxSession, Session
-from quantize.checkpoint import read_tensors
 from quantize.graphs import pyannote
-from quantize.int8_lstm import quantise_lstms
+from quantize.int8.lstm import quantise_lstms
 from quantize.parity import decisions, demand
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports, shipped
-from quantize.sources import source
 from quantize.speech import Clip, parity_speech
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.sources import source
 
 ANSWERS = Path(__file__).parent / "segmentation-answers.json"
 """What the network must answer to a known recording."""

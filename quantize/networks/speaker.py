@@ -11,15 +11,15 @@ import onnx
 from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.features import kaldi_fbank
 from device.models.speaker import unit
-from quantize.calibrate import listen
-from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.graphs import campplus
-from quantize.int8 import quantise
-from quantize.learned import Learned, learned
+from quantize.int8.calibrate import listen
+from quantize.int8.graph import quantise
+from quantize.int8.learned import Learned, learned
 from quantize.parity import embedding_parity, pieces
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import Clip, SpeechSet, parity_speech
+from quantize.upstream.checkpoint import read_tensors, tensors_hash
+from quantize.upstream.sources import source
 
 NAME = "speaker"
 """Of the file that keeps what was learned."""

@@ -16,13 +16,13 @@ from device.model_store.sessions import Array, OnnxSession, Session, TfliteSessi
 from device.models.spoof.detector import INPUT as SPOOF_INPUT
 from device.models.spoof.detector import SpoofCard
 from device.models.spoof.features import spoof_features
-from quantize.fetch import sha256_of
 from quantize.networks import speaker
 from quantize.parity import Wave, decisions, demand, pieces
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import parity_speech
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
+from quantize.upstream.sources import source
 from sync.plain_file import plain_bytes
 
 MIN_COSINE = 0.995

@@ -17,16 +17,16 @@ from device.models.words.log_mel import log_mel
 from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
-from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.parity import decisions, demand
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import Clip, parity_speech
-from quantize.tokenizer import read_specials, read_vocabulary
+from quantize.upstream.ctranslate2 import read_ctranslate2
+from quantize.upstream.sources import source
+from quantize.upstream.tokenizer import read_specials, read_vocabulary
 from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 DRIFT = "parity_llr_drift_mean"

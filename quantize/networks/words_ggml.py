@@ -15,8 +15,8 @@ from quantize.networks import words, words_base
 from quantize.networks.words import DRIFT, Upstream, bounded, compare, likeness, parity_clips
 from quantize.parity import FLIPS_LIMIT
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
-from quantize.sources import source
 from quantize.speech import Clip
+from quantize.upstream.sources import source
 
 
 def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, progress: ReportProgress) -> Artefact:

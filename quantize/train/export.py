@@ -18,7 +18,7 @@ from onnxruntime.quantization import (
 )
 
 from device.models.spoof.features import BINS, PICTURES, SHALLOW
-from quantize.train.moments import CELL_BINS, CELL_FRAMES, HEARD
+from quantize.train.networks.moments import CELL_BINS, CELL_FRAMES, HEARD
 
 INPUT, OUTPUT = "features", "logits"
 OPSET = 17

@@ -20,7 +20,7 @@ from rich.progress import track
 from device.models.spoof.envelopes import STATISTICS, envelopes
 from device.models.spoof.prints import VALUES, Printer
 from quantize.evaluate.campaigns.sources import chosen, dice, listen, made
-from quantize.evaluate.manifest import read_manifest
+from quantize.evaluate.recordings.manifest import read_manifest
 from quantize.playback import Playback, Room, pink, play, random_playback, reverberate, rms
 
 VERSION = "prints-1"

@@ -23,18 +23,19 @@ from device.models.spoof.features import spoof_features
 from device.models.spoof.norms import BonaFideNorms
 from quantize.errors import QuantizeError
 from quantize.networks.spoof import ENVELOPES
-from quantize.train import corpus, export, splits
-from quantize.train.bank import Bank, Held, patch_layer
-from quantize.train.calibrate import LIVE, calibrate
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import assemble, fit
+from quantize.train import export
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import assemble, fit
+from quantize.train.fitting.norms import frame_rate_score, norms_of
+from quantize.train.fitting.unfamiliar import zeros
 from quantize.train.folds import Detectors, Judge, second
-from quantize.train.moments import Moments, loudspeaker_scores
-from quantize.train.network import Texture, texture_scores
-from quantize.train.norms import frame_rate_score, norms_of
-from quantize.train.operating import Share
-from quantize.train.scoring import render, write_rows
-from quantize.train.unfamiliar import zeros
+from quantize.train.judging.calibrate import LIVE, calibrate
+from quantize.train.judging.operating import Share
+from quantize.train.networks.moments import Moments, loudspeaker_scores
+from quantize.train.networks.network import Texture, texture_scores
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.bank import Bank, Held, patch_layer
+from quantize.train.speech.scoring import render, write_rows
 
 MAX_MEAN_DIFFERENCE = 0.05
 MAX_FLIPS = 0.001

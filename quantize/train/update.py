@@ -31,10 +31,10 @@ from device.model_store.sessions import OnnxSession
 from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
 from quantize.networks.spoof import ENVELOPES
-from quantize.signing import private_key, sign_bundle
-from quantize.train import corpus, splits
-from quantize.train.attacks import COLUMNS, write
-from quantize.train.scoring import eer, render
+from quantize.release.signing import private_key, sign_bundle
+from quantize.train.attacks.make import COLUMNS, write
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.scoring import eer, render
 
 LEAST_SAMPLES = 20
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -130,9 +130,9 @@ def show(console: Console, found) -> None:
 
 def update(args) -> None:
     """The whole command. Raises QuantizeError, and makes no bundle, if the candidate is worse for people."""
-    from quantize.train.bank import fill
-    from quantize.train.fit import FitSettings
+    from quantize.train.fitting.fit import FitSettings
     from quantize.train.release import MOMENTS, release
+    from quantize.train.speech.bank import fill
 
     release_key = private_key(args.key)
     ready(args.bundle, args.out)
@@ -184,7 +184,7 @@ def _patches_of(current: Path, work: Path) -> None:
     """The patch layer of the network in use: what it listens for stays, only the heads are learned anew."""
     import torch
 
-    from quantize.train.network import Texture
+    from quantize.train.networks.network import Texture
     from quantize.train.release import TEXTURE
 
     texture = Texture()
@@ -201,11 +201,11 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     from device.model_store.answers import ROLE
     from device.model_store.bundle import Bundle
     from device.models.spoof.detector import SpoofCard
-    from quantize.answers import answer, reference
-    from quantize.build import CALIBRATION_FILE, build
-    from quantize.catalogue import RECIPES
     from quantize.networks.tflite_variants import prove_spoof_variant
-    from quantize.proven import Proven, read_proven
+    from quantize.release.answers import answer, reference
+    from quantize.release.build import CALIBRATION_FILE, build
+    from quantize.release.catalogue import RECIPES
+    from quantize.release.proven import Proven, read_proven
 
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")

@@ -35,9 +35,9 @@ from device.evidence.phrase import agreement, another, normalise, redact
 from device.model_store import slots
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine
-from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.whole import surroundings, ward_sounds
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
 from research.fits.conditions import NOISES, Sounds, rendered
 
 CORPORA = ("an4", "so762", "so762_child")

@@ -21,9 +21,9 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofDetector
 from quantize.errors import QuantizeError
-from quantize.train.attacks import challenge, synthesisers
-from quantize.train.corpus import HELD_VOICES, read_wave
-from quantize.train.operating import Share
+from quantize.train.attacks.make import challenge, synthesisers
+from quantize.train.judging.operating import Share
+from quantize.train.speech.corpus import HELD_VOICES, read_wave
 from quantize.train.update import detector_in
 
 SPEAKERS = ("espeak", "flite", "festival")

@@ -23,9 +23,9 @@ from device.models.spoof import frame_rates as fr
 from device.models.spoof.norms import mean_deviation, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.train.scoring import eer
-from quantize.train.splits import FOLDS
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from quantize.train.speech.scoring import eer
+from quantize.train.speech.splits import FOLDS
 from research.spoof.inverse import SAMPLES, middle, spoken
 
 STEP = 3e-5
@@ -113,7 +113,7 @@ def measured(wave: np.ndarray, places: Places, variant: str = "shipped") -> Hear
 
 
 class Norms:
-    """What people give, as `quantize.train.norms` has it, and of the fine lines besides."""
+    """What people give, as `quantize.train.fitting.norms` has it, and of the fine lines besides."""
 
     def __init__(self, people: Sequence[Heard], places: Places, fine: bool) -> None:
         self.places, self.fine = places, fine

@@ -32,7 +32,7 @@ from sync.fleet.provisioning import claims
 from sync.fleet.provisioning.claim import Claim
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.messages import BEGIN_PATH, FINISH_PATH, RENEW_PATH, Challenge, Refusal
-from sync.fleet.provisioning.tpm_proof import read_key
+from sync.fleet.provisioning.tpm.proof import read_key
 from sync.outbox import Outbox
 from sync.registry.database.schema import identities
 from sync.registry.reports import status

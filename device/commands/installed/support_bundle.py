@@ -25,8 +25,8 @@ from pathlib import Path
 import click
 
 from device.access.challenge import CARRIERS
-from device.commands.doctor import examine
 from device.commands.installed.config import effective
+from device.commands.installed.doctor import examine
 from device.errors import DeviceError
 from device.evidence.wordlists import challenge_words
 from device.secure_store import open_store

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from device.secure_store.errors import NotEnrolledError, RollbackError, StoreError, StoreUnavailableError
-from device.secure_store.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.keystore import Keystore, Secrets
 from device.secure_store.memory import SecretBytes
+from device.secure_store.voiceprints.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.voiceprints.head import Head
 from device.secure_store.voiceprints.records import Row, RowKeys, check_uid, open_uid, rewrap_row
 from device.secure_store.voiceprints.recovery import Recovery, recover

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from device.access.decision import Decision
-from device.access.permissions import may_ever_pass, refusal
 from device.access.policy import decide
 from device.access.rules import Rules
+from device.access.rules.permissions import may_ever_pass, refusal
 from device.audio import load_utterance
 from device.audio.settings import AudioSettings
 from device.errors import DeviceError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from quantize.evaluate._markup import percent, table
 from quantize.evaluate.campaigns.measure import GOALS, CampaignsResult, Run, Share
+from quantize.evaluate.figures.markup import percent, table
 
 
 def campaigns_chapter(result: CampaignsResult) -> str:

@@ -18,7 +18,7 @@ from device.models.spoof.prints import Printer, shipped
 from quantize.errors import QuantizeError
 from quantize.evaluate.campaigns.sources import Said, chosen, dice, listen, made
 from quantize.evaluate.door.rooms import ROOMS, response, through
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from quantize.playback import pink, play, random_playback, rms
 from sync.events import unit_id
 from sync.keys import FileSigner

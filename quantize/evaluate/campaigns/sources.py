@@ -21,7 +21,7 @@ from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 
 SHORTEST_S, LONGEST_S = 0.9, 4.0
 TAUGHT = frozenset(

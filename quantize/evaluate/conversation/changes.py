@@ -15,10 +15,10 @@ from device.conversation.diarization import Known
 from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
 from device.conversation.streams.trust import Change, Trust, TrustSettings
+from quantize.evaluate.checks.speaker import COSTS
 from quantize.evaluate.conversation.mixtures import Splice
-from quantize.evaluate.detection import Trials, measure
-from quantize.evaluate.intervals import Estimate
-from quantize.evaluate.speaker import COSTS
+from quantize.evaluate.figures.detection import Trials, measure
+from quantize.evaluate.figures.intervals import Estimate
 
 SWEEP = tuple(
     replace(TrustSettings(), weight=weight, change_per_s=change, doubted_below=below, trusted_above=0.9)

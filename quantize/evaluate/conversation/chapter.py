@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from html import escape
 
-from quantize.evaluate._markup import figure, percent, span, table
 from quantize.evaluate.conversation.changes import GOAL_P95_S, GOAL_PER_HOUR, ChangesResult, Point
 from quantize.evaluate.conversation.measure import (
     GOALS,
@@ -17,7 +16,8 @@ from quantize.evaluate.conversation.measure import (
     DiarizationResult,
     Figures,
 )
-from quantize.evaluate.plots import changes_plot, stacked_plot
+from quantize.evaluate.figures.markup import figure, percent, span, table
+from quantize.evaluate.figures.plots import changes_plot, stacked_plot
 
 
 def diarization_chapter(result: DiarizationResult) -> str:

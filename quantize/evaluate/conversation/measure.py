@@ -17,10 +17,10 @@ from device.conversation.settings import Grouping
 from device.conversation.streams.live import LiveDiarizer
 from device.conversation.turns import Turn
 from device.errors import DeviceError
+from quantize.evaluate.checks.speaker import template
 from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.mixtures import Mixture, Person, Studio
-from quantize.evaluate.intervals import Estimate
-from quantize.evaluate.speaker import template
+from quantize.evaluate.figures.intervals import Estimate
 from sync.plain_file import plain_text
 
 COLLARS_S = (0.0, 0.25)

@@ -29,12 +29,12 @@ from device.evidence.judge import Evidence, Timings
 from device.evidence.phrase import said_in_full
 from device.evidence.second_hearing import asked, both
 from device.models.speaker import InconsistentEnrolmentError
-from quantize.evaluate.calibrate import fits
+from quantize.evaluate.checks.phrase import Rate, rate
 from quantize.evaluate.door.heard import CONDITIONS, Condition
 from quantize.evaluate.door.measure import Ask, Checks, Embedding, Measured
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.phrase import Rate, rate
-from quantize.evaluate.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
 
 RISK = LEVELS["standard"]
 LEAST_WORDS = 3

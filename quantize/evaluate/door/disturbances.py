@@ -19,7 +19,7 @@ from quantize.evaluate.door import sounds
 from quantize.evaluate.door.heard import Condition, Surroundings, read_wave
 from quantize.evaluate.door.heard import heard as at_door
 from quantize.evaluate.door.whole import surroundings
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 
 Wave = sounds.Wave
 

@@ -51,9 +51,9 @@ from device.model_store import slots
 from device.models.speaker import InconsistentEnrolmentError, SpeakerModel
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine, models_dir
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import THREADS, open_spoof, open_words
-from quantize.evaluate.cli import noises
+from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.phrase import rate
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door import sounds
 from quantize.evaluate.door.disturbances import (
     DISTURBANCES,
@@ -66,10 +66,9 @@ from quantize.evaluate.door.disturbances import (
 )
 from quantize.evaluate.door.measure import wav
 from quantize.evaluate.door.whole import taught
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.phrase import rate
-from quantize.evaluate.scoring import Bars
-from quantize.evaluate.trials import speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording, noises, read_manifest
+from quantize.evaluate.recordings.trials import speaker_plan
 
 T = TypeVar("T")
 

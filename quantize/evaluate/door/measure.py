@@ -30,7 +30,7 @@ from device.models.words.second import SecondWords
 from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]

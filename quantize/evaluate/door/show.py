@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
-from quantize.evaluate import plots
-from quantize.evaluate._markup import figure, percent, table
+from quantize.evaluate.checks.phrase import Rate
 from quantize.evaluate.door.attempts import ALL, Attack, Findings, Outcomes
-from quantize.evaluate.phrase import Rate
+from quantize.evaluate.figures import plots
+from quantize.evaluate.figures.markup import figure, percent, table
 
 WORST = 5
 

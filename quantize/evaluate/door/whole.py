@@ -13,13 +13,13 @@ from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import CARD_ROLE
 from device.models.words.second import SecondWords
 from device.settings import WordsEngine
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door.attempts import Cast, Findings, cast, play
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings, named
 from quantize.evaluate.door.measure import Checks, Measurements
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.scoring import Bars
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 from sync.plain_file import plain_bytes
 
 WARD = ("hospital", "alarm")

@@ -19,10 +19,10 @@ from sync.events import unit_id
 from sync.fleet.provisioning import claims, recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import load_roots
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.service import serve
 from sync.fleet.provisioning.site import Site, make
+from sync.fleet.provisioning.tpm.ek_certificates import load_roots
 from sync.registry import readmission
 from sync.registry.database.membership import Looked
 from sync.registry.database.store import Store

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from device.access.decision import Decision, Factor, Notice, Outcome, Reason
-from device.access.permissions import may_ever_pass, refusal
 from device.access.policy import QualityLimits, Thresholds, counts_on, decide
 from device.access.rules import RiskClass, parse_rules
+from device.access.rules.permissions import may_ever_pass, refusal
 from device.access.weigh import weigh
 from device.evidence.gallery import Identification
 from device.evidence.judge import Evidence

@@ -13,7 +13,7 @@ from device.audio import AudioSettings, load_utterance
 from device.liveness.context import ContextChecks
 from device.liveness.joins import FEATURES, FRAME_S, JoinNetwork, features, shipped_network
 from device.liveness.weights import shipped
-from quantize.evaluate.splicing import ENERGY, Source, draw
+from quantize.evaluate.recordings.splicing import ENERGY, Source, draw
 from tests.speech import Reading
 
 

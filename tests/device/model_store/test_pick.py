@@ -31,11 +31,11 @@ from device.model_store.sessions import (
 )
 from device.models.race import faster, race
 from device.settings import kept_in, models_dir
-from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
 from quantize.graphs.builder import GraphBuilder
 from quantize.recipe import ports
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import fetch
 from tests.device.model_store.bundles import entry
 from tests.runtimes import INSTALLED_TFLITE
 

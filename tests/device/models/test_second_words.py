@@ -22,7 +22,7 @@ from device.models.words import second
 from device.models.words.second import SecondWords
 from device.models.words.second_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ENCODER_ROLE, ROLE, Transcriber
-from quantize.fetch import sha256_of
+from quantize.upstream.fetch import sha256_of
 from tests.device.model_store.bundles import entry
 from tests.waiting import wait_until
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from device.commands.doctor import examine as doctor
+from device.commands.installed.doctor import examine as doctor
 from device.model_store import pick as picks
 from device.model_store.answers import ROLE, Answers
 from device.model_store.bundle import MANIFEST_NAME, Bundle
@@ -29,8 +29,8 @@ from device.models.self_test import SelfTestError, chosen, ensured, run
 from device.settings import Settings
 from device.unit.assembly import open_judge
 from quantize.cli import models as command
-from quantize.fetch import sha256_of
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
 
 PACKAGE = "sudo apt-get install pocketsphinx-testdata"
 

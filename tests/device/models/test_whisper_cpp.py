@@ -13,8 +13,8 @@ from device.errors import DeviceError
 from device.models.words.hearing import Sentence
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_cpp import MAX_SENTENCES, WhisperCpp
-from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
+from quantize.upstream.fetch import fetch
 from tests.device.models.test_transcriber import RATE_HZ, wave, words
 from tests.speech import Reading
 

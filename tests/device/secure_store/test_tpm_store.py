@@ -46,7 +46,7 @@ from device.secure_store.hardware.tpm import Release, Tpm, authority_name
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.signing import verify_es256
 from sync.errors import ProofError
-from sync.fleet.provisioning.tpm_proof import Statement, verify_quote
+from sync.fleet.provisioning.tpm.proof import Statement, verify_quote
 from tests.device.secure_store.lockout import lock_by_wrong_passwords
 from tests.device.secure_store.people import same_voice, voiceprint
 

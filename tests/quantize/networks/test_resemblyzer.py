@@ -11,10 +11,10 @@ from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
 from quantize import parity
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch
 from quantize.networks import resemblyzer
 from quantize.parity import FLIPS
 from quantize.speech import SpeechSet, parity_speech
+from quantize.upstream.fetch import fetch
 
 
 @pytest.fixture(autouse=True)

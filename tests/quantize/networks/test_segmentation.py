@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from quantize import parity
-from quantize.fetch import fetch
 from quantize.networks import segmentation
 from quantize.speech import SpeechSet, parity_speech
+from quantize.upstream.fetch import fetch
 
 
 @pytest.fixture(autouse=True)

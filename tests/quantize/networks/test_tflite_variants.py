@@ -16,7 +16,6 @@ from device.models.spoof.detector import SpoofCard
 from device.settings import models_dir
 from quantize import parity
 from quantize.errors import QuantizeError
-from quantize.fetch import sha256_of
 from quantize.networks import tflite_variants
 from quantize.networks.speaker import compare
 from quantize.networks.spoof import WEIGHTS
@@ -30,6 +29,7 @@ from quantize.networks.tflite_variants import (
 from quantize.parity import FLIPS, pieces
 from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
 from tests.runtimes import INSTALLED_TFLITE
 
 SPOOF = WEIGHTS / "spoof.int8.onnx"

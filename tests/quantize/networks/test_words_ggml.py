@@ -9,15 +9,15 @@ import pytest
 
 from device.models.words.transcriber import ENGINE_ROLES, GGML_ROLES
 from quantize import parity
-from quantize.build import CALIBRATION_FILE
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
 from quantize.networks.words import Upstream, parity_clips
 from quantize.networks.words_ggml import build_ggml, prove_ggml
 from quantize.parity import FLIPS
-from tests.quantize.test_whisper_ggml import (
+from quantize.release.build import CALIBRATION_FILE
+from quantize.release.catalogue import RECIPES
+from quantize.upstream.fetch import fetch
+from tests.quantize.graphs.test_whisper_ggml import (
     dequantise_q5,
     dequantise_q8,
     read_ggml,

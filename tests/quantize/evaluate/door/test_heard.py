@@ -17,7 +17,7 @@ from quantize.evaluate.door.heard import (
     wobbling,
 )
 from quantize.evaluate.door.rooms import response
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from quantize.playback import rms
 
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
