@@ -77,7 +77,7 @@ class WordsCheck(Protocol):
 
 
 class SecondWordsCheck(Protocol):
-    """A larger words model (`device/models/words/second.py`)."""
+    """A larger words model (`device/models/second_words.py`)."""
 
     version: str
 

@@ -34,9 +34,9 @@ from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
-from device.models.words.second import SecondWords
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
 from device.settings import SecondWords as WordsAgain

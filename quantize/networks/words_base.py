@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from device.models.words.second_answers import ANSWERS_ROLE
+from device.models.second_words_answers import ANSWERS_ROLE
 from quantize.graphs.builder import GraphBuilder
 from quantize.graphs.products import EightBits, Exact, Matrix, Products
 from quantize.networks.words import Upstream, recipes

@@ -13,13 +13,13 @@ from device.model_store.answers import CHECKS, Answers, LiveAnswer, VoiceAnswer,
 from device.model_store.bundle import Bundle
 from device.model_store.processor import processor_class
 from device.model_store.sessions import OnnxSession
+from device.models.second_words_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
+from device.models.second_words_answers import SecondAnswers
 from device.models.segmentation import SETS, SegmentationModel
 from device.models.segmentation_answers import SegmentationAnswers, means_of
 from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_of
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
-from device.models.words.second_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
-from device.models.words.second_answers import SecondAnswers
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, Transcriber
 from device.settings import WordsEngine
 from quantize.networks import segmentation, words_base

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from device.model_store.answers import ROLE
 from device.model_store.processor import processor_class
+from device.models.second_words_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
 from device.models.segmentation_answers import ANSWERS_ROLE
-from device.models.words.second_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
 from quantize.errors import QuantizeError
 from quantize.evaluate.figures.machine import describe_machine
 from quantize.parity import FLIPS, FLIPS_LIMIT

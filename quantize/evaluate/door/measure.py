@@ -24,9 +24,9 @@ from device.audio.utterance import SAMPLE_RATE_HZ, Quality
 from device.errors import DeviceError
 from device.evidence import second_hearing, voice_in_noise
 from device.evidence.phrase import PhraseScore
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector, SpoofScores
-from device.models.words.second import SecondWords
 from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from device.access.rules.levels import LEVELS
 from device.model_store import slots
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import CARD_ROLE
-from device.models.words.second import SecondWords
 from device.settings import WordsEngine
 from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
 from quantize.evaluate.checks.scoring import Bars

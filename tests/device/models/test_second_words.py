@@ -17,10 +17,10 @@ from device.evidence import second_hearing
 from device.model_store.answers import WordsAnswer
 from device.model_store.bundle import MANIFEST_NAME, Bundle
 from device.model_store.manifest import BundleError, Manifest
+from device.models import second_words
+from device.models.second_words import SecondWords
+from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, SelfTestError, recordings_of
-from device.models.words import second
-from device.models.words.second import SecondWords
-from device.models.words.second_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ENCODER_ROLE, ROLE, Transcriber
 from quantize.upstream.fetch import sha256_of
 from tests.device.model_store.bundles import entry
@@ -83,7 +83,7 @@ def test_other_models_than_the_weights_were_fitted_on_have_none_either(bundle: B
 def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(second, "KEPT_S", 0.2)
+    monkeypatch.setattr(second_words, "KEPT_S", 0.2)
     words = SecondWords.of(bundle, 1)
     assert words is not None
     assert not words.opened

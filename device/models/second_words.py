@@ -18,8 +18,8 @@ from device.evidence.phrase import PhraseScore
 from device.model_store.bundle import Bundle, read_limited
 from device.model_store.manifest import BundleError
 from device.model_store.sessions import give_memory_back
+from device.models.second_words_answers import ANSWERS_ROLE, MAX_ANSWERS_BYTES, SecondAnswers
 from device.models.self_test import RECORDINGS, recordings_of
-from device.models.words.second_answers import ANSWERS_ROLE, MAX_ANSWERS_BYTES, SecondAnswers
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ROLE, Transcriber
 from device.models.words.whisper_onnx import OnnxWhisper
 
