@@ -251,15 +251,13 @@ class Judge:
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
             live, spoof_ms = spoof.result()
             found, context_ms = context.result()
-            spoof_llr = self._placed(live, utterance.quality)
-            doubtful = second_hearing.asked(phrase_score.llr, speaker_llr, spoof_llr)
             twice, waited_ms, more_ms = None, 0.0, 0.0
-            if doubtful and self._second_words is not None:
+            if self._second_words is not None and second_hearing.asked(phrase_score.llr):
                 wanted, waited_ms = _timed(over)
                 if wanted:
                     twice, more_ms = _timed(lambda: self._again(wave, phrase))
             if twice is not None:
-                phrase_score = second_hearing.both(phrase_score, twice, phrase)
+                phrase_score = second_hearing.both(phrase_score, twice)
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             _settle((words, voice, spoof, context))
             if heard is not None:
@@ -271,7 +269,7 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=spoof_llr,
+            spoof_llr=self._placed(live, utterance.quality),
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,

@@ -35,6 +35,8 @@ class PhraseScore:
 
     llr: float
     transcript: str
+    agreement: float = 1.0
+    """Of the transcript, as it is here, with the phrase, in [0, 1]."""
 
 
 REDACTED = "…"

@@ -3,6 +3,7 @@
     P="python -m research.fits.second_hearing"
     $P collect --manifest M.tsv --root DIR --models DIR --half fit --keep F.jsonl
     $P fit F.jsonl [--judge T.jsonl]
+    $P others --manifest M.tsv --root DIR --models DIR
 
 People with an even SHA-256 are fitted on, the others judged. Phrases have three words or more. Each recording
 is heard as recorded and in one place of three (a room, beside voices, ward sounds; drawn by its path) through
@@ -198,7 +199,7 @@ class Trials:
     first: Array
     second: Array
     shared: Array
-    """Of the phrase in what the second heard, redacted, in [0, 1]."""
+    """Agreement of what the second heard, redacted, with the phrase, in [0, 1]."""
 
     @classmethod
     def of(cls, files: Sequence[Path], second: str) -> Self:
@@ -221,7 +222,7 @@ class Trials:
     def doubtful(self) -> npt.NDArray[np.bool_]:
         """Where both count: the first doubts, and the second heard some of the phrase."""
         asked = (self.first >= second_hearing.ASKED_ABOVE_LLR) & (self.first < second_hearing.ASKED_BELOW_LLR)
-        return asked & (self.shared >= second_hearing.LEAST_SHARED)
+        return asked & (self.shared >= second_hearing.LEAST_AGREEMENT)
 
 
 def fitted(trials: Trials, chosen: npt.NDArray[np.bool_]) -> Array:
@@ -252,6 +253,38 @@ def table(name: str, trials: Trials, llr: Array) -> None:
             f"{int((llr[wrong] >= THRESHOLD_LLR).sum())} of {int(wrong.sum())} others accepted"
         )
     click.echo(f"{name:34} {'; '.join(cells)}")
+
+
+@main.command()
+@click.option("--manifest", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--root", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--models", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--sounds", "most", default=40, show_default=True)
+@click.option("--texts", "each", default=40, show_default=True)
+def others(manifest: Path, root: Path, models: Path, most: int, each: int) -> None:
+    """Other texts of the corpus held against recordings of the judged half, as recorded: who gets in."""
+    chosen = spoken(read_manifest(manifest, root), "judge")
+    bundle = slots.active(models)
+    first, second = (
+        Transcriber.open(bundle, threads=1, engine=engine)
+        for engine in (WordsEngine.ONNX, WordsEngine.WHISPER_BASE)
+    )
+    counts = dict.fromkeys(("asked", "accepted by the first", "heard twice", "accepted by both"), 0)
+    for recording in chosen[:most]:
+        dice = random.Random(recording.path)
+        texts = sorted({one.text for one in chosen if one.folder == recording.folder})
+        wrong = [text for text in texts if normalise(text) != normalise(recording.text)]
+        wrong = dice.sample(wrong, min(each, len(wrong)))
+        wave = load_utterance(root / recording.path).wave()
+        scores = first.scores(wave, wrong)
+        twice = [at for at, one in enumerate(scores) if second_hearing.asked(one.llr)]
+        again = second.scores(wave, [wrong[at] for at in twice]) if twice else []
+        both = [second_hearing.both(scores[at], one) for at, one in zip(twice, again, strict=True)]
+        counts["asked"] += len(wrong)
+        counts["accepted by the first"] += sum(one.llr >= THRESHOLD_LLR for one in scores)
+        counts["heard twice"] += len(twice)
+        counts["accepted by both"] += sum(one.llr >= THRESHOLD_LLR for one in both)
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
 @main.command()

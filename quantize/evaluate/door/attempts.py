@@ -164,12 +164,12 @@ def play(cast: Cast, found: Mapping[Ask, Measured], checks: Checks, condition: C
     templates = _templates(cast, found, checks)
     enrolled = len(templates), len(cast.enrolments)
     own = {
-        who: [_evidence(found, Ask(r, condition, words=True), checks, templates[who]) for r in files]
+        who: [_evidence(found[Ask(r, condition, words=True)], checks, templates[who]) for r in files]
         for who, files in cast.probes.items()
         if who in templates and (condition.people or condition.loudspeaker)
     }
     clean = {
-        who: [_evidence(found, Ask(r, CONDITIONS[0], words=True), checks, templates[who]) for r in files]
+        who: [_evidence(found[Ask(r, CONDITIONS[0], words=True)], checks, templates[who]) for r in files]
         for who, files in cast.probes.items()
         if who in templates
     }
@@ -199,8 +199,7 @@ def _templates(cast: Cast, found: Mapping[Ask, Measured], checks: Checks) -> dic
     return templates
 
 
-def _evidence(found: Mapping[Ask, Measured], ask: Ask, checks: Checks, template: Embedding | None) -> Heard:
-    measured = found[ask]
+def _evidence(measured: Measured, checks: Checks, template: Embedding | None) -> Heard:
     if measured.refused or measured.quality is None:
         return _ERRORS.get(measured.refused, QualityError)(measured.complaint)
     embedding, phrase = measured.embedding, measured.phrase
@@ -210,8 +209,8 @@ def _evidence(found: Mapping[Ask, Measured], ask: Ask, checks: Checks, template:
     live = checks.spoof.weighed(measured.live) if measured.live else None
     place = conditioned.shipped()
     live_llr = math.nan if live is None else place.llr(checks.spoof.version, live.llr, measured.quality)
-    if phrase is not None and measured.again is not None and asked(phrase.llr, voice, live_llr):
-        phrase = both(phrase, measured.again, ask.recording.text)
+    if phrase is not None and measured.again is not None and asked(phrase.llr):
+        phrase = both(phrase, measured.again)
     return Evidence(
         phrase_llr=math.nan if phrase is None else phrase.llr,
         speaker_llr=voice,
@@ -327,8 +326,8 @@ def _strangers(
     tries = []
     for who, files in cast.probes.items():
         heard = [
-            (found[ask], _evidence(found, ask, checks, None))
-            for ask in (Ask(r, condition, words=True) for r in files)
+            (measured, _evidence(measured, checks, None))
+            for measured in (found[Ask(r, condition, words=True)] for r in files)
         ]
         for victim, template in templates.items():
             if victim == who or cast.probes[victim][0].folder != files[0].folder:
@@ -366,7 +365,7 @@ def _attacks(
     for system, files in cast.attacks.items():
         clones = []
         for recording in files:
-            live = _evidence(found, Ask(recording, condition, voice=False), checks, None)
+            live = _evidence(found[Ask(recording, condition, voice=False)], checks, None)
             voices = [one for one in own[_partner(recording.path, people)] if isinstance(one, Evidence)]
             clones.append(_clone(live, voices[0]))
         tries = [

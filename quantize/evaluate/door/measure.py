@@ -190,9 +190,8 @@ class Measurements:
         )
 
     def _again(self, wave: Wave, text: str, first: PhraseScore) -> PhraseScore | None:
-        """Whatever voice and liveness will be: whose template it is held against is not known here."""
         second = self.checks.second_words
-        if second is None or not second_hearing.asked(first.llr, None, 0.0):
+        if second is None or not second_hearing.asked(first.llr):
             return None
         return second.score(wave, text)
 
