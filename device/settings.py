@@ -50,6 +50,13 @@ def state_dir() -> Path:
         raise SettingsError("this user has no home folder; name a folder in OSTIARY_STATE_DIR") from err
 
 
+def memory_dir() -> Path | None:
+    """A folder in memory, gone with the power, for what a disk does not take: $OSTIARY_RUNTIME_DIR; None
+    where nobody names one."""
+    chosen = os.environ.get("OSTIARY_RUNTIME_DIR")
+    return Path(chosen) if chosen else None
+
+
 def models_dir() -> Path:
     """Where the models that count lie: this unit's own, else those that were installed with the software."""
     own = own_models_dir()

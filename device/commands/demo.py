@@ -118,7 +118,7 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
         if site is not None:
             _show(console, site, len(rows), headless)
     if svg is not None:
-        console.save_svg(str(svg), title="scripts/demo", code_format=_SVG)
+        console.save_svg(str(svg), title="scripts/demo", code_format=SVG)
     raise click.exceptions.Exit(1 if wrong else 0)
 
 
@@ -255,8 +255,8 @@ def _scores(evidence: Evidence | None) -> tuple[str, str, str, str]:
     )
 
 
-# Rich's own frame asks a content delivery network for a font; ours asks nobody.
-_SVG = """\
+# Rich's own frame asks a content delivery network for a font; ours, for the guide's pictures too, nobody.
+SVG = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, "DejaVu Sans Mono", monospace;

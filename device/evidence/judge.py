@@ -6,10 +6,10 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +188,6 @@ class Judge:
         self._context = context
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
 
     def with_context(self, context: ContextCheck) -> Judge:
@@ -242,10 +241,13 @@ class Judge:
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
         heard = self._heard_later(wave.copy()) if growing else None
-        words = self._pool.submit(_timed, lambda: self.words.score(wave, phrase))
-        voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
-        context = self._pool.submit(_timed, lambda: self._in_context(wave))
+        # Threads for one judgement: the C library keeps what a thread frees for that thread, until the thread
+        # ends. Threads that stay would hold more with every attempt.
+        pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+        words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
+        voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
+        spoof = pool.submit(_timed, lambda: self.spoof.evidence(wave))
+        context = pool.submit(_timed, lambda: self._in_context(wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
@@ -259,11 +261,11 @@ class Judge:
             if twice is not None:
                 phrase_score = second_hearing.both(phrase_score, twice)
         except Exception as err:  # whatever a check raised, the answer is: no evidence
-            _settle((words, voice, spoof, context))
             if heard is not None:
                 heard.drop()
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
+            pool.shutdown()  # every check ends before its input is overwritten
             wave[:] = 0.0
         print_values = getattr(live, "print_values", b"")
         return Evidence(
@@ -382,16 +384,9 @@ class Judge:
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
         self._later.shutdown(wait=True)
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
     started = time.perf_counter()
     return work(), (time.perf_counter() - started) * 1e3
-
-
-def _settle(futures: Sequence[Future[Any]]) -> None:
-    """Let every check finish before its input is overwritten."""
-    for future in futures:
-        future.exception()

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -126,9 +126,9 @@ class Listener:
         self._judge = judge
         self._settings = settings
         self._timeout_s = timeout_s
-        # A void judgement may still be running when the next one starts; a third would only queue.
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attempt")
-        self._began_s: dict[int, float] = {}
+        # A void judgement may still be running when the next one starts; a third waits.
+        self._turns = threading.BoundedSemaphore(2)
+        self._running: dict[Future[Any], float] = {}
 
     def hear(
         self,
@@ -196,13 +196,13 @@ class Listener:
 
     def stuck(self) -> str:
         """Says so when a judgement has run for far longer than is waited for one; empty otherwise."""
-        longest_s = max((time.monotonic() - began_s for began_s in list(self._began_s.values())), default=0.0)
+        longest_s = max((time.monotonic() - began_s for began_s in list(self._running.values())), default=0.0)
         over = longest_s > STUCK_AFTER * self._timeout_s
         return f"a judgement has not ended for {longest_s:.0f} s" if over else ""
 
     def close(self) -> None:
         """Wait for what still runs."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        wait(list(self._running))
 
     def _first(
         self,
@@ -303,14 +303,20 @@ class Listener:
         self, utterance: Utterance, work: Callable[[Utterance, _Pause], T], pause: _Pause
     ) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
-        future = self._pool.submit(work, utterance, pause)
-        self._began_s[id(future)] = time.monotonic()
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attempt")  # it ends as the judge's do
+        future = pool.submit(self._in_turn, work, utterance, pause)
+        pool.shutdown(wait=False)
+        self._running[future] = time.monotonic()
         future.add_done_callback(lambda done: self._ended(done, utterance))
         return future
 
+    def _in_turn(self, work: Callable[[Utterance, _Pause], T], utterance: Utterance, pause: _Pause) -> T:
+        with self._turns:
+            return work(utterance, pause)
+
     def _ended(self, done: Future[T], utterance: Utterance) -> None:
         utterance.wipe()
-        self._began_s.pop(id(done), None)
+        self._running.pop(done, None)
 
     def _finish(self, running: Future[T]) -> T | Exception:
         try:

@@ -107,7 +107,6 @@ class History:
         self.path = path
         self._counter = counter
         self._mac = mac
-        self._opened_s = opened_s
         self._horizon = phrase_horizon
         self._begun = False
         self._lock = _lock(path)

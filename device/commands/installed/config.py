@@ -12,7 +12,16 @@ from typing import Any
 
 import click
 
-from device.settings import Settings, SettingsError, load, models_dir, read_table, settings_file, state_dir
+from device.settings import (
+    Settings,
+    SettingsError,
+    load,
+    memory_dir,
+    models_dir,
+    read_table,
+    settings_file,
+    state_dir,
+)
 
 EXIT_NO = 1
 MASK = "********"
@@ -94,8 +103,10 @@ def _folders() -> Iterator[Item]:
     for key, variable, folder in (
         ("state folder", "OSTIARY_STATE_DIR", state_dir()),
         ("models folder", "OSTIARY_MODELS_DIR", models_dir()),
+        ("folder in memory", "OSTIARY_RUNTIME_DIR", memory_dir()),
     ):
-        yield Item(key, str(folder), variable if os.environ.get(variable) else "default")
+        shown = "" if folder is None else str(folder)
+        yield Item(key, shown, variable if os.environ.get(variable) else "default")
 
 
 def _plain(value: Any) -> Any:

@@ -37,7 +37,6 @@ from sync.errors import SyncError
 from sync.outbox import Outbox
 from sync.plain_file import open_output, plain_text
 
-AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
 JOURNAL_LINES = 2000
 PERSON, PHRASE = "[person]", "[phrase]"

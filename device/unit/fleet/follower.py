@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.access.rules import RulesError, parse_rules
+from device.background import Background
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.model_store import slots
@@ -55,7 +54,7 @@ class _Trial:
     heard: Evidence | DeviceError | None = None
 
 
-class Follower:
+class Follower(Background):
     """A thread of its own, from entry to exit; `look` is one look."""
 
     def __init__(
@@ -90,19 +89,8 @@ class Follower:
         self._trouble = ""
         self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
+        super().__init__("fleet")
         self._report()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def trouble(self) -> str:
         """What went wrong in the last look, in one line; empty when nothing did."""
@@ -119,7 +107,7 @@ class Follower:
             self._looked_at = message
         self._say(message)
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
                 self.look()

@@ -26,7 +26,7 @@ def listing(call: Call) -> Response:
     wanted = Filter.read(call.query)
     if call.viewer.public and not wanted.by_place_only:
         raise not_found()
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         found = events_query.page(db, wanted, call.viewer.scopes, call.zone, call.query.get("before", ""))
     rows = [show(row, known, call.zone, public=call.viewer.public) for row in found.rows]
@@ -57,7 +57,7 @@ def export(call: Call) -> Response:
     wanted, form = Filter.read(call.form), call.form.get("form", "csv")
     if form not in exports.MEDIA:
         raise RefusedError("An export is CSV, XLSX or JSON.")
-    store, scopes = call.desk.store, call.viewer.scopes
+    store, scopes = call.backend.store, call.viewer.scopes
     with store.reading() as db:
         times = exports.count(db, wanted, scopes, call.zone)
     if form == "xlsx" and times > exports.SHEET_ROWS:
@@ -79,7 +79,7 @@ def export(call: Call) -> Response:
 
 def _agreed(call: Call, about: dict[str, str], times: int) -> Response | None:
     """None when somebody has agreed to this export; else the page that asks for it."""
-    store, account, now_ms = call.desk.store, call.viewer.account, call.now_ms
+    store, account, now_ms = call.backend.store, call.viewer.account, call.now_ms
     if approvals.use_export(store, about, account, now_ms):
         return None
     if "why" not in call.form:
@@ -95,7 +95,7 @@ def why(call: Call) -> Response:
     unit = f"{call.path['site']}/{call.path['unit']}"
     sequence = call.number("sequence")
     mine = (events.c.unit == unit, events.c.sequence == sequence)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         seen = within(call.viewer.scopes, events.c.unit, events.c.door)
         row = db.execute(sa.select(*events_query.SHOWN, events.c.body).where(*mine, seen)).one_or_none()
         if row is None:

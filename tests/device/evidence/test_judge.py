@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bench.allocated import allocated_bytes
 from device.audio import Quality, Utterance, load_utterance
 from device.evidence import conditioned
 from device.evidence.judge import Judge, JudgeError
@@ -17,6 +19,7 @@ from device.models.spoof.detector import SpoofEvidence
 from sync.vocabulary import SCORES
 from tests.conftest import SyntheticVoice
 from tests.speech import Reading
+from tests.waiting import wait_until
 
 Vector = npt.NDArray[np.float32]
 
@@ -197,3 +200,37 @@ def test_the_three_checks_run_at_the_same_time() -> None:
     judge = Judge(checks[0], checks[1], checks[2])
     assert judge(utterance(), "one two", None).phrase_llr == 1.0
     judge.close()
+
+
+class Crumbs(Steady):
+    """A check that takes memory in pieces of all small sizes, as networks do, and gives it back."""
+
+    SIZES = range(24, 1_033, 16)
+    OF_EACH = 7
+    """So many of each size does the GNU C library keep for the thread that gave them back."""
+
+    def _answer(self) -> None:
+        library = ctypes.CDLL(None)
+        library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        library.free.argtypes = [ctypes.c_void_p]
+        taken = [library.malloc(size) for size in self.SIZES for _ in range(self.OF_EACH)]
+        super()._answer()
+        for piece in taken:
+            library.free(piece)
+
+
+def test_what_the_checks_gave_back_is_kept_for_none_of_their_threads() -> None:
+    checks = [Crumbs() for _ in range(3)]
+    judge = Judge(checks[0], checks[1], checks[2])
+    judge(utterance(), "one two", None)  # whatever is loaded on first use
+    meeting = threading.Barrier(3)
+    for check in checks:
+        check.meeting = meeting  # three threads at once, however quick one is
+    fresh = Judge(checks[0], checks[1], checks[2])
+    before = allocated_bytes()
+    fresh(utterance(), "one two", None)
+    of_one_thread = sum(Crumbs.SIZES) * Crumbs.OF_EACH
+    # A thread ends a moment after it is joined.
+    wait_until(lambda: allocated_bytes() - before < of_one_thread / 2, within_s=60.0)
+    judge.close()
+    fresh.close()

@@ -145,7 +145,7 @@ def test_another_models_voiceprint_is_never_compared(laptop: Opener) -> None:
         with pytest.raises(ModelChangedError):
             store.vault.template("4711", model="campplus-192@2")
         assert store.vault.template("4711", model=MODEL).model == MODEL
-        assert store.vault.outdated("campplus-192@2") == ("4711",)
+        assert store.vault.growth("campplus-192@2") == {"4711": 0, "4712": None}
 
 
 @pytest.mark.parametrize("uid", ["", " - ", "a\nb", "x" * 65, "\x00"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device.access import controller
+from device.access import orders as door_orders
 from device.access.decision import Decision, Outcome, Reason, RefusalError
 from device.access.memory.holds import Hold
 from device.access.memory.visits import Visit
@@ -451,7 +451,7 @@ def test_an_order_that_is_no_visit_changes_nothing(scene: Scene) -> None:
 
 
 def test_a_unit_keeps_so_many_visits_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "MOST", 1)
+    monkeypatch.setattr(door_orders, "MOST", 1)
     await_done(visit(scene, 0.0, 60.0))
     await_done(visit(scene, 0.0, 90.0))  # the same person's is changed
     with pytest.raises(RefusalError, match="keeps 1 visits"):

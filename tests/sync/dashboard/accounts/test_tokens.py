@@ -154,7 +154,7 @@ def test_a_name_is_forgotten_when_somebody_else_agrees(hospital: Hospital) -> No
         person = db.execute(
             sa.select(events.c.person).where(events.c.person.is_not(None)).limit(1)
         ).scalar_one()
-    names, now_ms = hospital.desk().names, hospital.now_ms()
+    names, now_ms = hospital.backend().names, hospital.now_ms()
     assert names is not None
     assert names.name(person)
     with hospital.client("admin") as admin:

@@ -267,7 +267,7 @@ def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospit
         db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))
     prepare(hospital.store)
     assert _run(hospital, _start(hospital), hospital.now_ms()).until_ms is None
-    assert hospital.desk().passkeys.begin_login(hospital.now_ms())
+    assert hospital.backend().passkeys.begin_login(hospital.now_ms())
 
 
 def test_tags_limit_what_can_be_locked_and_seen(hospital: Hospital) -> None:
