@@ -1,4 +1,4 @@
-"""Whether a process can reach a network: looked at, not believed.
+"""Checks whether a process can reach a network, by looking at its interfaces.
 
 systemd gives the door a network namespace with nothing in it, and a list of address families without the
 network's. Where systemd may not do the first it goes on without it and says so in a line of the journal that

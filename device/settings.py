@@ -330,7 +330,7 @@ def _shown(value: Any) -> str:
 
 
 def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type the field wants; raises ValueError saying what it must be."""
+    """`value` as the type the field takes; raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
         wanted = next(a for a in typing.get_args(wanted) if a is not types.NoneType)
     if typing.get_origin(wanted) is tuple:

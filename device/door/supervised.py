@@ -166,7 +166,7 @@ class SupervisedDoor(Background):
             try:
                 self.look(REOPEN_S if self._lines is None else self._patience_s())
             except Exception:  # a supervisor: the strike is locked, and this thread goes on
-                log.exception("the door's watch stumbled; the strike is locked and opened anew")
+                log.exception("watching the door failed; the strike is locked and its lines are opened again")
                 self._lost("internal error")
                 self._stop.wait(REOPEN_S)
 

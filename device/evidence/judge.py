@@ -314,7 +314,7 @@ class Judge:
         for one in (self.speaker, self.newer, self.older):
             if one is not None and one.version == model:
                 return one
-        raise JudgeError("no model of this unit made that voiceprint")
+        raise JudgeError("no model of this unit made that voiceprint; enrol this person again")
 
     def _versions_for(self, template: Reference, twice: bool) -> tuple[str, ...]:
         words, speaker, spoof = self.model_versions

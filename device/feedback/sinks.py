@@ -139,7 +139,7 @@ class Feedback:
         self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
 
     def panel(self, colour: str, text: str) -> None:
-        """What the controller behind the door wants to be seen."""
+        """What the controller behind the door asks the reader to show."""
         self._tell(Cue(_PANEL.get(colour, Stage.READY), text or self._language.prompts["ready"]))
 
     def _decided(self, decision: Decision) -> None:

@@ -88,13 +88,13 @@ class MemoryFile:
             type(n) is int and isinstance(s, bytes) and _TAG_BYTES + _NONCE_BYTES < len(s) <= MAX_ROW_BYTES
             for n, s in sealed
         ):
-            raise _damaged("rows of another form")
+            raise _damaged("its rows do not have the form that this version writes")
         tags = {number: row[-_TAG_BYTES:] for number, row in sealed}
         if (tags or version) and not (
             isinstance(head[1] if head else None, bytes)
             and hmac.compare_digest(head[1], self._vouch(version, tags))
         ):
-            raise _damaged("it is not what was vouched for")
+            raise _damaged("it is not what this unit has signed")
         # 3. Each row genuine.
         try:
             rows = {number: self._open(row, _row_label(number)) for number, row in sealed}

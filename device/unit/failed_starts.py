@@ -125,7 +125,7 @@ class FailedStarts:
         """One write for each kind of fault, however often the start is tried: it wears out no card."""
         word, noted = reason(err), self._read()
         if not isinstance(err, HistoryBusyError):
-            word = disk_reason(self._state) or word  # whatever it stumbled over
+            word = disk_reason(self._state) or word  # whatever stopped it
         if not word or word in noted:
             return
         text = json.dumps({**noted, word: _ms(self._clock().wall)}, sort_keys=True)

@@ -89,7 +89,7 @@ class Upkeep(Background):
             try:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("the upkeep stumbled and goes on")
+                log.exception("a look at the unit's health failed; the next one comes")
             if self._stop.wait(LOOK_EVERY_S):
                 return
 

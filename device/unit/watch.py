@@ -1,4 +1,4 @@
-"""What happens to a door between attempts and during them: the fire input, and orders from beside it."""
+"""Watches the fire input and the orders of other processes, between attempts and during them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Watch(Background):
             try:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("the watch stumbled and goes on")
+                log.exception("watching fire input and orders failed once; it goes on")
                 self._stop.wait(PAUSE_S)
             self._looked_s = self._now_s()
 

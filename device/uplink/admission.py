@@ -86,7 +86,7 @@ def redeem(
     given = _proved(keystore, keys, objects, challenge, service, site.root)
     tell("the TPM proved that they are in it")
     if given.unit != claim.unit or given.door != claim.door:
-        raise DeviceError("the site gave another place than the claim names; tell the desk")
+        raise DeviceError("the site gave another unit or door than the claim names; tell the desk")
     parcel = claim.open(given.parcel)
     place = Place(
         given.unit,

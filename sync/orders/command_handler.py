@@ -60,7 +60,7 @@ class CommandLedger:
     def take(self, command: Command) -> None:
         """Claim a command: it can never be claimed again. Raises ProofError when its turn has passed."""
         if command.counter <= self.last().counter:
-            raise ProofError("a command that was obeyed before, or overtaken")
+            raise ProofError("this command was obeyed before, or a newer one was")
         self._write(Entry(command.counter))
 
     def answered(self, counter: int, answer: bytes) -> None:

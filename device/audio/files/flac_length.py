@@ -1,4 +1,4 @@
-"""How many samples a FLAC holds whose writer did not know it, told from its last frame (RFC 9639 9). Pure."""
+"""Finds the length of a FLAC file whose header does not state it, from its last frame (RFC 9639 9). Pure."""
 
 from __future__ import annotations
 

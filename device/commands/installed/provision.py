@@ -1,4 +1,4 @@
-"""`ostiary provision`: a unit out of its box takes its place at a site, by a claim and its TPM's word."""
+"""`ostiary provision`: registers a new unit at its site, by a claim and by proofs from its TPM."""
 
 from __future__ import annotations
 

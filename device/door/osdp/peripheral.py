@@ -23,7 +23,7 @@ from device.door.osdp.keys import KEY_BYTES, weakness
 from device.door.osdp.port import SerialPort
 
 REFRESH_S = 0.01
-"""libosdp wants to be called at least every 50 ms."""
+"""libosdp must be called at least every 50 ms."""
 STALE_S = 2.0
 """A read that the controller has not fetched by then is dropped."""
 STUCK_S = 60.0
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What the controller wants the reader's LED to show: red, green, amber, blue, ... or none."""
+    """What the controller asks the reader's LED to show: red, green, amber, blue, ... or none."""
 
     colour: str
 
 
 @dataclass(frozen=True, slots=True)
 class Beep:
-    """The controller wants to be heard."""
+    """The controller asks the reader for a tone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What the controller wants to be read, at most 32 characters."""
+    """What the controller asks the reader to show, at most 32 characters."""
 
     text: str
 
@@ -200,7 +200,7 @@ class Peripheral(Background):
                     self._panel.online(secure)
                 self._looked_s = self._now_s()
             except Exception:  # a supervisor: an answer that fails must not end the line
-                log.exception("the line to the controller stumbled and goes on")
+                log.exception("serving the controller failed once; it goes on")
                 self._stop.wait(1.0)
 
     def _commanded(self, command: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:

@@ -85,12 +85,12 @@ class KnownAttacks:
         try:
             made = ThreatList.from_bytes(data)
         except MalformedError as err:
-            raise DeviceError(f"a list of threats that is none: {err}") from err
+            raise DeviceError(f"this is no list of threats: {err}") from err
         with self._lock:
             if made.version < self.version:
                 raise DeviceError(f"list {made.version} of threats is older than list {self.version}")
             if made.expires_ms <= self._now_ms():
-                raise DeviceError("a list of threats that has expired")
+                raise DeviceError("this list of threats has expired")
             if made.version > self.version:
                 self._write(self._list, data)
                 self._ours = made

@@ -118,7 +118,7 @@ class Follower(Background):
                 self._trouble = str(err)
                 self._stop.wait(PAUSE_S)
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("following the fleet stumbled and goes on")
+                log.exception("following the fleet failed once; it goes on")
                 self._stop.wait(PAUSE_S)
             if self._stop.wait(LOOK_EVERY_S):
                 return
@@ -275,7 +275,7 @@ class Follower(Background):
     def _needed(self, part: Part) -> bytes:
         data = self._mailbox.read(part)
         if data is None:
-            raise StoreError("an enrolment that was here is gone again; it is asked for anew")
+            raise StoreError("an enrolment is missing from the vault; the unit asks the fleet for it again")
         return data
 
     # A trial

@@ -1,4 +1,4 @@
-"""Would the door still open? One recorded attempt, judged here, and rules that somebody can pass."""
+"""Checks that the door would still open after a change: one recorded attempt, rules that let people pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking into it: attacks, and how units and models do."""
+"""The pages about attacks, and about how units and models do."""
 
 from __future__ import annotations
 

@@ -252,9 +252,12 @@ def recover_command(
     if step == "end":
         left, ended = (tuple(map(unit_id, names)) for names in (without, anyway))
         asked = recovery.end(store, account, now, without=left, anyway=ended)
-        click.echo("units hold whom this registry names from now on")
+        click.echo("from now on units hold exactly the people whom this registry names")
         if asked:
-            click.echo(f"still asked, and erasing nobody: {', '.join(asked)}; then give `recover end` again")
+            names = ", ".join(asked)
+            click.echo(
+                f"these units are still asked, and erase nobody: {names}; then give `recover end` again"
+            )
         return
     fresh = recovery.begin(Site.open(folder), store, account, now)
     click.echo(

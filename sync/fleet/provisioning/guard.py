@@ -1,4 +1,4 @@
-"""Takes revoked units off the broker within seconds, and looks whether the broker knows right from wrong.
+"""Takes revoked units off the broker within seconds, and checks that the broker refuses them.
 
 A list of revoked certificates is not enough: mosquitto keeps a connection that is open. So the guard writes
 the list, has the broker reload it, shows a certificate that only the new list names until it is refused, and

@@ -38,7 +38,7 @@ def issue(
     """Sign a command and keep it; a worker sends it. The counter goes on from every one before it."""
     made = issue_all(store, signer, [unit], action, arguments, **how)
     if not made:
-        raise SyncError(f"{unit} is not registered, or revoked; it would obey nothing from here")
+        raise SyncError(f"{unit} is not registered, or it was revoked; it obeys no command of this registry")
     return made[0]
 
 

@@ -76,8 +76,8 @@ def test_a_list_is_taken_whole_and_survives_a_restart_and_its_end(tmp_path: Path
     ("data", "complaint"),
     [
         (listed(2, 1), "older than"),
-        (b"", "that is none"),
-        (b"\xa8" + bytes(2000), "that is none"),
+        (b"", "no list of threats"),
+        (b"\xa8" + bytes(2000), "no list of threats"),
         (listed(9, 1, expires_ms=NOW_MS), "expired"),
     ],
 )

@@ -144,5 +144,5 @@ def test_norms_of_the_wrong_shape_or_without_numbers_is_refused(norms: BonaFideN
 
 @pytest.mark.parametrize("part", [name for name in BonaFideNorms.__slots__ if "spread" in name])
 def test_norms_with_a_spread_of_nothing_is_refused(norms: BonaFideNorms, part: str) -> None:
-    with pytest.raises(ValueError, match="of nothing"):
+    with pytest.raises(ValueError, match="not above zero"):
         replace(norms, **{part: 0.0 * getattr(norms, part)})

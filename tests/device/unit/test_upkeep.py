@@ -244,7 +244,7 @@ def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_exp
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
     looking = door.upkeep()
     with looking:
-        wait_until(lambda: "stumbled" in caplog.text)
+        wait_until(lambda: "health failed" in caplog.text)
         door.store.vault = vault
         door.clock.passes(DAY_S)
         wait_until(lambda: not door.store.vault.uids())
