@@ -1,6 +1,6 @@
 """Words that a small model could not make out are heard once more, by a larger one (docs/adr/0060). Pure.
 
-Only words that would be refused, or asked for once more, are heard twice: whoever gets in at once waits no
+Only words that would be refused, or asked for once more, are heard twice: who gets in at once waits no
 longer. Both hearings make one LLR.
 """
 
