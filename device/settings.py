@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
 from sync.plain_file import plain_text
+from sync.plain_words import why
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -281,7 +282,7 @@ def read_table(path: Path) -> dict[str, Any]:
     except FileNotFoundError as err:
         raise SettingsError(f"there is no settings file {path}; `ostiary first-boot` writes one") from err
     except OSError as err:
-        raise SettingsError(f"cannot read settings from {path}: {err.strerror or err}") from err
+        raise SettingsError(f"cannot read settings from {path}: {why(err)}") from err
     except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 

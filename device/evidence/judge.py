@@ -17,6 +17,7 @@ import numpy.typing as npt
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence import conditioned, second_hearing, voice_in_noise
+from device.evidence.clicked import Lived, LiveFinding, lived
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.evidence.heard_later import HeardByNewer
 from device.evidence.phrase import PhraseScore
@@ -94,15 +95,6 @@ class SpeakerCheck(Protocol):
     def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
 
 
-class LiveFinding(Protocol):
-    @property
-    def llr(self) -> float: ...
-
-    def kinds(self) -> Mapping[str, float]:
-        """What led to `llr`, kind by kind, by the names of the event's vocabulary."""
-        ...
-
-
 class SpoofCheck(Protocol):
     version: str
 
@@ -153,6 +145,9 @@ class Evidence:
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
     context: ContextEvidence = NO_CONTEXT_EVIDENCE
     """What speaks for a live person beside the network, each for itself."""
+    unclicked_llr: float | None = None
+    """What the live check says of the same sound without the clicks in its pauses. It opens nothing; None
+    where there are none, or where they would change nothing."""
     live_kinds: Mapping[str, float] = field(default_factory=dict)
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
@@ -246,12 +241,12 @@ class Judge:
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = pool.submit(_timed, lambda: self.spoof.evidence(wave))
+        spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
         context = pool.submit(_timed, lambda: self._in_context(wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
-            live, spoof_ms = spoof.result()
+            (live, live_llr, unclicked_llr), spoof_ms = spoof.result()
             found, context_ms = context.result()
             twice, waited_ms, more_ms = None, 0.0, 0.0
             if self._second_words is not None and second_hearing.asked(phrase_score.llr):
@@ -271,7 +266,8 @@ class Judge:
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=self._placed(live, utterance.quality),
+            spoof_llr=live_llr,
+            unclicked_llr=unclicked_llr,
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
@@ -327,6 +323,14 @@ class Judge:
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""
         return self._placed(self.spoof.evidence(wave), quality)
+
+    def lived(self, wave: Wave, quality: Quality) -> Lived:
+        """The live check alone, as the door has it; raises what the check raises."""
+        return lived(lambda sound: self._found(sound, quality), wave)
+
+    def _found(self, wave: Wave, quality: Quality) -> tuple[LiveFinding, float]:
+        finding = self.spoof.evidence(wave)
+        return finding, self._placed(finding, quality)
 
     def _placed(self, live: LiveFinding, quality: Quality) -> float:
         return self._conditioned.llr(self.spoof.version, live.llr, quality)

@@ -32,6 +32,7 @@ from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from sync.durable import replace_file
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 PACKAGE = "pocketsphinx-testdata"
 RECORDINGS = Path("/usr/share/pocketsphinx/test/data")
@@ -254,9 +255,7 @@ def ensured(
         memory.parent.mkdir(parents=True, exist_ok=True)
         replace_file(memory, json.dumps({**key, "forms": forms}, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as err:
-        notify(
-            f"self-test: passed, but {memory.name} cannot be written ({err.strerror}); it runs at every start"
-        )
+        notify(f"self-test: passed, but {memory.name} cannot be written ({why(err)}); it runs at every start")
     return forms
 
 

@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
@@ -110,7 +111,7 @@ def look_at(what: str, look: Callable[[Settings], str], settings: Settings, fix:
     try:
         return Finding(what, True, look(settings))
     except (DeviceError, SyncError, OSError) as err:
-        return Finding(what, False, str(err), _fix(err, fix))
+        return Finding(what, False, what_and_why(err), _fix(err, fix))
     except ImportError as err:
         return Finding(what, False, f"a library cannot be loaded ({err})", "scripts/setup")
 
