@@ -18,8 +18,8 @@ from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
 from device.evidence import conditioned, second_hearing, voice_in_noise
 from device.evidence.clicked import Lived, LiveFinding, lived
+from device.evidence.enrolled import HeardByNewer
 from device.evidence.gallery import Galleries, Gallery, Identification
-from device.evidence.heard_later import HeardByNewer
 from device.evidence.phrase import PhraseScore
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
