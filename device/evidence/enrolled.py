@@ -1,4 +1,4 @@
-"""What was heard of a person who is enrolled: how good a voiceprint comes of it, and what a newer model heard."""
+"""What was heard of an enrolled person: how good a voiceprint comes of it, what a newer model made of it."""
 
 from __future__ import annotations
 
