@@ -33,6 +33,7 @@ from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.plain_file import check_plain
+from sync.plain_words import what_and_why, why
 from sync.service.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -118,7 +119,7 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     try:
         listening = CountingSocket.listening(told.host, told.port, connections)
     except OSError as err:
-        raise ApiError(f"cannot listen on {told.host} port {told.port}: {err.strerror or err}") from err
+        raise ApiError(f"cannot listen on {told.host} port {told.port}: {why(err)}") from err
     with closing(listening):
         server = _WatchedServer(config, service, connections, ServiceManager())
         asyncio.run(server.serve(sockets=[listening]))
@@ -172,7 +173,7 @@ def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as err:
-        raise ApiError(f"the certificates of [api] cannot be used: {err}") from err
+        raise ApiError(f"the certificates of [api] cannot be used: {what_and_why(err)}") from err
     return context
 
 

@@ -27,6 +27,7 @@ from device.unit.assembly import Tools, open_judge
 from device.unit.enrolment import enrol, named
 from device.unit.recordings import decide_recording
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import what_and_why
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -212,7 +213,7 @@ def _make(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as err:
-        raise DeviceError(f"{command[0]} did not work ({err}); run scripts/setup") from err
+        raise DeviceError(f"{command[0]} did not work ({what_and_why(err)}); run scripts/setup") from err
 
 
 @contextmanager

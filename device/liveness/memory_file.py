@@ -22,6 +22,7 @@ from device.liveness.errors import LivenessError, MemoryRollbackError
 from device.secure_store.signing import Mac
 from device.secure_store.voiceprints.vault_file import speaks_of_damage
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import why
 
 MAX_ROW_BYTES = 4_096
 MAX_ROWS = 65_536
@@ -61,7 +62,7 @@ class MemoryFile:
         except sqlite3.Error as err:
             raise _unread(err) from err
         except OSError as err:
-            raise LivenessError(f"cannot open {path.name}: {err.strerror}") from err
+            raise LivenessError(f"cannot open {path.name}: {why(err)}") from err
 
     @property
     def version(self) -> int:
@@ -120,7 +121,7 @@ class MemoryFile:
                 )
         except sqlite3.Error as err:
             raise LivenessError(
-                f"the memory of utterances cannot be written ({err}); free some space and try again"
+                f"the memory of utterances cannot be written ({why(err)}); free some space and try again"
             ) from err
         self._tags, self._version = tags, version
         return version
@@ -145,10 +146,10 @@ class MemoryFile:
 def _unread(err: Exception) -> LivenessError:
     """Damage only where SQLite speaks of the content; a full disk or another process has changed nothing."""
     if speaks_of_damage(err):
-        return MemoryRollbackError(f"the memory of utterances is damaged ({err}); {_LOOK_INTO_IT}")
+        return MemoryRollbackError(f"the memory of utterances is damaged ({why(err)}); {_LOOK_INTO_IT}")
     return LivenessError(
-        f"the memory of utterances cannot be used now ({err}): see that its disk has room and that no other "
-        "program holds it; nothing is lost"
+        f"the memory of utterances cannot be used now ({why(err)}): see that its disk has room and that no "
+        "other program holds it; nothing is lost"
     )
 
 

@@ -33,6 +33,7 @@ from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ class FailedStarts:
                 replace_file(path, text.encode() + b"\n")
                 return
             except OSError as problem:
-                log.warning("%s cannot be written (%s)", path, problem.strerror)
+                log.warning("%s cannot be written (%s)", path, why(problem))
 
     def _read(self) -> dict[str, int]:
         """When a start first failed, in Unix milliseconds, by its reason."""

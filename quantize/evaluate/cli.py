@@ -35,6 +35,7 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.splices.measure import RENDITIONS
 from quantize.evaluate.succession.chapter import succession_lines
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -235,7 +236,7 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as err:
-        raise QuantizeError(f"cannot write {path}: {err.strerror}; choose another --out") from err
+        raise QuantizeError(f"cannot write {path}: {why(err)}; choose another --out") from err
 
 
 def _tell(report: Report, out: Path) -> None:

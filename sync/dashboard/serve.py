@@ -14,6 +14,7 @@ from sync.dashboard.app import make_app
 from sync.dashboard.errors import DashboardError
 from sync.dashboard.web import Backend
 from sync.plain_file import check_plain
+from sync.plain_words import what_and_why
 
 MAX_HEADER_BYTES = 16 * 1024
 
@@ -85,5 +86,5 @@ def _context(files: tuple[Path, Path]) -> ssl.SSLContext:
         check_plain(*files)
         context.load_cert_chain(*files)
     except OSError as err:  # ssl.SSLError is one
-        raise DashboardError(f"the certificate cannot be used: {err}") from err
+        raise DashboardError(f"the certificate cannot be used: {what_and_why(err)}") from err
     return context

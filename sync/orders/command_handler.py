@@ -19,6 +19,7 @@ from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
 from sync.orders.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
 from sync.plain_file import open_plain
+from sync.plain_words import what_and_why
 
 MAX_LEDGER_BYTES = 8192
 
@@ -86,7 +87,9 @@ class CommandLedger:
         try:
             replace_file(self._path, cbor2.dumps([1, entry.counter, entry.answer]))
         except OSError as err:
-            raise SyncError(f"the command could not be noted ({err}), so it is not obeyed") from err
+            raise SyncError(
+                f"the command could not be noted ({what_and_why(err)}), so it is not obeyed"
+            ) from err
         self._entry = entry
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sync.events import UnitId
 from sync.outbox.parts import SCHEMA, OutboxError
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import why
 from sync.proofs import chain
 from sync.proofs.heads import NO_HEAD
 from sync.proofs.merkle import Frontier
@@ -54,7 +55,7 @@ class LogFile:
                 self.db.execute("COMMIT")
             except sqlite3.Error as err:
                 self.rollback()
-                raise OutboxError(f"the audit log cannot be written ({err})") from err
+                raise OutboxError(f"the audit log cannot be written ({why(err)})") from err
             except BaseException:
                 self.rollback()
                 raise
@@ -66,7 +67,7 @@ class LogFile:
             self.db.execute("BEGIN")
             yield
         except sqlite3.Error as err:
-            raise OutboxError(f"the audit log cannot be read ({err})") from err
+            raise OutboxError(f"the audit log cannot be read ({why(err)})") from err
         finally:
             self.rollback()
 
@@ -110,4 +111,4 @@ class LogFile:
 
 
 def cannot_open(path: Path, err: Exception) -> OutboxError:
-    return OutboxError(f"the audit log {path.name} cannot be opened ({err}); run `ostiary doctor`")
+    return OutboxError(f"the audit log {path.name} cannot be opened ({why(err)}); run `ostiary doctor`")

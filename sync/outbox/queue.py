@@ -23,6 +23,7 @@ from sync.outbox.parts import (
 )
 from sync.outbox.sending import Sending
 from sync.outbox.unit_events import in_present_start
+from sync.plain_words import why
 from sync.proofs import chain
 
 
@@ -72,7 +73,7 @@ class Outbox(Sending):
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
-                        f"the audit log cannot be written ({err}); the door stays locked"
+                        f"the audit log cannot be written ({why(err)}); the door stays locked"
                     ) from err
             self._overflow(event, risk, "disk_full")
             return None

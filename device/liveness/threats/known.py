@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.errors import MalformedError
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.threats.listed import MAX_LIST_BYTES, ThreatList
 from sync.threats.prints import MODEL, VALUES, likeness
 
@@ -139,4 +140,4 @@ class KnownAttacks:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, data)
         except OSError as err:
-            raise DeviceError(f"{path.name} cannot be kept ({err.strerror})") from err
+            raise DeviceError(f"{path.name} cannot be kept ({why(err)})") from err

@@ -35,6 +35,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.plain_file import plain_bytes, plain_text
+from sync.plain_words import what_and_why
 from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
@@ -113,9 +114,9 @@ class Follower(Background):
                 self.look()
                 self._trouble = ""
             except (DeviceError, SyncError, OSError) as err:
-                if str(err) != self._trouble:
+                if what_and_why(err) != self._trouble:
                     log.warning("the fleet's document: %s", err)
-                self._trouble = str(err)
+                self._trouble = what_and_why(err)
                 self._stop.wait(PAUSE_S)
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("following the fleet failed once; it goes on")

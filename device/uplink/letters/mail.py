@@ -17,6 +17,7 @@ from sync.events import UnitId
 from sync.orders.desired import MAX_STATEMENT_BYTES, open_desired
 from sync.orders.parts import Chunk, Want
 from sync.plain_file import check_plain_or_new, open_plain
+from sync.plain_words import why
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 
 ASK_AGAIN_S = 5.0
@@ -127,7 +128,7 @@ class DoorMail:
             draft.chmod(0o660)
             move_file(draft, path)
         except OSError as err:
-            raise SyncError(f"a part cannot be kept ({err.strerror})") from err
+            raise SyncError(f"a part cannot be kept ({why(err)})") from err
 
     def _begun(self, name: str) -> int:
         try:
@@ -163,4 +164,4 @@ class DoorMail:
             self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
             replace_file(path, data, 0o660)
         except OSError as err:
-            raise SyncError(f"the document cannot be kept ({err.strerror})") from err
+            raise SyncError(f"the document cannot be kept ({why(err)})") from err

@@ -15,6 +15,7 @@ from sync.durable import replace_file
 from sync.errors import MalformedError, SyncError
 from sync.events import Signer, UnitId
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MAX_SEALED_BYTES, SealedPrint, open_kept
 from sync.transport.agent import Mail
@@ -69,7 +70,7 @@ class PrintMail:
             self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
             replace_file(self._folder / LIST, data, 0o660)
         except OSError as err:
-            raise SyncError(f"a list of threats cannot be kept ({err.strerror})") from err
+            raise SyncError(f"a list of threats cannot be kept ({why(err)})") from err
 
     def _read(self, path: Path) -> SealedPrint | None:
         """What the door left; what is nothing of the kind is thrown away."""

@@ -19,6 +19,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 from sync.registry.database.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
@@ -42,7 +43,7 @@ def read_report(path: Path) -> tuple[Shapes, str]:
         made = report["provenance"]
         source = f"{made['files']} recordings of {made['speakers']} people, {made['made_at']}"[:200]
     except OSError as err:
-        raise DashboardError(f"{path.name} cannot be read: {err.strerror}") from err
+        raise DashboardError(f"{path.name} cannot be read: {why(err)}") from err
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise DashboardError(
             f"{path.name} is no report of `ostiary evaluate` ({type(err).__name__}); give its report.json"

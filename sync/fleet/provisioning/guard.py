@@ -32,6 +32,7 @@ from sync.fleet.certificates import LIST_DAYS, Authority
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import WATCHER, Site
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.membership import Looked
 from sync.registry.database.schema import certificates
 from sync.registry.database.store import Store
@@ -103,7 +104,9 @@ class Guard:
             try:
                 replace_file(self.site.revoked, data, 0o644)
             except OSError as err:
-                raise SyncError(f"the list of revoked certificates cannot be written: {err}") from err
+                raise SyncError(
+                    f"the list of revoked certificates cannot be written: {what_and_why(err)}"
+                ) from err
             self.reload()
             until = time.monotonic() + self.in_effect_within_s
             while self._taken(files, "probe"):
@@ -197,6 +200,6 @@ def reload_by_pid(path: Path) -> Callable[[], None]:
         except (FileNotFoundError, PermissionError):
             return
         except (OSError, ValueError) as err:
-            raise SyncError(f"the broker cannot be told to reload ({path}): {err}") from err
+            raise SyncError(f"the broker cannot be told to reload ({path}): {what_and_why(err)}") from err
 
     return reload

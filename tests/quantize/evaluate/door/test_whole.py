@@ -13,7 +13,7 @@ import pytest
 
 from device.access.rules.levels import LEVELS
 from device.audio.utterance import Quality
-from device.evidence.judge import PhraseScore
+from device.evidence.phrase import PhraseScore
 from device.models.spoof.detector import SpoofScores
 from quantize.evaluate.door.attempts import ALL, Cast, cast, decide_two, play
 from quantize.evaluate.door.chapter import attempt_lines, attempts_chapter
