@@ -104,6 +104,13 @@ class WordsEngine(StrEnum):
     WHISPER_CPP_BASE_Q5_1 = "whisper.cpp-base-q5_1"
 
 
+class SecondWords(StrEnum):
+    """Which model hears once more what the usual one could not make out."""
+
+    WHISPER_BASE = "whisper-base"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """How much of the machine one judgement may use."""
@@ -113,6 +120,8 @@ class JudgeSettings:
     """The others need optional models of the bundle: `ostiary models build --only words-base` for the larger
     `whisper-base`, `--only words-ggml` for `whisper.cpp`, and so on (docs/models.md).
     """
+    second_words: SecondWords = SecondWords.WHISPER_BASE
+    """Where the bundle has it, and `onnxruntime` is the first (docs/adr/0060)."""
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 
 

@@ -174,8 +174,11 @@ def recipes(
     read: Callable[[Path, Path], Upstream],
     *,
     optional: bool,
+    beside: tuple[str, ...] = (),
 ) -> tuple[Recipe, Recipe]:
-    """Encoder and decoder of one Whisper, whose two upstream files `read` takes."""
+    """Encoder and decoder of one Whisper, whose two upstream files `read` takes; roles `beside` belong to
+    it.
+    """
 
     def upstream(context: BuildContext) -> Upstream:
         model, tokenizer = (context.source(one) for one in sources)
@@ -205,7 +208,7 @@ def recipes(
                 upstream(context), context.made[encoder], network, context.progress
             ),
             sources=sources,
-            after=(encoder,),
+            after=(encoder, *beside),
             optional=optional,
         ),
     )

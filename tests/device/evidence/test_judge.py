@@ -13,7 +13,8 @@ import pytest
 from bench.allocated import allocated_bytes
 from device.audio import Quality, Utterance, load_utterance
 from device.evidence import conditioned
-from device.evidence.judge import Judge, JudgeError, PhraseScore
+from device.evidence.judge import Judge, JudgeError
+from device.evidence.phrase import PhraseScore
 from device.liveness import ContextEvidence, LivenessError
 from device.models.spoof.detector import SpoofEvidence
 from sync.vocabulary import SCORES
