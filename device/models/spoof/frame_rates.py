@@ -143,7 +143,7 @@ def _levelled(bands: Complexes) -> tuple[Floats, Complexes]:
 def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     """Complex sub-bands, Hann-shaped in frequency, at BAND_RATE_HZ: (bands, samples / DECIMATION)."""
     wanted = -(-len(wave) // DECIMATION)
-    steps = _fast_length(wanted)
+    steps = fast_length(wanted)
     padded = np.zeros(steps * DECIMATION)
     padded[: len(wave)] = wave
     padded[: len(wave)] -= padded.sum() / len(wave)
@@ -161,7 +161,7 @@ def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     return np.fft.ifft(found, axis=1)[:, :wanted]
 
 
-def _fast_length(steps: int) -> int:
+def fast_length(steps: int) -> int:
     """The next number of no prime factor above five, for which transforms are fast."""
     while True:
         rest = steps
