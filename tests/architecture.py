@@ -22,6 +22,7 @@ NEVER_IMPORTED = frozenset({"tests", "research", "bench"})
 MOST_MODULES = 12
 PRODUCT = ("device", "sync", "quantize")
 MOST_APP_LINES = 120
+MOST_LINES = 400
 
 _NAMED = re.compile(r"(?P<module>[a-z_]\w*(\.\w+)+)(:\w+)?")
 
@@ -84,6 +85,7 @@ def complaints(root: Path) -> list[str]:
         *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known))),
         *(f"a circle of folders: {circle}" for circle in _folder_circles(ours, known)),
         *_crowded(root),
+        *_long(root),
         *_idle_errors(known),
     ]
 
@@ -177,6 +179,13 @@ def _crowded(root: Path) -> Iterator[str]:
     lines = len(app.read_text("utf-8").splitlines()) if app.exists() else 0
     if lines > MOST_APP_LINES:
         yield f"device/app.py has {lines} lines; the loop fits in {MOST_APP_LINES}"
+
+
+def _long(root: Path) -> Iterator[str]:
+    for path in sorted(path for top in PRODUCT for path in (root / top).rglob("*.py")):
+        lines = len(path.read_text("utf-8").splitlines())
+        if lines > MOST_LINES:
+            yield f"{path.relative_to(root)} has {lines} lines; one sitting takes {MOST_LINES}"
 
 
 def _idle_errors(known: Mapping[str, Path]) -> Iterator[str]:

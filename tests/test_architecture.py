@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import MOST_APP_LINES, MOST_MODULES, complaints
+from tests.architecture import MOST_APP_LINES, MOST_LINES, MOST_MODULES, complaints
 
 ROOT = Path(__file__).parents[1]
 
@@ -146,6 +146,14 @@ def test_a_long_loop_is_found(tmp_path: Path) -> None:
     assert complaints(tree(tmp_path, device__app="\n" * MOST_APP_LINES)) == []
     root = tree(tmp_path, device__app="\n" * (MOST_APP_LINES + 1))
     assert complaints(root) == ["device/app.py has 121 lines; the loop fits in 120"]
+
+
+@pytest.mark.parametrize("module", ["device__unit__watch", "sync__events", "quantize__train__update"])
+def test_a_module_too_long_for_one_sitting_is_found(tmp_path: Path, module: str) -> None:
+    assert complaints(tree(tmp_path, **{module: "\n" * MOST_LINES})) == []
+    path = module.replace("__", "/") + ".py"
+    root = tree(tmp_path, **{module: "\n" * (MOST_LINES + 1)})
+    assert complaints(root) == [f"{path} has 401 lines; one sitting takes 400"]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_the_chapters_say_what_was_found() -> None:
     assert figures[KNOWN]["0"].der.value == pytest.approx(0.1)
     result = DiarizationResult(
         "a + b", figures, {"people": {"2": {mode: figures[mode]["0.25"] for mode in MODES}}},
-        dict.fromkeys(MODES, 1.0), 1.0, {UNKNOWN: 0.03, LIVE: 0.06}, [each], [each],
+        dict.fromkeys(MODES, 1.0), 1.0, {UNKNOWN: 0.03, LIVE: 0.06}, (1, 9), [each], [each],
     )  # fmt: skip
     assert "10.00 %" in diarization_chapter(result)
+    assert "1 of 9 voices got somebody else" in diarization_chapter(result)

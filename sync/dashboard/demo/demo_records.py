@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.demo.demo_data import DAY_MS, HOUR_MS, DemoData
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DAY_MS, HOUR_MS
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.people import visits
