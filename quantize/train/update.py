@@ -173,7 +173,7 @@ def ready(bundle: Path, out: Path) -> None:
     roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
     needed = ("flatbuffers", "tflite") if "spoof-tflite" in roles else ()
     if ROLE in roles:
-        recordings_of(answers_of(Bundle.open(bundle)))
+        recordings_of(answers_of(Bundle.open(bundle)).recordings)
     missing = [tool for tool in needed if not _installed(tool)]
     if missing:
         raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")

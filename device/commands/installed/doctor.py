@@ -187,6 +187,7 @@ def _self_test(settings: Settings) -> str:
     from device.model_store.pick import remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
+    from device.unit.assembly import second_hearing
 
     bundle = slots.active(models_dir())
     findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
@@ -194,7 +195,8 @@ def _self_test(settings: Settings) -> str:
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
     largest = max(one.largest_difference for one in findings if one.passed)
     used = ", ".join(f"{role} in {form}" for role, form in forms.items())
-    return "; ".join([f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})", *stray])
+    told = f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})"
+    return "; ".join([told, *stray, second_hearing(bundle, settings)])
 
 
 def _store(settings: Settings) -> str:

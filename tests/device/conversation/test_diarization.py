@@ -90,10 +90,10 @@ def test_nobody_stands_out_of_few_others_or_with_next_to_no_likeness() -> None:
 
 def test_who_is_hardly_more_alike_than_another_is_not_named() -> None:
     known = gallery(40, 0.5)
-    twin = dict(known.templates)
-    twin["4712"] = twin["4711"] + 0.05 * people(1, seed=77)[0][0]
-    twin["4712"] /= np.linalg.norm(twin["4712"])
-    assert names(Known(twin, known.llr)) == set()
+    alike = dict(known.templates)
+    alike["4712"] = alike["4711"] + 0.05 * people(1, seed=77)[0][0]
+    alike["4712"] /= np.linalg.norm(alike["4712"])
+    assert names(Known(alike, known.llr)) == set()
 
 
 def test_a_gallery_of_many_people_raises_the_bar() -> None:

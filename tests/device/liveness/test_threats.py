@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.errors import DeviceError
 from device.liveness.threats.known import KnownAttacks
-from device.liveness.threats.left import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
+from device.liveness.threats.print_box import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
 from device.models.spoof.envelopes import STATISTICS
 from device.models.spoof.prints import shipped
 from device.uplink.letters.prints import PrintMail, held_list
