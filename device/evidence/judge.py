@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -184,6 +185,9 @@ class Judge:
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
+        # Shared with every copy of this judge.
+        self._closed = threading.Event()
+        self._at_work: set[ThreadPoolExecutor] = set()
 
     def with_context(self, context: ContextCheck) -> Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
@@ -232,6 +236,8 @@ class Judge:
 
         Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
         """
+        if self._closed.is_set():
+            raise JudgeError("the checks are closed: the unit is stopping")
         started = time.perf_counter()
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
@@ -239,6 +245,7 @@ class Judge:
         # Threads for one judgement: the C library keeps what a thread frees for that thread, until the thread
         # ends. Threads that stay would hold more with every attempt.
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+        self._at_work.add(pool)
         words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
@@ -261,6 +268,7 @@ class Judge:
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             pool.shutdown()  # every check ends before its input is overwritten
+            self._at_work.discard(pool)
             wave[:] = 0.0
         print_values = getattr(live, "print_values", b"")
         return Evidence(
@@ -388,6 +396,9 @@ class Judge:
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""
+        self._closed.set()
+        for pool in list(self._at_work):
+            pool.shutdown()
         self._later.shutdown(wait=True)
 
 
