@@ -15,6 +15,7 @@ from device.errors import DeviceError
 from device.settings import state_dir
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
+from sync.plain_words import why
 
 EXIT_FAULT = 3
 
@@ -138,5 +139,5 @@ def main() -> None:
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
         remedy = _REMEDIES.get(err.errno or 0, "")
-        click.echo(f"ostiary: {named}{err.strerror or err}{remedy}", err=True)
+        click.echo(f"ostiary: {named}{why(err)}{remedy}", err=True)
         sys.exit(EXIT_FAULT)

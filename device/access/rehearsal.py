@@ -1,4 +1,4 @@
-"""What the door would do now with this evidence, told by another process: nothing is charged or written.
+"""Says what the door would decide now on this evidence, from another process: nothing is charged or written.
 
 It reads what the door process last wrote: failures and waits, lock-down, where people are, who waits for a
 second person, the highest time seen. It decides by the door's own path (`passage.py`).

@@ -187,7 +187,7 @@ class JoinNetwork:
             if part.shape != shape or part.dtype != np.float32 or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the network for joins is not {shape} finite numbers")
         if self.scale.min() <= 0:
-            raise ValueError("the network for joins has a scale of nothing")
+            raise ValueError("the network for joins has a scale of zero")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> JoinNetwork:

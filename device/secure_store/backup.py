@@ -170,9 +170,9 @@ def _fields(data: bytes, *kinds: type) -> list[Any]:
     try:
         fields = cbor2.loads(data)
     except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as err:
-        raise StoreError("this is not a paper of a backup") from err
+        raise StoreError("this is no passport, approval or bundle of a backup") from err
     if not isinstance(fields, list) or [type(field) for field in fields] != list(kinds):
-        raise StoreError("this is not a paper of a backup")
+        raise StoreError("this is no passport, approval or bundle of a backup")
     return fields
 
 

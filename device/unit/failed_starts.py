@@ -33,6 +33,7 @@ from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class FailedStarts:
         """One write for each kind of fault, however often the start is tried: it wears out no card."""
         word, noted = reason(err), self._read()
         if not isinstance(err, HistoryBusyError):
-            word = disk_reason(self._state) or word  # whatever it stumbled over
+            word = disk_reason(self._state) or word  # whatever stopped it
         if not word or word in noted:
             return
         text = json.dumps({**noted, word: _ms(self._clock().wall)}, sort_keys=True)
@@ -134,7 +135,7 @@ class FailedStarts:
                 replace_file(path, text.encode() + b"\n")
                 return
             except OSError as problem:
-                log.warning("%s cannot be written (%s)", path, problem.strerror)
+                log.warning("%s cannot be written (%s)", path, why(problem))
 
     def _read(self) -> dict[str, int]:
         """When a start first failed, in Unix milliseconds, by its reason."""

@@ -17,8 +17,8 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.campaigns.chapter import campaign_lines
 from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.chapter import attempt_lines
 from quantize.evaluate.door.heard import CONDITIONS
-from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.figures.machine import describe_machine
 from quantize.evaluate.figures.named import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TFLITE_MODEL
@@ -35,6 +35,7 @@ from quantize.evaluate.run import Plan, evaluate_all
 from quantize.evaluate.splices.measure import RENDITIONS
 from quantize.evaluate.succession.chapter import succession_lines
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -235,7 +236,7 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as err:
-        raise QuantizeError(f"cannot write {path}: {err.strerror}; choose another --out") from err
+        raise QuantizeError(f"cannot write {path}: {why(err)}; choose another --out") from err
 
 
 def _tell(report: Report, out: Path) -> None:

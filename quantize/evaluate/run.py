@@ -49,7 +49,7 @@ from quantize.evaluate.recordings.manifest import Recording
 from quantize.evaluate.recordings.trials import SpeakerPlan, phrase_trials, speaker_plan
 from quantize.evaluate.report.result import Comparison, Provenance, Report
 from quantize.evaluate.splices.measure import SplicesResult, evaluate_splices
-from quantize.evaluate.succession.measure import SuccessionResult, both_ways, enough
+from quantize.evaluate.succession.measure import Heard, SuccessionResult, both_ways, enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +197,12 @@ def _succession(
     old = embed_all(present, files, reader, bars.bar("voices, in use", len(files)))
     heard = embed_all(following, files, reader, bars.bar("voices, following", len(files)))
     live = spoof_llrs(detector, files, reader, bars.bar("live or not", len(files)))
-    names = (present.version, following.version)
     return both_ways(
-        files, names, (old, present.calibration), (heard, following.calibration), live, plan.thresholds
+        files,
+        Heard(present.version, old, present.calibration),
+        Heard(following.version, heard, following.calibration),
+        live,
+        plan.thresholds,
     )
 
 

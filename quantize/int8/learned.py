@@ -17,6 +17,7 @@ import numpy as np
 
 from quantize.errors import QuantizeError
 from sync.plain_file import open_plain
+from sync.plain_words import why
 
 FOLDER = Path(__file__).parents[1] / "calibration"
 MAX_LEARNED_BYTES = 4 << 20
@@ -91,7 +92,7 @@ def learned(name: str, weights: str, folder: Path = FOLDER) -> Learned:
             found = Learned.from_bytes(stream.read(MAX_LEARNED_BYTES))
     except OSError as err:
         raise QuantizeError(
-            f"{path.name} cannot be read ({err.strerror}); restore it from version control"
+            f"{path.name} cannot be read ({why(err)}); restore it from version control"
         ) from err
     if found.weights != weights:
         raise QuantizeError(f"{path.name} was learned on other weights; run `ostiary models calibrate`")

@@ -13,13 +13,16 @@ from device.model_store.answers import CHECKS, Answers, LiveAnswer, VoiceAnswer,
 from device.model_store.bundle import Bundle
 from device.model_store.processor import processor_class
 from device.model_store.sessions import OnnxSession
+from device.models.second_words_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
+from device.models.second_words_answers import SecondAnswers
 from device.models.segmentation import SETS, SegmentationModel
 from device.models.segmentation_answers import SegmentationAnswers, means_of
 from device.models.self_test import RECORDINGS, THREADS, live_llrs, recordings_of
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
-from device.models.words.transcriber import Transcriber
-from quantize.networks import segmentation
+from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, Transcriber
+from device.settings import WordsEngine
+from quantize.networks import segmentation, words_base
 from quantize.release.build import build
 from quantize.release.proven import Proven
 from quantize.upstream.fetch import fetch, sha256_of
@@ -60,6 +63,7 @@ LIVE = (
 TOLERANCE = {"words": 0.5, "voice": 0.5, "live": 0.5}
 SEGMENTED = "cards/005.wav"
 SEGMENTATION_TOLERANCE = 0.05
+SECOND_HEARD = "goforward.raw"
 
 
 def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers:
@@ -69,7 +73,7 @@ def answer(bundle: Bundle, reference: str, folder: Path = RECORDINGS) -> Answers
     hashes = {name: "" if name in missing else sha256_of(folder / name) for name in names}
     files = {role: bundle.manifest.entry(role).sha256 for roles in CHECKS.values() for role in roles}
     asked = Answers(reference, files, hashes, TOLERANCE, (), (), ())
-    waves = recordings_of(asked, folder)
+    waves = recordings_of(asked.recordings, folder)
     with closing(Transcriber.open(bundle, THREADS["words"])) as transcriber:
         words = tuple(
             WordsAnswer(name, phrase, _rounded(score.llr))
@@ -113,6 +117,28 @@ def write_segmentation_answers(path: Path = segmentation.ANSWERS) -> None:
         )
         means = means_of(SegmentationModel(OnnxSession(network), ""), asked.wave(RECORDINGS))
         path.write_bytes(replace(asked, means=tuple(round(float(mean), 4) for mean in means)).to_bytes())
+
+
+def write_second_answers(path: Path = words_base.ANSWERS) -> None:
+    """The same for the larger words model, which may hear what the usual one could not make out."""
+    roles = (BASE_ENCODER_ROLE, BASE_ROLE)
+    with tempfile.TemporaryDirectory(prefix="ostiary-answers-") as work:
+        build(Path(work), only=roles, proven=dict.fromkeys((*roles, SECOND_ANSWERS_ROLE), Proven()))
+        path.write_bytes(second_answers(Bundle.open(Path(work))).to_bytes())
+
+
+def second_answers(bundle: Bundle, folder: Path = RECORDINGS) -> SecondAnswers:
+    """What the larger words model of `bundle` answers here. Raises SelfTestError without the recording."""
+    files = {role: bundle.manifest.entry(role).sha256 for role in (BASE_ENCODER_ROLE, BASE_ROLE)}
+    hashes = {SECOND_HEARD: sha256_of(folder / SECOND_HEARD)}
+    wave = recordings_of(hashes, folder)[SECOND_HEARD]
+    with closing(Transcriber.open(bundle, THREADS["words"], engine=WordsEngine.WHISPER_BASE)) as transcriber:
+        scores = transcriber.scores(wave, SAID[SECOND_HEARD])
+    words = tuple(
+        WordsAnswer(SECOND_HEARD, phrase, _rounded(score.llr))
+        for phrase, score in zip(SAID[SECOND_HEARD], scores, strict=True)
+    )
+    return SecondAnswers(files, hashes, words, TOLERANCE["words"])
 
 
 def reference() -> str:

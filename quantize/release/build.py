@@ -27,6 +27,7 @@ from quantize.upstream.fetch import sha256_of
 from quantize.upstream.sources import source
 from sync.durable import move_file, replace_file
 from sync.plain_file import open_plain, plain_bytes, plain_text
+from sync.plain_words import what_and_why
 from sync.toml_table import toml_table
 
 CALIBRATION_FILE = Path(__file__).parents[1] / "calibration.toml"
@@ -217,7 +218,9 @@ def _calibrations(path: Path) -> dict[str, dict[str, Any]]:
         document: dict[str, dict[str, Any]] = toml_table(plain_text(path))
         document["bundle"] = {"version": 1, "minimum_device": "0.0.0", **document.get("bundle", {})}
     except (OSError, ValueError, TypeError) as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+        raise QuantizeError(
+            f"{path.name} cannot be read ({what_and_why(err)}); restore it from version control"
+        ) from err
     return document
 
 

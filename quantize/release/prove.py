@@ -17,12 +17,13 @@ from pathlib import Path
 
 from device.model_store.answers import ROLE
 from device.model_store.processor import processor_class
+from device.models.second_words_answers import ANSWERS_ROLE as SECOND_ANSWERS_ROLE
 from device.models.segmentation_answers import ANSWERS_ROLE
 from quantize.errors import QuantizeError
 from quantize.evaluate.figures.machine import describe_machine
 from quantize.parity import FLIPS, FLIPS_LIMIT
 from quantize.recipe import BuildContext, Recipe, ReportProgress
-from quantize.release.answers import write_answers, write_segmentation_answers
+from quantize.release.answers import write_answers, write_second_answers, write_segmentation_answers
 from quantize.release.build import chosen_recipes
 from quantize.release.catalogue import RECIPES
 from quantize.release.proven import PROVEN_FILE, Proven, proven_bytes, read_proven
@@ -108,6 +109,8 @@ def prove_models(
                 write_answers()
             if release and recipe.role == ANSWERS_ROLE:
                 write_segmentation_answers()
+            if release and recipe.role == SECOND_ANSWERS_ROLE:
+                write_second_answers()
             recipe.make(out, context)
             sha256 = sha256_of(out)
             if not release and not (recipe.role in known and known[recipe.role].fits(sha256)):

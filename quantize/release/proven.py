@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quantize.errors import QuantizeError
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 
 PROVEN_FILE = Path(__file__).parents[1] / "proven.json"
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -44,7 +45,9 @@ def read_proven(path: Path = PROVEN_FILE) -> dict[str, Proven]:
             for role, one in document.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+        raise QuantizeError(
+            f"{path.name} cannot be read ({what_and_why(err)}); restore it from version control"
+        ) from err
 
 
 def proven_bytes(files: Mapping[str, Proven]) -> bytes:

@@ -13,6 +13,7 @@ from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_CONTEXT, SIGNATUR
 from quantize.errors import QuantizeError
 from sync.durable import replace_file
 from sync.plain_file import open_plain, plain_bytes
+from sync.plain_words import why
 
 MAX_KEY_BYTES = 16 * 1024
 
@@ -58,4 +59,4 @@ def _pem(path: Path) -> bytes:
         with open_plain(path) as stream:
             return stream.read(MAX_KEY_BYTES)
     except OSError as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err.strerror})") from err
+        raise QuantizeError(f"{path.name} cannot be read ({why(err)})") from err

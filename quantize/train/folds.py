@@ -1,4 +1,4 @@
-"""The rig: for each fold, networks that never heard its pages, systems, corpus or voices; their scores."""
+"""For each fold, trains networks that never heard its pages, systems, corpus or voices, and scores them."""
 
 from __future__ import annotations
 

@@ -35,6 +35,8 @@ from quantize.release.signing import private_key, sign_bundle
 from quantize.train.attacks.make import COLUMNS, write
 from quantize.train.speech import corpus, splits
 from quantize.train.speech.scoring import eer, render
+from sync.plain_file import LARGE_BYTES, plain_bytes, plain_path, plain_text
+from sync.plain_words import what_and_why
 
 LEAST_SAMPLES = 20
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -46,7 +48,11 @@ WORSE_FOR_PEOPLE = 0.01
 def take(samples: Path, attacks: Path) -> list[str]:
     """Add the samples to ATTACKS, named for their folders; returns the systems. Raises QuantizeError."""
     index = attacks / "attacks.tsv"
-    rows = list(csv.DictReader(index.open(), delimiter="\t")) if index.exists() else []
+    rows = (
+        list(csv.DictReader(plain_text(index, LARGE_BYTES).splitlines(), delimiter="\t"))
+        if index.exists()
+        else []
+    )
     systems = sorted(p.name for p in samples.iterdir() if p.is_dir())
     if not systems:
         raise QuantizeError(f"{samples} holds no folder; put each attack's samples in a folder named for it")
@@ -75,16 +81,16 @@ def take(samples: Path, attacks: Path) -> list[str]:
 def _row(attacks: Path, system: str, path: Path):
     """One sample, stored; None when it is too short or silent. Raises QuantizeError when it is no sound."""
     try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, rate = soundfile.read(plain_path(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as err:
-        raise QuantizeError(f"{path.name} cannot be read as sound ({err}); remove it") from err
-    name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        raise QuantizeError(f"{path.name} cannot be read as sound ({what_and_why(err)}); remove it") from err
+    name = hashlib.sha256(plain_bytes(path, LARGE_BYTES)).hexdigest()[:16]
     return write(attacks, system, "field", name, wave[:, 0], rate, "", "", "the operator's own")
 
 
 def detector_in(folder: Path) -> SpoofDetector:
     """As a door has it, of the files that `release` writes."""
-    card = SpoofCard.from_bytes((folder / "spoof.json").read_bytes())
+    card = SpoofCard.from_bytes(plain_bytes(folder / "spoof.json"))
     session = OnnxSession(checked_network(folder / "spoof.int8.onnx", card))
     return SpoofDetector(session, card, checked_head(folder / ENVELOPES, card))
 
@@ -103,7 +109,7 @@ def compare(current: Path, candidate: Path, items, systems):
     groups |= {s: [i for i in kept if i.system == s] for s in systems}
     found = {}
     for name, folder in (("current", current), ("candidate", candidate)):
-        card = json.loads((folder / "spoof.json").read_bytes())
+        card = json.loads(plain_bytes(folder / "spoof.json"))
         scored = llrs(folder, kept)
         sides = {g: np.array([scored[i.path] for i in members]) for g, members in groups.items()}
         found[name] = {
@@ -167,7 +173,7 @@ def ready(bundle: Path, out: Path) -> None:
     roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
     needed = ("flatbuffers", "tflite") if "spoof-tflite" in roles else ()
     if ROLE in roles:
-        recordings_of(answers_of(Bundle.open(bundle)))
+        recordings_of(answers_of(Bundle.open(bundle)).recordings)
     missing = [tool for tool in needed if not _installed(tool)]
     if missing:
         raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")
@@ -212,13 +218,13 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     shutil.copytree(current, out)
     following = Bundle.open(current).manifest.version + 1
     settings = out.with_suffix(".toml")
-    text = CALIBRATION_FILE.read_text(encoding="utf-8")
+    text = plain_text(CALIBRATION_FILE)
     settings.write_text(re.sub(r"(?m)^version = \d+$", f"version = {following}", text, count=1))
     there = {entry.role for entry in Bundle.open(current).manifest.files}
     recipes = [_from(weights, recipe) for recipe in RECIPES if recipe.role in there]
     roles = tuple(r.role for r in recipes if r.role.startswith("spoof"))
     # The detector is proven where it is trained; everything else is what the last release proved.
-    card = json.loads((weights / "spoof.json").read_bytes())
+    card = json.loads(plain_bytes(weights / "spoof.json"))
     figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
     proven = read_proven() | dict.fromkeys(roles, Proven()) | {"spoof": Proven(metrics=figures)}
     made = build(out, only=roles, recipes=recipes, calibration_file=settings, proven=proven)
@@ -231,7 +237,7 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     if "spoof-tflite" in roles:
         paths = {role: out / made.entry(role).name for role in roles}
         prove_spoof_variant(
-            paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(paths["spoof-card"].read_bytes())
+            paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(plain_bytes(paths["spoof-card"]))
         )
     sign_bundle(out, key)
 
@@ -250,7 +256,7 @@ def _from(weights: Path, recipe):
     """The recipe with the detector's three files taken from `weights`; every other one as it is."""
     from quantize.recipe import Artefact, ports
 
-    card = json.loads((weights / "spoof.json").read_bytes())
+    card = json.loads(plain_bytes(weights / "spoof.json"))
 
     def network(out: Path, context) -> Artefact:
         shutil.copyfile(weights / card["file"], out)

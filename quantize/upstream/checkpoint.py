@@ -20,6 +20,7 @@ import numpy.typing as npt
 from quantize.upstream.ctranslate2 import BINARY_VERSION, MAX_TENSORS, read_ctranslate2
 from quantize.upstream.pickles import CheckpointError, LazyTensor, Storage, interpret
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why, why
 
 Tensor = npt.NDArray[Any]
 
@@ -39,7 +40,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         blob = plain_bytes(path, MAX_FILE_BYTES)
     except OSError as err:
-        raise CheckpointError(f"{path.name} cannot be read ({err.strerror})") from err
+        raise CheckpointError(f"{path.name} cannot be read ({why(err)})") from err
     return parse_tensors(blob, path.name)
 
 
@@ -118,7 +119,7 @@ def _read_zip(blob: bytes) -> tuple[Any, _Load]:
             raise CheckpointError("it is not little-endian")
         tree = interpret(io.BytesIO(archive.read(pickles[0])))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as err:
-        raise CheckpointError(f"its archive is damaged ({err})") from err
+        raise CheckpointError(f"its archive is damaged ({what_and_why(err)})") from err
     cache: dict[str, bytes] = {}
 
     def load(storage: Storage) -> bytes:
@@ -129,7 +130,7 @@ def _read_zip(blob: bytes) -> tuple[Any, _Load]:
             try:
                 cache[member] = archive.read(member)
             except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as err:
-                raise CheckpointError(f"its archive is damaged ({err})") from err
+                raise CheckpointError(f"its archive is damaged ({what_and_why(err)})") from err
         return cache[member]
 
     return tree, load

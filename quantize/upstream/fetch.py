@@ -26,6 +26,7 @@ from quantize.upstream.pickles import CheckpointError
 from quantize.upstream.sources import Source, load_sources, source
 from sync.durable import move_file
 from sync.plain_file import open_plain
+from sync.plain_words import what_and_why
 
 Report = Callable[[str], None]
 """Told, in words, what is being waited for."""
@@ -103,7 +104,7 @@ def fetch_from_origin(
                 _copy(reply, sink, item.size_bytes * 2, item.name)
         except OSError as err:
             raise QuantizeError(
-                f"source {item.name}: {item.origin.repository} cannot be reached ({err})"
+                f"source {item.name}: {item.origin.repository} cannot be reached ({what_and_why(err)})"
             ) from err
         verify_content(got, item)
         kept = root / "origin" / item.name / got.name

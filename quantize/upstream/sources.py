@@ -10,6 +10,7 @@ from typing import Any
 
 from quantize.errors import QuantizeError
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.toml_table import toml_table
 
 SOURCES_FILE = Path(__file__).parents[1] / "sources.toml"
@@ -74,7 +75,9 @@ def load_sources(path: Path = SOURCES_FILE) -> dict[str, Source]:
         document = toml_table(plain_text(path))
         return {name: _source(name, entry) for name, entry in document.items()}
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err}); restore it from version control") from err
+        raise QuantizeError(
+            f"{path.name} cannot be read ({what_and_why(err)}); restore it from version control"
+        ) from err
 
 
 def source(name: str) -> Source:

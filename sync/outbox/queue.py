@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, unit_id
-from sync.outbox.file import LogFile, cannot_open
+from sync.outbox.file import BUSY_TIMEOUT_S, LogFile, cannot_open
 from sync.outbox.parts import (
     OutboxError,
     OutboxFullError,
@@ -23,6 +23,7 @@ from sync.outbox.parts import (
 )
 from sync.outbox.sending import Sending
 from sync.outbox.unit_events import in_present_start
+from sync.plain_words import why
 from sync.proofs import chain
 
 
@@ -45,9 +46,11 @@ class Outbox(Sending):
         limits: OutboxLimits | None = None,
         counter: Counter | None = None,
         never_used: int = 0,
+        busy_s: float = BUSY_TIMEOUT_S,
     ) -> None:
+        """A file that another process holds is waited for, `busy_s` each time: so long a door may wait."""
         name, limits = unit_id(unit), limits or OutboxLimits()
-        super().__init__(LogFile(path, name, limits.ballast_bytes), name, limits, now_ms)
+        super().__init__(LogFile(path, name, limits.ballast_bytes, busy_s), name, limits, now_ms)
         self._doors = frozenset(doors)
         try:
             self._check_counter(counter, never_used)
@@ -72,7 +75,7 @@ class Outbox(Sending):
             except sqlite3.Error as err:
                 if not _disk_full(err):
                     raise OutboxError(
-                        f"the audit log cannot be written ({err}); the door stays locked"
+                        f"the audit log cannot be written ({why(err)}); the door stays locked"
                     ) from err
             self._overflow(event, risk, "disk_full")
             return None

@@ -43,7 +43,7 @@ class CardProcess:
     def __init__(self, child: Path = CHILD) -> None:
         # Its own output is the protocol; what PortAudio and ALSA print would fill the journal.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(child)],
+            [sys.executable, "-I", "-B", str(child)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

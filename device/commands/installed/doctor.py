@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 from sync.transport.connecting import REMIND_DAYS
 
 EXIT_NO = 1
@@ -110,7 +111,7 @@ def look_at(what: str, look: Callable[[Settings], str], settings: Settings, fix:
     try:
         return Finding(what, True, look(settings))
     except (DeviceError, SyncError, OSError) as err:
-        return Finding(what, False, str(err), _fix(err, fix))
+        return Finding(what, False, what_and_why(err), _fix(err, fix))
     except ImportError as err:
         return Finding(what, False, f"a library cannot be loaded ({err})", "scripts/setup")
 
@@ -186,6 +187,7 @@ def _self_test(settings: Settings) -> str:
     from device.model_store.pick import remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
+    from device.unit.assembly import second_hearing
 
     bundle = slots.active(models_dir())
     findings = self_test.run(bundle, remembered(kept_in(models_dir()), bundle, lambda _: None))
@@ -193,7 +195,8 @@ def _self_test(settings: Settings) -> str:
     stray = [f"{one.check} strays in {one.form}" for one in findings if not one.passed]
     largest = max(one.largest_difference for one in findings if one.passed)
     used = ", ".join(f"{role} in {form}" for role, form in forms.items())
-    return "; ".join([f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})", *stray])
+    told = f"{processor_class()}: LLRs differ by {largest:.2f} at most ({used})"
+    return "; ".join([told, *stray, second_hearing(bundle, settings)])
 
 
 def _store(settings: Settings) -> str:

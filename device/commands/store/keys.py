@@ -23,6 +23,7 @@ from device.secure_store.store import open_keystore
 from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.state_folder import StateFolder
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 
 @store.command("new-tenant-key")
@@ -40,7 +41,7 @@ def new_tenant_key(out: Path) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(os.urandom(KEY_BYTES))
     except OSError as err:
-        raise StoreError(f"{out} cannot be made: {err.strerror}") from err
+        raise StoreError(f"{out} cannot be made: {why(err)}") from err
     click.echo(f"{out} goes to every unit by `ostiary store tenant-key`; keep no copy in the clear")
 
 

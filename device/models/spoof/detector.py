@@ -25,6 +25,7 @@ from device.models.spoof.frame_rates import frame_rates
 from device.models.spoof.norms import BonaFideNorms
 from device.models.spoof.prints import seen, shipped
 from sync.plain_file import NETWORK_BYTES, plain_bytes
+from sync.plain_words import why
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
@@ -141,7 +142,7 @@ def _read(path: Path, at_most: int = NETWORK_BYTES) -> bytes:
     try:
         return plain_bytes(path, at_most)
     except OSError as err:
-        raise DeviceError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+        raise DeviceError(f"cannot read {path.name} ({why(err)}); run `ostiary models build`") from err
 
 
 class SpoofDetector:

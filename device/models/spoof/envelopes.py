@@ -184,7 +184,7 @@ class EnvelopeHead:
             if part.shape != shape or part.dtype != np.float32 or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the envelopes' head is not {shape} finite numbers")
         if kinds < 2 or self.scale.min() <= 0:
-            raise ValueError("the envelopes' head has nothing to tell apart")
+            raise ValueError("the head on band envelopes has no two classes")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EnvelopeHead:

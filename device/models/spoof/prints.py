@@ -49,7 +49,7 @@ class Printer:
             if part.shape != shape or part.dtype.kind != "f" or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the prints is not {shape} finite numbers")
         if self.scale.min() <= 0:
-            raise ValueError("the prints have a scale of nothing")
+            raise ValueError("the prints have a scale of zero")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -1,4 +1,4 @@
-"""One truth in two places: the vault's files and the keystore's counter, kept in step through power cuts.
+"""Keeps the vault's files and the keystore's counter in step through power cuts.
 
 Order of every change, and why it survives a cut at any point (the counter in the TPM is N):
 1. commit the file with counter N + 1, durably; 2. advance the TPM's counter to N + 1; 3. write the copy.

@@ -1,4 +1,4 @@
-"""What a person at a door lives with: a weak phrase is followed by one more, and the words of both count.
+"""Attempts of up to two phrases: a weak phrase is followed by one more, and the words of both count.
 
 Every ordered pair of two recordings of one speaker is an attempt whose voice and liveness pass. The policy of
 the door decides on each. LLRs of further wrong pairings are not used: most of them are bounds only.

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from device.audio import AudioSettings, Samples, load_utterance
 from device.audio.recording import read_recording
 from device.errors import DeviceError
-from device.evidence.judge import PhraseScore, SpoofCheck, Wave
+from device.evidence.judge import SpoofCheck, Wave
+from device.evidence.phrase import PhraseScore
 from device.model_store.calibration import LLR_LIMIT
 from quantize.evaluate.checks.phrase import PhraseScores
 from quantize.evaluate.checks.speaker import Embedding

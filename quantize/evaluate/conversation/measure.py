@@ -22,6 +22,7 @@ from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.mixtures import Mixture, Person, Studio
 from quantize.evaluate.figures.intervals import Estimate
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 
 COLLARS_S = (0.0, 0.25)
 KNOWN, UNKNOWN, GIVEN, LIVE = "known voices", "unknown voices", "unknown voices, count given", "live"
@@ -288,5 +289,5 @@ def real_recordings(folder: Path, read: Callable[[Path], Samples]) -> dict[str, 
             try:
                 found[path.stem] = (read(path), from_rttm(plain_text(turns)))
             except (UnicodeDecodeError, OSError) as err:
-                raise DeviceError(f"{turns.name} cannot be read ({err})") from err
+                raise DeviceError(f"{turns.name} cannot be read ({what_and_why(err)})") from err
     return found

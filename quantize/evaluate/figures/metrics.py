@@ -117,11 +117,6 @@ def frr_at_far(curve: Curve, far: float) -> float:
     return float(curve.frr[_first_within(curve, far)])
 
 
-def threshold_at_far(curve: Curve, far: float) -> float:
-    """The lowest threshold whose FAR is at most `far` (+inf when only rejecting everyone reaches it)."""
-    return float(curve.thresholds[_first_within(curve, far)])
-
-
 def min_dcf(curve: Curve, costs: Costs) -> float:
     """Normalised detection cost at the best threshold in hindsight."""
     return float(np.min(costs.normalised(curve.frr, curve.far)))

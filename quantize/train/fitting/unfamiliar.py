@@ -1,4 +1,4 @@
-"""Where the LLRs of what learns from attacks have their zero: at people of sources that it never heard.
+"""Puts the zero of LLRs learned from attacks at people of sources that training never heard.
 
 A head knows its own sources of people too well. So the sources are split in three, a head is trained without
 each third, and the zero lies where SHARE of the people of the corpora left out, every corpus counted alike,

@@ -38,6 +38,7 @@ from device.liveness.joins import (
 )
 from quantize.evaluate.figures.calibrate import fit
 from quantize.train.joins.spliced import Example, examples
+from sync.plain_file import plain_text
 
 BESIDE, UNSURE = 2.0, 6.0
 """Frames beside a join that count as it, and that count as nothing."""
@@ -216,7 +217,7 @@ def write(out: Path, parts: dict[str, np.ndarray], judged: list[Example]) -> Non
         _say(f"{share:.1%} of {len(people)} refused at LLR {bar:+.2f}: {passed:.1%} splices pass")
     (out / "joins.npz").write_bytes(_bytes(parts))
     toml = out / "weights.toml"
-    text = re.sub(r"\n\[joins\][^\[]*", "\n", toml.read_text()).rstrip()
+    text = re.sub(r"\n\[joins\][^\[]*", "\n", plain_text(toml)).rstrip()
     text = re.sub(r'version = "[^"]*"', f'version = "liveness-{datetime.now(UTC):%Y%m%d}"', text)
     note = "# LLR of one go against a splice; `python -m quantize.train.joins`"
     toml.write_text(f"{text}\n\n[joins]            {note}\nscale = {scale:.4f}\noffset = {offset:.4f}\n")

@@ -33,6 +33,7 @@ from quantize.evaluate.recordings.splicing import (
     with_pauses,
 )
 from quantize.playback import Loudspeaker, Playback, Room, pink, random_playback, rms
+from sync.plain_file import LARGE_BYTES, plain_bytes, plain_path
 
 LONGEST_S = 8
 ODDS = {ENERGY: 0.2, BORDERS: 0.2, FADED: 0.3, HIDDEN: 0.15, PLAYED: 0.15}
@@ -81,7 +82,7 @@ class Corpus:
         self.names = names + several * max(1, len(names) // max(1, len(several)))
 
     def _read(self, path):
-        return soundfile.read(self.data / path, dtype="float32", always_2d=True)[0][:, 0]
+        return soundfile.read(plain_path(self.data / path), dtype="float32", always_2d=True)[0][:, 0]
 
     def _borders(self, every, work):
         """Word borders by path, kept in `work`: they take minutes."""
@@ -93,7 +94,10 @@ class Corpus:
             speech = [one for one in every if one.label == "bonafide" and one.text and fits(one.speaker)]
             found = {one.path: aligner.borders(self._read(one.path), one.text) for one in speech}
             kept.write_text(json.dumps(found))
-        return {path: tuple(map(tuple, words)) for path, words in json.loads(kept.read_text()).items()}
+        return {
+            path: tuple(map(tuple, words))
+            for path, words in json.loads(plain_bytes(kept, LARGE_BYTES)).items()
+        }
 
     def example(self, dice) -> Example:
         if dice.random() < 0.5:

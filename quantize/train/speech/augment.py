@@ -11,12 +11,13 @@ import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.train.speech.replay import convolve, loudspeaker
+from sync.plain_file import plain_path
 
 
 def noises(data: Path):
     """The noise recordings: (for training, for testing)."""
     files = sorted((data / "noise").glob("*.flac"))
-    waves = [soundfile.read(p, dtype="float32", always_2d=True)[0][:, 0] for p in files]
+    waves = [soundfile.read(plain_path(p), dtype="float32", always_2d=True)[0][:, 0] for p in files]
     waves = [w for w in waves if len(w) > 2 * SAMPLE_RATE_HZ]
     return [w for i, w in enumerate(waves) if i % 4], [w for i, w in enumerate(waves) if i % 4 == 0]
 

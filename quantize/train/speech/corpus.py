@@ -15,6 +15,7 @@ import soxr
 from rich.progress import track
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from sync.plain_file import LARGE_BYTES, plain_path, plain_text
 
 CACHE_VERSION = 4
 
@@ -118,11 +119,13 @@ def _equalise(wave):
 
 
 def _rows(data: Path, attacks: Path | None):
-    for row in csv.DictReader((data / "manifest.tsv").open(), delimiter="\t"):
+    for row in csv.DictReader(plain_text(data / "manifest.tsv", LARGE_BYTES).splitlines(), delimiter="\t"):
         if row["label"] in ("bonafide", "spoof"):
             yield data / row["path"], {**row, "voice": "", "page": row["path"].split("/")[0]}
     if attacks is not None:
-        for row in csv.DictReader((attacks / "attacks.tsv").open(), delimiter="\t"):
+        for row in csv.DictReader(
+            plain_text(attacks / "attacks.tsv", LARGE_BYTES).splitlines(), delimiter="\t"
+        ):
             yield attacks / row["path"], {**row, "page": "made"}
 
 
@@ -161,7 +164,7 @@ def read_wave(path: Path):
         command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), "-f", "s16le", "-ar", "16000", "-"]
         raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         return np.frombuffer(raw, np.int16).astype(np.float32) / 32768
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    wave, rate = soundfile.read(plain_path(path), dtype="float32", always_2d=True)
     return wave[:, 0] if rate == SAMPLE_RATE_HZ else soxr.resample(wave[:, 0], rate, SAMPLE_RATE_HZ)
 
 
@@ -214,7 +217,7 @@ def load(data: Path, attacks: Path | None, cache: Path, packaged=PACKAGED) -> li
             coded=np.concatenate([coded for _, coded in waves]),
         )
     items = []
-    for (_, row), (plain, coded) in zip(rows, _waves(np.load(stored)), strict=True):
+    for (_, row), (plain, coded) in zip(rows, _waves(np.load(plain_path(stored))), strict=True):
         if len(plain) >= SAMPLE_RATE_HZ // 2:
             about = (row["system"], row["page"], row["speaker"] or "", row["voice"])
             items.append(Item(row["path"], row["label"] == "spoof", *about, plain, coded))
@@ -232,7 +235,7 @@ def _waves(held):
 def _known(cache: Path):
     """Path and size -> (plain, coded), of the last corpus stored in `cache`."""
     for path in sorted(cache.glob("corpus-*.npz"), key=lambda p: -p.stat().st_mtime):
-        held = np.load(path)
+        held = np.load(plain_path(path))
         if "keys" in held and int(held["version"]) == CACHE_VERSION:
             return dict(zip(held["keys"].tolist(), _waves(held), strict=True))
     return {}

@@ -14,6 +14,7 @@ from device.models.spoof.features import LIMIT, pictures, together
 from quantize.errors import QuantizeError
 from quantize.train.speech.augment import Augmenter, noises
 from quantize.train.speech.replay import rooms
+from sync.plain_file import plain_path
 
 CROPS_S = (1.2, 1.6, 2.4, 3.2)
 STEP = LIMIT / 127
@@ -37,7 +38,7 @@ class Pictures:
 
     @classmethod
     def load(cls, files) -> Pictures:
-        parts = [np.load(f) for f in files]
+        parts = [np.load(plain_path(f)) for f in files]
         return cls(*(np.concatenate([p[name] for p in parts]) for name in cls.__slots__))
 
     @classmethod

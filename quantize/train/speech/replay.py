@@ -13,6 +13,7 @@ import soundfile
 from scipy import signal
 
 from device.audio.utterance import SAMPLE_RATE_HZ
+from sync.plain_file import plain_path
 
 RESPONSE_SAMPLES = 6400
 
@@ -69,7 +70,7 @@ def rooms(data: Path, seed: int = 7, simulated: int = 60):
     measured = []
     for path in sorted((data / "impulse_responses").glob("*.flac")):
         if "telephone" not in path.name:
-            measured.append(_tidy(soundfile.read(path, dtype="float32", always_2d=True)[0][:, 0]))
+            measured.append(_tidy(soundfile.read(plain_path(path), dtype="float32", always_2d=True)[0][:, 0]))
     both = [r for pair in zip(made, measured + made, strict=False) for r in pair]
     cut = len(both) * 3 // 4
     return both[:cut], both[cut:]

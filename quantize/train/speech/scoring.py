@@ -12,6 +12,7 @@ from quantize.evaluate.figures import metrics
 from quantize.evaluate.figures.metrics import Ranked
 from quantize.train.speech.augment import add_noise
 from quantize.train.speech.replay import convolve, loudspeaker
+from sync.plain_file import LARGE_BYTES, plain_text
 
 MAX_SAMPLES = 6 * SAMPLE_RATE_HZ
 ALL_CONDITIONS = ("plain", "replayed", "noisy", "coded", "room")
@@ -62,7 +63,7 @@ def write_rows(path: Path, rows) -> None:
 
 
 def read_rows(path: Path):
-    return list(csv.DictReader(path.open(), delimiter="\t"))
+    return list(csv.DictReader(plain_text(path, LARGE_BYTES).splitlines(), delimiter="\t"))
 
 
 def eer(bonafide, spoof) -> float:

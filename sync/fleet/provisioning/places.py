@@ -1,4 +1,4 @@
-"""Who has which place: what a commit of the registry's database says of claims, units and their TPMs."""
+"""Reads from the registry's database which unit has which place, claim and TPM."""
 
 from __future__ import annotations
 

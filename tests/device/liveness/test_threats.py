@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.errors import DeviceError
 from device.liveness.threats.known import KnownAttacks
-from device.liveness.threats.left import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
+from device.liveness.threats.print_box import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
 from device.models.spoof.prints import SEEN, shipped
 from device.uplink.letters.prints import PrintMail, held_list
 from sync.errors import SyncError
@@ -75,8 +75,8 @@ def test_a_list_is_taken_whole_and_survives_a_restart_and_its_end(tmp_path: Path
     ("data", "complaint"),
     [
         (listed(2, 1), "older than"),
-        (b"", "that is none"),
-        (b"\xa8" + bytes(2000), "that is none"),
+        (b"", "no list of threats"),
+        (b"\xa8" + bytes(2000), "no list of threats"),
         (listed(9, 1, expires_ms=NOW_MS), "expired"),
     ],
 )

@@ -163,12 +163,12 @@ def test_recordings_that_are_missing_or_others_are_named_with_their_package(
     answers: Answers, tmp_path: Path
 ) -> None:
     with pytest.raises(SelfTestError, match=PACKAGE):
-        self_test.recordings_of(answers, tmp_path)
+        self_test.recordings_of(answers.recordings, tmp_path)
     name = next(iter(answers.recordings))
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(SelfTestError, match=f"{name} is not the self-test's recording"):
-        self_test.recordings_of(answers, tmp_path)
+        self_test.recordings_of(answers.recordings, tmp_path)
 
 
 def test_answers_of_other_files_are_refused(given: Bundle, answers: Answers, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.names import NameBook
-from sync.dashboard.web import Desk
+from sync.dashboard.web import Backend
 from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
@@ -69,8 +69,8 @@ class Hospital:
     def accounts(self) -> Accounts:
         return Accounts(self.store, CHEAP)
 
-    def desk(self, settings: DashboardSettings | None = None) -> Desk:
-        return Desk(
+    def backend(self, settings: DashboardSettings | None = None) -> Backend:
+        return Backend(
             self.store,
             settings or self.settings,
             self.accounts,
@@ -85,7 +85,7 @@ class Hospital:
     def client(self, account: str | None = None) -> TestClient:
         """The page without a network; logged in when an account is named."""
         made = TestClient(
-            make_app(self.desk()),
+            make_app(self.backend()),
             base_url=self.settings.origin,
             follow_redirects=False,
             headers={"Origin": self.settings.origin},
@@ -204,7 +204,7 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     port = free_port()
     # A passkey belongs to a name, never to an address of numbers.
     hospital.settings = DashboardSettings(f"http://localhost:{port}", organisation="St Mary's")
-    app = make_app(hospital.desk())
+    app = make_app(hospital.backend())
     config = uvicorn.Config(
         app,
         port=port,

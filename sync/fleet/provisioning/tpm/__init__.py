@@ -1,1 +1,1 @@
-"""What a TPM says of its keys and its maker of it, checked without a TPM."""
+"""Checks what a TPM says about its keys, and what its maker says about the TPM. Needs no TPM."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from device.errors import DeviceError
-from device.evidence.judge import PhraseScore, Wave
+from device.evidence.judge import Wave
+from device.evidence.phrase import PhraseScore
 from quantize.evaluate.checks.nonspeech import ASKED_AGAIN, GATED, KINDS, UNGATED, clips, judge_clips
 from quantize.evaluate.checks.phrase import rate
 

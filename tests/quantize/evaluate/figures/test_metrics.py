@@ -22,7 +22,6 @@ from quantize.evaluate.figures.metrics import (
     eer_threshold,
     frr_at_far,
     min_dcf,
-    threshold_at_far,
 )
 from quantize.evaluate.figures.pav import hull_eer, isotonic, min_cllr
 
@@ -94,7 +93,6 @@ def test_separated_scores_cost_nothing() -> None:
     assert hull_eer(ranked) == 0.0
     assert min_cllr(ranked) == 0.0
     assert frr_at_far(ranked.curve(), 0.0) == 0.0
-    assert threshold_at_far(ranked.curve(), 0.0) == 2.0
 
 
 def test_reversed_scores_are_wrong_every_time() -> None:

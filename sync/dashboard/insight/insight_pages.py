@@ -1,4 +1,4 @@
-"""Looking into it: attacks, and how units and models do."""
+"""The pages about attacks, and about how units and models do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def attacks(call: Call) -> Response:
     span = call.query.get("days", "30")
     days = int(span) if span in SPANS else 30
     since_ms = doors.midnight_ms(call.now_ms, call.zone) - (days - 1) * DAY_MS
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         by_day = attack_list.by_day(db, call.viewer, since_ms, days)
         rows = attack_list.newest(db, call.viewer, since_ms)
         known = places.load(db)
@@ -56,14 +56,14 @@ def attacks(call: Call) -> Response:
             800,
         ),
         at_doors=[(place_of(known, *key), times) for key, times in at_doors],
-        attackers=attackers.found(call.desk.store, call.now_ms, least=attack_list.LEAST)[:20],
+        attackers=attackers.found(call.backend.store, call.now_ms, least=attack_list.LEAST)[:20],
         campaigns=[(c, [place_of(known, *key) for key in c.doors]) for c in found[:30]],
         campaign_count=len(found),
     )
 
 
 def health(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         scopes = call.viewer.scopes
         seen = {unit for (unit, _), place in known.items() if sees(scopes, place.site, place.zone)}

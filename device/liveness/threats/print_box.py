@@ -22,6 +22,7 @@ from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.events import UnitId
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.threats.listed import MAX_LIST_BYTES
 from sync.threats.prints import MODEL, Print, print_info
 
@@ -63,7 +64,7 @@ class PrintBox:
             with open_plain(self._folder / LIST) as file:
                 return file.read(MAX_LIST_BYTES + 1)
         except OSError as err:
-            raise DeviceError(f"no list of threats was brought ({err.strerror})") from err
+            raise DeviceError(f"no list of threats was brought ({why(err)})") from err
 
     def hold(self, version: int) -> None:
         """Tell the uplink which list is in force."""
