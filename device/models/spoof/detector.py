@@ -142,7 +142,9 @@ def _read(path: Path, at_most: int = NETWORK_BYTES) -> bytes:
     try:
         return plain_bytes(path, at_most)
     except OSError as err:
-        raise DeviceError(f"cannot read {path.name} ({why(err)}); run `ostiary models build`") from err
+        missing = isinstance(err, FileNotFoundError)
+        remedy = "run `ostiary models build`" if missing else "`ostiary doctor` says whether it is whole"
+        raise DeviceError(f"cannot read {path.name} ({why(err)}); {remedy}") from err
 
 
 class SpoofDetector:
