@@ -216,8 +216,8 @@ class VaultFile:
 def unavailable(name: str, err: Exception) -> str:
     """What a person is told when the machine keeps the store from its files."""
     return (
-        f"{name} of the store cannot be used now ({why(err)}): see that its disk has room and that it belongs "
-        "to the unit's user; nothing is lost"
+        f"{name} of the store cannot be used now ({why(err)}): see that its disk has room and that it "
+        "belongs to the unit's user; nothing is lost"
     )
 
 
