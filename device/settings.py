@@ -58,17 +58,17 @@ def memory_dir() -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def models_dir() -> Path:
+def models_dir(installed: Path = SYSTEM_MODELS) -> Path:
     """Where the models that count lie: this unit's own, else those that were installed with the software."""
     own = own_models_dir()
     has_own = any((own / name).exists() for name in ("shelf.json", "manifest.json"))
-    return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
+    return installed if not has_own and (installed / "manifest.json").exists() else own
 
 
-def kept_in(models: Path) -> Path:
+def kept_in(models: Path, installed: Path = SYSTEM_MODELS) -> Path:
     """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
     unit's own folder for models that were installed with the software, which nobody may write to."""
-    return own_models_dir() if models == SYSTEM_MODELS else models
+    return own_models_dir() if models == installed else models
 
 
 def own_models_dir() -> Path:
@@ -247,8 +247,8 @@ class Settings:
     conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
-def settings_file(path: Path | None = None) -> Path | None:
-    """Which file counts: `path`, else $OSTIARY_CONFIG, else the system's where there is one, else none.
+def settings_file(path: Path | None = None, system: Path = SYSTEM_FILE) -> Path | None:
+    """Which file counts: `path`, else $OSTIARY_CONFIG, else the `system`'s where there is one, else none.
 
     An empty $OSTIARY_CONFIG means none.
     """
@@ -257,15 +257,15 @@ def settings_file(path: Path | None = None) -> Path | None:
     chosen = os.environ.get("OSTIARY_CONFIG")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+    return system if system.exists() else None
 
 
-def load(path: Path | None = None) -> Settings:
+def load(path: Path | None = None, system: Path = SYSTEM_FILE) -> Settings:
     """Settings from the file that counts, else the defaults.
 
     Raises SettingsError naming every unknown key, wrong type and value out of range at once.
     """
-    found = settings_file(path)
+    found = settings_file(path, system)
     if found is None:
         return Settings()
     mistakes: list[str] = []

@@ -104,5 +104,7 @@ def test_words_that_the_glossary_replaced_do_not_come_back() -> None:
 
 def test_the_rooms_and_tests_of_the_mutation_tester_are_there() -> None:
     mutmut = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]
-    named = [*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"], *mutmut["also_copy"]]
+    rooms = mutmut["rooms"].values()
+    named = [*mutmut["also_copy"], *(name for room in rooms for name in (*room["code"], *room["tests"]))]
+    assert len(rooms) >= 7
     assert [name for name in named if not list(ROOT.glob(name))] == []

@@ -88,3 +88,23 @@ def test_links_in_a_circle_are_told_in_words_by_a_command(tmp_path: Path) -> Non
         ran = subprocess.run([*ostiary, *arguments], capture_output=True, text=True, check=False)
         assert ran.returncode != 0
         assert "Errno" not in ran.stdout + ran.stderr
+
+
+def test_a_process_that_may_open_no_more_files_is_told_so_by_a_vault_that_is_whole(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from device.secure_store import StoreUnavailableError\n"
+        "from device.secure_store.voiceprints.vault_file import VaultFile\n"
+        "vault = VaultFile(Path(sys.argv[1]))\n"
+        "vault.read(); vault._open(); vault.close()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "try:\n    vault.read()\nexcept StoreUnavailableError as err:\n    print(err)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "vault.db")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "it cannot be opened" in ran.stdout, ran.stderr
+    assert "unable to open database file" not in ran.stdout
+    assert "nothing is lost" in ran.stdout

@@ -34,14 +34,18 @@ CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), versio
 CREATE TABLE IF NOT EXISTS utterances (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
 DROP TABLE IF EXISTS habits; -- of version 0.1.0: how people pause and how fast they speak
 """
-_BUSY_S = 10.0
+BUSY_S = 10.0
+"""For so long a door waits for another program that holds the file."""
 
 
 class MemoryFile:
     """Rows by number. `close` it; one process writes utterances."""
 
-    def __init__(self, path: Path, mac: Mac) -> None:
-        """Open or make the file. Raises LivenessError when it cannot be opened."""
+    def __init__(self, path: Path, mac: Mac, busy_s: float = BUSY_S) -> None:
+        """Open or make the file; one that another program holds is waited for, `busy_s` each time.
+
+        Raises LivenessError when it cannot be opened.
+        """
         self._path = path
         self._mac = mac
         self._cipher = AESGCM(mac("utterance memory key", b""))
@@ -50,7 +54,7 @@ class MemoryFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(
-                check_plain_or_new(path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                check_plain_or_new(path), timeout=busy_s, isolation_level=None, check_same_thread=False
             )
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")

@@ -26,7 +26,7 @@ from device.feedback import language
 from device.feedback.earcons import own_tones
 from device.liveness.context import ContextChecks
 from device.liveness.threats.known import KnownAttacks
-from device.liveness.threats.left import PrintBox
+from device.liveness.threats.print_box import PrintBox
 from device.model_store import slots
 from device.model_store.bundle import Bundle
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum

@@ -47,13 +47,16 @@ class Upkeep(Background):
         door_name: str,
         rotate: Callable[[], int] | None = None,
         certificate: Callable[[datetime], str] = lambda _: "",
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
         """`rotate` moves the log to files when it is due, and returns the last event moved, or 0;
-        `certificate` says what is wrong at a time with the one that the uplink shows."""
+        `certificate` says what is wrong at a time with the one that the uplink shows;
+        `every_s` is from the end of one look to the next."""
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
         self._certificate = certificate
+        self._every_s = every_s
         self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
         super().__init__("upkeep")
@@ -90,7 +93,7 @@ class Upkeep(Background):
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
                 log.exception("a look at the unit's health failed; the next one comes")
-            if self._stop.wait(LOOK_EVERY_S):
+            if self._stop.wait(self._every_s):
                 return
 
     def _look_at_the_clock(self) -> None:

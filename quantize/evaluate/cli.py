@@ -17,8 +17,8 @@ from quantize.errors import QuantizeError
 from quantize.evaluate.campaigns.chapter import campaign_lines
 from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.chapter import attempt_lines
 from quantize.evaluate.door.heard import CONDITIONS
-from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.door.whole import Scope
 from quantize.evaluate.figures.machine import describe_machine
 from quantize.evaluate.figures.named import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TFLITE_MODEL

@@ -21,7 +21,7 @@ from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
-from quantize.parity import decisions, demand
+from quantize.parity import MAX_FLIPS_LIMIT, decisions, demand
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
 from quantize.speech import Clip, parity_speech
 from quantize.upstream.ctranslate2 import read_ctranslate2
@@ -112,10 +112,10 @@ def prove_decoder(
     return bounded("Whisper in INT8", metrics)
 
 
-def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
+def bounded(what: str, metrics: dict[str, float], most_flips: float = MAX_FLIPS_LIMIT) -> dict[str, float]:
     """`metrics` as the manifest states them; raises QuantizeError when one is out of its bounds."""
     cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
-    return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
+    return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR}, most_flips=most_flips)
 
 
 def parity_clips() -> list[Clip]:

@@ -28,7 +28,7 @@ from sync.dashboard.events import events_page as events
 from sync.dashboard.guard import Guard
 from sync.dashboard.incidents import incidents
 from sync.dashboard.incidents import incidents_page as incident_pages
-from sync.dashboard.insight import counted, look
+from sync.dashboard.insight import counted, insight_pages
 from sync.dashboard.live import stream
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
@@ -86,8 +86,8 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/visits", visits_page.overview, Right.VISITS),
     ("POST", "/visits", visits_page.make, Right.SPONSOR),
     ("POST", "/visits/{visit:str}", visits_page.act, Right.SPONSOR),
-    ("GET", "/attacks", look.attacks, Right.ATTACKS),
-    ("GET", "/health-of-units", look.health, Right.HEALTH),
+    ("GET", "/attacks", insight_pages.attacks, Right.ATTACKS),
+    ("GET", "/health-of-units", insight_pages.health, Right.HEALTH),
     ("GET", "/review", review.overview, Right.REVIEW),
     ("POST", "/review", review.sign, Right.REVIEW),
     ("GET", "/emergency", emergency.overview, Right.REVIEW),

@@ -23,8 +23,10 @@ BUSY_TIMEOUT_S = 5.0
 class LogFile:
     """The open file. Threads share `db` and hold `lock` while they use it; other processes have their own."""
 
-    def __init__(self, path: Path, unit: UnitId, ballast_bytes: int) -> None:
-        """Raises OutboxError for a file that cannot be opened or is another unit's."""
+    def __init__(self, path: Path, unit: UnitId, ballast_bytes: int, busy_s: float = BUSY_TIMEOUT_S) -> None:
+        """A file that another process holds is waited for, `busy_s` each time.
+
+        Raises OutboxError for a file that cannot be opened or is another unit's."""
         self._path, self._ballast = path, path.with_name(path.name + ".ballast")
         self.lock = threading.Lock()
         try:
@@ -32,9 +34,7 @@ class LogFile:
             # Nobody else reads a log that is made here; one that was made for a group of users stays theirs.
             # The log that SQLite writes ahead, and its index, take the rights of the file.
             os.close(os.open(check_plain_or_new(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self.db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-            )
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_s)
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             self.db.execute("PRAGMA cache_size=-256")  # KiB; SQLite's own 2 MB fill up in days

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sync.events import AuditEvent, Counter, Record, SequencedEvent, unit_id
-from sync.outbox.file import LogFile, cannot_open
+from sync.outbox.file import BUSY_TIMEOUT_S, LogFile, cannot_open
 from sync.outbox.parts import (
     OutboxError,
     OutboxFullError,
@@ -46,9 +46,11 @@ class Outbox(Sending):
         limits: OutboxLimits | None = None,
         counter: Counter | None = None,
         never_used: int = 0,
+        busy_s: float = BUSY_TIMEOUT_S,
     ) -> None:
+        """A file that another process holds is waited for, `busy_s` each time: so long a door may wait."""
         name, limits = unit_id(unit), limits or OutboxLimits()
-        super().__init__(LogFile(path, name, limits.ballast_bytes), name, limits, now_ms)
+        super().__init__(LogFile(path, name, limits.ballast_bytes, busy_s), name, limits, now_ms)
         self._doors = frozenset(doors)
         try:
             self._check_counter(counter, never_used)

@@ -22,7 +22,7 @@ def flac_length(view: memoryview, info: int) -> int:
         if tail[at + 1 : at + 2] not in (b"\xf8", b"\xf9"):
             continue
         looked += 1
-        end = _samples_to_end(tail, at, block)
+        end = samples_to_end(tail, at, block)
         if not end:
             continue
         summed += 1
@@ -31,7 +31,7 @@ def flac_length(view: memoryview, info: int) -> int:
     return 0
 
 
-def _samples_to_end(tail: bytes, at: int, block: int) -> int:
+def samples_to_end(tail: bytes, at: int, block: int) -> int:
     """The number of the sample behind the frame that begins at `at`; 0 when none begins there."""
     head = tail[at : at + 16]
     if len(head) < 8 or head[3] & 1:

@@ -85,15 +85,15 @@ def effective(path: Path | None = None) -> list[Item]:
     file = settings_file(path)
     settings = load(path)
     table = read_table(file) if file is not None else {}
-    return [*_leaves(settings, Settings(), table, "", str(file)), *_folders()]
+    return [*leaves(settings, Settings(), table, "", str(file)), *_folders()]
 
 
-def _leaves(node: Any, base: Any, table: Any, prefix: str, file: str) -> Iterator[Item]:
+def leaves(node: Any, base: Any, table: Any, prefix: str, file: str) -> Iterator[Item]:
     for item in fields(node):
         value, key = getattr(node, item.name), f"{prefix}{item.name}"
         given = table.get(item.name) if isinstance(table, dict) else None
         if is_dataclass(value):
-            yield from _leaves(value, getattr(base, item.name), given, f"{key}.", file)
+            yield from leaves(value, getattr(base, item.name), given, f"{key}.", file)
             continue
         shown = MASK if item.metadata.get("secret") and value else _plain(value)
         yield Item(key, shown, "default" if given is None else file)

@@ -67,9 +67,12 @@ class Follower(Background):
         serving: Path | None = None,
         plan: Plan | None = None,
         end: Callable[[], None] = restart,
+        recorded: Callable[[], Evidence] | None = None,
     ) -> None:
         """`models` is where new ones go, `serving` where those in use are, if not there; `plan` is what
-        `take_up` returned. Raises DeviceError, SyncError or OSError.
+        `take_up` returned. `recorded` finds the evidence in the recorded attempt that rules and models are
+        tried on, or raises DeviceError; without it the unit's own judge does. Raises DeviceError, SyncError
+        or OSError.
         """
         if settings.fleet.commands is None:
             raise DeviceError("no [fleet] commands: this unit follows nobody")
@@ -87,6 +90,7 @@ class Follower(Background):
         self._said: tuple[object, ...] = ()
         self._said_at: tuple[bytes, int, int] | None = None
         self._heard: Evidence | None = None
+        self._recorded = recorded or self._judged
         self._trouble = ""
         self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
@@ -323,7 +327,7 @@ class Follower(Background):
         except DeviceError as err:
             trial.heard = RehearsalError("not_confirmed", str(err))
 
-    def _recorded(self) -> Evidence:
+    def _judged(self) -> Evidence:
         """What this unit finds in the recorded attempt; once for a run, for it does not change."""
         if self._heard is None:
             bundle = slots.active(self._serving)

@@ -22,7 +22,7 @@ from sync.transport.agent import Mail
 from sync.transport.topics import KEPT, PRINTS
 
 LIST, HELD, LEFT = "list", "held", ".print"
-"""As `device/liveness/threats/left.py` names them."""
+"""As `device/liveness/threats/print_box.py` names them."""
 LOOK_EVERY_S = 0.5
 AT_ONCE = 4
 """Prints in one look: a TPM takes 100 ms and more to sign each."""

@@ -176,7 +176,7 @@ def _converted(converter: str) -> Callable[[Wave, Recording, Stage, np.random.Ge
 PAUSE_S = 0.9
 
 
-def _pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
+def pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
     """They hesitate: so much quiet in the quietest place of the middle of what they said."""
     level = np.convolve(np.square(wave.astype(np.float64)), np.full(800, 1 / 800), "same")
     third = len(wave) // 3
@@ -187,7 +187,7 @@ def _pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) 
 
 DISTURBANCES = (
     Disturbance("as said", _plain),
-    Disturbance("pause of 0.9 s", _pause, attacks=False),
+    Disturbance("pause of 0.9 s", pause, attacks=False),
     Disturbance("words before", _words_before, attacks=False),
     Disturbance("words after", _words_after, attacks=False),
     Disturbance("sneeze inside", _burst("sneeze", True)),

@@ -108,7 +108,7 @@ def _groups(product: SpeakerResult) -> str:
     for one, other in (("native", "accented"), ("female", "male")):
         first, second = refused.get(one), refused.get(other)
         if first and second:
-            finding += f"<p>{_gap(one, first, other, second)}</p>"
+            finding += f"<p>{gap(one, first, other, second)}</p>"
     return (
         "<h3>Who bears the errors?</h3>"
         + finding
@@ -116,7 +116,7 @@ def _groups(product: SpeakerResult) -> str:
     )
 
 
-def _gap(one: str, first: Estimate, other: str, second: Estimate) -> str:
+def gap(one: str, first: Estimate, other: str, second: Estimate) -> str:
     low, high = sorted((first.value, second.value))
     if high == 0.0:
         return f"At the deployed threshold nobody is refused, {one} or {other}."

@@ -6,7 +6,7 @@ from html import escape
 
 from quantize.evaluate.campaigns.chapter import campaigns_chapter
 from quantize.evaluate.conversation.chapter import changes_chapter, diarization_chapter
-from quantize.evaluate.door.show import attempts_chapter
+from quantize.evaluate.door.chapter import attempts_chapter
 from quantize.evaluate.figures.markup import CSS, percent, span
 from quantize.evaluate.figures.named import POOLED, PRODUCT_MODEL
 from quantize.evaluate.report.chapters import (

@@ -10,7 +10,7 @@ others' scores make the next model's calibration where its bundle states none. W
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -149,9 +149,11 @@ def evaluate_succession(
     following: Heard,
     live: Mapping[str, float],
     thresholds: Thresholds,
+    together: Callable[[float, float], float] = lower_llr,
 ) -> SuccessionResult | None:
     """None where the model in use has no calibration, or fewer than two speakers have enough recordings or
-    come over. `live` are LLRs by path."""
+    come over. `live` are LLRs by path; `together` makes one LLR of those by the voiceprint that was enrolled
+    and by the one that has grown."""
     everybody = _by_speaker(recordings, old.voices, following.voices)
     judged = {name: files for name, files in everybody.items() if not fits(name)}
     if len(judged) < 2 or old.calibration is None:
@@ -183,8 +185,8 @@ def evaluate_succession(
     }
     scored["both"] = {
         name: _Scored(
-            list(map(lower_llr, before.own, scored["grown"][name].own)),
-            list(map(lower_llr, before.impostors, scored["grown"][name].impostors)),
+            list(map(together, before.own, scored["grown"][name].own)),
+            list(map(together, before.impostors, scored["grown"][name].impostors)),
         )
         for name, before in scored["old"].items()
     }

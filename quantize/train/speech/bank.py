@@ -95,7 +95,7 @@ def _stored(work: Path, stem: str):
     return found
 
 
-def _keep(work: Path, stem: str, items, layer, render_one) -> None:
+def keep(work: Path, stem: str, items, layer, render_one) -> None:
     """Render and pool what no file of this stem holds yet, into one more file."""
     there = _files(work, stem)
     known = {path for file in there for path in np.load(plain_path(file))["paths"].tolist()}
@@ -165,14 +165,14 @@ def fill(data: Path, attacks: Path, work: Path, passes: int, second: bool = True
             rng = np.random.default_rng([5, number, *hashlib.sha256(item.path.encode()).digest()[:8]])
             return augment(item, int(SAMPLE_RATE_HZ * rng.choice(CROPS_S)), rng)
 
-        _keep(work, f"train-{number}", [i for i in items if i.part == "train"], layer, learn)
+        keep(work, f"train-{number}", [i for i in items if i.part == "train"], layer, learn)
     for condition in JUDGED:
 
         def judge(item, condition=condition):
             return render(item, condition, test_rooms, test_noise), condition == "replayed"
 
         wanted = items if condition == "plain" else judging(items)
-        _keep(work, f"judge-{condition}", wanted, layer, judge)
+        keep(work, f"judge-{condition}", wanted, layer, judge)
     if second:
         pictures.fill(items, data, work)
 

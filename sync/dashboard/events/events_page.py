@@ -62,7 +62,7 @@ def export(call: Call) -> Response:
         times = exports.count(db, wanted, scopes, call.zone)
     if form == "xlsx" and times > exports.SHEET_ROWS:
         raise RefusedError("A sheet holds 1,048,575 events. Narrow the dates, or take CSV.")
-    if times > approvals.BULK_ROWS:
+    if times > call.backend.settings.bulk_rows:
         # Of these very filters and nothing else; new events since then are a few, the tags may have changed.
         about = {"form": form, "filter": wanted.address(), "tags": " ".join(scopes)}
         held = _agreed(call, about, times)
@@ -84,7 +84,8 @@ def _agreed(call: Call, about: dict[str, str], times: int) -> Response | None:
         return None
     if "why" not in call.form:
         wanted = Filter.read(call.form).filled()
-        shown = {"rows": times, "most": approvals.BULK_ROWS, "form": about["form"], "fields": wanted}
+        most = call.backend.settings.bulk_rows
+        shown = {"rows": times, "most": most, "form": about["form"], "fields": wanted}
         return call.page("needs_second.html", 403, **shown)
     why = call.text("why", 200)
     approvals.ask(store, approvals.EXPORT, about | {"rows": times}, why, account, now_ms)

@@ -99,12 +99,12 @@ def _shapes(detection: dict[str, Any]) -> dict[str, list[int]]:
     if len(edges) < 2 or edges != sorted(edges):
         raise ValueError("edges do not rise")
     return {
-        tone: _binned(edges, [float(share) for share in shape[name]])
+        tone: binned(edges, [float(share) for share in shape[name]])
         for tone, name in (("granted", "targets"), ("refused", "nontargets"))
     }
 
 
-def _binned(edges: Sequence[float], shares: Sequence[float]) -> list[int]:
+def binned(edges: Sequence[float], shares: Sequence[float]) -> list[int]:
     """Shares of one histogram in the bins of ours; what lies outside goes into the outermost."""
     if len(edges) != len(shares) + 1:
         raise ValueError("one more edge than shares")

@@ -78,7 +78,7 @@ class Guard:
         gone = self._kick_all()
         if gone or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY_S
-            self._note(now, self._look())
+            self._note(now, self.look())
         return gone
 
     def failed(self, why: str) -> None:
@@ -137,7 +137,7 @@ class Guard:
                 )
         log.warning("%s was thrown off the broker", unit)
 
-    def _look(self) -> str:
+    def look(self) -> str:
         """What is wrong with the broker as units see it; '' when nothing is."""
         try:
             socket.create_connection(("127.0.0.1", self.site.broker_port), timeout=5).close()

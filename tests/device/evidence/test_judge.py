@@ -91,18 +91,18 @@ class Steady:
         self._failing = failing
         self.meeting: threading.Barrier | None = None
 
-    def _answer(self) -> None:
+    def take_time(self) -> None:
         if self.meeting is not None:
             self.meeting.wait(timeout=180)
         if self._failing is not None:
             raise self._failing
 
     def score(self, wave: Vector, phrase: str) -> PhraseScore:
-        self._answer()
+        self.take_time()
         return PhraseScore(1.0, phrase)
 
     def embed(self, wave: Vector) -> Vector:
-        self._answer()
+        self.take_time()
         return np.ones(192, np.float32)
 
     def template(self, embeddings: object) -> Vector:
@@ -110,7 +110,7 @@ class Steady:
 
     def llr(self, wave: Vector, template: Vector | None = None) -> float:
         if template is None:
-            self._answer()
+            self.take_time()
         return 1.0
 
     def evidence(self, wave: Vector) -> SpoofEvidence:
@@ -244,12 +244,12 @@ class Crumbs(Steady):
     OF_EACH = 7
     """So many of each size does the GNU C library keep for the thread that gave them back."""
 
-    def _answer(self) -> None:
+    def take_time(self) -> None:
         library = ctypes.CDLL(None)
         library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
         library.free.argtypes = [ctypes.c_void_p]
         taken = [library.malloc(size) for size in self.SIZES for _ in range(self.OF_EACH)]
-        super()._answer()
+        super().take_time()
         for piece in taken:
             library.free(piece)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -141,17 +142,16 @@ def test_a_note_that_somebody_wrote_by_hand_hinders_no_start_and_makes_no_event(
     assert unit.told() == [("FAULT", "tpm_fault", 0)]
 
 
-def test_a_note_that_the_log_has_no_room_for_stays_for_the_next_start(
-    unit: Unit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unit.fails(TpmBusyError("no TPM answers"))
+class BrokenLog:
+    """A log that takes nothing."""
 
-    def full(*_: object, **__: object) -> None:
+    def append(self, *_: object, **__: object) -> None:
         raise OutboxError("the log is broken")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "append", full)
-        unit.starts.tell(unit.trail, "door-1")
+
+def test_a_note_that_the_log_has_no_room_for_stays_for_the_next_start(unit: Unit) -> None:
+    unit.fails(TpmBusyError("no TPM answers"))
+    unit.starts.tell(replace(unit.trail, log=cast(Outbox, BrokenLog())), "door-1")
     assert (unit.folder / NAME).exists()
     assert unit.told() == [("FAULT", "tpm_fault", 0)]
 

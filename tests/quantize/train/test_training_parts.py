@@ -138,7 +138,7 @@ def test_the_second_network_learns_what_goes_through_a_low_pass() -> None:
 
 def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
     from quantize.train.networks.network import Patches
-    from quantize.train.speech.bank import _keep
+    from quantize.train.speech.bank import keep
 
     rendered: list[str] = []
 
@@ -148,11 +148,11 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
     a, b, c = (SimpleNamespace(path=name) for name in "abc")
     layer = Patches().eval()
-    _keep(tmp_path, "train-0", [a, b], layer, render_one)
-    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
-    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    keep(tmp_path, "train-0", [a, b], layer, render_one)
+    keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    keep(tmp_path, "train-0", [a, b, c], layer, render_one)
     assert rendered == ["a", "b", "c"]
-    _keep(tmp_path, "judge-plain", [c, b, a], layer, render_one)
+    keep(tmp_path, "judge-plain", [c, b, a], layer, render_one)
     bank = Bank.load(tmp_path)
     assert bank.place == {"a": 0, "b": 1, "c": 2}
     assert bank.replayed.tolist() == [[False, True, False]]
@@ -481,18 +481,15 @@ def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length()
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="Debian package flite is not installed")
-def test_door_phrases_are_judged_by_the_released_detector(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_door_phrases_are_judged_by_the_released_detector(capsys: pytest.CaptureFixture[str]) -> None:
     from quantize.train.__main__ import WEIGHTS
     from quantize.train.attacks.make import FLITE_VOICES
     from research.spoof import phrases
 
     if shutil.which("espeak-ng") is None:
         pytest.skip("Debian package espeak-ng is not installed")
-    monkeypatch.setattr(phrases, "SPEAKERS", ("flite",))
-    monkeypatch.setattr(phrases, "people", lambda: [("a tone", np.sin(np.arange(32_000) / 9))])
-    phrases.run(WEIGHTS, each=1, seed=3)
+    tone = [("a tone", np.sin(np.arange(32_000) / 9))]
+    phrases.run(WEIGHTS, each=1, seed=3, speakers=("flite",), heard=lambda: tone)
     said = capsys.readouterr().out
     assert f"{len(FLITE_VOICES)} heard in training" in said
     assert "a tone" in said

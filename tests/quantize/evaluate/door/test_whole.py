@@ -16,9 +16,9 @@ from device.audio.utterance import Quality
 from device.evidence.phrase import PhraseScore
 from device.models.spoof.detector import SpoofScores
 from quantize.evaluate.door.attempts import ALL, Cast, cast, decide_two, play
+from quantize.evaluate.door.chapter import attempt_lines, attempts_chapter
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings
 from quantize.evaluate.door.measure import Ask, Checks, Measured, Measurements
-from quantize.evaluate.door.show import attempt_lines, attempts_chapter
 from quantize.evaluate.door.whole import Scope, ward_sounds
 from quantize.evaluate.figures import plots
 from quantize.evaluate.figures.calibrate import fits

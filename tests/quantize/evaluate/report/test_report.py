@@ -68,14 +68,14 @@ def test_the_page_says_who_bears_the_errors_and_what_quantisation_costs(report: 
 
 
 def test_a_gap_between_groups_is_called_a_finding(report: Report) -> None:
-    from quantize.evaluate.report.chapters import _gap
+    from quantize.evaluate.report.chapters import gap
 
-    apart = _gap("native", Estimate(0.01, 0.005, 0.015), "accented", Estimate(0.05, 0.03, 0.07))
+    apart = gap("native", Estimate(0.01, 0.005, 0.015), "accented", Estimate(0.05, 0.03, 0.07))
     assert "Finding" in apart
     assert "accented speakers are refused more often, by a factor of 5.0" in apart
     assert "overlap" not in apart
-    assert "overlap" in _gap("native", Estimate(0.01, 0.0, 0.04), "accented", Estimate(0.05, 0.03, 0.07))
-    assert "nobody is refused" in _gap("female", Estimate(0.0, 0.0, 0.0), "male", Estimate(0.0, 0.0, 0.0))
+    assert "overlap" in gap("native", Estimate(0.01, 0.0, 0.04), "accented", Estimate(0.05, 0.03, 0.07))
+    assert "nobody is refused" in gap("female", Estimate(0.0, 0.0, 0.0), "male", Estimate(0.0, 0.0, 0.0))
 
 
 def test_the_json_is_strict_and_opens_with_the_figures_most_readers_want(report: Report) -> None:

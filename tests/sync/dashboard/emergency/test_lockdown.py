@@ -181,7 +181,7 @@ def test_a_thousand_doors_are_asked_in_one_transaction_and_freed_in_one(hospital
         like = dict(db.execute(sa.select(units).limit(1)).one()._mapping)
         db.execute(sa.insert(units), [{**like, "unit": place.unit} for place in ward])
     began: list[object] = []
-    sa.event.listen(hospital.store._engine, "commit", began.append)
+    sa.event.listen(hospital.store.engine, "commit", began.append)
     number = _start(hospital, ("ward",))
     assert len(began) == 1
     run = _run(hospital, number, hospital.now_ms())
