@@ -34,7 +34,7 @@ from device.model_store import slots
 from device.models.speaker import MIN_ENROLMENT, InconsistentEnrolmentError, SpeakerModel
 from device.secure_store import StoreSettings, Template, open_store
 from device.settings import models_dir
-from quantize.evaluate.manifest import read_manifest
+from quantize.evaluate.recordings.manifest import read_manifest
 
 Vector = npt.NDArray[np.float32]
 SEARCHES = 200

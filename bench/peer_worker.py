@@ -73,7 +73,7 @@ def ours_speaker(job: dict[str, Any]) -> Work:
 
 
 def ours_words(job: dict[str, Any]) -> Work:
-    from quantize.evaluate.checks import open_words
+    from quantize.evaluate.checks.opened import open_words
 
     words = open_words(Path(job["models"]))
     return lambda wave, phrase: words.score(wave, phrase).transcript

@@ -1,9 +1,9 @@
 """A week at a busy door in minutes: does the unit grow, how much does it write, what does listening cost?
 
-    .venv/bin/python bench/soak.py                   2,016 attempts, one in five minutes of the unit's clock
-    .venv/bin/python bench/soak.py --attempts 60     the quick form
-    .venv/bin/python bench/soak.py --minutes 30      as many as fit
-    .venv/bin/python bench/soak.py --out DIR         every attempt's figures and a plot, too
+    .venv/bin/python -m bench.soak                   2,016 attempts, one in five minutes of the unit's clock
+    .venv/bin/python -m bench.soak --attempts 60     the quick form
+    .venv/bin/python -m bench.soak --minutes 30      as many as fit
+    .venv/bin/python -m bench.soak --out DIR         every attempt's figures and a plot, too
 
 The unit is whole: real models, a TPM in software, the vault, the audit log, the memory of utterances, and
 what a running unit does for itself every five minutes. Five recordings of one reader are spoken in turn as
@@ -11,7 +11,8 @@ fast as they can be judged; the reader is enrolled, the words are never those as
 limits count is pardoned after each. Only the clock is ours, and the judge's limit, which is a minute: so that
 a machine with other work to do is slow here, and does not refuse people as a door must. Bytes written are
 what the kernel counts for this process. Memory is what the process has after an attempt, while nobody is at
-the door: what it listens with (RSS), and the same with what is shared counted by its share (PSS). Slopes are
+the door: what it listens with (RSS), the same with what is shared counted by its share (PSS), and what the C
+library's allocator has given out and not got back: that grows where something leaks. Slopes are
 those of the second half, each with the interval that 95 % of such runs would have: of the means of ten equal
 parts, because neighbouring attempts are not independent.
 """
@@ -36,6 +37,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.allocated import allocated_bytes
 from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision
@@ -125,6 +127,7 @@ class Series:
 
     memory_mb: list[float] = field(default_factory=list)
     proportional_mb: list[float] = field(default_factory=list)
+    allocated_kb: list[float] = field(default_factory=list)
     folder_kb: list[float] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
@@ -135,6 +138,7 @@ class Series:
         size, files = folder_size(folder)
         self.memory_mb.append(round(resident_mb(), 3))
         self.proportional_mb.append(round(proportional_mb(), 3))
+        self.allocated_kb.append(allocated_bytes() / 1e3)
         self.folder_kb.append(size / 1e3)
         self.files.append(files)
         self.descriptors.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
@@ -195,6 +199,7 @@ def soak(attempts: int, folder: Path, minutes: float) -> tuple[dict[str, float],
     half = attempts // 2
     memory_grows, memory_within = slope(series.memory_mb[half:])
     folder_grows, folder_within = slope(series.folder_kb[half:])
+    allocated_grows, allocated_within = slope(series.allocated_kb[half:])
     listening_s = 10.0
     before_s = time.process_time()
     for _ in listen(Quiet(listening_s), threading.Event()):
@@ -211,6 +216,9 @@ def soak(attempts: int, folder: Path, minutes: float) -> tuple[dict[str, float],
         "resident at most, MB": float(max(series.memory_mb)),
         "resident's growth, MB per 1,000 attempts": memory_grows,
         "... +/-": memory_within,
+        "allocated at the end, MB": series.allocated_kb[-1] / 1e3,
+        "allocated memory's growth, kB per attempt": allocated_grows / 1000,
+        "... +/- (kB an attempt)": allocated_within / 1000,
         "open files after a tenth": series.descriptors[early],
         "open files at the end": series.descriptors[-1],
         "threads after a tenth": series.threads[early],

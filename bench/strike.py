@@ -37,8 +37,8 @@ from device.evidence.phrase import said_in_full
 from device.settings import Settings, models_dir
 from device.unit.assembly import Unit, open_unit
 from device.unit.enrolment import heard_voices, named
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.trials import speaker_plan
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from quantize.evaluate.recordings.trials import speaker_plan
 
 SILENCE_S = 1.5
 

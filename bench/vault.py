@@ -35,8 +35,8 @@ from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.transform import Rotation
 from device.settings import models_dir
-from quantize.evaluate.manifest import read_manifest
-from quantize.evaluate.metrics import Ranked, eer
+from quantize.evaluate.figures.metrics import Ranked, eer
+from quantize.evaluate.recordings.manifest import read_manifest
 from tests.device.secure_store.people import voiceprint
 
 Matrix = npt.NDArray[np.float64]

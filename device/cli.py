@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pwd
@@ -14,6 +15,7 @@ from device.errors import DeviceError
 from device.settings import state_dir
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
+from sync.plain_words import why
 
 EXIT_FAULT = 3
 
@@ -44,7 +46,7 @@ COMMANDS = {
         "device.commands.installed.support_bundle:support_bundle",
         "One file for the person who helps.",
     ),
-    "doctor": ("device.commands.doctor:doctor", "What is wrong with this unit, and the fix."),
+    "doctor": ("device.commands.installed.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
     "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
@@ -105,6 +107,13 @@ def refuse_as_root(arguments: Sequence[str]) -> None:
         )
 
 
+_REMEDIES = {
+    errno.ENOSPC: "; make room on that disk and try again; nothing is lost",
+    errno.EROFS: "; see why that disk is read-only (`dmesg` tells of a card that fails), then mount it "
+    "writable or replace it; nothing is lost",
+}
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 yes, 1 no, 2 usage, 3 fault."""
     try:
@@ -129,5 +138,6 @@ def main() -> None:
         sys.exit(EXIT_FAULT)
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
-        click.echo(f"ostiary: {named}{err.strerror or err}", err=True)
+        remedy = _REMEDIES.get(err.errno or 0, "")
+        click.echo(f"ostiary: {named}{why(err)}{remedy}", err=True)
         sys.exit(EXIT_FAULT)

@@ -1,4 +1,4 @@
-"""Whether a process can reach a network: looked at, not believed.
+"""Checks whether a process can reach a network, by looking at its interfaces.
 
 systemd gives the door a network namespace with nothing in it, and a list of address families without the
 network's. Where systemd may not do the first it goes on without it and says so in a line of the journal that
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from device.errors import DeviceError
 from sync.plain_file import plain_text
+from sync.plain_words import why
 
 SERVICE = "ostiary-door.service"
 REMEDY = "let systemd make network namespaces; `journalctl -u ostiary-door` says why it did not"
@@ -104,7 +105,7 @@ def _interfaces(process: Path) -> tuple[str, ...]:
         lines = plain_text(process / "net" / "dev").splitlines()[2:]
     except OSError as err:
         raise DeviceError(
-            f"nobody knows whether the door has a network: {process}/net/dev: {err.strerror}"
+            f"nobody knows whether the door has a network: {process}/net/dev: {why(err)}"
         ) from err
     names = (line.partition(":")[0].strip() for line in lines)
     return tuple(name for name in names if name and name not in _IN_EVERY_NAMESPACE)

@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
 from sync.plain_file import plain_text
+from sync.plain_words import why
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -50,17 +51,24 @@ def state_dir() -> Path:
         raise SettingsError("this user has no home folder; name a folder in OSTIARY_STATE_DIR") from err
 
 
-def models_dir() -> Path:
+def memory_dir() -> Path | None:
+    """A folder in memory, gone with the power, for what a disk does not take: $OSTIARY_RUNTIME_DIR; None
+    where nobody names one."""
+    chosen = os.environ.get("OSTIARY_RUNTIME_DIR")
+    return Path(chosen) if chosen else None
+
+
+def models_dir(installed: Path = SYSTEM_MODELS) -> Path:
     """Where the models that count lie: this unit's own, else those that were installed with the software."""
     own = own_models_dir()
     has_own = any((own / name).exists() for name in ("shelf.json", "manifest.json"))
-    return SYSTEM_MODELS if not has_own and (SYSTEM_MODELS / "manifest.json").exists() else own
+    return installed if not has_own and (installed / "manifest.json").exists() else own
 
 
-def kept_in(models: Path) -> Path:
+def kept_in(models: Path, installed: Path = SYSTEM_MODELS) -> Path:
     """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
     unit's own folder for models that were installed with the software, which nobody may write to."""
-    return own_models_dir() if models == SYSTEM_MODELS else models
+    return own_models_dir() if models == installed else models
 
 
 def own_models_dir() -> Path:
@@ -96,6 +104,13 @@ class WordsEngine(StrEnum):
     WHISPER_CPP_BASE_Q5_1 = "whisper.cpp-base-q5_1"
 
 
+class SecondWords(StrEnum):
+    """Which model hears once more what the usual one could not make out."""
+
+    WHISPER_BASE = "whisper-base"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """How much of the machine one judgement may use."""
@@ -105,6 +120,8 @@ class JudgeSettings:
     """The others need optional models of the bundle: `ostiary models build --only words-base` for the larger
     `whisper-base`, `--only words-ggml` for `whisper.cpp`, and so on (docs/models.md).
     """
+    second_words: SecondWords = SecondWords.WHISPER_BASE
+    """Where the bundle has it, and `onnxruntime` is the first (docs/adr/0060)."""
     timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 60.0})
 
 
@@ -230,8 +247,8 @@ class Settings:
     conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
-def settings_file(path: Path | None = None) -> Path | None:
-    """Which file counts: `path`, else $OSTIARY_CONFIG, else the system's where there is one, else none.
+def settings_file(path: Path | None = None, system: Path = SYSTEM_FILE) -> Path | None:
+    """Which file counts: `path`, else $OSTIARY_CONFIG, else the `system`'s where there is one, else none.
 
     An empty $OSTIARY_CONFIG means none.
     """
@@ -240,15 +257,15 @@ def settings_file(path: Path | None = None) -> Path | None:
     chosen = os.environ.get("OSTIARY_CONFIG")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+    return system if system.exists() else None
 
 
-def load(path: Path | None = None) -> Settings:
+def load(path: Path | None = None, system: Path = SYSTEM_FILE) -> Settings:
     """Settings from the file that counts, else the defaults.
 
     Raises SettingsError naming every unknown key, wrong type and value out of range at once.
     """
-    found = settings_file(path)
+    found = settings_file(path, system)
     if found is None:
         return Settings()
     mistakes: list[str] = []
@@ -265,7 +282,7 @@ def read_table(path: Path) -> dict[str, Any]:
     except FileNotFoundError as err:
         raise SettingsError(f"there is no settings file {path}; `ostiary first-boot` writes one") from err
     except OSError as err:
-        raise SettingsError(f"cannot read settings from {path}: {err.strerror or err}") from err
+        raise SettingsError(f"cannot read settings from {path}: {why(err)}") from err
     except ValueError as err:
         raise SettingsError(f"cannot read settings from {path}: {err}") from err
 
@@ -314,7 +331,7 @@ def _shown(value: Any) -> str:
 
 
 def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type the field wants; raises ValueError saying what it must be."""
+    """`value` as the type the field takes; raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
         wanted = next(a for a in typing.get_args(wanted) if a is not types.NoneType)
     if typing.get_origin(wanted) is tuple:

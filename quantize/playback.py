@@ -2,7 +2,7 @@
 
 A simulation for tests and for weights: the loudspeaker is a band limit, resonances and a soft non-linearity;
 the room is direct sound and a decaying tail (Polack 1988) whose share grows with distance. Training the
-network uses a richer one (`quantize/train/replay.py`).
+network uses a richer one (`quantize/train/speech/replay.py`).
 """
 
 from __future__ import annotations
@@ -143,6 +143,17 @@ def coded(wave: Wave, codec: str) -> Wave:
     stream.seek(0)
     decoded: Wave = soundfile.read(stream, dtype="float32")[0]
     return decoded
+
+
+def microphone(wave: Wave, rng: np.random.Generator, spread_db: float = 2.0) -> Wave:
+    """`wave` (n,) as one of many microphones behind one of many faceplates hears it: three broad bumps."""
+    hz = np.maximum(np.fft.rfftfreq(len(wave), 1.0 / SAMPLE_RATE_HZ), 20.0)
+    gain_db = np.zeros(len(hz))
+    for _ in range(3):
+        centre_hz, octaves = 100.0 * 2.0 ** rng.uniform(0.0, 6.2), rng.uniform(0.5, 1.5)
+        gain_db += rng.normal(0.0, spread_db) * np.exp(-0.5 * (np.log2(hz / centre_hz) / octaves) ** 2)
+    heard: Wave = np.fft.irfft(np.fft.rfft(wave) * 10.0 ** (gain_db / 20.0), len(wave)).astype(np.float32)
+    return heard
 
 
 def pink(length: int, rng: np.random.Generator) -> Wave:

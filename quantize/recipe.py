@@ -10,7 +10,7 @@ from typing import Any
 
 from device.model_store.manifest import Port
 from quantize.errors import QuantizeError
-from quantize.fetch import fetch, fetch_from_origin
+from quantize.upstream.fetch import fetch, fetch_from_origin
 
 ReportProgress = Callable[[str, float], None]
 """Told what is being done and how far it is, 0 to 1."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import onnx
 
-from quantize.checkpoint import read_tensors
-from quantize.fetch import Report, fetch, sha256_of
 from quantize.graphs import campplus, pyannote, resemblyzer
 from quantize.graphs.builder import Weights
-from quantize.sources import source
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.fetch import Report, fetch, sha256_of
+from quantize.upstream.sources import source
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.errors import QuantizeError
 from sync.plain_file import LARGE_BYTES, plain_bytes
+from sync.plain_words import what_and_why, why
 
 MAX_CLIP_S = 8
 PACKAGES = ("pocketsphinx-testdata", "asterisk-core-sounds-en-wav")
@@ -90,7 +91,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return plain_bytes(path, LARGE_BYTES)
     except OSError as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err.strerror}); reinstall its package") from err
+        raise QuantizeError(f"{path.name} cannot be read ({why(err)}); reinstall its package") from err
 
 
 def _decode(path: Path) -> npt.NDArray[np.float32]:
@@ -104,7 +105,9 @@ def _decode(path: Path) -> npt.NDArray[np.float32]:
     try:
         wave, rate_hz = soundfile.read(io.BytesIO(_bytes(path)), dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as err:
-        raise QuantizeError(f"{path.name} cannot be read ({err}); reinstall its package") from err
+        raise QuantizeError(
+            f"{path.name} cannot be read ({what_and_why(err)}); reinstall its package"
+        ) from err
     mono = wave[:, 0]
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)

@@ -27,20 +27,20 @@ from device.model_store.calibration import Calibration
 from device.model_store.sessions import OnnxSession, Session, TfliteSession
 from device.models.features import kaldi_fbank
 from device.models.speaker import SpeakerModel, unit
-from quantize.calibrate import listen
-from quantize.checkpoint import read_tensors
-from quantize.evaluate.manifest import read_manifest
-from quantize.evaluate.metrics import Ranked, eer
-from quantize.evaluate.scoring import Reader, embed_all
-from quantize.evaluate.speaker import score_matrix
-from quantize.evaluate.trials import SpeakerPlan, speaker_plan
-from quantize.fetch import fetch
+from quantize.evaluate.checks.scoring import Reader, embed_all
+from quantize.evaluate.checks.speaker import score_matrix
+from quantize.evaluate.figures.metrics import Ranked, eer
+from quantize.evaluate.recordings.manifest import read_manifest
+from quantize.evaluate.recordings.trials import SpeakerPlan, speaker_plan
 from quantize.graphs import campplus
 from quantize.graphs.builder import Weights
-from quantize.int8 import quantise
+from quantize.int8.calibrate import listen
+from quantize.int8.graph import quantise
 from quantize.parity import pieces
 from quantize.speech import packaged_speech, parity_speech
 from quantize.tflite.lower import lower
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.fetch import fetch
 from research.fits.speaker import split
 
 Array = npt.NDArray[Any]

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sync.errors import MalformedError, ProofError
 from sync.events import Signer
 
-TAG_SIGN1 = 18
 MAX_SIGN1_BYTES = 4096
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256's group: (r, s) and (r, ORDER - s) sign the same, so only the lower s is taken."""

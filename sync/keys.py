@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sync.cose import ES256
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why, why
 
 
 class FileSigner:
@@ -45,7 +46,7 @@ class FileSigner:
         except FileExistsError as err:
             raise SyncError(f"there is a key in {path} already; it is not replaced") from err
         except OSError as err:
-            raise SyncError(f"the signing key {path.name} cannot be written ({err.strerror})") from err
+            raise SyncError(f"the signing key {path.name} cannot be written ({why(err)})") from err
         return signer
 
     @classmethod
@@ -61,7 +62,7 @@ class FileSigner:
         except FileNotFoundError as err:
             raise SyncError(f"there is no key {path}; `ostiary registry new-key` makes one") from err
         except (OSError, ValueError) as err:
-            raise SyncError(f"the signing key {path.name} cannot be read ({err})") from err
+            raise SyncError(f"the signing key {path.name} cannot be read ({what_and_why(err)})") from err
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise SyncError(f"the signing key {path.name} is not on the curve P-256")
         return cls(key)

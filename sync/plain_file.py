@@ -85,6 +85,12 @@ def check_plain(*paths: str | os.PathLike[str], links: bool = True) -> None:
         _check(found, path)
 
 
+def plain_path(path: Path) -> Path:
+    """`path`, once a plain file is there. Raises OSError: for libraries that open it by themselves."""
+    check_plain(path)
+    return path
+
+
 def check_plain_or_new(path: Path) -> Path:
     """`path`, which may be opened for writing. Raises OSError where something else than a file is there."""
     with suppress(FileNotFoundError):

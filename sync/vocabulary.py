@@ -131,6 +131,7 @@ DECISION_REASONS = frozenset(
 UNIT_REASONS = frozenset(
     {
         "disk_full",
+        "disk_read_only",
         "backlog_too_large",
         "backlog_too_old",
         "model_fault",

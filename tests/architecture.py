@@ -20,7 +20,9 @@ COMPOSER = "device.cli"
 """The one module that may know everything."""
 NEVER_IMPORTED = frozenset({"tests", "research", "bench"})
 MOST_MODULES = 12
+PRODUCT = ("device", "sync", "quantize")
 MOST_APP_LINES = 120
+MOST_LINES = 400
 
 _NAMED = re.compile(r"(?P<module>[a-z_]\w*(\.\w+)+)(:\w+)?")
 
@@ -80,33 +82,40 @@ def complaints(root: Path) -> list[str]:
     return [
         *_wrong_arrows(ours),
         *_private(ours),
-        *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known, lambda name: name))),
-        *(
-            f"a circle of rooms: {circle}"
-            for circle in circles(_graph(ours, known, lambda name: room(name, known)))
-        ),
-        *(f"a circle of wings: {circle}" for circle in circles(_wings(ours, known))),
+        *(f"a circle of modules: {circle}" for circle in circles(_graph(ours, known))),
+        *(f"a circle of folders: {circle}" for circle in _folder_circles(ours, known)),
         *_crowded(root),
+        *_long(root),
         *_idle_errors(known),
     ]
 
 
-def room(name: str, known: Mapping[str, Path]) -> str:
-    """The folder below `device` or `sync` that a module is in. Loose modules of `device` are each a room of
-    their own, those of `sync` share one, and everything else is one room.
+def _folder_circles(every: list[Import], known: Mapping[str, Path]) -> list[str]:
+    """Circles among what lies side by side in one folder, at any depth: sub-folders, and loose modules,
+    each by itself. A circle of modules alone is told as such.
     """
-    top, *rest = name.split(".")
-    if top == "device":
-        return ".".join([top, *rest[:1]])
-    below = len(rest) > 1 or (name in known and known[name].name == "__init__.py")
-    return f"{top}.{rest[0]}" if top == "sync" and rest and below else top
+    levels: dict[str, dict[str, set[str]]] = {}
+    for found in every:
+        if found.module not in known or found.by == COMPOSER:
+            continue
+        by, other = _steps(found.by, known), _steps(found.module, known)
+        shared = next((at for at, pair in enumerate(zip(by, other, strict=False)) if pair[0] != pair[1]), 0)
+        if shared:
+            graph = levels.setdefault(".".join(by[:shared]), {})
+            graph.setdefault(".".join(by[: shared + 1]), set()).add(".".join(other[: shared + 1]))
+    found_circles = [
+        circle
+        for graph in levels.values()
+        for circle in circles({node: frozenset(others) for node, others in graph.items()})
+    ]
+    loose = {".".join(_steps(name, known)) for name in known}
+    return sorted(line for line in found_circles if not loose.issuperset(line.split(" <-> ")))
 
 
-def wing(name: str) -> str:
-    """The folder of `sync.dashboard` that a module is in; a loose one is a wing of its own, and what lies
-    elsewhere is none: ''."""
-    parts = name.split(".")
-    return ".".join(parts[:3]) if name.startswith("sync.dashboard.") else ""
+def _steps(name: str, known: Mapping[str, Path]) -> list[str]:
+    """The folders that lead to a module, and it; a package's own `__init__` is a module in its folder."""
+    package = name in known and known[name].name == "__init__.py"
+    return [*name.split("."), "__init__"] if package else name.split(".")
 
 
 def circles(graph: Mapping[str, frozenset[str]]) -> list[str]:
@@ -128,18 +137,12 @@ def _reached(graph: Mapping[str, frozenset[str]], start: str) -> frozenset[str]:
     return frozenset(seen)
 
 
-def _graph(every: list[Import], known: Mapping[str, Path], node: object) -> dict[str, frozenset[str]]:
-    assert callable(node)
-    graph: dict[str, set[str]] = {node(name): set() for name in known}
+def _graph(every: list[Import], known: Mapping[str, Path]) -> dict[str, frozenset[str]]:
+    graph: dict[str, set[str]] = {name: set() for name in known}
     for found in every:
-        if found.module in known and found.by != COMPOSER and node(found.by) != node(found.module):
-            graph[node(found.by)].add(node(found.module))
+        if found.module in known and COMPOSER != found.by != found.module:
+            graph[found.by].add(found.module)
     return {name: frozenset(others) for name, others in graph.items()}
-
-
-def _wings(every: list[Import], known: Mapping[str, Path]) -> dict[str, frozenset[str]]:
-    graph = _graph(every, known, wing)
-    return {name: others - {""} for name, others in graph.items() if name}
 
 
 def _wrong_arrows(every: list[Import]) -> Iterator[str]:
@@ -167,17 +170,22 @@ def _owner(name: str) -> str:
 
 
 def _crowded(root: Path) -> Iterator[str]:
-    rooms = [root / "sync", root / "device", *sorted((root / "device").rglob("*"))]
-    rooms += [root / "sync" / "dashboard", *sorted((root / "sync" / "dashboard").rglob("*"))]
-    for folder in rooms:
+    for folder in sorted(path for top in PRODUCT for path in (root / top, *(root / top).rglob("*"))):
         if folder.is_dir():
-            loose = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+            loose = [path for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
             if len(loose) > MOST_MODULES:
                 yield f"{folder.relative_to(root)} has {len(loose)} modules; the most is {MOST_MODULES}"
     app = root / "device" / "app.py"
     lines = len(app.read_text("utf-8").splitlines()) if app.exists() else 0
     if lines > MOST_APP_LINES:
         yield f"device/app.py has {lines} lines; the loop fits in {MOST_APP_LINES}"
+
+
+def _long(root: Path) -> Iterator[str]:
+    for path in sorted(path for top in PRODUCT for path in (root / top).rglob("*.py")):
+        lines = len(path.read_text("utf-8").splitlines())
+        if lines > MOST_LINES:
+            yield f"{path.relative_to(root)} has {lines} lines; one sitting takes {MOST_LINES}"
 
 
 def _idle_errors(known: Mapping[str, Path]) -> Iterator[str]:

@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def product_threads() -> frozenset[str]:
     """The names of the threads that the product starts beside its pools."""
     sources = [path.read_text("utf-8") for part in ("device", "sync") for path in (ROOT / part).rglob("*.py")]
-    names = {name for text in sources for name in re.findall(r'Thread\([^)]*name="([^"]+)"', text)}
+    named = r'(?:Thread\([^)]*name=|super\(\)\.__init__\()"([^"]+)"'
+    names = {name for text in sources for name in re.findall(named, text)}
     assert {"page", "upkeep", "watch"} <= names
     return frozenset(names)
 

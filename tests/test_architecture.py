@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import MOST_APP_LINES, MOST_MODULES, complaints
+from tests.architecture import MOST_APP_LINES, MOST_LINES, MOST_MODULES, complaints
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def test_the_project_keeps_to_its_layout() -> None:
     ("by", "line"),
     [
         ("sync__agent", "from device.settings import load"),
-        ("sync__agent", "import quantize.build"),
+        ("sync__agent", "import quantize.release.build"),
         ("device__watch", "from quantize.errors import QuantizeError"),
         ("device__watch", "import bench.vault"),
         ("device__watch", "from tests.speech import readings"),
@@ -60,7 +60,7 @@ def test_two_rooms_that_know_each_other_are_found(tmp_path: Path) -> None:
         device__access__limits="from device.audio.quality import check",
         device__audio__quality="",
     )
-    assert complaints(root) == ["a circle of rooms: device.access <-> device.audio"]
+    assert complaints(root) == ["a circle of folders: device.access <-> device.audio"]
 
 
 def test_a_circle_over_three_rooms_and_a_loose_module_is_found(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_circle_over_three_rooms_and_a_loose_module_is_found(tmp_path: Path) -
         device__audio__gate="from device.unit import clock",
         device__unit__clock="def late():\n    from device import settings",
     )
-    assert "a circle of rooms: device.audio <-> device.settings <-> device.unit" in complaints(root)
+    assert "a circle of folders: device.audio <-> device.settings <-> device.unit" in complaints(root)
 
 
 def test_two_folders_of_sync_that_know_each_other_are_found(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_two_folders_of_sync_that_know_each_other_are_found(tmp_path: Path) -> N
     (root / "sync" / "outbox" / "__init__.py").write_text("from sync.outbox.queue import Outbox", "utf-8")
     assert complaints(root) == []
     tree(root, sync__proofs__chain="from sync.outbox import Outbox")
-    assert "a circle of rooms: sync.outbox <-> sync.proofs" in complaints(root)
+    assert "a circle of folders: sync.outbox <-> sync.proofs" in complaints(root)
 
 
 def test_two_modules_of_one_room_that_know_each_other_are_found(tmp_path: Path) -> None:
@@ -134,33 +134,47 @@ def test_an_error_with_a_code_of_its_own_may_be_raised_and_never_caught(tmp_path
     assert complaints(tree(tmp_path, device__errors=errors)) == []
 
 
-def test_a_crowded_room_and_a_long_loop_are_found(tmp_path: Path) -> None:
-    room = {
-        f"{folder}__part_{number}": ""
-        for number in range(MOST_MODULES)
-        for folder in ("device__unit", "sync")
-    }
-    root = tree(tmp_path, device__app="\n" * MOST_APP_LINES, **room)
+@pytest.mark.parametrize("folder", ["device__unit", "sync", "sync__registry__watch", "quantize__evaluate"])
+def test_a_crowded_folder_is_found(tmp_path: Path, folder: str) -> None:
+    root = tree(tmp_path, **{f"{folder}__part_{number}": "" for number in range(MOST_MODULES)})
     assert complaints(root) == []
+    tree(root, **{f"{folder}__one_more": ""})
+    assert complaints(root) == [f"{folder.replace('__', '/')} has 13 modules; the most is 12"]
+
+
+def test_a_long_loop_is_found(tmp_path: Path) -> None:
+    assert complaints(tree(tmp_path, device__app="\n" * MOST_APP_LINES)) == []
+    root = tree(tmp_path, device__app="\n" * (MOST_APP_LINES + 1))
+    assert complaints(root) == ["device/app.py has 121 lines; the loop fits in 120"]
+
+
+@pytest.mark.parametrize("module", ["device__unit__watch", "sync__events", "quantize__train__update"])
+def test_a_module_too_long_for_one_sitting_is_found(tmp_path: Path, module: str) -> None:
+    assert complaints(tree(tmp_path, **{module: "\n" * MOST_LINES})) == []
+    path = module.replace("__", "/") + ".py"
+    root = tree(tmp_path, **{module: "\n" * (MOST_LINES + 1)})
+    assert complaints(root) == [f"{path} has 401 lines; one sitting takes 400"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["sync__dashboard", "sync__registry", "quantize__evaluate", "device__access__rules"]
+)
+def test_two_folders_deep_in_a_package_that_know_each_other_are_found(tmp_path: Path, folder: str) -> None:
+    dotted = folder.replace("__", ".")
+    first, second = f"{folder}__first__part", f"{folder}__second__part"
     root = tree(
-        tmp_path, device__app="\n" * (MOST_APP_LINES + 1), device__unit__one_more="", sync__one_more=""
+        tmp_path, **{first: f"from {dotted}.second import other", f"{folder}__second__other": "", second: ""}
     )
-    assert complaints(root) == [
-        "sync has 13 modules; the most is 12",
-        "device/unit has 13 modules; the most is 12",
-        "device/app.py has 121 lines; the loop fits in 120",
-    ]
+    assert complaints(root) == []
+    tree(root, **{second: f"from {dotted}.first import part"})
+    assert complaints(root) == [f"a circle of folders: {dotted}.first <-> {dotted}.second"]
 
 
-def test_a_crowded_wing_of_the_dashboard_and_two_that_know_each_other_are_found(tmp_path: Path) -> None:
-    wing = {f"sync__dashboard__doors__part_{number}": "" for number in range(MOST_MODULES + 1)}
+def test_a_loose_module_and_the_folder_beside_it_that_know_each_other_are_found(tmp_path: Path) -> None:
     root = tree(
         tmp_path,
-        sync__dashboard__events__page="from sync.dashboard.doors import part_0",
-        sync__dashboard__events__query="",
-        **wing,
+        device__access__policy="from device.access.rules import model",
+        device__access__rules__model="",
+        device__access__rules__summary="from device.access import policy",
     )
-    assert complaints(root) == ["sync/dashboard/doors has 13 modules; the most is 12"]
-    (root / "sync" / "dashboard" / "doors" / "part_12.py").unlink()
-    tree(root, sync__dashboard__doors__part_1="from sync.dashboard.events import query")
-    assert complaints(root) == ["a circle of wings: sync.dashboard.doors <-> sync.dashboard.events"]
+    assert complaints(root) == ["a circle of folders: device.access.policy <-> device.access.rules"]

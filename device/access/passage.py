@@ -17,9 +17,9 @@ from enum import Enum
 from device.access.decision import Decision, Finding, Notice, Outcome, Reason, fault
 from device.access.memory.remembered import First, Position, Standing
 from device.access.memory.visits import Visit
-from device.access.permissions import refusal, roles_of
 from device.access.policy import Thresholds
 from device.access.rules import Door, RiskClass, Rules
+from device.access.rules.permissions import refusal, roles_of
 from device.access.weigh import weigh
 from device.evidence.judge import Evidence
 from device.evidence.phrase import normalise

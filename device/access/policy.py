@@ -146,7 +146,7 @@ def decide(
             Notice.SPEAK_ALOUD,
             findings,
         )
-    covered = _covered(evidence.quality, failed)
+    covered = _covered(evidence, failed)
     if covered and not reused and all(f.factor is not Factor.VOICE for f in failed):
         return Decision(
             Outcome.DENIED_QUALITY,
@@ -185,12 +185,16 @@ def decide(
     )
 
 
-def _covered(quality: Quality, failed: Sequence[Finding]) -> str:
-    """What lay over speech that fell short by it; empty where nothing did. A steady tone covers no words, and
-    is mistaken for a machine's beat.
+def _covered(evidence: Evidence, failed: Sequence[Finding]) -> str:
+    """What lay over speech that fell short by it; empty where nothing did. Tones and clicks cover no
+    words, and are mistaken for a machine's beat.
     """
-    if quality.steady_lines >= COVERING_LINES and any(finding.factor is Factor.LIVE for finding in failed):
-        return f"a sound of {quality.steady_lines} exact pitches"
+    live = [finding for finding in failed if finding.factor is Factor.LIVE]
+    if live and evidence.quality.steady_lines >= COVERING_LINES:
+        return f"a sound of {evidence.quality.steady_lines} exact pitches"
+    unclicked_llr = -math.inf if evidence.unclicked_llr is None else evidence.unclicked_llr
+    if live and all(not finding.part and unclicked_llr >= finding.threshold_llr for finding in live):
+        return "clicks"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What the door would do now with this evidence, told by another process: nothing is charged or written.
+"""Says what the door would decide now on this evidence, from another process: nothing is charged or written.
 
 It reads what the door process last wrote: failures and waits, lock-down, where people are, who waits for a
 second person, the highest time seen. It decides by the door's own path (`passage.py`).
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from device.access.controller import rule_of, subject_of, unlock_s
+from device.access.controller import subject_of, unlock_s
 from device.access.decision import Decision, Reason, RefusalError, fault, refusal_for
 from device.access.memory.history import HistoryError, present_boot
 from device.access.memory.remembered import AttemptLimits, Remembered, Standing
+from device.access.orders import rule_of
 from device.access.passage import Known, before_hearing, conclude
 from device.access.rules import Rules
 from device.clock import Now

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from device.access.permissions import may_ever_pass
 from device.access.rules import Rules
+from device.access.rules.permissions import may_ever_pass
 from device.evidence.gallery import Galleries, Gallery
 from device.evidence.judge import Generations, Judge, Voice
 from device.secure_store import (

@@ -1,4 +1,4 @@
-"""What a risk class makes of the evidence: its factors, its thresholds, a stricter one for who was found."""
+"""Weighs evidence by a risk class: its factors and thresholds, stricter for who was found unclaimed."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Routes:
     async def otp(self, request: Request) -> Response:
         token = self._admit(request, "otp")
         size = _length(request, MAX_OTP_BYTES)
-        body = await _body(request, size, self._service.settings.body_timeout_s)
+        body = await body_of(request, size, self._service.settings.body_timeout_s)
         return _answer(await self._service.otp(token, bodies.otp_request(bodies.json_object(body))))
 
     async def register(self, request: Request) -> Response:
@@ -163,7 +163,7 @@ class Routes:
         size = _length(request, settings.max_body_bytes)
         stay = Stay(self._service.room, size)
         try:
-            body = await _body(request, size, settings.body_timeout_s, stay)
+            body = await body_of(request, size, settings.body_timeout_s, stay)
             parsed = parse(bodies.json_object(body))
             found = await answer(parsed, stay)
         finally:
@@ -190,7 +190,7 @@ def _length(request: Request, most: int) -> int:
     return int(given)
 
 
-async def _body(request: Request, size: int, timeout_s: float, stay: Stay | None = None) -> bytes:
+async def body_of(request: Request, size: int, timeout_s: float, stay: Stay | None = None) -> bytes:
     """The body, `size` bytes of it and no more, within the time allowed, or while its room is not needed."""
     body = bytearray()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What the facade answers when it does not answer: one shape, RFC 9457."""
+"""The one shape of every error of the facade: problem details, RFC 9457."""
 
 from __future__ import annotations
 

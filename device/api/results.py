@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from device.api.errors import GONE, OTHER_BODY, ApiError, ProblemError
 from device.secure_store.signing import Mac
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import why
 
 PHRASE_HORIZON = 512
 _NONCE_BYTES = 12
@@ -74,7 +75,7 @@ class Results:
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as err:
             os.close(self._alone)
-            raise ApiError(f"cannot open {path.name}: {err}; move it away to start afresh") from err
+            raise ApiError(f"cannot open {path.name}: {why(err)}; move it away to start afresh") from err
         self.purge()
 
     def find(self, wanted: Transaction) -> dict[str, Any] | None:

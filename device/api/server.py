@@ -33,6 +33,7 @@ from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
 from sync.plain_file import check_plain
+from sync.plain_words import what_and_why, why
 from sync.service.service_manager import ServiceManager
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -95,7 +96,7 @@ def _models(models: Path, minimum: MinimumVersions | None) -> ConversationModels
 
 def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises ApiError when this unit must not serve like that."""
-    context = _context(settings, plain_http=plain_http)
+    context = tls_context(settings, plain_http=plain_http)
     told = settings.api
     connections = Connections(told.max_connections, told.connections_per_address, told.header_timeout_s)
     config = uvicorn.Config(
@@ -118,13 +119,13 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     try:
         listening = CountingSocket.listening(told.host, told.port, connections)
     except OSError as err:
-        raise ApiError(f"cannot listen on {told.host} port {told.port}: {err.strerror or err}") from err
+        raise ApiError(f"cannot listen on {told.host} port {told.port}: {why(err)}") from err
     with closing(listening):
-        server = _WatchedServer(config, service, connections, ServiceManager())
+        server = WatchedServer(config, service, connections, ServiceManager())
         asyncio.run(server.serve(sockets=[listening]))
 
 
-class _WatchedServer(uvicorn.Server):
+class WatchedServer(uvicorn.Server):
     """Tells systemd when it listens, and that requests are served and judged; cuts off who waits too long."""
 
     def __init__(
@@ -152,7 +153,7 @@ class _WatchedServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
+def tls_context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
     """TLS 1.3 with a certificate asked of every caller; None where plain HTTP is allowed."""
     files = settings.api.tls
     if plain_http:
@@ -172,7 +173,7 @@ def _context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as err:
-        raise ApiError(f"the certificates of [api] cannot be used: {err}") from err
+        raise ApiError(f"the certificates of [api] cannot be used: {what_and_why(err)}") from err
     return context
 
 

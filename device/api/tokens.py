@@ -37,6 +37,7 @@ from device.api.errors import (
 )
 from device.secure_store.signing import Mac
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import what_and_why
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
 MAX_TOKEN_CHARS = 2048
@@ -174,7 +175,7 @@ class TokenBook:
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as err:
             raise ApiError(
-                f"cannot open {path.name}: {err}; move it away, which recalls every token"
+                f"cannot open {path.name}: {what_and_why(err)}; move it away, which recalls every token"
             ) from err
 
     def add(self, token: Token) -> None:
@@ -197,7 +198,7 @@ class TokenBook:
                     "SELECT recalled FROM tokens WHERE token_id = ?", (token.token_id,)
                 ).fetchone()
         except sqlite3.Error as err:
-            raise ApiError(f"the book of tokens cannot be read: {err}") from err
+            raise ApiError(f"the book of tokens cannot be read: {what_and_why(err)}") from err
         return row is not None and not row[0]
 
     def listed(self, now_s: float) -> tuple[Listed, ...]:
@@ -244,4 +245,4 @@ class TokenBook:
             except sqlite3.Error as err:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                raise ApiError(f"the book of tokens cannot be written: {err}") from err
+                raise ApiError(f"the book of tokens cannot be written: {what_and_why(err)}") from err

@@ -23,6 +23,7 @@ import numpy as np
 from device.audio.errors import AudioDeviceLostError, AudioError, UnreadableAudioError
 from device.audio.source import framed
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame
+from sync.plain_words import why
 
 FRAME_BYTES = 2 * FRAME_SAMPLES
 _POLL_MS = 100
@@ -108,7 +109,7 @@ def _opened(path: str | os.PathLike[str], name: str) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as err:
-        raise AudioError(f"{name}: cannot be opened ({err.strerror})") from err
+        raise AudioError(f"{name}: cannot be opened ({why(err)})") from err
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             raise AudioError(f"{name}: not a named pipe; make one with mkfifo")

@@ -22,7 +22,7 @@ from device.audio.errors import (
 )
 from device.audio.settings import QualityLimits
 from device.audio.spectrum import rfft
-from device.audio.spoiled import band
+from device.audio.spoiled import band, made_band
 from device.audio.spoiled.disturbance import steady_lines
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
 
@@ -111,7 +111,7 @@ def measure(samples: Samples, speech: Flags) -> Quality:
         snr_db=min(MAX_SNR_DB, max(0.0, speech_db - _noise_floor_db(level_db, speech))),
         clipped_fraction=float(np.mean(np.abs(frames[speech].astype(np.int32)) >= CLIPPED_LEVEL)),
         level_dbfs=speech_db,
-        bandwidth_hz=min(_bandwidth_hz(wave[speech]), band.own_hz(whole)),
+        bandwidth_hz=min(_bandwidth_hz(wave[speech]), _own_hz(wave, speech)),
         decay_db_s=_decay_db_s(wave),
         whispered_s=said_s if moves and _is_whisper(pitched, voiced, lull_db) else 0.0,
         steady_lines=steady_lines(whole),
@@ -271,6 +271,16 @@ def _bandwidth_hz(speech_frames: _Frames) -> float:
     spectrum_db = _decibels(np.square(np.abs(rfft(windows, axis=1))).mean(axis=0))
     carried = np.flatnonzero(spectrum_db >= spectrum_db.max() - BANDWIDTH_RANGE_DB)
     return float(carried[-1]) * SAMPLE_RATE_HZ / FRAME_SAMPLES
+
+
+def _own_hz(wave: _Frames, speech: Flags) -> float:
+    """Up to where it is speech of its own: what lies above is a mirror image, or was made."""
+    hz = band.own_hz(wave.reshape(-1))
+    if hz <= made_band.SEAM_HZ:
+        return hz
+    spoken = np.flatnonzero(speech)
+    said = wave[spoken[0] : spoken[-1] + 1].reshape(-1)
+    return made_band.SEAM_HZ if made_band.is_made(said) else hz
 
 
 def _decay_db_s(frames: _Frames) -> float:

@@ -23,6 +23,7 @@ from device.audio.settings import FileLimits
 from device.audio.spoiled.lost_blocks import replaced
 from device.audio.utterance import SAMPLE_RATE_HZ, Samples
 from sync.plain_file import plain_descriptor
+from sync.plain_words import why
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 MAX_CHANNELS = 2
@@ -71,7 +72,7 @@ def _in_file(path: str | os.PathLike[str], name: str, limits: FileLimits) -> byt
     try:
         descriptor = plain_descriptor(path)
     except (OSError, ValueError) as err:
-        reason = err.strerror if isinstance(err, OSError) else "not a path"
+        reason = why(err) if isinstance(err, OSError) else "not a path"
         raise UnreadableAudioError(f"{name}: cannot be opened ({reason})") from err
     try:
         status = os.fstat(descriptor)
@@ -87,7 +88,7 @@ def _in_file(path: str | os.PathLike[str], name: str, limits: FileLimits) -> byt
             at += count
         return content
     except OSError as err:
-        raise UnreadableAudioError(f"{name}: cannot be read ({err.strerror})") from err
+        raise UnreadableAudioError(f"{name}: cannot be read ({why(err)})") from err
     finally:
         os.close(descriptor)
 

@@ -23,6 +23,7 @@ from device.secure_store import open_store
 from device.settings import load, models_dir, state_dir
 from device.state_folder import StateFolder
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 from sync.service import journal
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -154,7 +155,7 @@ def _thumbprint(path: Path) -> str:
     try:
         certificate = x509.load_pem_x509_certificate(plain_bytes(path))
     except (OSError, ValueError) as err:
-        raise ApiError(f"{path.name} is no PEM certificate: {err}") from err
+        raise ApiError(f"{path.name} is no PEM certificate: {what_and_why(err)}") from err
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 

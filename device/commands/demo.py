@@ -27,6 +27,7 @@ from device.unit.assembly import Tools, open_judge
 from device.unit.enrolment import enrol, named
 from device.unit.recordings import decide_recording
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import what_and_why
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data")
 READER = "sense_and_sensibility_01_austen_64kb-{}.wav"
@@ -118,7 +119,7 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
         if site is not None:
             _show(console, site, len(rows), headless)
     if svg is not None:
-        console.save_svg(str(svg), title="scripts/demo", code_format=_SVG)
+        console.save_svg(str(svg), title="scripts/demo", code_format=SVG)
     raise click.exceptions.Exit(1 if wrong else 0)
 
 
@@ -212,7 +213,7 @@ def _make(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as err:
-        raise DeviceError(f"{command[0]} did not work ({err}); run scripts/setup") from err
+        raise DeviceError(f"{command[0]} did not work ({what_and_why(err)}); run scripts/setup") from err
 
 
 @contextmanager
@@ -255,8 +256,8 @@ def _scores(evidence: Evidence | None) -> tuple[str, str, str, str]:
     )
 
 
-# Rich's own frame asks a content delivery network for a font; ours asks nobody.
-_SVG = """\
+# Rich's own frame asks a content delivery network for a font; ours, for the guide's pictures too, nobody.
+SVG = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, "DejaVu Sans Mono", monospace;

@@ -33,6 +33,7 @@ from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.outbox import Outbox
+from sync.plain_words import what_and_why, why
 from sync.proofs.bundle import key_to_der
 from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings
@@ -136,7 +137,7 @@ class Site:
             page.request("GET", "/events", headers={"Cookie": cookie})
             return page.getresponse().read().decode().count('data-key="')
         except OSError as err:
-            raise DeviceError(f"the dashboard does not answer: {err}") from err
+            raise DeviceError(f"the dashboard does not answer: {what_and_why(err)}") from err
         finally:
             page.close()
 
@@ -196,7 +197,7 @@ def _spawn(parts: ExitStack, command: list[str], log: IO[bytes]) -> None:
     try:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     except OSError as err:
-        raise DeviceError(f"{command[0]} does not start ({err.strerror}); run scripts/setup") from err
+        raise DeviceError(f"{command[0]} does not start ({why(err)}); run scripts/setup") from err
     parts.callback(_stop, process)
 
 

@@ -22,6 +22,7 @@ from device.unit.assembly import open_tools
 from device.unit.enrolment import enrol, forget_record, named
 from sync.errors import SyncError
 from sync.person_id import PersonIdError, person_id
+from sync.plain_words import what_and_why
 
 AUDIO = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -51,7 +52,7 @@ def error_as_json(as_json: bool) -> Iterator[None]:
         yield
     except (DeviceError, SyncError, OSError) as err:
         if as_json:
-            click.echo(json.dumps({"error": str(err)}))
+            click.echo(json.dumps({"error": what_and_why(err)}))
         raise
 
 

@@ -34,6 +34,7 @@ from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
 from sync.plain_file import check_plain, plain_bytes
+from sync.plain_words import why
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -174,7 +175,7 @@ def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
             for (body,) in rows:
                 yield Record.from_bytes(body).event
     except sqlite3.Error as err:
-        raise DeviceError(f"the audit log cannot be read ({err}); run `ostiary doctor`") from err
+        raise DeviceError(f"the audit log cannot be read ({why(err)}); run `ostiary doctor`") from err
 
 
 @policy.command()

@@ -50,7 +50,7 @@ from device.feedback import (
 )
 from device.model_store import slots
 from device.model_store.minimum_versions import pinned_minimum
-from device.settings import Settings, load, models_dir, state_dir
+from device.settings import Settings, load, memory_dir, models_dir, state_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Unit, open_unit, rules_of
 from device.unit.failed_starts import FailedStarts
@@ -116,7 +116,7 @@ def run(
     feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
     state = state_dir()
     following = Following(settings, state)
-    failed_starts = FailedStarts(state, system_clock)
+    failed_starts = FailedStarts(state, system_clock, memory_dir())
     opening = open_unit(settings, state, models_dir, take_up=following.take_up)
     try:
         with failed_starts.noting(opening) as unit, ExitStack() as parts:

@@ -1,4 +1,4 @@
-"""Opens what listens to conversations: the segmentation and the speaker model of the unit's bundle."""
+"""Opens the segmentation and the speaker model of the unit's bundle, for conversations."""
 
 from __future__ import annotations
 

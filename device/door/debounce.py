@@ -1,4 +1,4 @@
-"""A mechanical contact closes many times before it is closed. Pure; times are in seconds."""
+"""Debounces contacts: a mechanical contact closes many times before it settles. Pure; times in seconds."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from device.access.badges import BadgeDecoder, Swipe
 from device.errors import DeviceError
+from sync.plain_words import why
 
 CUT_SHORT_S = 0.5
 """What is not ended within this long is no badge; said at once and not with the next badge."""
@@ -86,7 +87,7 @@ def _bursts(
         try:
             count = os.readv(descriptor, [held])
         except OSError as err:
-            raise DeviceError(f"the badge reader went away ({err.strerror}); check its cable") from err
+            raise DeviceError(f"the badge reader went away ({why(err)}); check its cable") from err
         yield memoryview(held)[:count]
         if not count:
             return

@@ -12,6 +12,7 @@ from device.door.lines import DoorError
 from device.door.settings import STRIKE
 from device.door.supervision import Line
 from sync.plain_file import open_plain
+from sync.plain_words import what_and_why
 
 POLL_S = 0.02
 
@@ -52,7 +53,7 @@ class SimulatedLines:
             try:
                 (self._folder / STRIKE).write_text("1" if released else "0")
             except OSError as err:
-                raise DoorError(f"the simulated strike cannot be written ({err})") from err
+                raise DoorError(f"the simulated strike cannot be written ({what_and_why(err)})") from err
 
     def close(self) -> None:
         try:

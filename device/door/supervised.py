@@ -10,10 +10,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Self
 
 from device.access.decision import Decision, Notice, Outcome
+from device.background import Background
 from device.door import supervision
 from device.door.debounce import Debounce, Level
 from device.door.lines import DoorError, Lines
@@ -46,7 +45,7 @@ Note = Callable[[str, str], None]
 """Writes an event, given its kind and reason in words of `sync/vocabulary.py`. Raises SyncError."""
 
 
-class SupervisedDoor:
+class SupervisedDoor(Background):
     """A Door. Its thread runs from entry to exit; leaving locks the strike."""
 
     def __init__(
@@ -81,19 +80,12 @@ class SupervisedDoor:
         self._levels_due_s = 0.0
         self._unwritten: deque[tuple[str, str]] = deque(maxlen=MAX_UNWRITTEN)
         self._lock = threading.RLock()  # grants come from one thread, contacts from another
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="door", daemon=True)
+        super().__init__("door")
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self._open()
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self.close()
         self._write()
 
@@ -169,12 +161,12 @@ class SupervisedDoor:
         self._write()
         self._looked_s = self._now_s()
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 self.look(REOPEN_S if self._lines is None else self._patience_s())
             except Exception:  # a supervisor: the strike is locked, and this thread goes on
-                log.exception("the door's watch stumbled; the strike is locked and opened anew")
+                log.exception("watching the door failed; the strike is locked and its lines are opened again")
                 self._lost("internal error")
                 self._stop.wait(REOPEN_S)
 

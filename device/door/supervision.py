@@ -2,8 +2,8 @@
 
 The strike is released by a decision and locks again when its time is over or the door has closed behind
 somebody. A door that opens without a decision and without the exit button is forced; one that stands open too
-long is first asked to be closed, then reported. The way out is never held: the exit button only says that an
-opening is no break-in.
+long, forced or not, is first asked to be closed, then reported. The way out is never held: the exit button
+only says that an opening is no break-in.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class DoorState:
 
     @property
     def _timed(self) -> bool:
-        return bool(self.is_open) and not (self.forced or self.held_open or self.emergency or self.held)
+        return bool(self.is_open) and not (self.held_open or self.emergency or self.held)
 
     @property
     def _held_s(self) -> float:

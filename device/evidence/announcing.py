@@ -1,7 +1,7 @@
-"""A source that says when it can be heard, and knows the door's own tones in what comes.
+"""An audio source that says when its first frame came, and finds the door's own tones in what follows.
 
-The tone that asks to speak is called for with the first frame. When it sounds is heard and not assumed: a
-loudspeaker by radio is late, and one that another program held until now plays what waited.
+With the first frame it asks for the tone that invites to speak. It hears when the tone sounds instead of
+assuming it: a radio loudspeaker is late, and one that another program held first plays what waited.
 """
 
 from __future__ import annotations

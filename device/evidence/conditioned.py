@@ -1,4 +1,4 @@
-"""What a place does to the live check's scores of everybody, given back: by what is measured of it.
+"""Corrects the live check's scores for the place, by how far its noise and echoes move everybody's scores.
 
 The detector was calibrated on speech as recorded at a desk. Noise and rooms lower its scores of people, a
 quiet desk raises them. How far speech stands out and how fast sound dies away tell the place; the LLR

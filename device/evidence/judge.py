@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from device.audio.utterance import Quality, Utterance
 from device.errors import DeviceError
-from device.evidence import conditioned, voice_in_noise
+from device.evidence import conditioned, second_hearing, voice_in_noise
+from device.evidence.clicked import Lived, LiveFinding, lived
+from device.evidence.enrolled import HeardByNewer
 from device.evidence.gallery import Galleries, Gallery, Identification
+from device.evidence.phrase import PhraseScore
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 Wave = npt.NDArray[np.float32]
 """Mono speech at 16 kHz in [-1, 1), shape (n,)."""
@@ -63,20 +69,20 @@ def lower_llr(enrolled: float, grown: float) -> float:
     return float(np.minimum(enrolled, grown))
 
 
-@dataclass(frozen=True, slots=True)
-class PhraseScore:
-    """Whether the expected words were said. `transcript` explains; only `llr` counts."""
-
-    llr: float
-    transcript: str
-
-
 class WordsCheck(Protocol):
     version: str
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
 
     def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
+
+
+class SecondWordsCheck(Protocol):
+    """A larger words model (`device/models/second_words.py`)."""
+
+    version: str
+
+    def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
 
 
 class SpeakerCheck(Protocol):
@@ -87,15 +93,6 @@ class SpeakerCheck(Protocol):
     def template(self, embeddings: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]: ...
 
     def llr(self, probe: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> float: ...
-
-
-class LiveFinding(Protocol):
-    @property
-    def llr(self) -> float: ...
-
-    def kinds(self) -> Mapping[str, float]:
-        """What led to `llr`, kind by kind, by the names of the event's vocabulary."""
-        ...
 
 
 class SpoofCheck(Protocol):
@@ -116,34 +113,6 @@ class ThreatCheck(Protocol):
     """What the unit was warned of (`device/liveness/threats/known.py`)."""
 
     def match(self, print_values: bytes) -> Match | None: ...
-
-
-class HeardByNewer:
-    """An embedding that is still being made while the decision goes on: nobody at the door waits for it."""
-
-    def __init__(self, made: Future[npt.NDArray[np.float32]]) -> None:
-        self._made = made
-
-    def take(self, within_s: float) -> npt.NDArray[np.float32] | None:
-        """A copy, to be overwritten by who takes it; None where it could not be made in time."""
-        try:
-            return self._made.result(within_s).copy()
-        except Exception:  # noqa: BLE001 - a network that fails keeps nobody out, and nothing grows
-            return None
-        finally:
-            self.drop()
-
-    def drop(self) -> None:
-        """Overwrite it, now or when it is made."""
-        self._made.add_done_callback(_overwritten)
-
-    def __del__(self) -> None:
-        self.drop()  # of a judgement that was thrown away, because speech went on
-
-
-def _overwritten(made: Future[npt.NDArray[np.float32]]) -> None:
-    if not made.cancelled() and made.exception() is None:
-        made.result()[:] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +145,9 @@ class Evidence:
     """Who it was that `speaker_llr` is about, when nobody was claimed and a gallery was searched."""
     context: ContextEvidence = NO_CONTEXT_EVIDENCE
     """What speaks for a live person beside the network, each for itself."""
+    unclicked_llr: float | None = None
+    """What the live check says of the same sound without the clicks in its pauses. It opens nothing; None
+    where there are none, or where they would change nothing."""
     live_kinds: Mapping[str, float] = field(default_factory=dict)
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
@@ -199,6 +171,7 @@ class Judge:
         context: ContextCheck | None = None,
         successor: SpeakerCheck | None = None,
         predecessor: SpeakerCheck | None = None,
+        second_words: SecondWordsCheck | None = None,
     ) -> None:
         """`speaker` enrols. Either a successor or a predecessor stands beside it, or neither."""
         self.words = words
@@ -206,10 +179,10 @@ class Judge:
         self.older = speaker if successor is not None else predecessor
         self.newer = successor if successor is not None else speaker
         self.spoof = spoof
+        self._second_words = second_words
         self._context = context
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
 
     def with_context(self, context: ContextCheck) -> Judge:
@@ -245,8 +218,17 @@ class Judge:
     def model_versions(self) -> tuple[str, ...]:
         return (self.words.version, self.speaker.version, self.spoof.version)
 
-    def __call__(self, utterance: Utterance, phrase: str, template: Reference) -> Evidence:
+    def __call__(
+        self,
+        utterance: Utterance,
+        phrase: str,
+        template: Reference,
+        over: Callable[[], bool] = lambda: True,
+    ) -> Evidence:
         """Judge one utterance against `phrase` and `template`.
+
+        `over` is asked before a second hearing, and may take its time: False where speech went on, so that
+        nobody waits for this judgement any more.
 
         Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
         """
@@ -254,34 +236,49 @@ class Judge:
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
         heard = self._heard_later(wave.copy()) if growing else None
-        words = self._pool.submit(_timed, lambda: self.words.score(wave, phrase))
-        voice = self._pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = self._pool.submit(_timed, lambda: self.spoof.evidence(wave))
-        context = self._pool.submit(_timed, lambda: self._in_context(wave))
+        # Threads for one judgement: the C library keeps what a thread frees for that thread, until the thread
+        # ends. Threads that stay would hold more with every attempt.
+        pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
+        words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
+        voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
+        spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
+        context = pool.submit(_timed, lambda: self._in_context(wave))
         try:
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
-            live, spoof_ms = spoof.result()
+            (live, live_llr, unclicked_llr), spoof_ms = spoof.result()
             found, context_ms = context.result()
+            twice, waited_ms, more_ms = None, 0.0, 0.0
+            if self._second_words is not None and second_hearing.asked(phrase_score.llr):
+                wanted, waited_ms = _timed(over)
+                if wanted:
+                    twice, more_ms = _timed(lambda: self._again(wave, phrase))
+            if twice is not None:
+                phrase_score = second_hearing.both(phrase_score, twice)
         except Exception as err:  # whatever a check raised, the answer is: no evidence
-            _settle((words, voice, spoof, context))
             if heard is not None:
                 heard.drop()
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
+            pool.shutdown()  # every check ends before its input is overwritten
             wave[:] = 0.0
         print_values = getattr(live, "print_values", b"")
         return Evidence(
             phrase_llr=phrase_score.llr,
             speaker_llr=speaker_llr,
-            spoof_llr=self._placed(live, utterance.quality),
+            spoof_llr=live_llr,
+            unclicked_llr=unclicked_llr,
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
             quality=utterance.quality,
             timings=Timings(
-                words_ms, speaker_ms, spoof_ms, (time.perf_counter() - started) * 1e3, context_ms
+                words_ms + more_ms,
+                speaker_ms,
+                spoof_ms,
+                (time.perf_counter() - started) * 1e3 - waited_ms,
+                context_ms,
             ),
-            model_versions=self._versions_for(template),
+            model_versions=self._versions_for(template, twice is not None),
             heard=heard,
             identified=identified,
             context=replace(found, consistency_llr=consistency_llr),
@@ -291,6 +288,14 @@ class Judge:
             print_values=print_values,
             threat=self._threats.match(print_values) if self._threats and print_values else None,
         )
+
+    def _again(self, wave: Wave, phrase: str) -> PhraseScore | None:
+        """What a second hearing makes of the words; None where it fails, and the first stays as it is."""
+        try:
+            return None if self._second_words is None else self._second_words.score(wave, phrase)
+        except DeviceError as err:
+            log.warning("nothing is heard a second time: %s", err)
+            return None
 
     def _heard_later(self, wave: Wave) -> HeardByNewer:
         def work() -> npt.NDArray[np.float32]:
@@ -305,17 +310,27 @@ class Judge:
         for one in (self.speaker, self.newer, self.older):
             if one is not None and one.version == model:
                 return one
-        raise JudgeError("no model of this unit made that voiceprint")
+        raise JudgeError("no model of this unit made that voiceprint; enrol this person again")
 
-    def _versions_for(self, template: Reference) -> tuple[str, ...]:
+    def _versions_for(self, template: Reference, twice: bool) -> tuple[str, ...]:
         words, speaker, spoof = self.model_versions
+        more = (self._second_words.version,) if twice and self._second_words is not None else ()
         if not isinstance(template, Voice):
-            return words, speaker, spoof
-        return words, template.model, *([template.grown.model] if template.grown else []), spoof
+            return words, speaker, spoof, *more
+        grown = [template.grown.model] if template.grown else []
+        return words, template.model, *grown, spoof, *more
 
     def live_llr(self, wave: Wave, quality: Quality) -> float:
         """The LLR of a live human alone, as the door has it; raises what the check raises."""
         return self._placed(self.spoof.evidence(wave), quality)
+
+    def lived(self, wave: Wave, quality: Quality) -> Lived:
+        """The live check alone, as the door has it; raises what the check raises."""
+        return lived(lambda sound: self._found(sound, quality), wave)
+
+    def _found(self, wave: Wave, quality: Quality) -> tuple[LiveFinding, float]:
+        finding = self.spoof.evidence(wave)
+        return finding, self._placed(finding, quality)
 
     def _placed(self, live: LiveFinding, quality: Quality) -> float:
         return self._conditioned.llr(self.spoof.version, live.llr, quality)
@@ -373,16 +388,9 @@ class Judge:
 
     def close(self) -> None:
         """Wait for running checks and release the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
         self._later.shutdown(wait=True)
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
     started = time.perf_counter()
     return work(), (time.perf_counter() - started) * 1e3
-
-
-def _settle(futures: Sequence[Future[Any]]) -> None:
-    """Let every check finish before its input is overwritten."""
-    for future in futures:
-        future.exception()

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -42,6 +42,9 @@ Heard: TypeAlias = Evidence | Exception
 _TICK_S = 0.02
 _AT_ONCE_S = 0.06
 """Who speaks so soon after the tone began in it."""
+_SURE_MS = 500.0
+"""Of silence, after which few go on. A second hearing, which takes long, begins only then."""
+_LONGEST_PAUSE_S = 30.0
 _REST_S = 3.0
 """Longest that is listened on after an answer that was complete at a pause."""
 STUCK_AFTER = 6.0
@@ -85,6 +88,27 @@ class AnswerProgress:
     judging: Callable[[], None] = _nothing
 
 
+class _Pause:
+    """A pause, of which nobody knows yet whether it is the end of the answer."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._over = False
+
+    def lasts(self) -> None:
+        """It is the end, most likely: what the judgement lacks may cost more now."""
+        self._over = self._over or not self._told.is_set()
+        self._told.set()
+
+    def void(self) -> None:
+        """Speech went on, or the answer is decided: nobody waits for the judgement of this pause."""
+        self._told.set()
+
+    def over(self) -> bool:
+        """Which of both it was, once that is told."""
+        return self._told.wait(_LONGEST_PAUSE_S) and self._over
+
+
 class Listener:
     """Hears one answer at a time. A judgement starts at the first pause and is void if speech goes on."""
 
@@ -102,9 +126,9 @@ class Listener:
         self._judge = judge
         self._settings = settings
         self._timeout_s = timeout_s
-        # A void judgement may still be running when the next one starts; a third would only queue.
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attempt")
-        self._began_s: dict[int, float] = {}
+        # A void judgement may still be running when the next one starts; a third waits.
+        self._turns = threading.BoundedSemaphore(2)
+        self._running: dict[Future[Any], float] = {}
 
     def hear(
         self,
@@ -135,7 +159,7 @@ class Listener:
         heard, began_s, early = self._first(
             events,
             quiet,
-            lambda utterance: self._judge(utterance, phrase, template),
+            lambda utterance, pause: self._judge(utterance, phrase, template, pause.over),
             start_within_s=start_within_s,
             progress=progress,
             complete=complete,
@@ -162,7 +186,7 @@ class Listener:
         heard, _, _ = self._first(
             listen(Announcing(source, progress.ready, self._tones), _Either(stop, quiet), self._settings),
             quiet,
-            lambda utterance: self._judge.transcript(utterance, vocabulary),
+            lambda utterance, _: self._judge.transcript(utterance, vocabulary),
             start_within_s=start_within_s,
             progress=progress,
         )
@@ -172,19 +196,19 @@ class Listener:
 
     def stuck(self) -> str:
         """Says so when a judgement has run for far longer than is waited for one; empty otherwise."""
-        longest_s = max((time.monotonic() - began_s for began_s in list(self._began_s.values())), default=0.0)
+        longest_s = max((time.monotonic() - began_s for began_s in list(self._running.values())), default=0.0)
         over = longest_s > STUCK_AFTER * self._timeout_s
         return f"a judgement has not ended for {longest_s:.0f} s" if over else ""
 
     def close(self) -> None:
         """Wait for what still runs."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        wait(list(self._running))
 
     def _first(
         self,
         events: Iterator[Event],
         quiet: threading.Event,
-        work: Callable[[Utterance], T],
+        work: Callable[[Utterance, _Pause], T],
         *,
         start_within_s: float,
         progress: AnswerProgress,
@@ -204,6 +228,7 @@ class Listener:
         last = threading.Timer(longest_s, quiet.set)
         last.daemon = True
         running: Future[T] | None = None
+        pause = _Pause()
         deadline.start()
         last.start()
         try:
@@ -213,8 +238,11 @@ class Listener:
                     began_s = event.at_s
                     progress.speaking()
                 elif isinstance(event, SilenceBegan):
-                    running = self._start(event.utterance, work)
+                    pause = _Pause()
+                    running = self._start(event.utterance, work, pause)
                 elif isinstance(event, SilenceLasts):
+                    if event.silent_ms >= _SURE_MS:
+                        pause.lasts()
                     if running is not None and _says(running, complete):
                         progress.judging()
                         heard, early = running.result(), True
@@ -225,10 +253,15 @@ class Listener:
                         heard = self._finish(running)
                         break
                 elif isinstance(event, SpeechResumed):
+                    pause.void()
                     running = None
                 elif isinstance(event, Ended):
                     progress.judging()
-                    heard = self._finish(running or self._start(event.utterance, work))
+                    if running is None:
+                        pause = _Pause()
+                        running = self._start(event.utterance, work, pause)
+                    pause.lasts()
+                    heard = self._finish(running)
                     break
                 elif isinstance(event, Refused):
                     heard = event.error
@@ -236,6 +269,7 @@ class Listener:
         except Exception as err:  # noqa: BLE001 - a lost microphone and a broken one both end in a decision
             heard = err
         finally:
+            pause.void()
             deadline.cancel()
             last.cancel()
         return heard, began_s, early
@@ -265,16 +299,24 @@ class Listener:
             if longest is not None:
                 longest.wipe()
 
-    def _start(self, utterance: Utterance, work: Callable[[Utterance], T]) -> Future[T]:
+    def _start(
+        self, utterance: Utterance, work: Callable[[Utterance, _Pause], T], pause: _Pause
+    ) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
-        future = self._pool.submit(work, utterance)
-        self._began_s[id(future)] = time.monotonic()
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attempt")  # it ends as the judge's do
+        future = pool.submit(self._in_turn, work, utterance, pause)
+        pool.shutdown(wait=False)
+        self._running[future] = time.monotonic()
         future.add_done_callback(lambda done: self._ended(done, utterance))
         return future
 
+    def _in_turn(self, work: Callable[[Utterance, _Pause], T], utterance: Utterance, pause: _Pause) -> T:
+        with self._turns:
+            return work(utterance, pause)
+
     def _ended(self, done: Future[T], utterance: Utterance) -> None:
         utterance.wipe()
-        self._began_s.pop(id(done), None)
+        self._running.pop(done, None)
 
     def _finish(self, running: Future[T]) -> T | Exception:
         try:

@@ -7,6 +7,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from device.evidence.vocabulary import (
@@ -26,6 +27,17 @@ from device.evidence.vocabulary import (
 from device.evidence.wordlists import duress_words
 
 Tokens = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseScore:
+    """Whether the expected words were said. `transcript` explains; only `llr` counts."""
+
+    llr: float
+    transcript: str
+    agreement: float = 1.0
+    """Of the transcript, as it is here, with the phrase, in [0, 1]."""
+
 
 REDACTED = "…"
 MAX_PHRASE_WORDS = 40

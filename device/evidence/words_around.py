@@ -1,4 +1,4 @@
-"""Words before and after a phrase: "uh, hello", "thank you". They are no fault if the phrase is there, whole.
+"""Allows words before and after a phrase, such as "uh, hello" and "thank you", if the whole phrase is there.
 
 What may stand beside a phrase is bounded, so that nothing is lost by it: a few words, none of which could be
 part of a phrase (a recording of many phrases is none of these), none that takes back what was said. Pure.

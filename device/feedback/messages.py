@@ -12,7 +12,6 @@ from device.access.decision import Notice
 from device.errors import DeviceError
 from sync.toml_table import toml_table
 
-FALLBACK = "en"
 PROMPTS = ("ready", "name", "prompt", "listening", "thinking")
 _PLACES = {"prompt": {"phrase"}, "wait": {"seconds"}}
 

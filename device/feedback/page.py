@@ -17,7 +17,7 @@ from device.feedback.messages import Language
 from device.feedback.sinks import LIGHTS, Cue
 from sync.durable import replace_file
 
-_COLOURS = {
+COLOURS = {
     "white": ("#f4f5f7", "#1b1f24"),
     "blue": ("#0b4f9e", "#ffffff"),
     "green": ("#0f6131", "#ffffff"),
@@ -117,8 +117,8 @@ class PageSink:
 
 def render(cue: Cue, language: Language, written_s: float) -> str:
     """The page of one cue: the phrase in letters to be read from two metres, everything else smaller."""
-    stale_ground, stale_letters = _COLOURS["red"]
-    ground, letters = _COLOURS[LIGHTS[cue.stage].colour]
+    stale_ground, stale_letters = COLOURS["red"]
+    ground, letters = COLOURS[LIGHTS[cue.stage].colour]
     told, phrase = cue.text, ""
     if cue.phrase and cue.text.endswith(cue.phrase):
         told, phrase = cue.text.removesuffix(cue.phrase), cue.phrase

@@ -103,6 +103,7 @@ class Feedback:
         self._sinks = tuple(sinks)
         self._tries = 0
         self._person: str | None = None
+        self._phrase = ""
         self._one_at_a_time = threading.Lock()  # the fire input tells from a thread of its own
 
     def ready(self) -> None:
@@ -112,14 +113,17 @@ class Feedback:
 
     def ask_name(self) -> None:
         """Somebody is there without a badge: ask for a number or name."""
+        self._phrase = ""
         self._tell(Cue(Stage.SPEAK, self._language.prompts["name"]))
 
     def speaking(self) -> None:
-        """Somebody is heard."""
-        self._tell(Cue(Stage.LISTENING, self._language.prompts["listening"]))
+        """Somebody is heard, who still reads the phrase while saying it."""
+        told = f"{self._language.prompts['listening']} {self._phrase}".rstrip()
+        self._tell(Cue(Stage.LISTENING, told, self._phrase))
 
     def judging(self) -> None:
         """They have ended."""
+        self._phrase = ""
         self._tell(Cue(Stage.THINKING, self._language.prompts["thinking"]))
 
     def tell(self, event: Challenge | Decision) -> None:
@@ -127,6 +131,7 @@ class Feedback:
         if isinstance(event, Decision):
             self._decided(event)
         else:
+            self._phrase = event.display
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
 
     def warn(self, notice: Notice) -> None:
@@ -134,10 +139,11 @@ class Feedback:
         self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
 
     def panel(self, colour: str, text: str) -> None:
-        """What the controller behind the door wants to be seen."""
+        """What the controller behind the door asks the reader to show."""
         self._tell(Cue(_PANEL.get(colour, Stage.READY), text or self._language.prompts["ready"]))
 
     def _decided(self, decision: Decision) -> None:
+        self._phrase = ""
         if decision.person != self._person:
             self._tries, self._person = 0, decision.person
         self._tries = 0 if decision.opens else self._tries + 1

@@ -31,6 +31,7 @@ from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import open_judge, open_tools
 from sync.plain_file import LARGE_BYTES, plain_bytes
+from sync.plain_words import why
 
 LIMITS = FileLimits(max_bytes=256 << 20, max_s=600.0)
 SEED = "speakers with an even SHA-256 of an4, so762, so762_child, libri, indian_english and demo pages"
@@ -139,7 +140,7 @@ def _write(out: Path, html: bytes, findings: bytes, message: bytes) -> None:
             write_durably(path, content)
         write_durably(out.with_suffix(".cose"), message)
     except OSError as err:
-        raise DeviceError(f"cannot write {out}: {err.strerror}; choose another --out") from err
+        raise DeviceError(f"cannot write {out}: {why(err)}; choose another --out") from err
 
 
 def _verified(recording: Path, statement: Path, key: Path | None) -> str:

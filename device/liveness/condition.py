@@ -1,4 +1,4 @@
-"""Can the detector know? It was trained and calibrated on speech within these limits; outside it would guess.
+"""Says whether the detector can judge an utterance: it was trained and calibrated within these limits.
 
 Speech outside is neither live nor not live: the person is asked again, told what would help, and the attempt
 counts, so that nobody can search for a condition in which the detector is blind.

@@ -1,4 +1,4 @@
-"""What can be wrong with the evidence beside the network."""
+"""The errors of the context checks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Was this said in one breath, or pasted together? Evidence for joins, frame by frame and as a whole.
 
 A piece cut from another recording brings its own background, room, level, pitch and neighbours: formants
-that move towards a sound that never comes. A small convolutional network (`quantize.train.joins` trains it on
-splices whose joins are known) looks at the sound 1.6 s to either side and at all of the answer; what was
-pasted twice is told by its likeness (`repeats`). NumPy alone.
+that move towards a sound that never comes. A small convolutional network (`quantize.train.joins.fit` trains
+it on splices whose joins are known) looks at the sound 1.5 s to either side and at all of the answer; what
+was pasted twice is told by its likeness (`repeats`). NumPy alone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class JoinNetwork:
             if part.shape != shape or part.dtype != np.float32 or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the network for joins is not {shape} finite numbers")
         if self.scale.min() <= 0:
-            raise ValueError("the network for joins has a scale of nothing")
+            raise ValueError("the network for joins has a scale of zero")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> JoinNetwork:

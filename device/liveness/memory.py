@@ -19,7 +19,7 @@ import numpy as np
 
 from device.liveness.errors import LivenessError, MemoryRollbackError
 from device.liveness.fingerprint import BITS, MAX_STORED, SECRET_BYTES, Fingerprint, Fingerprinter
-from device.liveness.memory_file import MemoryFile
+from device.liveness.memory_file import BUSY_S, MemoryFile
 from device.liveness.search import Index, Match
 from device.secure_store.signing import Mac
 
@@ -66,6 +66,7 @@ class UtteranceMemory:
         now: datetime,
         noted: Callable[[int], None],
         limits: MemoryLimits | None = None,
+        busy_s: float = BUSY_S,
     ) -> None:
         """Open `path`. `at_least` is the version that the history knows; `noted(version)` tells it of a new
         one.
@@ -81,7 +82,7 @@ class UtteranceMemory:
         self._kept: dict[int, _Kept] = {}
         self._to_mark: set[int] = set()
         self._stale: set[int] = set()
-        self._file = MemoryFile(path, mac)
+        self._file = MemoryFile(path, mac, busy_s)
         try:
             rows = self._file.load(at_least)
             latest = sorted(rows)[-self._limits.utterances :]

@@ -22,6 +22,7 @@ from device.liveness.errors import LivenessError, MemoryRollbackError
 from device.secure_store.signing import Mac
 from device.secure_store.voiceprints.vault_file import speaks_of_damage
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import why
 
 MAX_ROW_BYTES = 4_096
 MAX_ROWS = 65_536
@@ -33,14 +34,18 @@ CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), versio
 CREATE TABLE IF NOT EXISTS utterances (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
 DROP TABLE IF EXISTS habits; -- of version 0.1.0: how people pause and how fast they speak
 """
-_BUSY_S = 10.0
+BUSY_S = 10.0
+"""For so long a door waits for another program that holds the file."""
 
 
 class MemoryFile:
     """Rows by number. `close` it; one process writes utterances."""
 
-    def __init__(self, path: Path, mac: Mac) -> None:
-        """Open or make the file. Raises LivenessError when it cannot be opened."""
+    def __init__(self, path: Path, mac: Mac, busy_s: float = BUSY_S) -> None:
+        """Open or make the file; one that another program holds is waited for, `busy_s` each time.
+
+        Raises LivenessError when it cannot be opened.
+        """
         self._path = path
         self._mac = mac
         self._cipher = AESGCM(mac("utterance memory key", b""))
@@ -49,7 +54,7 @@ class MemoryFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(
-                check_plain_or_new(path), timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                check_plain_or_new(path), timeout=busy_s, isolation_level=None, check_same_thread=False
             )
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -61,7 +66,7 @@ class MemoryFile:
         except sqlite3.Error as err:
             raise _unread(err) from err
         except OSError as err:
-            raise LivenessError(f"cannot open {path.name}: {err.strerror}") from err
+            raise LivenessError(f"cannot open {path.name}: {why(err)}") from err
 
     @property
     def version(self) -> int:
@@ -88,13 +93,13 @@ class MemoryFile:
             type(n) is int and isinstance(s, bytes) and _TAG_BYTES + _NONCE_BYTES < len(s) <= MAX_ROW_BYTES
             for n, s in sealed
         ):
-            raise _damaged("rows of another form")
+            raise _damaged("its rows do not have the form that this version writes")
         tags = {number: row[-_TAG_BYTES:] for number, row in sealed}
         if (tags or version) and not (
             isinstance(head[1] if head else None, bytes)
             and hmac.compare_digest(head[1], self._vouch(version, tags))
         ):
-            raise _damaged("it is not what was vouched for")
+            raise _damaged("it is not what this unit has signed")
         # 3. Each row genuine.
         try:
             rows = {number: self._open(row, _row_label(number)) for number, row in sealed}
@@ -120,7 +125,7 @@ class MemoryFile:
                 )
         except sqlite3.Error as err:
             raise LivenessError(
-                f"the memory of utterances cannot be written ({err}); free some space and try again"
+                f"the memory of utterances cannot be written ({why(err)}); free some space and try again"
             ) from err
         self._tags, self._version = tags, version
         return version
@@ -145,10 +150,10 @@ class MemoryFile:
 def _unread(err: Exception) -> LivenessError:
     """Damage only where SQLite speaks of the content; a full disk or another process has changed nothing."""
     if speaks_of_damage(err):
-        return MemoryRollbackError(f"the memory of utterances is damaged ({err}); {_LOOK_INTO_IT}")
+        return MemoryRollbackError(f"the memory of utterances is damaged ({why(err)}); {_LOOK_INTO_IT}")
     return LivenessError(
-        f"the memory of utterances cannot be used now ({err}): see that its disk has room and that no other "
-        "program holds it; nothing is lost"
+        f"the memory of utterances cannot be used now ({why(err)}): see that its disk has room and that no "
+        "other program holds it; nothing is lost"
     )
 
 

@@ -53,6 +53,8 @@ class Index:
         self._packed = np.zeros((max_marks, BITS // 8), dtype=np.uint8)
         self._owner = np.zeros(max_marks, dtype=np.int64)
         self._used = 0
+        for table in (self._packed, self._owner):
+            table.fill(0)  # touched now: a door that runs short of memory does so at its start
 
     def __len__(self) -> int:
         return self._used

@@ -102,7 +102,7 @@ class Answers:
             if not (found.words and found.voice and found.live) or set(found.tolerance) != set(CHECKS):
                 raise ValueError("a check has no answers or no tolerance")
             if min(found.tolerance.values()) <= 0.0:
-                raise ValueError("a tolerance of nothing")
+                raise ValueError("a tolerance must be above zero")
             return found
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
             raise BundleError(

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import MAX_MANIFEST_BYTES, BundleError, Entry, Manifest
 from sync.plain_file import open_plain
+from sync.plain_words import why
 
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.sig"
@@ -133,4 +134,4 @@ def open_within(path: Path) -> BinaryIO:
     except FileNotFoundError as err:
         raise BundleError(f"{path.name} is missing from {path.parent}; run `ostiary models build`") from err
     except OSError as err:
-        raise BundleError(f"{path.name} cannot be read ({err.strerror}); refused") from err
+        raise BundleError(f"{path.name} cannot be read ({why(err)}); refused") from err

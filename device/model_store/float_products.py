@@ -1,4 +1,4 @@
-"""The same integers, multiplied in float32: for a processor whose kernels for eight bits cannot be trusted.
+"""Multiplies the same integers in float32, for a processor whose eight-bit kernels cannot be trusted.
 
 Sums of products of eight bits stay below 2^26, so float32 gives them to one part in ten million.
 """

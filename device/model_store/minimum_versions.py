@@ -1,4 +1,4 @@
-"""Below which bundle a unit never goes back, remembered where an older disk cannot put it back.
+"""Remembers the lowest bundle version that a unit accepts, where an older copy of the disk cannot lower it.
 
 `shelf.json` says what was accepted, and is a file like any other. What it must at least say is pinned in the
 store, under the counter of its keystore: with a TPM, neither an older slots nor an older disk passes for the

@@ -62,6 +62,10 @@ class SessionError(DeviceError):
     """A model cannot be opened, or refuses what it was given."""
 
 
+class NoMemoryError(SessionError):
+    """The machine lacks memory. The model is whole: building it again would help nobody."""
+
+
 class Session(Protocol):
     """One opened network: arrays by input name in, outputs in the network's own order out."""
 
@@ -119,7 +123,7 @@ class OnnxSession:
             self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as err:  # the runtime raises its own undocumented types
             name = "the network" if isinstance(network, bytes) else network.name
-            raise SessionError(f"{name} cannot be opened ({_first_line(err)})") from err
+            raise _not_opened(name, err) from err
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @property
@@ -137,7 +141,7 @@ class OnnxSession:
         try:
             results = self._session.run(self._outputs, inputs)
         except Exception as err:  # the runtime raises its own undocumented types
-            raise SessionError(f"a model failed ({_first_line(err)})") from err
+            raise _failed(err) from err
         return [np.asarray(result) for result in results]
 
 
@@ -184,7 +188,7 @@ class TfliteSession:
             self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
             self._outputs = [item["index"] for item in self._interpreter.get_output_details()]
         except Exception as err:  # the runtime raises its own undocumented types
-            raise SessionError(f"{name} cannot be opened ({_first_line(err)})") from err
+            raise _not_opened(name, err) from err
         self._shapes = {name: tuple(item["shape"]) for name, item in self._inputs.items()}
         # Unlike ONNX Runtime's, an interpreter holds the tensors of one run.
         self._alone = threading.Lock()
@@ -202,7 +206,7 @@ class TfliteSession:
                 return [np.array(self._interpreter.get_tensor(index)) for index in self._outputs]
             except Exception as err:  # the runtime raises its own undocumented types
                 self._shapes = {}  # what it was resized to is not known any more
-                raise SessionError(f"a model failed ({_first_line(err)})") from err
+                raise _failed(err) from err
 
     def _resize(self, inputs: dict[str, Array]) -> None:
         shapes = {name: value.shape for name, value in inputs.items()}
@@ -231,6 +235,24 @@ def open_session(network: Path | bytes, runtime: Runtime, threads: int = 1) -> S
     if runtime in ONNX_FORMS:
         return OnnxSession(network, threads, float_products=runtime is Runtime.FLOAT)
     return TfliteSession(network, threads, xnnpack=runtime is Runtime.XNNPACK)
+
+
+def _not_opened(name: str, err: Exception) -> SessionError:
+    if _lacks_memory(err):
+        return NoMemoryError(f"there is no memory left to open {name}: end what else runs; {name} is whole")
+    return SessionError(f"{name} cannot be opened ({_first_line(err)})")
+
+
+def _failed(err: Exception) -> SessionError:
+    if _lacks_memory(err):
+        return NoMemoryError("there is no memory left for a model: end what else runs; the model is whole")
+    return SessionError(f"a model failed ({_first_line(err)})")
+
+
+def _lacks_memory(err: Exception) -> bool:
+    """Runtimes have no error of their own for it."""
+    said = str(err)
+    return isinstance(err, MemoryError) or "bad_alloc" in said or "Failed to allocate memory" in said
 
 
 def _first_line(err: Exception) -> str:

@@ -37,6 +37,7 @@ from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleE
 from device.model_store.minimum_versions import MinimumVersions
 from sync.durable import replace_file, sync_folder
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import what_and_why
 
 SLOTS_NAME = "shelf.json"  # as units have it on their disks
 BUNDLES_NAME = "bundles"
@@ -142,7 +143,9 @@ def steadily(
                 continue
             if isinstance(err, DeviceError):
                 raise
-            raise BundleError(f"a model cannot be opened ({err}); run `ostiary doctor`") from err
+            raise BundleError(
+                f"a model cannot be opened ({what_and_why(err)}); run `ostiary doctor`"
+            ) from err
 
 
 def _state(models: Path) -> list[bytes]:

@@ -105,10 +105,10 @@ def mel_power(wave: Wave) -> npt.NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SAMPLES) / FFT_SAMPLES)
     power = np.abs(rfft(frames * hann, axis=1)) ** 2
-    return np.asarray(power @ _mel_filters().T, dtype=np.float32)
+    return np.asarray(power @ mel_filters().T, dtype=np.float32)
 
 
-def _mel_filters() -> npt.NDArray[np.float64]:
+def mel_filters() -> npt.NDArray[np.float64]:
     """Triangles on Slaney's mel scale, each of unit area (Auditory Toolbox, 1998); shape (40, 201)."""
     edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), MEL_BANDS + 2))
     bins = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1)

@@ -1,7 +1,7 @@
 """The speaker network beside the one in use, while people come over from one to the other.
 
 A bundle has it under the role `speaker-next` where it is to follow, `speaker-before` where it was followed,
-with a calibration of its own. Which front end it wants is said by its input's name.
+with a calibration of its own. Its input's name says which front end it needs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SecondSpeaker:
         elif front_end == "features":
             self._embed = self._of_features
         else:
-            raise BundleError(f"{version} wants {front_end!r}, which this unit cannot make")
+            raise BundleError(f"{version} needs a front end {front_end!r}, which this unit lacks")
 
     @classmethod
     def open(cls, bundle: Bundle, role: str, threads: int = 1) -> SecondSpeaker | None:

@@ -32,6 +32,7 @@ from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from sync.durable import replace_file
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 PACKAGE = "pocketsphinx-testdata"
 RECORDINGS = Path("/usr/share/pocketsphinx/test/data")
@@ -66,10 +67,13 @@ class Finding:
         return self.largest_difference <= self.tolerance
 
 
-def recordings_of(answers: Answers, folder: Path = RECORDINGS) -> dict[str, Wave]:
-    """Every recording by name, mono at 16 kHz. Raises SelfTestError where one is missing or another one."""
+def recordings_of(recordings: Mapping[str, str], folder: Path = RECORDINGS) -> dict[str, Wave]:
+    """Every one of `recordings` (SHA-256 by name), mono at 16 kHz.
+
+    Raises SelfTestError where one is missing or another one.
+    """
     found: dict[str, Wave] = {}
-    for name, sha256 in answers.recordings.items():
+    for name, sha256 in recordings.items():
         try:
             data = plain_bytes(folder / name)
         except OSError as err:
@@ -176,7 +180,7 @@ def run(bundle: Bundle, pick: Pick, folder: Path = RECORDINGS, *, every_form: bo
     Raises BundleError, SelfTestError.
     """
     answers = answers_of(bundle)
-    waves = recordings_of(answers, folder)
+    waves = recordings_of(answers.recordings, folder)
     findings: list[Finding] = []
     for check in CHECKS:
         forms = forms_to_try(bundle, check, pick.runtime(NETWORKS[check]))
@@ -195,7 +199,7 @@ def trusting(bundle: Bundle, notify: Notify, folder: Path = RECORDINGS) -> Calla
     Raises BundleError, SelfTestError.
     """
     answers = answers_of(bundle)
-    waves = recordings_of(answers, folder)
+    waves = recordings_of(answers.recordings, folder)
     checks = {role: check for check, role in NETWORKS.items()}
 
     def trusted(role: str, form: Runtime) -> bool:
@@ -251,9 +255,7 @@ def ensured(
         memory.parent.mkdir(parents=True, exist_ok=True)
         replace_file(memory, json.dumps({**key, "forms": forms}, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as err:
-        notify(
-            f"self-test: passed, but {memory.name} cannot be written ({err.strerror}); it runs at every start"
-        )
+        notify(f"self-test: passed, but {memory.name} cannot be written ({why(err)}); it runs at every start")
     return forms
 
 

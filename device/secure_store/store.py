@@ -12,12 +12,12 @@ from types import TracebackType
 import click
 
 from device.secure_store.errors import StoreError
-from device.secure_store.first_values import FIRST_VALUES, first_value
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
 from device.secure_store.memory import SecretBytes, guard_memory
 from device.secure_store.settings import StoreSettings
 from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
+from device.secure_store.voiceprints.first_values import FIRST_VALUES, first_value
 from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
 from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
 from device.state_folder import StateFolder

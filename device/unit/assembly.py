@@ -26,7 +26,7 @@ from device.feedback import language
 from device.feedback.earcons import own_tones
 from device.liveness.context import ContextChecks
 from device.liveness.threats.known import KnownAttacks
-from device.liveness.threats.left import PrintBox
+from device.liveness.threats.print_box import PrintBox
 from device.model_store import slots
 from device.model_store.bundle import Bundle
 from device.model_store.minimum_versions import MinimumVersions, pinned_minimum, raise_minimum
@@ -34,11 +34,13 @@ from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from device.secure_store import Counter, Store, open_store
-from device.settings import Settings, kept_in, own_models_dir
+from device.settings import SecondWords as WordsAgain
+from device.settings import Settings, WordsEngine, kept_in, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.audit import AuditTrail, EventContext
 from sync.events import pseudonym, unit_id
@@ -237,6 +239,9 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
                 runtime=forms["words"],
             )
             parts.callback(words.close)
+        second = second_words(bundle, settings)
+        if second is not None:
+            parts.callback(second.close)
         judge = Judge(
             words,
             speaker.result(),
@@ -244,10 +249,34 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
             ContextChecks.open(),
             successor=following.result(),
             predecessor=followed.result(),
+            second_words=second,
         )
         parts.callback(judge.close)
         give_memory_back()  # of what opening and the self-test took
         return judge, parts.pop_all()
+
+
+def second_words(bundle: Bundle, settings: Settings) -> SecondWords | None:
+    """What hears words once more, where settings and bundle have it."""
+    chosen = settings.judge
+    if chosen.second_words is WordsAgain.NONE or chosen.words is not WordsEngine.ONNX:
+        return None
+    return SecondWords.of(bundle, chosen.threads)
+
+
+def second_hearing(bundle: Bundle, settings: Settings) -> str:
+    """What hears words a second time, in words. Raises DeviceError where something should and cannot."""
+    second = second_words(bundle, settings)
+    if second is None:
+        return (
+            "words are heard once; `ostiary models build --only words-base` and `[judge] second_words` add a "
+            "second hearing"
+        )
+    try:
+        second.examine()
+    finally:
+        second.close()
+    return f"doubtful words are heard again by {second.version}"
 
 
 def open_log(

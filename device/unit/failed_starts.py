@@ -1,14 +1,18 @@
 """What kept the unit from starting, written down for the log that could not be opened.
 
 The audit log needs the TPM: its counter, and the key of the pseudonyms. So a start that fails leaves a note
-in the state folder, and the next start that succeeds turns it into events. Nothing is decided by the note: it
-is not signed, and one that is damaged, or that somebody removed, hinders nothing.
+in the state folder, and the next start that succeeds turns it into events. A disk that is full or read-only
+takes no note: then it lies in a folder in memory, until the power goes. Nothing is decided by the note: it is
+not signed, and one that is damaged, or that somebody removed, hinders nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
@@ -29,6 +33,7 @@ from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 T = TypeVar("T")
 
@@ -46,7 +51,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (HistoryRollbackError, "rollback_refused"),
     (MemoryRollbackError, "rollback_refused"),
     (HistoryBusyError, ""),  # another process serves: no fault
-    (StoreUnavailableError, ""),  # a disk that is full, or read-only, takes no note either
+    (StoreUnavailableError, ""),  # nothing is wrong with it; whether its disk takes anything is looked at
     (StoreError, "store_fault"),
     (HistoryError, "store_fault"),
     (LivenessError, "store_fault"),
@@ -57,7 +62,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (NoSuchDoorError, "rules_refused"),
 )
 """The first that fits; all in words of `sync/vocabulary.py`."""
-_WORDS = frozenset(word for _, word in _REASONS if word)
+_DISK_REASONS = {errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EROFS: "disk_read_only"}
+_WORDS = frozenset(word for _, word in _REASONS if word) | set(_DISK_REASONS.values())
+PROBE_BYTES = 256 * 1024
+"""What the databases of a start need to be written at least."""
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +75,24 @@ def reason(err: Exception) -> str:
     return next((word for kind, word in _REASONS if isinstance(err, kind)), "")
 
 
+def disk_reason(folder: Path) -> str:
+    """Why nothing can be written in `folder`, in a word of the vocabulary; empty where it takes what a start
+    needs, or does not for another reason."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, PROBE_BYTES)  # wears out no card, however often it is asked
+    except OSError as err:
+        return _DISK_REASONS.get(err.errno or 0, "")
+    return ""
+
+
 class FailedStarts:
     """The note in the folder `state`. Its methods raise nothing: a unit starts, or fails, without them."""
 
-    def __init__(self, state: Path, clock: Clock) -> None:
-        self._path = state / NAME
+    def __init__(self, state: Path, clock: Clock, in_memory: Path | None = None) -> None:
+        """`in_memory` is a folder that is no part of the disk of `state`, for when that takes no note."""
+        self._state = state
+        self._paths = [folder / NAME for folder in (state, in_memory) if folder is not None]
         self._clock = clock
 
     @contextmanager
@@ -96,35 +117,48 @@ class FailedStarts:
                 minutes = (now_ms - first_ms) // MINUTE_MS
                 known = 0 <= minutes <= LONGEST_MINUTES
                 trail.note("FAULT", word, door, count=minutes if known else None, risk="low")
-            self._path.unlink(missing_ok=True)
+            for path in self._paths:
+                path.unlink(missing_ok=True)
         except (SyncError, OSError) as err:
             log.error("earlier starts that failed could not be written down: %s", err)
 
     def _note(self, err: Exception) -> None:
         """One write for each kind of fault, however often the start is tried: it wears out no card."""
         word, noted = reason(err), self._read()
+        if not isinstance(err, HistoryBusyError):
+            word = disk_reason(self._state) or word  # whatever stopped it
         if not word or word in noted:
             return
         text = json.dumps({**noted, word: _ms(self._clock().wall)}, sort_keys=True)
-        try:
-            replace_file(self._path, text.encode() + b"\n")
-        except OSError as problem:
-            log.warning("%s cannot be written (%s)", self._path, problem.strerror)
+        for path in self._paths:
+            try:
+                replace_file(path, text.encode() + b"\n")
+                return
+            except OSError as problem:
+                log.warning("%s cannot be written (%s)", path, why(problem))
 
     def _read(self) -> dict[str, int]:
         """When a start first failed, in Unix milliseconds, by its reason."""
-        try:
-            told = json.loads(plain_bytes(self._path, MAX_BYTES))
-            if not isinstance(told, dict) or not told.keys() <= _WORDS:
-                raise ValueError("it holds something else")
-            if not all(type(at_ms) is int for at_ms in told.values()):
-                raise ValueError("its times are no whole numbers")
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as err:
-            log.warning("%s cannot be read and is left out: %s", self._path, err)
-            return {}
-        return dict(told)
+        noted: dict[str, int] = {}
+        for path in self._paths:
+            for word, first_ms in _noted_in(path).items():
+                noted[word] = min(first_ms, noted.get(word, first_ms))
+        return noted
+
+
+def _noted_in(path: Path) -> dict[str, int]:
+    try:
+        told = json.loads(plain_bytes(path, MAX_BYTES))
+        if not isinstance(told, dict) or not told.keys() <= _WORDS:
+            raise ValueError("it holds something else")
+        if not all(type(at_ms) is int for at_ms in told.values()):
+            raise ValueError("its times are no whole numbers")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as err:
+        log.warning("%s cannot be read and is left out: %s", path, err)
+        return {}
+    return dict(told)
 
 
 def _ms(wall: datetime) -> int:

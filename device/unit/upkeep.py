@@ -10,12 +10,10 @@ person stands at its door.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
+from device.background import Background
 from device.errors import DeviceError
 from device.unit.assembly import Unit
 from sync.errors import SyncError
@@ -40,7 +38,7 @@ TROUBLES = {
 log = logging.getLogger(__name__)
 
 
-class Upkeep:
+class Upkeep(Background):
     """A thread of its own, from entry to exit."""
 
     def __init__(
@@ -49,30 +47,26 @@ class Upkeep:
         door_name: str,
         rotate: Callable[[], int] | None = None,
         certificate: Callable[[datetime], str] = lambda _: "",
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
         """`rotate` moves the log to files when it is due, and returns the last event moved, or 0;
-        `certificate` says what is wrong at a time with the one that the uplink shows."""
+        `certificate` says what is wrong at a time with the one that the uplink shows;
+        `every_s` is from the end of one look to the next."""
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
         self._certificate = certificate
+        self._every_s = every_s
         self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
+        super().__init__("upkeep")
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self._note("BOOT", "started")
         if self._unit.store.warning is not None:
             self._note("FAULT", "software_keystore")
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self._note("SHUTDOWN", "stopped")
 
     def trouble(self) -> str:
@@ -93,13 +87,13 @@ class Upkeep:
             self._note("FAULT", reason)
         self._troubles = troubles
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("the upkeep stumbled and goes on")
-            if self._stop.wait(LOOK_EVERY_S):
+                log.exception("a look at the unit's health failed; the next one comes")
+            if self._stop.wait(self._every_s):
                 return
 
     def _look_at_the_clock(self) -> None:

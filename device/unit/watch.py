@@ -1,20 +1,18 @@
-"""What happens to a door between attempts and during them: the fire input, and orders from beside it."""
+"""Watches the fire input and the orders of other processes, between attempts and during them."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from device.access.decision import Decision
 from device.access.memory import visits
 from device.access.memory.holds import Hold, from_text
 from device.access.rules import Rules
+from device.background import Background
 from device.door import Door
 from device.errors import DeviceError
 from device.feedback.display import Display
@@ -32,7 +30,7 @@ PAUSE_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Watch:
+class Watch(Background):
     """Looks every 100 ms in a thread of its own, from entry to exit, whatever the door is busy with."""
 
     def __init__(
@@ -68,18 +66,7 @@ class Watch:
         self._hold_trouble = ""
         self._now_s = now_s
         self._looked_s = now_s()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__("watch")
 
     def stuck(self) -> str:
         """Says so when no look has ended for a minute; empty otherwise."""
@@ -120,12 +107,12 @@ class Watch:
                 self._held = False
                 self._door.hold(0.0)
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(POLL_S):
             try:
                 self.look()
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("the watch stumbled and goes on")
+                log.exception("watching fire input and orders failed once; it goes on")
                 self._stop.wait(PAUSE_S)
             self._looked_s = self._now_s()
 

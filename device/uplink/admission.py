@@ -19,8 +19,9 @@ from device.uplink.tpm_tls import NetworkKeys, network_keys
 from sync.errors import MalformedError, ProofError
 from sync.fleet.provisioning import messages
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES
-from sync.fleet.provisioning.tpm_proof import Statement
+from sync.fleet.provisioning.tpm.ek_certificates import MAX_CERTIFICATE_BYTES
+from sync.fleet.provisioning.tpm.proof import Statement
+from sync.plain_words import what_and_why
 
 TIMEOUT_S = 20.0
 Tell = Callable[[str], None]
@@ -86,7 +87,7 @@ def redeem(
     given = _proved(keystore, keys, objects, challenge, service, site.root)
     tell("the TPM proved that they are in it")
     if given.unit != claim.unit or given.door != claim.door:
-        raise DeviceError("the site gave another place than the claim names; tell the desk")
+        raise DeviceError("the site gave another unit or door than the claim names; tell the desk")
     parcel = claim.open(given.parcel)
     place = Place(
         given.unit,
@@ -203,7 +204,9 @@ def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes |
             "clock, and the name in the claim"
         ) from err
     except (OSError, http.client.HTTPException) as err:
-        raise DeviceError(f"the site's claim service at {host}:{port} does not answer ({err})") from err
+        raise DeviceError(
+            f"the site's claim service at {host}:{port} does not answer ({what_and_why(err)})"
+        ) from err
     finally:
         connection.close()
     if len(data) > messages.MAX_ANSWER_BYTES:

@@ -17,6 +17,7 @@ from device.settings import AuditSettings
 from device.state_folder import StateFolder
 from sync.outbox import Held, Outbox
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 from sync.proofs.bundle import MAX_BUNDLE_BYTES, LogBundle, key_to_der
 from sync.proofs.verify import verify
 
@@ -59,7 +60,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as err:
-        raise DeviceError(f"{folder} cannot be made: {err.strerror}") from err
+        raise DeviceError(f"{folder} cannot be made: {why(err)}") from err
     path = folder / f"events-{held.first:012}-{held.last:012}.bundle"
     write_durably(path, data)
     report = verify(

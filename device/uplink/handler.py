@@ -41,11 +41,19 @@ def unit_handler(
     keystore: str,
     orders: Path,
     prints: PrintMail | None = None,
+    order_within_s: float = ORDER_WITHIN_S,
 ) -> CommandHandler:
     """The handler of commands to `agent`; its key signs the answers.
 
     `ledger` is a file beside the audit log, `orders` the
-    folder that the door process takes orders from, `prints` where it takes lists of threats from."""
+    folder that the door process takes orders from, and within `order_within_s` seconds does them; `prints` is
+    where it takes lists of threats from."""
+
+    def ask(order: Order) -> None:
+        _post(orders, order, order_within_s)
+
+    def pass_on(action: Action, arguments: Arguments) -> None:
+        ask(_order(action, arguments))
 
     def report_health(_: Arguments) -> None:
         agent.report_now()
@@ -58,42 +66,42 @@ def unit_handler(
             raise CommandFailedError("not_held")
 
     def lock_down(arguments: Arguments) -> None:
-        _order(orders, Action.LOCK_DOWN, arguments)
+        pass_on(Action.LOCK_DOWN, arguments)
 
     def end_lock_down(arguments: Arguments) -> None:
-        _order(orders, Action.END_LOCK_DOWN, arguments)
+        pass_on(Action.END_LOCK_DOWN, arguments)
 
     def hold_open(arguments: Arguments) -> None:
-        _post(orders, Order(Action.HOLD_OPEN, hold_subject(arguments)))
+        ask(Order(Action.HOLD_OPEN, hold_subject(arguments)))
 
     def end_hold(arguments: Arguments) -> None:
-        _order(orders, Action.END_HOLD, arguments)
+        pass_on(Action.END_HOLD, arguments)
 
     def limit_visit(arguments: Arguments) -> None:
-        _post(orders, Order(Action.LIMIT_VISIT, visit_subject(arguments)))
+        ask(Order(Action.LIMIT_VISIT, visit_subject(arguments)))
 
     def lift_visit(arguments: Arguments) -> None:
-        _post(orders, Order(Action.LIFT_VISIT, visit_subject(arguments)))
+        ask(Order(Action.LIFT_VISIT, visit_subject(arguments)))
 
     def apply_policy(arguments: Arguments) -> None:
-        _order(orders, Action.ADOPT_RULES, arguments)
+        pass_on(Action.ADOPT_RULES, arguments)
 
     def apply_models(arguments: Arguments) -> None:
-        _order(orders, Action.ADOPT_MODELS, arguments)
+        pass_on(Action.ADOPT_MODELS, arguments)
 
     def apply_threats(arguments: Arguments) -> None:
         given = arguments.get("list")
         if type(given) is not bytes or set(arguments) != {"list"} or prints is None:
             raise CommandFailedError("bad_arguments")
         prints.deliver(given)
-        _order(orders, Action.ADOPT_THREATS, {})
+        pass_on(Action.ADOPT_THREATS, {})
         agent.report_now()
 
     def rotate_keys(arguments: Arguments) -> None:
-        _order(orders, Action.ROTATE_KEYS, arguments)
+        pass_on(Action.ROTATE_KEYS, arguments)
 
     def forget_person(arguments: Arguments) -> None:
-        _order(orders, Action.ERASE, arguments)
+        pass_on(Action.ERASE, arguments)
 
     def note(result: Result) -> None:
         # Low risk: a full log counts it as overflow, and keeps no command from its answer.
@@ -135,13 +143,13 @@ def command_event(result: Result, door: str, keystore: str) -> AuditEvent:
     return unit_event(kind, reason, door=door, time_ms=time_ms, keystore=keystore, count=count)
 
 
-def _order(folder: Path, action: Action, arguments: Arguments) -> None:
-    """Have the running door process do it, and wait until it has: it alone holds rules, people and keys."""
+def _order(action: Action, arguments: Arguments) -> Order:
+    """For the running door process: it alone holds rules, people and keys. Raises CommandFailedError."""
     name, default = _SUBJECTS.get(action, ("", ""))
     subject = arguments.get(name, default)
     if type(subject) is not str or not set(arguments) <= {name} - {""} or (name and not subject):
         raise CommandFailedError("bad_arguments")
-    _post(folder, Order(action, subject))
+    return Order(action, subject)
 
 
 def hold_subject(arguments: Arguments) -> str:
@@ -175,10 +183,10 @@ def visit_subject(arguments: Arguments) -> str:
     return line
 
 
-def _post(folder: Path, order: Order) -> None:
+def _post(folder: Path, order: Order, within_s: float) -> None:
     """Have the running door do it, and wait until it has."""
     try:
-        await_done(post(folder, order), ORDER_WITHIN_S)
+        await_done(post(folder, order), within_s)
     except (OrderError, OSError) as err:
         log.warning("the door process did not obey %s: %s", order.action, err)
         raise CommandFailedError("door_refused") from err

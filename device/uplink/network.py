@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from device.state_folder import StateFolder
 from sync.durable import replace_file
 from sync.plain_file import open_plain
+from sync.plain_words import what_and_why
 
 MAX_FILE_BYTES = 128 * 1024
 _KEYS, _PLACE = "keys.json", "place.json"
@@ -114,7 +115,7 @@ def _read(path: Path) -> dict[str, str]:
             data = file.read(MAX_FILE_BYTES + 1)
         table = json.loads(data)
     except (OSError, ValueError) as err:
-        raise DeviceError(f"{path} cannot be read: {err}") from err
+        raise DeviceError(f"{path} cannot be read: {what_and_why(err)}") from err
     if len(data) > MAX_FILE_BYTES or not isinstance(table, dict):
         raise DeviceError(f"{path} is damaged; provision the unit again")
     return table

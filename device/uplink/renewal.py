@@ -1,4 +1,4 @@
-"""The next certificate in time, and as well when the time was missed: a unit that was away for months."""
+"""Renews the unit's certificate in time, and also after the unit was away for months."""
 
 from __future__ import annotations
 

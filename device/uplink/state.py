@@ -16,6 +16,7 @@ from typing import Self
 from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.transport.connecting import Validity
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class StateFile:
             try:
                 replace_file(self._path, state.to_bytes(), MODE, durable=False)
             except OSError as err:
-                log.warning("%s cannot be written (%s)", self._path, err.strerror)
+                log.warning("%s cannot be written (%s)", self._path, why(err))
 
 
 def certificate_trouble(path: Path, now: datetime) -> str:

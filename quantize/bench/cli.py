@@ -1,4 +1,4 @@
-"""`ostiary bench`: how fast, how large and how hungry the door is on this machine."""
+"""`ostiary bench`: how fast the door is on this machine, and how much memory and disk it takes."""
 
 from __future__ import annotations
 

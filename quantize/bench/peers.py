@@ -284,8 +284,8 @@ def prepare_environment(say: Callable[[str], None]) -> None:
 def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
     """The peers' models, made from the project's own pinned sources beside the door's models."""
     from quantize import reference
-    from quantize.fetch import fetch
     from quantize.graphs import whisper_ggml
+    from quantize.upstream.fetch import fetch
 
     folder = models.parent / "reference"
     say("Preparing the peers' models")
@@ -301,14 +301,14 @@ def prepare_files(models: Path, say: Callable[[str], None]) -> Files:
         campplus=built.campplus,
         resemblyzer=fetch("resemblyzer"),
         whisper=half,
-        ctranslate2=_ctranslate2_folder(folder / "ctranslate2-tiny.en", model, tokenizer),
-        ctranslate2_base=_ctranslate2_folder(
+        ctranslate2=ctranslate2_folder(folder / "ctranslate2-tiny.en", model, tokenizer),
+        ctranslate2_base=ctranslate2_folder(
             folder / "ctranslate2-base", fetch("whisper-base"), fetch("whisper-base-tokenizer")
         ),
     )
 
 
-def _ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
+def ctranslate2_folder(folder: Path, model: Path, tokenizer: Path) -> Path:
     """The layout that CTranslate2 asks for. The vocabulary follows from the tokenizer.
 
     A first word is neither a space nor the end of the text, as in the authors' own settings.

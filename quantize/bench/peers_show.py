@@ -14,6 +14,7 @@ from rich.table import Table
 
 from device.errors import DeviceError
 from quantize.bench.peers import Row, predictions
+from sync.plain_words import why
 
 OURS, THEIRS = "#0072b2", "#d55e00"
 
@@ -68,7 +69,7 @@ def write(found: dict[str, Any], folder: Path) -> None:
         (folder / "peers.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         (folder / "peers.svg").write_text(plot(found), encoding="utf-8")
     except OSError as err:
-        raise DeviceError(f"cannot write to {folder}: {err.strerror}; choose another --out") from err
+        raise DeviceError(f"cannot write to {folder}: {why(err)}; choose another --out") from err
 
 
 def plot(found: dict[str, Any]) -> str:

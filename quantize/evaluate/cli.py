@@ -14,34 +14,28 @@ import click
 from device.access.policy import Thresholds
 from device.settings import WordsEngine, models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate import page
 from quantize.evaluate.campaigns.chapter import campaign_lines
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.chapter import attempt_lines
 from quantize.evaluate.door.heard import CONDITIONS
-from quantize.evaluate.door.show import attempt_lines
 from quantize.evaluate.door.whole import Scope
-from quantize.evaluate.machine import describe_machine
-from quantize.evaluate.manifest import (
+from quantize.evaluate.figures.machine import describe_machine
+from quantize.evaluate.figures.named import FLOAT_MODEL, PEER_MODEL, PRODUCT_MODEL, TFLITE_MODEL
+from quantize.evaluate.recordings.manifest import (
     MANIFEST_LIMIT_BYTES,
-    NOISE,
     ROOM,
-    NothingListedError,
     Recording,
+    noises,
     read_manifest,
 )
-from quantize.evaluate.report import (
-    FLOAT_MODEL,
-    PEER_MODEL,
-    PRODUCT_MODEL,
-    TWIN_MODEL,
-    Provenance,
-    Report,
-)
+from quantize.evaluate.report import page
+from quantize.evaluate.report.result import Provenance, Report
 from quantize.evaluate.run import Plan, evaluate_all
-from quantize.evaluate.scoring import Bars
-from quantize.evaluate.splices import RENDITIONS
-from quantize.evaluate.succession_chapter import succession_lines
+from quantize.evaluate.splices.measure import RENDITIONS
+from quantize.evaluate.succession.chapter import succession_lines
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 PARTS = ("speaker", "spoof", "phrase")
 CONVERSATIONS = ("diarization", "changes")
@@ -51,7 +45,7 @@ ATTEMPTS = "attempts"
 SPLICES = "splices"
 CAMPAIGNS = "campaigns"
 SUCCESSION = "succession"
-SPEAKER_MODELS = (PRODUCT_MODEL, TWIN_MODEL, FLOAT_MODEL, PEER_MODEL)
+SPEAKER_MODELS = (PRODUCT_MODEL, TFLITE_MODEL, FLOAT_MODEL, PEER_MODEL)
 
 
 @click.command(
@@ -211,14 +205,6 @@ def evaluate(
         _tell(report, out)
 
 
-def noises(manifest: Path, root: Path, label: str = NOISE) -> list[Recording]:
-    """What the manifest has to mix with, or rooms to mix in; none where it lists none."""
-    try:
-        return read_manifest(manifest, root, (label,))
-    except NothingListedError:
-        return []
-
-
 def _conversations(
     manifest: Path, root: Path, mixtures: int, streams: int, real: Path | None, only: Sequence[str]
 ) -> Conversations:
@@ -250,7 +236,7 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as err:
-        raise QuantizeError(f"cannot write {path}: {err.strerror}; choose another --out") from err
+        raise QuantizeError(f"cannot write {path}: {why(err)}; choose another --out") from err
 
 
 def _tell(report: Report, out: Path) -> None:

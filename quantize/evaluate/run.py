@@ -11,38 +11,45 @@ import numpy as np
 from device.access.policy import Thresholds
 from device.settings import WordsEngine
 from quantize.errors import QuantizeError
-from quantize.evaluate.attempts import attempts
 from quantize.evaluate.campaigns.measure import DOORS, CampaignsResult, prints
 from quantize.evaluate.campaigns.measure import measure as measure_campaigns
-from quantize.evaluate.checks import SpeakerUnderTest, open_speaker, open_spoof, open_successor, open_words
-from quantize.evaluate.conversation import part
-from quantize.evaluate.conversation.changes import ChangesResult
-from quantize.evaluate.conversation.measure import DiarizationResult
-from quantize.evaluate.conversation.part import Conversations
-from quantize.evaluate.door.attempts import Findings
-from quantize.evaluate.door.whole import Scope, whole_attempts
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.nonspeech import clips, judge_clips
-from quantize.evaluate.phrase import PhraseResult, evaluate_phrase, views_of
-from quantize.evaluate.report import FLOAT_MODEL, PRODUCT_MODEL, TWIN_MODEL, Comparison, Provenance, Report
-from quantize.evaluate.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
-from quantize.evaluate.speaker import (
+from quantize.evaluate.checks.attempts import attempts
+from quantize.evaluate.checks.nonspeech import clips, judge_clips
+from quantize.evaluate.checks.opened import (
+    SpeakerUnderTest,
+    open_speaker,
+    open_spoof,
+    open_successor,
+    open_words,
+)
+from quantize.evaluate.checks.phrase import PhraseResult, evaluate_phrase, views_of
+from quantize.evaluate.checks.scoring import Bars, Reader, embed_all, phrase_scores, spoof_llrs
+from quantize.evaluate.checks.speaker import (
     Matrix,
     SpeakerResult,
     decision_flips,
     evaluate_speaker,
     score_matrix,
 )
-from quantize.evaluate.splices import SplicesResult, evaluate_splices
-from quantize.evaluate.spoof import (
+from quantize.evaluate.checks.spoof import (
     SpoofResult,
     TandemResult,
     TandemScores,
     evaluate_spoof,
     evaluate_tandem,
 )
-from quantize.evaluate.succession import SuccessionResult, both_ways, enough
-from quantize.evaluate.trials import SpeakerPlan, phrase_trials, speaker_plan
+from quantize.evaluate.conversation import part
+from quantize.evaluate.conversation.changes import ChangesResult
+from quantize.evaluate.conversation.measure import DiarizationResult
+from quantize.evaluate.conversation.part import Conversations
+from quantize.evaluate.door.attempts import Findings
+from quantize.evaluate.door.whole import Scope, whole_attempts
+from quantize.evaluate.figures.named import FLOAT_MODEL, PRODUCT_MODEL, TFLITE_MODEL
+from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.trials import SpeakerPlan, phrase_trials, speaker_plan
+from quantize.evaluate.report.result import Comparison, Provenance, Report
+from quantize.evaluate.splices.measure import SplicesResult, evaluate_splices
+from quantize.evaluate.succession.measure import Heard, SuccessionResult, both_ways, enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +197,12 @@ def _succession(
     old = embed_all(present, files, reader, bars.bar("voices, in use", len(files)))
     heard = embed_all(following, files, reader, bars.bar("voices, following", len(files)))
     live = spoof_llrs(detector, files, reader, bars.bar("live or not", len(files)))
-    names = (present.version, following.version)
     return both_ways(
-        files, names, (old, present.calibration), (heard, following.calibration), live, plan.thresholds
+        files,
+        Heard(present.version, old, present.calibration),
+        Heard(following.version, heard, following.calibration),
+        live,
+        plan.thresholds,
     )
 
 
@@ -218,7 +228,7 @@ def _comparisons(
             if other.model == PRODUCT_MODEL or view not in other.views:
                 continue
             flips = None
-            if other.model in (FLOAT_MODEL, TWIN_MODEL):
+            if other.model in (FLOAT_MODEL, TFLITE_MODEL):
                 flips = decision_flips(
                     matrices[PRODUCT_MODEL], matrices[other.model], voice.score_at(threshold_llr), members
                 )

@@ -96,7 +96,7 @@ def lstm(
     """One layer of PyTorch's LSTM on `x` (frames, batch, features).
 
     Returns the names of all outputs (frames, batch, directions * hidden) and of the last hidden state
-    (directions, batch, hidden). PyTorch stores gates as i, f, g, o; ONNX wants i, o, f, c.
+    (directions, batch, hidden). PyTorch stores gates as i, f, g, o; ONNX needs i, o, f, c.
     """
     ends = ("", "_reverse") if bidirectional else ("",)
     kernels, recurrences, biases = [], [], []

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device.models.words.log_mel import BINS, WINDOW, mel_filters
-from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
-from quantize.tokenizer import read_vocabulary
+from quantize.upstream.ctranslate2 import read_ctranslate2
+from quantize.upstream.tokenizer import read_vocabulary
 from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 Floats = npt.NDArray[np.float32]

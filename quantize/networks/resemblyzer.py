@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ import onnx
 
 from device.model_store.sessions import OnnxSession
 from device.models.resemblyzer import Resemblyzer
-from quantize.checkpoint import read_tensors
 from quantize.graphs import resemblyzer
-from quantize.int8_lstm import quantise_lstms
-from quantize.parity import embedding_parity, pieces
+from quantize.int8.lstm import quantise_lstms
+from quantize.parity import MAX_FLIPS_LIMIT, embedding_parity, pieces
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports
-from quantize.sources import source
-from quantize.speech import parity_speech
+from quantize.speech import SpeechSet, parity_speech
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.sources import source
 
 MIN_COSINE = 0.999
 DECISION_COSINE = 0.75
@@ -24,24 +25,37 @@ FLOAT = ("lstm.0/LSTM",)
 """Its input is power, not its logarithm: one scale for all of it leaves nothing of what is quiet."""
 
 
-def build_resemblyzer(checkpoint: Path, out: Path, progress: ReportProgress) -> Artefact:
-    """Write the INT8 network to `out`."""
+def build_resemblyzer(
+    checkpoint: Path, out: Path, progress: ReportProgress, in_float: Sequence[str] = FLOAT
+) -> Artefact:
+    """Write the INT8 network to `out`; the nodes `in_float` stay as they are."""
     progress("quantising Resemblyzer", 0.3)
-    small = quantise_lstms(resemblyzer.build(read_tensors(checkpoint)), FLOAT)
+    small = quantise_lstms(resemblyzer.build(read_tensors(checkpoint)), in_float)
     onnx.save(small, out)
     return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_resemblyzer(checkpoint: Path, network: Path, progress: ReportProgress) -> dict[str, float]:
-    """Metrics of the INT8 network beside float; raises QuantizeError when it strays."""
+def prove_resemblyzer(
+    checkpoint: Path,
+    network: Path,
+    progress: ReportProgress,
+    speech: SpeechSet | None = None,
+    most_flips: float = MAX_FLIPS_LIMIT,
+) -> dict[str, float]:
+    """Metrics of the INT8 network beside float on `speech`, else on all that parity is judged on.
+
+    Raises QuantizeError when it strays.
+    """
     exact = OnnxSession(resemblyzer.build(read_tensors(checkpoint)).SerializeToString())
-    waves = [piece for clip in parity_speech().clips() for piece in pieces(clip)]
+    waves = [piece for clip in (speech or parity_speech()).clips() for piece in pieces(clip)]
     embedded = []
     for number, session in enumerate((exact, OnnxSession(network))):
         progress("comparing with float", 0.5 * number)
         voice = Resemblyzer.of(session, "under test")
         embedded.append(np.stack([voice.embed(wave) for wave in waves]))
-    return embedding_parity("Resemblyzer in INT8", embedded[0], embedded[1], DECISION_COSINE, MIN_COSINE)
+    return embedding_parity(
+        "Resemblyzer in INT8", embedded[0], embedded[1], DECISION_COSINE, MIN_COSINE, most_flips
+    )
 
 
 SOURCE = "resemblyzer"

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 
 from device.model_store.sessions import Array, OnnxSession, Session
-from quantize.checkpoint import read_tensors
 from quantize.graphs import pyannote
-from quantize.int8_lstm import quantise_lstms
-from quantize.parity import decisions, demand
+from quantize.int8.lstm import quantise_lstms
+from quantize.parity import MAX_FLIPS_LIMIT, decisions, demand
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports, shipped
-from quantize.sources import source
-from quantize.speech import Clip, parity_speech
+from quantize.speech import Clip, SpeechSet, parity_speech
+from quantize.upstream.checkpoint import read_tensors
+from quantize.upstream.sources import source
 
 ANSWERS = Path(__file__).parent / "segmentation-answers.json"
 """What the network must answer to a known recording."""
@@ -30,13 +30,20 @@ def build_segmentation(checkpoint: Path, out: Path, progress: ReportProgress) ->
     return Artefact(ports(small.graph.input), ports(small.graph.output))
 
 
-def prove_segmentation(checkpoint: Path, network: Path, progress: ReportProgress) -> dict[str, float]:
-    """Metrics of the INT8 network beside float; raises QuantizeError when it strays.
+def prove_segmentation(
+    checkpoint: Path,
+    network: Path,
+    progress: ReportProgress,
+    speech: SpeechSet | None = None,
+    most_flips: float = MAX_FLIPS_LIMIT,
+) -> dict[str, float]:
+    """Metrics of the INT8 network beside float on `speech`, else on all that parity is judged on; raises
+    QuantizeError when it strays.
 
     A decision is which of the seven sets of speakers is the likeliest in one frame.
     """
     exact = OnnxSession(pyannote.build(read_tensors(checkpoint)).SerializeToString())
-    clips = parity_speech().clips()
+    clips = (speech or parity_speech()).clips()
     progress("comparing with float", 0.4)
     before, after = (_frame_probabilities(one, clips) for one in (exact, OnnxSession(network)))
     drift = np.abs(before - after)
@@ -46,7 +53,7 @@ def prove_segmentation(checkpoint: Path, network: Path, progress: ReportProgress
         **decisions(before.argmax(axis=1), after.argmax(axis=1)),
     }
     bounds = {"parity_probability_drift_max": MAX_PROBABILITY_DRIFT}
-    return demand("pyannote segmentation in INT8", metrics, at_most=bounds)
+    return demand("pyannote segmentation in INT8", metrics, at_most=bounds, most_flips=most_flips)
 
 
 def _frame_probabilities(session: Session, clips: list[Clip]) -> Array:

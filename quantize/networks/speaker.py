@@ -11,15 +11,15 @@ import onnx
 from device.model_store.sessions import Array, OnnxSession, Session
 from device.models.features import kaldi_fbank
 from device.models.speaker import unit
-from quantize.calibrate import listen
-from quantize.checkpoint import read_tensors, tensors_hash
 from quantize.graphs import campplus
-from quantize.int8 import quantise
-from quantize.learned import Learned, learned
-from quantize.parity import embedding_parity, pieces
+from quantize.int8.calibrate import listen
+from quantize.int8.graph import quantise
+from quantize.int8.learned import Learned, learned
+from quantize.parity import MAX_FLIPS_LIMIT, embedding_parity, pieces
 from quantize.recipe import Artefact, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import Clip, SpeechSet, parity_speech
+from quantize.upstream.checkpoint import read_tensors, tensors_hash
+from quantize.upstream.sources import source
 
 NAME = "speaker"
 """Of the file that keeps what was learned."""
@@ -67,6 +67,7 @@ def compare(
     speech: Sequence[Clip],
     least_cosine: float,
     progress: ReportProgress,
+    most_flips: float = MAX_FLIPS_LIMIT,
 ) -> dict[str, float]:
     """How close two sessions of CAM++ are on real speech; raises QuantizeError when they are not."""
     waves = [piece for clip in speech for piece in pieces(clip)]
@@ -77,7 +78,7 @@ def compare(
             progress("comparing two networks", 0.5 * (number + done / len(waves)))
             found.append(unit(session.run({"features": kaldi_fbank(wave)[np.newaxis]})[0].reshape(-1)))
         embedded.append(np.stack(found))
-    return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine)
+    return embedding_parity(network, embedded[0], embedded[1], DECISION_COSINE, least_cosine, most_flips)
 
 
 SOURCE = "campplus"

@@ -11,6 +11,7 @@ import onnx
 from quantize.errors import QuantizeError
 from quantize.recipe import Artefact, BuildContext, Recipe, ports, shipped
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 
 WEIGHTS = Path(__file__).parents[1] / "train" / "weights"
 ENVELOPES = "spoof-envelopes.npz"
@@ -22,7 +23,9 @@ def _card() -> dict[str, Any]:
         card: dict[str, Any] = json.loads(plain_bytes(WEIGHTS / "spoof.json"))
         return {"version": card["version"], **card}
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise QuantizeError(f"the spoof detector's card cannot be read ({err}); restore it") from err
+        raise QuantizeError(
+            f"the spoof detector's card cannot be read ({what_and_why(err)}); restore it"
+        ) from err
 
 
 def _network(out: Path, context: BuildContext) -> Artefact:

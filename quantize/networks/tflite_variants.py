@@ -16,13 +16,13 @@ from device.model_store.sessions import Array, OnnxSession, Session, TfliteSessi
 from device.models.spoof.detector import INPUT as SPOOF_INPUT
 from device.models.spoof.detector import SpoofCard
 from device.models.spoof.features import spoof_features
-from quantize.fetch import sha256_of
 from quantize.networks import speaker
-from quantize.parity import Wave, decisions, demand, pieces
+from quantize.parity import MAX_FLIPS_LIMIT, Wave, decisions, demand, pieces
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
-from quantize.sources import source
-from quantize.speech import parity_speech
+from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
+from quantize.upstream.sources import source
 from sync.plain_file import plain_bytes
 
 MIN_COSINE = 0.995
@@ -40,17 +40,32 @@ def build_variant(network: Path, out: Path, progress: ReportProgress) -> Artefac
     return Artefact(ports(model.graph.input), ports(model.graph.output), source=source)
 
 
-def prove_speaker_variant(network: Path, variant: Path, progress: ReportProgress) -> dict[str, float]:
-    """Metrics of CAM++ in TFLite beside ONNX; raises QuantizeError when it strays."""
+def prove_speaker_variant(
+    network: Path,
+    variant: Path,
+    progress: ReportProgress,
+    speech: SpeechSet | None = None,
+    most_flips: float = MAX_FLIPS_LIMIT,
+) -> dict[str, float]:
+    """As `prove_spoof_variant`, of CAM++."""
     given, made = OnnxSession(network), TfliteSession(variant)
-    return speaker.compare("CAM++ in TFLite", given, made, parity_speech().clips(), MIN_COSINE, progress)
+    clips = (speech or parity_speech()).clips()
+    return speaker.compare("CAM++ in TFLite", given, made, clips, MIN_COSINE, progress, most_flips)
 
 
 def prove_spoof_variant(
-    network: Path, variant: Path, card: SpoofCard, progress: ReportProgress = lambda text, done: None
+    network: Path,
+    variant: Path,
+    card: SpoofCard,
+    progress: ReportProgress = lambda text, done: None,
+    speech: SpeechSet | None = None,
+    most_flips: float = MAX_FLIPS_LIMIT,
 ) -> dict[str, float]:
-    """Metrics of the spoof detector in TFLite beside ONNX; raises QuantizeError when it strays."""
-    clips = parity_speech(short=True).clips()  # two decisions a piece, and a thousand are needed
+    """Metrics of the spoof detector in TFLite beside ONNX on `speech`, else on all that parity is judged on.
+
+    Raises QuantizeError when it strays.
+    """
+    clips = (speech or parity_speech(short=True)).clips()  # two decisions a piece, and a thousand are needed
     waves = [piece for clip in clips for piece in pieces(clip)]
     progress("comparing two runtimes", 0.5)
     before, after = (spoof_llrs(one, waves, card) for one in (OnnxSession(network), TfliteSession(variant)))
@@ -62,7 +77,7 @@ def prove_spoof_variant(
         **decisions(before > 0.0, after > 0.0),
     }
     bounds = {"parity_llr_drift_max": MAX_LLR_DRIFT}
-    return demand("the spoof detector in TFLite", metrics, at_most=bounds)
+    return demand("the spoof detector in TFLite", metrics, at_most=bounds, most_flips=most_flips)
 
 
 def spoof_llrs(session: Session, waves: list[Wave], card: SpoofCard) -> Array:

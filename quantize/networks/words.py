@@ -17,16 +17,16 @@ from device.models.words.log_mel import log_mel
 from device.models.words.tokens import vocabulary_text
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_onnx import PROMPT, VOCABULARY, OnnxWhisper
-from quantize.ctranslate2 import read_ctranslate2
 from quantize.errors import QuantizeError
 from quantize.graphs import whisper
 from quantize.graphs.builder import Weights
 from quantize.graphs.products import EightBits, Exact, Products
-from quantize.parity import decisions, demand
+from quantize.parity import MAX_FLIPS_LIMIT, decisions, demand
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress, ports
-from quantize.sources import source
 from quantize.speech import Clip, parity_speech
-from quantize.tokenizer import read_specials, read_vocabulary
+from quantize.upstream.ctranslate2 import read_ctranslate2
+from quantize.upstream.sources import source
+from quantize.upstream.tokenizer import read_specials, read_vocabulary
 from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 DRIFT = "parity_llr_drift_mean"
@@ -112,10 +112,10 @@ def prove_decoder(
     return bounded("Whisper in INT8", metrics)
 
 
-def bounded(what: str, metrics: dict[str, float]) -> dict[str, float]:
+def bounded(what: str, metrics: dict[str, float], most_flips: float = MAX_FLIPS_LIMIT) -> dict[str, float]:
     """`metrics` as the manifest states them; raises QuantizeError when one is out of its bounds."""
     cosines = {name: MIN_COSINE for name in metrics if "cosine" in name}
-    return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR})
+    return demand(what, metrics, at_least=cosines, at_most={DRIFT: MAX_DRIFT_LLR}, most_flips=most_flips)
 
 
 def parity_clips() -> list[Clip]:
@@ -174,8 +174,11 @@ def recipes(
     read: Callable[[Path, Path], Upstream],
     *,
     optional: bool,
+    beside: tuple[str, ...] = (),
 ) -> tuple[Recipe, Recipe]:
-    """Encoder and decoder of one Whisper, whose two upstream files `read` takes."""
+    """Encoder and decoder of one Whisper, whose two upstream files `read` takes; roles `beside` belong to
+    it.
+    """
 
     def upstream(context: BuildContext) -> Upstream:
         model, tokenizer = (context.source(one) for one in sources)
@@ -205,7 +208,7 @@ def recipes(
                 upstream(context), context.made[encoder], network, context.progress
             ),
             sources=sources,
-            after=(encoder,),
+            after=(encoder, *beside),
             optional=optional,
         ),
     )

@@ -11,9 +11,11 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from device.models.second_words_answers import ANSWERS_ROLE
 from quantize.graphs.builder import GraphBuilder
 from quantize.graphs.products import EightBits, Exact, Matrix, Products
 from quantize.networks.words import Upstream, recipes
+from quantize.recipe import Recipe, shipped
 
 
 class EightBitWeights(EightBits):
@@ -38,7 +40,26 @@ class Base(Upstream):
         return super().graphs(products if isinstance(products, Exact) else EightBitWeights())
 
 
+ANSWERS = Path(__file__).parent / "words-base-answers.json"
+"""What it must answer to a known recording before a second hearing by it counts."""
 SOURCES = ("whisper-base", "whisper-base-tokenizer")
-RECIPES = recipes(
-    "words-base", "whisper-base", "speech recognition, the larger model", SOURCES, Base.of, optional=True
+RECIPES = (
+    Recipe(
+        role=ANSWERS_ROLE,
+        file=ANSWERS.name,
+        network=ANSWERS_ROLE,
+        task="what the larger words model must answer to a known recording, on any processor",
+        licence="Apache-2.0",
+        make=shipped(ANSWERS, ANSWERS_ROLE),
+        optional=True,
+    ),
+    *recipes(
+        "words-base",
+        "whisper-base",
+        "speech recognition, the larger model",
+        SOURCES,
+        Base.of,
+        optional=True,
+        beside=(ANSWERS_ROLE,),
+    ),
 )

@@ -13,10 +13,10 @@ from quantize.graphs import whisper_ggml
 from quantize.graphs.products import Exact
 from quantize.networks import words, words_base
 from quantize.networks.words import DRIFT, Upstream, bounded, compare, likeness, parity_clips
-from quantize.parity import FLIPS_LIMIT
+from quantize.parity import FLIPS_LIMIT, MAX_FLIPS_LIMIT
 from quantize.recipe import Artefact, BuildContext, Recipe, ReportProgress
-from quantize.sources import source
 from quantize.speech import Clip
+from quantize.upstream.sources import source
 
 
 def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, progress: ReportProgress) -> Artefact:
@@ -27,7 +27,12 @@ def build_ggml(model: Path, tokenizer: Path, out: Path, weights: str, progress: 
 
 
 def prove_ggml(
-    upstream: Upstream, network: Path, weights: str, clips: Sequence[Clip], progress: ReportProgress
+    upstream: Upstream,
+    network: Path,
+    weights: str,
+    clips: Sequence[Clip],
+    progress: ReportProgress,
+    most_flips: float = MAX_FLIPS_LIMIT,
 ) -> dict[str, float]:
     """Metrics of the file in whisper.cpp beside float; raises QuantizeError when it strays.
 
@@ -43,7 +48,7 @@ def prove_ggml(
         # Minutes before decisions would say so.
         bounded(f"Whisper in {weights}", metrics | {FLIPS_LIMIT: 0.0, DRIFT: 0.0})
         metrics |= compare(OnnxWhisper(exact, decoder), model, clips, progress)
-        return bounded(f"Whisper in {weights}", metrics)
+        return bounded(f"Whisper in {weights}", metrics, most_flips)
     finally:
         model.close()
 

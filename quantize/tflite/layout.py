@@ -1,4 +1,4 @@
-"""Which way round a tensor lies: TFLite wants channels last, ONNX has them second.
+"""Which way round a tensor lies: TFLite puts channels last, ONNX puts them second.
 
 A tensor stays as it was computed and only remembers its order. It is turned when an operator insists.
 """

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     if args.command == "bank":
-        from quantize.train.bank import fill
+        from quantize.train.speech.bank import fill
 
         args.work.mkdir(parents=True, exist_ok=True)
         fill(args.data, args.attacks, args.work, args.passes)
@@ -71,8 +71,9 @@ def _run(args: argparse.Namespace) -> None:
 
         update(args)
     else:
-        from quantize.train import corpus, folds, release
-        from quantize.train.fit import FitSettings
+        from quantize.train import folds, release
+        from quantize.train.fitting.fit import FitSettings
+        from quantize.train.speech import corpus
 
         settings = FitSettings(seed=args.seed)
         if args.command == "final":

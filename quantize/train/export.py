@@ -18,7 +18,8 @@ from onnxruntime.quantization import (
 )
 
 from device.models.spoof.features import BINS, PICTURES, SHALLOW
-from quantize.train.moments import CELL_BINS, CELL_FRAMES, HEARD
+from quantize.train.networks.moments import CELL_BINS, CELL_FRAMES, HEARD
+from sync.plain_file import plain_path
 
 INPUT, OUTPUT = "features", "logits"
 OPSET = 17
@@ -164,7 +165,7 @@ def quantise(float_path: Path, int8_path: Path, features) -> None:
         calibrate_method=CalibrationMethod.MinMax,
     )
     shift = _pooled(int8_path, features) - _pooled(float_path, features)
-    model = onnx.load(str(int8_path))
+    model = onnx.load(str(plain_path(int8_path)))
     (centre,) = (one for one in model.graph.initializer if one.name == "centre")
     moved = numpy_helper.to_array(centre) + shift.mean(axis=0)
     centre.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), "centre"))
@@ -173,7 +174,7 @@ def quantise(float_path: Path, int8_path: Path, features) -> None:
 
 def _pooled(path: Path, features) -> np.ndarray:
     """What the heads see, before it is centred: shape (files, pooled)."""
-    model = onnx.load(str(path))
+    model = onnx.load(str(plain_path(path)))
     model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.FLOAT, None))
     opened = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.stack([opened.run(["pooled"], {INPUT: f[None]})[0][0] for f in features])

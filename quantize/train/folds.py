@@ -1,4 +1,4 @@
-"""The rig: for each fold, networks that never heard its pages, systems, corpus or voices; their scores."""
+"""For each fold, trains networks that never heard its pages, systems, corpus or voices, and scores them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rich.progress import track
 from device.models.spoof.envelopes import EnvelopeHead, envelopes
 from device.models.spoof.features import spoof_features
 from device.models.spoof.norms import BonaFideNorms
-from quantize.train import splits
-from quantize.train.augment import noises
-from quantize.train.bank import Bank, Held, patch_layer
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import FitSettings, assemble, fit
-from quantize.train.fit_moments import fit_moments
-from quantize.train.moments import Moments, loudspeaker_scores
-from quantize.train.network import Texture, texture_scores
-from quantize.train.norms import frame_rate_score, norms_of
-from quantize.train.pictures import Pictures
-from quantize.train.replay import rooms
-from quantize.train.scoring import ALL_CONDITIONS, COLUMNS, render, score_rows, write_rows
-from quantize.train.unfamiliar import zeros
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import FitSettings, assemble, fit
+from quantize.train.fitting.fit_moments import fit_moments
+from quantize.train.fitting.norms import frame_rate_score, norms_of
+from quantize.train.fitting.unfamiliar import zeros
+from quantize.train.networks.moments import Moments, loudspeaker_scores
+from quantize.train.networks.network import Texture, texture_scores
+from quantize.train.speech import splits
+from quantize.train.speech.augment import noises
+from quantize.train.speech.bank import Bank, Held, patch_layer
+from quantize.train.speech.pictures import Pictures
+from quantize.train.speech.replay import rooms
+from quantize.train.speech.scoring import ALL_CONDITIONS, COLUMNS, render, score_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,18 +23,20 @@ from device.models.spoof.features import spoof_features
 from device.models.spoof.norms import BonaFideNorms
 from quantize.errors import QuantizeError
 from quantize.networks.spoof import ENVELOPES
-from quantize.train import corpus, export, splits
-from quantize.train.bank import Bank, Held, patch_layer
-from quantize.train.calibrate import LIVE, calibrate
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import assemble, fit
+from quantize.train import export
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import assemble, fit
+from quantize.train.fitting.norms import frame_rate_score, norms_of
+from quantize.train.fitting.unfamiliar import zeros
 from quantize.train.folds import Detectors, Judge, second
-from quantize.train.moments import Moments, loudspeaker_scores
-from quantize.train.network import Texture, texture_scores
-from quantize.train.norms import frame_rate_score, norms_of
-from quantize.train.operating import Share
-from quantize.train.scoring import render, write_rows
-from quantize.train.unfamiliar import zeros
+from quantize.train.judging.calibrate import LIVE, calibrate
+from quantize.train.judging.operating import Share
+from quantize.train.networks.moments import Moments, loudspeaker_scores
+from quantize.train.networks.network import Texture, texture_scores
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.bank import Bank, Held, patch_layer
+from quantize.train.speech.scoring import render, write_rows
+from sync.plain_file import NETWORK_BYTES, plain_bytes
 
 MAX_MEAN_DIFFERENCE = 0.05
 MAX_FLIPS = 0.001
@@ -51,9 +53,9 @@ def release(args, settings) -> None:
     known, zero = _sources(heard), None
     if args.keep or args.requantise:
         texture, moments = _load(Texture(), args.out / TEXTURE), _load(Moments(), args.out / MOMENTS)
-        card = json.loads((args.out / "spoof.json").read_bytes())
+        card = json.loads(plain_bytes(args.out / "spoof.json"))
         known, zero = card["trained_on"], card["zeros"]
-        head = EnvelopeHead.from_bytes((args.out / ENVELOPES).read_bytes())
+        head = EnvelopeHead.from_bytes(plain_bytes(args.out / ENVELOPES))
     else:
         bank = Bank.load(args.work)
         texture, head = (
@@ -122,7 +124,7 @@ def _sources(items) -> dict[str, int]:
 
 def requantise(detectors: Detectors, args, items, heard) -> None:
     """Only the eight bits anew: the card keeps its calibration, which was fitted on float scores."""
-    card = json.loads((args.out / "spoof.json").read_text())
+    card = json.loads(plain_bytes(args.out / "spoof.json"))
     kept = splits.calibration(None, items)
     norms = BonaFideNorms(**{name: np.array(part) for name, part in card["null"].items()})
     network, parity = quantised(
@@ -153,7 +155,7 @@ def quantised(detectors: Detectors, heard, kept, heads):
         export.quantise(float_path, int8_path, features)
         opened = export.session(float_path), export.session(int8_path)
         parity = check(detectors, *opened, kept, heads)
-        return int8_path.read_bytes(), parity
+        return plain_bytes(int8_path, NETWORK_BYTES), parity
 
 
 def _identity(network: bytes, head: bytes, heads, people) -> dict[str, str]:

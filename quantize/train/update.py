@@ -31,10 +31,12 @@ from device.model_store.sessions import OnnxSession
 from device.models.spoof.detector import SpoofCard, SpoofDetector, checked_head, checked_network
 from quantize.errors import QuantizeError
 from quantize.networks.spoof import ENVELOPES
-from quantize.signing import private_key, sign_bundle
-from quantize.train import corpus, splits
-from quantize.train.attacks import COLUMNS, write
-from quantize.train.scoring import eer, render
+from quantize.release.signing import private_key, sign_bundle
+from quantize.train.attacks.make import COLUMNS, write
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.scoring import eer, render
+from sync.plain_file import LARGE_BYTES, plain_bytes, plain_path, plain_text
+from sync.plain_words import what_and_why
 
 LEAST_SAMPLES = 20
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -46,7 +48,11 @@ WORSE_FOR_PEOPLE = 0.01
 def take(samples: Path, attacks: Path) -> list[str]:
     """Add the samples to ATTACKS, named for their folders; returns the systems. Raises QuantizeError."""
     index = attacks / "attacks.tsv"
-    rows = list(csv.DictReader(index.open(), delimiter="\t")) if index.exists() else []
+    rows = (
+        list(csv.DictReader(plain_text(index, LARGE_BYTES).splitlines(), delimiter="\t"))
+        if index.exists()
+        else []
+    )
     systems = sorted(p.name for p in samples.iterdir() if p.is_dir())
     if not systems:
         raise QuantizeError(f"{samples} holds no folder; put each attack's samples in a folder named for it")
@@ -75,16 +81,16 @@ def take(samples: Path, attacks: Path) -> list[str]:
 def _row(attacks: Path, system: str, path: Path):
     """One sample, stored; None when it is too short or silent. Raises QuantizeError when it is no sound."""
     try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        wave, rate = soundfile.read(plain_path(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as err:
-        raise QuantizeError(f"{path.name} cannot be read as sound ({err}); remove it") from err
-    name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        raise QuantizeError(f"{path.name} cannot be read as sound ({what_and_why(err)}); remove it") from err
+    name = hashlib.sha256(plain_bytes(path, LARGE_BYTES)).hexdigest()[:16]
     return write(attacks, system, "field", name, wave[:, 0], rate, "", "", "the operator's own")
 
 
 def detector_in(folder: Path) -> SpoofDetector:
     """As a door has it, of the files that `release` writes."""
-    card = SpoofCard.from_bytes((folder / "spoof.json").read_bytes())
+    card = SpoofCard.from_bytes(plain_bytes(folder / "spoof.json"))
     session = OnnxSession(checked_network(folder / "spoof.int8.onnx", card))
     return SpoofDetector(session, card, checked_head(folder / ENVELOPES, card))
 
@@ -103,7 +109,7 @@ def compare(current: Path, candidate: Path, items, systems):
     groups |= {s: [i for i in kept if i.system == s] for s in systems}
     found = {}
     for name, folder in (("current", current), ("candidate", candidate)):
-        card = json.loads((folder / "spoof.json").read_bytes())
+        card = json.loads(plain_bytes(folder / "spoof.json"))
         scored = llrs(folder, kept)
         sides = {g: np.array([scored[i.path] for i in members]) for g, members in groups.items()}
         found[name] = {
@@ -130,9 +136,9 @@ def show(console: Console, found) -> None:
 
 def update(args) -> None:
     """The whole command. Raises QuantizeError, and makes no bundle, if the candidate is worse for people."""
-    from quantize.train.bank import fill
-    from quantize.train.fit import FitSettings
+    from quantize.train.fitting.fit import FitSettings
     from quantize.train.release import MOMENTS, release
+    from quantize.train.speech.bank import fill
 
     release_key = private_key(args.key)
     ready(args.bundle, args.out)
@@ -167,7 +173,7 @@ def ready(bundle: Path, out: Path) -> None:
     roles = {entry.role for entry in Bundle.open(bundle).manifest.files}
     needed = ("flatbuffers", "tflite") if "spoof-tflite" in roles else ()
     if ROLE in roles:
-        recordings_of(answers_of(Bundle.open(bundle)))
+        recordings_of(answers_of(Bundle.open(bundle)).recordings)
     missing = [tool for tool in needed if not _installed(tool)]
     if missing:
         raise QuantizeError(f"{', '.join(missing)} must be installed; use the product with its train extra")
@@ -184,7 +190,7 @@ def _patches_of(current: Path, work: Path) -> None:
     """The patch layer of the network in use: what it listens for stays, only the heads are learned anew."""
     import torch
 
-    from quantize.train.network import Texture
+    from quantize.train.networks.network import Texture
     from quantize.train.release import TEXTURE
 
     texture = Texture()
@@ -201,24 +207,24 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     from device.model_store.answers import ROLE
     from device.model_store.bundle import Bundle
     from device.models.spoof.detector import SpoofCard
-    from quantize.answers import answer, reference
-    from quantize.build import CALIBRATION_FILE, build
-    from quantize.catalogue import RECIPES
     from quantize.networks.tflite_variants import prove_spoof_variant
-    from quantize.proven import Proven, read_proven
+    from quantize.release.answers import answer, reference
+    from quantize.release.build import CALIBRATION_FILE, build
+    from quantize.release.catalogue import RECIPES
+    from quantize.release.proven import Proven, read_proven
 
     if out.exists():
         raise QuantizeError(f"{out} is there already; name another folder")
     shutil.copytree(current, out)
     following = Bundle.open(current).manifest.version + 1
     settings = out.with_suffix(".toml")
-    text = CALIBRATION_FILE.read_text(encoding="utf-8")
+    text = plain_text(CALIBRATION_FILE)
     settings.write_text(re.sub(r"(?m)^version = \d+$", f"version = {following}", text, count=1))
     there = {entry.role for entry in Bundle.open(current).manifest.files}
     recipes = [_from(weights, recipe) for recipe in RECIPES if recipe.role in there]
     roles = tuple(r.role for r in recipes if r.role.startswith("spoof"))
     # The detector is proven where it is trained; everything else is what the last release proved.
-    card = json.loads((weights / "spoof.json").read_bytes())
+    card = json.loads(plain_bytes(weights / "spoof.json"))
     figures = {f"parity_{name}": float(value) for name, value in card["parity"].items()}
     proven = read_proven() | dict.fromkeys(roles, Proven()) | {"spoof": Proven(metrics=figures)}
     made = build(out, only=roles, recipes=recipes, calibration_file=settings, proven=proven)
@@ -231,7 +237,7 @@ def bundle(current: Path, weights: Path, out: Path, key: Ed25519PrivateKey) -> N
     if "spoof-tflite" in roles:
         paths = {role: out / made.entry(role).name for role in roles}
         prove_spoof_variant(
-            paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(paths["spoof-card"].read_bytes())
+            paths["spoof"], paths["spoof-tflite"], SpoofCard.from_bytes(plain_bytes(paths["spoof-card"]))
         )
     sign_bundle(out, key)
 
@@ -250,7 +256,7 @@ def _from(weights: Path, recipe):
     """The recipe with the detector's three files taken from `weights`; every other one as it is."""
     from quantize.recipe import Artefact, ports
 
-    card = json.loads((weights / "spoof.json").read_bytes())
+    card = json.loads(plain_bytes(weights / "spoof.json"))
 
     def network(out: Path, context) -> Artefact:
         shutil.copyfile(weights / card["file"], out)

@@ -29,11 +29,11 @@ from device.evidence.voice_in_noise import NOISY_SNR_DB
 from device.model_store import slots
 from device.models.speaker import SpeakerModel
 from device.settings import models_dir
-from quantize.evaluate.calibrate import fits
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door.whole import surroundings, ward_sounds
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
-from quantize.evaluate.scoring import Bars
-from quantize.evaluate.trials import ENROLMENT_FILES, speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.recordings.trials import ENROLMENT_FILES, speaker_plan
 from quantize.playback import Room, pink, reverberate, rms
 from research.fits.conditions import NOISES, Sounds, rendered
 

@@ -30,13 +30,13 @@ from device.evidence import conditioned
 from device.evidence.conditioned import Place
 from device.models.spoof.detector import SpoofDetector
 from device.settings import models_dir
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import open_spoof
+from quantize.evaluate.checks.opened import open_spoof
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door.heard import Surroundings
 from quantize.evaluate.door.whole import surroundings, ward_sounds
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
-from quantize.evaluate.scoring import Bars
-from quantize.evaluate.trials import speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.recordings.trials import speaker_plan
 from quantize.playback import Room, pink, reverberate, rms
 
 REFUSED = 0.025

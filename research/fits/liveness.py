@@ -27,11 +27,11 @@ from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness import Fingerprint, Fingerprinter, consistency
 from device.liveness.search import Index, best_line
 from device.settings import models_dir
-from quantize.evaluate.calibrate import Linear, fit, fits
-from quantize.evaluate.checks import open_speaker
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.report import PRODUCT_MODEL
-from quantize.evaluate.scoring import Bars
+from quantize.evaluate.checks.opened import open_speaker
+from quantize.evaluate.checks.scoring import Bars
+from quantize.evaluate.figures.calibrate import Linear, fit, fits
+from quantize.evaluate.figures.named import PRODUCT_MODEL
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
 from quantize.playback import random_playback
 
 WEIGHTS_FILE = Path(device.liveness.__file__).with_name("weights.toml")

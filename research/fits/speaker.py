@@ -20,15 +20,15 @@ import numpy.typing as npt
 from device.audio import QualityError, load_utterance
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate.calibrate import Linear, as_norm, fit, fits
-from quantize.evaluate.checks import open_speaker
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.metrics import Array, Ranked, act_dcf, cllr, eer, frr_at_far, min_dcf
-from quantize.evaluate.pav import min_cllr
-from quantize.evaluate.report import PRODUCT_MODEL
-from quantize.evaluate.scoring import Bars, Reader, embed_all
-from quantize.evaluate.speaker import COSTS, Embedding, Matrix, score_matrix, template
-from quantize.evaluate.trials import SpeakerPlan, speaker_plan
+from quantize.evaluate.checks.opened import open_speaker
+from quantize.evaluate.checks.scoring import Bars, Reader, embed_all
+from quantize.evaluate.checks.speaker import COSTS, Embedding, Matrix, score_matrix, template
+from quantize.evaluate.figures.calibrate import Linear, as_norm, fit, fits
+from quantize.evaluate.figures.metrics import Array, Ranked, act_dcf, cllr, eer, frr_at_far, min_dcf
+from quantize.evaluate.figures.named import PRODUCT_MODEL
+from quantize.evaluate.figures.pav import min_cllr
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from quantize.evaluate.recordings.trials import SpeakerPlan, speaker_plan
 
 CALIBRATION_FILE = Path(__file__).parents[2] / "quantize" / "calibration.toml"
 FIT_PRIOR = 0.1

@@ -127,7 +127,7 @@ def _run(args: argparse.Namespace) -> None:
 
         baselines(args)
     else:
-        from quantize.train.fit import FitSettings
+        from quantize.train.fitting.fit import FitSettings
         from research.spoof import leaveout
 
         leaveout.run(args.data, args.attacks, args.work, FitSettings(seed=args.seed), args.jobs)

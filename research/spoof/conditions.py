@@ -32,14 +32,14 @@ from device.model_store import slots
 from device.models.spoof.detector import CARD_ROLE, SpoofDetector
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import open_spoof
+from quantize.evaluate.checks.opened import open_spoof
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
 from quantize.evaluate.door.whole import surroundings
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
-from quantize.train.corpus import family
-from quantize.train.operating import Share
-from quantize.train.scoring import eer, interval
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
+from quantize.train.judging.operating import Share
+from quantize.train.speech.corpus import family
+from quantize.train.speech.scoring import eer, interval
 
 PLAIN = Condition("as they are")
 ROOM = Condition("room", room="near")

@@ -22,14 +22,14 @@ from rich.table import Table
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.frame_rates import frame_rates
-from quantize.train import corpus, splits
-from quantize.train.bank import JUDGED, Bank, Held, judging
-from quantize.train.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import FitSettings, fit
-from quantize.train.norms import fit_norms, measure
-from quantize.train.scoring import eer, interval, render
-from quantize.train.unfamiliar import zeros
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import FitSettings, fit
+from quantize.train.fitting.norms import fit_norms, measure
+from quantize.train.fitting.unfamiliar import zeros
+from quantize.train.judging.calibrate import CLASSICAL_FAMILIES, SHARE, against_any, certain, logistic, rarity
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.bank import JUDGED, Bank, Held, judging
+from quantize.train.speech.scoring import eer, interval, render
 
 ASKED = ("texture", "envelopes", "frame rates", "digital, any of them", "replayed")
 LEAST_ATTACKS, LEAST_PEOPLE = 8, 5

@@ -20,10 +20,10 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofCard
 from device.models.spoof.frame_rates import envelope_spectrum, frame_rates
-from quantize.train import corpus, splits
-from quantize.train.operating import Share
-from quantize.train.replay import convolve, loudspeaker, rooms
-from quantize.train.scoring import render
+from quantize.train.judging.operating import Share
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.replay import convolve, loudspeaker, rooms
+from quantize.train.speech.scoring import render
 from research.spoof.plots import combs
 
 CORPORA = ("libri", "so762")

@@ -9,7 +9,7 @@ training of the detector has heard.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from rich.table import Table
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.models.spoof.detector import SpoofDetector
 from quantize.errors import QuantizeError
-from quantize.train.attacks import challenge, synthesisers
-from quantize.train.corpus import HELD_VOICES, read_wave
-from quantize.train.operating import Share
+from quantize.train.attacks.make import challenge, synthesisers
+from quantize.train.judging.operating import Share
+from quantize.train.speech.corpus import HELD_VOICES, read_wave
 from quantize.train.update import detector_in
 
 SPEAKERS = ("espeak", "flite", "festival")
@@ -34,10 +34,12 @@ MOST_PROMPTS = 60
 PIECE_SAMPLES = 2 * SAMPLE_RATE_HZ
 
 
-def spoken(each: int, rng: np.random.Generator) -> Iterator[tuple[str, str, np.ndarray]]:
+def spoken(
+    each: int, rng: np.random.Generator, speakers: Sequence[str] = SPEAKERS
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """(system, voice, wave at 16 kHz) of `each` phrases by every installed voice."""
     found, _ = synthesisers()
-    for system in (name for name in SPEAKERS if name in found):
+    for system in (name for name in speakers if name in found):
         make, voices, _ = found[system]
         speak = make()
         for voice in track(voices, description=f"{system:12s}"):
@@ -64,14 +66,20 @@ def people() -> Iterator[tuple[str, np.ndarray]]:
         yield "Asterisk's Allison", read_wave(path)
 
 
-def run(weights: Path, each: int, seed: int) -> None:
+def run(
+    weights: Path,
+    each: int,
+    seed: int,
+    speakers: Sequence[str] = SPEAKERS,
+    heard: Callable[[], Iterable[tuple[str, np.ndarray]]] = people,
+) -> None:
     if shutil.which("espeak-ng") is None:
         raise QuantizeError("espeak-ng is not installed; run `apt-get install espeak-ng flite festival`")
     detector = detector_in(weights)
     refused: dict[tuple[str, str], list[bool]] = {}
-    for system, voice, wave in spoken(each, np.random.default_rng(seed)):
+    for system, voice, wave in spoken(each, np.random.default_rng(seed), speakers):
         refused.setdefault((system, voice), []).append(detector.llr(wave.astype(np.float32)) <= 0)
-    Console(width=130).print(_spoken_table(refused), _people_table(detector))
+    Console(width=130).print(_spoken_table(refused), _people_table(detector, heard()))
 
 
 def _spoken_table(refused) -> Table:
@@ -90,10 +98,10 @@ def _spoken_table(refused) -> Table:
     return shown
 
 
-def _people_table(detector: SpoofDetector) -> Table:
+def _people_table(detector: SpoofDetector, heard: Iterable[tuple[str, np.ndarray]]) -> Table:
     shown = Table("people", "recordings", "refused")
     found: dict[str, list[bool]] = {}
-    for who, wave in people():
+    for who, wave in heard:
         found.setdefault(who, []).append(detector.llr(wave.astype(np.float32)) <= 0)
     for who, each in found.items():
         shown.add_row(who, str(len(each)), str(Share(sum(each), len(each))))

@@ -16,8 +16,8 @@ from rich.table import Table
 from scipy.optimize import minimize
 
 from device.models.spoof import features as front
-from quantize.train import corpus, splits
-from quantize.train.scoring import eer, interval
+from quantize.train.speech import corpus, splits
+from quantize.train.speech.scoring import eer, interval
 
 
 def stored_cues(wave):

@@ -2,10 +2,11 @@
 
     python -m research.spoof rates --data SPEECH [--each N]
 
-*Shipped* is the detector's own form with norms fitted here. *Fine* adds the lines, at any rate in steps of
-0.003 %, to what is searched. *Louder* counts each moment of a band by how far it lies above the band's tenth
-quietest; *noisy* does so only in bands that are never quiet. People and attacks are of the pages that judge
-the folds, 4 s each.
+*Shipped* is the detector's own form with norms fitted here, *before* its form until 2026-11-30, in which
+every moment counts alike. To that, *fine* adds the lines, at any rate in steps of 0.003 %; *louder* counts
+each moment of a band by how far it lies above the band's tenth quietest, and *noisy* does so only in bands
+that are never quiet. *Searched* adds to what ships the best of any rates by products alone, where bands are
+quiet. People and attacks are of the pages that judge the folds, 4 s each.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from rich.progress import track
 from rich.table import Table
 
 from device.models.spoof import frame_rates as fr
-from device.models.spoof.norms import mean_deviation, searched_deviation
+from device.models.spoof.norms import MOST_STANDING_OUT, NORM_SECONDS, searched_deviation
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.train.scoring import eer
-from quantize.train.splits import FOLDS
+from quantize.evaluate.recordings.manifest import Recording, read_manifest
+from quantize.train.fitting.norms import fit_norms
+from quantize.train.speech.scoring import eer
+from quantize.train.speech.splits import FOLDS
 from research.spoof.inverse import SAMPLES, middle, spoken
 
 STEP = 3e-5
@@ -36,24 +38,34 @@ BESIDE_MAINS = 4e-4
 QUIETEST, MARGIN = 10, 2.0
 NOISY = 1e-3
 """Of a band's mean power: where its tenth quietest is louder, *noisy* does as *louder* does."""
-MOST_STANDING_OUT = 20.0
 PEOPLE, JUDGES = 100, 24
 CONDITIONS = (
     (Condition("as they are"), False),
     (Condition("0.7 % faster", clock=1.007), False),
     (Condition("wobbling by 0.5 %", wobble=0.005), False),
     (Condition("noise at 20 dB", "noise", 20.0), True),
+    (Condition("room", room="near"), True),
+    (Condition("Opus 24 kbit/s", codec="opus"), True),
 )
 """(how attacks are heard, whether people are heard so)."""
-VARIANTS = ("shipped", "fine", "louder", "noisy")
+VARIANTS = ("before", "fine", "louder", "noisy", "shipped", "searched")
+OURS = ("shipped", "searched")
+PRODUCTS = [n for n, name in enumerate(fr.SEARCHED) if name.startswith("product")]
+CLEAR = (-1.8, -2.6)
+"""Where a search finds nothing but chance, and where it counts in full: the tenth quietest level of a band
+over its mean, in powers of ten, in the mean of all bands."""
+ANYBODY = 30.0
+"""Added to the sum over the rates, about what people give."""
+PRODUCTS_WEIGHT, MOST_OF_PRODUCTS = 0.5, 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
     """What is measured of one wave."""
 
-    listed: np.ndarray
-    searched: np.ndarray
+    rates: fr.FrameRates
+    clear: float
+    """From 0, where noise or echo fills every pause, to 1."""
     lines: np.ndarray
     """(fine rates, 2)."""
 
@@ -83,59 +95,47 @@ class Places:
 
 def measured(wave: np.ndarray, places: Places, variant: str = "shipped") -> Heard:
     """Of speech (SAMPLES,) at 16 kHz."""
-    bands = fr._sub_bands(wave)
-    envelope, even = fr._levelled(bands)
+    envelope, even, level = fr._levelled(fr._sub_bands(wave))
     if variant in ("louder", "noisy"):
-        level = fr._moving_average(fr._moving_average(np.abs(bands) ** 2)) + 1e-20
         floor = np.percentile(level, QUIETEST, axis=1, keepdims=True)
         gain = np.clip(1.0 - MARGIN * floor / level, 0.0, 1.0)
         if variant == "noisy":
             quiet = floor < NOISY * level.mean(axis=1, keepdims=True)
             gain = np.where(quiet, 1.0, gain)
         envelope, even = envelope * gain, even * gain
-    window, bins = fr._window(even.shape[1]), fr._bins(even.shape[1])
-    shared = even * np.sqrt(window)
-    products = [
-        fr._standing_out(shared[step:] * shared[:-step].conj(), (span,))
-        for step, span in zip(fr.BESIDE_STEPS, fr.SPANS["product"], strict=True)
-    ]
-    found = {
-        "envelope": fr._standing_out(envelope * window, fr.SPANS["envelope"]),
-        "line": fr._standing_out(even * window, fr.SPANS["line"]),
-        "product": np.concatenate(products, axis=1),
-    }
-    listed, searched = (
-        np.concatenate([fr._means(found[kind], fr._multiples(kind, here, bins)) for kind in kinds]).T
-        for here, kinds in ((True, fr.KINDS), (False, fr.MOVING))
-    )
-    lines = [np.add.reduceat(row.take(places.at), places.start) / places.count for row in found["line"]]
-    return Heard(listed, searched, np.stack(lines, axis=1))
+    if variant in OURS:
+        envelope, even = (one * fr._heard(level) for one in (envelope, even))
+    quiet = np.log10(np.percentile(level, QUIETEST, axis=1) / level.mean(axis=1)).mean()
+    clear = float(np.clip((quiet - CLEAR[0]) / (CLEAR[1] - CLEAR[0]), 0.0, 1.0))
+    rates = fr._rates_in(envelope, even)
+    if variant != "fine":
+        return Heard(rates, clear, np.zeros((len(FINE_HZ), 2)))
+    window = fr._window(even.shape[1])
+    found = fr._standing_out(even * window, fr.SPANS["line"])
+    lines = [np.add.reduceat(row.take(places.at), places.start) / places.count for row in found]
+    return Heard(rates, clear, np.stack(lines, axis=1))
 
 
 class Norms:
-    """What people give, as `quantize.train.norms` has it, and of the fine lines besides."""
+    """What people give, as `quantize.train.fitting.norms` has it, and of the fine lines besides."""
 
-    def __init__(self, people: Sequence[Heard], places: Places, fine: bool) -> None:
-        self.places, self.fine = places, fine
-        listed = np.array([one.listed for one in people])
-        self.mean, self.spread = listed.mean(axis=0), listed.std(axis=0)
-        each = mean_deviation(listed, self.mean, self.spread)
-        self.rate_mean, self.rate_spread = each.mean(axis=0), each.std(axis=0)
-        searched = np.array([one.searched for one in people])
-        self.any_mean = searched.mean(axis=(0, 1))
-        off = (searched - self.any_mean) ** 2 * fr.searched_lines()
-        self.any_spread = np.sqrt(off.mean(axis=(0, 1)))
+    def __init__(self, people: Sequence[Heard], places: Places, variant: str) -> None:
+        self.places, self.variant = places, variant
+        self.shipped = fit_norms([[one.rates for one in people]] * len(NORM_SECONDS))
+        self.any_mean, self.any_spread = self.shipped.searched_mean[-1], self.shipped.searched_spread[-1]
         lines = np.array([one.lines[::7] for one in people])
         self.line_mean = lines.mean(axis=(0, 1))
         off = (lines - self.line_mean) ** 2 * places.count[::7, None]
         self.line_spread = np.sqrt(off.mean(axis=(0, 1)))
         tops = np.array([self.top(one) for one in people])
         self.top_mean, self.top_spread = tops.mean(), tops.std()
+        products = np.array([self.products(one) for one in people])
+        self.products_mean, self.products_spread = products.mean(), products.std()
 
     def top(self, one: Heard) -> float:
         """How far the best rate of all stands out."""
-        found = searched_deviation(one.searched, self.any_mean, self.any_spread)
-        if not self.fine:
+        found = searched_deviation(one.rates.searched, self.any_mean, self.any_spread)
+        if self.variant != "fine":
             return float(found.max())
         near = np.round(np.log(FINE_HZ / fr.ANY_RATE_HZ[0]) / 2e-4).astype(int).clip(0, len(found) - 1)
         off = (one.lines - self.line_mean) / (self.line_spread / np.sqrt(self.places.count)[:, None])
@@ -144,11 +144,20 @@ class Norms:
             lines[np.abs(FINE_HZ / hz - 1.0) < BESIDE_MAINS] = 0.0
         return float((found[near] + lines).max())
 
+    def products(self, one: Heard) -> float:
+        """How far the best rate of all stands out by products alone."""
+        each = (one.rates.searched - self.any_mean) / (self.any_spread / np.sqrt(fr.searched_lines()))
+        return float(each[:, PRODUCTS].clip(-8.0, 8.0).mean(axis=1).max())
+
     def score(self, one: Heard) -> float:
         """Higher is more human."""
-        each = (mean_deviation(one.listed, self.mean, self.spread) - self.rate_mean) / self.rate_spread
-        all_of = np.append(each, (self.top(one) - self.top_mean) / self.top_spread)
-        return -float(np.log(np.exp(np.minimum(all_of, MOST_STANDING_OUT)).sum()))
+        deviations = self.shipped.compare(one.rates, NORM_SECONDS[-1]).deviations
+        deviations[-1] = (self.top(one) - self.top_mean) / self.top_spread
+        total = np.exp(np.minimum(deviations, MOST_STANDING_OUT)).sum()
+        if self.variant != "searched":
+            return -float(np.log(total))
+        best = one.clear * (self.products(one) - self.products_mean) / self.products_spread
+        return -float(np.log(ANYBODY + total) + PRODUCTS_WEIGHT * np.clip(best, 0.0, MOST_OF_PRODUCTS))
 
 
 def run(data: Path, each: int) -> None:
@@ -165,7 +174,7 @@ def run(data: Path, each: int) -> None:
         raise QuantizeError(f"{data} has too few recordings of 4 s of the folds' pages, libri and so762")
     places, around = Places.of(fr._bins(SAMPLES // fr.DECIMATION)), Surroundings(data)
     norms = {
-        name: Norms([measured(w, places, name) for w in fitted], places, name == "fine")
+        name: Norms([measured(w, places, name) for w in fitted], places, name)
         for name in track(VARIANTS, description="people")
     }
     table = Table("condition", *VARIANTS, title=f"EER, {len(people)} people, {len(attacks)} attacks")

@@ -33,13 +33,13 @@ from device.models.spoof.detector import CARD_ROLE
 from device.models.words.transcriber import Transcriber
 from device.settings import models_dir
 from quantize.errors import QuantizeError
-from quantize.evaluate.checks import THREADS, open_words
+from quantize.evaluate.checks.opened import THREADS, open_words
 from quantize.evaluate.door.heard import coded, wobbling
 from quantize.evaluate.door.rooms import ROOMS, response, through
 from quantize.evaluate.door.whole import surroundings
-from quantize.evaluate.manifest import NOISE, Recording, read_manifest
+from quantize.evaluate.recordings.manifest import NOISE, Recording, read_manifest
 from quantize.playback import pink, rms
-from quantize.train.operating import Share
+from quantize.train.judging.operating import Share
 from research.spoof.conditions import Door, unheard
 from research.spoof.plots import steps
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from quantize.evaluate.metrics import cllr
-from quantize.train.calibrate import LIVE, against_any, calibrate, llrs
-from quantize.train.operating import POINTS, Share, points_table
-from quantize.train.scoring import by_head, eer, interval, pick, read_rows
+from quantize.evaluate.figures.metrics import cllr
+from quantize.train.judging.calibrate import LIVE, against_any, calibrate, llrs
+from quantize.train.judging.operating import POINTS, Share, points_table
+from quantize.train.speech.scoring import by_head, eer, interval, pick, read_rows
 
 CORPORA = ("libri", "so762", "an4")
 SYNTHESIS = ("synthetic", "envelopes", "cadence")

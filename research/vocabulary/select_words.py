@@ -82,8 +82,14 @@ def thin_out(
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=WORD_LISTS, show_default=True)
-def main(out: Path) -> None:
-    """Write challenge.txt and duress.txt for the unit, and selection.tsv beside this script."""
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    default=HERE / "selection.tsv",
+    help="What became of each word.",
+)
+def main(out: Path, table: Path) -> None:
+    """Write challenge.txt and duress.txt for the unit, and what became of each candidate."""
     words = candidates()
     spoken = {word: phones for word, phones in phonemes(words).items() if _speakable(phones)}
     words = list(spoken)
@@ -98,7 +104,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "challenge.txt").write_text(note + "".join(f"{words[i]}\n" for i in challenge), "utf-8")
     (out / "duress.txt").write_text(note + "".join(f"{words[i]}\n" for i in duress), "utf-8")
-    _write_table(HERE / "selection.tsv", words, pool, set(duress), apart, spoken, heard)
+    _write_table(table, words, pool, set(duress), apart, spoken, heard)
     nearest = apart[np.ix_(pool, pool)].min(axis=1)
     click.echo(
         f"{len(words)} candidates -> {len(challenge)} challenge and {len(duress)} duress words; "

@@ -10,6 +10,7 @@ from string import Template
 
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 
 WORKER_RIGHTS = """
 user worker-{number}
@@ -73,5 +74,5 @@ def write_configuration(
     except LookupError as err:
         raise SyncError(f"there is no user {BROKER_USER}; install mosquitto first") from err
     except OSError as err:
-        raise SyncError(f"the broker's configuration cannot be written: {err}") from err
+        raise SyncError(f"the broker's configuration cannot be written: {what_and_why(err)}") from err
     return folder / "mosquitto.conf"

@@ -28,7 +28,7 @@ from sync.dashboard.events import events_page as events
 from sync.dashboard.guard import Guard
 from sync.dashboard.incidents import incidents
 from sync.dashboard.incidents import incidents_page as incident_pages
-from sync.dashboard.insight import counted, look
+from sync.dashboard.insight import counted, insight_pages
 from sync.dashboard.live import stream
 from sync.dashboard.live.feed import Feed
 from sync.dashboard.manage import account_pages as manage
@@ -41,7 +41,7 @@ from sync.dashboard.records import handover_page as handover
 from sync.dashboard.records import proofs_page as proofs
 from sync.dashboard.records import records_page as records
 from sync.dashboard.records import review_page as review
-from sync.dashboard.web import STATIC, Desk, Handler, guarded, show_error
+from sync.dashboard.web import STATIC, Backend, Handler, guarded, show_error
 from sync.errors import SyncError
 from sync.registry.database.store import StoreError
 
@@ -86,8 +86,8 @@ PAGES: list[tuple[str, str, Handler, Right | None]] = [
     ("GET", "/visits", visits_page.overview, Right.VISITS),
     ("POST", "/visits", visits_page.make, Right.SPONSOR),
     ("POST", "/visits/{visit:str}", visits_page.act, Right.SPONSOR),
-    ("GET", "/attacks", look.attacks, Right.ATTACKS),
-    ("GET", "/health-of-units", look.health, Right.HEALTH),
+    ("GET", "/attacks", insight_pages.attacks, Right.ATTACKS),
+    ("GET", "/health-of-units", insight_pages.health, Right.HEALTH),
     ("GET", "/review", review.overview, Right.REVIEW),
     ("POST", "/review", review.sign, Right.REVIEW),
     ("GET", "/emergency", emergency.overview, Right.REVIEW),
@@ -125,19 +125,19 @@ API = (
 """What a token may ask: `/api/v1/NAME`."""
 
 
-def make_app(desk: Desk) -> Starlette:
+def make_app(backend: Backend) -> Starlette:
     """The whole site. Its reader of new events runs as long as the application does."""
 
-    feed = Feed(desk.store, desk.now_ms, desk.settings.time_zone)
+    feed = Feed(backend.store, backend.now_ms, backend.settings.time_zone)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        count = functools.partial(counted.count_due, desk.store, desk.settings.time_zone)
+        count = functools.partial(counted.count_due, backend.store, backend.settings.time_zone)
         steps: list[Callable[[int], object]] = [count]
-        if desk.reports is not None:
-            steps.append(desk.reports.step)
-        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(desk))]
-        tasks += [asyncio.create_task(_each_minute(step, desk)) for step in steps]
+        if backend.reports is not None:
+            steps.append(backend.reports.step)
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_chores(backend))]
+        tasks += [asyncio.create_task(_each_minute(step, backend)) for step in steps]
         try:
             yield
         finally:
@@ -172,8 +172,8 @@ def make_app(desk: Desk) -> Starlette:
             Exception: show_error,
         },
     )
-    app.add_middleware(Guard, settings=desk.settings)
-    app.state.desk = desk
+    app.add_middleware(Guard, settings=backend.settings)
+    app.state.backend = backend
     app.state.feed = feed
     return app
 
@@ -183,7 +183,7 @@ TELL_EVERY_S = 30.0
 """Units that were away hear of visits."""
 
 
-async def _chores(desk: Desk) -> None:
+async def _chores(backend: Backend) -> None:
     """What is due must not need a visitor: alarms become incidents, what was to end by now ends. Beside the
     live stream, which must not wait for it."""
 
@@ -191,13 +191,13 @@ async def _chores(desk: Desk) -> None:
 
     def once() -> None:
         nonlocal told_s
-        now_ms = desk.now_ms()
-        incidents.gather(desk.store, now_ms)
-        if desk.signer is not None:
-            lockdown.end_due(desk.store, desk.signer, now_ms)
-            holds.ask_due(desk.store, desk.signer, desk.settings.time_zone, now_ms)
+        now_ms = backend.now_ms()
+        incidents.gather(backend.store, now_ms)
+        if backend.signer is not None:
+            lockdown.end_due(backend.store, backend.signer, now_ms)
+            holds.ask_due(backend.store, backend.signer, backend.settings.time_zone, now_ms)
             if time.monotonic() - told_s > TELL_EVERY_S:
-                visits.tell_due(desk.store, desk.signer, now_ms)
+                visits.tell_due(backend.store, backend.signer, now_ms)
                 told_s = time.monotonic()
 
     while True:
@@ -210,11 +210,11 @@ async def _chores(desk: Desk) -> None:
         await asyncio.sleep(CHORES_S)
 
 
-async def _each_minute(step: Callable[[int], object], desk: Desk) -> None:
+async def _each_minute(step: Callable[[int], object], backend: Backend) -> None:
     """Once a minute, apart from the live stream: slow mail servers and long counts keep no page waiting."""
     while True:
         try:
-            await run_in_threadpool(step, desk.now_ms())
+            await run_in_threadpool(step, backend.now_ms())
         except StoreError:
             pass  # the live stream says already that the database is gone
         except Exception:

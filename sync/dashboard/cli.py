@@ -85,7 +85,7 @@ def serve_command(
     """
     from sync.dashboard.accounts.oidc import SingleSignOn, read_provider
     from sync.dashboard.serve import default_port, serve  # the other commands need no web server
-    from sync.dashboard.web import Desk
+    from sync.dashboard.web import Backend
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     if (cert is None) != (key is None):
@@ -104,7 +104,7 @@ def serve_command(
         raise click.UsageError(f"{report_file.name} has no sink of type email")
     reports = Reports(store, settings, mails) if mails else None
     sign_on = SingleSignOn(store, settings, accounts, read_provider(oidc)) if oidc else None
-    desk = Desk(
+    backend = Backend(
         store, settings, accounts, Sessions(store), wall_ms, passkeys, names, signer, reports, sign_on
     )
     host, port = _listen(listen, settings, default_port(address))
@@ -119,7 +119,7 @@ def serve_command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         certificate = (cert, key) if cert and key else None
-        serve(desk, host=host, port=port, certificate=certificate, proxy=proxy, started=started)
+        serve(backend, host=host, port=port, certificate=certificate, proxy=proxy, started=started)
     except KeyboardInterrupt:
         pass
     finally:
@@ -272,8 +272,9 @@ def demo_data_command(
         --password "a demo password"
       ostiary dashboard serve --database sqlite:///demo.db --names-key demo.names
     """
-    from sync.dashboard.demo import demo_desk
-    from sync.dashboard.demo.demo_data import DemoData, DemoSize
+    from sync.dashboard.demo import demo_records
+    from sync.dashboard.demo.demo_data import DemoData
+    from sync.dashboard.demo.demo_events import DemoSize
 
     store = _open(database, create=True)
     if store.public_keys():
@@ -293,7 +294,7 @@ def demo_data_command(
         accounts, now_ms = Accounts(store), wall_ms()
         accounts.accept(accounts.invite(role, (), "console", now_ms), role, password or "", now_ms)
     if password and signer is not None:
-        demo_desk.fill(store, signer, data, wall_ms())
+        demo_records.fill(store, signer, data, wall_ms())
     click.echo(f"{stored} events of {doors} doors are in the registry")
     if password:
         click.echo(f"accounts: {', '.join(ROLES)}")

@@ -12,8 +12,9 @@ import uvicorn
 
 from sync.dashboard.app import make_app
 from sync.dashboard.errors import DashboardError
-from sync.dashboard.web import Desk
+from sync.dashboard.web import Backend
 from sync.plain_file import check_plain
+from sync.plain_words import what_and_why
 
 MAX_HEADER_BYTES = 16 * 1024
 
@@ -39,7 +40,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    desk: Desk,
+    backend: Backend,
     *,
     host: str,
     port: int,
@@ -50,7 +51,7 @@ def serve(
     """Until SIGTERM or SIGINT. `certificate` is (certificate, key); `proxy` an address whose word we take
     for who is asking. Raises DashboardError when it cannot listen."""
     context = _context(certificate) if certificate else None
-    app = make_app(desk)
+    app = make_app(backend)
     config = uvicorn.Config(
         app,
         host=host,
@@ -85,5 +86,5 @@ def _context(files: tuple[Path, Path]) -> ssl.SSLContext:
         check_plain(*files)
         context.load_cert_chain(*files)
     except OSError as err:  # ssl.SSLError is one
-        raise DashboardError(f"the certificate cannot be used: {err}") from err
+        raise DashboardError(f"the certificate cannot be used: {what_and_why(err)}") from err
     return context

@@ -19,6 +19,8 @@ class DashboardSettings:
     origin: str = "http://127.0.0.1:8080"
     time_zone: dt.tzinfo = field(default=dt.UTC)
     organisation: str = "Ostiary"
+    bulk_rows: int = 10_000
+    """An export of more events than so many needs a second person."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.origin)

@@ -56,8 +56,8 @@ class Daily(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Everything a page may use."""
+class Backend:
+    """What every page may use: the store, the accounts, the settings, and what this site has besides."""
 
     store: Store
     settings: DashboardSettings
@@ -79,7 +79,7 @@ class Desk:
 class Call:
     """One request by somebody who is logged in and may make it."""
 
-    desk: Desk
+    backend: Backend
     viewer: Viewer
     request: Request
     now_ms: int
@@ -95,16 +95,16 @@ class Call:
 
     @property
     def zone(self) -> dt.tzinfo:
-        return self.desk.settings.time_zone
+        return self.backend.settings.time_zone
 
     def note(self, action: str, subject: str, rows: int = 1) -> None:
         """On record, before anything is shown."""
-        journal.record(self.desk.store, self.viewer.account, action, subject, self.now_ms, rows=rows)
+        journal.record(self.backend.store, self.viewer.account, action, subject, self.now_ms, rows=rows)
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         rights = {"can_prove": self.viewer.may(Right.PROOFS), "may_export": self.viewer.may(Right.EXPORT)}
         shared = {"viewer": self.viewer, "now_ms": self.now_ms, **rights}
-        return render(self.desk, self.request, template, status, **shared, **values)
+        return render(self.backend, self.request, template, status, **shared, **values)
 
     def text(self, name: str, most: int, *, needed: bool = True) -> str:
         """A field of the form. Raises RefusedError when it is missing or too long."""
@@ -116,6 +116,14 @@ class Call:
                 "Too long, or no text: {0} has at most {1} characters.", 400, FIELDS[name], most
             )
         return value
+
+    def moment(self, name: str) -> int:
+        """A field of date and minute in the page's time zone, as milliseconds. Raises RefusedError."""
+        try:
+            found = dt.datetime.strptime(self.form.get(name, ""), "%Y-%m-%dT%H:%M")
+        except ValueError as err:
+            raise RefusedError("Say until when: a day and an hour.") from err
+        return int(found.replace(tzinfo=self.zone).timestamp() * 1000)
 
     def number(self, name: str) -> int:
         value = self.path.get(name) or self.form.get(name, "")
@@ -174,19 +182,19 @@ def guarded(handler: Handler, right: Right | None) -> Callable[[Request], Awaita
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
-        desk: Desk = request.app.state.desk
+        backend: Backend = request.app.state.backend
         form = await read_form(request) if request.method == "POST" else {}
-        return await run_in_threadpool(_answer, desk, request, form, handler, right)
+        return await run_in_threadpool(_answer, backend, request, form, handler, right)
 
     return endpoint
 
 
 def _answer(
-    desk: Desk, request: Request, form: Mapping[str, str], handler: Handler, right: Right | None
+    backend: Backend, request: Request, form: Mapping[str, str], handler: Handler, right: Right | None
 ) -> Response:
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     choose_language(request)
-    viewer = viewer_of(desk, request)
+    viewer = viewer_of(backend, request)
     if viewer is None:
         if request.method == "POST":
             raise RefusedError("Your session has ended. Log in and do it again.", 401)
@@ -198,22 +206,24 @@ def _answer(
         form.get("csrf", "").encode(), viewer.csrf.encode()
     ):
         raise RefusedError("This form is too old or came from another page. Open it again.", 403)
-    return handler(Call(desk, viewer, request, now_ms, form))
+    return handler(Call(backend, viewer, request, now_ms, form))
 
 
-def viewer_of(desk: Desk, request: Request, *, touch: bool = True) -> Viewer | None:
-    return desk.sessions.viewer(request.cookies.get(desk.settings.cookie), desk.now_ms(), touch=touch)
+def viewer_of(backend: Backend, request: Request, *, touch: bool = True) -> Viewer | None:
+    return backend.sessions.viewer(
+        request.cookies.get(backend.settings.cookie), backend.now_ms(), touch=touch
+    )
 
 
 def signer_of(call: Call) -> Signer:
     """What signs commands. Raises RefusedError where this page must not command."""
-    if call.desk.signer is None:
+    if call.backend.signer is None:
         raise RefusedError(
             "This page may not command units: it was started without --signing-key. Lock down at the units, "
             "or with `ostiary registry command`.",
             409,
         )
-    return call.desk.signer
+    return call.backend.signer
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -261,19 +271,19 @@ def choose_language(request: Request) -> None:
     languages.choose(chosen if known else languages.accepted(request.headers.get("accept-language", "")))
 
 
-def render(desk: Desk, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+def render(backend: Backend, request: Request, template: str, status: int = 200, **values: Any) -> Response:
     values.setdefault("viewer", None)
-    values.setdefault("now_ms", desk.now_ms())
+    values.setdefault("now_ms", backend.now_ms())
     theme = request.cookies.get(THEME_COOKIE, "")
     choose_language(request)
     html = (
         environment()
         .get_template(template)
         .render(
-            organisation=desk.settings.organisation,
-            origin=desk.settings.origin,
-            sign_on=desk.sign_on.label if desk.sign_on else "",
-            time_zone=desk.settings.time_zone,
+            organisation=backend.settings.organisation,
+            origin=backend.settings.origin,
+            sign_on=backend.sign_on.label if backend.sign_on else "",
+            time_zone=backend.settings.time_zone,
             language=languages.current(),
             theme=theme if theme in ("light", "dark") else "",
             path=request.url.path,
@@ -292,7 +302,7 @@ def told(err: Exception) -> str:
 
 async def show_error(request: Request, err: Exception) -> Response:
     """A page of the same design that says what to do, for whatever went wrong."""
-    desk: Desk = request.app.state.desk
+    backend: Backend = request.app.state.backend
     status = err.status if isinstance(err, RefusedError) else 400
     choose_language(request)
     message = told(err)
@@ -305,10 +315,10 @@ async def show_error(request: Request, err: Exception) -> Response:
     viewer = None
     if status not in (503, 500):
         try:
-            viewer = await run_in_threadpool(viewer_of, desk, request)
+            viewer = await run_in_threadpool(viewer_of, backend, request)
         except StoreError:
             viewer = None
-    return render(desk, request, "error.html", status, viewer=viewer, message=message, status_code=status)
+    return render(backend, request, "error.html", status, viewer=viewer, message=message, status_code=status)
 
 
 @functools.cache

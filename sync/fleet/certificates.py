@@ -27,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 from sync.transport.mqtt import TlsFiles
 
 ROOT_DAYS = 7300
@@ -60,7 +61,9 @@ class Authority:
                 raise SyncError("the authority's key is not an elliptic-curve key")
             return cls(folder, x509.load_pem_x509_certificate(plain_bytes(certificate)), loaded)
         except (OSError, ValueError) as err:
-            raise SyncError(f"the certificate authority in {folder} cannot be used: {err}") from err
+            raise SyncError(
+                f"the certificate authority in {folder} cannot be used: {what_and_why(err)}"
+            ) from err
 
     @classmethod
     def make_site(cls, folder: Path, root_folder: Path, site: str, now: dt.datetime) -> Authority:
@@ -89,7 +92,7 @@ class Authority:
             _write(folder / f"{ISSUING}.pem", issuing.public_bytes(Encoding.PEM), 0o644)
             _write(folder / "ca.pem", root.public_bytes(Encoding.PEM), 0o644)
         except OSError as err:
-            raise SyncError(f"the site's authority cannot be written: {err}") from err
+            raise SyncError(f"the site's authority cannot be written: {what_and_why(err)}") from err
         return cls(folder, issuing, key)
 
     def issue(

@@ -19,6 +19,7 @@ from sync.errors import ProofError, SyncError
 from sync.events import MAX_SEQUENCE, Signer, UnitId
 from sync.orders.commands import Arguments, Command, Result, StaleCommandError, Status, Why, open_command
 from sync.plain_file import open_plain
+from sync.plain_words import what_and_why
 
 MAX_LEDGER_BYTES = 8192
 
@@ -60,7 +61,7 @@ class CommandLedger:
     def take(self, command: Command) -> None:
         """Claim a command: it can never be claimed again. Raises ProofError when its turn has passed."""
         if command.counter <= self.last().counter:
-            raise ProofError("a command that was obeyed before, or overtaken")
+            raise ProofError("this command was obeyed before, or a newer one was")
         self._write(Entry(command.counter))
 
     def answered(self, counter: int, answer: bytes) -> None:
@@ -86,7 +87,9 @@ class CommandLedger:
         try:
             replace_file(self._path, cbor2.dumps([1, entry.counter, entry.answer]))
         except OSError as err:
-            raise SyncError(f"the command could not be noted ({err}), so it is not obeyed") from err
+            raise SyncError(
+                f"the command could not be noted ({what_and_why(err)}), so it is not obeyed"
+            ) from err
         self._entry = entry
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sync.events import UnitId
 from sync.outbox.parts import SCHEMA, OutboxError
 from sync.plain_file import check_plain_or_new
+from sync.plain_words import why
 from sync.proofs import chain
 from sync.proofs.heads import NO_HEAD
 from sync.proofs.merkle import Frontier
@@ -22,8 +23,10 @@ BUSY_TIMEOUT_S = 5.0
 class LogFile:
     """The open file. Threads share `db` and hold `lock` while they use it; other processes have their own."""
 
-    def __init__(self, path: Path, unit: UnitId, ballast_bytes: int) -> None:
-        """Raises OutboxError for a file that cannot be opened or is another unit's."""
+    def __init__(self, path: Path, unit: UnitId, ballast_bytes: int, busy_s: float = BUSY_TIMEOUT_S) -> None:
+        """A file that another process holds is waited for, `busy_s` each time.
+
+        Raises OutboxError for a file that cannot be opened or is another unit's."""
         self._path, self._ballast = path, path.with_name(path.name + ".ballast")
         self.lock = threading.Lock()
         try:
@@ -31,9 +34,7 @@ class LogFile:
             # Nobody else reads a log that is made here; one that was made for a group of users stays theirs.
             # The log that SQLite writes ahead, and its index, take the rights of the file.
             os.close(os.open(check_plain_or_new(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self.db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-            )
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_s)
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             self.db.execute("PRAGMA cache_size=-256")  # KiB; SQLite's own 2 MB fill up in days
@@ -54,7 +55,7 @@ class LogFile:
                 self.db.execute("COMMIT")
             except sqlite3.Error as err:
                 self.rollback()
-                raise OutboxError(f"the audit log cannot be written ({err})") from err
+                raise OutboxError(f"the audit log cannot be written ({why(err)})") from err
             except BaseException:
                 self.rollback()
                 raise
@@ -66,7 +67,7 @@ class LogFile:
             self.db.execute("BEGIN")
             yield
         except sqlite3.Error as err:
-            raise OutboxError(f"the audit log cannot be read ({err})") from err
+            raise OutboxError(f"the audit log cannot be read ({why(err)})") from err
         finally:
             self.rollback()
 
@@ -110,4 +111,4 @@ class LogFile:
 
 
 def cannot_open(path: Path, err: Exception) -> OutboxError:
-    return OutboxError(f"the audit log {path.name} cannot be opened ({err}); run `ostiary doctor`")
+    return OutboxError(f"the audit log {path.name} cannot be opened ({why(err)}); run `ostiary doctor`")

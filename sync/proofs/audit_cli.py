@@ -15,6 +15,7 @@ from rich.console import Console
 from sync.errors import MalformedError, SyncError
 from sync.events import Record, unit_id
 from sync.plain_file import plain_bytes, write_output
+from sync.plain_words import why
 from sync.proofs import bundle as bundles
 from sync.proofs.verify import Report, verify
 
@@ -160,7 +161,7 @@ def _read(source: str) -> bytes:
     try:
         return plain_bytes(Path(source), bundles.MAX_BUNDLE_BYTES)
     except OSError as err:
-        raise SyncError(f"cannot read {source}: {err.strerror or err}") from err
+        raise SyncError(f"cannot read {source}: {why(err)}") from err
 
 
 def _fetch(url: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The time that the registry goes by: its machine's clock, as long as running time and the units bear it out.
+"""The registry's clock: the machine's, as long as running time and the times of units agree with it.
 
 A wall clock jumps: a battery, a time server, a virtual machine that was moved, a slip of the hand. Everything
 that the registry says of others hangs on it: who is silent, whose clock is off, what is a replay, which month

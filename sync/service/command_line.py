@@ -9,6 +9,7 @@ import click
 
 from sync.errors import SyncError
 from sync.plain_file import MAX_BYTES, plain_bytes
+from sync.plain_words import why
 
 FILE = click.Path(path_type=Path)
 DATABASE = click.option(
@@ -35,4 +36,4 @@ def read_file(path: Path, at_most: int = MAX_BYTES) -> bytes:
     try:
         return plain_bytes(path, at_most)
     except OSError as err:
-        raise SyncError(f"cannot read {path}: {err.strerror or err}") from err
+        raise SyncError(f"cannot read {path}: {why(err)}") from err

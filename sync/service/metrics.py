@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sync.durable import replace_file
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 
 WRITE_EVERY_S = 10.0
 
@@ -43,7 +44,9 @@ class MetricsFile:
         try:  # readable for the collector, which is another user: nothing in it is secret
             replace_file(self._path, exposition(values).encode(), 0o644, durable=False)
         except OSError as err:
-            raise SyncError(f"the metrics file {self._path.name} cannot be written: {err}") from err
+            raise SyncError(
+                f"the metrics file {self._path.name} cannot be written: {what_and_why(err)}"
+            ) from err
 
 
 def _escaped(text: str) -> str:

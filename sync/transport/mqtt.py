@@ -29,6 +29,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sync.errors import SyncError
 from sync.plain_file import check_plain, plain_bytes
+from sync.plain_words import what_and_why
 from sync.transport import tls_files
 from sync.transport.backoff import Backoff
 from sync.transport.connecting import HUNG_UP, Validity, refused, why
@@ -89,9 +90,9 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
         context.load_cert_chain(str(files.certificate), str(files.key), "")
     except (OSError, ssl.SSLError, ValueError) as err:
         wrong = tls_files.trouble(files.ca, files.certificate, files.key)
-        if not wrong and "KEY_VALUES_MISMATCH" in str(err):
+        if not wrong and getattr(err, "reason", "") == "KEY_VALUES_MISMATCH":
             wrong = f"{files.certificate} and {files.key} do not belong together"
-        wrong = wrong or f"the TLS files cannot be used ({err})"
+        wrong = wrong or f"the TLS files cannot be used ({what_and_why(err)})"
         raise SyncError(f"{wrong}; or renew this machine's certificate") from err
     return context
 
@@ -102,7 +103,7 @@ def common_name(certificate: Path) -> str:
         names = x509.load_pem_x509_certificate(plain_bytes(certificate)).subject
         return str(names.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
     except (OSError, ValueError, IndexError) as err:
-        raise SyncError(f"{certificate} is no certificate that can be read: {err}") from err
+        raise SyncError(f"{certificate} is no certificate that can be read: {what_and_why(err)}") from err
 
 
 class Link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sync.plain_file import open_plain
+from sync.plain_words import why
 
 MAX_BYTES = 1 << 20
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
@@ -27,7 +28,7 @@ def _trouble(what: str, path: Path, mark: bytes) -> str:
         with open_plain(path) as file:
             content = file.read(MAX_BYTES)
     except OSError as err:
-        return f"cannot be read ({err.strerror}); a {what} belongs there"
+        return f"cannot be read ({why(err)}); a {what} belongs there"
     if not content.strip():
         return f"is empty; a {what} belongs there"
     if mark == _KEY and (b"BEGIN ENCRYPTED" in content or b"Proc-Type: 4,ENCRYPTED" in content):

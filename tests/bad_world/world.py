@@ -199,7 +199,7 @@ class World:
     @classmethod
     def made(cls, folder: Path, sound: SoundServer, reader: Sequence[Reading]) -> World:
         world = cls(folder, sound, reader)
-        first = world._bare("first")
+        first = world.bare("first")
         enrolled = first.does("enroll", PERSON, *(reader[number].path for number in (0, 2, 3)))
         assert enrolled.code == 0, enrolled.said
         return world
@@ -211,11 +211,11 @@ class World:
 
     def unit(self, name: str, settings: str = "", *, state: Path | None = None) -> Unit:
         """Another unit like the first; `state` puts its folder somewhere else."""
-        unit = self._bare(name, settings, state)
+        unit = self.bare(name, settings, state)
         shutil.copytree(self.folder / "first" / "state", unit.state)
         return unit
 
-    def _bare(self, name: str, settings: str = "", state: Path | None = None) -> Unit:
+    def bare(self, name: str, settings: str = "", state: Path | None = None) -> Unit:
         folder = self.folder / name
         (folder / "page").mkdir(parents=True)
         config = folder / "ostiary.toml"

@@ -15,7 +15,7 @@ from device.model_store import slots
 from device.models.self_test import MEMORY_NAME
 from device.settings import Settings, models_dir
 from device.unit.assembly import open_judge
-from quantize.build import build
+from quantize.release.build import build
 
 
 @pytest.fixture(scope="session")

@@ -37,49 +37,18 @@ def evidence(
     return Evidence(phrase, voice, live, transcript, quality, Timings(1.0, 1.0, 1.0, 1.0), ("w1", "s1", "p1"))
 
 
-class PowerCut(BaseException):
-    """The plug is pulled; nothing after this line runs."""
-
-
 @dataclass
 class NvCounter:
     """Counts like TPM NV: it outlives the process."""
 
     now: int = 1
-    cut_in: int | None = None
-    """Power goes at this step from now, before the number moves or after it."""
-    cut_before: bool = False
 
     def value(self) -> int:
         return self.now
 
     def advance(self) -> int:
-        due = self.cut_in == 0
-        if self.cut_in is not None:
-            self.cut_in -= 1
-        if due and self.cut_before:
-            raise PowerCut
         self.now += 1
-        if due:
-            raise PowerCut
         return self.now
-
-
-class CuttableHistory(History):
-    """The real history; power can go before or after any of its writes."""
-
-    cut_in: int | None = None
-    cut_before: bool = False
-
-    def _put(self, state) -> None:  # type: ignore[no-untyped-def]
-        due = self.cut_in == 0
-        if self.cut_in is not None:
-            self.cut_in -= 1
-        if due and self.cut_before:
-            raise PowerCut
-        super()._put(state)
-        if due:
-            raise PowerCut
 
 
 @dataclass
@@ -101,7 +70,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        self.history = CuttableHistory(
+        self.history = History(
             self.folder / "history", self.counter, mac, opened_s=self.monotonic_s, phrase_horizon=64
         )
         self.controller = AccessController(

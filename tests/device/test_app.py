@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -79,16 +80,19 @@ def saying(unit: Unit, phrase: str) -> Unit:
     issue = unit.controller.greet
 
     class Greeter:
+        shown: ClassVar[dict[str, Challenge]] = {}
+
         def greet(self, door: str, uid: str, now: object) -> object:
             greeting = issue(door, uid, now)  # type: ignore[arg-type]
+            if isinstance(greeting, Challenge):
+                self.shown[greeting.challenge_id] = greeting
             return replace(greeting, phrase=phrase) if isinstance(greeting, Challenge) else greeting
 
         def __getattr__(self, name: str) -> object:
             return getattr(unit.controller, name)
 
         def decide(self, challenge: Challenge, *args: object, **named: object) -> Decision:
-            genuine = unit.controller._book._open[challenge.sequence]  # type: ignore[union-attr]
-            return unit.controller.decide(genuine, *args, **named)  # type: ignore[arg-type]
+            return unit.controller.decide(self.shown[challenge.challenge_id], *args, **named)  # type: ignore[arg-type]
 
         def take_back(self, decision: Decision) -> None:
             unit.controller.take_back(decision)

@@ -13,9 +13,11 @@ from device import app
 from device.access.challenge import Challenge
 from device.access.claims import Claim, ClaimKind
 from device.access.decision import Decision, Factor, Notice, Outcome, Reason
+from device.access.memory.history import recall
 from device.access.rules import RiskClass, Rules, default_rules
 from device.audio import FileSource, Frame
 from device.settings import Settings
+from device.state_folder import StateFolder
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
 from tests.device.door.plain_door import PlainDoor
@@ -113,12 +115,16 @@ def test_a_spoken_number_claims_a_person(unit: Unit, reader: list[Reading], tmp_
     assert isinstance(recorder.told[0], Challenge)
 
 
-def test_a_name_that_is_not_understood_shows_no_phrase(unit: Unit, reader: list[Reading]) -> None:
+def test_a_name_that_is_not_understood_shows_no_phrase(
+    unit: Unit, reader: list[Reading], tmp_path: Path
+) -> None:
     decision, recorder = press(unit, FileSource(reader[1].path))
     assert (decision.outcome, decision.code) == (Outcome.DENIED_UNKNOWN, Reason.NO_CLAIM)
     assert decision.notice is Notice.SAY_NUMBER
     assert not any(isinstance(told, Challenge) for told in recorder.told)
-    assert unit.controller._history.failing() == {}
+    counter, store = unit.store.keystore.counter("attempts"), unit.store
+    written = recall(StateFolder(tmp_path).history, counter, store.mac, store.never_used("attempts"))
+    assert written.failures == {}
 
 
 def spoken_number(folder: Path) -> Reading:

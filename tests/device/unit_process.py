@@ -11,6 +11,7 @@ import gc
 import mmap
 import os
 import signal
+import stat
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -19,10 +20,8 @@ from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import device.access.memory.history
 from device.access.challenge import Challenge
 from device.access.controller import AccessController
 from device.access.decision import Decision
@@ -213,29 +212,28 @@ def _served(controller: AccessController, history: History, what: str, arguments
 
 
 def _mark_writes(reached: Callable[[At], None]) -> None:
-    """Report each point of a change of the file, in this process alone."""
-    fsync, replace = os.fsync, device.access.memory.history._replace
-    rename = Path.replace
-    state = SimpleNamespace(renamed=True)
+    """Report each point of a change of a file, in this process alone, as the system is asked for it."""
+    open_, fsync, rename = os.open, os.fsync, Path.replace
+
+    def marked_open(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        if flags & os.O_TRUNC:
+            reached(At.BEFORE_WRITE)
+        return open_(path, flags, mode, **more)
 
     def marked_fsync(descriptor: int) -> None:
-        if not state.renamed:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not is_folder:
             reached(At.BEFORE_SYNC)
         fsync(descriptor)
+        if is_folder:
+            reached(At.AFTER_WRITE)
 
     def marked_rename(path: Path, target: Path) -> Path:
         reached(At.BEFORE_RENAME)
         moved = rename(path, target)
-        state.renamed = True
         reached(At.AFTER_RENAME)
         return moved
 
-    def marked_replace(path: Path, content: bytes) -> None:
-        state.renamed = False
-        reached(At.BEFORE_WRITE)
-        replace(path, content)
-        reached(At.AFTER_WRITE)
-
+    os.open = marked_open
     os.fsync = marked_fsync
     Path.replace = marked_rename  # type: ignore[method-assign,assignment]
-    device.access.memory.history._replace = marked_replace

@@ -56,7 +56,7 @@ class Member:
     def opens(self, times: int) -> None:
         """So many events, as of attempts at the door."""
         for _ in range(times):
-            self.door.follower._unit.trail.note("GRANTED", "all_factors_passed", DOOR)
+            self.door.trail.note("GRANTED", "all_factors_passed", DOOR)
 
     @property
     def sequence(self) -> int:
@@ -154,7 +154,7 @@ class Drill:
     def _postgres(self, tool: str, *arguments: str) -> None:
         assert self.cluster is not None
         at = ["-h", "127.0.0.1", "-p", str(self.cluster.port), "-U", "registry"]
-        command = self.cluster._as_user([str(POSTGRES_BIN / tool), *at, *arguments])
+        command = self.cluster.as_user([str(POSTGRES_BIN / tool), *at, *arguments])
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
         if done.returncode:
             raise SystemExit(f"disaster-drill: {tool}: {done.stderr}")

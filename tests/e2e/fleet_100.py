@@ -46,6 +46,7 @@ from sync.service.command_line import wall_ms
 from sync.transport.agent import Agent, AgentSettings
 from sync.transport.mqtt import LinkSettings, Reactor
 from sync.transport.topics import COMMANDS, DESIRED, PARTS, RECEIPTS, topic
+from tests.device.door_world import evidence
 from tests.device.model_store.bundles import make_bundle
 from tests.device.unit.fleet_world import DOOR, LAPTOP, DoorUnit, rules
 from tests.device.unit.test_fleet_apply import KEY, in_use
@@ -83,7 +84,7 @@ class Member:
             self.door.restart()
         broken = bool(self.bad) and in_use(self.door) == self.bad
         said = RehearsalError("not_confirmed", "a recorded attempt that is clear would be refused")
-        self.door.follower.finds = said if broken else self.door.finds
+        self.door.finds = said if broken else evidence()
         self.door.follower.look()
 
 
@@ -120,7 +121,9 @@ class Fleet:
             if number < CANARIES:
                 wanted.set_tags(store, name, frozenset({"tag:canary"}))
         key = key_from_bytes((site.site.folder / "commands.pem").read_bytes())
-        mail = DoorMail(StateFolder(door.state).desired, name, key, wall_ms)
+        mail = DoorMail(
+            StateFolder(door.state).desired, name, key, wall_ms, lambda: self.members[name].agent.report_now()
+        )
         link = self.reactor.link(
             LinkSettings("localhost", site.ports[0], name, files, session_s=0),
             subscriptions=[topic(name, channel) for channel in (RECEIPTS, COMMANDS, DESIRED, PARTS)],
@@ -137,7 +140,6 @@ class Fleet:
             facts=lambda: self.facts(member),
             mail=mail,
         )
-        mail._changed = member.agent.report_now
         self.members[name] = member
 
     @staticmethod

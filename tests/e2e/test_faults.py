@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -56,22 +56,35 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return found
 
 
-def test_a_unit_on_a_disk_that_cannot_be_written_does_not_start_and_says_so_in_one_line(
-    disk: Path, environment: dict[str, str], reader: list[Reading]
+@pytest.mark.parametrize("how", ["full", "read_only"])
+def test_a_unit_whose_disk_takes_nothing_at_the_start_says_what_to_do_and_writes_it_down_afterwards(
+    disk: Path, environment: dict[str, str], tmp_path: Path, reader: list[Reading], how: str
 ) -> None:
-    environment["OSTIARY_STATE_DIR"] = str(disk / "state")
+    memory = tmp_path / "run"
+    memory.mkdir()
+    environment |= {"OSTIARY_STATE_DIR": str(disk / "state"), "OSTIARY_RUNTIME_DIR": str(memory)}
     enrolled(environment, reader)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     attempt = [*OSTIARY, "run", "--claim", "4711", "--source", str(reader[4].path)]
-    refused = subprocess.run(
-        attempt, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    fill = disk / "fill"
+    if how == "full":
+        with suppress(OSError), fill.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for _ in range(2):
+        told = refused(attempt, environment)
+        assert told.startswith("ostiary: ")
+        assert "nothing is lost" in told
+    doctor = subprocess.run(
+        [*OSTIARY, "doctor"], env=environment, capture_output=True, text=True, check=False
     )
-    assert refused.returncode == 3
-    assert "released" not in refused.stdout
-    assert refused.stderr.splitlines()[-1].startswith("ostiary: ")
-    assert "Traceback" not in refused.stderr
+    assert doctor.returncode == 1, doctor.stdout
+    assert "Traceback" not in doctor.stderr
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    subprocess.run(attempt, env=environment, check=True, capture_output=True, timeout=PATIENCE_S)
+    fill.unlink(missing_ok=True)
+    assert served(attempt, environment).count(f"FAULT disk_{how}") == 1
+    assert served(attempt, environment).count(f"FAULT disk_{how}") == 1  # told once
 
 
 def test_a_tpm_that_goes_away_locks_the_door_and_one_that_comes_back_serves_without_a_restart(

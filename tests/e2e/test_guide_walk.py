@@ -93,7 +93,7 @@ class Machine:
     """Where the installer types: the page's folders lie under a folder of the test."""
 
     def __init__(self, folder: Path, sound: SoundServer, tcti: str) -> None:
-        self.folder, self._steps = folder, steps(PAGE.read_text("utf-8"))
+        self.folder, self.steps = folder, steps(PAGE.read_text("utf-8"))
         programs = folder / "bin"
         for name in ("bin", "etc", "run", "root"):
             (folder / name).mkdir()
@@ -124,7 +124,7 @@ class Machine:
 
     def step(self, number: int, typed: str = "") -> str:
         """Run the commands of this step as the page has them; what they said."""
-        commands = self._steps[number]
+        commands = self.steps[number]
         for there, here in (("/etc/ostiary", "etc"), ("/run/ostiary", "run"), ("/root", "root")):
             commands = commands.replace(there, str(self.folder / here))
         ran = subprocess.run(
@@ -162,9 +162,9 @@ def test_the_ten_steps_of_the_guide_lead_from_the_package_to_an_attempt_that_is_
     machine: Machine, reader: list[Reading]
 ) -> None:
     sound: SoundServer = machine.sound  # type: ignore[attr-defined]
-    assert sorted(machine._steps) == list(range(1, 11))
-    assert machine._steps[1] == ""
-    assert machine._steps[2].splitlines()[-1] == "apt-get install -y ./ostiary_*.deb"
+    assert sorted(machine.steps) == list(range(1, 11))
+    assert machine.steps[1] == ""
+    assert machine.steps[2].splitlines()[-1] == "apt-get install -y ./ostiary_*.deb"
     machine.step(3)
     assert "pharmacy" in machine.step(4, "pharmacy\n")
     assert "first installation" in machine.step(5)

@@ -27,15 +27,14 @@ from device.model_store.answers import ROLE, Answers
 from device.model_store.bundle import Bundle
 from device.model_store.pick import Pick
 from device.model_store.sessions import Runtime
-from device.secure_store import StoreSettings, open_store
+from device.secure_store import StoreSettings, backup, open_store
 from device.secure_store.hardware.sealing_policy import sign_policy
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
-from device.secure_store.voiceprints import backup
 from device.settings import Settings
 from device.unit.assembly import Tools, Unit, open_unit
 from device.unit.enrolment import enrol, named
-from quantize.build import build
+from quantize.release.build import build
 from tests.device.test_app import UID, saying, serve
 from tests.speech import Reading
 

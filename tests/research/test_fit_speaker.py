@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from quantize.errors import QuantizeError
-from quantize.evaluate.calibrate import Linear, fits
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.speaker import score_matrix
-from quantize.evaluate.trials import SpeakerPlan, speaker_plan
+from quantize.evaluate.checks.speaker import score_matrix
+from quantize.evaluate.figures.calibrate import Linear, fits
+from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.trials import SpeakerPlan, speaker_plan
 from research.fits.speaker import CALIBRATION_FILE, judge, rivals, split, write_calibration
 
 BEFORE = """# kept

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("scipy", reason="pip install '.[train]'")
 
 from quantize.errors import QuantizeError
-from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.heard import Surroundings
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 from research.spoof.conditions import Door, Found, cells, drawn, llrs, run, unheard
 from research.spoof.redteam import Knobs, first_open, in_turn, share
 

@@ -9,8 +9,8 @@ from sync.cbor import dump_fields
 from sync.events import unit_id
 from sync.fleet.provisioning import messages as provisioning
 from sync.fleet.provisioning.claim import PIN_BYTES, SECRET_BYTES, Claim, Parcel
-from sync.fleet.provisioning.tpm_proof import Statement as Attested
-from sync.fleet.provisioning.tpm_proof import read_key
+from sync.fleet.provisioning.tpm.proof import Statement as Attested
+from sync.fleet.provisioning.tpm.proof import read_key
 from sync.orders import desired
 from sync.orders.parts import Chunk, Want
 from sync.proofs.retention import RETENTION_TYPE, RetentionRecord, open_record

@@ -113,7 +113,7 @@ class Postgres:
         options += self._options
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._as_user([str(POSTGRES_BIN / "postgres"), "-D", str(self.folder / "data"), *options]),
+                self.as_user([str(POSTGRES_BIN / "postgres"), "-D", str(self.folder / "data"), *options]),
                 stdout=log,
                 stderr=log,
             )
@@ -171,12 +171,12 @@ class Postgres:
         return subprocess.run(command, check=False).returncode
 
     def _run(self, tool: str, *arguments: str) -> None:
-        command = self._as_user([str(POSTGRES_BIN / tool), *arguments])
+        command = self.as_user([str(POSTGRES_BIN / tool), *arguments])
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)
 
-    def _as_user(self, command: list[str]) -> list[str]:
+    def as_user(self, command: list[str]) -> list[str]:
         if self._user is None:
             return command
         user = pwd.getpwnam(self._user)

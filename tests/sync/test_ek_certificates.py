@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.errors import ProofError
-from sync.fleet.provisioning.ek_certificates import Grade, Graded, grade, in_order, read
-from sync.fleet.provisioning.tpm_proof import TpmKey
+from sync.fleet.provisioning.tpm.ek_certificates import Grade, Graded, grade, in_order, read
+from sync.fleet.provisioning.tpm.proof import TpmKey
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)

@@ -96,7 +96,7 @@ def test_the_end_of_a_recovery_names_units_one_by_one(tmp_path: Path) -> None:
         assert "\n" not in str(refused.exception)
     done = types("recover", "end", "--anyway", "st-mary/icu-1", "--without", "st-mary/icu-2", *at)
     assert done.exit_code == 0, done.exception
-    assert "still asked, and erasing nobody: st-mary/icu-2" in done.output
+    assert "these units are still asked, and erase nobody: st-mary/icu-2" in done.output
     with closing(Store.open(url)) as store, store.reading() as db:
         assert {layer.scope for layer in wishes(db).layers["recovering"]} == {"unit:st-mary/icu-2"}
         said = db.execute(sa.select(access.c.subject).order_by(access.c.id.desc())).scalars().first()

@@ -11,7 +11,7 @@ from device.access.rules import RulesError, parse_rules
 from device.feedback.messages import LanguageError, parse_language
 from device.settings import SettingsError, load
 from quantize.errors import QuantizeError
-from quantize.sources import load_sources
+from quantize.upstream.sources import load_sources
 from sync.dashboard.accounts.oidc import read_provider
 from sync.dashboard.site import places
 from sync.errors import SyncError

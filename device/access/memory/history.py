@@ -41,6 +41,7 @@ from device.errors import DeviceError
 from device.secure_store.signing import Mac
 from sync.durable import replace_file
 from sync.plain_file import open_plain
+from sync.plain_words import why
 
 __all__ = [
     "LIMITS_WITH_LIVENESS",
@@ -107,7 +108,6 @@ class History:
         self.path = path
         self._counter = counter
         self._mac = mac
-        self._opened_s = opened_s
         self._horizon = phrase_horizon
         self._begun = False
         self._lock = _lock(path)
@@ -325,7 +325,7 @@ def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remem
             raise HistoryRollbackError(f"the attempt history is gone; {_LOOK_INTO_IT}") from None
         return Remembered(epoch=counted)
     except OSError as err:
-        raise HistoryError(f"cannot read {path.name}: {err.strerror}") from err
+        raise HistoryError(f"cannot read {path.name}: {why(err)}") from err
     # 1. Written by this unit, and whole.
     body = opened_file(sealed, mac)
     try:
@@ -376,9 +376,7 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         replace_file(path, content)
     except OSError as err:
-        raise HistoryError(
-            f"cannot write {path.name}: {err.strerror}; nobody is let in until it can"
-        ) from err
+        raise HistoryError(f"cannot write {path.name}: {why(err)}; nobody is let in until it can") from err
 
 
 def _lock(path: Path) -> int:
@@ -386,7 +384,7 @@ def _lock(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as err:
-        raise HistoryError(f"cannot open {path.name}: {err.strerror}") from err
+        raise HistoryError(f"cannot open {path.name}: {why(err)}") from err
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""A door that is to stand unlocked for a while: from when, until when, and what must be so. Pure.
+"""Holds: a door stands unlocked from one time to another, under stated conditions. Pure.
 
 The end is part of it: a unit that hears nothing more ends the hold itself.
 """

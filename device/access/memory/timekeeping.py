@@ -1,4 +1,4 @@
-"""Which time it is, by a wall clock that may lie: the highest time seen is kept, and jumps are noticed.
+"""Tells the time by a wall clock that may be wrong: keeps the highest time seen, and notices jumps.
 
 A board without a clock battery starts in 1970 and jumps when the network tells it the time; a battery may
 fail to 2040; anybody with a shell can set a clock. So rights go by the later of the clock and the highest

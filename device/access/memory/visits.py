@@ -1,4 +1,4 @@
-"""Between which moments somebody may pass at all, whatever the rules allow besides: for temporary people.
+"""Visits: from when until when a temporary person may pass, within what the rules allow.
 
 A visit takes away and never gives: the rules must let that person in, and the visit says when no longer. The
 end is part of it, so a unit that hears nothing more ends it itself. People are pseudonyms here, as in events.

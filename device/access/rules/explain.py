@@ -35,7 +35,7 @@ _SAID = {
     Reason.LOG_FAULT: "because its event could not be written down, and nothing opens without one",
     Reason.TOO_LITTLE_SPEECH: "because too little speech was heard to judge",
     Reason.TOO_NOISY: "because the voice did not stand out from the noise",
-    Reason.DISTURBED: "because a noise or a steady tone lay over the speech, so the person was asked again",
+    Reason.DISTURBED: "because a noise, clicks or a steady tone lay over the speech, which was asked again",
     Reason.WHISPERED: "because it was whispered, and a whisper holds no voice to judge",
     Reason.TOO_EARLY: "because speech began before the door's tone was over and its first words were missing",
     Reason.CLIPPED: "because the microphone was overdriven",

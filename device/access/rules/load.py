@@ -32,6 +32,7 @@ from device.evidence.phrase import normalise
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.toml_table import toml_table
 
 MAX_RULES_BYTES = 4 * 1024 * 1024
@@ -57,7 +58,7 @@ def load_rules(path: Path) -> Rules:
         with open_plain(path) as file:
             text = file.read(MAX_RULES_BYTES + 1)
     except OSError as err:
-        raise RulesError([f"cannot read {path}: {err.strerror}"]) from err
+        raise RulesError([f"cannot read {path}: {why(err)}"]) from err
     if len(text) > MAX_RULES_BYTES:
         raise RulesError([f"{path} is larger than {MAX_RULES_BYTES // 1024} KiB"])
     try:

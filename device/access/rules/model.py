@@ -21,7 +21,7 @@ ENROLLED = "enrolled"
 
 @dataclass(frozen=True, slots=True)
 class RiskClass:
-    """What a door of this class asks for, and how sure it wants to be."""
+    """What a door of this class asks for, and how sure it must be."""
 
     name: str
     factors: frozenset[Factor] = DEFAULT_FACTORS
@@ -91,7 +91,7 @@ class Person:
     duress: tuple[bytes, ...] = ()
     """Hashes of the word that alarms silently, one for each unit: `ostiary policy duress` makes them."""
     card: str = ""
-    """The card as the controller behind an OSDP door wants it: bits and hexadecimal digits, `26:2AB3C440`."""
+    """The card as an OSDP door's controller expects it: bits and hexadecimal digits, `26:2AB3C440`."""
     unlock_s: float | None = None
     """How long the strike stays released for somebody who needs longer; None is the door's own time."""
     says: Style | None = None

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from device.access.challenge import Style, pieces_to_paste
 from device.access.decision import Factor
-from device.access.permissions import roles_of, speaks_of
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
+from device.access.rules.permissions import roles_of, speaks_of
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 

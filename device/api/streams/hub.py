@@ -89,7 +89,7 @@ class Hub:
         self._open_models = open_models
         self._models: ConversationModels | None = None
         self._people = people
-        self._clock = clock
+        self.clock = clock
         self._sessions: dict[str, Session] = {}
         self._opening = 0
         self._pool = ThreadPoolExecutor(max_workers=settings.stream_threads, thread_name_prefix="api-stream")
@@ -115,7 +115,7 @@ class Hub:
         self._opening += 1
         try:
             if request.uid:
-                self._people.take(request.uid, self._clock().monotonic_s)
+                self._people.take(request.uid, self.clock().monotonic_s)
             stream, parts = await self._in_thread(lambda: self._opened(request))
         finally:
             self._opening -= 1
@@ -138,7 +138,7 @@ class Hub:
         if session.uid:
             due = session.samples + len(samples) - session.charged_samples
             if due >= CHECK_EVERY_S * 16_000:
-                self._people.take(session.uid, self._clock().monotonic_s)
+                self._people.take(session.uid, self.clock().monotonic_s)
                 session.charged_samples = session.samples + len(samples)
         found = await self._in_thread(lambda: session.stream.push(samples))
         session.samples += len(samples)
@@ -154,7 +154,7 @@ class Hub:
         """The connection is gone; the stream waits for a while."""
         if session.name in self._sessions:
             session.attached = False
-            session.left_s = self._clock().monotonic_s
+            session.left_s = self.clock().monotonic_s
 
     def end(self, session: Session) -> None:
         """Overwrite what the stream holds and give its room back."""
@@ -170,7 +170,7 @@ class Hub:
             self.end(session)
 
     def _drop_left(self) -> None:
-        now_s = self._clock().monotonic_s
+        now_s = self.clock().monotonic_s
         for session in list(self._sessions.values()):
             if not session.attached and now_s - session.left_s > self._settings.stream_resume_s:
                 self.end(session)

@@ -77,12 +77,12 @@ async def _heard_to_the_end(
     admit: Admit,
 ) -> bool:
     """Message by message until the caller ends the stream; False when they only went away."""
-    began_s, first, checked_s = time.monotonic(), session.samples, time.monotonic()
+    began_s, first, checked_s = time.monotonic(), session.samples, hub.clock().monotonic_s
     while True:
         message = await _next(socket, settings.stream_idle_s)
         if message is None:
             return False
-        now_s = time.monotonic()
+        now_s = hub.clock().monotonic_s
         if now_s - checked_s > CHECK_TOKEN_S:
             admit()
             checked_s = now_s

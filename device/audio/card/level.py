@@ -53,7 +53,7 @@ class LevelState:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.speech_dbfs) and math.isfinite(self.gain_db) and self.gain_db >= 0.0):
-            raise ValueError("the level is no level")
+            raise ValueError("the stored microphone level is out of range")
 
     def __str__(self) -> str:
         if self.speech_dbfs <= FLOOR_DBFS:

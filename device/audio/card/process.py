@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import select
 import struct
@@ -23,6 +24,10 @@ CARDS = Path("/proc/asound")
 
 # PortAudio's error numbers, portaudio.h.
 _INVALID_RATE, _DEVICE_UNAVAILABLE = -9997, -9985
+_DRIVER_FAILS = (-9999, -9987, -9986)
+"""An error of the host, no answer in time, an error of its own."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class CardProcess:
     def __init__(self, child: Path = CHILD) -> None:
         # Its own output is the protocol; what PortAudio and ALSA print would fill the journal.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(child)],
+            [sys.executable, "-I", "-B", str(child)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -140,22 +145,26 @@ def refusal(
     cards: Path = CARDS,
 ) -> AudioError:
     """Why the stream is not open, and what to do about it."""
-    code, text = facts.get("code"), str(facts.get("text", ""))
+    code = facts.get("code")
+    log.debug("PortAudio on the %s: %s %s", what, code, facts.get("text", ""))
     named = f" called {device!r}" if device else ""
     if code == "library":
         return AudioError("PortAudio is missing; run `apt install libportaudio2`")
     if code == _DEVICE_UNAVAILABLE:
         return AudioDeviceLostError(
-            f"no {what} can be opened: another program is using it ({text}); stop that program"
+            f"no {what} can be opened: another program is using it; stop that program"
         )
     if code == _INVALID_RATE:
         rate = f"at {rate_hz} Hz; remove `rate_hz` from the settings" if rate_hz else "at its own rate"
-        return AudioDeviceLostError(f"no {what} can be opened: it does not run {rate} ({text})")
+        return AudioDeviceLostError(f"no {what} can be opened: it does not run {rate}")
     if holder := occupied_by(what, cards):
         return AudioDeviceLostError(
-            f"no {what}{named} can be opened: {holder} is using it ({text}); stop that program"
+            f"no {what}{named} can be opened: {holder} is using it; stop that program"
         )
-    return AudioDeviceLostError(
-        f"no {what}{named} can be opened ({text}); plug one in"
-        + (", or mend `[audio.microphone] device`" if device else "")
-    )
+    settings = ", or mend `[audio.microphone] device`" if device else ""
+    if code in _DRIVER_FAILS:
+        return AudioDeviceLostError(
+            f"no {what}{named} can be opened: its driver or the sound server reports an "
+            f"error; check its plug, and restart the sound server if it stays{settings}"
+        )
+    return AudioDeviceLostError(f"no {what}{named} can be opened: none is there; plug one in{settings}")

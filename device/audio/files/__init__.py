@@ -1,1 +1,1 @@
-"""Recorded files: their containers undone, and what is none named."""
+"""Recorded files: unpacks their containers, and names what is not a recording."""

@@ -1,4 +1,4 @@
-"""How many samples a FLAC holds whose writer did not know it, told from its last frame (RFC 9639 9). Pure."""
+"""Finds the length of a FLAC file whose header does not state it, from its last frame (RFC 9639 9). Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def flac_length(view: memoryview, info: int) -> int:
         if tail[at + 1 : at + 2] not in (b"\xf8", b"\xf9"):
             continue
         looked += 1
-        end = _samples_to_end(tail, at, block)
+        end = samples_to_end(tail, at, block)
         if not end:
             continue
         summed += 1
@@ -31,7 +31,7 @@ def flac_length(view: memoryview, info: int) -> int:
     return 0
 
 
-def _samples_to_end(tail: bytes, at: int, block: int) -> int:
+def samples_to_end(tail: bytes, at: int, block: int) -> int:
     """The number of the sample behind the frame that begins at `at`; 0 when none begins there."""
     head = tail[at : at + 16]
     if len(head) < 8 or head[3] & 1:

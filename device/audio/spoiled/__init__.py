@@ -1,1 +1,1 @@
-"""What lies over speech or was done to it: mirrored bands, lines, lost blocks, the own tone, other voices."""
+"""Finds what spoils speech: mirrored bands, tones, lost blocks, the door's own tone, other voices."""

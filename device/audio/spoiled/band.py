@@ -1,4 +1,4 @@
-"""How far up speech itself reaches: what a resampler leaves above that is no speech.
+"""Finds the highest frequency of the speech itself; what a resampler leaves above it is not speech.
 
 Sound taken to a lower rate and back holds, above half of that rate, mirror images of what lies below it: the
 same fine structure, upside down. Filters weaken images and never make them independent. So the fine structure

@@ -1,4 +1,4 @@
-"""How the board itself is, as far as the kernel says: heat, supply, memory. For `ostiary doctor`."""
+"""Reads the board's state from the kernel: heat, supply, memory. For `ostiary doctor`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,16 @@ from typing import Any
 
 import click
 
-from device.settings import Settings, SettingsError, load, models_dir, read_table, settings_file, state_dir
+from device.settings import (
+    Settings,
+    SettingsError,
+    load,
+    memory_dir,
+    models_dir,
+    read_table,
+    settings_file,
+    state_dir,
+)
 
 EXIT_NO = 1
 MASK = "********"
@@ -76,15 +85,15 @@ def effective(path: Path | None = None) -> list[Item]:
     file = settings_file(path)
     settings = load(path)
     table = read_table(file) if file is not None else {}
-    return [*_leaves(settings, Settings(), table, "", str(file)), *_folders()]
+    return [*leaves(settings, Settings(), table, "", str(file)), *_folders()]
 
 
-def _leaves(node: Any, base: Any, table: Any, prefix: str, file: str) -> Iterator[Item]:
+def leaves(node: Any, base: Any, table: Any, prefix: str, file: str) -> Iterator[Item]:
     for item in fields(node):
         value, key = getattr(node, item.name), f"{prefix}{item.name}"
         given = table.get(item.name) if isinstance(table, dict) else None
         if is_dataclass(value):
-            yield from _leaves(value, getattr(base, item.name), given, f"{key}.", file)
+            yield from leaves(value, getattr(base, item.name), given, f"{key}.", file)
             continue
         shown = MASK if item.metadata.get("secret") and value else _plain(value)
         yield Item(key, shown, "default" if given is None else file)
@@ -94,8 +103,10 @@ def _folders() -> Iterator[Item]:
     for key, variable, folder in (
         ("state folder", "OSTIARY_STATE_DIR", state_dir()),
         ("models folder", "OSTIARY_MODELS_DIR", models_dir()),
+        ("folder in memory", "OSTIARY_RUNTIME_DIR", memory_dir()),
     ):
-        yield Item(key, str(folder), variable if os.environ.get(variable) else "default")
+        shown = "" if folder is None else str(folder)
+        yield Item(key, shown, variable if os.environ.get(variable) else "default")
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from sync.errors import MalformedError
 from sync.events import door_name, unit_id
 from sync.fleet.provisioning.claim import Claim
 from sync.plain_file import plain_text
+from sync.plain_words import why
 
 TPM = Path("/dev/tpmrm0")
 MACHINE_ID = Path("/etc/machine-id")
@@ -124,7 +125,7 @@ def _own_unit() -> str:
     try:
         machine = plain_text(MACHINE_ID).strip()
     except OSError as err:
-        raise DeviceError(f"{MACHINE_ID} cannot be read ({err.strerror}); give --unit SITE/UNIT") from err
+        raise DeviceError(f"{MACHINE_ID} cannot be read ({why(err)}); give --unit SITE/UNIT") from err
     if not machine:
         raise DeviceError(f"{MACHINE_ID} is empty; give --unit SITE/UNIT")
     return f"site-1/unit-{hashlib.sha256(b'ostiary unit ' + machine.encode()).hexdigest()[:8]}"

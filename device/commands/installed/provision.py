@@ -1,4 +1,4 @@
-"""`ostiary provision`: a unit out of its box takes its place at a site, by a claim and its TPM's word."""
+"""`ostiary provision`: registers a new unit at its site, by a claim and by proofs from its TPM."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from device.uplink.network import Network, Place
 from sync.durable import replace_file
 from sync.fleet.provisioning.claim import Claim, Parcel
 from sync.plain_file import plain_bytes, plain_text
+from sync.plain_words import why
 
 FLEET_FILES = {"commands": "fleet-commands.pem", "authority": "fleet-authority.pem"}
 """Beside the settings: who signs documents, and who certifies exchange keys."""
@@ -158,7 +159,7 @@ def _put(path: Path, text: str) -> None:
     try:
         replace_file(path, text.encode(), 0o644)
     except OSError as err:
-        raise DeviceError(f"{path} cannot be written ({err.strerror}); run this as root") from err
+        raise DeviceError(f"{path} cannot be written ({why(err)}); run this as root") from err
 
 
 def _keystore(settings: Settings, state: Path) -> TpmKeystore:

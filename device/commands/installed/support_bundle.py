@@ -25,8 +25,8 @@ from pathlib import Path
 import click
 
 from device.access.challenge import CARRIERS
-from device.commands.doctor import examine
 from device.commands.installed.config import effective
+from device.commands.installed.doctor import examine
 from device.errors import DeviceError
 from device.evidence.wordlists import challenge_words
 from device.secure_store import open_store
@@ -36,8 +36,8 @@ from device.unit.assembly import rules_of
 from sync.errors import SyncError
 from sync.outbox import Outbox
 from sync.plain_file import open_output, plain_text
+from sync.plain_words import what_and_why
 
-AUDIT_FILE = Path("audit") / "outbox.db"
 METRICS = Path("/run/ostiary/metrics")
 JOURNAL_LINES = 2000
 PERSON, PHRASE = "[person]", "[phrase]"
@@ -168,7 +168,7 @@ def _told_by(*command: str) -> str:
             command, capture_output=True, text=True, timeout=30, errors="replace", check=False
         )
     except (OSError, subprocess.TimeoutExpired) as err:
-        return f"{command[0]}: {err}\n"
+        return f"{command[0]}: {what_and_why(err)}\n"
     return ran.stdout + ran.stderr
 
 

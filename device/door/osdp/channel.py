@@ -1,4 +1,4 @@
-"""The line as libosdp may see it: one sound command at a time, and none that was answered already."""
+"""Filters the line for libosdp: passes one intact command at a time, and none that was answered already."""
 
 from __future__ import annotations
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 from device.access.badges import CardBits
 from device.access.decision import Decision, Outcome
+from device.background import Background
 from device.door.lines import DoorError
 from device.door.osdp.peripheral import Asked, Beep, Command, Light, Panel, Peripheral, Text
 from device.door.osdp.settings import OsdpMode
@@ -27,7 +25,7 @@ _AGAIN = {Outcome.STEP_UP, Outcome.DENIED_QUALITY, Outcome.AWAITING_SECOND_PERSO
 log = logging.getLogger(__name__)
 
 
-class OsdpDoor:
+class OsdpDoor(Background):
     """A Door, and what the controller is told of it. The line runs from entry to exit; a port that is pulled
     off is opened again. Without a secure channel nothing is sent, and in the modes in which the controller
     holds the strike nothing opens.
@@ -59,22 +57,15 @@ class OsdpDoor:
         self._colour, self._text = "none", ""
         self._tampered = False
         self._claims: queue.Queue[str] = queue.Queue(MAX_CLAIMS)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="osdp-port", daemon=True)
+        super().__init__("osdp-port")
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self._local.__enter__()
         self._open()
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self._close()
-        self._local.__exit__(kind, err, trace)
+        self._local.__exit__(None, None, None)
 
     def fire(self) -> bool:
         """Whether the fire input is active."""
@@ -192,7 +183,7 @@ class OsdpDoor:
         if (peripheral := self._peripheral) is not None:
             peripheral.send_status(self._tampered)
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(REOPEN_S):
             peripheral = self._peripheral
             if peripheral is not None and not peripheral.port_lost:

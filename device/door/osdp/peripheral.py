@@ -13,17 +13,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from device.access.badges import CardBits
+from device.background import Background
 from device.door.lines import DoorError
 from device.door.osdp.channel import Channel
 from device.door.osdp.keys import KEY_BYTES, weakness
 from device.door.osdp.port import SerialPort
 
 REFRESH_S = 0.01
-"""libosdp wants to be called at least every 50 ms."""
+"""libosdp must be called at least every 50 ms."""
 STALE_S = 2.0
 """A read that the controller has not fetched by then is dropped."""
 STUCK_S = 60.0
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What the controller wants the reader's LED to show: red, green, amber, blue, ... or none."""
+    """What the controller asks the reader's LED to show: red, green, amber, blue, ... or none."""
 
     colour: str
 
 
 @dataclass(frozen=True, slots=True)
 class Beep:
-    """The controller wants to be heard."""
+    """The controller asks the reader for a tone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What the controller wants to be read, at most 32 characters."""
+    """What the controller asks the reader to show, at most 32 characters."""
 
     text: str
 
@@ -75,7 +75,7 @@ class Panel(Protocol):
         """Whether the key that the controller sets is taken."""
 
 
-class Peripheral:
+class Peripheral(Background):
     """Serves the controller from entry to exit, in a thread of its own."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Peripheral:
         self._submitted_s: float | None = None
         self._looked_s = now_s()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        super().__init__("osdp")
         osdp = _library()
         osdp.set_loglevel(osdp.LOG_EMERG)
         self._osdp = osdp
@@ -125,17 +125,8 @@ class Peripheral:
         self._device = osdp.PeripheralDevice(info, capabilities=_capabilities(osdp))
         self._device.set_command_callback(self._commanded)
         self._device.set_event_completion_callback(lambda event, status: self._completed())
-        self._thread = threading.Thread(target=self._serve, name="osdp", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self._port.close()
 
     @property
@@ -194,7 +185,7 @@ class Peripheral:
     def _completed(self) -> None:
         self._submitted_s = None
 
-    def _serve(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(REFRESH_S):
             try:
                 with self._lock:
@@ -209,7 +200,7 @@ class Peripheral:
                     self._panel.online(secure)
                 self._looked_s = self._now_s()
             except Exception:  # a supervisor: an answer that fails must not end the line
-                log.exception("the line to the controller stumbled and goes on")
+                log.exception("serving the controller failed once; it goes on")
                 self._stop.wait(1.0)
 
     def _commanded(self, command: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:

@@ -8,6 +8,7 @@ import tty
 from pathlib import Path
 
 from device.door.lines import DoorError
+from sync.plain_words import why
 
 
 class SerialPort:
@@ -19,7 +20,7 @@ class SerialPort:
             self._descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as err:
             raise DoorError(
-                f"the port {path} to the controller cannot be opened ({err.strerror}); check "
+                f"the port {path} to the controller cannot be opened ({why(err)}); check "
                 "`[door.osdp] port` and this user's groups"
             ) from err
         try:
@@ -40,7 +41,7 @@ class SerialPort:
         except BlockingIOError:
             return b""
         except OSError as err:
-            self.lost = f"the line to the controller was lost ({err.strerror}); check its adapter"
+            self.lost = f"the line to the controller was lost ({why(err)}); check its adapter"
             return b""
 
     def write(self, data: bytes) -> int:
@@ -49,7 +50,7 @@ class SerialPort:
         except BlockingIOError:
             return 0
         except OSError as err:
-            self.lost = f"the line to the controller was lost ({err.strerror}); check its adapter"
+            self.lost = f"the line to the controller was lost ({why(err)}); check its adapter"
             return 0
 
     def flush(self) -> None:

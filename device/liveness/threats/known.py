@@ -19,6 +19,7 @@ from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.errors import MalformedError
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.threats.listed import MAX_LIST_BYTES, ThreatList
 from sync.threats.prints import MODEL, VALUES, likeness
 
@@ -85,12 +86,12 @@ class KnownAttacks:
         try:
             made = ThreatList.from_bytes(data)
         except MalformedError as err:
-            raise DeviceError(f"a list of threats that is none: {err}") from err
+            raise DeviceError(f"this is no list of threats: {err}") from err
         with self._lock:
             if made.version < self.version:
                 raise DeviceError(f"list {made.version} of threats is older than list {self.version}")
             if made.expires_ms <= self._now_ms():
-                raise DeviceError("a list of threats that has expired")
+                raise DeviceError("this list of threats has expired")
             if made.version > self.version:
                 self._write(self._list, data)
                 self._ours = made
@@ -139,4 +140,4 @@ class KnownAttacks:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, data)
         except OSError as err:
-            raise DeviceError(f"{path.name} cannot be kept ({err.strerror})") from err
+            raise DeviceError(f"{path.name} cannot be kept ({why(err)})") from err

@@ -23,8 +23,9 @@ from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelope
 from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
 from device.models.spoof.frame_rates import frame_rates
 from device.models.spoof.norms import BonaFideNorms
-from device.models.spoof.prints import shipped
+from device.models.spoof.prints import seen, shipped
 from sync.plain_file import NETWORK_BYTES, plain_bytes
+from sync.plain_words import why
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
@@ -141,7 +142,9 @@ def _read(path: Path, at_most: int = NETWORK_BYTES) -> bytes:
     try:
         return plain_bytes(path, at_most)
     except OSError as err:
-        raise DeviceError(f"cannot read {path.name} ({err.strerror}); run `ostiary models build`") from err
+        missing = isinstance(err, FileNotFoundError)
+        remedy = "run `ostiary models build`" if missing else "`ostiary doctor` says whether it is whole"
+        raise DeviceError(f"cannot read {path.name} ({why(err)}); {remedy}") from err
 
 
 class SpoofDetector:
@@ -211,7 +214,7 @@ class SpoofDetector:
             frame_rate=heard.score,
             loudspeaker=-float(logits[0, 1]),
             frame_rate_hz=heard.rate_hz,
-            print_values=self._printer(statistics),
+            print_values=self._printer(seen(wave, statistics)),
         )
 
     def _weighed(self, found: SpoofScores) -> SpoofEvidence:

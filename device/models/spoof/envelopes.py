@@ -1,6 +1,6 @@
 """How bands' envelopes move together within milliseconds: what classical synthesisers get wrong.
 
-NumPy alone, the same code on the unit and in training; `quantize.train.envelopes` trains the head over it.
+NumPy alone, the same code on the unit and in training; `quantize.train.fitting.envelopes` trains the head.
 
 A throat opens and closes every band at once, a little later where the vocal tract rings longer. A vocoder
 that shapes pulses and noise band by band (WORLD, LPC, Codec 2), glues them (diphones) or rebuilds their phase
@@ -184,7 +184,7 @@ class EnvelopeHead:
             if part.shape != shape or part.dtype != np.float32 or not np.isfinite(part).all():
                 raise ValueError(f"{name} of the envelopes' head is not {shape} finite numbers")
         if kinds < 2 or self.scale.min() <= 0:
-            raise ValueError("the envelopes' head has nothing to tell apart")
+            raise ValueError("the head on band envelopes has no two classes")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EnvelopeHead:

@@ -1,10 +1,12 @@
-"""Does speech keep the exact beat of a machine's frames? No attack needs to be heard to know.
+"""Finds the exact frame rate of a synthesiser in speech. Fitted on bona fide speech alone.
 
 Neural synthesisers, converters and codecs make a frame 40 to 125 times a second and stretch it to samples.
 What they add repeats with every frame: lines, envelopes and phases at exact multiples of the frame rate
 (cyclostationarity; Gardner 1991; Odena 2016 on the stretching). People have pitch, but nothing that stays
 exact for seconds. So each multiple of a rate is compared with its own neighbourhood, which makes the answer
 blind to gain, filters, noise and rooms: they change both alike.
+
+Where a band is never quiet, what lies near its quietest is taken for noise and counts less.
 
 Everything before the transforms shifts with the samples: frames of our own would put a beat into everybody.
 """
@@ -44,6 +46,12 @@ FLOOR = 1e-6
 """Of a band's mean power: quieter than this is not levelled up."""
 LOUDEST = 2.0
 """Times the local level: one click is no beat."""
+QUIETEST = 0.1
+"""The share of a band's moments that tells how quiet it becomes ..."""
+NOISY = (-2.5, -1.5)
+"""... and from where to where, in powers of ten of the band's mean power, that is taken for noise."""
+NOISE_MARGIN = 1.5
+"""Times the noise: a moment no louder counts nothing."""
 BESIDE_STEPS = range(2, 7)
 """Bands that share no frequency, 500 to 1,500 Hz apart, are multiplied."""
 ENVELOPE_HZ = (31.0, 480.0)
@@ -96,7 +104,13 @@ class FrameRates:
 
 def frame_rates(wave: npt.NDArray[np.float32]) -> FrameRates:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
-    envelope, levelled = _levelled(_sub_bands(wave))
+    envelope, levelled, level = _levelled(_sub_bands(wave))
+    heard = _heard(level)
+    return _rates_in(envelope * heard, levelled * heard)
+
+
+def _rates_in(envelope: Floats, levelled: Complexes) -> FrameRates:
+    """Of levelled envelopes and sub-bands (bands, steps)."""
     window, bins = _window(levelled.shape[1]), _bins(levelled.shape[1])
     shared = levelled * np.sqrt(window)
     products = [
@@ -115,9 +129,19 @@ def frame_rates(wave: npt.NDArray[np.float32]) -> FrameRates:
     return FrameRates(listed, searched)
 
 
+def _heard(level: Floats) -> Floats:
+    """How much each moment counts of bands with such `level` (bands, steps): from 0 for noise to 1."""
+    mean = level.mean(axis=1)
+    quiet = np.quantile(level, QUIETEST, axis=1) / mean
+    noisy = np.clip((np.log10(quiet) - NOISY[0]) / (NOISY[1] - NOISY[0]), 0.0, 1.0)
+    noise = (noisy * quiet * mean)[:, None]
+    heard: Floats = np.maximum(0.0, 1.0 - NOISE_MARGIN * noise / level)
+    return heard
+
+
 def envelope_spectrum(wave: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
     """(hz, how far each stands out of its neighbourhood in the envelopes of the bands), for pictures."""
-    envelope, _ = _levelled(_sub_bands(wave))
+    envelope, _, _ = _levelled(_sub_bands(wave))
     (span,), bins = SPANS["envelope"], _bins(envelope.shape[1])
     found = _standing_out(envelope * _window(envelope.shape[1]), (span,))
     hz = (np.arange(found.shape[1]) + _bin(span.low_hz, bins)) * BAND_RATE_HZ / bins
@@ -129,21 +153,21 @@ def _window(steps: int) -> Floats:
     return inside
 
 
-def _levelled(bands: Complexes) -> tuple[Floats, Complexes]:
-    """(envelopes around zero, sub-bands) with their loudness evened out."""
+def _levelled(bands: Complexes) -> tuple[Floats, Complexes, Floats]:
+    """(envelopes around zero, sub-bands) with their loudness evened out, and their levels."""
     power = bands.real**2 + bands.imag**2
     power += FLOOR * power.mean(axis=1, keepdims=True) + 1e-20
     level = _moving_average(_moving_average(power))
     power /= level
     envelope = np.sqrt(power, out=power)
     even = bands * (np.minimum(1.0, LOUDEST / envelope) / np.sqrt(level))
-    return envelope - envelope.mean(axis=1, keepdims=True), even
+    return envelope - envelope.mean(axis=1, keepdims=True), even, level
 
 
 def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     """Complex sub-bands, Hann-shaped in frequency, at BAND_RATE_HZ: (bands, samples / DECIMATION)."""
     wanted = -(-len(wave) // DECIMATION)
-    steps = _fast_length(wanted)
+    steps = fast_length(wanted)
     padded = np.zeros(steps * DECIMATION)
     padded[: len(wave)] = wave
     padded[: len(wave)] -= padded.sum() / len(wave)
@@ -161,7 +185,7 @@ def _sub_bands(wave: npt.NDArray[np.float32]) -> Complexes:
     return np.fft.ifft(found, axis=1)[:, :wanted]
 
 
-def _fast_length(steps: int) -> int:
+def fast_length(steps: int) -> int:
     """The next number of no prime factor above five, for which transforms are fast."""
     while True:
         rest = steps

@@ -1,4 +1,4 @@
-"""What stands out of people: frame rates of one wave, in the standard deviations that people have.
+"""Frame-rate evidence of one wave, as z-scores against bona fide speech.
 
 All that is fitted is people's mean and spread, which stand in the spoof detector's card; no attack is needed.
 """
@@ -80,7 +80,7 @@ class BonaFideNorms:
             if not np.isfinite(part).all():
                 raise ValueError(f"the norms of frame rates hold something that is not a number in {name}")
             if "spread" in name and part.min() <= 0:
-                raise ValueError(f"the norms of frame rates hold a {name} of nothing")
+                raise ValueError(f"the norms of frame rates hold a {name} that is not above zero")
 
     def compare(self, found: FrameRates, seconds: float) -> FrameRateEvidence:
         """What stands out of a wave so long."""

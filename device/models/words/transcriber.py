@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
-from device.evidence.judge import PhraseScore
 from device.evidence.phrase import (
     MAX_PHRASE_WORDS,
+    PhraseScore,
     agreement,
     alternatives,
     forms,
@@ -186,7 +186,9 @@ class Transcriber:
         """`score` of each phrase; the sound is encoded once."""
         return [
             PhraseScore(
-                max(self.llr(clues), self._among(wave, transcript, phrase)), redact(transcript, phrase)
+                max(self.llr(clues), self._among(wave, transcript, phrase)),
+                shown := redact(transcript, phrase),
+                agreement(shown, phrase),
             )
             for phrase, (clues, transcript) in zip(phrases, self.clues_of_many(wave, phrases), strict=True)
         ]

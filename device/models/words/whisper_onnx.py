@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from device.errors import DeviceError
 from device.evidence.phrase import before_loop
-from device.model_store.sessions import OnnxSession, SessionError
+from device.model_store.sessions import NoMemoryError, OnnxSession, SessionError
 from device.models.words.hearing import Heard, Sentence, Spoken, Wave, audio_frames, token_cap
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import Vocabulary
@@ -108,6 +108,8 @@ class OnnxWhisper:
                 OnnxSession(network, threads, float_products=float_products) for network in (encoder, decoder)
             )
             sessions = first, second
+        except NoMemoryError:
+            raise
         except SessionError as err:
             raise DeviceError(f"{err}; run `ostiary models build`") from err
         self._sessions: tuple[OnnxSession, OnnxSession] | None = sessions

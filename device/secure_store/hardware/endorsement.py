@@ -1,4 +1,4 @@
-"""What proves to a stranger which TPM this is and which keys are in it: the TPM's side of it.
+"""The TPM's side of proving which TPM this is and which keys are in it.
 
 The endorsement key (EK) is made again from the maker's template whenever it is needed: it is always the same
 key, and nothing of it is kept.

@@ -1,4 +1,4 @@
-"""A TPM's statement about how its machine started. `sync.fleet.provisioning.tpm_proof` checks it."""
+"""A TPM's statement about how its machine started. `sync.fleet.provisioning.tpm.proof` checks it."""
 
 from __future__ import annotations
 

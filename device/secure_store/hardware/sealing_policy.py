@@ -1,4 +1,4 @@
-"""Which states of the machine may have the key: PCR values that an authority signed. Pure.
+"""Which machine states the TPM gives the key to: PCR values that an authority signed. Pure.
 
 The sealed key's own policy never changes: PolicyAuthorize(authority), then PolicyNV(epoch counter <= E).
 What an update changes is the signed PCR set, a file (TPM 2.0 Library, Part 3, 23.7, 23.9 and 23.16).

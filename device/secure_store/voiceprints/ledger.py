@@ -1,4 +1,4 @@
-"""One truth in two places: the vault's files and the keystore's counter, kept in step through power cuts.
+"""Keeps the vault's files and the keystore's counter in step through power cuts.
 
 Order of every change, and why it survives a cut at any point (the counter in the TPM is N):
 1. commit the file with counter N + 1, durably; 2. advance the TPM's counter to N + 1; 3. write the copy.
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from device.secure_store.errors import NotEnrolledError, RollbackError, StoreError, StoreUnavailableError
-from device.secure_store.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.keystore import Keystore, Secrets
 from device.secure_store.memory import SecretBytes
+from device.secure_store.voiceprints.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.voiceprints.head import Head
 from device.secure_store.voiceprints.records import Row, RowKeys, check_uid, open_uid, rewrap_row
 from device.secure_store.voiceprints.recovery import Recovery, recover
@@ -234,8 +234,9 @@ class Ledger:
 
     def close(self) -> None:
         with self.lock:
-            if not self._behind:
-                with suppress(sqlite3.Error, OSError):  # only a convenience for the next opening
+            if not (self._behind or self._closed):
+                # Only a convenience for the next opening; but another process may be closing, too.
+                with suppress(sqlite3.Error, OSError, StoreError), self.exclusive():
                     for file in self._files:
                         file.vouch(self._head_key, self.head.counter)
             self._closed = True

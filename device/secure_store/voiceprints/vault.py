@@ -250,10 +250,6 @@ class Vault:
             gone = [record_id for _, record_id in late[:at_most]]
             return self.forget_records(gone, "consent ran out") if gone else ()
 
-    def outdated(self, model: str) -> tuple[str, ...]:
-        """Who has to enrol again because there is no voiceprint of theirs by `model`."""
-        return tuple(sorted(uid for uid, days in self.growth(model).items() if days is not None))
-
     def models(self) -> dict[str, str]:
         """By uid: the model by which each was enrolled."""
         with self._ledger.lock:

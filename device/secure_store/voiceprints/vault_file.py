@@ -18,6 +18,7 @@ from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.records import Row
 from sync.durable import replace_file, sync_folder
 from sync.plain_file import LARGE_BYTES, check_plain_or_new, plain_bytes
+from sync.plain_words import what_and_why, why
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
@@ -80,7 +81,7 @@ class VaultFile:
             self.close()
             if not speaks_of_damage(err):
                 raise StoreUnavailableError(unavailable(self.path.name, err)) from err
-            return Contents(head, rows, f"SQLite says: {err}")
+            return Contents(head, rows, f"SQLite says: {why(err)}")
         return Contents(head, rows)
 
     def find(self, record_id: uuid.UUID) -> Row | None:
@@ -122,7 +123,8 @@ class VaultFile:
         except (sqlite3.Error, OSError) as err:
             self.close()
             raise StoreUnavailableError(
-                f"the vault cannot be written ({err}); free some space and try again, nothing is lost"
+                f"the vault cannot be written ({what_and_why(err)}); free some space and try again, "
+                "nothing is lost"
             ) from err
 
     def scrub(self) -> bool:
@@ -213,10 +215,9 @@ class VaultFile:
 
 def unavailable(name: str, err: Exception) -> str:
     """What a person is told when the machine keeps the store from its files."""
-    why = getattr(err, "strerror", None) or err
     return (
-        f"{name} of the store cannot be used now ({why}): see that its disk has room and that it belongs to "
-        "the unit's user; nothing is lost"
+        f"{name} of the store cannot be used now ({why(err)}): see that its disk has room and that it "
+        "belongs to the unit's user; nothing is lost"
     )
 
 

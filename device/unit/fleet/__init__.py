@@ -1,1 +1,1 @@
-"""What a unit does to be as its fleet wants it: apply, rehearse, go back, hold and share people."""
+"""What a unit does to be as its fleet asks: apply, rehearse, go back, hold and share people."""

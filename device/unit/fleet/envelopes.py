@@ -17,6 +17,7 @@ from device.secure_store.exchange import Exchange, open_with, seal_to
 from sync.events import UnitId
 from sync.orders.desired import Share
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 
 _LINE = (str, int, str, bytes, int, str, float, str, float, str)
 
@@ -54,7 +55,9 @@ def unseal(
         given_at, retain_until = datetime.fromtimestamp(given, UTC), datetime.fromtimestamp(until, UTC)
         return template, Consent(taken_by, given_at, text, retain_until, purpose)
     except (ValueError, TypeError, OverflowError, OSError) as err:
-        raise StoreError(f"an enrolment that was sealed for this unit is damaged ({err})") from err
+        raise StoreError(
+            f"an enrolment that was sealed for this unit is damaged ({what_and_why(err)})"
+        ) from err
 
 
 def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCurvePublicKey:
@@ -70,7 +73,9 @@ def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCur
         usage = card.extensions.get_extension_for_class(x509.KeyUsage).value
         names = card.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except (OSError, ValueError, x509.ExtensionNotFound) as err:
-        raise StoreError(f"the exchange certificate of {share.target} cannot be read ({err})") from err
+        raise StoreError(
+            f"the exchange certificate of {share.target} cannot be read ({what_and_why(err)})"
+        ) from err
     trusted += [one for one in between if _authorised(one, now) and any(_issued(one, t) for t in trusted)]
     if not any(_issued(card, by) for by in trusted):  # 1
         raise StoreError(f"the exchange certificate of {share.target} is not by this unit's authority")

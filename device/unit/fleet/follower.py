@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.access.rules import RulesError, parse_rules
+from device.background import Background
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.model_store import slots
@@ -36,6 +35,7 @@ from sync.errors import SyncError
 from sync.events import unit_id
 from sync.orders.desired import Contents, Desired, Part, Roster, Statement, WantedBundle, open_desired
 from sync.plain_file import plain_bytes, plain_text
+from sync.plain_words import what_and_why
 from sync.proofs.bundle import key_from_bytes
 
 LOOK_EVERY_S = 0.2
@@ -55,7 +55,7 @@ class _Trial:
     heard: Evidence | DeviceError | None = None
 
 
-class Follower:
+class Follower(Background):
     """A thread of its own, from entry to exit; `look` is one look."""
 
     def __init__(
@@ -67,9 +67,12 @@ class Follower:
         serving: Path | None = None,
         plan: Plan | None = None,
         end: Callable[[], None] = restart,
+        recorded: Callable[[], Evidence] | None = None,
     ) -> None:
         """`models` is where new ones go, `serving` where those in use are, if not there; `plan` is what
-        `take_up` returned. Raises DeviceError, SyncError or OSError.
+        `take_up` returned. `recorded` finds the evidence in the recorded attempt that rules and models are
+        tried on, or raises DeviceError; without it the unit's own judge does. Raises DeviceError, SyncError
+        or OSError.
         """
         if settings.fleet.commands is None:
             raise DeviceError("no [fleet] commands: this unit follows nobody")
@@ -87,22 +90,12 @@ class Follower:
         self._said: tuple[object, ...] = ()
         self._said_at: tuple[bytes, int, int] | None = None
         self._heard: Evidence | None = None
+        self._recorded = recorded or self._judged
         self._trouble = ""
         self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
+        super().__init__("fleet")
         self._report()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def trouble(self) -> str:
         """What went wrong in the last look, in one line; empty when nothing did."""
@@ -119,18 +112,18 @@ class Follower:
             self._looked_at = message
         self._say(message)
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
                 self.look()
                 self._trouble = ""
             except (DeviceError, SyncError, OSError) as err:
-                if str(err) != self._trouble:
+                if what_and_why(err) != self._trouble:
                     log.warning("the fleet's document: %s", err)
-                self._trouble = str(err)
+                self._trouble = what_and_why(err)
                 self._stop.wait(PAUSE_S)
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
-                log.exception("following the fleet stumbled and goes on")
+                log.exception("following the fleet failed once; it goes on")
                 self._stop.wait(PAUSE_S)
             if self._stop.wait(LOOK_EVERY_S):
                 return
@@ -287,7 +280,7 @@ class Follower:
     def _needed(self, part: Part) -> bytes:
         data = self._mailbox.read(part)
         if data is None:
-            raise StoreError("an enrolment that was here is gone again; it is asked for anew")
+            raise StoreError("an enrolment is missing from the vault; the unit asks the fleet for it again")
         return data
 
     # A trial
@@ -334,7 +327,7 @@ class Follower:
         except DeviceError as err:
             trial.heard = RehearsalError("not_confirmed", str(err))
 
-    def _recorded(self) -> Evidence:
+    def _judged(self) -> Evidence:
         """What this unit finds in the recorded attempt; once for a run, for it does not change."""
         if self._heard is None:
             bundle = slots.active(self._serving)

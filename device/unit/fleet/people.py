@@ -1,4 +1,4 @@
-"""Whom this unit holds, as its fleet wants it: what a roster changes here, and what the unit says to it."""
+"""Whom this unit holds, as its fleet asks: what a roster changes here, and what the unit says to it."""
 
 from __future__ import annotations
 

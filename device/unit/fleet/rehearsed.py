@@ -1,4 +1,4 @@
-"""Would the door still open? One recorded attempt, judged here, and rules that somebody can pass."""
+"""Checks that the door would still open after a change: one recorded attempt, rules that let people pass."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from device.access.decision import Decision
-from device.access.permissions import may_ever_pass, refusal
 from device.access.policy import decide
 from device.access.rules import Rules
+from device.access.rules.permissions import may_ever_pass, refusal
 from device.audio import load_utterance
 from device.audio.settings import AudioSettings
 from device.errors import DeviceError
@@ -59,7 +59,7 @@ def evidence_of_recorded(
 ) -> Evidence:
     """What this unit's judge finds in the recorded attempt. Raises DeviceError."""
     answers = answers_of(bundle)
-    waves = recordings_of(answers, folder)  # each is the very recording that it should be
+    waves = recordings_of(answers.recordings, folder)  # each is the very recording that it should be
     asked = clearest(answers)
     template = judge.speaker.template([judge.speaker.embed(waves[name]) for name in asked.enrolled])
     utterance = load_utterance(folder / asked.recording, audio)

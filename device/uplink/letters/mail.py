@@ -17,6 +17,7 @@ from sync.events import UnitId
 from sync.orders.desired import MAX_STATEMENT_BYTES, open_desired
 from sync.orders.parts import Chunk, Want
 from sync.plain_file import check_plain_or_new, open_plain
+from sync.plain_words import why
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 
 ASK_AGAIN_S = 5.0
@@ -62,12 +63,12 @@ class DoorMail:
             desired = open_desired(payload, self._key, self._unit, self._now_ms())
             held = self._held()
             if desired.counter <= held:
-                raise ProofError("a document that came before, or was overtaken")
+                raise ProofError("this document came before, or a newer one was taken already")
             self._write(self._folder / "document", payload)
         elif channel == PARTS:
             self._piece(Chunk.from_bytes(payload))
         else:
-            raise SyncError("a message on a channel that is not for units")
+            raise SyncError("this channel carries no messages to units")
 
     def due(self, now_s: float, connections: int) -> list[tuple[str, bytes]]:
         """What to publish: wishes for parts, and the statement when it is new or was said a while ago."""
@@ -107,7 +108,7 @@ class DoorMail:
     def _piece(self, chunk: Chunk) -> None:
         name = chunk.part.sha256.hex()
         if self._wanted.get(name) != chunk.part.size:
-            raise MalformedError("a piece of a part that nobody asked for")
+            raise MalformedError("this unit did not ask for that part")
         path = self._folder / "parts" / name
         draft = path.with_suffix(".partial")
         if path.exists() or self._begun(name) != chunk.offset:
@@ -123,11 +124,11 @@ class DoorMail:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != name:
                 draft.unlink()
-                raise ProofError("a part is not what its name says; it is asked for anew")
+                raise ProofError("a part does not have the hash that names it; the unit asks for it again")
             draft.chmod(0o660)
             move_file(draft, path)
         except OSError as err:
-            raise SyncError(f"a part cannot be kept ({err.strerror})") from err
+            raise SyncError(f"a part cannot be kept ({why(err)})") from err
 
     def _begun(self, name: str) -> int:
         try:
@@ -163,4 +164,4 @@ class DoorMail:
             self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
             replace_file(path, data, 0o660)
         except OSError as err:
-            raise SyncError(f"the document cannot be kept ({err.strerror})") from err
+            raise SyncError(f"the document cannot be kept ({why(err)})") from err

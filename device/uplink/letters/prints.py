@@ -15,13 +15,14 @@ from sync.durable import replace_file
 from sync.errors import MalformedError, SyncError
 from sync.events import Signer, UnitId
 from sync.plain_file import open_plain
+from sync.plain_words import why
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MAX_SEALED_BYTES, SealedPrint, open_kept
 from sync.transport.agent import Mail
 from sync.transport.topics import KEPT, PRINTS
 
 LIST, HELD, LEFT = "list", "held", ".print"
-"""As `device/liveness/threats/left.py` names them."""
+"""As `device/liveness/threats/print_box.py` names them."""
 LOOK_EVERY_S = 0.5
 AT_ONCE = 4
 """Prints in one look: a TPM takes 100 ms and more to sign each."""
@@ -69,7 +70,7 @@ class PrintMail:
             self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
             replace_file(self._folder / LIST, data, 0o660)
         except OSError as err:
-            raise SyncError(f"a list of threats cannot be kept ({err.strerror})") from err
+            raise SyncError(f"a list of threats cannot be kept ({why(err)})") from err
 
     def _read(self, path: Path) -> SealedPrint | None:
         """What the door left; what is nothing of the kind is thrown away."""

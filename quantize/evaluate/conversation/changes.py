@@ -15,10 +15,10 @@ from device.conversation.diarization import Known
 from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import STEP_S, WINDOW_S, ClaimedSpeaker
 from device.conversation.streams.trust import Change, Trust, TrustSettings
+from quantize.evaluate.checks.speaker import COSTS
 from quantize.evaluate.conversation.mixtures import Splice
-from quantize.evaluate.detection import Trials, measure
-from quantize.evaluate.intervals import Estimate
-from quantize.evaluate.speaker import COSTS
+from quantize.evaluate.figures.detection import Trials, measure
+from quantize.evaluate.figures.intervals import Estimate
 
 SWEEP = tuple(
     replace(TrustSettings(), weight=weight, change_per_s=change, doubted_below=below, trusted_above=0.9)
@@ -64,7 +64,6 @@ class ChangesResult:
     chosen: Point
     curve: list[Point] = field(default_factory=list)
     window_eer: dict[str, Estimate] = field(default_factory=dict)
-    window_trials: dict[str, tuple[int, int]] = field(default_factory=dict)
     cllr: dict[str, float] = field(default_factory=dict)
 
 
@@ -148,17 +147,16 @@ def evaluate_changes(
     streams: Sequence[Series], chosen: TrustSettings, replicates: int = 300
 ) -> ChangesResult:
     """The curve over SWEEP, the product's own point, and the windows alone, clean and in noise."""
-    eers, trials, cllrs = {}, {}, {}
+    eers, cllrs = {}, {}
     for name, noisy in ((CLEAN, False), (NOISY, True)):
         some = [stream for stream in streams if stream.noisy == noisy]
         found = windows_of(some)
         if len(found.targets) and len(found.nontargets):
             measured = measure(found, COSTS, None, True, replicates)
             eers[name], cllrs[name] = measured.figures["eer"], measured.figures["cllr"].value
-            trials[name] = len(found.targets), len(found.nontargets)
     own_h = sum(stream.change_s for stream in streams) / 3600.0
     curve = outer([point(streams, settings) for settings in SWEEP])
-    return ChangesResult(len(streams), own_h, point(streams, chosen), curve, eers, trials, cllrs)
+    return ChangesResult(len(streams), own_h, point(streams, chosen), curve, eers, cllrs)
 
 
 def windows_of(streams: Sequence[Series]) -> Trials:

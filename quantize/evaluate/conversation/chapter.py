@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from html import escape
 
-from quantize.evaluate._markup import figure, percent, span, table
 from quantize.evaluate.conversation.changes import GOAL_P95_S, GOAL_PER_HOUR, ChangesResult, Point
 from quantize.evaluate.conversation.measure import (
     GOALS,
@@ -17,7 +16,8 @@ from quantize.evaluate.conversation.measure import (
     DiarizationResult,
     Figures,
 )
-from quantize.evaluate.plots import changes_plot, stacked_plot
+from quantize.evaluate.figures.markup import figure, percent, span, table
+from quantize.evaluate.figures.plots import changes_plot, stacked_plot
 
 
 def diarization_chapter(result: DiarizationResult) -> str:
@@ -58,7 +58,9 @@ def diarization_chapter(result: DiarizationResult) -> str:
         f"{percent(result.count_right[UNKNOWN], 0)} of recordings (known voices "
         f"{percent(result.count_right[KNOWN], 0)}, live {percent(result.count_right[LIVE], 0)}), and within "
         f"the range that the answer states in {percent(result.count_in_range, 0)}. One second of sound takes "
-        f"{result.real_time[UNKNOWN]:.3f} s of one core in a file, {result.real_time[LIVE]:.3f} s live.</p>"
+        f"{result.real_time[UNKNOWN]:.3f} s of one core in a file, {result.real_time[LIVE]:.3f} s live. "
+        f"Where nobody of a conversation was enrolled, {result.strangers_named[0]} of "
+        f"{result.strangers_named[1]} voices got somebody else's name.</p>"
     )
     if result.real:
         parts.append(

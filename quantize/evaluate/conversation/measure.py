@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ from device.conversation.settings import Grouping
 from device.conversation.streams.live import LiveDiarizer
 from device.conversation.turns import Turn
 from device.errors import DeviceError
+from quantize.evaluate.checks.speaker import template
 from quantize.evaluate.conversation.der import Errors, errors
 from quantize.evaluate.conversation.mixtures import Mixture, Person, Studio
-from quantize.evaluate.intervals import Estimate
-from quantize.evaluate.speaker import template
+from quantize.evaluate.figures.intervals import Estimate
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 
 COLLARS_S = (0.0, 0.25)
 KNOWN, UNKNOWN, GIVEN, LIVE = "known voices", "unknown voices", "unknown voices, count given", "live"
@@ -46,6 +47,10 @@ class Attempted:
     fewest: int
     most: int
     cpu_s: dict[str, float]
+    strangers: int = 0
+    """Voices found when none of these people is in the gallery, only everybody else ..."""
+    strangers_named: int = 0
+    """... and those of them that got a name all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class DiarizationResult:
     """Unknown voices: the share of recordings whose number of people lies in the stated range."""
     real_time: dict[str, float]
     """Seconds of one core for each second of sound."""
+    strangers_named: tuple[int, int]
+    """(named, voices) where nobody of the conversation is in the gallery."""
     recordings: list[Attempted] = field(default_factory=list)
     real: list[Attempted] = field(default_factory=list)
 
@@ -88,7 +95,7 @@ def gallery(people: Sequence[Person], studio: Studio, models: ConversationModels
 def attempt_mixture(
     mixture: Mixture, models: ConversationModels, grouping: Grouping, known: Known
 ) -> Attempted:
-    """All modes on one made conversation."""
+    """All modes on one made conversation, and who is named in it when nobody of it is enrolled."""
     return attempt(
         mixture.name,
         mixture.samples,
@@ -99,7 +106,14 @@ def attempt_mixture(
         overlap=mixture.overlap,
         snr_db=mixture.snr_db,
         room=mixture.room,
+        strangers_to=without(known, mixture.people),
     )
+
+
+def without(known: Known, people: Sequence[Person]) -> Known:
+    """The gallery without these people."""
+    gone = {person.name for person in people}
+    return replace(known, templates={n: t for n, t in known.templates.items() if n not in gone})
 
 
 def attempt(
@@ -113,8 +127,12 @@ def attempt(
     overlap: float = 0.0,
     snr_db: float | None = None,
     room: str = "",
+    strangers_to: Known | None = None,
 ) -> Attempted:
-    """All modes on one recording; without `known` all but that."""
+    """All modes on one recording; without `known` all but that.
+
+    `strangers_to` is a gallery of other people.
+    """
     seconds = len(samples) / 16_000
     people = len({turn.speaker for turn in reference})
     began = time.process_time()
@@ -127,6 +145,7 @@ def attempt(
     }
     if known is not None:
         found[KNOWN] = diarize(heard, seconds, grouping, known).turns
+    strangers = diarize(heard, seconds, grouping, strangers_to).speakers if strangers_to else ()
     began = time.process_time()
     found[LIVE] = live_turns(samples, models, grouping)
     cpu[LIVE] = time.process_time() - began
@@ -148,6 +167,8 @@ def attempt(
         unknown.fewest,
         unknown.most,
         cpu,
+        len(strangers),
+        sum(one.llr is not None for one in strangers),
     )
 
 
@@ -213,6 +234,7 @@ def measure(
             mode: sum(one.cpu_s[mode] for one in done) / sum(one.seconds for one in done)
             for mode in (UNKNOWN, LIVE)
         },
+        strangers_named=(sum(one.strangers_named for one in done), sum(one.strangers for one in done)),
         recordings=done,
         real=others,
     )
@@ -247,6 +269,7 @@ def summary(result: DiarizationResult) -> dict[str, object]:
         "count_right": result.count_right,
         "count_in_range": result.count_in_range,
         "real_time_factor": result.real_time,
+        "strangers_named": result.strangers_named,
         "real": {
             one.name: {mode: {c: e.der for c, e in by.items()} for mode, by in one.errors.items()}
             for one in result.real
@@ -266,5 +289,5 @@ def real_recordings(folder: Path, read: Callable[[Path], Samples]) -> dict[str, 
             try:
                 found[path.stem] = (read(path), from_rttm(plain_text(turns)))
             except (UnicodeDecodeError, OSError) as err:
-                raise DeviceError(f"{turns.name} cannot be read ({err})") from err
+                raise DeviceError(f"{turns.name} cannot be read ({what_and_why(err)})") from err
     return found

@@ -21,8 +21,8 @@ from device.conversation.turns import Turn, overlaps
 from device.errors import DeviceError
 from device.models.speaker import MIN_ENROLMENT
 from quantize.errors import QuantizeError
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 
 PEOPLE = (2, 3, 4)
 OVERLAPS = (0.0, 0.1, 0.2, 0.3)

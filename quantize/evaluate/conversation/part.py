@@ -20,7 +20,7 @@ from quantize.evaluate.conversation.measure import (
     real_recordings,
 )
 from quantize.evaluate.conversation.mixtures import Person, Studio, people_of
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 
 SEED = 2
 Bar = Callable[[str, int], Callable[[], None]]

@@ -9,6 +9,7 @@ replay is a person's own right phrase through a loudspeaker, with all three chec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,13 +27,14 @@ from device.audio import QualityError
 from device.evidence import conditioned, voice_in_noise
 from device.evidence.judge import Evidence, Timings
 from device.evidence.phrase import said_in_full
+from device.evidence.second_hearing import asked, both
 from device.models.speaker import InconsistentEnrolmentError
-from quantize.evaluate.calibrate import fits
+from quantize.evaluate.checks.phrase import Rate, rate
 from quantize.evaluate.door.heard import CONDITIONS, Condition
 from quantize.evaluate.door.measure import Ask, Checks, Embedding, Measured
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.phrase import Rate, rate
-from quantize.evaluate.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
+from quantize.evaluate.recordings.trials import ENROLMENT_FILES, SpeakerPlan, speaker_plan
 
 RISK = LEVELS["standard"]
 LEAST_WORDS = 3
@@ -45,8 +47,6 @@ COMPLETE_WAIT_S, END_WAIT_S = 0.2, 0.7
 _ERRORS = {error.code: error for error in QualityError.__subclasses__()}
 
 Heard = Evidence | Exception
-
-
 ALL = "all"
 
 
@@ -208,12 +208,13 @@ def _evidence(measured: Measured, checks: Checks, template: Embedding | None) ->
         voice = voice_in_noise.llr(checks.speaker, measured.quality, embedding, template)
     live = checks.spoof.weighed(measured.live) if measured.live else None
     place = conditioned.shipped()
+    live_llr = math.nan if live is None else place.llr(checks.spoof.version, live.llr, measured.quality)
+    if phrase is not None and measured.again is not None and asked(phrase.llr):
+        phrase = both(phrase, measured.again)
     return Evidence(
-        phrase_llr=float("nan") if phrase is None else phrase.llr,
+        phrase_llr=math.nan if phrase is None else phrase.llr,
         speaker_llr=voice,
-        spoof_llr=float("nan")
-        if live is None
-        else place.llr(checks.spoof.version, live.llr, measured.quality),
+        spoof_llr=live_llr,
         transcript="" if phrase is None else phrase.transcript,
         quality=measured.quality,
         timings=Timings(0.0, 0.0, 0.0, 0.0),

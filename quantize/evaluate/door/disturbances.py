@@ -19,7 +19,7 @@ from quantize.evaluate.door import sounds
 from quantize.evaluate.door.heard import Condition, Surroundings, read_wave
 from quantize.evaluate.door.heard import heard as at_door
 from quantize.evaluate.door.whole import surroundings
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 
 Wave = sounds.Wave
 
@@ -143,6 +143,15 @@ def _alarm(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) 
     )
 
 
+def _ticking(per_s: float) -> Callable[[Wave, Recording, Stage, np.random.Generator], Said]:
+    def make(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
+        wave = np.pad(wave, round(LEAD_S * SAMPLE_RATE_HZ))
+        noisy = sounds.in_room_noise(wave, dice, sounds.QUIET_ROOM_DB)
+        return Said(sounds.beside(noisy, sounds.ticking(len(wave), per_s, dice), 0.0), one.text, 0.0)
+
+    return make
+
+
 def _room_noise(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
     return Said(sounds.in_room_noise(np.pad(wave, round(LEAD_S * SAMPLE_RATE_HZ)), dice), one.text, 0.0)
 
@@ -167,7 +176,7 @@ def _converted(converter: str) -> Callable[[Wave, Recording, Stage, np.random.Ge
 PAUSE_S = 0.9
 
 
-def _pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
+def pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
     """They hesitate: so much quiet in the quietest place of the middle of what they said."""
     level = np.convolve(np.square(wave.astype(np.float64)), np.full(800, 1 / 800), "same")
     third = len(wave) // 3
@@ -178,7 +187,7 @@ def _pause(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) 
 
 DISTURBANCES = (
     Disturbance("as said", _plain),
-    Disturbance("pause of 0.9 s", _pause, attacks=False),
+    Disturbance("pause of 0.9 s", pause, attacks=False),
     Disturbance("words before", _words_before, attacks=False),
     Disturbance("words after", _words_after, attacks=False),
     Disturbance("sneeze inside", _burst("sneeze", True)),
@@ -189,6 +198,7 @@ DISTURBANCES = (
     Disturbance("room noise -25 dB", _room_noise, attacks=False),
     Disturbance("mains buzz -20 dB", _buzz),
     Disturbance("alarm -20 dB", _alarm),
+    *(Disturbance(f"{n:g} faint clicks a second", _ticking(n)) for n in (10.0, 25.0, 50.0)),
     Disturbance("babble 10 dB", _babble(10.0), attacks=False),
     Disturbance("babble 0 dB", _babble(0.0), attacks=False),
     *(Disturbance(f"8 kHz, {name}", _converted(name), people=False) for name in sounds.CONVERTERS),

@@ -8,7 +8,7 @@ half, to look at while something is made). An attack is a perfect clone: its wor
 own, and only what asks for life is measured of it.
 
 Every sound is heard once and decided twice: as the door does, and without what is measured for the sake of
-this table: pauses, steady tones, whispers, talkers, mirror images, words beside the phrase, the tone.
+this table: pauses, steady tones, clicks, whispers, talkers, mirror images, words beside the phrase, the tone.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from device.model_store import slots
 from device.models.speaker import InconsistentEnrolmentError, SpeakerModel
 from device.models.words.transcriber import Transcriber
 from device.settings import WordsEngine, models_dir
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import THREADS, open_spoof, open_words
-from quantize.evaluate.cli import noises
+from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.phrase import rate
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door import sounds
 from quantize.evaluate.door.disturbances import (
     DISTURBANCES,
@@ -66,10 +66,9 @@ from quantize.evaluate.door.disturbances import (
 )
 from quantize.evaluate.door.measure import wav
 from quantize.evaluate.door.whole import taught
-from quantize.evaluate.manifest import Recording, read_manifest
-from quantize.evaluate.phrase import rate
-from quantize.evaluate.scoring import Bars
-from quantize.evaluate.trials import speaker_plan
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording, noises, read_manifest
+from quantize.evaluate.recordings.trials import speaker_plan
 
 T = TypeVar("T")
 
@@ -143,7 +142,7 @@ class Door:
         elif said.hesitates:
             without = self._heard(said, template, dice, hesitant=False)[0]
         elif isinstance(heard, Evidence) and utterance is not None:
-            without = replace(heard, quality=_plain(heard.quality))
+            without = replace(heard, quality=_plain(heard.quality), unclicked_llr=None)
             if heard.phrase_llr >= RISK.thresholds.phrase_llr:  # alone, the phrase may have had less
                 clues, _ = self.words.clues(utterance.wave(), said.phrase)
                 without = replace(without, phrase_llr=self.words.llr(clues))
@@ -159,7 +158,7 @@ class Door:
     def _heard(
         self, said: Said, template: Reference, dice: np.random.Generator, *, hesitant: bool = True
     ) -> tuple[Heard, Utterance | None]:
-        def later(utterance: Utterance, phrase: str, reference: Reference) -> _Later:
+        def later(utterance: Utterance, phrase: str, reference: Reference, _: object) -> _Later:
             own = replace(utterance, samples=utterance.samples.copy())  # the listener overwrites its own
             return _Later(own, phrase, reference, self.judge)
 
@@ -314,11 +313,17 @@ def cloned(judge: Judge, wave: sounds.Wave, partner: Evidence) -> Pair:
     """An attack with somebody's words and voice."""
     try:
         utterance = load_utterance(wav(wave))
-        llr = judge.live_llr(utterance.wave(), utterance.quality)
+        _, llr, unclicked_llr = judge.lived(utterance.wave(), utterance.quality)
     except DeviceError as err:
         return Pair(err, err)
-    heard = replace(partner, spoof_llr=llr, quality=utterance.quality, context=NO_CONTEXT_EVIDENCE)
-    return Pair(replace(heard, quality=_plain(utterance.quality)), heard)
+    heard = replace(
+        partner,
+        spoof_llr=llr,
+        unclicked_llr=unclicked_llr,
+        quality=utterance.quality,
+        context=NO_CONTEXT_EVIDENCE,
+    )
+    return Pair(replace(heard, quality=_plain(utterance.quality), unclicked_llr=None), heard)
 
 
 def _templates(who: Cast, stage: Stage, judge: Judge) -> dict[str, Any]:

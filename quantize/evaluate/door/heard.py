@@ -21,7 +21,7 @@ from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ
 from quantize.evaluate.door.rooms import ROOMS, response, through
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from quantize.playback import Room, pink, play, random_playback, reverberate, rms
 
 Wave = npt.NDArray[np.float32]

@@ -22,14 +22,15 @@ import soundfile
 from device.audio import AudioSettings, QualityError, load_utterance
 from device.audio.utterance import SAMPLE_RATE_HZ, Quality
 from device.errors import DeviceError
-from device.evidence import voice_in_noise
-from device.evidence.judge import PhraseScore
+from device.evidence import second_hearing, voice_in_noise
+from device.evidence.phrase import PhraseScore
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector, SpoofScores
 from device.models.words.transcriber import Transcriber
 from quantize.errors import QuantizeError
 from quantize.evaluate.door.heard import Condition, Surroundings, heard
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from sync.plain_file import LARGE_BYTES, plain_text
 
 Embedding = npt.NDArray[np.float32]
@@ -45,12 +46,15 @@ class Checks:
     words: Transcriber
     speaker: SpeakerModel
     spoof: SpoofDetector
+    second_words: SecondWords | None = None
+    """What hears words once more, where the bundle has it."""
 
     def measure_version(self) -> str:
         """Names everything that decides a measurement, and nothing that only weighs it."""
         card = self.spoof.card
         norms = b"".join(getattr(card.norms, name).tobytes() for name in card.norms.__slots__)
-        parts = (self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256, HEARD)
+        parts = [self.words.version, self.speaker.version, card.sha256, card.envelopes_sha256, HEARD]
+        parts += [] if self.second_words is None else [self.second_words.version]
         return hashlib.sha256("\n".join(parts).encode() + norms).hexdigest()[:16]
 
 
@@ -69,6 +73,8 @@ class Measured:
     live: tuple[SpoofScores, ...] = ()
     phrase: PhraseScore | None = None
     """Of the recording's own text; None where it was not asked."""
+    again: PhraseScore | None = None
+    """The same by the larger words model alone, where that may be asked."""
 
     def line(self) -> dict[str, Any]:
         """As JSON."""
@@ -80,6 +86,7 @@ class Measured:
             "embedding": None if self.embedding is None else _packed(self.embedding),
             "live": [_scores(one) for one in self.live],
             "phrase": None if self.phrase is None else asdict(self.phrase),
+            "again": None if self.again is None else asdict(self.again),
         }
 
     @classmethod
@@ -94,6 +101,7 @@ class Measured:
             None if packed is None else _unpacked(packed),
             tuple(SpoofScores(**one) for one in line["live"]),
             None if line["phrase"] is None else PhraseScore(**line["phrase"]),
+            None if line["again"] is None else PhraseScore(**line["again"]),
         )
 
 
@@ -171,13 +179,21 @@ class Measurements:
         except QualityError as err:
             return Measured(refused=err.code, complaint=str(err))
         wave = utterance.wave()
+        phrase = self.checks.words.score(wave, recording.text) if ask.words else None
         return Measured(
             quality=utterance.quality,
             said_s=utterance.speech_end_s - utterance.speech_start_s,
             embedding=self._voice(wave, utterance.quality, ask) if ask.voice else None,
             live=tuple(self.checks.spoof.scores(wave)) if ask.live else (),
-            phrase=self.checks.words.score(wave, recording.text) if ask.words else None,
+            phrase=phrase,
+            again=None if phrase is None else self._again(wave, recording.text, phrase),
         )
+
+    def _again(self, wave: Wave, text: str, first: PhraseScore) -> PhraseScore | None:
+        second = self.checks.second_words
+        if second is None or not second_hearing.asked(first.llr):
+            return None
+        return second.score(wave, text)
 
     def _voice(self, wave: Wave, quality: Quality, ask: Ask) -> Embedding:
         """As enrolment hears it where nothing is asked but the voice, else as the judge does."""

@@ -24,6 +24,9 @@ WHISPER_DB = -15.0
 BUZZ_HZ = (100.04, 120.03)
 ROOM_DB = -25.0
 """Of room noise under the speech, beside buzz and alarms."""
+QUIET_ROOM_DB = -40.0
+TICK_DB = -17.0
+"""Ten such clicks a second are 38 dB below the speech in power."""
 ALARM_PULSE_S, ALARM_GAPS_S = 0.15, (0.1, 0.1, 0.3, 0.1, 0.8)
 """Five pulses and a rest: IEC 60601-1-8, high priority, half of a burst."""
 
@@ -75,6 +78,16 @@ def click(dice: np.random.Generator) -> Wave:
     """A switch: 8 ms of noise that dies away."""
     length = round(0.03 * SAMPLE_RATE_HZ)
     return np.asarray(dice.normal(size=length) * np.exp(-np.arange(length) / 40.0), np.float32)
+
+
+def ticking(length: int, per_s: float, dice: np.random.Generator) -> Wave:
+    """A relay or a supply: a click so many times a second, as evenly as a clock; TICK_DB at its peak."""
+    made = np.zeros(length, np.float32)
+    for second in np.arange(0.05, length / SAMPLE_RATE_HZ - 0.05, 1.0 / per_s):
+        tick = dice.normal(size=64) * np.exp(-np.arange(64) / 12.0)
+        begin = round(second * SAMPLE_RATE_HZ)
+        made[begin : begin + 64] += (10 ** (TICK_DB / 20) * tick / np.abs(tick).max()).astype(np.float32)
+    return made
 
 
 def whispered(wave: Wave, dice: np.random.Generator) -> Wave:

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from device.access.rules.levels import LEVELS
 from device.model_store import slots
+from device.models.second_words import SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import CARD_ROLE
 from device.settings import WordsEngine
-from quantize.evaluate.calibrate import fits
-from quantize.evaluate.checks import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.opened import THREADS, open_spoof, open_words
+from quantize.evaluate.checks.scoring import Bars
 from quantize.evaluate.door.attempts import Cast, Findings, cast, play
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings, named
 from quantize.evaluate.door.measure import Checks, Measurements
-from quantize.evaluate.manifest import Recording
-from quantize.evaluate.scoring import Bars
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 from sync.plain_file import plain_bytes
 
 WARD = ("hospital", "alarm")
@@ -40,8 +41,10 @@ class Scope:
 
 def open_checks(models: Path, words: WordsEngine) -> Checks:
     """The door's three checks."""
-    speaker = SpeakerModel.open(slots.active(models), threads=THREADS)
-    return Checks(open_words(models, words), speaker, open_spoof(models))
+    bundle = slots.active(models)
+    speaker = SpeakerModel.open(bundle, threads=THREADS)
+    second = SecondWords.of(bundle, THREADS) if words is WordsEngine.ONNX else None
+    return Checks(open_words(models, words), speaker, open_spoof(models), second)
 
 
 def surroundings(recordings: Sequence[Recording], noises: Sequence[Recording], root: Path) -> Surroundings:
@@ -99,4 +102,6 @@ def whole_attempts(
     for level, risk in LEVELS.items():
         if risk != people.risk and clean in conditions:
             findings[f"{clean.name}, {level}"] = play(replace(people, risk=risk), found, checks, clean)
+    if checks.second_words is not None:
+        versions["words, second hearing"] = checks.second_words.version
     return findings, {**versions, "spoof": checks.spoof.version}

@@ -1,1 +1,1 @@
-"""Who may look, at what, with whose yes, and what is on record of it."""
+"""Accounts and their rights, approval by a second person, and the record of who looked at what."""

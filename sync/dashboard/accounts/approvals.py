@@ -28,8 +28,6 @@ OPEN_MS = 7 * 86_400_000
 """So long a wish waits for somebody."""
 USABLE_MS = 24 * 3600 * 1000
 EXPORT, FORGET, THRESHOLDS = "export", "forget", "thresholds"
-BULK_ROWS = 10_000
-"""An export of more events needs a second person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import oidc_logins
 from sync.dashboard.settings import LOOPBACK, DashboardSettings
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.store import Store
 from sync.toml_table import toml_table
 
@@ -82,7 +83,7 @@ def read_provider(path: Path) -> Provider:
         secret_file = table.pop("client_secret_file", None)
         secret = plain_text(Path(path.parent, secret_file)).strip() if secret_file else ""
     except (OSError, ValueError, TypeError) as err:
-        raise DashboardError(f"{path.name} cannot be read: {err}") from err
+        raise DashboardError(f"{path.name} cannot be read: {what_and_why(err)}") from err
     known = {"issuer", "client_id", "label", "claim", "ca", "scope", "group"}
     mistakes = [f"{name} is none of {', '.join(sorted(known))}" for name in table if name not in known]
     texts = {name: table[name] for name in known - {"group"} if name in table}

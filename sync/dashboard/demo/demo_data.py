@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import random
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.cose import peek1
-from sync.dashboard.demo.demo_orders import Happened, Obedience
+from sync.dashboard.demo.demo_events import DAY_MS, HOUR_MS, NEW_MODELS, DemoSize, DemoUnit, Invented
+from sync.dashboard.demo.demo_orders import Happened
 from sync.dashboard.demo.demo_places import demo_places
 from sync.dashboard.site import places
 from sync.dashboard.site.names import NameBook
 from sync.dashboard.site.places import Place
-from sync.events import AuditEvent, EventTimings, Signer, UnitId, pseudonym, unit_id
+from sync.events import AuditEvent, UnitId, pseudonym, unit_id
 from sync.fleet.simulated import MemoryLog
 from sync.keys import FileSigner
 from sync.orders.commands import Result, open_command
@@ -36,17 +36,12 @@ from sync.transport.health import write_health
 from sync.transport.messages import BatchMessage
 from sync.transport.topics import EVENTS, topic
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
 SEND_EVERY_MS = HOUR_MS
 LIVE_EVERY_S = 0.5
 HEALTH_EVERY_MS = 60_000
 SILENT_FOR_MS = HOUR_MS
 """So long the last unit has been silent when the year ends, at any hour: one incident is always open."""
 TENANT_KEY = b"people of the demonstration only"
-MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-9a20")
-NEW_MODELS = ("campplus-int8-f0982ceb", "tiny-en-int8-4c1e", "spoof-int8-b7d1")
-
 _FIRST = (
     "Ada", "Amina", "Anton", "Beatrice", "Carlos", "Chidi", "Dina", "Elif", "Emil", "Farah", "Giulia", "Hana",
     "Ines", "Jonas", "Kofi", "Lena", "Luca", "Mara", "Nadia", "Omar", "Paula", "Quentin", "Rosa", "Samir",
@@ -56,46 +51,6 @@ _LAST = (
     "Abara", "Bianchi", "Conti", "Dubois", "Eriksen", "Ferrari", "Garcia", "Haas", "Ivanova", "Jansen",
     "Keller", "Lind", "Moretti", "Novak", "Okafor", "Petrov", "Rossi", "Schmid", "Tanaka", "Vogel",
 )  # fmt: skip
-_HOURS = (3, 2, 2, 2, 3, 6, 14, 22, 20, 18, 16, 15, 14, 16, 17, 15, 14, 13, 12, 14, 12, 10, 7, 4)
-"""How busy a hospital is, hour by hour."""
-
-_REFUSALS: tuple[tuple[str, str, int], ...] = (
-    ("DENIED_VOICE", "other_voice", 26),
-    ("DENIED_PHRASE", "wrong_words", 30),
-    ("STEP_UP", "weak_score", 24),
-    ("DENIED_QUALITY", "too_noisy", 18),
-    ("DENIED_QUALITY", "too_little_speech", 12),
-    ("DENIED_EXPIRED", "challenge_expired", 10),
-    ("DENIED_SCHEDULE", "outside_schedule", 7),
-    ("DENIED_RULE", "not_allowed", 6),
-    ("DENIED_UNKNOWN", "not_enrolled", 3),
-    ("LOCKOUT_MAX_ATTEMPTS", "must_wait", 1),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class DemoSize:
-    """How much: 40 doors, a year, and so many attempts a door and day."""
-
-    doors: int = 40
-    days: int = 365
-    per_day: float = 12.0
-    people: int = 240
-
-
-@dataclass(slots=True)
-class _Unit:
-    place: Place
-    log: MemoryLog
-    signer: Signer
-    noise: float
-    busy: float
-    clock_ms: int = 0
-    born_ms: int = 0
-    sent: int = 0
-    models: tuple[str, ...] = MODELS
-    pending: list[tuple[int, AuditEvent]] = field(default_factory=list)
-    orders: Obedience = field(default_factory=Obedience)
 
 
 class DemoData:
@@ -111,9 +66,10 @@ class DemoData:
         self._start_ms = now_ms - self._size.days * DAY_MS
         self._people = [str(pseudonym(TENANT_KEY, f"demo-{n}")) for n in range(self._size.people)]
         self._units = [self._unit(place) for place in demo_places(self._size.doors)]
+        self._invented = Invented(self._dice, self._size, self._start_ms, self._people, self._units)
 
     @property
-    def _alive(self) -> list[_Unit]:
+    def _alive(self) -> list[DemoUnit]:
         """All but the last, which is silent."""
         return self._units[:-1] or self._units
 
@@ -132,8 +88,8 @@ class DemoData:
         first = self._start_ms // DAY_MS
         for day in range(first, first + self._size.days + 1):
             for unit in self._units:
-                unit.pending += self._day(unit, day * DAY_MS)
-            self._attacks(day * DAY_MS)
+                unit.pending += self._invented.day(unit, day * DAY_MS)
+            self._invented.attacks(day * DAY_MS)
             for unit in self._units[len(self._alive) :]:
                 unit.pending = [pair for pair in unit.pending if pair[0] < self._now_ms - SILENT_FOR_MS]
             for until_ms in range(day * DAY_MS + SEND_EVERY_MS, (day + 1) * DAY_MS + 1, SEND_EVERY_MS):
@@ -167,7 +123,7 @@ class DemoData:
             at_ms = now_ms()
             if self._dice.random() < 0.35:
                 unit = self._dice.choice(self._alive)
-                unit.pending += self._as_ordered(unit, self._attempt(unit, at_ms), at_ms)
+                unit.pending += self._as_ordered(unit, self._invented.attempt(unit, at_ms), at_ms)
             for unit in self._alive:
                 self._happens(unit, at_ms, unit.orders.passed(at_ms))
             self._send(at_ms + 1)
@@ -194,11 +150,13 @@ class DemoData:
             self._ingest.results(answers)
         return len(answers)
 
-    def _happens(self, unit: _Unit, at_ms: int, happened: Iterable[Happened]) -> None:
-        unit.pending += [(at_ms, self._event(unit, at_ms, kind, reason)) for kind, reason in happened]
+    def _happens(self, unit: DemoUnit, at_ms: int, happened: Iterable[Happened]) -> None:
+        unit.pending += [
+            (at_ms, self._invented.event(unit, at_ms, kind, reason)) for kind, reason in happened
+        ]
 
     def _as_ordered(
-        self, unit: _Unit, tried: Iterable[tuple[int, AuditEvent]], now_ms: int
+        self, unit: DemoUnit, tried: Iterable[tuple[int, AuditEvent]], now_ms: int
     ) -> Iterator[tuple[int, AuditEvent]]:
         """Attempts as a door decides them that was ordered something."""
         for at_ms, event in tried:
@@ -211,167 +169,15 @@ class DemoData:
 
     # -- one unit
 
-    def _unit(self, place: Place) -> _Unit:
+    def _unit(self, place: Place) -> DemoUnit:
         name = unit_id(place.unit)
-        return _Unit(
+        return DemoUnit(
             place,
             MemoryLog(name, lambda: 0.0, lambda: self._clock_ms),
             FileSigner.generate(),
             noise=self._dice.choice((0.6, 0.8, 1.0, 1.0, 1.3, 2.2)),
             busy=self._dice.choice((0.4, 0.7, 1.0, 1.0, 1.4, 2.0)),
             born_ms=self._start_ms,
-        )
-
-    def _day(self, unit: _Unit, day_ms: int) -> Iterator[tuple[int, AuditEvent]]:
-        weekend = (day_ms // DAY_MS + 4) % 7 in (0, 6)
-        wanted = self._size.per_day * unit.busy * (0.55 if weekend else 1.0)
-        times = int(wanted) + (self._dice.random() < wanted % 1)
-        if day_ms <= self._start_ms < day_ms + DAY_MS:
-            yield self._start_ms, self._event(unit, self._start_ms, "BOOT", "started")
-            for number in range(3):
-                at_ms = self._start_ms + (number + 1) * 60_000
-                person = self._person(unit)
-                yield at_ms, self._event(unit, at_ms, "ENROLLED", "on_request", person=person)
-            for kind in ("ERASURE_BEGUN", "FORGOTTEN"):
-                at_ms += 60_000
-                yield at_ms, self._event(unit, at_ms, kind, "on_request", person=person)
-        if (
-            self._start_ms // DAY_MS + self._size.days * 3 // 4
-        ) * DAY_MS == day_ms and self._dice.random() < 0.9:
-            unit.models = NEW_MODELS
-            yield (
-                day_ms + 2 * HOUR_MS,
-                self._event(unit, day_ms + 2 * HOUR_MS, "MODELS_APPLIED", "new_version"),
-            )
-        for _ in range(times):
-            hour = self._dice.choices(range(24), _HOURS)[0]
-            at_ms = day_ms + hour * HOUR_MS + self._dice.randrange(HOUR_MS)
-            yield from self._attempt(unit, at_ms)
-        if unit.place.label.endswith(("clinic", "garden")) and not weekend:
-            for hour, kind in ((8, "UNLOCKED"), (17, "RELOCKED")):
-                at_ms = day_ms + hour * HOUR_MS
-                yield at_ms, self._event(unit, at_ms, kind, "schedule")
-        if self._dice.random() < 0.012:
-            at_ms = day_ms + self._dice.randrange(DAY_MS)
-            yield at_ms, self._event(unit, at_ms, "DOOR_OPEN_TOO_LONG", "held_open")
-            yield at_ms + 90_000, self._event(unit, at_ms + 90_000, "DOOR_CLOSED", "none")
-        if self._dice.random() < 0.0012:
-            at_ms = day_ms + self._dice.randrange(DAY_MS)
-            yield at_ms, self._event(unit, at_ms, "DOOR_FORCED_OPEN", "forced")
-            yield at_ms + 40_000, self._event(unit, at_ms + 40_000, "DOOR_CLOSED", "none")
-        if self._dice.random() < 0.0004:
-            at_ms = day_ms + self._dice.randrange(DAY_MS)
-            yield (
-                at_ms,
-                self._event(unit, at_ms, "DURESS", "duress_word", person=self._person(unit), silent=True),
-            )
-
-    def _attempt(self, unit: _Unit, at_ms: int) -> Iterator[tuple[int, AuditEvent]]:
-        person = self._person(unit)
-        if self._dice.random() > 0.07 * unit.noise:
-            if unit.place.label.startswith("Controlled drugs"):
-                first = self._event(
-                    unit, at_ms - 9_000, "AWAITING_SECOND_PERSON", "second_person_needed",
-                    person=self._person(unit), scores=(6.5, 8.5, 3.4),
-                )  # fmt: skip
-                yield at_ms - 9_000, first
-            yield (
-                at_ms,
-                self._event(
-                    unit, at_ms, "GRANTED", "all_factors_passed", person=person, scores=(6.5, 8.5, 3.4)
-                ),
-            )
-            return
-        kind, reason, _ = self._dice.choices(_REFUSALS, [w for *_, w in _REFUSALS])[0]
-        scores = {
-            "DENIED_VOICE": (6.0, -1.5, 3.0), "DENIED_PHRASE": (-2.0, 7.5, 3.0), "STEP_UP": (1.2, 7.0, 3.0),
-            "DENIED_QUALITY": (0.5, 2.5, 0.6),
-        }.get(kind)  # fmt: skip
-        yield at_ms, self._event(unit, at_ms, kind, reason, person=person, scores=scores)
-        if kind in ("STEP_UP", "DENIED_PHRASE", "DENIED_QUALITY", "DENIED_EXPIRED"):
-            again_ms = at_ms + self._dice.randrange(9_000, 30_000)
-            yield (
-                again_ms,
-                self._event(
-                    unit, again_ms, "GRANTED", "all_factors_passed", person=person, scores=(6.5, 8.5, 3.4)
-                ),
-            )
-
-    def _attacks(self, day_ms: int) -> None:
-        """Now and then somebody plays a voice to a door, and in one week to many."""
-        campaign = 0.80 < (day_ms - self._start_ms) / (self._size.days * DAY_MS) < 0.83
-        chance = 0.55 if campaign else 0.035
-        wanted = [unit for unit in self._units if unit.place.zone in ("pharmacy", "icu", "laboratory")]
-        for unit in wanted or self._units[:1]:
-            if self._dice.random() > chance:
-                continue
-            at_ms = day_ms + self._dice.randrange(20 * HOUR_MS, 24 * HOUR_MS)
-            person = self._person(unit)
-            for number in range(self._dice.randrange(1, 8 if campaign else 4)):
-                replayed = self._dice.random() < 0.3
-                kind, reason = ("DENIED_REPLAY", "heard_before") if replayed else ("DENIED_SPOOF", "not_live")
-                when = at_ms + number * 21_000
-                found = (("loudspeaker_llr", 2.5), ("reuse_llr", 1.9)) if replayed else (
-                    ("cadence_llr", 1.1), ("synthetic_llr", 3.3))  # fmt: skip
-                event = self._event(
-                    unit, when, kind, reason, person=person, scores=(5.5, 5.0, -3.2), more=found
-                )
-                unit.pending.append((when, event))
-
-    def _person(self, unit: _Unit) -> str:
-        """Each zone has its own staff, most of the time; nobody works at two sites."""
-        sites = sorted({other.place.site for other in self._units})
-        staff = self._people[sites.index(unit.place.site) :: len(sites)]
-        start = sum(map(ord, unit.place.zone)) * 7
-        spread = 40 if self._dice.random() < 0.9 else len(staff)
-        return staff[(start + self._dice.randrange(spread)) % len(staff)]
-
-    def _event(
-        self,
-        unit: _Unit,
-        at_ms: int,
-        kind: str,
-        reason: str,
-        *,
-        person: str | None = None,
-        scores: tuple[float, float, float] | None = None,
-        silent: bool = False,
-        more: tuple[tuple[str, float], ...] = (),
-    ) -> AuditEvent:
-        llrs: list[float | None] = [None, None, None]
-        if scores is not None:
-            # What was accepted lies above the rule's thresholds, as it must.
-            least = (
-                (unit.place.phrase_llr, unit.place.voice_llr, unit.place.live_llr)
-                if kind == "GRANTED"
-                else (-9.0, -9.0, -9.0)
-            )
-            llrs = [
-                round(max(low + 0.05, self._dice.gauss(middle, 1.6)), 3)
-                for middle, low in zip(scores, least, strict=True)
-            ]
-        if kind == "DENIED_SPOOF" and llrs[2] is not None:
-            llrs[2] = min(llrs[2], unit.place.live_llr - 0.2)
-        jitter = tuple((name, round(self._dice.gauss(value, 0.5), 3)) for name, value in more)
-        return AuditEvent(
-            event_id=uuid.UUID(int=self._dice.getrandbits(128), version=4),
-            time_ms=at_ms,
-            boot=1,
-            monotonic_ms=max(0, at_ms - unit.born_ms),
-            door=unit.place.door,
-            kind=kind,
-            reason=reason,
-            attempt=uuid.UUID(int=self._dice.getrandbits(128), version=4) if person else None,
-            person=uuid.UUID(person) if person else None,
-            phrase_llr=llrs[0],
-            speaker_llr=llrs[1],
-            spoof_llr=llrs[2],
-            models=unit.models if scores else (),
-            policy="rules-7" if scores else None,
-            timings=EventTimings(280, 118, 76, 70, self._dice.randint(120, 260)) if scores else None,
-            keystore="tpm",
-            silent_alarm=silent,
-            more_scores=jitter,
         )
 
     # -- to the registry

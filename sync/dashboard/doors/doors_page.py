@@ -35,7 +35,7 @@ TROUBLE = ("silent", "offline", "revoked")
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = doors.overview(db, call.viewer, call.zone, call.now_ms)
         work = incidents.open_count(db, call.viewer) if call.viewer.may(Right.INCIDENTS) else 0
     midnight_ms = doors.midnight_ms(call.now_ms, call.zone)
@@ -59,9 +59,9 @@ def overview(call: Call) -> Response:
 def hold(call: Call) -> Response:
     """Have the door stand unlocked until an hour."""
     unit, name = _own_door(call)
-    begins_ms = _moment(call, "begins") if call.form.get("begins") else call.now_ms
+    begins_ms = call.moment("begins") if call.form.get("begins") else call.now_ms
     holds.ask(
-        call.desk.store, signer_of(call), call.viewer, unit, name, begins_ms, _moment(call, "ends"),
+        call.backend.store, signer_of(call), call.viewer, unit, name, begins_ms, call.moment("ends"),
         _conditions(call), call.text("why", MAX_WHY), call.now_ms,
     )  # fmt: skip
     return redirect(f"/doors/{unit}/{name}")
@@ -69,7 +69,7 @@ def hold(call: Call) -> Response:
 
 def end_hold(call: Call) -> Response:
     unit, name = _own_door(call)
-    holds.end(call.desk.store, signer_of(call), call.viewer, unit, name, call.number("hold"), call.now_ms)
+    holds.end(call.backend.store, signer_of(call), call.viewer, unit, name, call.number("hold"), call.now_ms)
     return redirect(f"/doors/{unit}/{name}")
 
 
@@ -80,21 +80,21 @@ def plan_hold(call: Call) -> Response:
     days = tuple(day for day in range(7) if call.form.get(f"day-{day}"))
     hours = [_clock(call.form.get(word, "")) for word in ("begins", "ends")]
     conditions = _conditions(call)
-    holds.plan(call.desk.store, call.viewer, unit, name, days, hours[0], hours[1], conditions, call.now_ms)
+    holds.plan(call.backend.store, call.viewer, unit, name, days, hours[0], hours[1], conditions, call.now_ms)
     return redirect(f"/doors/{unit}/{name}")
 
 
 def drop_plan(call: Call) -> Response:
     unit, name = _own_door(call)
     number = call.number("plan")
-    holds.drop_plan(call.desk.store, signer_of(call), call.viewer, unit, name, number, call.now_ms)
+    holds.drop_plan(call.backend.store, signer_of(call), call.viewer, unit, name, number, call.now_ms)
     return redirect(f"/doors/{unit}/{name}")
 
 
 def who(call: Call) -> Response:
     """Everybody whom the rules let through, by the ids of the rules; on record."""
     unit, name = _own_door(call)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = passers.wanted(db, unit, name, call.now_ms)
         place = places.place_of(places.load(db), unit, name)
     if found is None:
@@ -107,7 +107,7 @@ def who(call: Call) -> Response:
 def _own_door(call: Call) -> tuple[str, str]:
     """(unit, door) of the address, if this account may see it. Raises RefusedError."""
     unit, name = f"{call.path['site']}/{call.path['unit']}", call.path["door"]
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = db.execute(sa.select(units.c.unit).where(units.c.unit == unit)).first()
         seen = db.execute(sa.select(within(call.viewer.scopes, sa.literal(unit), sa.literal(name)))).scalar()
         here = (unit, name) in places.load(db) or db.execute(
@@ -120,15 +120,6 @@ def _own_door(call: Call) -> tuple[str, str]:
 
 def _conditions(call: Call) -> holds.Conditions:
     return holds.Conditions(bool(call.form.get("first_person")), not call.form.get("not_on_holidays"))
-
-
-def _moment(call: Call, name: str) -> int:
-    """A field of date and minute in the page's time zone, as milliseconds. Raises RefusedError."""
-    try:
-        found = dt.datetime.strptime(call.form.get(name, ""), "%Y-%m-%dT%H:%M")
-    except ValueError as err:
-        raise RefusedError("Say until when: a day and an hour.") from err
-    return int(found.replace(tzinfo=call.zone).timestamp() * 1000)
 
 
 def _clock(text: str) -> dt.time:
@@ -178,7 +169,7 @@ def _tile(
 
 def door(call: Call) -> Response:
     unit, name = f"{call.path['site']}/{call.path['unit']}", call.path["door"]
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         row = db.execute(sa.select(units).where(units.c.unit == unit)).one_or_none()
         seen = within(call.viewer.scopes, sa.literal(unit), sa.literal(name))
         known = places.load(db)
@@ -228,7 +219,7 @@ def door(call: Call) -> Response:
         chart=chart,
         reasons=reasons,
         may_hold=may_hold,
-        able=call.desk.signer is not None,
+        able=call.backend.signer is not None,
         holds=held,
         weekly=weekly,
         hold_states=holds.STATES,

@@ -1,4 +1,4 @@
-"""Who may pass a door, and when: read from the rules that the registry wants of its unit.
+"""Who may pass a door, and when: read from the rules that the registry asks its unit to use.
 
 The unit decides by its own copy; whether that is the same one, its health says. Ids here are those of the
 rules file. The registry cannot tell which pseudonym is whose, so no event is tied to them.
@@ -62,7 +62,7 @@ class Passers:
 
 
 def wanted(db: Connection, unit: str, door: str, now_ms: int) -> Passers | None:
-    """None where the registry wants no rules of this unit, or they do not name the door."""
+    """None where the registry asks this unit for no rules, or they do not name the door."""
     scopes = scopes_of(unit, tags_of_units(db).get(unit, frozenset()))
     rules = wishes(db).of("rules", scopes)
     if not rules:

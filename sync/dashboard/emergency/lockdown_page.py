@@ -14,12 +14,12 @@ MAX_NAME = 60
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         plans = lockdown.listed(db, call.viewer)
         zones = _zones(call, db)
         runs = lockdown.recent(db, call.viewer, call.now_ms)
     return call.page(
-        "lockdown.html", plans=plans, zones=zones, runs=runs, able=call.desk.signer is not None,
+        "lockdown.html", plans=plans, zones=zones, runs=runs, able=call.backend.signer is not None,
         labels={(site, zone): label for site, zone, label, _ in zones},
     )  # fmt: skip
 
@@ -27,20 +27,20 @@ def overview(call: Call) -> Response:
 def confirm(call: Call) -> Response:
     """Which doors it is about, and the button."""
     site, zones, name, plan = _wanted(call, dict(call.query))
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         doors = lockdown.doors_of(db, call.viewer, site, zones)
     if not doors:
         raise not_found()
     return call.page(
         "lockdown_start.html", site=site, zones=zones, name=name, plan=plan, doors=doors,
-        able=call.desk.signer is not None,
+        able=call.backend.signer is not None,
     )  # fmt: skip
 
 
 def start(call: Call) -> Response:
     site, zones, name, plan = _wanted(call, dict(call.form))
     run = lockdown.start(
-        call.desk.store,
+        call.backend.store,
         signer_of(call),
         call.viewer,
         name=name,
@@ -55,7 +55,7 @@ def start(call: Call) -> Response:
 
 
 def run(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = lockdown.one(db, call.viewer, call.number("run"), call.now_ms)
     if found is None:
         raise not_found()
@@ -64,7 +64,7 @@ def run(call: Call) -> Response:
 
 def end(call: Call) -> Response:
     number = call.number("run")
-    lockdown.end(call.desk.store, signer_of(call), call.viewer, number, call.now_ms)
+    lockdown.end(call.backend.store, signer_of(call), call.viewer, number, call.now_ms)
     return redirect(f"/lockdown/{number}")
 
 
@@ -76,12 +76,14 @@ def save_plan(call: Call) -> Response:
     sites = {site for site, _ in chosen}
     if len(sites) != 1:
         raise RefusedError("A plan has zones of one site; choose at least one.")
-    lockdown.save(call.desk.store, call.viewer, name, sites.pop(), [zone for _, zone in chosen], call.now_ms)
+    lockdown.save(
+        call.backend.store, call.viewer, name, sites.pop(), [zone for _, zone in chosen], call.now_ms
+    )
     return redirect("/lockdown")
 
 
 def remove_plan(call: Call) -> Response:
-    lockdown.remove(call.desk.store, call.viewer, call.number("plan"), call.now_ms)
+    lockdown.remove(call.backend.store, call.viewer, call.number("plan"), call.now_ms)
     return redirect("/lockdown")
 
 
@@ -89,13 +91,13 @@ def _wanted(call: Call, given: dict[str, str]) -> tuple[str, tuple[str, ...], st
     """Site, zones, name and plan of a request: a saved plan, or one zone."""
     number = given.get("plan", "0")
     if number.isascii() and number.isdigit() and number != "0" and len(number) < 16:
-        with call.desk.store.reading() as db:
+        with call.backend.store.reading() as db:
             plan = next((p for p in lockdown.listed(db, call.viewer) if p.id == int(number)), None)
         if plan is None:
             raise not_found()
         return plan.site, plan.zones, plan.name, plan.id
     site, zone = given.get("site", ""), given.get("zone", "")
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         label = next((name for s, z, name, _ in _zones(call, db) if (s, z) == (site, zone)), None)
     if label is None:
         raise not_found()

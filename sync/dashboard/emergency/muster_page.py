@@ -17,26 +17,26 @@ MAX_NAME = 80
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         runs = muster.recent(db, call.viewer)
         sites = sorted({p.site for p in places.load(db).values() if site_within(call.viewer.scopes, p.site)})
     return call.page("muster.html", runs=runs, sites=sites)
 
 
 def start(call: Call) -> Response:
-    number = muster.start(call.desk.store, call.viewer, call.text("site", 32), call.now_ms)
+    number = muster.start(call.backend.store, call.viewer, call.text("site", 32), call.now_ms)
     return redirect(f"/muster/{number}")
 
 
 def one(call: Call) -> Response:
     """With names where the site has brought them: a pseudonym cannot be called out. All on record."""
     number = call.number("muster")
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = muster.one(db, call.viewer, number)
         if found is None:
             raise not_found()
         rows = muster.people(db, number)
-    names = call.desk.names
+    names = call.backend.names
     call.note("reveal" if names else "read", f"roll call {number} of {found.site}", len(rows))
     lines = []
     for row in rows:
@@ -48,7 +48,7 @@ def one(call: Call) -> Response:
 
 def act(call: Call) -> Response:
     number, action = call.number("muster"), call.form.get("action", "")
-    store = call.desk.store
+    store = call.backend.store
     with store.reading() as db:
         if muster.one(db, call.viewer, number) is None:
             raise not_found()

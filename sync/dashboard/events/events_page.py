@@ -26,7 +26,7 @@ def listing(call: Call) -> Response:
     wanted = Filter.read(call.query)
     if call.viewer.public and not wanted.by_place_only:
         raise not_found()
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         found = events_query.page(db, wanted, call.viewer.scopes, call.zone, call.query.get("before", ""))
     rows = [show(row, known, call.zone, public=call.viewer.public) for row in found.rows]
@@ -57,12 +57,12 @@ def export(call: Call) -> Response:
     wanted, form = Filter.read(call.form), call.form.get("form", "csv")
     if form not in exports.MEDIA:
         raise RefusedError("An export is CSV, XLSX or JSON.")
-    store, scopes = call.desk.store, call.viewer.scopes
+    store, scopes = call.backend.store, call.viewer.scopes
     with store.reading() as db:
         times = exports.count(db, wanted, scopes, call.zone)
     if form == "xlsx" and times > exports.SHEET_ROWS:
         raise RefusedError("A sheet holds 1,048,575 events. Narrow the dates, or take CSV.")
-    if times > approvals.BULK_ROWS:
+    if times > call.backend.settings.bulk_rows:
         # Of these very filters and nothing else; new events since then are a few, the tags may have changed.
         about = {"form": form, "filter": wanted.address(), "tags": " ".join(scopes)}
         held = _agreed(call, about, times)
@@ -79,12 +79,13 @@ def export(call: Call) -> Response:
 
 def _agreed(call: Call, about: dict[str, str], times: int) -> Response | None:
     """None when somebody has agreed to this export; else the page that asks for it."""
-    store, account, now_ms = call.desk.store, call.viewer.account, call.now_ms
+    store, account, now_ms = call.backend.store, call.viewer.account, call.now_ms
     if approvals.use_export(store, about, account, now_ms):
         return None
     if "why" not in call.form:
         wanted = Filter.read(call.form).filled()
-        shown = {"rows": times, "most": approvals.BULK_ROWS, "form": about["form"], "fields": wanted}
+        most = call.backend.settings.bulk_rows
+        shown = {"rows": times, "most": most, "form": about["form"], "fields": wanted}
         return call.page("needs_second.html", 403, **shown)
     why = call.text("why", 200)
     approvals.ask(store, approvals.EXPORT, about | {"rows": times}, why, account, now_ms)
@@ -95,7 +96,7 @@ def why(call: Call) -> Response:
     unit = f"{call.path['site']}/{call.path['unit']}"
     sequence = call.number("sequence")
     mine = (events.c.unit == unit, events.c.sequence == sequence)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         seen = within(call.viewer.scopes, events.c.unit, events.c.door)
         row = db.execute(sa.select(*events_query.SHOWN, events.c.body).where(*mine, seen)).one_or_none()
         if row is None:

@@ -1,1 +1,1 @@
-"""Alarms as work."""
+"""Incidents: alarms about one thing, as work for people."""

@@ -32,7 +32,6 @@ QUIET_MS = 3600 * 1000
 HELD, ATTACKED = "DOOR_HELD", "DOOR_ATTACKED"
 _DOORS = ("DOOR_FORCED_OPEN", "DOOR_OPEN_TOO_LONG", "TAMPER", "DOOR_CLOSED")
 _GRAVITY = sa.case({"critical": 0, "warning": 1}, value=incidents.c.severity, else_=2)
-SEVERITIES = ("critical", "warning", "info")
 
 
 @dataclass(frozen=True, slots=True)

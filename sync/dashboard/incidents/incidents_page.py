@@ -39,8 +39,8 @@ EVIDENCE = {
 
 def listing(call: Call) -> Response:
     resolved = call.query.get("show") == "resolved"
-    incidents.gather(call.desk.store, call.now_ms)
-    with call.desk.store.reading() as db:
+    incidents.gather(call.backend.store, call.now_ms)
+    with call.backend.store.reading() as db:
         found = incidents.listed(db, call.viewer, resolved=resolved)
         spans = incidents.durations(db, call.viewer, call.now_ms - MONTH_MS)
         waiting = incidents.open_count(db, call.viewer)
@@ -58,7 +58,7 @@ def listing(call: Call) -> Response:
 
 def one(call: Call) -> Response:
     number = call.number("incident")
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         row = incidents.one(db, call.viewer, number)
         if row is None:
             raise not_found()
@@ -87,7 +87,7 @@ def one(call: Call) -> Response:
 
 def act(call: Call) -> Response:
     number, action = call.number("incident"), call.form.get("action", "")
-    store, account, now_ms = call.desk.store, call.viewer.account, call.now_ms
+    store, account, now_ms = call.backend.store, call.viewer.account, call.now_ms
     with store.reading() as db:
         if incidents.one(db, call.viewer, number) is None:
             raise not_found()

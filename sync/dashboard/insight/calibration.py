@@ -19,6 +19,7 @@ from sync.dashboard.errors import DashboardError
 from sync.dashboard.insight.figures import BINS, HIGH, LOW
 from sync.dashboard.schema import calibrations
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 from sync.registry.database.store import Store
 
 MAX_REPORT_BYTES = 64 << 20
@@ -42,7 +43,7 @@ def read_report(path: Path) -> tuple[Shapes, str]:
         made = report["provenance"]
         source = f"{made['files']} recordings of {made['speakers']} people, {made['made_at']}"[:200]
     except OSError as err:
-        raise DashboardError(f"{path.name} cannot be read: {err.strerror}") from err
+        raise DashboardError(f"{path.name} cannot be read: {why(err)}") from err
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise DashboardError(
             f"{path.name} is no report of `ostiary evaluate` ({type(err).__name__}); give its report.json"
@@ -98,12 +99,12 @@ def _shapes(detection: dict[str, Any]) -> dict[str, list[int]]:
     if len(edges) < 2 or edges != sorted(edges):
         raise ValueError("edges do not rise")
     return {
-        tone: _binned(edges, [float(share) for share in shape[name]])
+        tone: binned(edges, [float(share) for share in shape[name]])
         for tone, name in (("granted", "targets"), ("refused", "nontargets"))
     }
 
 
-def _binned(edges: Sequence[float], shares: Sequence[float]) -> list[int]:
+def binned(edges: Sequence[float], shares: Sequence[float]) -> list[int]:
     """Shares of one histogram in the bins of ours; what lies outside goes into the outermost."""
     if len(edges) != len(shares) + 1:
         raise ValueError("one more edge than shares")

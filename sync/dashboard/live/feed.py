@@ -146,6 +146,11 @@ class Feed:
             self._listeners.discard(me)
 
     @property
+    def follows(self) -> bool:
+        """Whether it knows from where on events are new; every later one is told."""
+        return self._sizes is not None
+
+    @property
     def full(self) -> bool:
         return len(self._listeners) >= MOST_LISTENERS
 

@@ -9,15 +9,15 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from sync.dashboard.accounts.rights import Right, Viewer
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.live.feed import Feed
-from sync.dashboard.web import Desk, choose_language, viewer_of
+from sync.dashboard.web import Backend, choose_language, viewer_of
 from sync.dashboard.wording import languages
 
 
 async def events_stream(request: Request) -> Response:
     """Ends with the session: a page that only listens does not keep one alive."""
-    desk: Desk = request.app.state.desk
+    backend: Backend = request.app.state.backend
     feed: Feed = request.app.state.feed
-    viewer = await run_in_threadpool(viewer_of, desk, request, touch=False)
+    viewer = await run_in_threadpool(viewer_of, backend, request, touch=False)
     if viewer is None:
         return PlainTextResponse("log in\n", 401)
     wanted = Filter.read(request.query_params)
@@ -28,7 +28,7 @@ async def events_stream(request: Request) -> Response:
     began = (viewer.account, viewer.role, viewer.scopes)
 
     def still() -> bool:
-        now: Viewer | None = viewer_of(desk, request, touch=False)
+        now: Viewer | None = viewer_of(backend, request, touch=False)
         return now is not None and (now.account, now.role, now.scopes) == began
 
     choose_language(request)

@@ -30,10 +30,10 @@ def invite(call: Call) -> Response:
     if name is not None:
         _must_be_mine(call, name)
     try:
-        token = call.desk.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
+        token = call.backend.accounts.invite(role, scopes, call.viewer.account, call.now_ms, account=name)
     except DashboardError as err:
         return _accounts(call, None, told(err), 400)
-    return _accounts(call, f"{call.desk.settings.origin}/welcome/{token}", "")
+    return _accounts(call, f"{call.backend.settings.origin}/welcome/{token}", "")
 
 
 def disable(call: Call) -> Response:
@@ -42,7 +42,7 @@ def disable(call: Call) -> Response:
         raise RefusedError("You cannot disable your own account; another administrator can.")
     _must_be_mine(call, name)
     try:
-        call.desk.accounts.disable(name, call.viewer.account, call.now_ms)
+        call.backend.accounts.disable(name, call.viewer.account, call.now_ms)
     except DashboardError as err:
         return _accounts(call, None, told(err), 400)
     return redirect("/accounts")
@@ -54,15 +54,17 @@ def mine(call: Call) -> Response:
 
 def change_password(call: Call) -> Response:
     """The old one is asked for, and every other session of the account ends."""
-    desk, name = call.desk, call.viewer.account
+    backend, name = call.backend, call.viewer.account
     address = call.request.client.host if call.request.client else "unknown"
     _must_be_local(call)
     try:
         if call.form.get("password") != call.form.get("again"):
             raise RefusedError("The two new passwords are not the same.")
-        if desk.accounts.check(name, call.form.get("old", ""), address, call.now_ms) is None:
+        if backend.accounts.check(name, call.form.get("old", ""), address, call.now_ms) is None:
             raise RefusedError("The present password is another one.")
-        desk.accounts.change_password(name, call.form.get("password", ""), call.viewer.session, call.now_ms)
+        backend.accounts.change_password(
+            name, call.form.get("password", ""), call.viewer.session, call.now_ms
+        )
     except DashboardError as err:
         return _mine(call, told(err), "", 400)
     return _mine(call, "", word("Your password is changed. Other sessions of yours have ended."))
@@ -71,14 +73,14 @@ def change_password(call: Call) -> Response:
 def begin_passkey(call: Call) -> Response:
     """Options for the browser, as JSON."""
     _may_have_passkeys(call)
-    options = call.desk.passkeys.begin_adding(call.viewer.account, call.now_ms)
+    options = call.backend.passkeys.begin_adding(call.viewer.account, call.now_ms)
     return Response(options, media_type="application/json")
 
 
 def add_passkey(call: Call) -> Response:
     _may_have_passkeys(call)
     try:
-        call.desk.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
+        call.backend.passkeys.add(call.viewer.account, call.form.get("credential", ""), call.now_ms)
     except DashboardError as err:
         return JSONResponse({"message": told(err)}, 400)
     return JSONResponse({"go": "/account"})
@@ -86,7 +88,7 @@ def add_passkey(call: Call) -> Response:
 
 def remove_passkeys(call: Call) -> Response:
     """From now on the password counts again."""
-    call.desk.passkeys.remove_all(call.viewer.account, call.now_ms)
+    call.backend.passkeys.remove_all(call.viewer.account, call.now_ms)
     return redirect("/account")
 
 
@@ -98,7 +100,7 @@ def _may_have_passkeys(call: Call) -> None:
 
 def _must_be_local(call: Call) -> None:
     """Somebody whom the identity provider knows must not keep a way in when it knows them no more."""
-    if call.desk.accounts.elsewhere(call.viewer.account):
+    if call.backend.accounts.elsewhere(call.viewer.account):
         raise RefusedError("This account logs in by single sign-on; change it there.", 403)
 
 
@@ -109,10 +111,10 @@ def looked_at(call: Call) -> Response:
     account = call.query.get("account", "").strip()
     # Anybody who sees a part of the house sees what accounts of that part did, and no other's reasons.
     mine = [known.name for known in _seen(call)] if call.viewer.scopes else None
-    found = journal.entries(call.desk.store, int(before) if before else None, PAGE, account or None, mine)
+    found = journal.entries(call.backend.store, int(before) if before else None, PAGE, account or None, mine)
     call.note("journal", f"read by {call.viewer.account}", len(found))
     older = found[-1].number if len(found) == PAGE else None
-    newest = journal.entries(call.desk.store, limit=1)
+    newest = journal.entries(call.backend.store, limit=1)
     return call.page(
         "journal.html", entries=found, older=older, account=account, head=newest[0] if newest else None
     )
@@ -120,12 +122,12 @@ def looked_at(call: Call) -> Response:
 
 def _seen(call: Call) -> list[Account]:
     """The accounts that see nothing beyond what this one sees."""
-    return [known for known in call.desk.accounts.listed() if covers(call.viewer.scopes, known.scopes)]
+    return [known for known in call.backend.accounts.listed() if covers(call.viewer.scopes, known.scopes)]
 
 
 def _must_be_mine(call: Call, name: str) -> None:
     """Raises RefusedError for an account that sees more than this one: nobody takes it over, or ends it."""
-    others = {known.name for known in call.desk.accounts.listed()} - {known.name for known in _seen(call)}
+    others = {known.name for known in call.backend.accounts.listed()} - {known.name for known in _seen(call)}
     if name in others:
         raise RefusedError("There is no such account here.", 404)
 
@@ -136,7 +138,7 @@ def _accounts(call: Call, link: str | None, message: str, status: int = 200) -> 
 
 def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:
     rights = sorted(right.value for right in ROLES[call.viewer.role])
-    held = call.desk.passkeys.count(call.viewer.account)
+    held = call.backend.passkeys.count(call.viewer.account)
     return call.page(
         "account.html",
         status,
@@ -144,5 +146,5 @@ def _mine(call: Call, wrong: str, done: str, status: int = 200) -> Response:
         done=done,
         may=rights,
         passkeys=held,
-        local=not call.desk.accounts.elsewhere(call.viewer.account),
+        local=not call.backend.accounts.elsewhere(call.viewer.account),
     )

@@ -9,14 +9,16 @@ from sync.dashboard.web import Call, redirect
 
 
 def listing(call: Call) -> Response:
-    found = approvals.listed(call.desk.store, call.now_ms, call.viewer.scopes)
+    found = approvals.listed(call.backend.store, call.now_ms, call.viewer.scopes)
     lines = [(wish, wish.state(call.now_ms)) for wish in found]
     return call.page("approvals.html", lines=lines, waiting=sum(state == "open" for _, state in lines))
 
 
 def decide(call: Call) -> Response:
     agree = call.form.get("answer") == "agree"
-    desk = call.desk
+    backend = call.backend
     number, viewer = call.number("wish"), call.viewer
-    approvals.decide(desk.store, desk.names, number, agree, viewer.account, call.now_ms, scopes=viewer.scopes)
+    approvals.decide(
+        backend.store, backend.names, number, agree, viewer.account, call.now_ms, scopes=viewer.scopes
+    )
     return redirect("/approvals")

@@ -15,8 +15,8 @@ from sync.dashboard.errors import DashboardError, RefusedError, not_found
 from sync.dashboard.web import (
     LANGUAGE_COOKIE,
     THEME_COOKIE,
+    Backend,
     Call,
-    Desk,
     own_address,
     read_form,
     redirect,
@@ -28,13 +28,13 @@ from sync.dashboard.web import choose_language as speak_as
 from sync.dashboard.wording import languages
 from sync.dashboard.wording.languages import word
 
-Entrance = Callable[[Desk, Request, Mapping[str, str]], Response]
+Entrance = Callable[[Backend, Request, Mapping[str, str]], Response]
 
 
 def _open_to_all(page: Entrance) -> Callable[[Request], Awaitable[Response]]:
     def answered(request: Request, form: Mapping[str, str]) -> Response:
         speak_as(request)
-        return page(request.app.state.desk, request, form)
+        return page(request.app.state.backend, request, form)
 
     @functools.wraps(page)
     async def endpoint(request: Request) -> Response:
@@ -50,50 +50,50 @@ def start(call: Call) -> Response:
 
 
 @_open_to_all
-def login(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+def login(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
     wanted = own_address(request.query_params.get("next", "/"))
     if request.method == "GET":
-        if viewer_of(desk, request, touch=False) is not None:
+        if viewer_of(backend, request, touch=False) is not None:
             return redirect(wanted)
-        return render(desk, request, "login.html", wanted=wanted, message="", name="")
-    now_ms, name = desk.now_ms(), form.get("account", "")
+        return render(backend, request, "login.html", wanted=wanted, message="", name="")
+    now_ms, name = backend.now_ms(), form.get("account", "")
     wanted = own_address(form.get("next", "/"))
     address = request.client.host if request.client else "unknown"
     try:
-        account = desk.accounts.check(name, form.get("password", ""), address, now_ms)
+        account = backend.accounts.check(name, form.get("password", ""), address, now_ms)
     except DashboardError as err:
-        return render(desk, request, "login.html", 429, wanted=wanted, message=told(err), name=name)
+        return render(backend, request, "login.html", 429, wanted=wanted, message=told(err), name=name)
     if account is None:
         message = word("This name and password do not fit together.")
-        return render(desk, request, "login.html", 401, wanted=wanted, message=message, name=name)
-    if desk.passkeys.count(account.name):
+        return render(backend, request, "login.html", 401, wanted=wanted, message=message, name=name)
+    if backend.passkeys.count(account.name):
         # A password beside a passkey would be the weaker way in.
         message = word("This account logs in with its passkey. An administrator can give it a new link.")
-        return render(desk, request, "login.html", 403, wanted=wanted, message=message, name=name)
-    return _enter(desk, request, account.name, wanted)
+        return render(backend, request, "login.html", 403, wanted=wanted, message=message, name=name)
+    return _enter(backend, request, account.name, wanted)
 
 
 @_open_to_all
-def begin_passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
-    return Response(desk.passkeys.begin_login(desk.now_ms()), media_type="application/json")
+def begin_passkey(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
+    return Response(backend.passkeys.begin_login(backend.now_ms()), media_type="application/json")
 
 
 @_open_to_all
-def passkey(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+def passkey(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
     try:
-        account = desk.passkeys.login(form.get("credential", ""), desk.now_ms())
+        account = backend.passkeys.login(form.get("credential", ""), backend.now_ms())
     except RefusedError as err:
         return JSONResponse({"message": told(err)}, err.status)
     answer = JSONResponse({"go": own_address(form.get("next", "/"))})
-    _begin(desk, request, account, answer)
+    _begin(backend, request, account, answer)
     return answer
 
 
 @_open_to_all
-def begin_sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+def begin_sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
     """To the identity provider; the cookie shows later that the answer comes back to the same browser."""
-    sign_on = _sign_on(desk)
-    address, state = sign_on.begin(own_address(request.query_params.get("next", "/")), desk.now_ms())
+    sign_on = _sign_on(backend)
+    address, state = sign_on.begin(own_address(request.query_params.get("next", "/")), backend.now_ms())
     answer = redirect(address)
     # Lax: the provider's answer is a navigation from another site, and must bring this one cookie.
     answer.set_cookie(
@@ -101,7 +101,7 @@ def begin_sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Resp
         state,
         max_age=600,
         path="/",
-        secure=desk.settings.secure,
+        secure=backend.settings.secure,
         httponly=True,
         samesite="lax",
     )
@@ -109,46 +109,48 @@ def begin_sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Resp
 
 
 @_open_to_all
-def sign_on(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
+def sign_on(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
     """The provider's answer. The next page is opened from here: from there no strict cookie would come."""
-    found = _sign_on(desk)
-    account, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, desk.now_ms())
-    answer = render(desk, request, "entering.html", wanted=own_address(wanted))
-    answer.delete_cookie(found.cookie, path="/", secure=desk.settings.secure, httponly=True, samesite="lax")
-    _begin(desk, request, account, answer)
+    found = _sign_on(backend)
+    account, wanted = found.finish(request.cookies.get(found.cookie), request.query_params, backend.now_ms())
+    answer = render(backend, request, "entering.html", wanted=own_address(wanted))
+    answer.delete_cookie(
+        found.cookie, path="/", secure=backend.settings.secure, httponly=True, samesite="lax"
+    )
+    _begin(backend, request, account, answer)
     return answer
 
 
-def _sign_on(desk: Desk) -> SingleSignOn:
-    if desk.sign_on is None:
+def _sign_on(backend: Backend) -> SingleSignOn:
+    if backend.sign_on is None:
         raise not_found()
-    return desk.sign_on
+    return backend.sign_on
 
 
 @_open_to_all
-def welcome(desk: Desk, request: Request, form: Mapping[str, str]) -> Response:
-    token, now_ms = request.path_params["token"], desk.now_ms()
-    role, account = desk.accounts.invitation(token, now_ms)
+def welcome(backend: Backend, request: Request, form: Mapping[str, str]) -> Response:
+    token, now_ms = request.path_params["token"], backend.now_ms()
+    role, account = backend.accounts.invitation(token, now_ms)
     shown = {"role": role, "account": account, "token": token}
     if request.method == "GET":
-        return render(desk, request, "welcome.html", message="", **shown)
+        return render(backend, request, "welcome.html", message="", **shown)
     try:
         if form.get("password") != form.get("again"):
             raise RefusedError("The two passwords are not the same.")
         name = account or form.get("account", "").strip().lower()
-        desk.accounts.accept(token, name, form.get("password", ""), now_ms)
+        backend.accounts.accept(token, name, form.get("password", ""), now_ms)
     except DashboardError as err:
-        return render(desk, request, "welcome.html", 400, message=told(err), **shown)
-    return _enter(desk, request, name, "/")
+        return render(backend, request, "welcome.html", 400, message=told(err), **shown)
+    return _enter(backend, request, name, "/")
 
 
 def log_out(call: Call) -> Response:
-    desk = call.desk
+    backend = call.backend
     call.note("logout", call.viewer.account)
-    desk.sessions.end(call.request.cookies.get(desk.settings.cookie, ""))
+    backend.sessions.end(call.request.cookies.get(backend.settings.cookie, ""))
     answer = redirect("/login")
     answer.delete_cookie(
-        desk.settings.cookie, path="/", secure=desk.settings.secure, httponly=True, samesite="strict"
+        backend.settings.cookie, path="/", secure=backend.settings.secure, httponly=True, samesite="strict"
     )
     answer.headers["Clear-Site-Data"] = '"cache", "storage"'
     return answer
@@ -158,7 +160,7 @@ def choose_theme(call: Call) -> Response:
     """Light, dark, or as the system says."""
     theme = call.form.get("theme", "")
     answer = redirect(own_address(call.form.get("back", "/")))
-    secure = call.desk.settings.secure
+    secure = call.backend.settings.secure
     if theme in ("light", "dark"):
         answer.set_cookie(
             THEME_COOKIE, theme, max_age=31536000, secure=secure, httponly=True, samesite="strict"
@@ -174,24 +176,29 @@ def choose_language(call: Call) -> Response:
     answer = redirect(own_address(call.form.get("back", "/")))
     if language in languages.LANGUAGES:
         answer.set_cookie(
-            LANGUAGE_COOKIE, language, max_age=31536000, secure=call.desk.settings.secure, httponly=True,
+            LANGUAGE_COOKIE, language, max_age=31536000, secure=call.backend.settings.secure, httponly=True,
             samesite="strict",
         )  # fmt: skip
     return answer
 
 
-def _enter(desk: Desk, request: Request, account: str, wanted: str) -> Response:
+def _enter(backend: Backend, request: Request, account: str, wanted: str) -> Response:
     answer = redirect(wanted)
-    _begin(desk, request, account, answer)
+    _begin(backend, request, account, answer)
     return answer
 
 
-def _begin(desk: Desk, request: Request, account: str, answer: Response) -> None:
+def _begin(backend: Backend, request: Request, account: str, answer: Response) -> None:
     """Put a new session into an answer."""
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     # A new id at every login, and the old one ends: nobody can prepare a session for somebody else.
-    secret = desk.sessions.begin(account, now_ms, replaces=request.cookies.get(desk.settings.cookie))
-    journal.record(desk.store, account, "login", account, now_ms)
+    secret = backend.sessions.begin(account, now_ms, replaces=request.cookies.get(backend.settings.cookie))
+    journal.record(backend.store, account, "login", account, now_ms)
     answer.set_cookie(
-        desk.settings.cookie, secret, path="/", secure=desk.settings.secure, httponly=True, samesite="strict"
+        backend.settings.cookie,
+        secret,
+        path="/",
+        secure=backend.settings.secure,
+        httponly=True,
+        samesite="strict",
     )

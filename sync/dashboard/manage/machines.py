@@ -23,7 +23,7 @@ from sync.dashboard.events.events_query import Filter
 from sync.dashboard.events.shown import show
 from sync.dashboard.incidents import incidents
 from sync.dashboard.site import places
-from sync.dashboard.web import Call, Desk, redirect, told
+from sync.dashboard.web import Backend, Call, redirect, told
 from sync.registry.database.store import StoreError
 
 DAYS = (7, 30, 90, 366)
@@ -35,23 +35,23 @@ def for_tokens(answer: Answer, right: Right) -> Callable[[Request], Awaitable[Re
 
     @functools.wraps(answer)
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(_answered, request.app.state.desk, request, answer, right)
+        return await run_in_threadpool(_answered, request.app.state.backend, request, answer, right)
 
     return endpoint
 
 
-def _answered(desk: Desk, request: Request, answer: Answer, right: Right) -> Response:
+def _answered(backend: Backend, request: Request, answer: Answer, right: Right) -> Response:
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     try:
         viewer = None
         if scheme.lower() == "bearer":
-            viewer = Tokens(desk.store).viewer(presented.strip(), now_ms)
+            viewer = Tokens(backend.store).viewer(presented.strip(), now_ms)
         if viewer is None:
             return _error(401, "Send a token that is in use: Authorization: Bearer ostiary_...")
         if not viewer.may(right):
             return _error(403, f"This token may not: {right.value}.")
-        return JSONResponse(answer(Call(desk, viewer, request, now_ms)))
+        return JSONResponse(answer(Call(backend, viewer, request, now_ms)))
     except StoreError:
         return _error(
             503, "The registry's database does not answer. Nothing was lost; try again in a moment."
@@ -72,7 +72,7 @@ def api_events(call: Call) -> dict[str, Any]:
     people = call.viewer.may(Right.PEOPLE)
     if wanted.person and not people:
         raise RefusedError("This token may not: {0}.", 403, Right.PEOPLE.value)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         found = events_query.page(db, wanted, call.viewer.scopes, call.zone, call.query.get("before", ""))
     call.note("read", f"api events: {wanted.address() or 'all'}", len(found.rows))
@@ -92,7 +92,7 @@ def api_events(call: Call) -> dict[str, Any]:
 
 
 def api_doors(call: Call) -> dict[str, Any]:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = doors.overview(db, call.viewer, call.zone, call.now_ms)
     call.note("read", "api doors", len(found))
     return {
@@ -110,7 +110,7 @@ def api_doors(call: Call) -> dict[str, Any]:
 
 def api_incidents(call: Call) -> dict[str, Any]:
     """What is open."""
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = incidents.listed(db, call.viewer, resolved=False)
     call.note("read", "api incidents", len(found))
     names = ("id", "kind", "severity", "unit", "site", "door", "opened_ms", "last_ms", "times", "owner",
@@ -127,19 +127,21 @@ def make(call: Call) -> Response:
     rights = [right for right in RIGHTS if call.form.get(f"right-{right.name}")]
     try:
         name = call.text("name", 32).lower()
-        made = Tokens(call.desk.store).make(name, rights, tags, call.number("days"), call.viewer, call.now_ms)
+        made = Tokens(call.backend.store).make(
+            name, rights, tags, call.number("days"), call.viewer, call.now_ms
+        )
     except DashboardError as err:
         return _page(call, "", told(err), 400)
     return _page(call, made, "")
 
 
 def revoke(call: Call) -> Response:
-    Tokens(call.desk.store).revoke(call.form.get("token", ""), call.viewer, call.now_ms)
+    Tokens(call.backend.store).revoke(call.form.get("token", ""), call.viewer, call.now_ms)
     return redirect("/tokens")
 
 
 def _page(call: Call, made: str, message: str, status: int = 200) -> Response:
-    found = Tokens(call.desk.store).listed(call.viewer)
+    found = Tokens(call.backend.store).listed(call.viewer)
     return call.page(
         "tokens.html", status, tokens=found, made=made, message=message, may_hold=RIGHTS, terms=DAYS
     )

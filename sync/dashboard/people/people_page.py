@@ -34,33 +34,35 @@ def reveal(call: Call) -> Response:
     """The name, for this answer only: the next page does not show it again."""
     who = _who(call)
     why = call.text("why", MAX_REASON)
-    if call.desk.names is None:
+    if call.backend.names is None:
         raise RefusedError("This page has no names; the site keeps them elsewhere.", 404)
     call.note("reveal", f"the name of {who}: {why}")
     at_ms = int(call.form["at"]) if call.form.get("at", "").isdigit() else None
-    return _page(call, who, call.desk.names.name(who, at_ms) or "")
+    return _page(call, who, call.backend.names.name(who, at_ms) or "")
 
 
 def forget(call: Call) -> Response:
     """The name goes when a second person agrees. The events keep their pseudonym, which then is nobody's."""
     who, why = _who(call), call.text("why", MAX_REASON)
-    if call.desk.names is None:
+    if call.backend.names is None:
         raise RefusedError("This page has no names; the site keeps them elsewhere.", 404)
     _must_be_seen(call, who)
-    approvals.ask(call.desk.store, approvals.FORGET, {"person": who}, why, call.viewer.account, call.now_ms)
+    approvals.ask(
+        call.backend.store, approvals.FORGET, {"person": who}, why, call.viewer.account, call.now_ms
+    )
     return redirect("/approvals" if call.viewer.may(Right.APPROVE) else f"/people/{who}")
 
 
 def _must_be_seen(call: Call, who: str) -> None:
     mine = (events.c.person == who, within(call.viewer.scopes, events.c.unit, events.c.door))
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         if db.execute(sa.select(events.c.sequence).where(*mine).limit(1)).first() is None:
             raise not_found()
 
 
 def _page(call: Call, who: str, name: str | None) -> Response:
     mine = (events.c.person == who, within(call.viewer.scopes, events.c.unit, events.c.door))
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = events_query.page(db, Filter(person=who), call.viewer.scopes, call.zone, limit=25)
         if not found.rows:
             raise not_found()
@@ -104,8 +106,8 @@ def _page(call: Call, who: str, name: str | None) -> Response:
         who=who,
         short=short_person(who),
         name=name,
-        may_forget=call.viewer.may(Right.FORGET) and call.desk.names is not None,
-        may_reveal=call.viewer.may(Right.REVEAL) and call.desk.names is not None,
+        may_forget=call.viewer.may(Right.FORGET) and call.backend.names is not None,
+        may_reveal=call.viewer.may(Right.REVEAL) and call.backend.names is not None,
         rows=[show(row, known, call.zone) for row in found.rows],
         table=table,
         reasons=reasons,
@@ -114,7 +116,7 @@ def _page(call: Call, who: str, name: str | None) -> Response:
         states=visits.STATES,
         sites=[s for s in sites if all(v.site != s or v.state == "lifted" for v in temporary)],
         sponsors=sponsors,
-        able=call.desk.signer is not None,
+        able=call.backend.signer is not None,
         suggested=visits_page.suggested_end(call),
         seen_ms=max(last.values(), default=None),
     )

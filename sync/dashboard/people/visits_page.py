@@ -19,7 +19,7 @@ MAX_WHAT = 200
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = visits.listed(db, call.viewer, call.now_ms)
         known = places.load(db)
         fresh = visits.newcomers(db, call.viewer, call.now_ms)
@@ -37,7 +37,7 @@ def overview(call: Call) -> Response:
         fresh=[(row, short_person(row.person), place_of(known, row.unit, "door-1").label) for row in fresh],
         may_answer=call.viewer.may(Right.SPONSOR),
         may_lift=call.viewer.may(Right.ACCOUNTS),
-        able=call.desk.signer is not None,
+        able=call.backend.signer is not None,
         suggested=_days_on(call, 30),
     )
 
@@ -48,22 +48,22 @@ def make(call: Call) -> Response:
         person = str(uuid.UUID(call.form.get("person", "")))
     except ValueError as err:
         raise not_found() from err
-    begins_ms = _moment(call, "begins") if call.form.get("begins") else call.now_ms
+    begins_ms = call.moment("begins") if call.form.get("begins") else call.now_ms
     visits.ask(
-        call.desk.store, signer_of(call), call.viewer, person, call.text("site", 32),
-        call.text("sponsor", 32), call.text("what", MAX_WHAT), begins_ms, _moment(call, "ends"), call.now_ms,
+        call.backend.store, signer_of(call), call.viewer, person, call.text("site", 32),
+        call.text("sponsor", 32), call.text("what", MAX_WHAT), begins_ms, call.moment("ends"), call.now_ms,
     )  # fmt: skip
     return redirect("/visits")
 
 
 def act(call: Call) -> Response:
     """One of the buttons beside a visit."""
-    store, viewer, number, now_ms = call.desk.store, call.viewer, call.number("visit"), call.now_ms
+    store, viewer, number, now_ms = call.backend.store, call.viewer, call.number("visit"), call.now_ms
     action = call.form.get("action", "")
     if action == "answer":
         visits.answer_for(store, viewer, number, now_ms)
     elif action == "change":
-        visits.change(store, signer_of(call), viewer, number, _moment(call, "ends"), now_ms)
+        visits.change(store, signer_of(call), viewer, number, call.moment("ends"), now_ms)
     elif action == "end":
         visits.end(store, signer_of(call), viewer, number, now_ms)
     elif action == "lift":
@@ -83,11 +83,3 @@ def suggested_end(call: Call) -> str:
 def _days_on(call: Call, days: int) -> str:
     moment = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone) + dt.timedelta(days=days)
     return f"{moment:%Y-%m-%d}T18:00"
-
-
-def _moment(call: Call, name: str) -> int:
-    try:
-        found = dt.datetime.strptime(call.form.get(name, ""), "%Y-%m-%dT%H:%M")
-    except ValueError as err:
-        raise RefusedError("Say until when: a day and an hour.") from err
-    return int(found.replace(tzinfo=call.zone).timestamp() * 1000)

@@ -15,7 +15,7 @@ PREFIXES = ("event:", "hold:", "run:")
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         found = emergency.read(db, call.viewer, call.zone, call.now_ms)
     states = Counter(one.state for one in found)
     return call.page(
@@ -33,5 +33,5 @@ def review(call: Call) -> Response:
     if not keys:
         raise RefusedError("Tick what you looked at.")
     finding = call.text("finding", MAX_FINDING)
-    emergency.review(call.desk.store, call.viewer, call.zone, keys, finding, call.now_ms)
+    emergency.review(call.backend.store, call.viewer, call.zone, keys, finding, call.now_ms)
     return redirect("/emergency")

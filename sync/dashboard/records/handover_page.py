@@ -17,7 +17,7 @@ MAX_TEXT = 4000
 
 
 def overview(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         now = handover.still_open(db, call.viewer, call.now_ms)
         rows = handover.listed(db, call.viewer)
         known = places.load(db)
@@ -32,10 +32,10 @@ def overview(call: Call) -> Response:
 
 
 def write(call: Call) -> Response:
-    handover.hand_over(call.desk.store, call.viewer, call.text("text", MAX_TEXT), call.now_ms)
+    handover.hand_over(call.backend.store, call.viewer, call.text("text", MAX_TEXT), call.now_ms)
     return redirect("/handover")
 
 
 def accept(call: Call) -> Response:
-    handover.accept(call.desk.store, call.viewer, call.number("handover"), call.now_ms)
+    handover.accept(call.backend.store, call.viewer, call.number("handover"), call.now_ms)
     return redirect("/handover")

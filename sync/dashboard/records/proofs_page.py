@@ -22,7 +22,7 @@ BROKEN = ("GAP", "FORK", "REWRITE", "COUNTER_ROLLBACK", "BOOT_ROLLBACK", "BAD_SI
 
 
 def listing(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         rows = [
             row for row in db.execute(sa.select(units).order_by(units.c.unit)) if _whole(call, db, row.unit)
         ]
@@ -49,7 +49,7 @@ def listing(call: Call) -> Response:
 
 def one(call: Call) -> Response:
     unit = _unit(call)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         row = db.execute(sa.select(units).where(units.c.unit == unit)).one()
         mine = sa.select(heads).where(heads.c.unit == unit).order_by(heads.c.size.desc()).limit(1)
         head = db.execute(mine).one_or_none()
@@ -77,7 +77,7 @@ def one(call: Call) -> Response:
 def bundle(call: Call) -> Response:
     """The unit's whole log as we hold it. On record first."""
     unit = _unit(call)
-    made = export.bundle(call.desk.store, unit_id(unit))
+    made = export.bundle(call.backend.store, unit_id(unit))
     call.note("export", f"the log of {unit}", len(made.events))
     return _file(made.to_bytes(), f"{unit.replace('/', '-')}.bundle")
 
@@ -85,7 +85,7 @@ def bundle(call: Call) -> Response:
 def newest_head(call: Call) -> Response:
     """The newest signed head alone: to hold a later log against."""
     unit = _unit(call)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         query = sa.select(heads.c.cose, heads.c.size).where(heads.c.unit == unit)
         row = db.execute(query.order_by(heads.c.size.desc()).limit(1)).one_or_none()
     if row is None:
@@ -96,7 +96,7 @@ def newest_head(call: Call) -> Response:
 def _unit(call: Call) -> str:
     """The unit of the address, if this account may see all of its doors: a log cannot be cut by door."""
     unit = f"{call.path['site']}/{call.path['unit']}"
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = db.execute(sa.select(units.c.unit).where(units.c.unit == unit)).one_or_none()
         if known is None or not _whole(call, db, unit):
             raise not_found()

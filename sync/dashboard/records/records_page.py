@@ -18,7 +18,7 @@ MOST_LINES = 500
 
 
 def biometric(call: Call) -> Response:
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         held = ledger.read(db, call.viewer)
     call.note("read", "biometric ledger", len(held))
@@ -41,7 +41,7 @@ def sensitive(call: Call) -> Response:
     chosen = call.query.get("hours", "8")
     hours = SHIFTS.get(chosen, 8)
     since_ms = call.now_ms - hours * HOUR_MS
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         known = places.load(db)
         found = rooms.shift(db, call.viewer, known, since_ms, call.now_ms)
     passages = sorted(

@@ -29,7 +29,7 @@ SHOWN_MOST = 200
 def overview(call: Call) -> Response:
     today = dt.datetime.fromtimestamp(call.now_ms / 1000, call.zone).date()
     chosen = _day(call.query.get("day") or (today - dt.timedelta(days=1)).isoformat(), today)
-    with call.desk.store.reading() as db:
+    with call.backend.store.reading() as db:
         # Somebody who looked at a part of the house has not looked at all of it.
         seen = [
             row
@@ -58,7 +58,7 @@ def sign(call: Call) -> Response:
     day, finding = _day(call.form.get("day", ""), today), call.text("finding", MAX_FINDING)
     if day >= today.isoformat():
         raise RefusedError("This day is not over. Sign it off tomorrow.")
-    with call.desk.store.transaction() as db:
+    with call.backend.store.transaction() as db:
         times = db.execute(
             sa.select(sa.func.count()).select_from(_risky(call, day).order_by(None).subquery())
         )

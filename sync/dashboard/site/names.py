@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sync.dashboard.errors import DashboardError, RefusedError
 from sync.dashboard.schema import people
 from sync.plain_file import plain_bytes, plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.store import Store
 
 MAX_CSV_BYTES = 1 << 24
@@ -53,7 +54,7 @@ class NameBook:
                 os.fsync(file.fileno())
             return cls(store, plain_bytes(path))
         except OSError as err:
-            raise DashboardError(f"the names key cannot be used: {err}") from err
+            raise DashboardError(f"the names key cannot be used: {what_and_why(err)}") from err
 
     def keep(self, found: Iterable[tuple[str, str]], since_ms: int) -> int:
         """From `since_ms` on these pseudonyms have these names; returns how many changed."""
@@ -101,7 +102,7 @@ def read_csv(path: Path) -> list[tuple[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(plain_text(path, MAX_CSV_BYTES), newline="")))
     except (OSError, ValueError, csv.Error) as err:
-        raise DashboardError(f"the names cannot be read: {err}") from err
+        raise DashboardError(f"the names cannot be read: {what_and_why(err)}") from err
     found = []
     for number, row in enumerate(rows, start=2):
         name = (row.get("name") or "").strip()

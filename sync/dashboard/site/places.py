@@ -17,6 +17,7 @@ from sync.dashboard.schema import places, stamps
 from sync.errors import MalformedError
 from sync.events import unit_id
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.store import Store
 from sync.toml_table import toml_table
 
@@ -132,7 +133,7 @@ def read(path: Path) -> list[Place]:
             raise DashboardError(f"{path.name} is too large for a file of doors")
         data = toml_table(plain_text(path))
     except (OSError, ValueError) as err:
-        raise DashboardError(f"the doors cannot be read: {err}") from err
+        raise DashboardError(f"the doors cannot be read: {what_and_why(err)}") from err
     found = []
     mistakes = [f"{name} is none of: doors, zones" for name in data if name not in ("doors", "zones")]
     doors, zones = data.get("doors", {}), data.get("zones", {})

@@ -25,12 +25,12 @@ from sync.fleet.certificates import Authority
 from sync.fleet.exchange import card
 from sync.fleet.provisioning.claim import digest_of
 from sync.fleet.provisioning.claims import identity_of, milliseconds
-from sync.fleet.provisioning.ek_certificates import Graded, grade
 from sync.fleet.provisioning.messages import CERTIFIED, Begin, Challenge, Finish, Place, Renew
 from sync.fleet.provisioning.places import Session, check_places, claim_of, proved_again, take
 from sync.fleet.provisioning.recovery import recovering
 from sync.fleet.provisioning.refusals import Refusals, RefusedError, not_proved, used
-from sync.fleet.provisioning.tpm_proof import (
+from sync.fleet.provisioning.tpm.ek_certificates import Graded, grade
+from sync.fleet.provisioning.tpm.proof import (
     NONCE_BYTES,
     SECRET_BYTES,
     TpmKey,

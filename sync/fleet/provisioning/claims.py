@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sync.errors import SyncError
 from sync.events import UnitId
-from sync.fleet.provisioning.tpm_proof import read_key
+from sync.fleet.provisioning.tpm.proof import read_key
 from sync.registry.database.schema import certificates, claims, identities, in_service, units
 from sync.registry.database.store import Store
 

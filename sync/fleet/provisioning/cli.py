@@ -19,10 +19,11 @@ from sync.events import unit_id
 from sync.fleet.provisioning import claims, recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import load_roots
 from sync.fleet.provisioning.guard import Guard, reload_by_pid
 from sync.fleet.provisioning.service import serve
 from sync.fleet.provisioning.site import Site, make
+from sync.fleet.provisioning.tpm.ek_certificates import load_roots
+from sync.plain_words import what_and_why
 from sync.registry import readmission
 from sync.registry.database.membership import Looked
 from sync.registry.database.store import Store
@@ -145,7 +146,9 @@ def claim_command(
         try:
             code.save(str(qr), scale=4, border=4)
         except (OSError, ValueError) as err:
-            raise SyncError(f"{qr} cannot be written ({err}); a name that ends in .svg or .png can") from err
+            raise SyncError(
+                f"{qr} cannot be written ({what_and_why(err)}); a name that ends in .svg or .png can"
+            ) from err
     expires = now + dt.timedelta(minutes=valid)
     if as_json:
         click.echo(json.dumps({"claim": str(claim), "unit": name, "expires": expires.isoformat()}))
@@ -252,9 +255,12 @@ def recover_command(
     if step == "end":
         left, ended = (tuple(map(unit_id, names)) for names in (without, anyway))
         asked = recovery.end(store, account, now, without=left, anyway=ended)
-        click.echo("units hold whom this registry names from now on")
+        click.echo("from now on units hold exactly the people whom this registry names")
         if asked:
-            click.echo(f"still asked, and erasing nobody: {', '.join(asked)}; then give `recover end` again")
+            names = ", ".join(asked)
+            click.echo(
+                f"these units are still asked, and erase nobody: {names}; then give `recover end` again"
+            )
         return
     fresh = recovery.begin(Site.open(folder), store, account, now)
     click.echo(

@@ -1,4 +1,4 @@
-"""Takes revoked units off the broker within seconds, and looks whether the broker knows right from wrong.
+"""Takes revoked units off the broker within seconds, and checks that the broker refuses them.
 
 A list of revoked certificates is not enough: mosquitto keeps a connection that is open. So the guard writes
 the list, has the broker reload it, shows a certificate that only the new list names until it is refused, and
@@ -32,6 +32,7 @@ from sync.fleet.certificates import LIST_DAYS, Authority
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import WATCHER, Site
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.membership import Looked
 from sync.registry.database.schema import certificates
 from sync.registry.database.store import Store
@@ -77,7 +78,7 @@ class Guard:
         gone = self._kick_all()
         if gone or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY_S
-            self._note(now, self._look())
+            self._note(now, self.look())
         return gone
 
     def failed(self, why: str) -> None:
@@ -103,7 +104,9 @@ class Guard:
             try:
                 replace_file(self.site.revoked, data, 0o644)
             except OSError as err:
-                raise SyncError(f"the list of revoked certificates cannot be written: {err}") from err
+                raise SyncError(
+                    f"the list of revoked certificates cannot be written: {what_and_why(err)}"
+                ) from err
             self.reload()
             until = time.monotonic() + self.in_effect_within_s
             while self._taken(files, "probe"):
@@ -134,7 +137,7 @@ class Guard:
                 )
         log.warning("%s was thrown off the broker", unit)
 
-    def _look(self) -> str:
+    def look(self) -> str:
         """What is wrong with the broker as units see it; '' when nothing is."""
         try:
             socket.create_connection(("127.0.0.1", self.site.broker_port), timeout=5).close()
@@ -197,6 +200,6 @@ def reload_by_pid(path: Path) -> Callable[[], None]:
         except (FileNotFoundError, PermissionError):
             return
         except (OSError, ValueError) as err:
-            raise SyncError(f"the broker cannot be told to reload ({path}): {err}") from err
+            raise SyncError(f"the broker cannot be told to reload ({path}): {what_and_why(err)}") from err
 
     return reload

@@ -14,8 +14,8 @@ from sync.cbor import dump_fields, fields
 from sync.errors import MalformedError, ProofError
 from sync.events import Signer
 from sync.fleet.provisioning.claim import MAX_PARCEL_BYTES
-from sync.fleet.provisioning.ek_certificates import MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES
-from sync.fleet.provisioning.tpm_proof import Statement
+from sync.fleet.provisioning.tpm.ek_certificates import MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES
+from sync.fleet.provisioning.tpm.proof import Statement
 
 SITE_PATH, BEGIN_PATH, RENEW_PATH, FINISH_PATH = "/v1/site", "/v1/begin", "/v1/renew", "/v1/finish"
 MAX_REQUEST_BYTES = 64 * 1024

@@ -1,4 +1,4 @@
-"""Who has which place: what a commit of the registry's database says of claims, units and their TPMs."""
+"""Reads from the registry's database which unit has which place, claim and TPM."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from sync.events import UnitId
 from sync.fleet.provisioning.claims import identity_of, milliseconds
-from sync.fleet.provisioning.ek_certificates import Graded
 from sync.fleet.provisioning.refusals import RefusedError, used
-from sync.fleet.provisioning.tpm_proof import TpmKey
+from sync.fleet.provisioning.tpm.ek_certificates import Graded
+from sync.fleet.provisioning.tpm.proof import TpmKey
 from sync.registry.database.schema import claims, identities, in_service, units
 from sync.registry.database.store import Store
 from sync.registry.verification import Alarm

@@ -19,6 +19,7 @@ from sync.fleet.certificates import LEAF_DAYS
 from sync.fleet.provisioning.claims import milliseconds
 from sync.fleet.provisioning.site import Site
 from sync.plain_file import LARGE_BYTES, plain_bytes
+from sync.plain_words import what_and_why
 from sync.registry.database.membership import retire
 from sync.registry.database.schema import certificates, units
 from sync.registry.database.store import Store
@@ -143,7 +144,8 @@ def _listed(site: Site, now: dt.datetime) -> frozenset[int]:
         found = x509.load_pem_x509_crl(plain_bytes(site.revoked, LARGE_BYTES))
     except (OSError, ValueError) as err:
         raise SyncError(
-            f"{site.revoked} cannot be read ({err}); without it units that were revoked would be let in"
+            f"{site.revoked} cannot be read ({what_and_why(err)}); without it units that were revoked "
+            "would be let in"
         ) from err
     if not found.is_signature_valid(site.authority(now).key.public_key()):
         raise SyncError(f"{site.revoked} is not this site's list of revoked certificates")

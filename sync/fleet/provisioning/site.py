@@ -17,6 +17,7 @@ from sync.events import unit_id
 from sync.fleet.certificates import Authority
 from sync.keys import FileSigner
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 
 WATCHER = "guard"
 """The name that the service itself has at the broker; it has no rights there."""
@@ -42,7 +43,7 @@ class Site:
         except FileNotFoundError as err:
             raise SyncError(f"there is no site in {folder}; `ostiary fleet init` makes one") from err
         except (OSError, ValueError, TypeError) as err:
-            raise SyncError(f"{folder / _FACTS} cannot be read: {err}") from err
+            raise SyncError(f"{folder / _FACTS} cannot be read: {what_and_why(err)}") from err
 
     @property
     def broker(self) -> str:
@@ -118,5 +119,5 @@ def make(
         facts = {key: value for key, value in asdict(site).items() if key != "folder"}
         replace_file(folder / _FACTS, json.dumps(facts, indent=1).encode(), 0o644)  # last: now it is whole
     except OSError as err:
-        raise SyncError(f"the site cannot be written: {err}") from err
+        raise SyncError(f"the site cannot be written: {what_and_why(err)}") from err
     return site

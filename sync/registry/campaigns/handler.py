@@ -21,7 +21,7 @@ class Campaigns:
     """`warner` is None at a worker without the command key: it takes prints, and warns nobody."""
 
     def __init__(self, intake: Intake, warner: Warner | None, receipts: Signer) -> None:
-        self._intake = intake
+        self.intake = intake
         self._warner = warner
         self._receipts = receipts
 
@@ -49,7 +49,7 @@ class Campaigns:
         kept: dict[UnitId, list[bytes]] = defaultdict(list)
         for unit, payload in found:
             try:
-                name = self._intake.take(unit, payload)
+                name = self.intake.take(unit, payload)
             except MalformedError:
                 refused["malformed prints", unit] += 1
             except ProofError:

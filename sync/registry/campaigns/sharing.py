@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,13 @@ def expected_likeness(noise: float) -> float:
 
 
 def share(
-    store: Store, signer: Signer, epsilon: float, account: str, now_ms: int, deployment: str
+    store: Store,
+    signer: Signer,
+    epsilon: float,
+    account: str,
+    now_ms: int,
+    deployment: str,
+    dice: random.Random = _DICE,
 ) -> tuple[bytes, list[Spent]]:
     """A signed file of what may be told of known campaigns, and what it cost. Raises SyncError.
 
@@ -96,12 +103,12 @@ def share(
             said = sa.select(reports.c.sums, reports.c.counted).where(reports.c.campaign == number)
             mean, counted = _mean([(json.loads(row.sums), row.counted) for row in db.execute(said)])
             cost = COUNT_SHARE * epsilon
-            least = surely(counted + _laplace(1.0 / cost), cost)
+            least = surely(counted + _laplace(1.0 / cost, dice), cost)
             noise = noise_of(least, epsilon - cost) if least >= 1 else math.inf
             if expected_likeness(noise) < LEAST_LIKENESS:
                 _spend(db, number, cost, DELTA, account, now_ms)
                 continue
-            told.append(as_values([value + _DICE.gauss(0.0, noise) for value in mean]))
+            told.append(as_values([value + dice.gauss(0.0, noise) for value in mean]))
             _spend(db, number, epsilon, 2 * DELTA, account, now_ms)
             spent.append(Spent(number, epsilon, 2 * DELTA, noise))
     payload = dump_fields(1, deployment, MODEL, now_ms, b"".join(told))
@@ -173,5 +180,5 @@ def _spend(db: sa.Connection, campaign: int, epsilon: float, delta: float, accou
     db.execute(sa.insert(shares).values(**row))
 
 
-def _laplace(scale: float) -> float:
-    return _DICE.choice((-1.0, 1.0)) * _DICE.expovariate(1.0 / scale)
+def _laplace(scale: float, dice: random.Random) -> float:
+    return dice.choice((-1.0, 1.0)) * dice.expovariate(1.0 / scale)

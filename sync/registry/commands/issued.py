@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -19,23 +19,26 @@ MOST_NAMES = 500
 """In one query: databases bound how many parameters it may have."""
 
 
+class How(TypedDict):
+    """Who orders it, when, and for how long it is in force."""
+
+    account: str
+    now_ms: int
+    life_ms: int
+
+
 def issue(
     store: Store,
     signer: Signer,
     unit: UnitId,
     action: str,
     arguments: Arguments,
-    *,
-    account: str,
-    now_ms: int,
-    life_ms: int,
+    **how: Unpack[How],
 ) -> Command:
     """Sign a command and keep it; a worker sends it. The counter goes on from every one before it."""
-    made = issue_all(
-        store, signer, [unit], action, arguments, account=account, now_ms=now_ms, life_ms=life_ms
-    )
+    made = issue_all(store, signer, [unit], action, arguments, **how)
     if not made:
-        raise SyncError(f"{unit} is not registered, or revoked; it would obey nothing from here")
+        raise SyncError(f"{unit} is not registered, or it was revoked; it obeys no command of this registry")
     return made[0]
 
 
@@ -45,14 +48,11 @@ def issue_all(
     names: Sequence[UnitId],
     action: str,
     arguments: Arguments,
-    *,
-    account: str,
-    now_ms: int,
-    life_ms: int,
+    **how: Unpack[How],
 ) -> list[Command]:
     """The same command to several units in one transaction; without those that obey nothing from here."""
     with store.transaction() as db:
-        return issue_in(db, signer, names, action, arguments, account=account, now_ms=now_ms, life_ms=life_ms)
+        return issue_in(db, signer, names, action, arguments, **how)
 
 
 def issue_in(
@@ -61,13 +61,11 @@ def issue_in(
     names: Sequence[UnitId],
     action: str,
     arguments: Arguments,
-    *,
-    account: str,
-    now_ms: int,
-    life_ms: int,
+    **how: Unpack[How],
 ) -> list[Command]:
     """As `issue_all`, as a part of the caller's transaction: no unit hears of it before that is committed."""
     told = {name: v.hex() if isinstance(v, bytes) else v for name, v in arguments.items()}
+    now_ms, expires_ms = how["now_ms"], how["now_ms"] + how["life_ms"]
     made = []
     # The units' rows are the lock: two desks never get one counter.
     obeying = sa.select(units.c.unit).where(units.c.revoked_ms.is_(None)).order_by(units.c.unit)
@@ -78,14 +76,14 @@ def issue_in(
         last = {row.unit: row.counter for row in db.execute(by_unit)}
         for unit in there:
             counter = last.get(unit, 0) + 1
-            made.append(Command(UnitId(unit), counter, now_ms, now_ms + life_ms, action, arguments))
+            made.append(Command(UnitId(unit), counter, now_ms, expires_ms, action, arguments))
     rows = [
         {
             "unit": command.unit,
             "counter": command.counter,
             "action": action,
             "arguments": json.dumps(told, sort_keys=True),
-            "account": account,
+            "account": how["account"],
             "issued_ms": now_ms,
             "expires_ms": command.expires_ms,
             "message": command.signed(signer),

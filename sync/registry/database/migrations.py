@@ -140,8 +140,11 @@ _WORDS = {
 }
 
 
-def migrate(connection: Connection) -> int:
-    """Bring the schema up to date inside the caller's transaction; returns its version."""
+def migrate(connection: Connection, migrations: Sequence[Sequence[Statement]] = MIGRATIONS) -> int:
+    """Bring the schema up to date inside the caller's transaction; returns its version.
+
+    `migrations` may end earlier, as those of a version before did.
+    """
     words = _WORDS.get(connection.dialect.name)
     if words is None:
         raise SyncError("the registry runs on SQLite or PostgreSQL")
@@ -149,12 +152,12 @@ def migrate(connection: Connection) -> int:
         connection.execute(text("SELECT pg_advisory_xact_lock(7216353)"))
     connection.execute(text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)"))
     done = connection.execute(text("SELECT max(version) FROM schema_version")).scalar() or 0
-    if done > len(MIGRATIONS):
+    if done > len(migrations):
         raise SyncError("this database was made by a newer version; update this program")
-    for number, statements in enumerate(MIGRATIONS[done:], start=done + 1):
+    for number, statements in enumerate(migrations[done:], start=done + 1):
         for statement in statements:
             of_dialect = (statement,) if isinstance(statement, str) else statement[connection.dialect.name]
             for line in of_dialect:
                 connection.execute(text(line.format(**words)))
         connection.execute(text("INSERT INTO schema_version VALUES (:number)"), {"number": number})
-    return len(MIGRATIONS)
+    return len(migrations)

@@ -18,7 +18,8 @@ class Database:
     """Share one between threads; every process opens its own."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
+        """For what listens to statements and commits."""
         self._reader = engine.execution_options(reading=True)
         if engine.dialect.name == "postgresql":
             # One snapshot for all queries of a transaction, as SQLite gives it: a log grows meanwhile.
@@ -39,13 +40,13 @@ class Database:
         return self._postgresql
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One commit, or nothing. Raises StoreError when the database fails."""
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as err:
             # A partition made in a transaction that failed does not exist.

@@ -134,7 +134,7 @@ def assess(db: Connection, now_ms: int) -> list[Alarm]:
 
 
 def newest(db: Connection) -> dict[str, Any] | None:
-    """The last roll-out as an operator wants to see it."""
+    """The last roll-out, for the operator."""
     row = db.execute(sa.select(rollouts).order_by(rollouts.c.id.desc()).limit(1)).one_or_none()
     if row is None:
         return None

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection
 
 from sync.cose import peek1
 from sync.errors import MalformedError, ProofError
 from sync.event_form import EventFields
 from sync.events import Signer, UnitId
-from sync.orders.commands import open_result
-from sync.proofs.bundle import Gap, key_from_bytes
+from sync.proofs.bundle import Gap
 from sync.proofs.heads import Head
 from sync.proofs.retention import MAX_ACCOUNT, RetentionRecord
-from sync.registry import commands
 from sync.registry.clock import BelievedClock
 from sync.registry.database.store import Store, UnitRow
+from sync.registry.ingest.answers import Answers
+from sync.registry.ingest.keys import KnownKeys
 from sync.registry.verification import (
     REPLAY_GRACE_MS,
     Alarm,
@@ -34,7 +32,6 @@ from sync.registry.verification import (
     read_batch,
     worker_clock,
 )
-from sync.transport.health import WILL, open_health
 from sync.transport.messages import BatchMessage, Receipt, ReceiptStatus
 from sync.transport.topics import unit_of
 
@@ -42,7 +39,6 @@ EARLY_WAIT_S = 1.0
 EARLY_EVERY_S = 0.03
 ASKED_S = 3.0
 """So long a unit has, before events that are missing here count as gone: it may hold them still."""
-KEYS_EVERY_S = 2.0
 MAX_EARLY = 1000
 WORKER_CLOCK_TOLERANCE_MS = 10_000
 
@@ -79,7 +75,7 @@ class _Round:
     duplicates: int = 0
 
 
-class Ingest:
+class Ingest(Answers):
     """One worker's share. Raises StoreError from `process` when nothing could be committed: call again."""
 
     def __init__(
@@ -93,15 +89,10 @@ class Ingest:
         clock: BelievedClock | None = None,
     ) -> None:
         """`clock` is where `now_ms` comes from: it hears what time units say it is."""
-        self._store = store
+        super().__init__(store, KnownKeys(store, now_s), now_ms, clock)
         self._signer = signer
-        self._now_ms = now_ms
         self._now_s = now_s
         self._grace_ms = replay_grace_ms
-        self._clock = clock
-        self._keys: dict[UnitId, ec.EllipticCurvePublicKey] = {}
-        self._ders: dict[UnitId, bytes] = {}
-        self._keys_at = float("-inf")
         self._early: dict[UnitId, list[tuple[float, CheckedBatch]]] = {}
         self._early_at = float("-inf")
         self._asked: dict[UnitId, tuple[int, float]] = {}
@@ -127,7 +118,7 @@ class Ingest:
         """
         done = _Round()
         for (reason, unit), times in (refused or {}).items():
-            done.refusals[reason, unit if self._key(UnitId(unit)) else ""] += times
+            done.refusals[reason, unit if self._keys.of(UnitId(unit)) else ""] += times
         checked = self._check(messages, done)
         for batch in checked:
             self._hear(batch.message.unit, batch.head.time_ms)
@@ -153,60 +144,6 @@ class Ingest:
             for unit, (position, status) in done.receipts.items()
         ]
 
-    def results(self, messages: Sequence[tuple[UnitId, bytes]]) -> Counter[tuple[str, str]]:
-        """Keep what units answered to commands; returns what is refused, for `process` to count.
-
-        Raises StoreError: call again, an answer counts once.
-        """
-        refused: Counter[tuple[str, str]] = Counter()
-        for unit, payload in messages:
-            key = self._key(unit)
-            try:
-                if key is None:
-                    raise ProofError("unknown unit")
-                result = open_result(payload, key, unit)
-                fresh = commands.answered(self._store, result, payload, self._now_ms())
-                if not fresh and not commands.known(self._store, result):
-                    raise ProofError("answers no command")
-            except MalformedError:
-                refused["malformed result", unit if key else ""] += 1
-            except ProofError:
-                refused["foreign result", unit if key else ""] += 1
-        return refused
-
-    def health(self, messages: Sequence[tuple[UnitId, bytes]]) -> Counter[tuple[str, str]]:
-        """Keep what units say of themselves; returns what is refused, for `process` to count.
-
-        Raises StoreError: call again, a number counts once.
-        """
-        refused: Counter[tuple[str, str]] = Counter()
-        reports: dict[UnitId, dict[str, Any]] = {}
-        gone: set[UnitId] = set()
-        for unit, payload in messages:
-            key = self._key(unit)
-            try:
-                if key is None:
-                    raise ProofError("unknown unit")
-                if payload == WILL:
-                    gone.add(unit)
-                    continue
-                told = open_health(payload, key, unit)
-                self._hear(unit, told["time_ms"])
-                if told["counter"] > reports.get(unit, {}).get("counter", 0):
-                    reports[unit] = told
-                    gone.discard(unit)
-            except MalformedError:
-                refused["malformed health", unit if key else ""] += 1
-            except ProofError:
-                refused["foreign health", unit if key else ""] += 1
-        now_ms = self._now_ms()
-        if reports:
-            texts = {unit: json.dumps(told, sort_keys=True) for unit, told in reports.items()}
-            self._store.save_health(texts, now_ms)
-        if gone:
-            self._store.mark_offline(gone, now_ms)
-        return refused
-
     def _check(self, messages: Sequence[tuple[str, bytes]], done: _Round) -> list[CheckedBatch]:
         """The batches that hold together in themselves; what does not is counted, and said.
 
@@ -220,7 +157,7 @@ class Ingest:
             except MalformedError:
                 done.refusals["malformed", ""] += 1
                 continue
-            if self._key(unit) is not None:
+            if self._keys.of(unit) is not None:
                 sent.append((unit, payload, payload))
                 continue
             done.refusals["unknown unit", ""] += 1
@@ -250,12 +187,14 @@ class Ingest:
         return passed
 
     def _signed(self, unit: UnitId, message: BatchMessage) -> tuple[BatchMessage, Head]:
-        key = self._keys[unit]
+        key = self._keys.of(unit)
+        if key is None:
+            raise ProofError("unknown unit")
         try:
             return message, check_head(message, key)
         except ProofError:
             # A readmitted unit may have another key than the one that we know.
-            newer = self._key(unit, doubted=True)
+            newer = self._keys.of(unit, doubted=True)
             if newer is None or newer == key:
                 raise
             return message, check_head(message, newer)
@@ -363,10 +302,6 @@ class Ingest:
             done.receipts[unit] = (row.position, "refused")
         return verdict.outcome
 
-    def _hear(self, unit: UnitId, told_ms: int) -> None:
-        if self._clock is not None:
-            self._clock.heard(unit, told_ms)
-
     def _may_come(self, db: Connection, unit: UnitId, size: int) -> bool:
         """Whether the unit may still send what this registry has lost: it was put back from a backup, say."""
         if not size and self._store.readmitted_by(db, unit) is not None:
@@ -377,16 +312,6 @@ class Ingest:
             self._asked[unit] = (size, now_s)
             return True
         return now_s - before[1] < ASKED_S
-
-    def _key(self, unit: UnitId, *, doubted: bool = False) -> ec.EllipticCurvePublicKey | None:
-        """A unit's audit key, read again now and then while it is not known, or `doubted`."""
-        if (doubted or unit not in self._keys) and self._now_s() - self._keys_at > KEYS_EVERY_S:
-            for name, der in self._store.public_keys().items():
-                if self._ders.get(name) != der:
-                    self._keys[name], self._ders[name] = key_from_bytes(der), der
-            # Only now: a database that did not answer has not said that a unit is unknown.
-            self._keys_at = self._now_s()
-        return self._keys.get(unit)
 
     def _count(self, messages: Sequence[tuple[str, bytes]], done: _Round) -> None:
         self.counts.messages += len(messages)

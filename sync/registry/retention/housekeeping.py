@@ -1,4 +1,4 @@
-"""What the registry keeps beside the log has an end too: alarms that are dealt with, refusals, old commands.
+"""Deletes what the registry keeps beside the log: alarms dealt with, refusals, old commands.
 
 Nothing here is under a signature, so nothing needs a record of its own; how much went is told. An alarm that
 nobody has looked at stays, however old it is.

@@ -70,11 +70,13 @@ def forget_before(
     account: str,
     now_ms: int,
     progress: Callable[[int], None] = lambda _: None,
+    batch_rows: int = BATCH_ROWS,
 ) -> Forgotten:
     """Delete events received before `month` (yyyymm) and the heads over them, unit by unit, on record.
 
     A batch is stored in one transaction, in one month, so a month always ends at a signed head, and what is
-    left still verifies from there. Raises SyncError for a month that has not come to its end before `month`.
+    left still verifies from there. Rows go `batch_rows` a transaction: so long a writer waits. Raises
+    SyncError for a month that has not come to its end before `month`.
     """
     if month > month_of(now_ms):
         raise SyncError("the present month cannot be deleted; name it, or an earlier one, as the first kept")
@@ -93,9 +95,9 @@ def forget_before(
             cut_units += 1
             gone += cut.last - cut.first + 1
         if cut is not None or not store.partitioned:
-            _sweep(store, unit, rows=not store.partitioned, progress=progress)
+            _sweep(store, unit, rows=not store.partitioned, progress=progress, batch_rows=batch_rows)
     if store.partitioned:
-        _drop_partitions(store, names, month, progress)
+        _drop_partitions(store, names, month, progress, batch_rows)
     _alarm(store, month, refused, now_ms)
     return Forgotten(gone, cut_units, refused)
 
@@ -178,7 +180,9 @@ def _note(store: Store, cut: Cut, month: int, signer: Signer, account: str, now_
         )
 
 
-def _sweep(store: Store, unit: UnitId, *, rows: bool, progress: Callable[[int], None]) -> None:
+def _sweep(
+    store: Store, unit: UnitId, *, rows: bool, progress: Callable[[int], None], batch_rows: int
+) -> None:
     """Delete what lies before the unit's cut, a few rows a transaction: a writer waits for one of them."""
     with store.reading() as db:
         size = db.execute(sa.select(retained.c.size).where(retained.c.unit == unit)).scalar()
@@ -193,7 +197,7 @@ def _sweep(store: Store, unit: UnitId, *, rows: bool, progress: Callable[[int], 
                     sa.select(column)
                     .where(table.c.unit == unit, column <= last)
                     .order_by(column)
-                    .limit(BATCH_ROWS)
+                    .limit(batch_rows)
                 )
                 numbers = db.execute(doomed).scalars().all()
                 if not numbers:
@@ -202,7 +206,9 @@ def _sweep(store: Store, unit: UnitId, *, rows: bool, progress: Callable[[int], 
             progress(len(numbers) if table is events else 0)
 
 
-def _drop_partitions(store: Store, names: list[UnitId], month: int, progress: Callable[[int], None]) -> None:
+def _drop_partitions(
+    store: Store, names: list[UnitId], month: int, progress: Callable[[int], None], batch_rows: int
+) -> None:
     """Old months go as a whole; where a unit keeps its rows, the others' go one by one."""
     with store.reading() as db:
         found = db.execute(
@@ -218,7 +224,7 @@ def _drop_partitions(store: Store, names: list[UnitId], month: int, progress: Ca
         return
     if not whole:
         for unit in names:
-            _sweep(store, unit, rows=True, progress=progress)
+            _sweep(store, unit, rows=True, progress=progress, batch_rows=batch_rows)
         return
     with store.transaction() as db:
         # Readers may hold a month for long; ingest must not queue behind us for them.

@@ -14,6 +14,7 @@ from typing import Any
 
 from sync.errors import SyncError
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.registry.database.store import Store
 from sync.registry.sinks.broker import Topic
 from sync.registry.sinks.mail import Email
@@ -35,7 +36,7 @@ def load_sinks(path: Path) -> list[Sink]:
         tables = toml_table(plain_text(path)).get("sink", [])
         sinks = [_sink(number, dict(table)) for number, table in enumerate(tables, start=1)]
     except (OSError, ValueError, TypeError, KeyError) as err:
-        raise SyncError(f"the sinks in {path.name} cannot be used: {err}") from err
+        raise SyncError(f"the sinks in {path.name} cannot be used: {what_and_why(err)}") from err
     names = [sink.name for sink in sinks]
     if len(set(names)) != len(names) or not names:
         raise SyncError(f"{path.name} needs at least one sink, each with a name of its own")

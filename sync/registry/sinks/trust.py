@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sync.errors import ProofError, SyncError
 from sync.plain_file import check_plain, plain_text
+from sync.plain_words import why
 
 MAX_SECRET_BYTES = 4096
 LEAST_SECRET = 16
@@ -56,8 +57,8 @@ def secret(path: Path) -> str:
     try:
         return plain_text(path, MAX_SECRET_BYTES).strip()
     except (OSError, UnicodeDecodeError) as err:
-        why = (err.strerror if isinstance(err, OSError) else "") or type(err).__name__
-        raise SyncError(f"{path.name} cannot be read ({why})") from err
+        reason = why(err) if isinstance(err, OSError) else "it is no text"
+        raise SyncError(f"{path.name} cannot be read ({reason})") from err
 
 
 def trusting(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:

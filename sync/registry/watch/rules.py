@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from sync.errors import SyncError
 from sync.plain_file import plain_text
+from sync.plain_words import what_and_why
 from sync.toml_table import toml_table
 from sync.vocabulary import KINDS
 
@@ -75,7 +76,7 @@ def load_rules(path: Path | None = None) -> list[Rule]:
             text = plain_text(path)
         tables = toml_table(text).get("rule", [])
     except (OSError, ValueError) as err:
-        raise SyncError(f"the rules cannot be read: {err}") from err
+        raise SyncError(f"the rules cannot be read: {what_and_why(err)}") from err
     problems: list[str] = []
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SyncError("rules are [[rule]] tables")

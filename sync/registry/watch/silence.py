@@ -1,4 +1,4 @@
-"""Which silent units are each a matter of their own, and where nobody is heard at all: then it is one matter.
+"""Decides which silent units are alarms of their own; where nobody is heard at all, it is one alarm.
 
 A broker or a line that is away makes every unit behind it silent. That is one alarm, of a site or of
 everything. A unit has its own once it stays silent after others are heard again.

@@ -307,7 +307,7 @@ def test_a_full_disk_is_an_error_and_changes_nothing(history, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", full)
-        with pytest.raises(HistoryError, match="No space left"):
+        with pytest.raises(HistoryError, match="the disk is full"):
             history.settle((WHO,))
     assert history.failing() == {WHO: 1}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from device.access.controller import STEP_UP_WINDOW_S
 from device.access.decision import Decision, Outcome, Reason
 from device.access.memory.history import recall
 from device.access.rehearsal import Rehearsal
@@ -98,9 +99,10 @@ def agree(world: World, situations: int, seed: int) -> None:
             phrase = greeting.phrase
             if isinstance(heard, Evidence):
                 heard = replace(heard, transcript=heard.transcript.replace("PHRASE", phrase))
-            world.controller._asked_again.clear()  # a rehearsal knows of no phrase before this one
             said = rehearsal(world).decide(door, uid, heard, phrase, world.now)
             told = world.answer(greeting, heard, uid=uid, door=door)
+        if told.outcome is Outcome.STEP_UP:
+            world.later(STEP_UP_WINDOW_S + 1.0)  # a rehearsal knows of no phrase before this one
         assert replace(told, challenge="") == said, f"the door says {told}, the rehearsal {said}"
         trail = AuditTrail(None, CONTEXT, lambda: RULES, lambda: world.now)  # type: ignore[arg-type]
         text = explain(trail.event_of(told, heard if isinstance(heard, Evidence) else None), RULES)

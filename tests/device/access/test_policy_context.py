@@ -173,6 +173,26 @@ def test_another_voice_in_a_noise_counts_and_is_told_the_same() -> None:
     assert other.notice is decide(evidence(live=-5.0, quality=ALARMED)).notice, "the door is no oracle"
 
 
+def test_clicks_without_which_it_would_be_live_are_asked_again_and_open_nothing() -> None:
+    clicking = replace(evidence(live=-5.0), unclicked_llr=1.0)
+    decision = decide(clicking)
+    assert (decision.outcome, decision.code) == (Outcome.DENIED_QUALITY, Reason.DISTURBED)
+    assert decision.excused
+    assert "clicks" in decision.reason
+
+
+def test_clicks_excuse_nobody_who_is_not_live_without_them_either() -> None:
+    for unclicked_llr in (-0.1, math.nan, None):
+        refused = decide(replace(evidence(live=-5.0), unclicked_llr=unclicked_llr))
+        assert (refused.code, refused.counts_as_failure) == (Reason.NOT_LIVE, True)
+    pasted = replace(beside(joins_llr=-9.0), unclicked_llr=12.0)
+    assert decide(pasted).code is Reason.PASTED
+    heard = replace(beside(reuse_llr=-9.0), unclicked_llr=12.0)
+    assert decide(heard).code is Reason.HEARD_BEFORE
+    other = replace(evidence(live=-5.0, voice=-5.0), unclicked_llr=12.0)
+    assert decide(other).counts_as_failure
+
+
 def test_a_steady_tone_covers_no_words() -> None:
     assert decide(evidence(phrase=-5.0, quality=ALARMED)).code is Reason.WRONG_WORDS
 

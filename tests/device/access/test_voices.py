@@ -17,6 +17,7 @@ from device.evidence.judge import Generations, Judge
 from device.secure_store import Growing, Store, StoreSettings, open_store
 from tests.device.secure_store.people import MODEL
 from tests.device.secure_store.people import voiceprint as made
+from tests.kept import is_overwritten
 
 RULES = default_rules("door-1")
 NEXT = "next-256@1"
@@ -80,7 +81,7 @@ roles = []
         found = voices.identify(made(0).vector, llr)
         assert found is not None
         assert found.uid == "ANNA"
-    assert not voices._matrix.any()
+    assert is_overwritten(voices)
 
 
 def test_a_cached_gallery_sees_who_was_enrolled_and_forgotten_and_new_rules(store: Store) -> None:
@@ -90,7 +91,7 @@ def test_a_cached_gallery_sees_who_was_enrolled_and_forgotten_and_new_rules(stor
     assert cache.at("door-1", RULES, 2.0) is first
     store.vault.forget("BRUNO")
     assert who(cache, 1) == ""
-    assert not first._matrix.any()
+    assert is_overwritten(first)
     store.vault.enrol("DORA", made(9))
     assert who(cache, 9) == "DORA"
     nobody = replace(RULES, version=5, admit_unlisted=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,12 @@ from starlette.testclient import TestClient
 from device.api.app import make_app
 from device.api.server import service_with
 from device.api.service import Service
-from device.api.tokens import SCOPES, Token, issue
+from device.api.tokens import SCOPES, Token, TokenBook, issue
 from device.clock import Now
 from device.evidence.judge import Judge
+from device.secure_store import Store, open_store
 from device.settings import Settings
+from device.state_folder import StateFolder
 from tests.speech import Reading
 
 
@@ -48,13 +51,26 @@ class Facade:
     service: Service
     clock: MovedClock
     state: Path
+    store: Store
+    """The unit's store, opened beside the facade's."""
     headers: dict[str, str] = field(default_factory=dict)
 
     def token(self, *scopes: str, client: str = "pharmacy", life_s: int = 900, certificate: str = "") -> str:
         now_s = int(self.clock.wall.timestamp())
         token = Token(client, frozenset(scopes or SCOPES), now_s, now_s + life_s, certificate)
-        self.service._tokens.add(token)
-        return issue(token, self.service._mac)
+        with self.tokens() as book:
+            book.add(token)
+        return issue(token, self.store.mac)
+
+    def tokens(self) -> TokenBook:
+        """The book of tokens, as another process opens it."""
+        return TokenBook(StateFolder(self.state).api_tokens)
+
+    def change(self, file: Path, *statements: str) -> None:
+        """Change a database of the facade behind its back."""
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as beside:
+            for statement in statements:
+                beside.execute(statement)
 
     def bearer(self, *scopes: str, client: str = "pharmacy") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(*scopes, client=client)}"}
@@ -78,8 +94,12 @@ def open_facade(judge: Judge, tmp_path: Path) -> OpenFacade:
         settings = Settings()
         settings = replace(settings, api=replace(settings.api, **changed))
         clock, state = MovedClock(), tmp_path / "state"
-        with service_with(judge, settings, state, clock) as service, TestClient(make_app(service)) as client:
-            yield Facade(client, service, clock, state)
+        with (
+            service_with(judge, settings, state, clock) as service,
+            TestClient(make_app(service)) as client,
+            open_store(state, settings.store) as store,
+        ):
+            yield Facade(client, service, clock, state, store)
 
     return opened
 

@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from device.api.app import _body
+from device.api.app import body_of
 from device.api.errors import BUSY, SLOW_BODY, ProblemError
 from device.api.limits import Room, Stay
-from device.api.server import _WatchedServer
+from device.api.server import WatchedServer
 from device.api.wire.connections import Connections, CountingSocket
 from device.api.wire.protocol import CountedProtocol
 from sync.service.service_manager import ServiceManager
@@ -70,7 +70,7 @@ def serve() -> Iterator[Serve]:
             lifespan="off",
             log_level="critical",
         )
-        server = _WatchedServer(config, _Healthy(), connections, ServiceManager())  # type: ignore[arg-type]
+        server = WatchedServer(config, _Healthy(), connections, ServiceManager())  # type: ignore[arg-type]
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
         thread.start()
@@ -176,7 +176,7 @@ def test_a_slow_body_gives_way_to_the_next_one_and_a_quick_one_does_not() -> Non
         stay = Stay(room, 50)
         request = Request({"type": "http", "method": "POST", "headers": []}, receive)  # type: ignore[arg-type]
         with pytest.raises(ProblemError) as refused:
-            await _body(request, 50, 60.0, stay)
+            await body_of(request, 50, 60.0, stay)
         stay.end()
         return refused.value
 

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from device.api.app import make_app
 from device.api.server import service_with
 from device.evidence.judge import Judge
+from device.secure_store import open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.settings import Settings
 from tests.device.api.conftest import Facade, MovedClock, encoded, enrolment, slug
@@ -30,8 +31,12 @@ def tpm(tmp_path: Path) -> Iterator[SwTpm]:
 def facade_on(tpm: SwTpm, judge: Judge, state: Path) -> Iterator[Facade]:
     settings = replace(Settings(), store=tpm.settings())
     clock = MovedClock()
-    with service_with(judge, settings, state, clock) as service, TestClient(make_app(service)) as client:
-        yield Facade(client, service, clock, state)
+    with (
+        service_with(judge, settings, state, clock) as service,
+        TestClient(make_app(service)) as client,
+        open_store(state, settings.store) as store,
+    ):
+        yield Facade(client, service, clock, state, store)
 
 
 def test_people_results_codes_and_tokens_live_through_a_power_cut_of_unit_and_tpm(
@@ -58,7 +63,7 @@ def test_people_results_codes_and_tokens_live_through_a_power_cut_of_unit_and_tp
 
 def test_a_hundred_codes_cost_the_tpm_one_write(tpm: SwTpm, judge: Judge, tmp_path: Path) -> None:
     with facade_on(tpm, judge, tmp_path / "state") as facade:
-        counter = facade.service._checks.tools.store.keystore.counter("challenge")
+        counter = facade.store.keystore.counter("challenge")
         before = counter.value()
         for number in range(100):
             assert facade.post("/otp", {"tid": f"t{number}", "uid": "4711"}).status_code == 200

@@ -15,11 +15,12 @@ import pytest
 import soundfile
 from starlette.requests import Request
 
-from device.api.app import _body
+from device.api.app import body_of
 from device.api.errors import SLOW_BODY, TOO_LARGE, ProblemError
 from device.api.server import service_with
 from device.api.tokens import TokenBook
 from device.evidence.judge import Judge
+from device.secure_store import open_store
 from device.settings import Settings
 from device.state_folder import StateFolder
 from tests.conftest import SyntheticVoice
@@ -113,14 +114,14 @@ def test_a_recalled_token_is_refused_at_once_and_the_others_still_work(facade: F
 
 def test_a_genuine_token_that_is_in_no_book_is_refused(facade: Facade) -> None:
     text = facade.token()
-    facade.service._tokens._db.execute("DELETE FROM tokens")
+    facade.change(StateFolder(facade.state).api_tokens, "DELETE FROM tokens")
     response = facade.client.get("/results/x", headers={"Authorization": f"Bearer {text}"})
     assert (response.status_code, slug(response)) == (401, "bad-token")
 
 
 def test_a_book_that_cannot_be_read_admits_nobody(facade: Facade) -> None:
     text = facade.token()
-    facade.service._tokens._db.execute("DROP TABLE tokens")
+    facade.change(StateFolder(facade.state).api_tokens, "DROP TABLE tokens")
     response = facade.client.get("/results/x", headers={"Authorization": f"Bearer {text}"})
     assert response.status_code == 500
 
@@ -155,7 +156,7 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
     with pytest.raises(ProblemError) as caught:
-        asyncio.run(_body(Request(scope, nothing), 10, timeout_s=0.05))
+        asyncio.run(body_of(Request(scope, nothing), 10, timeout_s=0.05))
     assert caught.value.kind is SLOW_BODY
 
 
@@ -165,7 +166,7 @@ def test_a_body_longer_than_its_length_is_refused() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [], "path": "/otp", "query_string": b""}
     with pytest.raises(ProblemError) as caught:
-        asyncio.run(_body(Request(scope, too_much), 10, timeout_s=180.0))
+        asyncio.run(body_of(Request(scope, too_much), 10, timeout_s=180.0))
     assert caught.value.kind is TOO_LARGE
 
 
@@ -285,7 +286,6 @@ def test_an_expired_result_is_gone_from_the_disk_and_its_id_stays_taken(
     assert slug(facade.get("/results/1")) == "gone"
     assert slug(facade.post("/verify", verify_body(reader))) == "gone"
     facade.clock.pass_s(3_600)
-    facade.service._results.purge()
     assert slug(facade.get("/results/1")) == "no-result"
 
 
@@ -321,7 +321,7 @@ def test_a_synthetic_voice_cannot_register(
     audio = [encoded(synthetic_voice(text, system)) for text in said]
     result = facade.post("/register", {"tid": "1", "uid": UID, "audio": audio}).json()
     assert (result["outcome"], result["reason"]["code"]) == ("refused", "NOT_LIVE")
-    assert facade.service._checks.tools.store.vault.uids() == ()
+    assert facade.store.vault.uids() == ()
 
 
 def test_one_synthetic_recording_among_real_ones_spoils_a_registration(
@@ -344,7 +344,7 @@ def test_recordings_of_two_people_do_not_register_anybody(
     audio = [*enrolment(reader)[:2], encoded(other_reader[0].path)]
     result = facade.post("/register", {"tid": "1", "uid": UID, "audio": audio}).json()
     assert result["outcome"] == "refused"
-    assert facade.service._checks.tools.store.vault.uids() == ()
+    assert facade.store.vault.uids() == ()
 
 
 def test_nobody_is_registered_over_somebody_else(facade: Facade, reader: list[Reading]) -> None:
@@ -355,12 +355,14 @@ def test_nobody_is_registered_over_somebody_else(facade: Facade, reader: list[Re
 
 
 def test_a_registration_cut_off_before_its_result_can_be_sent_again(
-    facade: Facade, reader: list[Reading], monkeypatch: pytest.MonkeyPatch
+    facade: Facade, reader: list[Reading]
 ) -> None:
     body = {"tid": "1", "uid": UID, "audio": enrolment(reader)}
-    with monkeypatch.context() as cut:
-        cut.setattr(facade.service._results, "put", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
-        assert slug(facade.post("/register", body)) == "fault"
+    results = StateFolder(facade.state).api_results
+    cut = "CREATE TRIGGER cut BEFORE INSERT ON results BEGIN SELECT RAISE(ABORT, 'power cut'); END"
+    facade.change(results, cut)
+    assert slug(facade.post("/register", body)) == "fault"
+    facade.change(results, "DROP TRIGGER cut")
     assert slug(facade.get("/results/1")) == "no-result"
     assert facade.post("/register", body).json()["outcome"] == "registered"
 
@@ -414,7 +416,7 @@ def test_other_paths_and_methods_are_problems_too(facade: Facade) -> None:
 
 def test_a_changed_results_file_is_a_fault_and_no_answer(facade: Facade, reader: list[Reading]) -> None:
     facade.post("/verify", verify_body(reader))
-    facade.service._results._db.execute("UPDATE results SET sealed = zeroblob(64)")
+    facade.change(StateFolder(facade.state).api_results, "UPDATE results SET sealed = zeroblob(64)")
     answer = facade.get("/results/1")
     assert slug(answer) == "fault"
     assert "sealed" not in answer.text
@@ -428,8 +430,11 @@ def test_only_a_token_tied_to_a_certificate_is_renewed_and_not_for_ever(judge: J
     certificate = "ab" * 32
     settings = Settings()
     clock = MovedClock()
-    with service_with(judge, settings, tmp_path, clock) as service:
-        facade = Facade(None, service, clock, tmp_path)  # type: ignore[arg-type]
+    with (
+        service_with(judge, settings, tmp_path, clock) as service,
+        open_store(tmp_path, settings.store) as store,
+    ):
+        facade = Facade(None, service, clock, tmp_path, store)  # type: ignore[arg-type]
 
         def renewed(text: str) -> str:
             token = service.admit(f"Bearer {text}", None, certificate)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,7 +69,8 @@ def test_a_result_moved_to_another_transaction_is_refused(tmp_path: Path) -> Non
     with opened(tmp_path, Now()) as results:
         one, two = transaction(mac, "a", "1"), transaction(mac, "a", "2")
         results.put(one, {"n": 1})
-        results._db.execute("UPDATE results SET key = ?", (two.key,))
+        with closing(sqlite3.connect(tmp_path / "results.db", isolation_level=None)) as beside:
+            beside.execute("UPDATE results SET key = ?", (two.key,))
         with pytest.raises(ApiError, match="changed"):
             results.fetch(two.key)
 

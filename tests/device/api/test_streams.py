@@ -17,10 +17,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from device.api.app import make_app
 from device.api.server import service_with
+from device.api.streams.socket import CHECK_TOKEN_S
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.conversation.opening import ConversationModels
 from device.evidence.judge import Judge
+from device.secure_store import open_store
 from device.settings import Settings
 from tests.device.api.conftest import Facade, MovedClock, enrolment, slug
 from tests.speech import Reading
@@ -39,8 +41,9 @@ def open_streams(judge: Judge, conversation_models: ConversationModels, tmp_path
         with (
             service_with(judge, settings, state, clock, lambda: conversation_models) as service,
             TestClient(make_app(service)) as client,
+            open_store(state, settings.store) as store,
         ):
-            yield Facade(client, service, clock, state)
+            yield Facade(client, service, clock, state, store)
 
     return opened
 
@@ -219,14 +222,15 @@ def test_a_caller_who_was_cut_off_goes_on_without_losing_anything(
     assert first + rest == whole
 
 
-def test_a_recalled_token_ends_a_stream(streams: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("device.api.streams.socket.CHECK_TOKEN_S", -1.0)
+def test_a_recalled_token_ends_a_stream(streams: Facade) -> None:
     with streams.client.websocket_connect("/stream", headers=streams.bearer("stream")) as socket:
         socket.send_json({})
         socket.receive_json()
         socket.send_bytes(bytes(3_200))
         assert "heard" in socket.receive_json()
-        streams.service._tokens.recall(everything=True)
+        with streams.tokens() as book:
+            book.recall(everything=True)
+        streams.clock.pass_s(CHECK_TOKEN_S + 0.1)
         socket.send_bytes(bytes(3_200))
         assert problem(socket) == "bad-token"
 

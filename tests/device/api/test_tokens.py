@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device.api.errors import ApiError
-from device.api.server import _context
+from device.api.server import tls_context
 from device.settings import ApiSettings, Settings, SettingsError, load
 from tests.device.commands.conftest import Ostiary
 from tests.device.commands.conftest import ostiary as ostiary
@@ -82,13 +82,13 @@ def test_plain_http_is_for_loopback_addresses_alone(host: str) -> None:
     settings = Settings()
     settings = replace(settings, api=replace(settings.api, host=host))
     with pytest.raises(ApiError, match="loopback"):
-        _context(settings, plain_http=True)
+        tls_context(settings, plain_http=True)
 
 
 def test_plain_http_is_for_laptops_alone() -> None:
     settings = replace(Settings(), store=replace(Settings().store, profile="production", keystore="tpm"))
     with pytest.raises(ApiError, match="laptop"):
-        _context(settings, plain_http=True)
+        tls_context(settings, plain_http=True)
 
 
 def test_certificates_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_certificates_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None
     path = tmp_path / "x.pem"
     settings = replace(Settings(), api=ApiSettings(certificate=path, key=path, client_ca=path))
     with pytest.raises(ApiError, match="cannot be used"):
-        _context(settings, plain_http=False)
+        tls_context(settings, plain_http=False)
 
 
 def test_without_certificates_and_without_the_flag_nothing_is_served() -> None:
     with pytest.raises(ApiError, match="client_ca"):
-        _context(Settings(), plain_http=False)
+        tls_context(Settings(), plain_http=False)

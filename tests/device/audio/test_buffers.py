@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.audio.buffers import SampleHistory, SampleQueue
+from tests.kept import is_overwritten
 
 
 def counting(start: int, count: int) -> np.ndarray:
@@ -41,7 +42,7 @@ def test_a_copy_from_a_history_is_the_callers_own() -> None:
     copy = history.copy(0)
     history.wipe()
     assert copy.tolist() == [1, 2, 3, 4, 5]
-    assert not history._ring.any()
+    assert is_overwritten(history)
 
 
 def test_a_queue_gives_back_what_was_put_in_order() -> None:
@@ -52,7 +53,7 @@ def test_a_queue_gives_back_what_was_put_in_order() -> None:
     assert taken is not None
     assert taken[0].tolist() == list(range(60))
     assert taken[1] == 0
-    assert not queue._samples.any()
+    assert is_overwritten(queue)
 
 
 def test_a_reader_that_is_late_gets_no_stale_samples_but_their_count() -> None:
@@ -103,5 +104,5 @@ def test_a_wiped_queue_holds_nothing() -> None:
     queue = SampleQueue(10)
     queue.put(counting(1, 5))
     queue.wipe()
-    assert not queue._samples.any()
+    assert is_overwritten(queue)
     assert queue.take(0.0) is None

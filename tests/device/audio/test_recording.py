@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from device.audio import FileLimits, QualityError, TooLongError, UnreadableAudioError, load_utterance
 from device.audio.errors import GapError
-from device.audio.files.flac_length import _samples_to_end, flac_length
+from device.audio.files.flac_length import flac_length, samples_to_end
 from device.audio.recording import read_recording
 from tests.device.audio.sounds import hush, join, read, tone, wav_bytes, write
 from tests.speech import Reading
@@ -459,7 +459,7 @@ def test_bytes_made_to_look_like_many_last_frames_take_no_long_search() -> None:
     head = b"fLaC" + bytes([0x80, 0, 0, 34]) + bytes.fromhex("10001000") + bytes(6)
     head += (16_000 << 44 | 15 << 36).to_bytes(8, "big") + bytes(16)
     frame = bytes([0xFF, 0xF8, 0xC9, 0x08, 0x00])
-    crc = next(c for c in range(256) if _samples_to_end(frame + bytes([c]) + bytes(10), 0, 4096))
+    crc = next(c for c in range(256) if samples_to_end(frame + bytes([c]) + bytes(10), 0, 4096))
     with pytest.raises(UnreadableAudioError, match="cut short"):
         read_recording(head + (frame + bytes([crc])) * 100_000, LIMITS)
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from device.cli import cli
 from device.clock import system_clock
-from device.commands.doctor import check_audit_log
+from device.commands.installed.doctor import check_audit_log
 from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from device.access.decision import Decision, Notice, Outcome, Reason
 from device.door.gpio import GpioLines, Inputs, KernelGpio, Output, Wire, find_chip
 from device.door.lines import DoorError
 from device.door.settings import DoorKind, DoorSettings, GpioSettings, Pull
-from device.door.supervision import Line
+from device.door.supervised import SupervisedDoor
+from device.door.supervision import DoorTiming, Line
 from device.door.wiring import examined, tried
 
 PI5 = "pinctrl-rp1"
@@ -206,3 +208,52 @@ def test_the_real_library_refuses_a_chip_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "chip").write_bytes(b"")
     with pytest.raises(OSError):
         KernelGpio().output(tmp_path / "chip", Wire(0, False, Pull.NONE))
+
+
+def test_a_door_on_a_bouncing_chip_writes_each_passage_once_and_times_what_was_forced() -> None:
+    gpio, now_s, events = FakeGpio(), [time.monotonic()], []
+    door = SupervisedDoor(
+        "pharmacy",
+        lambda: GpioLines(SETTINGS, gpio, lambda: now_s[0]),
+        unlock_s=5.0,
+        timing=DoorTiming(),
+        debounce_s=0.03,
+        now_s=lambda: now_s[0],
+        note=lambda kind, _: events.append(kind),
+        warn=lambda notice: events.append(notice),
+        show=lambda _: None,
+    )
+
+    def later(seconds: float) -> None:
+        now_s[0] += seconds
+        door.look()
+
+    def moves(opened: bool, bounces: int) -> None:
+        gpio.chip.wiggle(22, opened, bounces)
+        later(0.0)
+        later(0.1)
+
+    door.look()
+    gpio.chip.wiggle(23, True)  # a button that is active at 0 V, not pressed
+    later(1.0)
+    events.clear()
+    door.obey(Decision(Outcome.GRANTED, Reason.ALL_FACTORS_PASSED, "", Notice.WELCOME))
+    assert gpio.chip.driven == {17: False}  # active low: released
+    moves(opened=True, bounces=7)
+    moves(opened=False, bounces=12)
+    assert gpio.chip.driven == {17: True}
+    assert events == ["DOOR_OPENED", "DOOR_CLOSED"]
+    later(10.0)
+    moves(opened=True, bounces=5)
+    later(1.0)
+    later(20.0)
+    later(10.0)
+    assert events[2:] == [
+        "DOOR_OPENED",
+        "DOOR_FORCED_OPEN",
+        Notice.CLOSE_DOOR,
+        Notice.CLOSE_DOOR,
+        "DOOR_OPEN_TOO_LONG",
+    ]
+    moves(opened=False, bounces=3)
+    assert events[-1] == "DOOR_CLOSED"

@@ -9,6 +9,7 @@ import pytest
 
 from device.errors import DeviceError
 from device.evidence.gallery import Gallery
+from tests.kept import is_overwritten
 
 
 def cosine(probe: np.ndarray, template: np.ndarray) -> float:
@@ -65,5 +66,6 @@ def test_a_damaged_voiceprint_is_refused(spoilt):
 
 def test_a_wiped_gallery_holds_no_voiceprint():
     gallery = Gallery({"a": unit(1)[0]})
+    assert not is_overwritten(gallery)
     gallery.wipe()
-    assert not gallery._matrix.any()
+    assert is_overwritten(gallery)

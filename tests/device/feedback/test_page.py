@@ -13,7 +13,7 @@ import pytest
 
 from device.access.decision import Decision, Notice, Outcome, Reason
 from device.feedback import Cue, Feedback, PageSink, Stage, language
-from device.feedback.page import _COLOURS, STALE_AFTER_S, render
+from device.feedback.page import COLOURS, STALE_AFTER_S, render
 from tests.waiting import wait_until
 
 
@@ -94,7 +94,7 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("colours", list(_COLOURS.values()), ids=list(_COLOURS))
+@pytest.mark.parametrize("colours", list(COLOURS.values()), ids=list(COLOURS))
 def test_letters_can_be_read_by_weak_eyes(colours: tuple[str, str]) -> None:
     assert contrast(*colours) >= 7.0
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from device.access.challenge import Binding, Challenge, Style
 from device.access.decision import Decision, Notice, Outcome, Reason, fault
 from device.feedback import (
     Cue,
@@ -21,6 +22,7 @@ from device.feedback import (
     language,
     waveform,
 )
+from device.feedback.page import render
 from device.feedback.sinks import LIGHTS, stage_of
 
 GRANTED = Decision(Outcome.GRANTED, Reason.ALL_FACTORS_PASSED, "every factor passed", Notice.WELCOME)
@@ -107,6 +109,25 @@ def test_a_person_sees_the_door_listen_and_think():
     feedback.judging()
     assert [cue.stage for cue in recorder.cues] == [Stage.SPEAK, Stage.LISTENING, Stage.THINKING]
     assert "Nummer" in recorder.cues[0].text
+
+
+def test_the_phrase_stays_on_the_display_while_somebody_says_it_and_no_longer():
+    recorder = Recorder()
+    feedback = Feedback(language("en"), [recorder])
+    phrase = "acorn river"
+    asked = Challenge(
+        Binding("unit-1", "door-1"), Style.WORDS, phrase, phrase, 1, 1, b"n", "2026-11-30", 0.0, 20.0, b"t"
+    )
+    feedback.tell(asked)
+    feedback.speaking()
+    feedback.judging()
+    feedback.tell(WORDS)
+    feedback.ask_name()
+    feedback.speaking()
+    assert [cue.phrase for cue in recorder.cues] == [phrase, phrase, "", "", "", ""]
+    page = render(recorder.cues[1], language("en"), 0.0)
+    assert f'<p class="phrase" lang="en">{phrase}</p>' in page
+    assert phrase not in recorder.cues[-1].text
 
 
 def test_a_screen_shows_one_thing_at_a_time():

@@ -20,7 +20,7 @@ from device.inspection.scale import in_words
 from device.inspection.statement import checked, findings_bytes, signed, statement
 from device.liveness.joins import shipped_network
 from device.liveness.weights import shipped
-from quantize.evaluate.splicing import ENERGY, Source, draw
+from quantize.evaluate.recordings.splicing import ENERGY, Source, draw
 from sync.keys import FileSigner
 from tests.device.commands.conftest import Ostiary, ostiary  # noqa: F401
 from tests.speech import Reading

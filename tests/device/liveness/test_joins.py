@@ -14,7 +14,7 @@ from device.liveness.context import ContextChecks
 from device.liveness.join_pictures import FEATURES, features, repeats
 from device.liveness.joins import FRAME_S, REPEAT_FROM, JoinNetwork, shipped_network
 from device.liveness.weights import shipped
-from quantize.evaluate.splicing import ENERGY, Source, draw
+from quantize.evaluate.recordings.splicing import ENERGY, Source, draw
 from tests.speech import Reading
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.liveness import Fingerprint, LivenessError, MemoryRollbackError, memory_file
+from device.liveness import Fingerprint, LivenessError, MemoryRollbackError
 from device.liveness.fingerprint import BITS
 from device.liveness.memory import MemoryLimits, UtteranceMemory
 from tests.device.liveness.sounds import NOON, mac, noise, speech
@@ -34,6 +34,7 @@ class Unit:
     limits: MemoryLimits = field(default_factory=MemoryLimits)
     vouched: int = 0
     now: datetime = NOON
+    busy_s: float = 10.0
     memory: UtteranceMemory = field(init=False)
 
     def start(self) -> Unit:
@@ -44,6 +45,7 @@ class Unit:
             now=self.now,
             noted=self._noted,
             limits=self.limits,
+            busy_s=self.busy_s,
         )
         return self
 
@@ -259,7 +261,8 @@ def test_another_units_memory_is_refused(unit: Unit, tmp_path: Path) -> None:
 def test_a_memory_that_cannot_be_written_says_so_and_keeps_what_it_had(unit: Unit) -> None:
     unit.hears(1)
     holder = sqlite3.connect(unit.folder / "memory.db", isolation_level=None)
-    unit.memory._file._db.execute("PRAGMA busy_timeout = 50")
+    unit.busy_s = 0.05
+    unit.power_cut()
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LivenessError, match="cannot be written"):
         unit.hears(2)
@@ -282,7 +285,8 @@ def test_the_disk_holds_neither_marks_nor_sound(unit: Unit, reader: list[Reading
 
 def test_a_row_is_a_kilobit_a_second(unit: Unit) -> None:
     unit.hears(1, seconds=4.0)
-    (size,) = unit.memory._file._db.execute("SELECT length(sealed) FROM utterances").fetchone()
+    with closing(sqlite3.connect(unit.folder / "memory.db")) as beside:
+        (size,) = beside.execute("SELECT length(sealed) FROM utterances").fetchone()
     assert size < 4.0 * 135 + 64
 
 
@@ -308,10 +312,8 @@ def test_marks_do_not_tell_who_spoke(unit: Unit, reader: list[Reading]) -> None:
     assert marks[0].shape[1] * 8 == BITS
 
 
-def test_a_memory_that_another_program_holds_is_not_damaged(
-    unit: Unit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory_file, "_BUSY_S", 0.05)
+def test_a_memory_that_another_program_holds_is_not_damaged(unit: Unit) -> None:
+    unit.busy_s = 0.05
     unit.hears(1)
     unit.memory.close()
     with closing(sqlite3.connect(unit.folder / "memory.db", isolation_level=None)) as other:

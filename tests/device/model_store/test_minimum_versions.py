@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from device.commands import doctor
+from device.commands.installed import doctor
 from device.model_store import slots
 from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle
 from device.model_store.manifest import BundleError

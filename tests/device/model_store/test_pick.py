@@ -31,11 +31,11 @@ from device.model_store.sessions import (
 )
 from device.models.race import faster, race
 from device.settings import kept_in, models_dir
-from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
 from quantize.graphs.builder import GraphBuilder
 from quantize.recipe import ports
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import fetch
 from tests.device.model_store.bundles import entry
 from tests.runtimes import INSTALLED_TFLITE
 
@@ -209,13 +209,14 @@ def test_a_choice_for_models_that_nobody_may_write_to_lies_in_the_units_own_fold
     installed = with_variant(tmp_path / "installed")
     monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("OSTIARY_MODELS_DIR", raising=False)
-    monkeypatch.setattr("device.settings.SYSTEM_MODELS", installed.directory)
-    assert kept_in(models_dir()) == tmp_path / "state" / "models"
+    models = models_dir(installed.directory)
+    own = kept_in(models, installed.directory)
+    assert (models, own) == (installed.directory, tmp_path / "state" / "models")
     before = sorted(installed.directory.iterdir())
-    kept_in(models_dir()).mkdir(parents=True)
-    pick.write(kept_in(models_dir()), picked(installed))
-    assert pick.read(kept_in(models_dir()), installed) == picked(installed)
-    assert models_dir() == installed.directory, "a choice is no bundle"
+    own.mkdir(parents=True)
+    pick.write(own, picked(installed))
+    assert pick.read(own, installed) == picked(installed)
+    assert models_dir(installed.directory) == installed.directory, "a choice is no bundle"
     assert sorted(installed.directory.iterdir()) == before
 
 

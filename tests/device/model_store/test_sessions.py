@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from device.model_store import slots
 from device.model_store.sessions import OnnxSession, SessionError
+from device.settings import models_dir
 from quantize.graphs.builder import GraphBuilder
 
 
@@ -43,3 +47,28 @@ def test_a_wrong_input_is_a_session_error(network: onnx.ModelProto) -> None:
     for inputs in ({"y": np.zeros(2, np.float32)}, {"x": np.zeros(2, np.float64)}, {}):
         with pytest.raises(SessionError, match="a model failed"):
             session.run(inputs)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from device.model_store.sessions import NoMemoryError, OnnxSession
+network = Path(sys.argv[1])
+OnnxSession(network)  # the library is loaded, and the network is whole
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
+try:
+    for _ in range(100):
+        kept = [*globals().get("kept", ()), OnnxSession(network)]
+except NoMemoryError as err:
+    print(err)
+"""
+
+
+def test_a_model_for_which_there_is_no_memory_is_not_called_damaged() -> None:
+    network = slots.active(models_dir()).path("words-encoder")
+    ran = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, str(network)], capture_output=True, text=True, check=False
+    )
+    assert "no memory left" in ran.stdout, ran.stderr
+    assert "models build" not in ran.stdout

@@ -78,9 +78,28 @@ def test_frames_are_found_in_speech_that_was_played_faster_or_slower(
         assert shares_multiples(rate_hz, 80.0 * speed)
 
 
+def test_a_level_that_never_falls_is_noise_and_silence_between_words_is_none() -> None:
+    level = np.ones((3, 1_000))
+    level[1, ::2] = 1e-6
+    level[2, :100] = 1e3
+    heard = rates._heard(level)
+    assert heard[0].max() == 0.0
+    assert heard[1].min() == 1.0
+    assert heard[2, :100].min() > 0.99
+    assert heard[2, 100:].max() < 1.0
+
+
+def test_what_is_never_quiet_counts_by_how_far_it_stands_above_its_quietest() -> None:
+    level = np.full((1, 1_000), 0.1)
+    level[0, ::5] = 1.0
+    heard = rates._heard(level)[0]
+    assert heard[1::5].max() == 0.0
+    assert heard[::5].min() == pytest.approx(1.0 - rates.NOISE_MARGIN * 0.1)
+
+
 def test_a_length_that_transforms_badly_gives_the_same_answer(people: list[Wave]) -> None:
     short = people[0][: 3_989 * 16]
-    assert rates._fast_length(3_989) == 4_000
+    assert rates.fast_length(3_989) == 4_000
     padded, exact = rates.frame_rates(short), rates.frame_rates(people[0][: 4_000 * 16])
     assert np.abs(padded.listed - exact.listed).mean() < 0.03
     assert np.abs(padded.listed - rates.frame_rates(people[1][: 4_000 * 16]).listed).mean() > 0.06
@@ -144,5 +163,5 @@ def test_norms_of_the_wrong_shape_or_without_numbers_is_refused(norms: BonaFideN
 
 @pytest.mark.parametrize("part", [name for name in BonaFideNorms.__slots__ if "spread" in name])
 def test_norms_with_a_spread_of_nothing_is_refused(norms: BonaFideNorms, part: str) -> None:
-    with pytest.raises(ValueError, match="of nothing"):
+    with pytest.raises(ValueError, match="not above zero"):
         replace(norms, **{part: 0.0 * getattr(norms, part)})

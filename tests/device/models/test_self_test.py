@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from device.commands.doctor import examine as doctor
+from device.commands.installed.doctor import examine as doctor
 from device.model_store import pick as picks
 from device.model_store.answers import ROLE, Answers
 from device.model_store.bundle import MANIFEST_NAME, Bundle
@@ -29,8 +29,8 @@ from device.models.self_test import SelfTestError, chosen, ensured, run
 from device.settings import Settings
 from device.unit.assembly import open_judge
 from quantize.cli import models as command
-from quantize.fetch import sha256_of
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
 
 PACKAGE = "sudo apt-get install pocketsphinx-testdata"
 
@@ -163,12 +163,12 @@ def test_recordings_that_are_missing_or_others_are_named_with_their_package(
     answers: Answers, tmp_path: Path
 ) -> None:
     with pytest.raises(SelfTestError, match=PACKAGE):
-        self_test.recordings_of(answers, tmp_path)
+        self_test.recordings_of(answers.recordings, tmp_path)
     name = next(iter(answers.recordings))
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(SelfTestError, match=f"{name} is not the self-test's recording"):
-        self_test.recordings_of(answers, tmp_path)
+        self_test.recordings_of(answers.recordings, tmp_path)
 
 
 def test_answers_of_other_files_are_refused(given: Bundle, answers: Answers, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from device.errors import DeviceError
 from device.models.words.hearing import Sentence
+from device.models.words.tokens import Vocabulary
 from device.models.words.transcriber import Transcriber
 from device.models.words.whisper_cpp import MAX_SENTENCES, WhisperCpp
-from quantize.fetch import fetch
 from quantize.graphs import whisper_ggml
+from quantize.networks.words import Upstream
+from quantize.upstream.fetch import fetch
 from tests.device.models.test_transcriber import RATE_HZ, wave, words
 from tests.speech import Reading
 
@@ -62,11 +64,13 @@ def test_decoders_that_ask_at_the_same_time_each_say_their_own_sentence(ggml: Pa
     whisper.close()
 
 
-def test_it_spells_with_the_same_tokens(words: Transcriber, ggml: Path) -> None:
+def test_it_spells_with_the_same_tokens(ggml: Path) -> None:
     whisper = WhisperCpp(ggml)
+    upstream = Upstream.read(fetch("whisper-tiny-en"), fetch("whisper-tiny-en-tokenizer"))
+    usual = Vocabulary(upstream.ordinary)
     # whisper.cpp's own speller would take " spa" and "des" for the last.
     for text in (" hello world", " 1D3A", " it's", "Enter 51.", " 8 of spades"):
-        assert whisper.tokens(text) == words._model.tokens(text)
+        assert whisper.tokens(text) == usual.tokens(text)
     whisper.close()
 
 

@@ -12,11 +12,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.secure_store import Store, StoreError, open_store
+from device.secure_store import Store, StoreError, backup, open_store
 from device.secure_store.hardware.sealing_policy import sign_policy
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
-from device.secure_store.voiceprints import backup
 from tests.device.secure_store.conftest import Opener
 from tests.device.secure_store.people import same_voice, voiceprint
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from device.secure_store import NotEnrolledError, RecordDamagedError, Store, StoreError, StoreUnavailableError
-from tests.device.secure_store.people import same_voice, voiceprint
+from tests.device.secure_store.people import ledger_of, same_voice, voiceprint
 
 Opener = Callable[[], Store]
 PEOPLE = 12
@@ -179,17 +179,18 @@ def test_every_bit_of_one_row_counts(laptop: Opener) -> None:
 
     with laptop() as store:
         store.vault.enrol("4711", voiceprint(1))
-        ledger = store.vault._ledger
-        row = ledger.row(store.vault.record_id("4711"))
-        assert row is not None
-        for field in ("wrapped", "record"):
-            whole = getattr(row, field)
-            for at in range(0, len(whole), 3):
-                changed = bytearray(whole)
-                changed[at] ^= 1 << at % 8
-                parts = {"wrapped": row.wrapped, "record": row.record, field: bytes(changed)}
-                with pytest.raises(RecordDamagedError, match=str(row.record_id)):
-                    open_row(ledger.keys, Row(row.record_id, row.tag, **parts))
+        with ledger_of(store) as ledger:
+            row = ledger.row(store.vault.record_id("4711"))
+            assert row is not None
+            for field in ("wrapped", "record"):
+                whole = getattr(row, field)
+                assert whole
+                for at in range(0, len(whole), 3):
+                    changed = bytearray(whole)
+                    changed[at] ^= 1 << at % 8
+                    parts = {"wrapped": row.wrapped, "record": row.record, field: bytes(changed)}
+                    with pytest.raises(RecordDamagedError, match=str(row.record_id)):
+                        open_row(ledger.keys, Row(row.record_id, row.tag, **parts))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from device.secure_store import SealPolicyError, open_store
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.memory import SecretBytes
-from tests.device.secure_store.people import voiceprint
+from tests.device.secure_store.people import ledger_of, voiceprint
 from tests.device.secure_store.tap import Tap
 
 pytestmark = pytest.mark.e2e
@@ -57,9 +57,8 @@ def test_a_hundred_unseals_show_no_byte_of_the_key(swtpm: SwTpm, tap: Tap, tmp_p
             for secrets in keystore.unlock():
                 secrets.wipe()
         epoch = store.vault.rotate()
-        ledger = store.vault._ledger
-        known = [ledger.secrets.root, ledger.secrets.anchor]
-        with ledger.secrets.anchor.derive("nv auth") as nv_auth:
+        with ledger_of(store) as ledger, ledger.secrets.anchor.derive("nv auth") as nv_auth:
+            known = [ledger.secrets.root, ledger.secrets.anchor]
             parts = [part for secret in (*known, nv_auth) for part in pieces(bytes(secret.view()))]
     assert epoch > 0
     assert len(tap.heard) > UNSEALS * 1000

@@ -43,10 +43,12 @@ from device.secure_store.hardware.quote import Quote
 from device.secure_store.hardware.sealing_policy import SignedPolicy, sealing_policy, sign_policy
 from device.secure_store.hardware.swtpm import SwTpm
 from device.secure_store.hardware.tpm import Release, Tpm, authority_name
+from device.secure_store.hardware.tpm_files import TpmFiles
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
+from device.secure_store.keystore import COUNTERS
 from device.secure_store.signing import verify_es256
 from sync.errors import ProofError
-from sync.fleet.provisioning.tpm_proof import Statement, verify_quote
+from sync.fleet.provisioning.tpm.proof import Statement, verify_quote
 from tests.device.secure_store.lockout import lock_by_wrong_passwords
 from tests.device.secure_store.people import same_voice, voiceprint
 
@@ -58,6 +60,11 @@ Opener = Callable[[], Store]
 def keystore_of(store: Store) -> TpmKeystore:
     assert isinstance(store.keystore, TpmKeystore)
     return store.keystore
+
+
+def index_of(tpm: SwTpm, counter: str) -> int:
+    """Where in the TPM's NV memory a counter of the store lies."""
+    return tpm.settings().nv_base + COUNTERS.index(counter)
 
 
 @contextmanager
@@ -112,13 +119,14 @@ def test_an_update_signed_by_somebody_else_is_refused_by_us_and_by_the_tpm(
     forged = sign_policy(thief, keystore.measure(), "trust me")
     with pytest.raises(SealPolicyError, match="not signed by"):
         keystore.reseal(forged)
-    keystore._files.add_policy(forged)  # a thief with the disk writes the file instead
+    files = TpmFiles(tmp_path / "unit/store/tpm")
+    files.add_policy(forged)  # a thief with the disk writes the file instead
     with pytest.raises(SealPolicyError):
         unit()
     epoch = keystore.counter("epoch").value()
-    blob = keystore._files.sealed()[epoch]
+    blob = files.sealed()[epoch]
     with pytest.raises(SealPolicyError):  # and shows the TPM their own authority, skipping our checks
-        keystore.tpm.unseal(blob, Release(thief.public_key(), forged, keystore._indices["epoch"], epoch))
+        keystore.tpm.unseal(blob, Release(thief.public_key(), forged, index_of(swtpm, "epoch"), epoch))
 
 
 def test_in_production_the_unit_cannot_approve_itself(swtpm: SwTpm, tmp_path: Path) -> None:
@@ -149,7 +157,8 @@ def test_a_copied_disk_on_another_tpm_yields_nothing(unit: Opener, tmp_path: Pat
         store.vault.enrol("4711", voiceprint(1))
         mine = keystore_of(store)
         epoch = mine.counter("epoch").value()
-        blob, policy = mine._files.sealed()[epoch], mine._files.policies()[0]
+        files = TpmFiles(tmp_path / "unit/store/tpm")
+        blob, policy = files.sealed()[epoch], files.policies()[0]
     other = SwTpm(tmp_path / "other").start()
     try:
         shutil.copytree(tmp_path / "unit", tmp_path / "copy")
@@ -158,7 +167,7 @@ def test_a_copied_disk_on_another_tpm_yields_nothing(unit: Opener, tmp_path: Pat
         with open_store(tmp_path / "own", other.settings()) as store:  # the thief's own keys and counters
             theirs = keystore_of(store).tpm
             with pytest.raises(SealPolicyError):
-                theirs.unseal(blob, Release(mine.authority(), policy, mine._indices["epoch"], epoch))
+                theirs.unseal(blob, Release(mine.authority(), policy, index_of(other, "epoch"), epoch))
         with pytest.raises(SealPolicyError):  # and with them in place: another parent key
             open_store(tmp_path / "copy", other.settings())
     finally:
@@ -191,11 +200,10 @@ def test_the_whole_old_disk_put_back_does_not_bring_a_forgotten_person_back(
     with pytest.raises((SealPolicyError, RollbackError)):
         unit()
     keystore = TpmKeystore(tmp_path / "unit/store/tpm", swtpm.settings())
-    blob, policy = keystore._files.sealed()[old_epoch], keystore._files.policies()[0]
+    files = TpmFiles(tmp_path / "unit/store/tpm")
+    blob, policy = files.sealed()[old_epoch], files.policies()[0]
     with pytest.raises(SealPolicyError):  # not our check but the TPM's: the counter is above the old epoch
-        keystore.tpm.unseal(
-            blob, Release(keystore.authority(), policy, keystore._indices["epoch"], old_epoch)
-        )
+        keystore.tpm.unseal(blob, Release(keystore.authority(), policy, index_of(swtpm, "epoch"), old_epoch))
 
 
 def test_an_old_tpm_state_put_back_is_refused(unit: Opener, swtpm: SwTpm, tmp_path: Path) -> None:
@@ -217,13 +225,12 @@ def test_an_old_tpm_state_put_back_is_refused(unit: Opener, swtpm: SwTpm, tmp_pa
 def test_a_counter_defined_again_by_somebody_else_is_noticed(unit: Opener, swtpm: SwTpm) -> None:
     with unit() as store:
         store.vault.enrol("4711", voiceprint(1))
-        keystore = keystore_of(store)
-        keystore.tpm.remove_counter(keystore._indices["vault"])
+        keystore_of(store).tpm.remove_counter(index_of(swtpm, "vault"))
     with pytest.raises(SealPolicyError, match="gone"):
         unit()
     with esapi(swtpm) as tpm:
         area = TPMS_NV_PUBLIC(
-            nvIndex=keystore._indices["vault"],
+            nvIndex=index_of(swtpm, "vault"),
             nameAlg=TPM2_ALG.SHA256,
             attributes=TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.OWNERREAD | TPMA_NV.NO_DA,
             dataSize=8,
@@ -247,7 +254,7 @@ def test_the_audit_key_signs_and_cannot_leave(unit: Opener, swtpm: SwTpm) -> Non
         signature, key = store.audit_signer.sign(b"head 1"), store.audit_signer.public_key()
         assert len(signature) == 64
         assert verify_es256(key, b"head 1", signature) == b"head 1"
-        blob = keystore_of(store)._facts.audit_key()
+        blob = keystore_of(store).audit_object()
 
     public, _ = TPM2B_PUBLIC.unmarshal(blob.public)
     stuck = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.SENSITIVEDATAORIGIN
@@ -361,14 +368,16 @@ def test_wrong_passwords_of_others_lock_nothing_of_ours(unit: Opener, swtpm: SwT
     assert "locked by wrong passwords" in status.state
 
 
-def test_our_policy_digests_are_the_tpms(unit: Opener, swtpm: SwTpm) -> None:
+def test_our_policy_digests_are_the_tpms(unit: Opener, swtpm: SwTpm, tmp_path: Path) -> None:
     """The sealing policy is computed off the TPM; a trial session has to come to the same."""
 
     with unit() as store:
         keystore = keystore_of(store)
         values = keystore.measure()
-        index, name = keystore._indices["epoch"], keystore._counter_name("epoch")
         authority = keystore.authority()
+    facts = TpmFiles(tmp_path / "unit/store/tpm").facts()
+    assert facts is not None
+    index, name = index_of(swtpm, "epoch"), bytes.fromhex(facts.counter_names["epoch"])
     with esapi(swtpm) as tpm:
         trial = tpm.start_auth_session(
             ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.TRIAL, TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256

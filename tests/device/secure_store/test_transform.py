@@ -7,6 +7,7 @@ import numpy as np
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.transform import DIMENSIONS, Rotation
 from tests.device.secure_store.people import voiceprint
+from tests.kept import is_overwritten
 
 PINNED = np.array([0.1669503, 0.0124779, -0.0032386, 0.0180918])
 
@@ -61,4 +62,5 @@ def test_a_secret_rotation_is_wiped_and_not_printed() -> None:
     with SecretBytes.random(32) as key:
         with Rotation(key) as rotation:
             assert repr(rotation) == "<secret rotation>"
-        assert not rotation._packed.any()
+            assert not is_overwritten(rotation)
+        assert is_overwritten(rotation)

@@ -23,8 +23,9 @@ from device.secure_store import (
     open_store,
     verify_receipt,
 )
+from device.secure_store.voiceprints.ledger import Names
 from device.secure_store.voiceprints.records import Person, seal_row
-from tests.device.secure_store.people import MODEL, same_voice, voiceprint
+from tests.device.secure_store.people import MODEL, ledger_of, same_voice, voiceprint
 
 Opener = Callable[[], Store]
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -101,9 +102,11 @@ def test_a_key_that_was_rotated_away_stays_away(laptop: Opener, tmp_path: Path) 
 def test_renewing_changes_what_is_stored_and_not_the_voice(laptop: Opener) -> None:
     with laptop() as store:
         store.vault.enrol("4711", voiceprint(1))
-        before = store.vault._ledger.row(store.vault.record_id("4711"))
-        store.vault.renew("4711")
-        after = store.vault._ledger.row(store.vault.record_id("4711"))
+        with ledger_of(store) as ledger:
+            before = ledger.row(store.vault.record_id("4711"))
+            store.vault.renew("4711")
+            ledger.refresh()
+            after = ledger.row(store.vault.record_id("4711"))
         assert same_voice(store.vault.template("4711"), voiceprint(1))
     assert before is not None
     assert after is not None
@@ -145,7 +148,7 @@ def test_another_models_voiceprint_is_never_compared(laptop: Opener) -> None:
         with pytest.raises(ModelChangedError):
             store.vault.template("4711", model="campplus-192@2")
         assert store.vault.template("4711", model=MODEL).model == MODEL
-        assert store.vault.outdated("campplus-192@2") == ("4711",)
+        assert store.vault.growth("campplus-192@2") == {"4711": 0, "4712": None}
 
 
 @pytest.mark.parametrize("uid", ["", " - ", "a\nb", "x" * 65, "\x00"])
@@ -174,9 +177,10 @@ def test_nothing_secret_shows_in_a_repr(laptop: Opener) -> None:
     assert str(float(template.vector[0]))[:6] not in repr(template)
     with laptop() as store:
         store.vault.enrol("badge-number-4711", template)
-        for thing in (store, store.vault, store.vault._ledger.secrets, store.vault._ledger.keys):
-            assert "badge-number-4711" not in repr(thing)
-            assert bytes(store.vault._ledger.secrets.root.view()).hex() not in repr(thing)
+        with ledger_of(store) as ledger:
+            for thing in (store, store.vault, ledger, ledger.secrets, ledger.keys):
+                assert "badge-number-4711" not in repr(thing)
+                assert bytes(ledger.secrets.root.view()).hex() not in repr(thing)
 
 
 def test_a_second_process_sees_what_the_first_one_enrols(laptop: Opener) -> None:
@@ -199,12 +203,11 @@ def test_a_closed_store_answers_nothing(laptop: Opener) -> None:
 
 def enrolled_as_before(store: Store, typed: str, seed: int) -> uuid.UUID:
     """A record under the id as it was typed, as vaults had them before ids had a normal form."""
-    ledger, record_id = store.vault._ledger, uuid.uuid4()
+    record_id = uuid.uuid4()
     consent = Consent("nobody", NOW, "1", NOW + timedelta(days=36_500))
-    with ledger.exclusive():
-        ledger.refresh()
+    with ledger_of(store) as ledger, ledger.exclusive():
         person = Person(typed, voiceprint(seed), consent, 1)
-        ledger.commit(put=[seal_row(ledger.keys, record_id, store.vault._names.tag(typed), person, 1)])
+        ledger.commit(put=[seal_row(ledger.keys, record_id, Names(ledger).tag(typed), person, 1)])
     return record_id
 
 

@@ -5,6 +5,7 @@ Messages go from hand to hand instead of over a broker; everything else is the p
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,6 @@ from device.access.controller import AccessController
 from device.access.memory.history import History
 from device.access.voices import is_enrolled
 from device.clock import Now
-from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.model_store import slots
 from device.model_store.minimum_versions import pinned_minimum, raise_minimum
@@ -86,17 +86,6 @@ class Clock:
         self.now = Now(self.now.wall + timedelta(seconds=seconds), self.now.monotonic_s + seconds)
 
 
-class Rehearsed(Follower):
-    """The follower; what its judge finds in the recorded attempt is the test's to say."""
-
-    finds: Evidence | DeviceError = evidence()
-
-    def _recorded(self) -> Evidence:
-        if isinstance(self.finds, DeviceError):
-            raise self.finds
-        return self.finds
-
-
 @dataclass
 class DoorUnit:
     """One unit; `up` is what runs of it, and `crash` ends that as a power cut does."""
@@ -105,11 +94,15 @@ class DoorUnit:
     folder: Path
     clock: Clock
     settings: Settings
-    finds: Evidence | DeviceError = field(default_factory=evidence)
+    finds: Evidence | BaseException = field(default_factory=evidence)
+    """What the judge finds in the recorded attempt, or what is raised instead."""
+    judging: threading.Event | None = None
+    """Until this is set, the judge does not answer."""
     ended: int = 0
     store: Store = field(init=False)
-    follower: Rehearsed = field(init=False)
+    follower: Follower = field(init=False)
     controller: AccessController = field(init=False)
+    trail: AuditTrail = field(init=False)
     mail: DoorMail = field(init=False)
     _up: ExitStack | None = None
 
@@ -153,14 +146,14 @@ class DoorUnit:
             self.controller.time.look(self.clock())
             self.store.vault.go_by(lambda: self.clock().wall)
             context = EventContext.of(self.store, log.next_boot(), self.clock())
-            trail = AuditTrail(log, context, lambda: self.controller.rules, self.clock)
+            self.trail = trail = AuditTrail(log, context, lambda: self.controller.rules, self.clock)
             parts = SimpleNamespace(
                 store=self.store, controller=self.controller, trail=trail, clock=self.clock, log=log
             )
-            self.follower = Rehearsed(
-                cast(Unit, parts), self.settings, self.state, self.models, plan=plan, end=self._end
-            )
-            self.follower.finds = self.finds
+            self.follower = Follower(
+                cast(Unit, parts), self.settings, self.state, self.models,
+                plan=plan, end=self._end, recorded=self._recorded,
+            )  # fmt: skip
             self._up = up.pop_all()
         return self
 
@@ -176,6 +169,17 @@ class DoorUnit:
 
     def _end(self) -> None:
         self.ended += 1
+
+    def _recorded(self) -> Evidence:
+        if self.judging is not None:
+            self.judging.wait(60.0)
+        if isinstance(self.finds, BaseException):
+            raise self.finds
+        return self.finds
+
+    @property
+    def is_up(self) -> bool:
+        return self._up is not None
 
     def holds(self) -> dict[str, Template]:
         return {uid: self.store.vault.template(uid) for uid in self.store.vault.uids()}
@@ -265,7 +269,7 @@ class Hospital:
         for unit, message in self.publish():
             self.retained[unit] = message
         for name, unit in self.units.items():
-            if name in self.offline or unit._up is None:
+            if name in self.offline or not unit.is_up:
                 continue
             if name in self.retained:
                 self.deliver(unit, DESIRED, self.retained[name])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,7 +22,7 @@ from device.model_store.manifest import BundleError
 from device.secure_store import RollbackError, SealPolicyError, StoreError, TpmBusyError, TpmLockedError
 from device.secure_store.errors import StoreUnavailableError
 from device.unit.audit import AuditTrail, EventContext
-from device.unit.failed_starts import NAME, FailedStarts, reason
+from device.unit.failed_starts import NAME, PROBE_BYTES, FailedStarts, reason
 from sync.events import Record
 from sync.outbox import Outbox, OutboxError
 from tests.sync.parts import SoftwareSigner
@@ -29,10 +33,10 @@ BEGAN = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
 class Unit:
     """A state folder, a clock that is set by hand, and a real log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: Path | None = None) -> None:
         self.now = BEGAN
         self.folder = folder
-        self.starts = FailedStarts(folder, self.clock)
+        self.starts = FailedStarts(folder, self.clock, memory)
         self.log = Outbox(folder / "audit.db", unit="site-1/unit-1", doors={"door-1"}, now_ms=self.now_ms)
         context = EventContext(self.log.next_boot(), 0.0, b"k" * 32, "software")
         rules = replace(default_rules("door-1"), version=1)
@@ -138,17 +142,16 @@ def test_a_note_that_somebody_wrote_by_hand_hinders_no_start_and_makes_no_event(
     assert unit.told() == [("FAULT", "tpm_fault", 0)]
 
 
-def test_a_note_that_the_log_has_no_room_for_stays_for_the_next_start(
-    unit: Unit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unit.fails(TpmBusyError("no TPM answers"))
+class BrokenLog:
+    """A log that takes nothing."""
 
-    def full(*_: object, **__: object) -> None:
+    def append(self, *_: object, **__: object) -> None:
         raise OutboxError("the log is broken")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "append", full)
-        unit.starts.tell(unit.trail, "door-1")
+
+def test_a_note_that_the_log_has_no_room_for_stays_for_the_next_start(unit: Unit) -> None:
+    unit.fails(TpmBusyError("no TPM answers"))
+    unit.starts.tell(replace(unit.trail, log=cast(Outbox, BrokenLog())), "door-1")
     assert (unit.folder / NAME).exists()
     assert unit.told() == [("FAULT", "tpm_fault", 0)]
 
@@ -177,3 +180,72 @@ def test_an_error_while_the_unit_is_at_work_is_no_failed_start(unit: Unit) -> No
     with pytest.raises(TpmBusyError):
         works()
     assert not (unit.folder / NAME).exists()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)], check=False
+    ).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("word", ["disk_full", "disk_read_only"])
+@pytest.mark.parametrize("err", [StoreUnavailableError("x"), StoreError("x"), OSError(5, "x")])
+def test_a_disk_that_took_nothing_at_the_start_is_an_event_once_it_does(
+    disk: Path, tmp_path: Path, word: str, err: Exception
+) -> None:
+    memory = tmp_path / "run"
+    memory.mkdir()
+    unit = Unit(disk, memory)
+    unit.log.close()
+    fill = disk / "fill"
+    if word == "disk_full":
+        with suppress(OSError), fill.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    unit.fails(err)
+    assert not (disk / NAME).exists()
+    noted = (memory / NAME).stat().st_ino
+    unit.now += timedelta(minutes=5)
+    unit.fails(err)  # the first one counts, and is written once
+    assert (memory / NAME).stat().st_ino == noted
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    fill.unlink(missing_ok=True)
+    unit = Unit(disk, memory)
+    unit.now += timedelta(minutes=12)
+    assert unit.told() == [("FAULT", word, 12)]
+    assert not (memory / NAME).exists()
+    unit.log.close()
+
+
+def test_what_was_noted_in_both_places_is_told_with_the_earlier_time(unit: Unit, tmp_path: Path) -> None:
+    memory = tmp_path / "run"
+    memory.mkdir()
+    unit.fails(TpmBusyError("no TPM answers"))
+    (memory / NAME).write_bytes((unit.folder / NAME).read_bytes())
+    unit.now += timedelta(minutes=5)
+    (unit.folder / NAME).unlink()
+    unit.fails(TpmBusyError("no TPM answers"))
+    unit.starts = FailedStarts(unit.folder, unit.clock, memory)
+    assert unit.told() == [("FAULT", "tpm_fault", 5)]
+    assert not (unit.folder / NAME).exists()
+    assert not (memory / NAME).exists()
+
+
+def test_a_start_that_is_tried_for_days_writes_nothing_to_the_card(unit: Unit) -> None:
+    unit.fails(TpmBusyError("no TPM answers"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_oublock
+    for _ in range(20):
+        unit.fails(TpmBusyError("no TPM answers"))
+        unit.fails(StoreUnavailableError("another process holds it"))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_oublock - before) * 512 < 20 * PROBE_BYTES

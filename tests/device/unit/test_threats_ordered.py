@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.liveness.threats.known import KnownAttacks
-from device.liveness.threats.left import PrintBox
+from device.liveness.threats.print_box import PrintBox
 from device.uplink.handler import unit_handler
 from device.uplink.letters.prints import PrintMail, held_list
 from sync.events import unit_id

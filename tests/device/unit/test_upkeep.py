@@ -24,10 +24,9 @@ from device.secure_store import Consent, Store, StoreSettings, Template, open_st
 from device.secure_store.errors import ConsentError, StoreError, TpmBusyError
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit import upkeep
 from device.unit.assembly import Unit, open_trail
 from device.unit.audit import AuditTrail, EventContext
-from device.unit.upkeep import DAY_S, Upkeep
+from device.unit.upkeep import DAY_S, LOOK_EVERY_S, Upkeep
 from sync.events import AuditEvent, Record, pseudonym
 from sync.outbox import Outbox
 from tests.sync.parts import SoftwareSigner
@@ -57,15 +56,18 @@ class Door:
     store: Store
     log: Outbox
     controller: AccessController
+    history: History
     rules: Rules = field(default_factory=lambda: replace(default_rules("door-1"), version=3))
 
-    def upkeep(self, certificate: Callable[[datetime], str] = lambda _: "") -> Upkeep:
+    def upkeep(
+        self, certificate: Callable[[datetime], str] = lambda _: "", every_s: float = LOOK_EVERY_S
+    ) -> Upkeep:
         context = EventContext(self.log.next_boot(), self.clock().monotonic_s, b"k" * 32, "software")
         trail = AuditTrail(self.log, context, lambda: self.rules, self.clock)
         parts = SimpleNamespace(
             clock=self.clock, store=self.store, log=self.log, trail=trail, controller=self.controller
         )
-        return Upkeep(cast(Unit, parts), "door-1", certificate=certificate)
+        return Upkeep(cast(Unit, parts), "door-1", certificate=certificate, every_s=every_s)
 
     def events(self) -> list[AuditEvent]:
         self.log.seal(SoftwareSigner())
@@ -98,7 +100,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
         controller = AccessController(
             "site-1/unit-1", default_rules("door-1"), history, store.mac, enrolled=enrolled
         )
-        yield Door(clock, store, log, controller)
+        yield Door(clock, store, log, controller, history)
 
 
 def enrol(store: Store, uid: str, days: float) -> None:
@@ -194,10 +196,10 @@ def test_a_person_who_is_purged_is_gone_from_the_memory_of_attempts_too(door: Do
     looking = door.upkeep()
     settle(door, looking)
     enrol(door.store, "4711", 4.5)
-    door.controller._history.charge("person:4711", 0.0)
+    door.history.charge("person:4711", 0.0)
     door.clock.passes(DAY_S)
     looking.look()
-    assert door.controller._history.failing() == {}
+    assert door.history.failing() == {}
 
 
 class Trouble:
@@ -234,17 +236,16 @@ def test_a_vault_that_cannot_be_read_is_told_and_stops_nothing(door: Door) -> No
 
 
 def test_the_thread_does_its_first_look_at_once_and_outlives_what_it_did_not_expect(
-    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.01)
     settle(door, door.upkeep())
     enrol(door.store, "4711", 4.5)
     door.clock.passes(DAY_S)
     vault = door.store.vault
     door.store.vault = Trouble(vault, RuntimeError("a bug"))  # type: ignore[assignment]
-    looking = door.upkeep()
+    looking = door.upkeep(every_s=0.01)
     with looking:
-        wait_until(lambda: "stumbled" in caplog.text)
+        wait_until(lambda: "health failed" in caplog.text)
         door.store.vault = vault
         door.clock.passes(DAY_S)
         wait_until(lambda: not door.store.vault.uids())

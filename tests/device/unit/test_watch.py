@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from device.access import controller
 from device.access.decision import Decision, Outcome, Reason, RefusalError
 from device.access.memory.holds import Hold
-from device.access.memory.visits import Visit
+from device.access.memory.visits import MOST, Visit
 from device.access.rules import Rules, parse_rules
 from device.clock import Now
 from device.unit.watch import Watch
@@ -450,9 +449,10 @@ def test_an_order_that_is_no_visit_changes_nothing(scene: Scene) -> None:
     assert scene.world.history.visits == 0
 
 
-def test_a_unit_keeps_so_many_visits_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "MOST", 1)
+def test_a_unit_keeps_so_many_visits_and_says_so(scene: Scene) -> None:
+    for number in range(MOST - 1):
+        scene.world.controller.limit(str(pseudonym(b"k" * 32, f"GUEST{number}")), Visit(0.0, 60.0))
     await_done(visit(scene, 0.0, 60.0))
     await_done(visit(scene, 0.0, 90.0))  # the same person's is changed
-    with pytest.raises(RefusalError, match="keeps 1 visits"):
+    with pytest.raises(RefusalError, match=f"keeps {MOST} visits"):
         scene.world.controller.limit(str(pseudonym(b"k" * 32, "BRUNO")), Visit(0.0, 60.0))

@@ -44,11 +44,11 @@ from sync.fleet.provisioning import claims as remembered
 from sync.fleet.provisioning import recovery
 from sync.fleet.provisioning.admission import Admission, SiteFacts
 from sync.fleet.provisioning.claim import Claim, Parcel
-from sync.fleet.provisioning.ek_certificates import Grade, read, sequences
 from sync.fleet.provisioning.messages import Begin, Challenge, Finish, Place, Renew
 from sync.fleet.provisioning.refusals import RefusedError
 from sync.fleet.provisioning.site import Site
-from sync.fleet.provisioning.tpm_proof import Statement, read_key
+from sync.fleet.provisioning.tpm.ek_certificates import Grade, read, sequences
+from sync.fleet.provisioning.tpm.proof import Statement, read_key
 from sync.keys import FileSigner
 from sync.proofs.bundle import key_to_der
 from sync.registry import readmission

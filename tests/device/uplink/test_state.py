@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from device.commands import doctor
+from device.commands.installed import doctor
 from device.errors import DeviceError
 from device.uplink.renewal import Reminder
 from device.uplink.state import NAME, StateFile, UplinkState, certificate_trouble, read

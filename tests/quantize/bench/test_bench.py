@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from device.audio import AudioSettings
 from device.audio.utterance import Utterance
 from device.errors import DeviceError
-from device.evidence.judge import Evidence, Judge, PhraseScore
+from device.evidence.judge import Evidence, Judge
+from device.evidence.phrase import PhraseScore
 from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
 from quantize.bench.cli import bench

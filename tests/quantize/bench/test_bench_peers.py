@@ -12,7 +12,7 @@ from device.audio import AudioSettings
 from device.errors import DeviceError
 from quantize.bench.cli import bench
 from quantize.bench.measure import Spread
-from quantize.bench.peers import BOARDS, CONTENDERS, REQUIREMENTS, Files, Row, _ctranslate2_folder, race
+from quantize.bench.peers import BOARDS, CONTENDERS, REQUIREMENTS, Files, Row, ctranslate2_folder, race
 from quantize.bench.peers_show import document, plot, show, write
 from quantize.bench.speech import packaged_sentences
 from tests.speech import Reading
@@ -94,7 +94,7 @@ def test_the_whisper_vocabulary_is_in_the_order_of_its_numbers(tmp_path: Path) -
     (tmp_path / "model.bin").write_bytes(b"model")
     tokens = {"model": {"vocab": {"b": 1, "a": 0}}, "added_tokens": [{"content": "<|endoftext|>", "id": 2}]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
-    folder = _ctranslate2_folder(tmp_path / "made", tmp_path / "model.bin", tmp_path / "tokenizer.json")
+    folder = ctranslate2_folder(tmp_path / "made", tmp_path / "model.bin", tmp_path / "tokenizer.json")
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     assert vocabulary[:4] == ["a", "b", "<|endoftext|>", "<|0.00|>"]
     assert vocabulary[-1] == "<|30.00|>"

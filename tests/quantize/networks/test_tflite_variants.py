@@ -14,10 +14,7 @@ from device.model_store.pick import VARIANT_SOURCE
 from device.model_store.sessions import OnnxSession, TfliteSession
 from device.models.spoof.detector import SpoofCard
 from device.settings import models_dir
-from quantize import parity
 from quantize.errors import QuantizeError
-from quantize.fetch import sha256_of
-from quantize.networks import tflite_variants
 from quantize.networks.speaker import compare
 from quantize.networks.spoof import WEIGHTS
 from quantize.networks.tflite_variants import (
@@ -30,6 +27,7 @@ from quantize.networks.tflite_variants import (
 from quantize.parity import FLIPS, pieces
 from quantize.speech import SpeechSet, parity_speech
 from quantize.tflite.lower import lower
+from quantize.upstream.fetch import sha256_of
 from tests.runtimes import INSTALLED_TFLITE
 
 SPOOF = WEIGHTS / "spoof.int8.onnx"
@@ -44,17 +42,17 @@ def card() -> SpoofCard:
     return SpoofCard.from_bytes((WEIGHTS / "spoof.json").read_bytes())
 
 
-@pytest.fixture(autouse=True)
-def few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+MOST_FLIPS = 0.2
+
+
+def few() -> SpeechSet:
     """Six recordings of three readers, which is no proof yet: enough to see that it would be one."""
-    some = SpeechSet(parity_speech().files[:12:2])
-    monkeypatch.setattr(tflite_variants, "parity_speech", lambda **_: some)
-    monkeypatch.setattr(parity, "MAX_FLIPS_LIMIT", 0.2)
+    return SpeechSet(parity_speech().files[:12:2])
 
 
 def test_the_spoof_variant_is_proven_and_says_what_it_was_made_from(tmp_path: Path, card: SpoofCard) -> None:
     made = build_variant(SPOOF, tmp_path / "spoof.tflite", quiet)
-    metrics = prove_spoof_variant(SPOOF, tmp_path / "spoof.tflite", card)
+    metrics = prove_spoof_variant(SPOOF, tmp_path / "spoof.tflite", card, quiet, few(), MOST_FLIPS)
     assert metrics["parity_llr_drift_max"] <= MAX_LLR_DRIFT
     assert metrics[FLIPS] == 0.0
     assert made.source == {VARIANT_SOURCE: sha256_of(SPOOF)}
@@ -65,7 +63,7 @@ def test_the_spoof_variant_is_proven_and_says_what_it_was_made_from(tmp_path: Pa
 def test_the_spoof_variant_scores_alike_in_every_interpreter(
     card: SpoofCard, package: str, xnnpack: bool
 ) -> None:
-    waves = [piece for clip in tflite_variants.parity_speech().clips() for piece in pieces(clip)]
+    waves = [piece for clip in few().clips() for piece in pieces(clip)]
     session = TfliteSession(lower(onnx.load(SPOOF)), 1, xnnpack, (package,))
     drift = spoof_llrs(session, waves, card) - spoof_llrs(OnnxSession(SPOOF), waves, card)
     assert np.abs(drift).max() <= MAX_LLR_DRIFT
@@ -76,7 +74,7 @@ def test_the_spoof_variant_scores_alike_in_every_interpreter(
 def test_the_speaker_variant_scores_alike_in_every_interpreter(package: str) -> None:
     network = slots.active(models_dir()).path("speaker")
     data = lower(onnx.load(network))
-    clips = tflite_variants.parity_speech().clips()
+    clips = few().clips()
     for xnnpack in (False, True):
         session = TfliteSession(data, 1, xnnpack, (package,))
         metrics = compare("CAM++ in TFLite", OnnxSession(network), session, clips, MIN_COSINE, quiet)
@@ -90,7 +88,7 @@ def test_a_variant_that_strays_fails_its_proof(tmp_path: Path, card: SpoofCard) 
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + 1.0, tensor.name))
     (tmp_path / "spoof.tflite").write_bytes(lower(model))
     with pytest.raises(QuantizeError, match="spoof detector in TFLite strays"):
-        prove_spoof_variant(SPOOF, tmp_path / "spoof.tflite", card)
+        prove_spoof_variant(SPOOF, tmp_path / "spoof.tflite", card, quiet, few(), MOST_FLIPS)
 
 
 def test_the_same_network_gives_the_same_variant(tmp_path: Path) -> None:

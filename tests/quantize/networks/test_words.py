@@ -13,7 +13,7 @@ from device.models.words.whisper_onnx import OnnxWhisper
 from quantize.errors import QuantizeError
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.networks.words import Upstream, build_encoder, prove_encoder
-from tests.quantize.test_whisper_ggml import STATE, VOCABULARY, ctranslate2_bytes, tiny_tensors
+from tests.quantize.graphs.test_whisper_ggml import STATE, VOCABULARY, ctranslate2_bytes, tiny_tensors
 
 BYTES = [bytes([value]) for value in range(256)]
 PROMPT = [290, 291]

@@ -10,12 +10,12 @@ import pytest
 
 from device.models.words.hearing import Sentence
 from device.models.words.whisper_onnx import OnnxWhisper
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
 from quantize.graphs.products import EightBits, Exact, Products
 from quantize.networks.words_base import Base
+from quantize.release.catalogue import RECIPES
+from tests.quantize.graphs.test_whisper_ggml import ctranslate2_bytes, tiny_tensors
 from tests.quantize.networks.test_words import RATE_HZ, upstream
-from tests.quantize.test_whisper_ggml import ctranslate2_bytes, tiny_tensors
 
 
 def graphs(products: Products) -> tuple[onnx.ModelProto, onnx.ModelProto]:

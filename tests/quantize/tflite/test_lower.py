@@ -10,10 +10,10 @@ import pytest
 import tflite
 
 from device.model_store.sessions import Array, OnnxSession, TfliteSession
-from quantize.calibrate import listen
 from quantize.errors import QuantizeError
 from quantize.graphs.builder import GraphBuilder
-from quantize.int8 import quantise
+from quantize.int8.calibrate import listen
+from quantize.int8.graph import quantise
 from quantize.tflite.lower import lower
 
 FRAMES = (40, 57, 211, 40)

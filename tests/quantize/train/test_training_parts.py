@@ -21,17 +21,17 @@ from device.models.spoof.features import BINS, PICTURES, SHALLOW, pictures, spoo
 from device.models.spoof.frame_rates import ANY_RATE_HZ, FRAME_RATES_HZ, SEARCHED, STATISTICS, FrameRates
 from quantize.errors import QuantizeError
 from quantize.train import export
-from quantize.train.augment import Augmenter
-from quantize.train.bank import Bank, Held
-from quantize.train.calibrate import calibrate, logistic, rarity
-from quantize.train.envelopes import fit_envelopes
-from quantize.train.fit import FitSettings, Mixture, fit, weights
-from quantize.train.fit_moments import MomentsSettings, fit_moments
-from quantize.train.moments import Moments, cells, loudspeaker_scores
-from quantize.train.network import POOLED, Texture, learn_patches, texture_scores
-from quantize.train.pictures import STEP, Pictures
-from quantize.train.replay import convolve, loudspeaker
-from quantize.train.scoring import eer, interval
+from quantize.train.fitting.envelopes import fit_envelopes
+from quantize.train.fitting.fit import FitSettings, Mixture, fit, weights
+from quantize.train.fitting.fit_moments import MomentsSettings, fit_moments
+from quantize.train.judging.calibrate import calibrate, logistic, rarity
+from quantize.train.networks.moments import Moments, cells, loudspeaker_scores
+from quantize.train.networks.network import POOLED, Texture, learn_patches, texture_scores
+from quantize.train.speech.augment import Augmenter
+from quantize.train.speech.bank import Bank, Held
+from quantize.train.speech.pictures import STEP, Pictures
+from quantize.train.speech.replay import convolve, loudspeaker
+from quantize.train.speech.scoring import eer, interval
 
 RATE_HZ = 16_000
 
@@ -137,8 +137,8 @@ def test_the_second_network_learns_what_goes_through_a_low_pass() -> None:
 
 
 def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
-    from quantize.train.bank import _keep
-    from quantize.train.network import Patches
+    from quantize.train.networks.network import Patches
+    from quantize.train.speech.bank import keep
 
     rendered: list[str] = []
 
@@ -148,11 +148,11 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
     a, b, c = (SimpleNamespace(path=name) for name in "abc")
     layer = Patches().eval()
-    _keep(tmp_path, "train-0", [a, b], layer, render_one)
-    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
-    _keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    keep(tmp_path, "train-0", [a, b], layer, render_one)
+    keep(tmp_path, "train-0", [a, b, c], layer, render_one)
+    keep(tmp_path, "train-0", [a, b, c], layer, render_one)
     assert rendered == ["a", "b", "c"]
-    _keep(tmp_path, "judge-plain", [c, b, a], layer, render_one)
+    keep(tmp_path, "judge-plain", [c, b, a], layer, render_one)
     bank = Bank.load(tmp_path)
     assert bank.place == {"a": 0, "b": 1, "c": 2}
     assert bank.replayed.tolist() == [[False, True, False]]
@@ -163,8 +163,8 @@ def test_only_files_that_the_bank_lacks_are_rendered(tmp_path: Path) -> None:
 
 def test_leaving_out_judges_every_page_and_every_system_with_enough_files_on_what_it_never_heard() -> None:
     from device.models.spoof.norms import NORM_SECONDS
-    from quantize.train import splits
-    from quantize.train.unfamiliar import zeros
+    from quantize.train.fitting.unfamiliar import zeros
+    from quantize.train.speech import splits
     from research.spoof.leaveout import ASKED, Rig, groups, leave_out, table
 
     def files(count: int, page: str, family: str, part: str = "train") -> list[SimpleNamespace]:
@@ -235,7 +235,7 @@ def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> N
         pytest.importorskip("pyworld", reason="the training extra is not installed")
     if name == "mlsa" and shutil.which("sptk") is None:
         pytest.skip("Debian package sptk is not installed")
-    from quantize.train.copysynthesis import VOCODERS
+    from quantize.train.attacks.copysynthesis import VOCODERS
 
     wave = voice()
     copy = np.asarray(VOCODERS[name](wave, np.random.default_rng(1)), np.float32)
@@ -246,7 +246,7 @@ def test_copy_synthesis_keeps_the_length_and_changes_the_samples(name: str) -> N
 
 
 def test_a_splice_is_made_of_some_of_the_words_that_were_said() -> None:
-    from quantize.train.copysynthesis import pieces, splice
+    from quantize.train.attacks.copysynthesis import pieces, splice
 
     said = [np.concatenate([voice(0.6, n), np.zeros(3200, np.float32), voice(0.5, n + 9)]) for n in range(3)]
     assert all(len(pieces(wave)) >= 2 for wave in said)
@@ -339,7 +339,7 @@ def test_people_become_rare_as_fast_as_their_lowest_say() -> None:
 
 def test_the_null_of_frame_rates_is_that_of_people_at_every_length() -> None:
     from device.models.spoof.norms import NORM_SECONDS
-    from quantize.train.norms import LEAST_PEOPLE, fit_norms
+    from quantize.train.fitting.norms import LEAST_PEOPLE, fit_norms
 
     rng = np.random.default_rng(3)
     found = [[noise_rates(rng, 1.0 / seconds) for _ in range(LEAST_PEOPLE)] for seconds in NORM_SECONDS]
@@ -395,7 +395,7 @@ def people_of(sources: tuple[str, ...], rng: np.random.Generator) -> tuple[list[
 
 
 def test_zeros_are_those_of_the_lowest_people_of_sources_that_a_head_did_not_hear() -> None:
-    from quantize.train.unfamiliar import LEARNED, zeros
+    from quantize.train.fitting.unfamiliar import LEARNED, zeros
 
     items, bank = people_of(("an4", "libri", "so762"), np.random.default_rng(2))
     held = Held({i.path: (bank.vectors[0, n], bank.envelopes[0, n]) for n, i in enumerate(items)})
@@ -413,7 +413,7 @@ def test_zeros_are_those_of_the_lowest_people_of_sources_that_a_head_did_not_hea
 
 
 def test_people_who_may_be_vocoded_or_robots_set_no_zero() -> None:
-    from quantize.train.unfamiliar import zeros
+    from quantize.train.fitting.unfamiliar import zeros
 
     items, bank = people_of(("one_demo", "hedgewars", "fillets"), np.random.default_rng(2))
     held = Held({i.path: (bank.vectors[0, n], bank.envelopes[0, n]) for n, i in enumerate(items)})
@@ -441,7 +441,8 @@ def test_scores_that_say_nothing_are_not_calibrated() -> None:
 
 def test_training_has_no_front_end_of_its_own() -> None:
     from device.models.spoof import features as _spoof_features
-    from quantize.train import bank, release
+    from quantize.train import release
+    from quantize.train.speech import bank
 
     assert bank.spoof_features is _spoof_features.spoof_features
     assert release.spoof_features is _spoof_features.spoof_features
@@ -480,18 +481,15 @@ def test_speech_that_is_played_faster_is_shorter_and_wobbling_keeps_its_length()
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="Debian package flite is not installed")
-def test_door_phrases_are_judged_by_the_released_detector(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_door_phrases_are_judged_by_the_released_detector(capsys: pytest.CaptureFixture[str]) -> None:
     from quantize.train.__main__ import WEIGHTS
-    from quantize.train.attacks import FLITE_VOICES
+    from quantize.train.attacks.make import FLITE_VOICES
     from research.spoof import phrases
 
     if shutil.which("espeak-ng") is None:
         pytest.skip("Debian package espeak-ng is not installed")
-    monkeypatch.setattr(phrases, "SPEAKERS", ("flite",))
-    monkeypatch.setattr(phrases, "people", lambda: [("a tone", np.sin(np.arange(32_000) / 9))])
-    phrases.run(WEIGHTS, each=1, seed=3)
+    tone = [("a tone", np.sin(np.arange(32_000) / 9))]
+    phrases.run(WEIGHTS, each=1, seed=3, speakers=("flite",), heard=lambda: tone)
     said = capsys.readouterr().out
     assert f"{len(FLITE_VOICES)} heard in training" in said
     assert "a tone" in said
@@ -500,7 +498,7 @@ def test_door_phrases_are_judged_by_the_released_detector(
 def test_known_classical_synthesis_is_told_by_system_and_by_voice_that_was_not_heard() -> None:
     from rich.console import Console
 
-    from quantize.train.corpus import HELD_VOICES
+    from quantize.train.speech.corpus import HELD_VOICES
     from research.spoof import classical
 
     def files(system: str, voice: str, count: int) -> list[SimpleNamespace]:

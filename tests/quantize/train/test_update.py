@@ -20,10 +20,10 @@ from device.model_store.bundle import MANIFEST_NAME, Bundle, Trust
 from device.model_store.pick import Pick
 from device.models.self_test import chosen, run
 from device.settings import models_dir
-from quantize.build import build
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
-from quantize.train.corpus import Item
+from quantize.release.build import build
+from quantize.release.catalogue import RECIPES
+from quantize.train.speech.corpus import Item
 from quantize.train.update import LEAST_SAMPLES, bundle, compare, ready, take
 
 DETECTOR = ("spoof", "spoof-card", "spoof-envelopes")

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from device.model_store.bundle import Bundle, Trust
-from quantize.build import build
-from quantize.catalogue import RECIPES
 from quantize.errors import QuantizeError
+from quantize.release.build import build
+from quantize.release.catalogue import RECIPES
 from quantize.train.update import WORSE_FOR_PEOPLE, take, update
 
 WEIGHTS = Path(__file__).parents[3] / "quantize" / "train" / "weights"

@@ -25,11 +25,12 @@ from sync.dashboard.accounts.passkeys import Passkeys
 from sync.dashboard.accounts.rights import ROLES
 from sync.dashboard.accounts.sessions import Sessions
 from sync.dashboard.app import make_app
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.migrations import prepare
 from sync.dashboard.settings import DashboardSettings
 from sync.dashboard.site.names import NameBook
-from sync.dashboard.web import Desk
+from sync.dashboard.web import Backend
 from sync.event_form import read_event
 from sync.events import Record, UnitId
 from sync.fleet.simulated import simulated_event
@@ -68,8 +69,8 @@ class Hospital:
     def accounts(self) -> Accounts:
         return Accounts(self.store, CHEAP)
 
-    def desk(self, settings: DashboardSettings | None = None) -> Desk:
-        return Desk(
+    def backend(self, settings: DashboardSettings | None = None) -> Backend:
+        return Backend(
             self.store,
             settings or self.settings,
             self.accounts,
@@ -84,7 +85,7 @@ class Hospital:
     def client(self, account: str | None = None) -> TestClient:
         """The page without a network; logged in when an account is named."""
         made = TestClient(
-            make_app(self.desk()),
+            make_app(self.backend()),
             base_url=self.settings.origin,
             follow_redirects=False,
             headers={"Origin": self.settings.origin},
@@ -203,7 +204,7 @@ def served(hospital: Hospital, browser: Browser) -> Iterator[Served]:
     port = free_port()
     # A passkey belongs to a name, never to an address of numbers.
     hospital.settings = DashboardSettings(f"http://localhost:{port}", organisation="St Mary's")
-    app = make_app(hospital.desk())
+    app = make_app(hospital.backend())
     config = uvicorn.Config(
         app,
         port=port,

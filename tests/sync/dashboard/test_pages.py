@@ -248,16 +248,16 @@ def test_a_name_is_shown_on_request_with_a_reason_that_goes_on_record(hospital: 
         assert (newest.account, newest.action) == ("desk", "reveal")
         assert newest.subject.endswith("stands at the desk")
         name = told.text.partition("<title>")[2]
-        assert hospital.desk().names is not None
+        assert hospital.backend().names is not None
         person = path.rpartition("/")[2]
-        assert hospital.desk().names.name(person) in told.text  # type: ignore[union-attr]
-        assert hospital.desk().names.name(person) not in client.get(path).text  # type: ignore[union-attr]
+        assert hospital.backend().names.name(person) in told.text  # type: ignore[union-attr]
+        assert hospital.backend().names.name(person) not in client.get(path).text  # type: ignore[union-attr]
         assert name
 
 
 def test_names_are_not_readable_in_the_database(hospital: Hospital) -> None:
     path = _address(hospital, "/people/{person:str}")
-    name = hospital.desk().names.name(path.rpartition("/")[2])  # type: ignore[union-attr]
+    name = hospital.backend().names.name(path.rpartition("/")[2])  # type: ignore[union-attr]
     assert name
     hospital.store.close()
     assert name.encode() not in b"".join(file.read_bytes() for file in hospital.folder.glob("registry.db*"))

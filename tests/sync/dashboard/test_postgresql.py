@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sync.dashboard.accounts import journal
 from sync.dashboard.accounts.rights import Viewer
 from sync.dashboard.app import PAGES
-from sync.dashboard.demo import demo_desk
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo import demo_records
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.events.events_query import Filter
 from sync.dashboard.insight import attacks, counted, figures
 from sync.dashboard.live.feed import Feed
@@ -72,7 +73,7 @@ def test_every_page_list_and_export_answers_on_postgresql(tmp_path: Path) -> Non
         accounts, now_ms = hospital.accounts, hospital.now_ms()
         for role in ("admin", "desk", "facilities"):
             accounts.accept(accounts.invite(role, (), "test", now_ms), role, PASSWORD, now_ms)
-        demo_desk.fill(store, hospital.signer, data, now_ms)
+        demo_records.fill(store, hospital.signer, data, now_ms)
         assert visits.tell_due(store, hospital.signer, now_ms) <= 4  # the silent unit has not answered
         with MailServer() as server:
             reports = [daily_reports(hospital, server) for _ in range(2)]

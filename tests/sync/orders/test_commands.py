@@ -175,7 +175,7 @@ def test_there_is_no_command_that_lets_somebody_in() -> None:
 class Unit:
     """A unit's agent with its desk, and the other end of its line."""
 
-    def __init__(self, folder: Path, *, desk: bool = True) -> None:
+    def __init__(self, folder: Path, *, desk: bool = True, order_within_s: float = 10.0) -> None:
         self.seconds = 0.0
         self.link = FakeLink()
         limits = OutboxLimits(batch_events=2, ballast_bytes=0)
@@ -193,8 +193,9 @@ class Unit:
             key = REGISTRY.public_key()
             ledger, self.orders = folder / "commands", folder / "orders"
             self.agent.handler = unit_handler(
-                self.agent, self.outbox, key, ledger, DOORS[0], "tpm", self.orders
-            )
+                self.agent, self.outbox, key, ledger, DOORS[0], "tpm", self.orders,
+                order_within_s=order_within_s,
+            )  # fmt: skip
 
     def hears(self, made: Command) -> None:
         self.link.deliver(made.signed(REGISTRY), topic(NAME, COMMANDS))
@@ -246,11 +247,8 @@ def door_process(folder: Path, obeyed: list[Order], stop: threading.Event) -> No
             orders.done(path, "" if order.subject in ("*", "", DOORS[0]) else "no such door")
 
 
-def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("device.uplink.handler.ORDER_WITHIN_S", 180.0)
-    unit, obeyed, stop = Unit(tmp_path), [], threading.Event()
+def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(tmp_path: Path) -> None:
+    unit, obeyed, stop = Unit(tmp_path, order_within_s=180.0), [], threading.Event()
     unit.agent.step()
     door = threading.Thread(target=door_process, args=(unit.orders, obeyed, stop))
     door.start()
@@ -269,11 +267,8 @@ def test_lock_downs_and_rules_reach_the_running_door_and_its_refusal_comes_back(
     ]  # fmt: skip
 
 
-def test_an_order_to_a_door_process_that_does_not_run_is_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("device.uplink.handler.ORDER_WITHIN_S", 0.1)
-    unit = Unit(tmp_path)
+def test_an_order_to_a_door_process_that_does_not_run_is_taken_back(tmp_path: Path) -> None:
+    unit = Unit(tmp_path, order_within_s=0.1)
     unit.agent.step()
     unit.hears(command(1, action="lock_down"))
     assert unit.results() == [(1, "failed", "door_refused")]

@@ -24,6 +24,7 @@ from sync.outbox import (
 )
 from sync.proofs import chain
 from sync.proofs.heads import open_head
+from tests.sync.disks import CAN_MOUNT, Disk
 from tests.sync.outbox.test_outbox import FileCounter
 from tests.sync.parts import DOORS, START_MS, UNIT, Clock, SoftwareSigner, event
 
@@ -316,8 +317,7 @@ def test_a_new_log_is_taken_on_a_counter_that_was_never_used(opened: Open, value
 def test_a_log_that_is_held_by_another_is_no_full_one_and_counts_no_overflow(
     opened: Open, tmp_path: Path
 ) -> None:
-    with opened() as box:
-        box._db.execute("PRAGMA busy_timeout=20")
+    with opened(busy_s=0.02) as box:
         other = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         risks: tuple[Risk, ...] = ("high", "low")
@@ -332,17 +332,22 @@ def test_a_log_that_is_held_by_another_is_no_full_one_and_counts_no_overflow(
         box.append(event(0))  # closed
 
 
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root can make a disk to fill")
 def test_a_disk_that_is_full_to_the_last_page_stops_a_high_risk_door_and_is_counted_at_a_low_risk_one(
-    opened: Open,
+    opened: Open, tmp_path: Path, free: Callable[[int], None]
 ) -> None:
-    with opened() as box:
-        box.append(event(0))
-        (pages,) = box._db.execute("PRAGMA page_count").fetchone()
-        box._db.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(OutboxFullError, match="disk full"):
-            deque(map(box.append, map(event, range(1, 200))), maxlen=0)
-        assert box.append(event(300), risk="low") is None
-        assert box.status().overflow_count == 1
+    free(1 << 30)  # something else took the room after we had looked
+    disk = Disk(tmp_path, 4)
+    try:
+        with opened(ballast_bytes=256 << 10) as box:
+            box.append(event(0))
+            disk.fill()
+            with pytest.raises(OutboxFullError, match="disk full"):
+                deque(map(box.append, map(event, range(1, 2000))), maxlen=0)
+            assert box.append(event(3000), risk="low") is None
+            assert box.status().overflow_count == 1
+    finally:
+        disk.remove()
 
 
 def test_a_log_is_made_with_the_folders_above_it(tmp_path: Path) -> None:

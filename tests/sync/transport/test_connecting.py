@@ -140,7 +140,7 @@ def test_each_file_that_holds_something_else_is_named_and_nothing_asks_for_a_pas
         (TlsFiles(file("ca.pem", b""), ours.certificate, ours.key), "ca.pem is empty; a certificate of an"),
         (TlsFiles(ours.ca, ours.key, ours.certificate), "holds a private key; a certificate belongs there"),
         (TlsFiles(ours.ca, ours.certificate, file("l.key", locked)), "l.key is locked by a pass phrase"),
-        (TlsFiles(ours.ca, ours.certificate, tmp_path / "none"), "none cannot be read (No such file"),
+        (TlsFiles(ours.ca, ours.certificate, tmp_path / "none"), "none cannot be read (it is not there"),
         (
             TlsFiles(ours.ca, ours.certificate, tmp_path),
             "cannot be read (it is a folder, and a plain file belongs there)",

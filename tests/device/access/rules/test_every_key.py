@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +16,9 @@ from device.access.decision import Factor
 from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules import RulesError, parse_rules
+from device.access.rules.load import read_rules
 from device.access.rules.model import Door, Permission, Person, RiskClass, Rules, Schedule
+from device.access.rules.reader import Reader
 
 EVERYTHING = """
 version = 7
@@ -177,6 +182,12 @@ def test_a_file_that_says_nothing_more_means_the_defaults() -> None:
     assert rules.risks == {"standard": RiskClass("standard")}
     assert rules.doors == {"door-1": Door("door-1", "ward", "standard")}
     assert (rules.admit_unlisted, rules.lock_down_roles, rules.people) == (False, frozenset(), {})
+    rules = parsed(people="schedule = 'always'\n[schedules.always]\n[people.4711]")
+    assert rules.people == {"4711": Person("4711", written="4711")}
+    assert rules.schedules == {"always": Schedule("always")}
+    assert rules.permissions == (Permission(frozenset({"nurse"}), schedule="always"),)
+    assert (rules.version, rules.holidays, rules.time_zone) == (1, frozenset(), UTC)
+    assert rules.doors["door-1"] == Door("door-1", "ward", "standard")
 
 
 @pytest.mark.parametrize("name", ["phrase_llr", "voice_llr", "live_llr"])
@@ -195,12 +206,25 @@ def test_a_live_threshold_for_every_class_stands_before_an_operating_point_and_t
     assert others.risks["standard"].thresholds.live_point == "bpcer_5"
 
 
+MOST = LIMITS_WITH_LIVENESS.disable_after
 BOUNDS = [
     ("risk", "thresholds = {{ phrase_llr = {} }}", "-12.0", "-12.1"),
     ("risk", "thresholds = {{ phrase_llr = {} }}", "12.0", "12.1"),
     ("risk", "thresholds = {{ voice_llr = {} }}", "12.0", "12.1"),
     ("risk", "thresholds = {{ live_llr = {} }}", "-12.0", "-12.1"),
     ("risk", "thresholds = {{ joins_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ voice_llr = {} }}", "-12.0", "-12.1"),
+    ("risk", "thresholds = {{ live_llr = {} }}", "12.0", "12.1"),
+    ("risk", "thresholds = {{ joins_llr = {} }}", "-12.0", "-12.1"),
+    ("risk", "quality = {{ min_speech_s = {} }}", "0.0", "-0.1"),
+    ("risk", "quality = {{ max_clipped_fraction = {} }}", "0.0", "-0.1"),
+    ("risk", "quality = {{ min_bandwidth_hz = {} }}", "0.0", "-0.1"),
+    ("risk", "attempts = {{ first_wait_s = {}, longest_wait_s = 86400.0 }}", "86400.0", "86400.5"),
+    ("risk", "attempts = {{ first_wait_s = 30.0, longest_wait_s = {} }}", "30.0", "29.9"),
+    ("risk", "attempts = {{ free_failures = 1, disable_after = {} }}", "2", "1"),
+    ("risk", "attempts = {{ disable_after = {} }}", str(MOST), str(MOST + 1)),
+    ("top", "thresholds = {{ phrase_llr = {} }}", "12.0", "12.1"),
+    ("top", "thresholds = {{ live_llr = {} }}", "-12.0", "-12.1"),
     ("risk", "thresholds = {{ step_up_margin_llr = {} }}", "6.0", "6.1"),
     ("risk", "thresholds = {{ step_up_margin_llr = {} }}", "0.0", "-0.1"),
     ("risk", "identify_margin_llr = {}", "12.0", "12.1"),
@@ -265,3 +289,113 @@ def test_a_door_has_a_class_and_a_zone_of_these_rules_and_a_version_is_a_number_
 
 def test_the_voice_alone_is_refused_unless_the_file_says_that_it_is_meant() -> None:
     assert "voice_alone = true" in mistakes(risk='factors = ["voice", "live"]')
+
+
+def leaves(table: dict[str, Any], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every value of a file, arrays of tables included."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from leaves(value[0], (*path, key, 0))
+        else:
+            yield (*path, key)
+
+
+PLACES = list(leaves(tomllib.loads(EVERYTHING)))
+KINDS = {
+    bool: "must be true or false",
+    int: "must be a",
+    float: "must be a number",
+    str: "must be a",
+    list: "must be a list of",
+    datetime: "must be a date with time and offset",
+}
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
+def test_a_value_of_another_kind_is_named_at_its_place(
+    place: tuple[Any, ...],
+) -> None:
+    whole = tomllib.loads(EVERYTHING)
+    table = whole
+    for step in place[:-1]:
+        table = table[step]
+    kind = type(table[place[-1]])
+    table[place[-1]] = {}
+    found: list[str] = []
+    read_rules(Reader(whole, "", found))
+    path = ".".join(str(step) for step in place).replace(".0.", "[1].")
+    first = f"{path} {KINDS[kind]}"
+    assert [mistake for mistake in found if mistake.startswith(first)] == found[:1], found
+    # What falls back to a default leaves others without a name that they use, and nothing worse.
+    may_follow = (path, "risks.own.factors makes the voice")
+    assert all(mistake.startswith(may_follow) or " names `" in mistake for mistake in found), found
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        ({"risk": 'thresholds = { live = "bpcer_6" }'}, "risks.standard.thresholds.live names `bpcer_6`"),
+        ({"risk": 'thresholds = { live = "bpcer_5", live_llr = 1.0 }'}, "risks.standard.thresholds.live and"),
+        ({"people": '[people.4711]\nsays = "code"'}, "people.4711.says names `code`"),
+        ({"people": "[[lock]]"}, "lock is no key here"),
+        ({"people": "[people.4711]\nbadge = 5"}, "people.4711.badge is no key here"),
+        ({"people": "[zones.icu]\ntag = []"}, "zones.icu.tag is no key here"),
+        ({"people": "[schedules.day]\nfro = []"}, "schedules.day.fro is no key here"),
+        ({"people": "[lock_down]\nrole = []"}, "lock_down.role is no key here"),
+        ({"people": "[calendar]\nholiday = []"}, "calendar.holiday is no key here"),
+        ({"risk": "quality = { min_snr = 5 }"}, "risks.standard.quality.min_snr is no key here"),
+        ({"risk": "attempts = { free = 5 }"}, "risks.standard.attempts.free is no key here"),
+        ({"risk": "challenge = { word = 5 }"}, "risks.standard.challenge.word is no key here"),
+        ({"top": "thresholds = { voice = 5 }"}, "thresholds.voice is no key here"),
+        ({"door": "tag = []"}, "doors.door-1.tag is no key here"),
+        ({"people": "allow = 5"}, "allow[1].allow is no key here"),
+        ({"top": "people = 5"}, "people must be a table of tables"),
+        ({"top": "calendar = 5"}, "calendar must be a table"),
+        ({"people": '[people.4711]\nbadges = ["4712"]\n[people.4712]'}, "people.4711 has the badge `4712`"),
+        ({"people": '[people.4711]\nbadges = ["\u0430"]'}, "people.4711.badges has"),
+        ({"people": '[people.4711]\nspoken = "..."'}, "people.4711.spoken is `...`, which holds no words"),
+    ],
+)
+def test_each_mistake_is_the_only_one_and_named_at_its_place(parts: dict[str, str], complaint: str) -> None:
+    with pytest.raises(RulesError) as caught:
+        parsed(**parts)
+    assert [mistake[: len(complaint)] for mistake in caught.value.mistakes] == [complaint]
+
+
+def test_every_id_that_is_none_is_named_and_the_good_ones_beside_them_are_read() -> None:
+    people = '[people."\u0430a"]\n[people.4711]\nbadges = ["12"]\n[people."\u0430b"]\n'
+    people += '[people.4712]\nbadges = ["12"]'
+    with pytest.raises(RulesError) as caught:
+        parsed(people=people)
+    first, second, third = caught.value.mistakes
+    assert "is no person's id" in first
+    assert "is no person's id" in second
+    assert third.startswith("people.4712 has the badge `12` of `4711`")
+
+
+def test_a_door_without_a_risk_class_a_door_or_a_permission_is_told_what_is_missing() -> None:
+    with pytest.raises(RulesError) as caught:
+        parse_rules("version = 1")
+    assert [mistake.split(" is empty")[0] for mistake in caught.value.mistakes] == ["risks", "doors", "allow"]
+    with pytest.raises(RulesError) as caught:
+        parse_rules("version = 1\nallow = 5")
+    assert "allow must be an array of tables, not 5" in caught.value.mistakes
+
+
+def test_the_time_zone_that_cannot_be_read_and_the_one_that_is_none_are_told_apart() -> None:
+    assert "calendar.time_zone names `Mars/Base`, which is no IANA" in mistakes(
+        people='[calendar]\ntime_zone = "Mars/Base"'
+    )
+    assert "calendar.time_zone cannot be read for `../etc`" in mistakes(
+        people='[calendar]\ntime_zone = "../etc"'
+    )
+
+
+def test_a_duress_word_in_hexadecimal_of_another_length_is_refused_and_one_text_is_a_list_of_one() -> None:
+    for wrong in ("00", "00" * 15, "00" * 17, "zz" * 16):
+        assert "people.4711.duress must be what" in mistakes(people=f'[people.4711]\nduress = "{wrong}"')
+    both = parsed(people=f'[people.4711]\nduress = ["{"11" * 16}", "{"00" * 16}"]')
+    assert both.people["4711"].duress == (bytes(16), b"\x11" * 16)
+    assert parsed(people=f'[people.4711]\nduress = "{"11" * 16}"').people["4711"].duress == (b"\x11" * 16,)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from device import settings
-from device.commands.installed.config import MASK, _leaves
+from device.commands.installed.config import MASK, leaves
 from device.settings import Settings, load, settings_file
 from tests.device.commands.conftest import Ostiary
 
@@ -43,10 +42,10 @@ def test_a_secret_is_masked_and_an_empty_one_is_not() -> None:
         key: str = field(default="", metadata={"secret": True})
         port: str = "/dev/ttyUSB0"
 
-    masked, plain = _leaves(Reader(key="00112233"), Reader(), {"key": "00112233"}, "", "file")
+    masked, plain = leaves(Reader(key="00112233"), Reader(), {"key": "00112233"}, "", "file")
     assert (masked.value, masked.source) == (MASK, "file")
     assert plain.value == "/dev/ttyUSB0"
-    empty, _ = _leaves(Reader(), Reader(), {}, "", "file")
+    empty, _ = leaves(Reader(), Reader(), {}, "", "file")
     assert empty.value == ""
 
 
@@ -71,10 +70,9 @@ def test_the_file_of_the_system_counts_where_nothing_names_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = tmp_path / "ostiary.toml"
-    monkeypatch.setattr(settings, "SYSTEM_FILE", system)
     monkeypatch.delenv("OSTIARY_CONFIG", raising=False)
-    assert settings_file() is None
+    assert settings_file(system=system) is None
     system.write_text('[door]\nname = "icu"\n')
-    assert load().door.name == "icu"
+    assert load(system=system).door.name == "icu"
     monkeypatch.setenv("OSTIARY_CONFIG", "")
-    assert load() == Settings()
+    assert load(system=system) == Settings()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device.commands.doctor import check_place
+from device.commands.installed.doctor import check_place
 from device.commands.installed.provision import prepared
 from device.errors import DeviceError
 from device.settings import Settings

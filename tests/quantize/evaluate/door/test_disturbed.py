@@ -13,11 +13,10 @@ from click.testing import CliRunner
 
 from device.audio.utterance import Quality
 from device.evidence.judge import Evidence, JudgeError, Timings
-from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door import disturbed
-from quantize.evaluate.door.disturbances import PAUSE_S, Said, dice_of
-from quantize.evaluate.door.disturbances import _pause as pause
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.door.disturbances import PAUSE_S, Said, dice_of, pause
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 from tests.device.conftest import models as models
 from tests.speech import Reading
 

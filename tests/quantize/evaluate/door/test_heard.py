@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from quantize.evaluate.door.heard import (
     CONDITIONS,
@@ -17,7 +18,7 @@ from quantize.evaluate.door.heard import (
     wobbling,
 )
 from quantize.evaluate.door.rooms import response
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.recordings.manifest import Recording
 from quantize.playback import rms
 
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
@@ -28,12 +29,14 @@ def voice(name: str) -> Recording:
     return Recording(f"c/{name}.flac", "bonafide", name, "", "", "", "")
 
 
-@pytest.fixture
-def around() -> Surroundings:
-    made = Surroundings(Path(), tuple(voice(f"s{n}") for n in range(TALKERS + 1)), ("ward/beep.flac",))
+@pytest.fixture(scope="module")
+def around(tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
+    root = tmp_path_factory.mktemp("around")
+    made = Surroundings(root, tuple(voice(f"s{n}") for n in range(TALKERS + 1)), ("ward/beep.flac",))
     dice = np.random.default_rng(0)
     for path in (*(one.path for one in made.voices), *made.ward):
-        made._read[path] = dice.standard_normal(20_000).astype(np.float32) * np.float32(0.1)
+        (root / path).parent.mkdir(exist_ok=True)
+        soundfile.write(root / path, 0.1 * dice.standard_normal(20_000), 16_000)
     return made
 
 
@@ -71,7 +74,6 @@ def test_surroundings_are_as_loud_as_the_condition_says(
 
 def test_somebodys_own_voice_is_not_in_the_babble_around_them(around: Surroundings, said: Wave) -> None:
     few = replace(around, voices=around.voices[:TALKERS])
-    few._read.update(around._read)
     assert few.can(BY_NAME["room, babble 15 dB"])
     with pytest.raises(ValueError, match="larger sample"):
         heard(said, "a/1.flac", few.voices[0].speaker, BY_NAME["room, babble 15 dB"], few)

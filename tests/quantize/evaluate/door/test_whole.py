@@ -13,16 +13,16 @@ import pytest
 
 from device.access.rules.levels import LEVELS
 from device.audio.utterance import Quality
-from device.evidence.judge import PhraseScore
+from device.evidence.phrase import PhraseScore
 from device.models.spoof.detector import SpoofScores
-from quantize.evaluate import plots
-from quantize.evaluate.calibrate import fits
 from quantize.evaluate.door.attempts import ALL, Cast, cast, decide_two, play
+from quantize.evaluate.door.chapter import attempt_lines, attempts_chapter
 from quantize.evaluate.door.heard import CONDITIONS, Condition, Surroundings
 from quantize.evaluate.door.measure import Ask, Checks, Measured, Measurements
-from quantize.evaluate.door.show import attempt_lines, attempts_chapter
 from quantize.evaluate.door.whole import Scope, ward_sounds
-from quantize.evaluate.manifest import Recording
+from quantize.evaluate.figures import plots
+from quantize.evaluate.figures.calibrate import fits
+from quantize.evaluate.recordings.manifest import Recording
 from tests.speech import Reading
 
 CLEAN = CONDITIONS[0]

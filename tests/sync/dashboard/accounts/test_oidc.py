@@ -36,7 +36,7 @@ def browser(hospital: Hospital, provider: IdentityProvider) -> Iterator[TestClie
         hospital.store, hospital.settings, hospital.accounts, _described(provider)
     )
     with TestClient(
-        make_app(hospital.desk()),
+        make_app(hospital.backend()),
         base_url=hospital.settings.origin,
         follow_redirects=False,
         headers={"Origin": hospital.settings.origin},

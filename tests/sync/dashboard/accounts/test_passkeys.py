@@ -55,7 +55,7 @@ def test_an_administrators_link_ends_the_passkeys(served: Served) -> None:
     page.goto("/login")
     page.click("text=Log in with a passkey")
     expect(page.locator("#passkey-problem")).to_contain_text("not known here")
-    assert served.hospital.desk().passkeys.count("desk") == 0
+    assert served.hospital.backend().passkeys.count("desk") == 0
 
 
 @pytest.mark.parametrize(

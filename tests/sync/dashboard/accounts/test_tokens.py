@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,10 +126,8 @@ def _export(client: TestClient, **more: str) -> object:
     return client.post("/events/export", data=form | more)
 
 
-def test_a_large_export_waits_for_a_second_person(
-    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(approvals, "BULK_ROWS", 10)
+def test_a_large_export_waits_for_a_second_person(hospital: Hospital) -> None:
+    hospital.settings = replace(hospital.settings, bulk_rows=10)
     with hospital.client("auditor") as auditor, hospital.client("admin") as admin:
         asked = _export(auditor)
         assert asked.status_code == 403  # type: ignore[attr-defined]
@@ -154,7 +153,7 @@ def test_a_name_is_forgotten_when_somebody_else_agrees(hospital: Hospital) -> No
         person = db.execute(
             sa.select(events.c.person).where(events.c.person.is_not(None)).limit(1)
         ).scalar_one()
-    names, now_ms = hospital.desk().names, hospital.now_ms()
+    names, now_ms = hospital.backend().names, hospital.now_ms()
     assert names is not None
     assert names.name(person)
     with hospital.client("admin") as admin:

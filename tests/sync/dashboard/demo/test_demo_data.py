@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from sync.dashboard.accounts.rights import Viewer
-from sync.dashboard.demo.demo_data import DemoData, DemoSize
+from sync.dashboard.demo.demo_data import DemoData
+from sync.dashboard.demo.demo_events import DemoSize
 from sync.dashboard.doors import holds
 from sync.dashboard.emergency import lockdown
 from sync.dashboard.incidents import incidents

@@ -20,7 +20,7 @@ def overview(store: Store, hospital: Hospital, now_ms: int) -> list[doors.DoorVi
 def test_doors_kept_in_memory_are_as_those_that_are_read_anew(hospital: Hospital) -> None:
     asked: list[str] = []
     first = overview(hospital.store, hospital, hospital.now_ms())
-    sa.event.listen(hospital.store._engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    sa.event.listen(hospital.store.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
     for unit, times in (("st-mary/icu-1", 3), ("st-mary/icu-2", 40), ("st-mary/icu-1", seen.MOST_NEW + 1)):
         happens(hospital, times, unit)
         now_ms = hospital.now_ms()

@@ -181,7 +181,7 @@ def test_a_thousand_doors_are_asked_in_one_transaction_and_freed_in_one(hospital
         like = dict(db.execute(sa.select(units).limit(1)).one()._mapping)
         db.execute(sa.insert(units), [{**like, "unit": place.unit} for place in ward])
     began: list[object] = []
-    sa.event.listen(hospital.store._engine, "commit", began.append)
+    sa.event.listen(hospital.store.engine, "commit", began.append)
     number = _start(hospital, ("ward",))
     assert len(began) == 1
     run = _run(hospital, number, hospital.now_ms())
@@ -267,7 +267,7 @@ def test_a_database_of_an_older_dashboard_is_brought_up_to_date(hospital: Hospit
         db.execute(sa.text("INSERT INTO dashboard_version VALUES (1)"))
     prepare(hospital.store)
     assert _run(hospital, _start(hospital), hospital.now_ms()).until_ms is None
-    assert hospital.desk().passkeys.begin_login(hospital.now_ms())
+    assert hospital.backend().passkeys.begin_login(hospital.now_ms())
 
 
 def test_tags_limit_what_can_be_locked_and_seen(hospital: Hospital) -> None:

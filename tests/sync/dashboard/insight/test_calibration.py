@@ -61,12 +61,12 @@ def test_distances_are_those_of_the_cumulative_shares() -> None:
 
 
 def test_shares_are_spread_over_our_bins_and_none_is_lost() -> None:
-    wide = calibration._binned([-50.0, 50.0], [1.0])
+    wide = calibration.binned([-50.0, 50.0], [1.0])
     assert sum(wide) == pytest.approx(calibration.SCALE, rel=0.01)
     assert wide[0] > wide[1]
-    middle = calibration._binned([figures.LOW, figures.HIGH], [1.0])
+    middle = calibration.binned([figures.LOW, figures.HIGH], [1.0])
     assert set(middle) == {calibration.SCALE // figures.BINS}
-    assert calibration._binned([1.0, 1.0], [1.0])[22] == calibration.SCALE
+    assert calibration.binned([1.0, 1.0], [1.0])[22] == calibration.SCALE
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def open_page(feed: Feed, viewer: Viewer = DESK, last_id: str = "", wanted: Filt
 async def begun(feed: Feed, *pages: Page) -> asyncio.Task[None]:
     """The reader, once it knows from where on events are new, and all pages listen."""
     reader = asyncio.create_task(feed.run())
-    await until(lambda: feed._sizes is not None and all(page.told for page in pages))
+    await until(lambda: feed.follows and all(page.told for page in pages))
     return reader
 
 
@@ -94,7 +94,7 @@ def test_forty_pages_hear_every_event_once_from_one_question_and_one_text(hospit
         desks = [open_page(feed) for _ in range(40)]
         wall, elsewhere = open_page(feed, WALL), open_page(feed, PHARMACIST)
         reader = await begun(feed, *desks, wall, elsewhere)
-        sa.event.listen(hospital.store._engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+        sa.event.listen(hospital.store.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
         keys = happens(hospital, 30) + happens(hospital, 12, "st-mary/icu-2")
         await until(lambda: all(len(page.keys) >= 42 for page in (*desks, wall)))
         assert all(sorted(page.keys) == sorted(keys) for page in (*desks, wall))

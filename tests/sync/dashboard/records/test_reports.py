@@ -86,7 +86,7 @@ def test_what_keeps_a_report_from_being_made_is_told_unless_the_database_is_gone
     hospital: Hospital, caplog: pytest.LogCaptureFixture, err: Exception, told: int
 ) -> None:
     failing = Failing(err)
-    with TestClient(make_app(replace(hospital.desk(), reports=failing))):
+    with TestClient(make_app(replace(hospital.backend(), reports=failing))):
         assert failing.asked.wait(180)
         if told:
             wait_until(lambda: "it is tried again" in caplog.text)

@@ -16,7 +16,7 @@ from sync.dashboard.accounts.rights import ROLE_NAMES, Right
 from sync.dashboard.doors import doors, holds
 from sync.dashboard.events import why
 from sync.dashboard.incidents import incidents_page
-from sync.dashboard.insight import figures, look
+from sync.dashboard.insight import figures, insight_pages
 from sync.dashboard.people import visits
 from sync.dashboard.records import emergency
 from sync.dashboard.site import places
@@ -35,7 +35,7 @@ def wanted() -> set[str]:
     found = {message for _, message in every_message()}
     found |= {label for _, items in NAV for _, label, _ in items} | {heading for heading, _ in NAV}
     found |= set(ROLE_NAMES.values()) | {right.value for right in Right} | set(words.texts())
-    found |= set(places.LOCKING.values()) | set(places.EGRESS.values()) | set(look.SPANS.values())
+    found |= set(places.LOCKING.values()) | set(places.EGRESS.values()) | set(insight_pages.SPANS.values())
     found |= {text for pair in (*why.ASKED, *why.MORE.values()) for text in pair}
     found |= {*why.VERDICTS, why.WEAKEST, why.SHORT, why.PASSED, "never", "{0} days"}
     found |= {*visits.STATES.values(), emergency.HELD, emergency.LOCKED}

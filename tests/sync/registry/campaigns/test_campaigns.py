@@ -339,30 +339,31 @@ def test_the_registry_keeps_no_print_of_a_failed_attempt_only_sums(site: Site) -
     assert not {bytes(v) for v in kept if isinstance(v, bytes)} & set(sent)
 
 
-def test_what_is_shared_has_the_stated_noise_and_spends_a_budget_that_ends(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Dice(random.Random):
+    """Remembers how wide the noise is that it is asked for, and adds none."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.noises: list[float] = []
+
+    def gauss(self, mu: float = 0.0, sigma: float = 1.0) -> float:
+        self.noises.append(sigma)
+        return mu
+
+
+def test_what_is_shared_has_the_stated_noise_and_spends_a_budget_that_ends(site: Site) -> None:
     values = site.like(ATTACKER, 0.0)
     with site.store.transaction() as db:  # as if four hundred units had seen it
         for number in range(3):
-            site.desk._intake.place(db, site.units[number], Print(MODEL, values), begins=True)
+            site.desk.intake.place(db, site.units[number], Print(MODEL, values), begins=True)
         (row,) = db.execute(sa.select(reports).where(reports.c.unit == site.units[0]))
         sums = json.dumps([400 * value for value in json.loads(row.sums)])
         mine = reports.c.unit == site.units[0]
         db.execute(sa.update(reports).where(mine).values(sums=sums, counted=400))
     (number,) = site.threats()
-    noises = []
-
-    def drawn(mean: float, deviation: float) -> float:
-        noises.append(deviation)
-        return mean
-
-    dice = random.Random(1)
-    monkeypatch.setattr(sharing._DICE, "gauss", drawn)
-    monkeypatch.setattr(sharing._DICE, "choice", dice.choice)
-    monkeypatch.setattr(sharing._DICE, "expovariate", dice.expovariate)
-    signer = FileSigner.generate()
-    message, spent = sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary")
+    dice, signer = Dice(), FileSigner.generate()
+    noises = dice.noises
+    message, spent = sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary", dice)
     assert [one.campaign for one in spent] == [number]
     # The zCDP of what was drawn, turned back into epsilon, is within what was stated.
     least = sharing.DELTA
@@ -371,8 +372,8 @@ def test_what_is_shared_has_the_stated_noise_and_spends_a_budget_that_ends(
     epsilon = rho + 2 * math.sqrt(rho * math.log(1 / least))
     assert len(noises) == VALUES
     assert epsilon <= 2.0 * (1 - sharing.COUNT_SHARE)
-    assert sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary")[1]
-    assert sharing.share(site.store, signer, 0.1, "m.desk", site.clock(), "st-mary")[1] == [], "spent"
+    assert sharing.share(site.store, signer, 2.0, "m.desk", site.clock(), "st-mary", dice)[1]
+    assert sharing.share(site.store, signer, 0.1, "m.desk", site.clock(), "st-mary", dice)[1] == [], "spent"
     other = Store.open("sqlite://")
     assert sharing.take_shared(other, message, signer.public_key(), "m.desk", site.clock()) == 1
     (taken,) = known.found(other, site.clock(), least=0)

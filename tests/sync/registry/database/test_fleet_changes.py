@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sync.fleet.provisioning import recovery
+from sync.keys import FileSigner
 from sync.registry.database.fleet_changes import WATCHED
 from sync.registry.database.fleet_tables import changes, documents, parts
 from sync.registry.database.schema import metadata
@@ -44,7 +46,7 @@ def working(hospital: Hospital) -> Iterator[list[bool]]:
     def look(*told: object) -> None:
         seen.append("FROM fleet_enrolments" in str(told[2]))
 
-    engine = hospital.registry._engine
+    engine = hospital.registry.engine
     sa.event.listen(engine, "before_cursor_execute", look)
     yield seen
     sa.event.remove(engine, "before_cursor_execute", look)
@@ -90,6 +92,22 @@ def test_whatever_a_document_is_made_of_is_a_cause(hospital: Hospital) -> None:
         quiet(hospital)
 
 
+class TroubledSigner:
+    """Signs, but not while it is broken."""
+
+    def __init__(self, signer: FileSigner) -> None:
+        self._signer = signer
+        self.broken = False
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._signer.public_key()
+
+    def sign(self, message: bytes) -> bytes:
+        if self.broken:
+            raise RuntimeError("the key does not answer")
+        return self._signer.sign(message)
+
+
 def test_a_change_that_failed_is_no_cause_and_one_that_a_failing_round_saw_is_one_still(
     hospital: Hospital,
 ) -> None:
@@ -97,11 +115,16 @@ def test_a_change_that_failed_is_no_cause_and_one_that_a_failing_round_saw_is_on
         broken_off(hospital)
     assert not works(hospital)
     wanted.want(hospital.registry, "all", "software", "1.2.3", "desk", hospital.clock.ms())
-    signer, hospital.issuer._signer = hospital.issuer._signer, None  # type: ignore[assignment]
-    with pytest.raises(AttributeError):
-        hospital.issuer.round()
-    hospital.issuer._signer = signer
-    assert works(hospital)
+    signer = TroubledSigner(hospital.key)
+    issuer = DocumentIssuer(hospital.registry, signer, hospital.clock.ms)
+    while works(hospital, issuer):
+        pass
+    wanted.want(hospital.registry, "all", "software", "1.2.4", "desk", hospital.clock.ms())
+    signer.broken = True
+    with pytest.raises(RuntimeError):
+        issuer.round()
+    signer.broken = False
+    assert works(hospital, issuer)
 
 
 def test_a_second_issuer_works_everything_out_once_and_takes_no_change_away(hospital: Hospital) -> None:

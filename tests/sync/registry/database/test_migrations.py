@@ -19,28 +19,25 @@ __all__ = ["cluster", "registry"]
 
 
 @pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS)))
-def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, version: int
-) -> None:
-    url = registry.store._engine.url.render_as_string(hide_password=False)
+def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(registry: Registry, version: int) -> None:
+    url = registry.store.engine.url.render_as_string(hide_password=False)
     with registry.store.transaction() as db:
         names = sa.inspect(db).get_table_names()
         for name in ["events", *(n for n in names if not n.startswith("events"))]:
             db.execute(sa.text(f"DROP TABLE {name}"))
-    with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
-        old = Store.open(url)
-        body = Record(unit_id("old/unit"), 1, event(1)).to_bytes()
-        row = dict(zip(EVENT_COLUMNS, event_row(read_event(body), body, START_MS), strict=True))
-        with old.transaction() as db:
-            there = {column["name"] for column in sa.inspect(db).get_columns("events")}
-            row = {name: value for name, value in row.items() if name in there}
-            if old._postgresql:
-                old._ensure_partition(db, row["month"])
-            marks = ", ".join(f":{name}" for name in row)
-            insert = f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names of columns
-            db.execute(sa.text(insert), row)
-        old.close()
+    body = Record(unit_id("old/unit"), 1, event(1)).to_bytes()
+    row = dict(zip(EVENT_COLUMNS, event_row(read_event(body), body, START_MS), strict=True))
+    with registry.store.transaction() as db:
+        assert migrations.migrate(db, migrations.MIGRATIONS[:version]) == version
+        there = {column["name"] for column in sa.inspect(db).get_columns("events")}
+        row = {name: value for name, value in row.items() if name in there}
+        if registry.store.partitioned:
+            month = row["month"]
+            limits = f"FOR VALUES FROM ({month}) TO ({month + 1})"
+            db.execute(sa.text(f"CREATE TABLE events_{month} PARTITION OF events {limits}"))
+        marks = ", ".join(f":{name}" for name in row)
+        insert = f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names of columns
+        db.execute(sa.text(insert), row)
     made = Registry(url)
     unit = made.register(Unit())
     assert made.take(unit.batch(some(1, 3)))[0].size == 3
@@ -53,7 +50,7 @@ def test_rows_of_every_earlier_version_stay_and_new_ones_join_them(
 
 
 def test_a_database_of_a_later_version_is_left_alone(registry: Registry) -> None:
-    url = registry.store._engine.url.render_as_string(hide_password=False)
+    url = registry.store.engine.url.render_as_string(hide_password=False)
     with registry.store.transaction() as db:
         db.execute(sa.text("INSERT INTO schema_version VALUES (999)"))
     with pytest.raises(SyncError, match="newer version"):

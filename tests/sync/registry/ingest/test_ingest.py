@@ -198,12 +198,12 @@ def test_a_worker_that_waits_for_another_stores_later_than_that_one(registry: Re
 
     def slow(db: Any, names: Any) -> Any:
         registry.store.lock_units = locked  # type: ignore[method-assign]
-        if registry.store._postgresql:
+        if registry.store.partitioned:
             registry.take(first, worker=other)
         clock.now_ms += 5000
         return locked(db, names)
 
-    if not registry.store._postgresql:
+    if not registry.store.partitioned:
         registry.take(first, worker=other)
     registry.store.lock_units = slow  # type: ignore[method-assign]
     registry.take(second)

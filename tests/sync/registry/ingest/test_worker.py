@@ -235,7 +235,7 @@ def test_a_registry_whose_disk_is_full_keeps_what_came_until_there_is_room(line:
         (pages,) = db.exec_driver_sql("PRAGMA page_count").one()
 
     def limit(to: int) -> None:
-        engine = line.registry.store._engine
+        engine = line.registry.store.engine
         engine.dispose()
         sa.event.listen(engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {to}"))
 

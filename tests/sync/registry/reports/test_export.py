@@ -55,7 +55,7 @@ def cuts(whole: LogBundle, dice: random.Random) -> Iterator[tuple[str, LogBundle
 
 def test_every_export_of_a_log_that_grows_meanwhile_is_sound_and_no_cut_of_it_is(registry: Registry) -> None:
     """An auditor has a checkpoint of the moment of the export: without one, an end is just an older day."""
-    url = registry.store._engine.url.render_as_string(hide_password=False)
+    url = registry.store.engine.url.render_as_string(hide_password=False)
     unit, stop, more = registry.register(Unit()), threading.Event(), threading.Semaphore(0)
     registry.take(unit.batch(some(1, 3)))
     registry.take(unit.batch(some(4, 6)))

@@ -214,10 +214,7 @@ def test_a_message_from_inside_a_gap_is_no_second_history(registry: Registry) ->
     assert set(registry.alarms()) == {"GAP"}
 
 
-def test_events_are_stored_while_a_month_is_deleted(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(months, "BATCH_ROWS", 3)  # a month in little
+def test_events_are_stored_while_a_month_is_deleted(registry: Registry) -> None:
     (unit,) = filled(registry, "st-mary/icu-2")
     other = registry.register(Unit("other/unit"))
     registry.seconds += 10
@@ -226,16 +223,13 @@ def test_events_are_stored_while_a_month_is_deleted(
     def meanwhile(_: int) -> None:
         came.append(registry.take(other.batch([event(len(came))]))[0].status)
 
-    forget(registry, progress=meanwhile)
+    forget(registry, progress=meanwhile, batch_rows=3)  # a month in little
     assert set(came) <= {"stored"}
     assert came or registry.store.partitioned, "a partition goes as a whole"
     assert checked(registry, unit).findings == []
 
 
-def test_killed_while_rows_go_the_export_is_sound_and_the_next_call_finishes(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(months, "BATCH_ROWS", 3)
+def test_killed_while_rows_go_the_export_is_sound_and_the_next_call_finishes(registry: Registry) -> None:
     (unit,) = filled(registry, "st-mary/icu-2")
 
     def killed(_: int) -> None:
@@ -243,7 +237,7 @@ def test_killed_while_rows_go_the_export_is_sound_and_the_next_call_finishes(
 
     if not registry.store.partitioned:
         with pytest.raises(KeyboardInterrupt):
-            forget(registry, progress=killed)
+            forget(registry, progress=killed, batch_rows=3)
         assert len(registry.stored(unit)) > 4
         assert checked(registry, unit).findings == []
     forget(registry)

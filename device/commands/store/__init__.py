@@ -1,0 +1,6 @@
+"""`ostiary store`: what an administrator does with the vault and its keys."""
+
+from device.commands.store import keys, moving, sealing, vault
+from device.commands.store.group import store
+
+__all__ = ["keys", "moving", "sealing", "store", "vault"]

@@ -1,0 +1,167 @@
+"""`ostiary store successor`, `status`, `init`, `rotate` and `purge`: the vault and who is in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from device.commands.store.group import JSON, opened_store, options, state_folder, store, store_settings
+from device.secure_store.errors import StoreError
+from device.secure_store.settings import StoreSettings
+from device.secure_store.store import Store, open_store
+from device.state_folder import StateFolder
+
+
+@store.command("successor")
+@options
+@JSON
+def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
+    """Who has come over to the newer of two speaker models, and who still needs the older one.
+
+    People come over by their own granted attempts, on three days; then both models decide, until the person
+    enrols in person by the newer. Exit code 1 while somebody has not come over.
+
+    Example: ostiary store successor
+    """
+    from device.model_store import slots
+    from device.models.second_speaker import BEFORE, NEXT
+    from device.settings import models_dir
+
+    manifest = slots.active(models_dir()).manifest
+    roles = {entry.role for entry in manifest.files}
+    if not roles & {BEFORE, NEXT}:
+        raise StoreError("the models of this unit have one speaker model, and none that it follows")
+    model = manifest.entry(NEXT if NEXT in roles else "speaker").version
+    with opened_store(state, config) as opened:
+        growth, enrolled = opened.vault.growth(model), opened.vault.models()
+    late = {uid: days for uid, days in growth.items() if days is not None}
+    both = sorted(uid for uid in growth if uid not in late and enrolled.get(uid) != model)
+    if as_json:
+        told = {"model": model, "people": growth, "by_both": both, "to_enrol": sorted(late)}
+        click.echo(json.dumps(told))
+    else:
+        click.echo(
+            f"{model}: {len(growth) - len(late)} of {len(growth)} people have come over, {len(both)} of them "
+            "are decided by both models until they enrol in person"
+        )
+        for uid, days in sorted(late.items()):
+            click.echo(f"  {uid}  heard on {days} of 3 days")
+    if late:
+        raise click.exceptions.Exit(1)
+
+
+@store.command()
+@options
+@JSON
+def status(state: Path | None, config: Path | None, as_json: bool) -> None:
+    """Is the vault sound, is the TPM willing, who vouches. Exit code 1 when something is wrong.
+
+    Example: ostiary store status
+    """
+    with opened_store(state, config) as opened:
+        found = opened.status()
+    well = found.keystore.ready and not found.vault.damaged
+    facts = {
+        "unit": str(found.vault.unit),
+        "people": found.vault.people,
+        "vault counter": found.vault.counter,
+        "key epoch": found.vault.epoch,
+        "damaged records": [str(i) for i in found.vault.damaged],
+        "repaired records": [str(i) for i in found.vault.repaired],
+        "notes": list(found.vault.notes),
+        "keystore": found.keystore.kind,
+        "keystore state": found.keystore.state,
+        "warning": found.warning,
+        "memory locked": found.memory_locked,
+        **found.keystore.facts,
+    }
+    if as_json:
+        click.echo(json.dumps({"ok": well, **facts}))
+    else:
+        for name, value in facts.items():
+            if value not in (None, []):
+                click.echo(f"{name:>26}  {', '.join(value) if isinstance(value, list) else value}")
+    if not well:
+        raise click.exceptions.Exit(1)
+
+
+@store.command()
+@options
+@click.option("--replace", is_flag=True, help="Destroy the present store: everybody has to enrol again.")
+@click.confirmation_option(prompt="Make a store here?")
+def init(state: Path | None, config: Path | None, replace: bool) -> None:
+    """Make an empty store, or with --replace destroy the one that is here and begin again.
+
+    Example: ostiary store init --replace --yes
+    """
+    settings, folder = store_settings(config), StateFolder(state_folder(state)).store
+    if replace:
+        _destroy(folder, settings)
+    elif folder.exists() and any(folder.iterdir()):
+        raise StoreError("there is a store here; --replace destroys it, and everybody has to enrol again")
+    with open_store(state_folder(state), settings) as opened:
+        click.echo(f"store of unit {opened.vault.status().unit} is ready")
+
+
+@store.command()
+@options
+def rotate(state: Path | None, config: Path | None) -> None:
+    """A new key for everybody's keys; the old one can never be unsealed again. Nobody enrols again.
+
+    Example: ostiary store rotate
+    """
+    with opened_store(state, config) as opened:
+        epoch = opened.vault.rotate()
+        click.echo(f"{opened.vault.status().people} people are under key epoch {epoch}")
+
+
+@store.command()
+@options
+@click.option("--clock-is-right", is_flag=True, help="Erase them all: you have looked at this clock.")
+@JSON
+def purge(state: Path | None, config: Path | None, clock_is_right: bool, as_json: bool) -> None:
+    """Forget people whose consent ran out; prints the signed deletion receipts with --json.
+
+    Erasing is for ever and clocks err: without --clock-is-right at most a tenth of the people go at once, and
+    one at least. The running unit does the same once a day.
+
+    Example: ostiary store purge --json
+    """
+    with opened_store(state, config) as opened:
+        people = opened.vault.status().people
+        receipts = opened.vault.purge_expired(None if clock_is_right else max(1, people // 10))
+        left = opened.vault.expired()
+        if receipts:
+            _note_purge(opened, state_folder(state), config, len(receipts))
+    if as_json:
+        click.echo(json.dumps([r.to_bytes().hex() for r in receipts]))
+    else:
+        click.echo(f"{len(receipts)} people forgotten because their consent ran out")
+        if left:
+            click.echo(
+                f"{left} more by this clock, which says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: run it again "
+                "with --clock-is-right if it is"
+            )
+
+
+def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> None:
+    from device.clock import system_clock
+    from device.settings import load
+    from device.unit.assembly import open_trail
+
+    settings = load(config)
+    with open_trail(opened, settings, state, system_clock) as trail:
+        trail.note("CONSENT_EXPIRED", "consent_expired", settings.door.name, count=count, risk="low")
+
+
+def _destroy(folder: Path, settings: StoreSettings) -> None:
+    """Everything of the store: first the counters, without which no copy of it opens again."""
+    if settings.keystore == "tpm":
+        from device.secure_store.hardware.tpm_keystore import remove_counters
+
+        remove_counters(settings)
+    for path in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
+        path.rmdir() if path.is_dir() else path.unlink()

@@ -1,0 +1,54 @@
+"""Words that a small model could not make out are heard once more, by a larger one (docs/adr/0060). Pure.
+
+Only words that would be refused, or asked for once more, are heard twice: who gets in at once waits no
+longer. Both hearings make one LLR.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from device.evidence.phrase import PhraseScore, normalise
+from device.evidence.wordlists import duress_words
+from device.model_store.calibration import LLR_LIMIT
+
+FITTED_ON = ("whisper-tiny.en-int8-b36e6568", "whisper-base-int8-fcfc7f7f")
+"""Versions of the two words models, the usual one first, whose scores the weights below are for."""
+ASKED_BELOW_LLR = 2.0
+"""What passes at the lowest threshold of all security levels needs no second hearing."""
+ASKED_ABOVE_LLR = -3.0
+"""Where the first is surer than that of other words, it is left at that."""
+LEAST_AGREEMENT = 0.3
+"""Of the phrase's own words in what the second heard: less, and it heard something else, or nothing."""
+FIRST, SECOND, OFFSET = 0.175, 0.726, 0.286
+"""Weights of the two LLRs where the first doubts: `python -m research.fits.second_hearing fit`."""
+
+
+def fits(first: str, second: str) -> bool:
+    """Whether these are the models that the weights were fitted on; others are not heard together."""
+    return (first, second) == FITTED_ON
+
+
+def asked(first_llr: float) -> bool:
+    """Whether words of that LLR are heard once more; what is not a number asks for nothing.
+
+    Voice and liveness are not asked: a refusal that takes longer where they passed would tell an attacker so.
+    """
+    return ASKED_ABOVE_LLR <= first_llr < ASKED_BELOW_LLR
+
+
+def both(first: PhraseScore, second: PhraseScore) -> PhraseScore:
+    """One calibrated LLR that the phrase was said, of two hearings. What is not a number stays none.
+
+    A second hearing that made hardly anything of the phrase leaves the first as it is. A silent alarm that
+    either would raise is raised: of two transcripts the one with a word that may be a duress word is kept.
+    """
+    if not (math.isfinite(first.llr) and math.isfinite(second.llr)):
+        return replace(first, llr=math.nan)
+    alarms = [{*normalise(one.transcript)} & {*duress_words()} for one in (first, second)]
+    if second.agreement < LEAST_AGREEMENT:
+        return replace(first, transcript=second.transcript) if alarms[1] - alarms[0] else first
+    llr = FIRST * first.llr + SECOND * second.llr + OFFSET
+    kept = first if alarms[0] - alarms[1] else second
+    return replace(kept, llr=max(-LLR_LIMIT, min(LLR_LIMIT, llr)))

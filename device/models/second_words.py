@@ -1,0 +1,151 @@
+"""The larger words model, for a second hearing: opened when it is first needed, given back when it is not.
+
+Open, it takes some 370 MB, which a unit that only listens must not hold. Its files are checked against the
+bundle's manifest once more as they are read, for the bundle was verified long before; and it must answer a
+known recording rightly before it counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+from device.errors import DeviceError
+from device.evidence import second_hearing
+from device.evidence.judge import Wave
+from device.evidence.phrase import PhraseScore
+from device.model_store.bundle import Bundle, read_limited
+from device.model_store.manifest import BundleError
+from device.model_store.sessions import give_memory_back
+from device.models.second_words_answers import ANSWERS_ROLE, MAX_ANSWERS_BYTES, SecondAnswers
+from device.models.self_test import RECORDINGS, recordings_of
+from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ROLE, Transcriber
+from device.models.words.whisper_onnx import OnnxWhisper
+
+KEPT_S = 60.0
+"""How long it stays open after its last use: the second phrase, or the next of a queue, finds it open."""
+
+
+class SecondWords:
+    """`device.evidence.judge.SecondWordsCheck`. Safe to call from several threads, which take turns."""
+
+    def __init__(
+        self, bundle: Bundle, threads: int, folder: Path = RECORDINGS, kept_s: float = KEPT_S
+    ) -> None:
+        self.version = bundle.version(BASE_ROLE)
+        self._bundle = bundle
+        self._threads = threads
+        self._folder = folder
+        self._kept_s = kept_s
+        self._answers: SecondAnswers | None = None
+        self._refused = ""
+        self._opened: Transcriber | None = None
+        self._idle: threading.Timer | None = None
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, threads: int, folder: Path = RECORDINGS, kept_s: float = KEPT_S
+    ) -> SecondWords | None:
+        """That of a verified bundle; None where it has none, or where other models are heard together."""
+        roles = {entry.role for entry in bundle.manifest.files}
+        if not {ROLE, BASE_ROLE, BASE_ENCODER_ROLE, ANSWERS_ROLE} <= roles:
+            return None
+        if not second_hearing.fits(bundle.version(ROLE), bundle.version(BASE_ROLE)):
+            return None
+        return cls(bundle, threads, folder, kept_s)
+
+    def score(self, wave: Wave, phrase: str) -> PhraseScore:
+        """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, or fails."""
+        with self._one_at_a_time:
+            self._stop_waiting()
+            try:
+                return self._model().score(wave, phrase)
+            finally:
+                self._wait()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the model is in memory now."""
+        return self._opened is not None
+
+    def examine(self) -> None:
+        """Raises DeviceError unless the model opens here and answers rightly."""
+        with self._one_at_a_time:
+            self._stop_waiting()
+            try:
+                self._model()
+            finally:
+                self._wait()
+
+    def release(self) -> None:
+        """Give the memory back; the next call opens the model again."""
+        with self._one_at_a_time:
+            self._stop_waiting()
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+                give_memory_back()
+
+    close = release
+
+    def _model(self) -> Transcriber:
+        if self._refused:
+            raise DeviceError(self._refused)
+        if self._opened is None:
+            opened = self._open()
+            try:
+                self._examined(opened)
+            except DeviceError:
+                opened.close()
+                raise
+            self._opened = opened
+        return self._opened
+
+    def _examined(self, opened: Transcriber) -> None:
+        """Once in a process: the files are the same whenever they are opened."""
+        if self._answers is not None:
+            return
+        answers = self._asked()
+        if not answers.right(opened, recordings_of(answers.recordings, self._folder)):
+            self._refused = (
+                "the larger words model does not answer as it must on this machine, so nothing is heard a "
+                "second time; run `ostiary models build --only words-base`"
+            )
+            raise DeviceError(self._refused)
+        self._answers = answers
+
+    def _open(self) -> Transcriber:
+        files = self._checked(BASE_ENCODER_ROLE), self._checked(BASE_ROLE)
+        model = OnnxWhisper(*files, threads=self._threads)
+        return Transcriber(model, version=self.version, calibration=self._bundle.calibration(BASE_ROLE))
+
+    def _checked(self, role: str) -> bytes:
+        entry = self._bundle.manifest.entry(role)
+        data = read_limited(self._bundle.path(role), entry.size_bytes)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(f"{entry.name} is not the file in the manifest (SHA-256 differs); refused")
+        return data
+
+    def _asked(self) -> SecondAnswers:
+        data = read_limited(self._bundle.path(ANSWERS_ROLE), MAX_ANSWERS_BYTES)
+        if hashlib.sha256(data).hexdigest() != self._bundle.manifest.entry(ANSWERS_ROLE).sha256:
+            raise BundleError("the answers of the larger words model are not those in the manifest; refused")
+        answers = SecondAnswers.from_bytes(data)
+        for role in (BASE_ENCODER_ROLE, BASE_ROLE):
+            if answers.files.get(role) != self._bundle.manifest.entry(role).sha256:
+                raise BundleError(
+                    f"the answers are not about the bundle's {role}; run `ostiary models build --only {role}`"
+                )
+        return answers
+
+    def _wait(self) -> None:
+        self._idle = threading.Timer(self._kept_s, self.release)
+        self._idle.daemon = True
+        self._idle.start()
+
+    def _stop_waiting(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None

@@ -1,0 +1,1 @@
+"""Error rates with their intervals, calibration, plots and tables: what all parts of an evaluation share."""

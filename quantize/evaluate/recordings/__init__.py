@@ -1,0 +1,1 @@
+"""Which recordings are evaluated, which of them meet which, and how they are cut."""

@@ -1,0 +1,1 @@
+"""What an evaluation found, as one value, as JSON and as a page."""

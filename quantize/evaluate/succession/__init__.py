@@ -1,0 +1,1 @@
+"""One speaker model follows another: does any impostor gain by it?"""

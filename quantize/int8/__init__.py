@@ -1,0 +1,1 @@
+"""From float graphs to eight bits, on ranges that were learned from speech and committed."""

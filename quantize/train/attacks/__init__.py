@@ -1,0 +1,1 @@
+"""Attacks to learn from: synthesisers speaking door phrases, and real speech through vocoders."""

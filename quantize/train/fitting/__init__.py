@@ -1,0 +1,1 @@
+"""Fits networks, heads and norms on renderings of the training part."""

@@ -1,0 +1,1 @@
+"""The network that hears where recordings were joined, and the splices it learns from."""

@@ -1,0 +1,1 @@
+"""The live check's two networks as PyTorch modules."""
