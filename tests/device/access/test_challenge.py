@@ -238,7 +238,7 @@ def test_digits_never_stand_twice_in_a_row():
         digits = unit.issue(BINDING, ChallengeSettings(Style.DIGITS), now()).display.split()
         assert len(digits) == 6
         assert all(left != right for left, right in itertools.pairwise(digits))
-        assert len(set(digits)) < 6, "one of them twice: whoever pastes it needs two recordings of it"
+        assert len(set(digits)) < 6, "one of them twice: pasting it takes two recordings"
 
 
 def test_words_are_drawn_from_the_vocabulary_without_repeats_and_evenly():
