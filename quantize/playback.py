@@ -130,6 +130,17 @@ def reverberate(wave: Wave, room: Room, rng: np.random.Generator) -> Wave:
     return heard
 
 
+def microphone(wave: Wave, rng: np.random.Generator, spread_db: float = 2.0) -> Wave:
+    """`wave` (n,) as one of many microphones behind one of many faceplates hears it: three broad bumps."""
+    hz = np.maximum(np.fft.rfftfreq(len(wave), 1.0 / SAMPLE_RATE_HZ), 20.0)
+    gain_db = np.zeros(len(hz))
+    for _ in range(3):
+        centre_hz, octaves = 100.0 * 2.0 ** rng.uniform(0.0, 6.2), rng.uniform(0.5, 1.5)
+        gain_db += rng.normal(0.0, spread_db) * np.exp(-0.5 * (np.log2(hz / centre_hz) / octaves) ** 2)
+    heard: Wave = np.fft.irfft(np.fft.rfft(wave) * 10.0 ** (gain_db / 20.0), len(wave)).astype(np.float32)
+    return heard
+
+
 def pink(length: int, rng: np.random.Generator) -> Wave:
     """Pink noise (length,) of power one."""
     size = max(2, length)

@@ -30,11 +30,14 @@ KEPT_S = 60.0
 class SecondWords:
     """`device.evidence.judge.SecondWordsCheck`. Safe to call from several threads, which take turns."""
 
-    def __init__(self, bundle: Bundle, threads: int, folder: Path = RECORDINGS) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int, folder: Path = RECORDINGS, kept_s: float = KEPT_S
+    ) -> None:
         self.version = bundle.version(BASE_ROLE)
         self._bundle = bundle
         self._threads = threads
         self._folder = folder
+        self._kept_s = kept_s
         self._answers: SecondAnswers | None = None
         self._refused = ""
         self._opened: Transcriber | None = None
@@ -42,14 +45,16 @@ class SecondWords:
         self._one_at_a_time = threading.Lock()
 
     @classmethod
-    def of(cls, bundle: Bundle, threads: int, folder: Path = RECORDINGS) -> SecondWords | None:
+    def of(
+        cls, bundle: Bundle, threads: int, folder: Path = RECORDINGS, kept_s: float = KEPT_S
+    ) -> SecondWords | None:
         """That of a verified bundle; None where it has none, or where other models are heard together."""
         roles = {entry.role for entry in bundle.manifest.files}
         if not {ROLE, BASE_ROLE, BASE_ENCODER_ROLE, ANSWERS_ROLE} <= roles:
             return None
         if not second_hearing.fits(bundle.version(ROLE), bundle.version(BASE_ROLE)):
             return None
-        return cls(bundle, threads, folder)
+        return cls(bundle, threads, folder, kept_s)
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore:
         """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, or fails."""
@@ -136,7 +141,7 @@ class SecondWords:
         return answers
 
     def _wait(self) -> None:
-        self._idle = threading.Timer(KEPT_S, self.release)
+        self._idle = threading.Timer(self._kept_s, self.release)
         self._idle.daemon = True
         self._idle.start()
 

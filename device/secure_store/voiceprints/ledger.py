@@ -234,8 +234,9 @@ class Ledger:
 
     def close(self) -> None:
         with self.lock:
-            if not self._behind:
-                with suppress(sqlite3.Error, OSError):  # only a convenience for the next opening
+            if not (self._behind or self._closed):
+                # Only a convenience for the next opening; but another process may be closing, too.
+                with suppress(sqlite3.Error, OSError, StoreError), self.exclusive():
                     for file in self._files:
                         file.vouch(self._head_key, self.head.counter)
             self._closed = True

@@ -17,7 +17,6 @@ from device.evidence import second_hearing
 from device.model_store.answers import WordsAnswer
 from device.model_store.bundle import MANIFEST_NAME, Bundle
 from device.model_store.manifest import BundleError, Manifest
-from device.models import second_words
 from device.models.second_words import SecondWords
 from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, SelfTestError, recordings_of
@@ -80,11 +79,8 @@ def test_other_models_than_the_weights_were_fitted_on_have_none_either(bundle: B
     assert SecondWords.of(replace(bundle, manifest=replace(bundle.manifest, files=entries)), 1) is None
 
 
-def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(second_words, "KEPT_S", 0.2)
-    words = SecondWords.of(bundle, 1)
+def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(bundle: Bundle) -> None:
+    words = SecondWords.of(bundle, 1, kept_s=0.2)
     assert words is not None
     assert not words.opened
     assert heard(words) > 2.0 > heard(words, SAID[1])

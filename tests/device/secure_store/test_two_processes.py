@@ -37,3 +37,23 @@ def test_an_open_vault_sees_every_enrolment_and_every_deletion_of_another_proces
             assert other("enrol", store) == ("4711",)
             assert other("forget", store) == ()
         assert (tmp_path / "store" / "vault.db").exists()
+
+
+_OPENS_AND_CLOSES = """
+import sys
+from pathlib import Path
+from device.secure_store import StoreSettings, open_store
+settings = StoreSettings(profile="laptop", keystore="software")
+for _ in range(40):
+    with open_store(Path(sys.argv[1]), settings, warn=lambda _: None) as store:
+        assert store.vault.uids() == ()
+"""
+
+
+def test_processes_that_close_the_store_together_do_not_stumble_over_each_other(tmp_path: Path) -> None:
+    with open_store(tmp_path, LAPTOP):
+        pass
+    command = [sys.executable, "-c", _OPENS_AND_CLOSES, str(tmp_path)]
+    others = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [other.communicate(timeout=180)[1] for other in others]
+    assert [other.returncode for other in others] == [0, 0, 0], told
