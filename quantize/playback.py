@@ -7,10 +7,12 @@ network uses a richer one (`quantize/train/speech/replay.py`).
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ
@@ -128,6 +130,19 @@ def reverberate(wave: Wave, room: Room, rng: np.random.Generator) -> Wave:
         : len(wave) + length
     ].astype(np.float32)
     return heard
+
+
+CODECS = {"MP3": ("MP3", "MPEG_LAYER_III"), "Vorbis": ("OGG", "VORBIS"), "Opus": ("OGG", "OPUS")}
+
+
+def coded(wave: Wave, codec: str) -> Wave:
+    """`wave` (n,) at 16 kHz as it comes out of one of CODECS, at libsndfile's default quality."""
+    container, subtype = CODECS[codec]
+    stream = io.BytesIO()
+    soundfile.write(stream, wave, SAMPLE_RATE_HZ, format=container, subtype=subtype)
+    stream.seek(0)
+    decoded: Wave = soundfile.read(stream, dtype="float32")[0]
+    return decoded
 
 
 def microphone(wave: Wave, rng: np.random.Generator, spread_db: float = 2.0) -> Wave:
