@@ -1,7 +1,11 @@
 """Ours beside sherpa-onnx on the same conversations with the same two networks, and a referee for our DER.
 
     python3 -m venv DIR && DIR/bin/pip install pyannote-metrics soundfile sherpa-onnx
-    python bench/diarization.py --root DATA --peer-python DIR/bin/python [--mixtures 12] [--real FOLDER]
+    python bench/diarization.py --root DATA --peer-python DIR/bin/python [--mixtures 24] [--real FOLDER]
+        [--threshold 0.5]...
+
+Every threshold is a run of its own through the peer, which hears each second ten times over (windows of ten
+seconds, one second apart), and is told when it is done.
 
 The peer is given the float graphs that ours were made from, and its own default threshold and the best of
 several, chosen with a view of the result: ours has no such help. The referee needs NumPy 2, hence an
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -56,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--peer-python", type=Path, required=True)
-    parser.add_argument("--mixtures", type=int, default=12)
+    parser.add_argument("--mixtures", type=int, default=24, help="the second dozen of each two is in rooms")
+    parser.add_argument("--threshold", type=float, action="append", help="of the peer; may be repeated")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--out", type=Path, help="Write the figures here as JSON.")
     asked = parser.parse_args()
@@ -83,7 +89,7 @@ def main() -> None:
             "ours": {f"{c:g}": total[c].der for c in COLLARS_S},
             "ours_real_time_factor": cpu_s / sum(seconds for _, seconds in truth.values()),
         }
-        for threshold in THRESHOLDS:
+        for threshold in asked.threshold or THRESHOLDS:
             answer = json.loads(
                 subprocess.run(
                     [asked.peer_python, "bench/diarization_worker.py", folder, *models, str(threshold)],
@@ -98,12 +104,14 @@ def main() -> None:
                 heard = [Turn(begin, end, who) for begin, end, who in turns if end > begin >= 0]
                 for collar_s in COLLARS_S:
                     theirs[collar_s] += errors(said, heard, seconds, collar_s)
-            told[f"sherpa-onnx, threshold {threshold:g}"] = {
+            label = f"sherpa-onnx, threshold {threshold:g}"
+            told[label] = {
                 **{f"{c:g}": theirs[c].der for c in COLLARS_S},
                 "referee": {c: by["sherpa"] for c, by in answer["der"].items()},
                 "real_time_factor": answer["real_time_factor"],
             }
             told["referee on ours"] = {c: by["ours"] for c, by in answer["der"].items()}
+            print(json.dumps({label: told[label]}), file=sys.stderr, flush=True)
     text = json.dumps(told, indent=1)
     print(text)
     if asked.out:

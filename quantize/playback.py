@@ -7,10 +7,12 @@ network uses a richer one (`quantize/train/speech/replay.py`).
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import soxr
 
 from device.audio.utterance import SAMPLE_RATE_HZ
@@ -127,6 +129,30 @@ def reverberate(wave: Wave, room: Room, rng: np.random.Generator) -> Wave:
     heard: Wave = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)[
         : len(wave) + length
     ].astype(np.float32)
+    return heard
+
+
+CODECS = {"MP3": ("MP3", "MPEG_LAYER_III"), "Vorbis": ("OGG", "VORBIS"), "Opus": ("OGG", "OPUS")}
+
+
+def coded(wave: Wave, codec: str) -> Wave:
+    """`wave` (n,) at 16 kHz as it comes out of one of CODECS, at libsndfile's default quality."""
+    container, subtype = CODECS[codec]
+    stream = io.BytesIO()
+    soundfile.write(stream, wave, SAMPLE_RATE_HZ, format=container, subtype=subtype)
+    stream.seek(0)
+    decoded: Wave = soundfile.read(stream, dtype="float32")[0]
+    return decoded
+
+
+def microphone(wave: Wave, rng: np.random.Generator, spread_db: float = 2.0) -> Wave:
+    """`wave` (n,) as one of many microphones behind one of many faceplates hears it: three broad bumps."""
+    hz = np.maximum(np.fft.rfftfreq(len(wave), 1.0 / SAMPLE_RATE_HZ), 20.0)
+    gain_db = np.zeros(len(hz))
+    for _ in range(3):
+        centre_hz, octaves = 100.0 * 2.0 ** rng.uniform(0.0, 6.2), rng.uniform(0.5, 1.5)
+        gain_db += rng.normal(0.0, spread_db) * np.exp(-0.5 * (np.log2(hz / centre_hz) / octaves) ** 2)
+    heard: Wave = np.fft.irfft(np.fft.rfft(wave) * 10.0 ** (gain_db / 20.0), len(wave)).astype(np.float32)
     return heard
 
 

@@ -48,9 +48,10 @@ class Style(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ChallengeSettings:
     """Entropy against a guess, log2: `words` 5 of 256 distinct 39.9 bits (4: 32.0); `sentence` 36.0, for one
-    of 16 carriers and 4 words; `digits` 6, no digit twice in a row, 19.2 bits; `code` 16 bits, for its four
-    hexadecimal characters. `entropy_bits` computes it. To paste together every second one takes 223
-    recorded words, 216 and the carrier, 9 digits, 14 characters and the sentence: `pieces_to_paste`.
+    of 16 carriers and 4 words; `digits` 6, at least one of them twice but never in a row, 18.7 bits; `code`
+    16 bits, for its four hexadecimal characters. `entropy_bits` computes it. To paste together every second
+    one takes 223 recorded words, 216 and the carrier, 9 digits, 14 characters and the sentence:
+    `pieces_to_paste`.
     """
 
     style: Style = Style.WORDS
@@ -121,7 +122,7 @@ def entropy_bits(settings: ChallengeSettings) -> float:
         slots = range(SENTENCE_WORDS)
         return math.log2(len(CARRIERS)) + sum(math.log2(len(challenge_words()) - drawn) for drawn in slots)
     if settings.style is Style.DIGITS:
-        return math.log2(10) + (settings.digits - 1) * math.log2(9)
+        return math.log2(10 * 9 ** (settings.digits - 1) - math.perm(10, settings.digits))
     return 16.0
 
 
@@ -280,11 +281,7 @@ def _worded(
         code = seed.hex().upper()[-4:]
         return code_sentence(said_of(binding.transaction) or f"{sequence % 10_000:04d}", code)
     if settings.style is Style.DIGITS:
-        digits: list[int] = []
-        while len(digits) < settings.digits:
-            digit = _below(10, numbers)
-            if not digits or digit != digits[-1]:  # a doubled digit is misheard
-                digits.append(digit)
+        digits = _digits(settings.digits, numbers)
         return " ".join(_DIGITS[digit] for digit in digits), " ".join(str(digit) for digit in digits)
     if settings.style is Style.SENTENCE:
         carrier = CARRIERS[_below(len(CARRIERS), numbers)]
@@ -292,6 +289,20 @@ def _worded(
     else:
         phrase = " ".join(_distinct_words(settings.words, numbers))
     return phrase, phrase
+
+
+def _digits(count: int, numbers: Iterator[int]) -> list[int]:
+    """None twice in a row, which is misheard; one twice at least: one recording pasted twice is found out
+    (`device/liveness/joins.py`).
+    """
+    while True:
+        digits: list[int] = []
+        while len(digits) < count:
+            digit = _below(10, numbers)
+            if not digits or digit != digits[-1]:
+                digits.append(digit)
+        if len(set(digits)) < count:
+            return digits
 
 
 def _distinct_words(count: int, numbers: Iterator[int]) -> list[str]:

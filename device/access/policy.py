@@ -192,6 +192,8 @@ def _covered(evidence: Evidence, failed: Sequence[Finding]) -> str:
     live = [finding for finding in failed if finding.factor is Factor.LIVE]
     if live and evidence.quality.steady_lines >= COVERING_LINES:
         return f"a sound of {evidence.quality.steady_lines} exact pitches"
+    if live and evidence.quality.filled:
+        return "something in the place of lost blocks"
     unclicked_llr = -math.inf if evidence.unclicked_llr is None else evidence.unclicked_llr
     if live and all(not finding.part and unclicked_llr >= finding.threshold_llr for finding in live):
         return "clicks"

@@ -24,6 +24,7 @@ from device.audio.settings import QualityLimits
 from device.audio.spectrum import rfft
 from device.audio.spoiled import band, made_band
 from device.audio.spoiled.disturbance import steady_lines
+from device.audio.spoiled.lost_blocks import filled_on_a_grid
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
 
 FULL_SCALE = 32768.0
@@ -114,6 +115,7 @@ def measure(samples: Samples, speech: Flags) -> Quality:
         bandwidth_hz=min(_bandwidth_hz(wave[speech]), _own_hz(wave, speech)),
         decay_db_s=_decay_db_s(wave),
         whispered_s=said_s if moves and _is_whisper(pitched, voiced, lull_db) else 0.0,
+        filled=filled_on_a_grid(whole),
         steady_lines=steady_lines(whole),
         lull_db=lull_db,
     )

@@ -58,6 +58,8 @@ class Quality:
     where a room does not let it; 0 where nothing stands out enough to tell."""
     whispered_s: float = 0.0
     """Seconds of speech that moves as speech does and in which no voice sounds."""
+    filled: bool = False
+    """Whether blocks of it were lost on the way and filled with something of another level."""
     steady_lines: int = 0
     """Lines of one exact pitch from beginning to end: buzz, alarms."""
     lull_db: float = 60.0

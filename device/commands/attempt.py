@@ -12,9 +12,11 @@ from rich.table import Table
 from device.access.decision import Decision, Outcome
 from device.audio import load_utterance
 from device.commands.people import AUDIO, PERSON, error_as_json
+from device.errors import DeviceError
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.models.speaker import MIN_ENROLMENT
+from device.models.words.transcriber import check_phrase
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import NoSuchDoorError, open_judge, open_tools
 from device.unit.enrolment import heard_voices, named
@@ -25,10 +27,23 @@ EXIT_NO = 1
 EXIT_FAULT = 3
 
 
+class Phrase(click.ParamType[str, str]):
+    """Words that can be said and heard."""
+
+    name = "phrase"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        try:
+            check_phrase(value)
+        except DeviceError as err:
+            self.fail(str(err), param, context)
+        return value
+
+
 @click.command()
 @click.option("--door", required=True, help="Name of the door, as in the rules.")
 @click.option("--claim", "uid", type=PERSON, default="", metavar="UID", help="Who the person says they are.")
-@click.option("--phrase", required=True, help="The words on the display.")
+@click.option("--phrase", type=Phrase(), metavar="TEXT", required=True, help="The words on the display.")
 @click.option("--json", "as_json", is_flag=True, help="Evidence and decision as one JSON object.")
 @click.argument("probe", type=AUDIO)
 def decide(door: str, uid: str, phrase: str, as_json: bool, probe: Path) -> None:
@@ -98,7 +113,9 @@ def show(console: Console, decision: Decision, evidence: Evidence | None) -> Non
 )
 @click.argument("more", nargs=-1, type=AUDIO, metavar="")
 @click.option("--probe", type=AUDIO, required=True, help="The recording to judge.")
-@click.option("--phrase", required=True, help="The words that should be in it.")
+@click.option(
+    "--phrase", type=Phrase(), metavar="TEXT", required=True, help="The words that should be in it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Evidence as one JSON object.")
 def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json: bool) -> None:
     """Evidence only: how well PROBE fits the enrolled voice and the phrase. Touches no store.

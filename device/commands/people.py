@@ -79,6 +79,8 @@ def enroll(
     \b
     Example: ostiary enroll 4711 a.wav b.wav c.wav
     """
+    if not uid:
+        raise click.UsageError("UID is empty; it names the person by at least one letter or digit")
     if len(recordings) < MIN_ENROLMENT:
         raise click.UsageError(f"an enrolment takes at least {MIN_ENROLMENT} recordings of the person")
     if consent_to is not None and not consent_to.strip():
@@ -176,7 +178,7 @@ def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
     \b
     Example: ostiary forget 4711
     """
-    if (uid is None) == (record is None):
+    if bool(uid) == (record is not None):
         raise click.UsageError("name one person's id, or one --record")
     with error_as_json(as_json):
         settings = load()

@@ -27,14 +27,6 @@ GROUP_LLR = -1.0
 """Lower than at a door: groups hold noise, rooms and others' syllables. On development conversations in which
 nobody was enrolled, 0 of 78 groups got one of 30 names (below 3.8 % with 95 % confidence).
 """
-STANDS_OUT, LEADS = 4.5, 2.0
-"""Who is far ahead of everybody else in the gallery is recognised below the bar too: rooms and noise bring
-all cosines down alike. In standard deviations of the others' cosines: above their mean, and above the next.
-On the tuning half 0 of 168 voices got another person's name.
-"""
-LEAST_COSINE = 0.3
-LEAST_OTHERS = 20
-"""Fewer say too little of how others come out."""
 _NOBODY = -1
 _NEAR_S = 30.0
 """How far from a piece of next to no sound its speaker is looked for."""
@@ -301,26 +293,13 @@ def _named(sure: _Sure, labels: Labels, grouping: Grouping, known: Known | None)
 
 
 def _fitting(centre: Embedding, known: Known | None) -> str:
-    """The known person whom a voice fits best, when it fits well enough or far better than anybody else; else
-    the empty string."""
+    """The known person whom a voice fits best, when it fits well enough; else the empty string."""
     if known is None or not known.templates:
         return ""
     names = tuple(known.templates)
     similar = np.stack([known.templates[name] for name in names]) @ centre
     best = int(similar.argmax())
-    if known.llr(float(similar[best])) >= known.bar_llr or _stands_out(similar, best):
-        return names[best]
-    return ""
-
-
-def _stands_out(similar: npt.NDArray[np.float32], best: int) -> bool:
-    """Whether one person of a gallery is alike as nobody else of it is."""
-    others = np.delete(similar, best)
-    if len(others) < LEAST_OTHERS or similar[best] < LEAST_COSINE:
-        return False
-    spread = float(others.std()) + 1e-6
-    above = (similar[best] - others.mean()) / spread
-    return bool(above >= STANDS_OUT and similar[best] - others.max() >= LEADS * spread)
+    return names[best] if known.llr(float(similar[best])) >= known.bar_llr else ""
 
 
 def _without_small(sure: _Sure, labels: Labels, grouping: Grouping) -> Labels:

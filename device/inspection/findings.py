@@ -27,7 +27,7 @@ QUIET_DB = -30.0
 RESAMPLES = 400
 FEW_WINDOWS = 3
 """Fewer say nothing about how far the voice's LLR varies."""
-MARK_LOGIT = 1.0
+MARK_LOGIT = 3.0
 """Of a frame's answer; how many of the joins that finds, and how many marks are false: docs/evaluation.md."""
 APART_S = 0.25
 BESIDE_S = 0.6

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from device.errors import DeviceError
@@ -23,6 +24,8 @@ from device.models.self_test import RECORDINGS, recordings_of
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ROLE, Transcriber
 from device.models.words.whisper_onnx import OnnxWhisper
 
+PATIENCE_S = 5.0
+"""Nobody at a door waits longer: the first hearing stays as it is, and the next finds the model open."""
 KEPT_S = 60.0
 """How long it stays open after its last use: the second phrase, or the next of a queue, finds it open."""
 
@@ -30,11 +33,21 @@ KEPT_S = 60.0
 class SecondWords:
     """`device.evidence.judge.SecondWordsCheck`. Safe to call from several threads, which take turns."""
 
-    def __init__(self, bundle: Bundle, threads: int, folder: Path = RECORDINGS) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int,
+        folder: Path = RECORDINGS,
+        kept_s: float = KEPT_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.version = bundle.version(BASE_ROLE)
         self._bundle = bundle
         self._threads = threads
         self._folder = folder
+        self._patience_s = patience_s
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="again")
+        self._kept_s = kept_s
         self._answers: SecondAnswers | None = None
         self._refused = ""
         self._opened: Transcriber | None = None
@@ -42,23 +55,45 @@ class SecondWords:
         self._one_at_a_time = threading.Lock()
 
     @classmethod
-    def of(cls, bundle: Bundle, threads: int, folder: Path = RECORDINGS) -> SecondWords | None:
+    def of(
+        cls,
+        bundle: Bundle,
+        threads: int,
+        folder: Path = RECORDINGS,
+        kept_s: float = KEPT_S,
+        patience_s: float = PATIENCE_S,
+    ) -> SecondWords | None:
         """That of a verified bundle; None where it has none, or where other models are heard together."""
         roles = {entry.role for entry in bundle.manifest.files}
         if not {ROLE, BASE_ROLE, BASE_ENCODER_ROLE, ANSWERS_ROLE} <= roles:
             return None
         if not second_hearing.fits(bundle.version(ROLE), bundle.version(BASE_ROLE)):
             return None
-        return cls(bundle, threads, folder)
+        return cls(bundle, threads, folder, kept_s, patience_s)
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore:
-        """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, or fails."""
-        with self._one_at_a_time:
-            self._stop_waiting()
-            try:
-                return self._model().score(wave, phrase)
-            finally:
-                self._wait()
+        """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, fails, or takes
+        longer than anybody waits.
+        """
+        own = wave.copy()  # the caller overwrites its own, also where this goes on
+        work = self._pool.submit(self._score, own, phrase)
+        try:
+            return work.result(self._patience_s)
+        except TimeoutError as err:
+            if work.cancel():
+                own[:] = 0.0
+            raise DeviceError(f"the larger words model took longer than {self._patience_s:g} s") from err
+
+    def _score(self, own: Wave, phrase: str) -> PhraseScore:
+        try:
+            with self._one_at_a_time:
+                self._stop_waiting()
+                try:
+                    return self._model().score(own, phrase)
+                finally:
+                    self._wait()
+        finally:
+            own[:] = 0.0
 
     @property
     def opened(self) -> bool:
@@ -83,7 +118,10 @@ class SecondWords:
                 self._opened = None
                 give_memory_back()
 
-    close = release
+    def close(self) -> None:
+        """Wait for what still runs, and give the memory back."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.release()
 
     def _model(self) -> Transcriber:
         if self._refused:
@@ -136,7 +174,7 @@ class SecondWords:
         return answers
 
     def _wait(self) -> None:
-        self._idle = threading.Timer(KEPT_S, self.release)
+        self._idle = threading.Timer(self._kept_s, self.release)
         self._idle.daemon = True
         self._idle.start()
 

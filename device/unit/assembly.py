@@ -286,8 +286,9 @@ def open_log(
     clock: Clock,
     counter: Counter | None = None,
     never_used: int = 0,
+    advances: bool = True,
 ) -> Outbox:
-    """The unit's audit log."""
+    """The unit's audit log. Raises OutboxRollbackError where `counter` says that it is gone or old."""
     return Outbox(
         StateFolder(state).audit_log,
         unit=settings.door.unit,
@@ -295,6 +296,7 @@ def open_log(
         now_ms=lambda: int(clock().wall.timestamp() * 1000),
         counter=counter,
         never_used=never_used,
+        advances=advances,
     )
 
 
@@ -303,9 +305,18 @@ def open_trail(
     store: Store, settings: Settings, state: Path, clock: Clock = system_clock
 ) -> Iterator[AuditTrail]:
     """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
-    from writing down what happened; its version is then left out.
+    from writing down what happened; its version is then left out. A log that is gone or old is refused as
+    the door refuses it: nothing is written beside what is missing.
     """
-    with open_log(settings, state, readable_rules(settings, state), clock) as log:
+    with open_log(
+        settings,
+        state,
+        readable_rules(settings, state),
+        clock,
+        counter=store.keystore.counter("audit"),
+        never_used=store.never_used("audit"),
+        advances=False,
+    ) as log:
         context = EventContext.of(store, 0, clock())
         yield AuditTrail(log, context, lambda: readable_rules(settings, state), clock, other_process=True)
 

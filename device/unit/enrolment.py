@@ -46,6 +46,8 @@ class EnrolmentError(DeviceError):
     `spoof_llrs` says how live each recording sounded, as far as they were heard.
     """
 
+    exit_code = 1
+
     def __init__(self, code: str, text: str, spoof_llrs: Sequence[float] = ()) -> None:
         super().__init__(text)
         self.code = code

@@ -33,7 +33,8 @@ class Outbox(Sending):
     `now_ms` is the wall clock (UTC), used for the heads' times only. `doors` are the configured
     doors: an event that names another is refused, so no free text enters that way. `counter` lies outside
     the disk (TPM NV); with it a disk put back from a backup, or a log that was removed, is refused at open.
-    `never_used` is the counter's value on a unit that never had a log.
+    `never_used` is the counter's value on a unit that never had a log. Who appends beside the door looks at
+    the counter and leaves it as it is (`advances` false).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Outbox(Sending):
         limits: OutboxLimits | None = None,
         counter: Counter | None = None,
         never_used: int = 0,
+        advances: bool = True,
         busy_s: float = BUSY_TIMEOUT_S,
     ) -> None:
         """A file that another process holds is waited for, `busy_s` each time: so long a door may wait."""
@@ -53,7 +55,10 @@ class Outbox(Sending):
         super().__init__(LogFile(path, name, limits.ballast_bytes, busy_s), name, limits, now_ms)
         self._doors = frozenset(doors)
         try:
-            self._check_counter(counter, never_used)
+            self._check_counter(counter, never_used, advances)
+        except OutboxRollbackError:
+            self.close()
+            raise
         except (sqlite3.Error, OSError) as err:
             raise cannot_open(path, err) from err
 
@@ -196,7 +201,7 @@ class Outbox(Sending):
             return "disk_full"
         return None
 
-    def _check_counter(self, counter: Counter | None, never_used: int) -> None:
+    def _check_counter(self, counter: Counter | None, never_used: int, advances: bool) -> None:
         if counter is None:
             return
         (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
@@ -212,8 +217,9 @@ class Outbox(Sending):
                 "the audit log is older than this unit's counter: an old copy was put back; put the newest "
                 "back, or find out why and then `ostiary audit start-over`"
             )
-        self._db.execute("UPDATE state SET counter = ?", (value + 1,))
-        counter.advance()
+        if advances:
+            self._db.execute("UPDATE state SET counter = ?", (value + 1,))
+            counter.advance()
 
 
 def _disk_full(err: sqlite3.Error) -> bool:

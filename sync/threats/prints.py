@@ -22,7 +22,7 @@ from sync.events import MAX_SEQUENCE, Signer, UnitId, unit_id, version_text
 
 PRINT_TYPE = "application/ostiary-print+cbor"
 KEPT_TYPE = "application/ostiary-print-kept+cbor"
-MODEL = "prints-1"
+MODEL = "prints-2"
 """Whose prints units make now: `device/models/spoof/prints.npz`."""
 VALUES = 32
 MAX_SEALED_BYTES = 512

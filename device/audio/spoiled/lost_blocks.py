@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import SAMPLE_RATE_HZ
+
 Block = npt.NDArray[np.int16]
 """Of shape (n,)."""
 Run = tuple[int, int]
@@ -27,6 +29,13 @@ REPEATED_MS = (
 """Radio frames, powers of two at 44.1 and 48 kHz, and what drivers use."""
 LOOK_S = 0.14
 """Two of the longest blocks, and a little: what must be seen at once."""
+EDGE_SAMPLES = 24
+"""On each side of a place: 1.5 ms."""
+MOST_STEP = 6.0
+"""Natural log of power; a larger step is a burst, and no better a sign."""
+STEPS = 5.5
+"""Deviations. Of 350 recordings of people at most 5.0, and of 350 of others 5.0; 1 of 300 attacks has more.
+With a tenth of the blocks of 20 ms filled with noise 37 of 40 have more, of 10 ms 30 or 31."""
 _PROBE = 8
 """Samples in a row that are compared first."""
 
@@ -83,3 +92,32 @@ def _repeated(sound: Block, block: int, rate_hz: int) -> list[Run]:
         if loud and 0.8 * block <= done - begin <= 1.5 * block:
             found.append((begin, done))
     return found
+
+
+def filled_on_a_grid(wave: npt.NDArray[np.float32]) -> bool:
+    """Whether the level of speech (n,) at 16 kHz leaps on the grid of one block size.
+
+    It does where a driver fills lost blocks with noise. No syllable and no pulse keeps such a grid.
+    """
+    if len(wave) < SAMPLE_RATE_HZ // 2:
+        return False
+    sharp = np.diff(wave.astype(np.float64), prepend=0.0)
+    total = np.concatenate(([0.0], np.cumsum(np.square(sharp) + 1e-9)))
+    sharp[:] = 0.0
+    power = total[EDGE_SAMPLES:] - total[:-EDGE_SAMPLES]
+    leaps = _leaps(power)
+    mean, spread = leaps.mean(), leaps.std() + 1e-12
+    for block_ms in REPEATED_MS:
+        block = block_ms * SAMPLE_RATE_HZ / 1_000
+        blocks = int((len(leaps) - 1) // block)
+        grid = np.arange(int(block)) + np.round(np.arange(blocks) * block).astype(np.intp)[:, None]
+        if float(leaps[grid].mean(axis=0).max() - mean) * np.sqrt(blocks) / spread >= STEPS:
+            return True
+    return False
+
+
+def _leaps(power: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """By how much the level of what follows a place differs from that of what is before it."""
+    before, behind = power[:-EDGE_SAMPLES], power[EDGE_SAMPLES:]
+    leaps: npt.NDArray[np.float64] = np.minimum(np.abs(np.log(behind / before)), MOST_STEP)
+    return leaps

@@ -291,14 +291,17 @@ def check_audit_log(settings: Settings) -> str:
     from device.unit.assembly import open_log, rules_of
 
     with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
-        used, first = store.keystore.counter("audit").value(), store.never_used("audit")
-    if not StateFolder(state_dir()).audit_log.exists():
-        if used > first:
-            raise DeviceError("it is gone; put it back, or find out why and then `ostiary audit start-over`")
-        return "empty"
-    rules = rules_of(state_dir(), settings.door.name)
-    with closing(open_log(settings, state_dir(), rules, system_clock)) as log:
-        status, fill = log.status(), log.fill()
+        counter, first = store.keystore.counter("audit"), store.never_used("audit")
+        if not StateFolder(state_dir()).audit_log.exists():
+            if counter.value() > first:
+                raise DeviceError(
+                    "it is gone; put it back, or find out why and then `ostiary audit start-over`"
+                )
+            return "empty"
+        rules = rules_of(state_dir(), settings.door.name)
+        opened = open_log(settings, state_dir(), rules, system_clock, counter, first, advances=False)
+        with closing(opened) as log:
+            status, fill = log.status(), log.fill()
     told = f"{status.sequence} events, {status.pending} not yet received by a registry"
     if settings.audit.standalone:
         told = f"{status.sequence} events, {status.pending} of them not yet in a file"

@@ -29,6 +29,8 @@ from device.models.segmentation import (
 HOP_FRAMES = 148
 """From one window of a stream to the next: two and a half seconds."""
 HOP_SAMPLES = HOP_FRAMES * FRAME_SAMPLES
+BEHIND_FRAMES = 2 * HOP_FRAMES
+"""What was said within the last five seconds is told later, when what follows has been heard too."""
 SPAN_S = 90.0
 """How much is grouped again. Somebody who was silent for longer comes back under a new name."""
 KNOWN_MARK = "speaker-"
@@ -36,7 +38,10 @@ KNOWN_MARK = "speaker-"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one more window told: turns of the time since the last update, by names that stay."""
+    """What one more window told: turns of the time since the last update, by names that stay.
+
+    The first of a stream tell of no time yet: `from_s` is `to_s`.
+    """
 
     from_s: float
     to_s: float
@@ -63,7 +68,7 @@ class LiveDiarizer:
         self._grouping = grouping
         self._sound = SampleHistory(WINDOW_SAMPLES + HOP_SAMPLES)
         self._windows: list[Window] = []
-        self._told_frame = 0
+        self._heard_frame = self._told_frame = 0
         self._named: list[Turn] = []
         self._count = 0
 
@@ -82,13 +87,13 @@ class LiveDiarizer:
                 self._sound.append(piece[:room])
                 piece = piece[room:]
                 if self._sound.end == self._next_at:
-                    found.append(self._hear(frames_of(self._sound.end)))
+                    found.append(self._hear(frames_of(self._sound.end), BEHIND_FRAMES))
         return found
 
     def finish(self) -> list[Update]:
         """The rest of the stream, then nothing is kept."""
         frames = frames_of(self._sound.end)
-        found = [self._hear(frames)] if frames > self._told_frame else []
+        found = [self._hear(frames, 0)] if frames > self._told_frame else []
         self.wipe()
         return found
 
@@ -101,11 +106,11 @@ class LiveDiarizer:
     @property
     def _next_at(self) -> int:
         """The sample at which the next window ends, so that whole frames are new."""
-        told = self._told_frame + HOP_FRAMES
-        return (told - 1) * FRAME_SAMPLES + FIELD_SAMPLES
+        heard = self._heard_frame + HOP_FRAMES
+        return (heard - 1) * FRAME_SAMPLES + FIELD_SAMPLES
 
-    def _hear(self, frames: int) -> Update:
-        """One window that ends with frame `frames`, and everything grouped again."""
+    def _hear(self, frames: int, behind: int) -> Update:
+        """One window that ends with frame `frames`; all is grouped again, and told but the last `behind`."""
         start = max(0, frames - WINDOW_FRAMES)
         begin = start * FRAME_SAMPLES
         samples = self._sound.copy(begin)[:WINDOW_SAMPLES]
@@ -119,8 +124,9 @@ class LiveDiarizer:
         shifted = [replace(window, start=window.start - first) for window in self._windows]
         found = diarize(shifted, (frames - first) * FRAME_S, self._grouping, self._known)
         turns = self._with_names(found, first * FRAME_S)
-        from_s, to_s = self._told_frame * FRAME_S, frames * FRAME_S
-        self._told_frame = frames
+        until = max(self._told_frame, frames - behind)
+        from_s, to_s = self._told_frame * FRAME_S, until * FRAME_S
+        self._heard_frame, self._told_frame = frames, until
         self._named = turns
         new = [cut for turn in turns if (cut := between(turn, from_s, to_s)) is not None]
         return Update(from_s, to_s, tuple(new), len({turn.speaker for turn in turns}), narrow)

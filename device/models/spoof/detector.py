@@ -23,7 +23,7 @@ from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelope
 from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
 from device.models.spoof.frame_rates import frame_rates
 from device.models.spoof.norms import BonaFideNorms
-from device.models.spoof.prints import shipped
+from device.models.spoof.prints import seen, shipped
 from sync.plain_file import NETWORK_BYTES, plain_bytes
 from sync.plain_words import why
 
@@ -214,7 +214,7 @@ class SpoofDetector:
             frame_rate=heard.score,
             loudspeaker=-float(logits[0, 1]),
             frame_rate_hz=heard.rate_hz,
-            print_values=self._printer(statistics),
+            print_values=self._printer(seen(wave, statistics)),
         )
 
     def _weighed(self, found: SpoofScores) -> SpoofEvidence:

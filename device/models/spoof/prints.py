@@ -1,8 +1,9 @@
 """How the detector saw one attempt, in 32 signed bytes: alike for one attacking tool, not for one person.
 
-Made of the statistics that the envelopes' head hears anyway (`envelopes.py`), by a linear map that was fitted
-to tell synthesisers apart and to see all people as one (`quantize.train.prints`): where people lie is zero.
-It is another answer of what the detector computes; no network and no file of a bundle has a part in it.
+Made of the statistics that the envelopes' head hears anyway (`envelopes.py`) and of the way that the sound
+came (`colour.py`), by a linear map that was fitted to tell attackers apart, by their tool and by what they
+play it with, and to see all people as one (`quantize.train.prints`): where people lie is zero. It is another
+answer of what the detector computes; no network and no file of a bundle has a part in it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.arrays import read_arrays
-from device.models.spoof.envelopes import STATISTICS
+from device.models.spoof.colour import COLOURS, colour
+from device.models.spoof.envelopes import STATISTICS, envelopes
 
 VALUES = 32
+SEEN = STATISTICS + COLOURS
 MAX_BYTES = 1 << 20
 LIMIT = 8.0
 """In standard deviations of people, of one statistic."""
@@ -33,14 +36,14 @@ class Printer:
 
     version: str
     centre: Floats
-    """(STATISTICS,): where people lie"""
+    """(SEEN,): where people lie"""
     scale: Floats
-    """(STATISTICS,)"""
+    """(SEEN,)"""
     directions: npt.NDArray[np.float16]
-    """(STATISTICS, VALUES)"""
+    """(SEEN, VALUES)"""
 
     def __post_init__(self) -> None:
-        shapes = {"centre": (STATISTICS,), "scale": (STATISTICS,), "directions": (STATISTICS, VALUES)}
+        shapes = {"centre": (SEEN,), "scale": (SEEN,), "directions": (SEEN, VALUES)}
         for name, shape in shapes.items():
             part = getattr(self, name)
             if part.shape != shape or part.dtype.kind != "f" or not np.isfinite(part).all():
@@ -61,13 +64,24 @@ class Printer:
         return buffer.getvalue()
 
     def __call__(self, found: Floats) -> bytes:
-        """The print of `envelopes`: signed bytes, the longest of them 127."""
-        seen = np.clip((found - self.centre) / self.scale, -LIMIT, LIMIT) @ self.directions.astype(np.float32)
-        longest = float(np.abs(seen).max())
+        """The print of what was `seen`: signed bytes, the longest of them 127."""
+        turned = np.clip((found - self.centre) / self.scale, -LIMIT, LIMIT) @ self.directions.astype(
+            np.float32
+        )
+        longest = float(np.abs(turned).max())
         if not longest > 0:  # also when it is not a number
             return bytes([1]) + bytes(VALUES - 1)
-        made: bytes = np.rint(seen * (127.0 / longest)).astype(np.int8).tobytes()
+        made: bytes = np.rint(turned * (127.0 / longest)).astype(np.int8).tobytes()
         return made
+
+
+def seen(wave: Floats, statistics: Floats | None = None) -> Floats:
+    """What a print is made of, (SEEN,), of speech (n,) at 16 kHz.
+
+    `statistics` are its envelopes where they were worked out already.
+    """
+    found: Floats = np.concatenate((envelopes(wave) if statistics is None else statistics, colour(wave)))
+    return found
 
 
 @cache

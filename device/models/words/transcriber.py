@@ -362,6 +362,11 @@ def _check(wave: npt.NDArray[np.float32], phrase: str) -> None:
         )
     if not np.isfinite(wave).all():
         raise DeviceError("the audio holds values that are not numbers; check the microphone")
+    check_phrase(phrase)
+
+
+def check_phrase(phrase: str) -> None:
+    """Raises DeviceError, which says why, for a phrase that nobody could be heard saying."""
     if len(phrase) > MAX_PHRASE_CHARACTERS or len(phrase.split()) > MAX_PHRASE_WORDS:
         raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
     if letter := unsayable(phrase):

@@ -14,7 +14,7 @@ def campaigns_chapter(result: CampaignsResult) -> str:
     rows = [_row(f"{run.likeness / 1000:.2f}", run) for run in result.curve]
     attacks = [
         f"<tr><th>{escape(name)}</th><td>{percent(own)}</td><td>{percent(match)}</td><td>{count}</td></tr>"
-        for name, (own, match, count) in result.by_attack.items()
+        for name, (own, match, count) in (*result.by_kind.items(), *result.by_attack.items())
     ]
     names = ("likeness", "recognised", "warned of", "honest flagged", "purity", "campaigns")
     return "".join(
@@ -23,8 +23,17 @@ def campaigns_chapter(result: CampaignsResult) -> str:
             f'<p class="soft">{result.attempts} attempts of {result.attacks} attacks that nothing was fitted '
             f"on, at {result.doors} doors; {result.honest} attempts of {result.people} people. Counted from "
             "an attack's fourth attempt anywhere on. Whether two attempts are one person's is told from "
-            f"prints with an equal error rate of {percent(result.same_person)}. {result.version}</p>",
-            table(names, [_row("in use", result.shipped), *rows], "Shares, with 95 % intervals"),
+            f"prints with an equal error rate of {percent(result.same_person)}, among people of one corpus "
+            f"{percent(result.same_person_corpus)}. {result.version}</p>",
+            table(
+                names,
+                [
+                    _row("in use", result.shipped),
+                    _row("played by something else each time", result.other_players),
+                    *rows,
+                ],
+                "Shares, with 95 % intervals",
+            ),
             table(("attack", "recognised", "warned of", "attempts"), attacks, "Each attack"),
         ]
     )
@@ -40,7 +49,16 @@ def campaign_lines(result: CampaignsResult | None) -> Iterator[str]:
         f"(goal {percent(GOALS['recognised'])}), warned of {_told(run.matched)}"
     )
     yield f"campaigns honest flagged {_told(run.flagged)} (goal {percent(GOALS['flagged'])})"
-    yield f"campaigns purity {_told(run.purity)}; same person EER {percent(result.same_person)}"
+    yield (
+        f"campaigns purity {_told(run.purity)}; same person EER {percent(result.same_person)}, "
+        f"in one corpus {percent(result.same_person_corpus)}"
+    )
+    yield (
+        "campaigns played by something else each time: recognised "
+        f"{_told(result.other_players.recognised)}, warned of {_told(result.other_players.matched)}"
+    )
+    for kind, (own, match, count) in result.by_kind.items():
+        yield f"campaigns of {kind}: recognised {percent(own)}, warned of {percent(match)} of {count}"
     for one in result.curve:
         yield (
             f"campaigns at likeness {one.likeness / 1000:.2f}: recognised {percent(one.recognised.value)}, "

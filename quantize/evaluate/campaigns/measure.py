@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.models.spoof.envelopes import envelopes
-from device.models.spoof.prints import Printer, shipped
+from device.models.spoof.prints import Printer, seen, shipped
 from quantize.errors import QuantizeError
-from quantize.evaluate.campaigns.sources import Said, chosen, dice, listen, made
+from quantize.evaluate.campaigns.sources import MADE_BY, Said, chosen, dice, listen, made
 from quantize.evaluate.door.rooms import ROOMS, response, through
 from quantize.evaluate.recordings.manifest import Recording
-from quantize.playback import pink, play, random_playback, rms
+from quantize.playback import microphone, pink, play, random_playback, rms
 from sync.events import unit_id
 from sync.keys import FileSigner
 from sync.registry.campaigns.grouping import Limits
@@ -35,7 +34,7 @@ MOST_EACH = 24
 DOORS = 1000
 LIST_EVERY = 8
 """Attempts between two lists: units hear of what is new within a minute."""
-CURVE = (500, 560, 700, 800)
+CURVE = (500, 600, 650, 700)
 START_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
 GOALS = {"recognised": 0.99, "flagged": 0.001}
@@ -51,6 +50,9 @@ class Seen:
     attack: bool
     values: bytes
     door: int
+    corpus: str = ""
+    otherwise: bytes = b""
+    """Of an attack: the print if another loudspeaker had played it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +94,29 @@ class CampaignsResult:
     doors: int
     shipped: Run
     curve: tuple[Run, ...]
+    other_players: Run
+    """Where an attacker plays every attempt with something else."""
+    by_kind: dict[str, tuple[float, float, int]]
     by_attack: dict[str, tuple[float, float, int]]
     """(recognised, matched, attempts) of each."""
     same_person: float
     """EER of telling from prints alone whether two attempts are one person's: 0.5 is chance."""
+    same_person_corpus: float
+    """The same among people of one corpus, whose microphones and rooms tell nothing."""
 
 
-def heard(said: Said, door: int) -> npt.NDArray[np.float32]:
-    """At a door: a person in its room; an attack through its owner's one loudspeaker as well."""
+def heard(said: Said, door: int, player: str = "") -> npt.NDArray[np.float32]:
+    """At a door, with its own microphone: a person in its room; an attack through a loudspeaker as well.
+
+    That is the one of the attack's owner, or another `player`.
+    """
     chance = said.dice(f"door {door}")
     wave = said.wave
     if said.attack:
-        wave = play(random_playback(dice(f"phone of {said.who}")).loudspeaker, wave)
+        wave = play(random_playback(dice(player or f"phone of {said.who}")).loudspeaker, wave)
     wave = through(wave, response(door % ROOMS, False))
     noise = pink(len(wave), chance) * rms(wave) * 10.0 ** (-chance.uniform(18.0, 35.0) / 20.0)
-    at_door: npt.NDArray[np.float32] = (wave + noise).astype(np.float32)
-    return at_door
+    return microphone((wave + noise).astype(np.float32), dice(f"microphone {door}"))
 
 
 def prints(
@@ -125,20 +134,22 @@ def prints(
             continue
         counts[said.who] += 1
         door = int(dice(f"door {said.name if said.attack else said.who}").integers(doors))
-        values = printer(envelopes(heard(said, door)))
-        found.append(Seen(said.who, said.attack, values, door))
-    if not any(seen.attack for seen in found) or all(seen.attack for seen in found):
+        values = printer(seen(heard(said, door)))
+        otherwise = printer(seen(heard(said, door, f"player of {said.name}"))) if said.attack else b""
+        corpus = said.name.split("/", 1)[0]
+        found.append(Seen(said.who, said.attack, values, door, corpus, otherwise))
+    if not any(one.attack for one in found) or all(one.attack for one in found):
         raise QuantizeError("campaigns need attacks and people that nothing was fitted on")
     return found
 
 
 def measure(found: Sequence[Seen], doors: int, bar: Bar, replicates: int = 300) -> CampaignsResult:
     """All figures. Half of the people are the traffic that units know, the others are those who come."""
-    people = sorted({seen.who for seen in found if not seen.attack})
+    people = sorted({one.who for one in found if not one.attack})
     known = set(dice("known people").permutation(people)[: len(people) // 2].tolist())
-    usual = [seen for seen in found if not seen.attack and seen.who in known]
-    coming = [seen for seen in found if not seen.attack and seen.who not in known]
-    attempts = [seen for seen in found if seen.attack]
+    usual = [one for one in found if not one.attack and one.who in known]
+    coming = [one for one in found if not one.attack and one.who not in known]
+    attempts = [one for one in found if one.attack]
     order = dice("order").permutation(len(attempts))
     attempts = [attempts[n] for n in order]
     step = bar("campaigns: likenesses", len(CURVE) + 1)
@@ -149,6 +160,8 @@ def measure(found: Sequence[Seen], doors: int, bar: Bar, replicates: int = 300) 
         )
         step()
     shipped_run, by_attack = runs[0]
+    varied = [replace(one, values=one.otherwise) for one in attempts]
+    other_players, _ = _run(varied, usual, coming, Limits(), replicates)
     return CampaignsResult(
         MODEL,
         len(by_attack),
@@ -158,14 +171,35 @@ def measure(found: Sequence[Seen], doors: int, bar: Bar, replicates: int = 300) 
         doors,
         shipped_run,
         tuple(run for run, _ in runs[1:]),
+        other_players,
+        _by_kind(by_attack),
         by_attack,
-        _same_person(coming),
+        same_person(coming),
+        same_person(coming, within=True),
     )
 
 
 def summary(result: CampaignsResult) -> dict[str, Any]:
     """The figures in use, by plain names."""
-    return {"in_use": asdict(result.shipped), "same_person_eer": result.same_person}
+    return {
+        "in_use": asdict(result.shipped),
+        "other_players": asdict(result.other_players),
+        "by_kind": result.by_kind,
+        "same_person_eer": result.same_person,
+        "same_person_eer_in_one_corpus": result.same_person_corpus,
+    }
+
+
+def _by_kind(by_attack: dict[str, tuple[float, float, int]]) -> dict[str, tuple[float, float, int]]:
+    """Attacks that speak with one voice, and those of pages, which speak with many."""
+    kinds: dict[str, tuple[float, float, int]] = {}
+    for kind, one_voice in (("one voice", True), ("many voices", False)):
+        some = [each for name, each in by_attack.items() if name.startswith(MADE_BY) == one_voice]
+        count = sum(each[2] for each in some)
+        if count:
+            own, match = (sum(each[at] * each[2] for each in some) / count for at in (0, 1))
+            kinds[kind] = (float(own), float(match), count)
+    return kinds
 
 
 def _run(
@@ -180,11 +214,11 @@ def _run(
         number: Counter(a.who for a, g in zip(attempts, groups, strict=True) if g == number)
         for number in set(groups)
     }
-    seen: Counter[str] = Counter()
+    times: Counter[str] = Counter()
     later: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for attempt, group, match in zip(attempts, groups, matched, strict=True):
-        seen[attempt.who] += 1
-        if seen[attempt.who] > FIRST:
+        times[attempt.who] += 1
+        if times[attempt.who] > FIRST:
             counts = mostly[group]
             own = counts.most_common(1)[0][0] == attempt.who and counts.total() >= FIRST
             later[attempt.who].append((own, match))
@@ -264,11 +298,14 @@ def _share(by_name: dict[str, list[bool]], replicates: int) -> Share:
     )
 
 
-def _same_person(coming: Sequence[Seen]) -> float:
+def same_person(coming: Sequence[Seen], *, within: bool = False) -> float:
+    """EER of telling from prints whether two attempts are one person's; `within`: of one corpus alone."""
     same: list[float] = []
     other: list[float] = []
     for n, one in enumerate(coming):
         for two in coming[n + 1 :]:
+            if within and one.corpus != two.corpus:
+                continue
             (same if one.who == two.who else other).append(likeness(one.values, two.values))
     if not same or not other:
         return float("nan")

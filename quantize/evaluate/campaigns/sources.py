@@ -38,6 +38,8 @@ ESPEAK_VOICES = (
     "en-gb-x-rp", "en-us+m7", "en-gb+klatt4", "en-gb+f4",
 )  # fmt: skip
 FLITE_VOICES = ("kal", "rms", "kal16", "slt", "awb")
+MADE_BY = ("espeak-ng ", "flite ")
+"""How names of attacks begin that are made here: each speaks with one voice."""
 MADE_EACH = 12
 WORDS = (
     "amber", "anchor", "basket", "beacon", "bishop", "bottle", "bridge", "candle", "canyon", "castle",

@@ -143,6 +143,13 @@ def _alarm(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) 
     )
 
 
+def _filled(block_ms: float) -> Callable[[Wave, Recording, Stage, np.random.Generator], Said]:
+    def make(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
+        return Said(sounds.filled(wave, block_ms, dice), one.text)
+
+    return make
+
+
 def _ticking(per_s: float) -> Callable[[Wave, Recording, Stage, np.random.Generator], Said]:
     def make(wave: Wave, one: Recording, stage: Stage, dice: np.random.Generator) -> Said:
         wave = np.pad(wave, round(LEAD_S * SAMPLE_RATE_HZ))
@@ -198,6 +205,7 @@ DISTURBANCES = (
     Disturbance("room noise -25 dB", _room_noise, attacks=False),
     Disturbance("mains buzz -20 dB", _buzz),
     Disturbance("alarm -20 dB", _alarm),
+    *(Disturbance(f"blocks of {n:g} ms filled", _filled(n)) for n in (10.0, 20.0)),
     *(Disturbance(f"{n:g} faint clicks a second", _ticking(n)) for n in (10.0, 25.0, 50.0)),
     Disturbance("babble 10 dB", _babble(10.0), attacks=False),
     Disturbance("babble 0 dB", _babble(0.0), attacks=False),

@@ -192,7 +192,7 @@ class Door:
 def _plain(quality: Quality) -> Quality:
     """Without coughs, steady tones and talkers; mirror images count as speech."""
     hz = max(quality.bandwidth_hz, PLAIN_BAND_HZ)
-    return replace(quality, steady_lines=0, lull_db=60.0, bandwidth_hz=hz)
+    return replace(quality, steady_lines=0, filled=False, lull_db=60.0, bandwidth_hz=hz)
 
 
 def _lacks(evidence: Evidence) -> bool:

@@ -25,6 +25,7 @@ BUZZ_HZ = (100.04, 120.03)
 ROOM_DB = -25.0
 """Of room noise under the speech, beside buzz and alarms."""
 QUIET_ROOM_DB = -40.0
+LOST_SHARE, FILLED_DB = 0.1, -40.0
 TICK_DB = -17.0
 """Ten such clicks a second are 38 dB below the speech in power."""
 ALARM_PULSE_S, ALARM_GAPS_S = 0.15, (0.1, 0.1, 0.3, 0.1, 0.8)
@@ -78,6 +79,16 @@ def click(dice: np.random.Generator) -> Wave:
     """A switch: 8 ms of noise that dies away."""
     length = round(0.03 * SAMPLE_RATE_HZ)
     return np.asarray(dice.normal(size=length) * np.exp(-np.arange(length) / 40.0), np.float32)
+
+
+def filled(wave: Wave, block_ms: float, dice: np.random.Generator) -> Wave:
+    """A tenth of the blocks lost on the way, and a driver's noise in their place, FILLED_DB."""
+    block, heard = round(block_ms * SAMPLE_RATE_HZ / 1_000), wave.copy()
+    level = active_level(wave) * 10 ** (FILLED_DB / 20)
+    for begin in range(int(dice.integers(block)), len(wave) - block, block):
+        if dice.random() < LOST_SHARE:
+            heard[begin : begin + block] = dice.normal(size=block) * level
+    return heard
 
 
 def ticking(length: int, per_s: float, dice: np.random.Generator) -> Wave:

@@ -43,7 +43,7 @@ def open_checks(models: Path, words: WordsEngine) -> Checks:
     """The door's three checks."""
     bundle = slots.active(models)
     speaker = SpeakerModel.open(bundle, threads=THREADS)
-    second = SecondWords.of(bundle, THREADS) if words is WordsEngine.ONNX else None
+    second = SecondWords.of(bundle, THREADS, patience_s=600.0) if words is WordsEngine.ONNX else None
     return Checks(open_words(models, words), speaker, open_spoof(models), second)
 
 

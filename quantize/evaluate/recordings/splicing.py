@@ -15,12 +15,14 @@ import numpy as np
 
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.evidence.vocabulary import DIGITS
-from quantize.playback import Wave, pink, random_playback, rms
+from quantize.playback import CODECS, Wave, coded, pink, random_playback, rms
 
 ENERGY, BORDERS, FADED, HIDDEN, PLAYED = "energy", "borders", "faded", "hidden", "played"
-WAYS = (ENERGY, BORDERS, FADED, HIDDEN, PLAYED)
+CODED = "coded"
+WAYS = (ENERGY, BORDERS, FADED, HIDDEN, PLAYED, CODED)
 """Cut at falls of energy and joined hard; cut at word borders and joined hard; at word borders, faded, levels
-matched, over room tone; the same under steady noise; any of these through a loudspeaker into a room."""
+matched, over room tone; the same under steady noise; any of the first three through a loudspeaker into a
+room, or through MP3, Vorbis or Opus, as a file that was sent on."""
 STYLES = ("digits", "codes", "words")
 PIECES = {"digits": 6, "codes": 4, "words": 5}
 """Of a code these are its characters; the sentence before them is one piece more, cut in one."""
@@ -60,6 +62,8 @@ class Splice:
     way: str
     style: str
     paths: tuple[str, ...] = field(default=())
+    twice: bool = False
+    """Some piece was pasted more than once: for a word asked twice there was one recording."""
 
 
 def cut_by_energy(wave: Wave) -> list[tuple[float, float]]:
@@ -119,7 +123,7 @@ def _fits(word: str, style: str) -> bool:
 def draw(sources: Sequence[Source], way: str, style: str, dice: np.random.Generator) -> Splice | None:
     """One splice from recordings of one person; None where they do not have what it takes."""
     cutting = way
-    if way in (HIDDEN, PLAYED):
+    if way in (HIDDEN, PLAYED, CODED):
         cutting = FADED if way == HIDDEN else (ENERGY, BORDERS, FADED)[int(dice.integers(3))]
     if style not in STYLES or way not in WAYS:
         raise ValueError(f"no {way} splice of {style}")
@@ -137,8 +141,10 @@ def draw(sources: Sequence[Source], way: str, style: str, dice: np.random.Genera
         playback = random_playback(dice)
         wave = playback(wave, dice)
         joins = [at / playback.clock for at in joins]
+    if way == CODED:
+        wave = coded(levelled(wave), tuple(CODECS)[int(dice.integers(len(CODECS)))])
     paths = tuple(sources[piece.source].path for piece in chosen)
-    return Splice(levelled(wave), tuple(joins), way, style, paths)
+    return Splice(levelled(wave), tuple(joins), way, style, paths, len(set(chosen)) < len(chosen))
 
 
 def levelled(wave: Wave) -> Wave:

@@ -314,7 +314,8 @@ def splices_chapter(result: SplicesResult) -> str:
     return (
         "<h2>Is it pasted together?</h2>"
         "<p>Pieces of a person's own recordings in a new order; words and voice are taken as passed. Only "
-        f"speakers on whom nothing was fitted. {missing}Through a loudspeaker: any of the other ways.</p>"
+        f"speakers on whom nothing was fitted. {missing}Through a loudspeaker or a codec: "
+        "any of the first three.</p>"
         + table(
             (
                 "way, style",
@@ -325,6 +326,11 @@ def splices_chapter(result: SplicesResult) -> str:
             ),
             rows,
             f"Thresholds: live {result.live_threshold_llr:g}, joins {result.threshold_llr:g}.",
+        )
+        + table(
+            ("what was at hand", "one rendition passes both"),
+            [f"<tr><th>{escape(name)}</th>{_rate(passed)}</tr>" for name, passed in result.pieces.items()],
+            "A word that is asked twice needs two recordings of it, or one is pasted twice.",
         )
         + table(
             ("people", "refused for joins that are none"),

@@ -123,6 +123,9 @@ class Report:
                 for name, cell in self.splices.cells.items()
             }
             summary["splices_eer"] = {n: f.figures["eer"].value for n, f in self.splices.joins.items()}
+            summary["splices_pieces"] = {
+                name: [found.accepted, found.trials] for name, found in self.splices.pieces.items()
+            }
             summary["splices_people_refused"] = {
                 name: [found.accepted, found.trials] for name, found in self.splices.people.items()
             }

@@ -31,12 +31,13 @@ from quantize.evaluate.recordings.splicing import (
     STYLES,
     WAYS,
     Source,
+    Splice,
     able_people,
     draw,
     levelled,
     with_pauses,
 )
-from quantize.playback import Loudspeaker, Playback, Room, Wave, pink, rms
+from quantize.playback import Loudspeaker, Playback, Room, Wave, coded, pink, rms
 from sync.plain_file import LARGE_BYTES, plain_text
 
 COSTS = Costs(target_prior=0.95, miss=1.0, false_accept=10.0)
@@ -48,7 +49,11 @@ MOST_PEOPLE = 12
 MOST_HEARD = 120
 """Recordings of people in each condition."""
 CLEAN = "as recorded"
-CONDITIONS = (CLEAN, "noise, 20 dB", "noise, 12 dB", "room, 0.3 s", "room, 0.8 s", "with pauses")
+CONDITIONS = (
+    *(CLEAN, "noise, 20 dB", "noise, 12 dB", "room, 0.3 s", "room, 0.8 s", "with pauses"),
+    *("coded, MP3", "coded, Opus"),
+)
+TWICE, ONCE = "a piece pasted twice", "every piece once"
 _FLAT = Loudspeaker(50.0, 7_900.0, 1, (), 0.05)
 """A mouth: what a room hears without a loudspeaker."""
 
@@ -76,6 +81,8 @@ class SplicesResult:
     cells: dict[str, Cell]
     people: dict[str, Rate]
     """By condition: people whom the evidence for joins refuses."""
+    pieces: dict[str, Rate]
+    """One rendition that passes both, where some piece was pasted twice and where none was; also by style."""
     joins: dict[str, Detection] = field(default_factory=dict)
     """By way: people as recorded and in every condition against the splices, by the evidence for joins."""
     without_borders: bool = False
@@ -87,6 +94,7 @@ class _Heard:
     person: str
     live_llr: float
     joins_llr: float
+    twice: bool = False
 
 
 def evaluate_splices(
@@ -111,8 +119,8 @@ def evaluate_splices(
         return None
     progress = bar("splices", len(drawn))
     spliced: dict[str, list[_Heard]] = defaultdict(list)
-    for name, person, wave in drawn:
-        spliced[name].append(_hear(person, wave, live, network, weights))
+    for name, person, splice in drawn:
+        spliced[name].append(_hear(person, splice, live, network, weights))
         progress()
     people = {
         condition: [
@@ -149,7 +157,7 @@ def read_sources(
     return dict(found)
 
 
-def renditions(sources: Mapping[str, Sequence[Source]]) -> Iterator[tuple[str, str, Wave]]:
+def renditions(sources: Mapping[str, Sequence[Source]]) -> Iterator[tuple[str, str, Splice]]:
     """("way, style", person, splice): RENDITIONS for each of up to MOST_PEOPLE people in each."""
     for way in WAYS:
         for style in STYLES:
@@ -159,7 +167,7 @@ def renditions(sources: Mapping[str, Sequence[Source]]) -> Iterator[tuple[str, s
                 dice = np.random.default_rng(seed)
                 drawn = (draw(sources[person], way, style, dice) for _ in range(MOST_DRAWS))
                 for splice in islice((one for one in drawn if one is not None), RENDITIONS):
-                    yield f"{way}, {style}", person, splice.wave
+                    yield f"{way}, {style}", person, splice
 
 
 def heard(
@@ -180,6 +188,8 @@ def rendered(wave: Wave, condition: str, noises: Sequence[Wave], dice: np.random
     elif kind == "room":
         room = Room(float(amount.removesuffix(" s")), float(dice.uniform(0.0, 8.0)))
         wave = Playback(_FLAT, room, 35.0)(wave, dice)
+    elif kind == "coded":
+        wave = coded(wave, amount)
     elif kind == "noise":
         noise = pink(len(wave), dice)
         if noises:
@@ -190,9 +200,12 @@ def rendered(wave: Wave, condition: str, noises: Sequence[Wave], dice: np.random
     return levelled(wave)
 
 
-def _hear(person: str, wave: Wave, live: SpoofCheck, network: JoinNetwork, weights: Weights) -> _Heard:
+def _hear(person: str, splice: Splice, live: SpoofCheck, network: JoinNetwork, weights: Weights) -> _Heard:
+    wave = splice.wave
     long_enough = wave if len(wave) >= SAMPLE_RATE_HZ else np.resize(wave, SAMPLE_RATE_HZ)
-    return _Heard(person, live.evidence(long_enough).llr, weights.joins.llr(network(wave).score))
+    return _Heard(
+        person, live.evidence(long_enough).llr, weights.joins.llr(network(wave).score), splice.twice
+    )
 
 
 def _measured(
@@ -221,6 +234,21 @@ def _measured(
             rate(persons, passed, replicates),
             rate(persons, [_sevens(each) for each in passed], replicates),
         )
+    pieces = {}
+    for twice, what in ((True, TWICE), (False, ONCE)):
+        for style in ("", *STYLES):
+            some = [
+                h
+                for name, found in spliced.items()
+                if name.endswith(style)
+                for h in found
+                if h.twice is twice
+            ]
+            passed = [[h.live_llr >= live_llr and h.joins_llr >= joins_llr] for h in some]
+            if some:
+                pieces[f"{what}, {style}" if style else what] = rate(
+                    [h.person for h in some], passed, replicates
+                )
     everybody = [one for found in people.values() for one in found]
     return SplicesResult(
         version,
@@ -231,6 +259,7 @@ def _measured(
             condition: rate([h.person for h in found], [[h.joins_llr < joins_llr] for h in found], replicates)
             for condition, found in people.items()
         },
+        pieces,
         {
             way: measure(_trials(everybody, found), COSTS, joins_llr, replicates=min(replicates, 100))
             for way, found in groups.items()

@@ -23,140 +23,105 @@ from torch import nn
 from torch.nn import functional
 
 import device.liveness
-from device.liveness.joins import (
-    BANDS,
-    FEWER_UNITS,
-    FRAME_S,
-    INPUTS,
-    SLOW,
-    SUMMARIES,
-    UNITS,
-    JoinNetwork,
-    speech_span,
-    summaries,
-    surroundings,
-)
+from device.liveness.join_pictures import FEATURES, SLOW, repeats
+from device.liveness.joins import FRAME_S, LARGEST, REPEAT_FROM, JoinNetwork, speech_span, summaries
 from quantize.evaluate.figures.calibrate import fit
+from quantize.train.joins.network import Network
 from quantize.train.joins.spliced import Example, examples
 from sync.plain_file import plain_text
 
 BESIDE, UNSURE = 2.0, 6.0
 """Frames beside a join that count as it, and that count as nothing."""
-BATCH, EPOCHS, RATE, STAGES = 512, 4, 2e-3, 2
-OTHERS = 16
-"""Frames of an example that are learned beside its joins."""
+BATCH, EPOCHS, RATE, DECAY = 24, 4, 3e-3, 2e-2
+JOIN_COUNTS = 8.0
+"""A frame at a join against one that is at none."""
+CROPPED, MASKED = 0.3, 0.3
 CALIBRATES = 5
 """Every so manieth person of the fitting half."""
 
 
-def _targets(joins_s, frames):
-    """(is there a join?, does the frame count?), each (frames,)."""
-    target, counts = np.zeros(frames, bool), np.ones(frames, bool)
-    middle = (np.arange(frames) + 0.5)[:, None]
-    if len(joins_s):
-        away = np.abs(middle - np.asarray(joins_s) / FRAME_S).min(axis=1)
-        target = away <= BESIDE
-        counts = target | (away >= UNSURE)
-    return target, counts
+def _cropped(one: Example, dice):
+    """(pictures, joins) without up to a quarter at either end."""
+    pictures, joins = one.pictures.astype(np.float32), one.joins_s
+    if dice is None or dice.random() >= CROPPED or len(pictures) <= 200:
+        return pictures, joins
+    first, last = (int(dice.integers(0, len(pictures) // 4)) // 2 * 2 for _ in range(2))
+    last = len(pictures) - last
+    inside = joins[(joins > first / 100 + 0.1) & (joins < last / 100 - 0.1)] - first / 100
+    if one.spliced and not len(inside):
+        return pictures, joins
+    part = pictures[first:last]
+    return part - part.mean(axis=0), inside
 
 
-def _drawn(chosen, dice):
-    """(what the network weighs, whether it is a join) at every join and at some other frames."""
-    inputs, truth = [], []
-    for one in chosen:
-        target, counts = _targets(one.joins_s, len(one.pictures))
-        speech = speech_span(one.pictures.astype(np.float32))
-        counts[: speech.start] = counts[speech.stop :] = False
-        others = np.flatnonzero(counts & ~target)
-        level = one.pictures[others, SLOW - BANDS : SLOW].astype(np.float32).mean(axis=1)
-        dips = others[np.argsort(level)[: len(others) // 4]]  # between words, where a join would be
-        some = (dice.choice(part, min(len(part), OTHERS // 2), replace=False) for part in (others, dips))
-        frames = np.concatenate([np.flatnonzero(target), *some])
-        around = surroundings(one.pictures.astype(np.float32))
-        inputs.append(around[frames].astype(np.float16))
-        truth.append(target[frames])
-    return np.concatenate(inputs), np.concatenate(truth)
-
-
-def _mistaken(network, chosen):
-    """The frames of speech in one go that look most like joins, after a first training."""
-    inputs = []
-    for one in chosen:
-        if not one.spliced:
-            pictures = one.pictures.astype(np.float32)
-            logits = network.of_pictures(pictures).frames
-            worst = np.argsort(-logits)[:OTHERS]
-            inputs.append(surroundings(pictures)[worst].astype(np.float16))
-    return np.concatenate(inputs)
+def _batch(chosen: list[Example], mean, scale, dice=None):
+    """(pictures, which frames are there, which are speech, joins, which count), padded to one length."""
+    parts = [_cropped(one, dice) for one in chosen]
+    longest = max(len(pictures) for pictures, _ in parts) // 2 * 2
+    seen = np.zeros((len(parts), longest, FEATURES), np.float32)
+    there, speech, target, counts = np.zeros((4, len(parts), longest // 2), np.float32)
+    for at, (pictures, joins) in enumerate(parts):
+        frames = len(pictures) // 2
+        scaled = ((pictures[: 2 * frames] - mean) / scale).clip(-LARGEST, LARGEST)
+        if dice is not None and dice.random() < MASKED:
+            width = int(dice.integers(2, 10))
+            low = int(dice.integers(0, SLOW - width))
+            scaled[:, low : low + width] = 0.0
+        seen[at, : 2 * frames] = scaled
+        there[at, :frames] = 1.0
+        speech[at, speech_span(pictures[: 2 * frames])] = 1.0
+        counts[at, :frames] = 1.0
+        if len(joins):
+            away = np.abs(np.arange(frames)[:, None] + 0.5 - joins / FRAME_S).min(axis=1)
+            target[at, :frames] = away <= BESIDE
+            counts[at, :frames] = (away <= BESIDE) | (away >= UNSURE)
+    counts *= speech
+    made = (np.ascontiguousarray(seen.transpose(0, 2, 1)), there, speech, target, counts)
+    return [torch.from_numpy(part) for part in made]
 
 
 def train(chosen: list[Example], epochs: int, seed: int = 1) -> dict[str, np.ndarray]:
-    """The parts of a `JoinNetwork` but for the line over its summaries, which is nothing yet."""
+    """The parts of a `JoinNetwork`; that something was pasted twice counts for nothing yet."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     dice = np.random.default_rng(seed)
-    inputs, truth = _drawn(chosen, dice)
-    mean, scale = (inputs.astype(np.float32).mean(axis=0), inputs.astype(np.float32).std(axis=0) + 1e-3)
-    net = nn.Sequential(
-        nn.Dropout(0.1),
-        nn.Linear(INPUTS, UNITS),
-        nn.ReLU(),
-        nn.Dropout(0.2),
-        nn.Linear(UNITS, FEWER_UNITS),
-        nn.ReLU(),
-        nn.Linear(FEWER_UNITS, 1),
+    some = np.concatenate([one.pictures[::7] for one in chosen[::3]]).astype(np.float32)
+    mean, scale = some.mean(axis=0), some.std(axis=0) + 1e-3
+    net = Network()
+    lengths = np.array([len(one.pictures) for one in chosen])
+    batches = max(1, len(chosen) // BATCH)
+    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, total_steps=epochs * batches + 1, pct_start=0.2
     )
-    for stage in range(STAGES):
-        if stage:
-            network = _network(_parts(net, mean, scale))
-            worst = _mistaken(network, chosen)
-            inputs, truth = (
-                np.concatenate([inputs, worst]),
-                np.concatenate([truth, np.zeros(len(worst), bool)]),
-            )
-        _say(f"stage {stage + 1} of {STAGES}: {truth.sum()} frames at joins, {(~truth).sum()} elsewhere")
-        optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-2)
-        steps = epochs * -(-len(truth) // BATCH)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for epoch in range(epochs):
-            net.train()
-            total = 0.0
-            order = dice.permutation(len(truth))
-            for at in range(0, len(order), BATCH):
-                some = order[at : at + BATCH]
-                scaled = ((inputs[some].astype(np.float32) - mean) / scale).clip(-5.0, 5.0)
-                logits = net(torch.from_numpy(scaled))[:, 0]
-                loss = functional.binary_cross_entropy_with_logits(
-                    logits, torch.from_numpy(truth[some].astype(np.float32))
-                )
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += float(loss.detach()) * len(some) / len(truth)
-            _say(f"epoch {epoch + 1} of {epochs}: {total:.4f}")
-    return _parts(net, mean, scale)
+    for epoch in range(epochs):
+        net.train()
+        order = np.argsort(lengths * dice.uniform(0.85, 1.15, len(chosen)))
+        drawn = [order[at : at + BATCH] for at in range(0, batches * BATCH, BATCH)]
+        dice.shuffle(drawn)
+        total = np.zeros(2)
+        for numbers in drawn:
+            them = [chosen[number] for number in numbers]
+            pictures, there, speech, target, counts = _batch(them, mean, scale, dice)
+            logits, whole = net(pictures, there, speech)
+            weight = counts * (1 + (JOIN_COUNTS - 1) * target)
+            at_frames = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            at_frames = (at_frames * weight).sum() / weight.sum()
+            truth = torch.tensor([float(one.spliced) for one in them])
+            in_all = functional.binary_cross_entropy_with_logits(whole, truth)
+            optimiser.zero_grad(set_to_none=True)
+            (at_frames + in_all).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+            optimiser.step()
+            schedule.step()
+            total += [at_frames.item(), in_all.item()]
+        at_frames, in_all = total / batches
+        _say(f"epoch {epoch + 1} of {epochs}: {at_frames:.4f} at frames, {in_all:.4f} in all")
+    return net.parts(mean, scale)
 
 
-def _parts(net, mean, scale) -> dict[str, np.ndarray]:
-    """In half precision, by the names of `JoinNetwork`."""
-    net.eval()
-    parts = {
-        "mean": mean,
-        "scale": scale,
-        "first": net[1].weight.T,
-        "first_bias": net[1].bias,
-        "second": net[4].weight.T,
-        "second_bias": net[4].bias,
-        "frame": net[6].weight[0],
-        "frame_bias": net[6].bias,
-        "whole": np.zeros(SUMMARIES),
-        "whole_bias": np.zeros(1),
-    }
-    return {
-        name: (part.detach().numpy() if isinstance(part, torch.Tensor) else part).astype(np.float16)
-        for name, part in parts.items()
-    }
+def _network(parts: dict[str, np.ndarray]) -> JoinNetwork:
+    return JoinNetwork.from_bytes(_bytes(parts))
 
 
 def _bytes(parts: dict[str, np.ndarray]) -> bytes:
@@ -165,56 +130,38 @@ def _bytes(parts: dict[str, np.ndarray]) -> bytes:
     return stream.getvalue()
 
 
-def _network(parts: dict[str, np.ndarray]) -> JoinNetwork:
-    return JoinNetwork.from_bytes(_bytes(parts))
-
-
 def calibrates(person: str) -> bool:
     return hashlib.sha256(f"joins {person}".encode()).digest()[0] % CALIBRATES == 0
 
 
-def _line(people: np.ndarray, spliced: np.ndarray) -> np.ndarray:
-    """Weights of the summaries, none below zero, by logistic regression with equal priors."""
-    inputs = torch.from_numpy(np.concatenate([people, spliced]).astype(np.float32))
-    spread = inputs.std(dim=0)
-    truth = torch.cat([torch.ones(len(people)), torch.zeros(len(spliced))])
-    each = torch.where(truth > 0, 0.5 / len(people), 0.5 / len(spliced))
-    free = torch.zeros(SUMMARIES + 1, requires_grad=True)
-    optimiser = torch.optim.LBFGS([free], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss():
-        optimiser.zero_grad()
-        logits = (inputs / spread) @ functional.softplus(free[:-1]) + 5.0 * free[-1]
-        found = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none") @ each
-        found = found + 1e-3 * functional.softplus(free[:-1]).square().sum()
-        found.backward()
-        return found
-
-    optimiser.step(loss)
-    weights: np.ndarray = (functional.softplus(free[:-1]) / spread).detach().numpy()
-    return weights.astype(np.float32)
+def _evidence(network: JoinNetwork, pictures: np.ndarray) -> np.ndarray:
+    """(what is pooled, the highest frames, what is repeated), each higher for a splice."""
+    found = network.of_pictures(pictures)
+    highest = summaries(found.frames)
+    repeated = max(0.0, repeats(pictures) - REPEAT_FROM)
+    pooled = -found.score - highest @ network.peaks - network.repeated[0] * repeated
+    return np.array([pooled, *highest, repeated])
 
 
 def write(out: Path, parts: dict[str, np.ndarray], judged: list[Example]) -> None:
     """The network into joins.npz, its map to an LLR into weights.toml.
 
-    The line over the summaries is fitted on people whom the network has not heard.
+    How much the highest frames and a repetition count beside what is pooled, and the map, are fitted on
+    people whom the network has not heard: alone with those whom it has, it trusts what is pooled too much.
     """
     network = _network(parts)
-    found = [summaries(network.of_pictures(one.pictures.astype(np.float32)).frames) for one in judged]
-    pairs = list(zip(found, judged, strict=True))
-    people = np.array([score for score, one in pairs if one.kind in ("person", "pauses")])
-    spliced = np.array([score for score, one in pairs if one.spliced])
-    weights = _line(people, spliced)
-    people, spliced = people @ weights, spliced @ weights
-    line = fit(people, spliced, prior=0.5)
+    judged = [one for one in judged if one.spliced or one.kind in ("person", "pauses")]
+    scores = -np.array([_evidence(network, one.pictures.astype(np.float32)) for one in judged])
+    spliced = np.array([one.spliced for one in judged])
+    line = fit(scores[~spliced], scores[spliced], prior=0.5)
     scale, offset = float(line.weights[0]), float(line.offset)
-    parts |= {"whole": weights}
-    people, spliced = people * scale + offset, spliced * scale + offset
+    beside = (line.weights[1:] / scale).astype(np.float16)
+    parts |= {"peaks": beside[:-1], "repeated": beside[-1:]}
+    scores = scores @ line.weights + offset
     for share in (0.005, 0.01, 0.02):
-        bar = float(np.quantile(people, share))
-        passed = np.mean(spliced >= bar)
-        _say(f"{share:.1%} of {len(people)} refused at LLR {bar:+.2f}: {passed:.1%} splices pass")
+        bar = float(np.quantile(scores[~spliced], share))
+        passed = np.mean(scores[spliced] >= bar)
+        _say(f"{share:.1%} of {np.sum(~spliced)} refused at LLR {bar:+.2f}: {passed:.1%} splices pass")
     (out / "joins.npz").write_bytes(_bytes(parts))
     toml = out / "weights.toml"
     text = re.sub(r"\n\[joins\][^\[]*", "\n", plain_text(toml)).rstrip()
@@ -235,7 +182,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="word borders are kept here")
-    parser.add_argument("--examples", type=int, default=2_400)
+    parser.add_argument("--examples", type=int, default=7_200)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(device.liveness.__file__).parent)

@@ -22,9 +22,9 @@ LONG = 1000
 class Limits:
     """Likenesses are in thousandths."""
 
-    joins: int = 630
+    joins: int = 550
     """A print this alike belongs to a campaign."""
-    asks: int = 700
+    asks: int = 740
     """So much a unit asks of a match at least: it compares each attempt with a whole list."""
     times: int = 3
     units: int = 3

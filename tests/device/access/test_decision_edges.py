@@ -8,14 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from device.access.decision import Decision, Factor, Notice, Outcome, Reason
+from device.access.decision import Decision, Factor, Notice, Outcome, Reason, RefusalError, refusal_for
+from device.access.memory.visits import Visit
 from device.access.policy import QualityLimits, Thresholds, counts_on, decide
 from device.access.rules import RiskClass, parse_rules
 from device.access.rules.permissions import may_ever_pass, refusal
 from device.access.weigh import weigh
+from device.audio.errors import QualityError, SilenceError
+from device.errors import DeviceError
 from device.evidence.gallery import Identification
 from device.evidence.judge import Evidence
 from device.liveness import ContextEvidence
+from device.liveness.threats.known import Match
 from tests.device.door_world import GOOD, evidence
 
 RULES = parse_rules("""
@@ -385,3 +389,54 @@ def test_who_is_found_gets_no_second_phrase_and_who_is_not_found_has_no_voice() 
     assert weigh(found(2.0, -9.0), generous, claimed=False).outcome is Outcome.DENIED_VOICE
     nobody = weigh(evidence(), CLASS, claimed=False)
     assert (nobody.outcome, nobody.code) == (Outcome.DENIED_UNKNOWN, Reason.NOT_ENROLLED)
+
+
+def test_a_visit_narrows_what_the_rules_say_and_never_widens_it() -> None:
+    begins_s, ends_s = TUESDAY.timestamp(), (TUESDAY + timedelta(hours=2)).timestamp()
+    visit = Visit(begins_s, ends_s)
+
+    def code(uid: str, at: datetime) -> Reason | None:
+        said = refusal(RULES, WARD, uid, at, visit=visit)
+        return None if said is None else said.code
+
+    assert [code("free", TUESDAY + timedelta(hours=h)) for h in (-1, 0, 1, 3)] == [
+        Reason.VISIT_NOT_BEGUN, None, None, Reason.VISIT_ENDED,
+    ]  # fmt: skip
+    wide = Visit((BEGINS - timedelta(hours=3)).timestamp(), (ENDS + timedelta(hours=3)).timestamp())
+    for at, why in ((BEGINS - SECOND, Reason.VISIT_NOT_BEGUN), (BEGINS, None), (ENDS, Reason.VISIT_ENDED)):
+        said = refusal(RULES, WARD, "visit", at, visit=wide)
+        assert (None if said is None else said.code) is why
+
+
+class OddSoundError(QualityError):
+    code = "ODD"
+
+
+def test_what_an_exception_stands_for_is_told_whole() -> None:
+    def told(error: BaseException) -> tuple[object, ...]:
+        said = refusal_for(error)
+        return said.outcome, said.code, said.reason, said.notice
+
+    quality, broken = Outcome.DENIED_QUALITY, (Outcome.DENIED_FAULT, Notice.OUT_OF_SERVICE)
+    assert told(OddSoundError("odd")) == (quality, Reason.UNUSABLE_AUDIO, "odd", Notice.COME_CLOSER)
+    assert told(SilenceError("hush")) == (quality, Reason.TOO_LITTLE_SPEECH, "hush", Notice.COME_CLOSER)
+    said = told(DeviceError("the\nmodel " + "x" * 300))
+    assert (said[0], said[3]) == broken
+    assert said[1] is Reason.CHECK_FAILED
+    assert said[2] == "the attempt could not be judged: " + ("the model " + "x" * 300)[:200]
+    said = told(ZeroDivisionError("secret"))
+    assert (said[0], said[3]) == broken
+    assert said[1:3] == (Reason.INTERNAL_FAULT, "the attempt could not be judged (ZeroDivisionError)")
+    own = Decision(Outcome.DENIED_RULE, Reason.NOT_ALLOWED, "no", Notice.NOT_HERE)
+    assert refusal_for(RefusalError(own)) is own
+
+
+def test_a_warned_unit_asks_once_more_up_to_its_bound_and_says_why() -> None:
+    warned = replace(evidence(live=0.0), threat=Match(campaign=7, likeness=0.9))
+    limits = Thresholds(live_llr=0.0)
+    said = decide(warned, limits)
+    assert (said.outcome, said.code, said.notice) == (Outcome.STEP_UP, Reason.KNOWN_ATTACK, Notice.ONE_MORE)
+    assert "resembles a known attack" in said.reason
+    assert [finding.threshold_llr for finding in said.findings if finding.factor is Factor.LIVE] == [1.0]
+    short = decide(replace(warned, spoof_llr=-0.001), limits)
+    assert short.code is not Reason.KNOWN_ATTACK

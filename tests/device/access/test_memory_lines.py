@@ -157,3 +157,27 @@ def test_two_processes_never_hold_one_history_and_its_folders_are_made(tmp_path:
     first.close()
     assert oct(path.parent.stat().st_mode & 0o777) == oct(0o700)
     History(path, NvCounter(), mac, opened_s=0.0).close()
+
+
+def test_a_hold_is_one_doors_and_a_lock_down_ends_those_that_it_covers(tmp_path: Path) -> None:
+    history = History(tmp_path / "history", NvCounter(), mac, opened_s=0.0)
+    hold = Hold(1.0, 2.0)
+    doors = ("ward", "lab", "icu")
+
+    def held() -> set[str]:
+        return {door for door in doors if history.held(door) is not None}
+
+    for door in doors:
+        history.hold(door, hold)
+    assert held() == set(doors)
+    history.hold("icu", None)
+    assert held() == {"ward", "lab"}
+    history.hold("ward", Hold(3.0, 4.0))
+    assert (history.held("ward"), history.held("lab")) == (Hold(3.0, 4.0), hold)
+    history.lock_down("lab", False)
+    assert held() == {"ward", "lab"}
+    history.lock_down("lab", True)
+    assert held() == {"ward"}
+    history.lock_down("*", True)
+    assert held() == set()
+    history.close()

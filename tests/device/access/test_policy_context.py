@@ -181,6 +181,19 @@ def test_clicks_without_which_it_would_be_live_are_asked_again_and_open_nothing(
     assert "clicks" in decision.reason
 
 
+def test_lost_blocks_that_a_driver_filled_are_asked_again_and_open_nothing() -> None:
+    filled = replace(GOOD, filled=True)
+    assert decide(evidence(quality=filled)).opens
+    decision = decide(evidence(live=-5.0, quality=filled))
+    assert (decision.outcome, decision.code, decision.excused) == (
+        Outcome.DENIED_QUALITY,
+        Reason.DISTURBED,
+        True,
+    )
+    assert decide(evidence(live=-5.0, voice=-5.0, quality=filled)).counts_as_failure
+    assert decide(replace(beside(reuse_llr=-5.0), quality=filled)).code is Reason.HEARD_BEFORE
+
+
 def test_clicks_excuse_nobody_who_is_not_live_without_them_either() -> None:
     for unclicked_llr in (-0.1, math.nan, None):
         refused = decide(replace(evidence(live=-5.0), unclicked_llr=unclicked_llr))

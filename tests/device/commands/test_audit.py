@@ -17,7 +17,7 @@ from device.errors import DeviceError
 from device.secure_store import open_store
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit.assembly import open_log, rules_of
+from device.unit.assembly import open_log, open_trail, rules_of
 from device.uplink.archive import files
 from sync.outbox import Outbox, OutboxRollbackError
 from sync.outbox.unit_events import unit_event
@@ -94,6 +94,33 @@ def test_a_log_that_was_removed_stops_the_unit_until_somebody_starts_over(state:
         write(log, 1)
         assert log.status().sequence == 2
     assert "2 events" in check_audit_log(Settings())
+
+
+def test_nobody_writes_beside_a_log_that_was_removed(state: Path) -> None:
+    """Neither `enroll`, `decide` and `forget` nor the facade: each writes through this trail."""
+    settings = Settings()
+
+    def noted() -> None:
+        with (
+            open_store(state, settings.store, warn=lambda _: None) as store,
+            open_trail(store, settings, state) as trail,
+        ):
+            trail.note("FAULT", "operator", settings.door.name)
+
+    noted()  # on a unit whose door never ran
+    with started(state):
+        noted()  # beside a door that runs
+    noted()
+    shutil.rmtree(StateFolder(state).audit_log.parent)
+    for _ in range(2):  # the first leaves an empty log behind
+        with pytest.raises(OutboxRollbackError, match="audit start-over"):
+            noted()
+        with pytest.raises(OutboxRollbackError, match="audit start-over"):
+            check_audit_log(settings)
+    assert run("audit", "start-over", "--yes").exit_code == 0
+    noted()
+    with started(state) as log:
+        assert log.status().sequence == 2
 
 
 def test_starting_over_keeps_what_was_there(state: Path) -> None:

@@ -66,36 +66,6 @@ def test_a_known_person_is_named_first_and_the_rest_are_strangers() -> None:
     assert {t.speaker for t in found.turns if 450 <= round(t.start_s / FRAME_S) < 850} == {"4711"}
 
 
-def gallery(others: int, share: float) -> Known:
-    """`4711` is VOICE[1] as a room leaves it: a cosine of `share`; the others are nobody here."""
-    voice = share * VOICE[1] + np.sqrt(1.0 - share**2) * people(1, seed=5)[0][0]
-    voice /= np.linalg.norm(voice)
-    strangers = {f"s{n}": people(1, seed=100 + n)[0][0] for n in range(others)}
-    return Known({"4711": voice.astype(np.float32), **strangers}, lambda cosine: 30.0 * cosine - 18.0)
-
-
-def names(known: Known) -> set[str]:
-    found = diarize(windows(PLAN, FRAMES, VOICE), FRAMES * FRAME_S, known=known)
-    return {one.name for one in found.speakers if one.llr is not None}
-
-
-def test_whom_a_room_makes_less_alike_is_known_by_standing_out_of_the_others() -> None:
-    assert names(gallery(40, 0.5)) == {"4711"}
-
-
-def test_nobody_stands_out_of_few_others_or_with_next_to_no_likeness() -> None:
-    assert names(gallery(5, 0.5)) == set()
-    assert names(gallery(40, 0.2)) == set()
-
-
-def test_who_is_hardly_more_alike_than_another_is_not_named() -> None:
-    known = gallery(40, 0.5)
-    alike = dict(known.templates)
-    alike["4712"] = alike["4711"] + 0.05 * people(1, seed=77)[0][0]
-    alike["4712"] /= np.linalg.norm(alike["4712"])
-    assert names(Known(alike, known.llr)) == set()
-
-
 def test_a_gallery_of_many_people_raises_the_bar() -> None:
     one, many = Known({"a": VOICE[0]}, float), Known({str(n): VOICE[0] for n in range(100)}, float)
     assert many.bar_llr == pytest.approx(one.bar_llr + np.log(100))

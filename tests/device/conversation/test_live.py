@@ -63,6 +63,15 @@ def test_names_stay_and_every_second_is_told_once_whatever_the_portions(portion:
     assert at == {4.0: {"speaker-1"}, 8.5: set(), 13.0: {"speaker-2"}, 22.0: {"speaker-1"}}
 
 
+def test_the_last_five_seconds_are_told_only_when_more_was_heard_or_the_stream_ends() -> None:
+    diarizer = live()
+    updates = diarizer.push(TALK)
+    told_s, heard_s = updates[-1].to_s, len(TALK) / 16_000
+    assert 4.9 < heard_s - told_s < 7.6
+    assert all(turn.end_s <= update.to_s + 1e-6 for update in updates for turn in update.turns)
+    assert diarizer.finish()[-1].to_s == pytest.approx(heard_s, abs=0.1)
+
+
 def test_somebody_silent_for_longer_than_the_span_comes_back_as_somebody_else() -> None:
     diarizer = live()
     updates = all_updates(diarizer, sound((0.1, 5), (0, SPAN_S + 15), (0.1, 5)), 32_000)

@@ -62,7 +62,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_shows_no_name_as_markup(
 def test_where_pieces_were_joined_is_marked(reader: list[Reading]) -> None:
     sources = [Source(str(one.path), wave(one)) for one in reader]
     whole = [len(peaks(shipped_network()(one.wave).frames)) for one in sources]
-    assert sum(whole) == 0
+    assert sum(whole) <= 2, "in 25 s"
     hits = total = 0
     for seed in range(6):
         splice = draw(sources, ENERGY, "words", np.random.default_rng(seed))
@@ -70,7 +70,7 @@ def test_where_pieces_were_joined_is_marked(reader: list[Reading]) -> None:
         marks = [at for at, _ in peaks(shipped_network()(splice.wave).frames)]
         hits += sum(any(abs(at - mark) <= 0.25 for mark in marks) for at in splice.joins_s)
         total += len(splice.joins_s)
-    assert hits >= 0.3 * total
+    assert hits >= 0.5 * total
 
 
 def test_peaks_are_apart_and_above_the_bar() -> None:

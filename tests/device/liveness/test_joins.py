@@ -11,7 +11,8 @@ import pytest
 from device.access.policy import Thresholds
 from device.audio import AudioSettings, load_utterance
 from device.liveness.context import ContextChecks
-from device.liveness.joins import FEATURES, FRAME_S, JoinNetwork, features, shipped_network
+from device.liveness.join_pictures import FEATURES, features, repeats
+from device.liveness.joins import FRAME_S, REPEAT_FROM, JoinNetwork, shipped_network
 from device.liveness.weights import shipped
 from quantize.evaluate.recordings.splicing import ENERGY, Source, draw
 from tests.speech import Reading
@@ -21,10 +22,10 @@ def wave(reading: Reading) -> np.ndarray:
     return load_utterance(reading.path, AudioSettings()).wave()
 
 
-def test_a_picture_is_made_every_20_ms_and_gain_does_not_show(reader: list[Reading]) -> None:
+def test_a_picture_is_made_every_10_ms_and_gain_does_not_show(reader: list[Reading]) -> None:
     speech = wave(reader[4])
     found, quieter = features(speech), features(speech * np.float32(0.1))
-    assert found.shape == (len(speech) // 320, FEATURES)
+    assert found.shape == (len(speech) // 320 * 2, FEATURES)
     assert FRAME_S == 0.02
     assert np.abs(found - quieter).max() < 1e-3
     assert np.abs(found.mean(axis=0)).max() < 1e-3
@@ -43,6 +44,18 @@ def test_pieces_of_a_reader_pasted_together_are_heard_and_the_reader_is_not(
         llrs = [weights.joins.llr(network(one.wave).score) for one in spliced if one is not None]
         assert np.mean(llrs) < np.mean(people) - 2.0
         assert sum(llr < limit for llr in llrs) >= 3
+
+
+def test_a_word_pasted_twice_is_told_from_a_word_said_twice(reader: list[Reading]) -> None:
+    speech = wave(reader[4])
+    assert repeats(features(speech)) < REPEAT_FROM
+    word = speech[16_000:22_400]
+    pasted = np.concatenate([speech, word * np.float32(0.6), speech[:8_000]])
+    assert repeats(features(pasted)) > 0.95
+    hiss = np.random.default_rng(1).standard_normal(len(pasted)).astype(np.float32)
+    assert repeats(features(pasted + hiss * np.float32(0.01))) > REPEAT_FROM + 0.02
+    assert shipped_network()(pasted).score < shipped_network()(speech).score - 2.0
+    assert repeats(features(np.zeros(3_200, np.float32))) == 0.0
 
 
 def test_long_speech_is_as_whole_as_its_least_whole_stretch(reader: list[Reading]) -> None:
@@ -66,11 +79,11 @@ def test_every_attempt_gets_evidence_for_joins(reader: list[Reading]) -> None:
 
 def test_a_network_of_another_shape_or_of_no_numbers_is_refused() -> None:
     network = shipped_network()
-    with pytest.raises(ValueError, match="not \\(32,\\) finite numbers"):
-        replace(network, frame=np.full(32, np.nan, np.float32))
+    with pytest.raises(ValueError, match="not \\(64,\\) finite numbers"):
+        replace(network, frame=np.full(64, np.nan, np.float32))
     with pytest.raises(ValueError, match="finite numbers"):
         replace(network, first=network.first[1:])
-    for data in (b"", b"no archive", _archive(whole=np.zeros(3))):
+    for data in (b"", b"no archive", _archive(last=np.zeros(3))):
         with pytest.raises(ValueError, match="network for joins"):
             JoinNetwork.from_bytes(data)
 

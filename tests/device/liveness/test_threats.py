@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from device.errors import DeviceError
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.print_box import GATHERED, MOST_LEFT, SENT_OF_GATHERED, PrintBox
-from device.models.spoof.envelopes import STATISTICS
-from device.models.spoof.prints import shipped
+from device.models.spoof.prints import SEEN, shipped
 from device.uplink.letters.prints import PrintMail, held_list
 from sync.errors import SyncError
 from sync.events import unit_id
@@ -200,7 +199,7 @@ def test_rubbish_in_the_folder_is_thrown_away(tmp_path: Path) -> None:
 
 
 def test_a_print_is_small_and_the_same_for_the_same_statistics() -> None:
-    found = np.random.default_rng(1).standard_normal(STATISTICS).astype(np.float32)
+    found = np.random.default_rng(1).standard_normal(SEEN).astype(np.float32)
     assert shipped()(found) == shipped()(found)
     assert len(shipped()(found)) == VALUES
-    assert any(shipped()(np.full(STATISTICS, np.nan, np.float32)))
+    assert any(shipped()(np.full(SEEN, np.nan, np.float32)))

@@ -14,17 +14,18 @@ import pytest
 
 from device.errors import DeviceError
 from device.evidence import second_hearing
+from device.evidence.judge import Wave
+from device.evidence.phrase import PhraseScore
 from device.model_store.answers import WordsAnswer
 from device.model_store.bundle import MANIFEST_NAME, Bundle
 from device.model_store.manifest import BundleError, Manifest
-from device.models import second_words
 from device.models.second_words import SecondWords
 from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, SelfTestError, recordings_of
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ENCODER_ROLE, ROLE, Transcriber
 from quantize.upstream.fetch import sha256_of
 from tests.device.model_store.bundles import entry
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 HEARD, SAID = "goforward.raw", ("go forward ten meters", "go forward two meters")
 STANDS_IN = {ROLE: ROLE, BASE_ROLE: ROLE, BASE_ENCODER_ROLE: ENCODER_ROLE}
@@ -80,11 +81,8 @@ def test_other_models_than_the_weights_were_fitted_on_have_none_either(bundle: B
     assert SecondWords.of(replace(bundle, manifest=replace(bundle.manifest, files=entries)), 1) is None
 
 
-def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(second_words, "KEPT_S", 0.2)
-    words = SecondWords.of(bundle, 1)
+def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(bundle: Bundle) -> None:
+    words = SecondWords.of(bundle, 1, kept_s=0.2, patience_s=PATIENCE_S)
     assert words is not None
     assert not words.opened
     assert heard(words) > 2.0 > heard(words, SAID[1])
@@ -95,11 +93,36 @@ def test_it_opens_when_it_is_asked_and_gives_its_memory_back_when_nobody_asks(
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
 
 
+def test_nobody_waits_for_it_longer_than_its_patience_and_its_copy_of_the_sound_is_overwritten(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = SecondWords.of(bundle, 1, patience_s=0.05)
+    assert words is not None
+    going_on, kept = threading.Event(), []
+
+    def slow(transcriber: Transcriber, wave: Wave, phrase: str) -> PhraseScore:
+        kept.append(wave)
+        going_on.wait(PATIENCE_S)
+        return PhraseScore(9.0, phrase)
+
+    monkeypatch.setattr(Transcriber, "score", slow)
+    mine = np.ones(16_000, np.float32)
+    try:
+        with pytest.raises(DeviceError, match="longer than"):
+            words.score(mine, "one")
+        assert mine.all(), "the caller's own sound is the caller's"
+        wait_until(lambda: kept)
+    finally:
+        going_on.set()
+        words.close()
+    assert not any(wave.any() for wave in kept)
+
+
 def test_a_file_that_was_exchanged_after_the_bundle_was_verified_is_refused(
     models: Path, tmp_path: Path, answers: SecondAnswers
 ) -> None:
     bundle = bundle_of(models, tmp_path / "bundle", answers)
-    words = SecondWords.of(bundle, 1)
+    words = SecondWords.of(bundle, 1, patience_s=PATIENCE_S)
     assert words is not None
     path = bundle.path(BASE_ROLE)
     data = bytearray(path.read_bytes())
@@ -114,7 +137,7 @@ def test_a_model_that_answers_otherwise_than_it_must_is_not_asked_again(
     models: Path, tmp_path: Path, answers: SecondAnswers
 ) -> None:
     other = replace(answers, words=tuple(replace(one, llr=one.llr - 1.0) for one in answers.words))
-    words = SecondWords.of(bundle_of(models, tmp_path / "bundle", other), 1)
+    words = SecondWords.of(bundle_of(models, tmp_path / "bundle", other), 1, patience_s=PATIENCE_S)
     assert words is not None
     for _ in range(2):
         with pytest.raises(DeviceError, match="nothing is heard a second time"):
@@ -125,7 +148,7 @@ def test_a_model_that_answers_otherwise_than_it_must_is_not_asked_again(
 
 def test_answers_about_other_files_are_refused(models: Path, tmp_path: Path, answers: SecondAnswers) -> None:
     other = replace(answers, files={**answers.files, BASE_ROLE: "0" * 64})
-    words = SecondWords.of(bundle_of(models, tmp_path / "bundle", other), 1)
+    words = SecondWords.of(bundle_of(models, tmp_path / "bundle", other), 1, patience_s=PATIENCE_S)
     assert words is not None
     with pytest.raises(BundleError, match="not about"):
         words.examine()
@@ -133,7 +156,7 @@ def test_answers_about_other_files_are_refused(models: Path, tmp_path: Path, ans
 
 
 def test_a_missing_recording_is_said_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
-    words = SecondWords.of(bundle, 1, tmp_path)
+    words = SecondWords.of(bundle, 1, tmp_path, patience_s=PATIENCE_S)
     assert words is not None
     with pytest.raises(SelfTestError, match="apt-get install"):
         words.examine()

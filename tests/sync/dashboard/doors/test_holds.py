@@ -95,6 +95,7 @@ class Ward:
         handler = unit_handler(
             agent, outbox, self.hospital.signer.public_key(), self.scene.orders.parent / "commands",
             "ward", "software", self.scene.orders,
+            order_within_s=180.0,  # a busy machine is no door that does not run
         )  # type: ignore[arg-type]  # fmt: skip
         stop = threading.Event()
         look = threading.Thread(target=self._look, args=(stop,))
