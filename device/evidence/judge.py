@@ -185,9 +185,7 @@ class Judge:
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
-        # Shared with every copy of this judge.
-        self._closed = threading.Event()
-        self._at_work: set[ThreadPoolExecutor] = set()
+        self._closed = threading.Event()  # shared with every copy of this judge
 
     def with_context(self, context: ContextCheck) -> Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
@@ -242,10 +240,8 @@ class Judge:
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
         heard = self._heard_later(wave.copy()) if growing else None
-        # Threads for one judgement: the C library keeps what a thread frees for that thread, until the thread
-        # ends. Threads that stay would hold more with every attempt.
+        # For one judgement: what a thread frees the C library keeps for it, until it ends (docs/soak.md).
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
-        self._at_work.add(pool)
         words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
         spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
@@ -268,7 +264,6 @@ class Judge:
             raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
         finally:
             pool.shutdown()  # every check ends before its input is overwritten
-            self._at_work.discard(pool)
             wave[:] = 0.0
         print_values = getattr(live, "print_values", b"")
         return Evidence(
@@ -395,10 +390,8 @@ class Judge:
         return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(wave)
 
     def close(self) -> None:
-        """Wait for running checks and release the threads."""
+        """Judge no more. A judgement that is under way ends by itself, threads and all."""
         self._closed.set()
-        for pool in list(self._at_work):
-            pool.shutdown()
         self._later.shutdown(wait=True)
 
 
