@@ -105,7 +105,7 @@ class FrameRates:
 def frame_rates(wave: npt.NDArray[np.float32]) -> FrameRates:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
     envelope, levelled, level = _levelled(_sub_bands(wave))
-    heard = _heard(level)
+    heard = heard_above_noise(level)
     return _rates_in(envelope * heard, levelled * heard)
 
 
@@ -129,7 +129,7 @@ def _rates_in(envelope: Floats, levelled: Complexes) -> FrameRates:
     return FrameRates(listed, searched)
 
 
-def _heard(level: Floats) -> Floats:
+def heard_above_noise(level: Floats) -> Floats:
     """How much each moment counts of bands with such `level` (bands, steps): from 0 for noise to 1."""
     mean = level.mean(axis=1)
     quiet = np.quantile(level, QUIETEST, axis=1) / mean

@@ -38,7 +38,7 @@ class Words(Steady):
     def score(self, wave: Vector, phrase: str) -> PhraseScore:
         self.asked += 1
         assert np.any(wave), "the sound was overwritten before it was heard"
-        self._answer()
+        self.take_time()
         return self.found
 
 

@@ -82,7 +82,7 @@ def test_a_level_that_never_falls_is_noise_and_silence_between_words_is_none() -
     level = np.ones((3, 1_000))
     level[1, ::2] = 1e-6
     level[2, :100] = 1e3
-    heard = rates._heard(level)
+    heard = rates.heard_above_noise(level)
     assert heard[0].max() == 0.0
     assert heard[1].min() == 1.0
     assert heard[2, :100].min() > 0.99
@@ -92,7 +92,7 @@ def test_a_level_that_never_falls_is_noise_and_silence_between_words_is_none() -
 def test_what_is_never_quiet_counts_by_how_far_it_stands_above_its_quietest() -> None:
     level = np.full((1, 1_000), 0.1)
     level[0, ::5] = 1.0
-    heard = rates._heard(level)[0]
+    heard = rates.heard_above_noise(level)[0]
     assert heard[1::5].max() == 0.0
     assert heard[::5].min() == pytest.approx(1.0 - rates.NOISE_MARGIN * 0.1)
 
