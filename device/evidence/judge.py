@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -184,6 +185,7 @@ class Judge:
         self._threats: ThreatCheck | None = None
         self._conditioned = conditioned.shipped()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="newer")
+        self._closed = threading.Event()  # shared with every copy of this judge
 
     def with_context(self, context: ContextCheck) -> Judge:
         """The same judge, models and threads, with another context check: that of a door has a memory."""
@@ -232,12 +234,13 @@ class Judge:
 
         Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
         """
+        if self._closed.is_set():
+            raise JudgeError("the checks are closed: the unit is stopping")
         started = time.perf_counter()
         wave = utterance.wave()
         growing = isinstance(template, Voice) and template.grows
         heard = self._heard_later(wave.copy()) if growing else None
-        # Threads for one judgement: the C library keeps what a thread frees for that thread, until the thread
-        # ends. Threads that stay would hold more with every attempt.
+        # For one judgement: what a thread frees the C library keeps for it, until it ends (docs/soak.md).
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
         words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
         voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
@@ -387,7 +390,8 @@ class Judge:
         return NO_CONTEXT_EVIDENCE if self._context is None else self._context.look(wave)
 
     def close(self) -> None:
-        """Wait for running checks and release the threads."""
+        """Judge no more. A judgement that is under way ends by itself, threads and all."""
+        self._closed.set()
         self._later.shutdown(wait=True)
 
 

@@ -181,7 +181,7 @@ def test_a_lost_microphone_keeps_the_door_locked_and_is_logged(unit: Unit) -> No
 
 
 def test_a_judge_that_breaks_keeps_the_door_locked(unit: Unit, reader: list[Reading]) -> None:
-    unit.judge.close()  # its threads are gone: every judgement raises
+    unit.judge.close()  # every judgement raises
     decision, door, _ = serve(saying(unit, reader[4].text), FileSource(reader[4].path))
     assert decision.outcome is Outcome.DENIED_FAULT
     assert door.is_locked
