@@ -11,20 +11,16 @@ from device.errors import DeviceError
 T = TypeVar("T")
 
 
-class DamagedProgramError(DeviceError):
-    """A file of the program itself is missing or damaged."""
-
-
 def own_file(package: str, name: str, read: Callable[[bytes], T]) -> T:
     """What `read` makes of the file `name` beside the code of `package`.
 
-    Raises DamagedProgramError, which says what to do, when there is no such file or `read` raises ValueError,
+    Raises DeviceError, which says what to do, when there is no such file or `read` raises ValueError,
     KeyError or TypeError: nobody may be judged by half a table.
     """
     try:
         return read((files(package) / name).read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise DamagedProgramError(
+        raise DeviceError(
             f"{package.replace('.', '/')}/{name}, a part of Ostiary itself, is missing or damaged; "
             f"install this version again ({type(err).__name__}: {err})"
         ) from err

@@ -10,7 +10,6 @@ from string import Formatter
 
 from device.access.decision import Notice
 from device.errors import DeviceError
-from device.own_files import own_file
 from sync.toml_table import toml_table
 
 PROMPTS = ("ready", "name", "prompt", "listening", "thinking")
@@ -54,8 +53,8 @@ def language(code: str) -> Language:
     known = languages()
     if code not in known:
         raise LanguageError(f"no language `{code}`; there are {', '.join(known)}")
-    return own_file(
-        "device.feedback", f"languages/{code}.toml", lambda data: parse_language(code, data.decode())
+    return parse_language(
+        code, (files("device") / "feedback" / "languages" / f"{code}.toml").read_text("utf-8")
     )
 
 

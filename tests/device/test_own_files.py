@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import device
-from device.own_files import DamagedProgramError, own_file
+from device.own_files import own_file
 from tests.waiting import PATIENCE_S
 
 PROGRAM = Path(device.__file__).parent

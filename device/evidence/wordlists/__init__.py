@@ -15,13 +15,13 @@ LEAST_WORDS = 256
 
 @cache
 def challenge_words() -> tuple[str, ...]:
-    """At least LEAST_WORDS different words. Raises DamagedProgramError for any other list."""
+    """At least LEAST_WORDS different words. Raises DeviceError for any other list."""
     return own_file("device.evidence.wordlists", "challenge.txt", _words)
 
 
 @cache
 def duress_words() -> tuple[str, ...]:
-    """None of them is ever part of a challenge. Raises DamagedProgramError where the list cannot be read."""
+    """None of them is ever part of a challenge. Raises DeviceError where the list cannot be read."""
     return own_file("device.evidence.wordlists", "duress.txt", _listed)
 
 
