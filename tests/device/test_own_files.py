@@ -62,7 +62,5 @@ def test_whatever_a_reader_stumbles_over_is_said_with_the_files_name() -> None:
     def stumbles(data: bytes) -> object:
         return {}["version"]
 
-    with pytest.raises(
-        DamagedProgramError, match=r"device/liveness/weights\.toml.*install this version again"
-    ):
+    with pytest.raises(DeviceError, match=r"device/liveness/weights\.toml.*install this version again"):
         own_file("device.liveness", "weights.toml", stumbles)
