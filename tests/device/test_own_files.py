@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import device
+from device.errors import DeviceError
 from device.own_files import own_file
 from tests.waiting import PATIENCE_S
 
