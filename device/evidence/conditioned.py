@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Self
 
 from device.audio.utterance import Quality
 from device.model_store.calibration import LLR_LIMIT
+from device.own_files import own_file
 from sync.toml_table import toml_table
 
 QUIET_SNR_DB, LOUD_SNR_DB = 30.0, 10.0
@@ -100,4 +100,4 @@ class Conditioned:
 @cache
 def shipped() -> Conditioned:
     """The shift of this version."""
-    return Conditioned.from_text((files("device.evidence") / "conditions.toml").read_text("utf-8"))
+    return own_file("device.evidence", "conditions.toml", lambda data: Conditioned.from_text(data.decode()))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from device.arrays import read_arrays
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.liveness import join_pictures
 from device.liveness.join_pictures import BANDS, FEATURES, LOWS, features, repeats
+from device.own_files import own_file
 
 HOP = 2 * join_pictures.HOP
 FRAME_S = HOP / SAMPLE_RATE_HZ
@@ -186,4 +186,4 @@ def summaries(logits: Floats) -> Floats:
 @cache
 def shipped_network() -> JoinNetwork:
     """The network of this version."""
-    return JoinNetwork.from_bytes((files("device.liveness") / "joins.npz").read_bytes())
+    return own_file("device.liveness", "joins.npz", JoinNetwork.from_bytes)

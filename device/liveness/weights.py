@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Self
 
 from device.model_store.calibration import Calibration
+from device.own_files import own_file
 from sync.toml_table import toml_table
 
 
@@ -37,4 +37,4 @@ def _calibration(fields: dict[str, Any]) -> Calibration:
 
 def shipped() -> Weights:
     """The weights of this version."""
-    return Weights.from_text((files("device.liveness") / "weights.toml").read_text("utf-8"))
+    return own_file("device.liveness", "weights.toml", lambda data: Weights.from_text(data.decode()))

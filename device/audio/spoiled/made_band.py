@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Self
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from device.audio.spectrum import rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
+from device.own_files import own_file
 from sync.toml_table import toml_table
 
 Wave = npt.NDArray[np.float32]
@@ -199,7 +199,7 @@ class Weights:
 
 @cache
 def shipped() -> Weights:
-    return Weights.from_text((files("device.audio.spoiled") / "made_band.toml").read_text("utf-8"))
+    return own_file("device.audio.spoiled", "made_band.toml", lambda data: Weights.from_text(data.decode()))
 
 
 def is_made(wave: Wave) -> bool:

@@ -6,24 +6,31 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+
+from device.own_files import own_file
+
+LEAST_WORDS = 256
+"""Of a list that challenges are made of: fewer would be easier to guess than what is stated."""
 
 
 @cache
 def challenge_words() -> tuple[str, ...]:
-    """At least 256 different words."""
-    words = _listed("challenge.txt")
-    if len(words) < 256 or len(set(words)) != len(words):
-        raise ValueError("device/evidence/wordlists/challenge.txt must list at least 256 different words")
-    return words
+    """At least LEAST_WORDS different words. Raises DeviceError for any other list."""
+    return own_file("device.evidence.wordlists", "challenge.txt", _words)
 
 
 @cache
 def duress_words() -> tuple[str, ...]:
-    """None of them is ever part of a challenge."""
-    return _listed("duress.txt")
+    """None of them is ever part of a challenge. Raises DeviceError where the list cannot be read."""
+    return own_file("device.evidence.wordlists", "duress.txt", _listed)
 
 
-def _listed(name: str) -> tuple[str, ...]:
-    text = (files("device.evidence.wordlists") / name).read_text("utf-8")
-    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+def _words(data: bytes) -> tuple[str, ...]:
+    words = _listed(data)
+    if len(words) < LEAST_WORDS or len(set(words)) != len(words):
+        raise ValueError(f"it must list at least {LEAST_WORDS} different words")
+    return words
+
+
+def _listed(data: bytes) -> tuple[str, ...]:
+    return tuple(line for line in data.decode().splitlines() if line and not line.startswith("#"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from device.arrays import read_arrays
 from device.models.spoof.colour import COLOURS, colour
 from device.models.spoof.envelopes import STATISTICS, envelopes
+from device.own_files import own_file
 
 VALUES = 32
 SEEN = STATISTICS + COLOURS
@@ -87,4 +87,4 @@ def seen(wave: Floats, statistics: Floats | None = None) -> Floats:
 @cache
 def shipped() -> Printer:
     """The map of this version."""
-    return Printer.from_bytes((files("device.models.spoof") / "prints.npz").read_bytes())
+    return own_file("device.models.spoof", "prints.npz", Printer.from_bytes)

@@ -26,7 +26,7 @@ from device.access.challenge import (
     entropy_bits,
     pieces_to_paste,
 )
-from device.access.decision import Outcome, Reason, RefusalError
+from device.access.decision import Notice, Outcome, Reason, RefusalError
 from device.clock import Now
 from device.evidence.vocabulary import DIGITS, NATO
 from device.evidence.wordlists import challenge_words, duress_words
@@ -417,6 +417,7 @@ def test_a_denial_says_why_for_the_log():
     late = unit.issue(BINDING, WORDS, now())
     with pytest.raises(RefusalError) as error:
         redeem(unit, late, began_s=130.0)
+    assert error.value.decision.notice is Notice.TOO_LATE
     assert error.value.decision.reason == "speech began 30 s after the phrase was shown; 20 s allowed"
     for wrong in (late, replace(late, phrase="another"), replace(late, epoch=9)):
         with pytest.raises(RefusalError) as error:
@@ -441,3 +442,11 @@ def test_a_code_without_a_transaction_shows_the_last_four_digits_of_its_number()
 def test_what_somebody_must_have_recorded_to_paste_every_second_challenge():
     found = {style: pieces_to_paste(ChallengeSettings(style)) for style in Style}
     assert found == {Style.WORDS: 223, Style.SENTENCE: 216, Style.DIGITS: 9, Style.CODE: 14}
+
+
+def test_digits_are_shown_apart_and_the_least_and_the_most_of_words_and_digits_are_allowed():
+    for digits in (4, 12):
+        challenge = book().issue(BINDING, ChallengeSettings(Style.DIGITS, digits=digits), now())
+        assert re.fullmatch(rf"\d( \d){{{digits - 1}}}", challenge.display)
+    for words in (3, 10):
+        assert len(book().issue(BINDING, ChallengeSettings(words=words), now()).phrase.split()) == words
