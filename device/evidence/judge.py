@@ -242,11 +242,11 @@ class Judge:
         heard = self._heard_later(wave.copy()) if growing else None
         # For one judgement: what a thread frees the C library keeps for it, until it ends (docs/soak.md).
         pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="judge")
-        words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
-        voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
-        spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
-        context = pool.submit(_timed, lambda: self._in_context(wave))
         try:
+            words = pool.submit(_timed, lambda: self.words.score(wave, phrase))
+            voice = pool.submit(_timed, lambda: self._voice(utterance, wave, template))
+            spoof = pool.submit(_timed, lambda: self.lived(wave, utterance.quality))
+            context = pool.submit(_timed, lambda: self._in_context(wave))
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
             (live, live_llr, unclicked_llr), spoof_ms = spoof.result()
@@ -296,8 +296,8 @@ class Judge:
         """What a second hearing makes of the words; None where it fails, and the first stays as it is."""
         try:
             return None if self._second_words is None else self._second_words.score(wave, phrase)
-        except DeviceError as err:
-            log.warning("nothing is heard a second time: %s", err)
+        except Exception as err:  # noqa: BLE001 - also a lack of memory: the first hearing stands
+            log.warning("nothing is heard a second time (%s: %s)", type(err).__name__, err)
             return None
 
     def _heard_later(self, wave: Wave) -> HeardByNewer:

@@ -304,8 +304,13 @@ class Listener:
     ) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attempt")  # it ends as the judge's do
-        future = pool.submit(self._in_turn, work, utterance, pause)
-        pool.shutdown(wait=False)
+        try:
+            future = pool.submit(self._in_turn, work, utterance, pause)
+        except RuntimeError:  # no thread left
+            utterance.wipe()
+            raise
+        finally:
+            pool.shutdown(wait=False)
         self._running[future] = time.monotonic()
         future.add_done_callback(lambda done: self._ended(done, utterance))
         return future

@@ -42,13 +42,17 @@ def both(first: PhraseScore, second: PhraseScore) -> PhraseScore:
     """One calibrated LLR that the phrase was said, of two hearings. What is not a number stays none.
 
     A second hearing that made hardly anything of the phrase leaves the first as it is. A silent alarm that
-    either would raise is raised: of two transcripts the one with a word that may be a duress word is kept.
+    either would raise is raised: the transcript that is kept gets each word of the other that may be a duress
+    word and that it lacks.
     """
+    weak = second.agreement < LEAST_AGREEMENT
     if not (math.isfinite(first.llr) and math.isfinite(second.llr)):
-        return replace(first, llr=math.nan)
+        llr = math.nan
+    elif weak:
+        llr = first.llr
+    else:
+        llr = max(-LLR_LIMIT, min(LLR_LIMIT, FIRST * first.llr + SECOND * second.llr + OFFSET))
     alarms = [{*normalise(one.transcript)} & {*duress_words()} for one in (first, second)]
-    if second.agreement < LEAST_AGREEMENT:
-        return replace(first, transcript=second.transcript) if alarms[1] - alarms[0] else first
-    llr = FIRST * first.llr + SECOND * second.llr + OFFSET
-    kept = first if alarms[0] - alarms[1] else second
-    return replace(kept, llr=max(-LLR_LIMIT, min(LLR_LIMIT, llr)))
+    kept, own = (first, alarms[0]) if weak or alarms[0] - alarms[1] else (second, alarms[1])
+    lacking = sorted(alarms[1] - own)
+    return replace(kept, llr=llr, transcript=" ".join((kept.transcript, *lacking)).strip())

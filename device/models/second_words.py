@@ -1,6 +1,6 @@
 """The larger words model, for a second hearing: opened when it is first needed, given back when it is not.
 
-Open, it takes some 370 MB, which a unit that only listens must not hold. Its files are checked against the
+Open, it takes some 450 MB, which a unit that only listens must not hold. Its files are checked against the
 bundle's manifest once more as they are read, for the bundle was verified long before; and it must answer a
 known recording rightly before it counts.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 from device.errors import DeviceError
@@ -45,7 +45,7 @@ class SecondWords:
         self._bundle = bundle
         self._threads = threads
         self._folder = folder
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="again")
         self._kept_s = kept_s
         self._answers: SecondAnswers | None = None
@@ -76,13 +76,20 @@ class SecondWords:
         longer than anybody waits.
         """
         own = wave.copy()  # the caller overwrites its own, also where this goes on
-        work = self._pool.submit(self._score, own, phrase)
         try:
-            return work.result(self._patience_s)
+            work = self._pool.submit(self._score, own, phrase)
+        except RuntimeError as err:  # closed, or no thread left
+            own[:] = 0.0
+            raise DeviceError(f"the larger words model cannot begin: {err}") from err
+        try:
+            return work.result(self.patience_s)
         except TimeoutError as err:
-            if work.cancel():
+            raise DeviceError(f"the larger words model took longer than {self.patience_s:g} s") from err
+        except CancelledError as err:
+            raise DeviceError("the larger words model is closed: the unit is stopping") from err
+        finally:
+            if work.cancel():  # it never began, so it overwrites nothing itself
                 own[:] = 0.0
-            raise DeviceError(f"the larger words model took longer than {self._patience_s:g} s") from err
 
     def _score(self, own: Wave, phrase: str) -> PhraseScore:
         try:

@@ -34,7 +34,7 @@ from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
-from device.models.second_words import SecondWords
+from device.models.second_words import PATIENCE_S, SecondWords
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
@@ -261,7 +261,8 @@ def second_words(bundle: Bundle, settings: Settings) -> SecondWords | None:
     chosen = settings.judge
     if chosen.second_words is WordsAgain.NONE or chosen.words is not WordsEngine.ONNX:
         return None
-    return SecondWords.of(bundle, chosen.threads)
+    # The first hearing takes its part of the time that is waited for a judgement.
+    return SecondWords.of(bundle, chosen.threads, patience_s=min(PATIENCE_S, chosen.timeout_s / 2.0))
 
 
 def second_hearing(bundle: Bundle, settings: Settings) -> str:

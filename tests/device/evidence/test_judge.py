@@ -203,6 +203,38 @@ def test_the_three_checks_run_at_the_same_time() -> None:
     judge.close()
 
 
+def test_where_no_thread_can_begin_there_is_no_evidence_and_the_sound_is_overwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Kept(Steady):
+        wave: Vector | None = None
+
+        def score(self, wave: Vector, phrase: str) -> PhraseScore:
+            Kept.wave = wave
+            return super().score(wave, phrase)
+
+    start, meeting = threading.Thread.start, threading.Barrier(2)
+    begun: list[str] = []
+
+    def one_only(thread: threading.Thread) -> None:
+        if thread.name.startswith("judge"):
+            if begun:
+                meeting.abort()
+                raise RuntimeError("can't start new thread")
+            begun.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one_only)
+    words = Kept()
+    words.meeting = meeting  # busy, so that the next check needs a thread of its own
+    judge = Judge(words, Steady(), Steady())
+    with pytest.raises(JudgeError, match="can't start new thread"):
+        judge(utterance(), "one two", None)
+    judge.close()
+    assert Kept.wave is not None
+    assert not Kept.wave.any()
+
+
 def test_clicks_that_keep_time_are_told_apart_from_a_machines_beat(
     judge: Judge, reader: list[Reading]
 ) -> None:

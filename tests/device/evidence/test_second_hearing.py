@@ -97,8 +97,9 @@ def test_how_long_a_refusal_takes_does_not_tell_whether_voice_or_live_passed() -
     assert second.asked == 3
 
 
-def test_a_second_hearing_that_fails_leaves_the_first_as_it_is() -> None:
-    found = heard(Words(DOUBTFUL), Words(9.0, failing=DeviceError("no memory")))
+@pytest.mark.parametrize("trouble", [DeviceError("no memory"), MemoryError(), RuntimeError("no thread")])
+def test_a_second_hearing_that_fails_leaves_the_first_as_it_is(trouble: Exception) -> None:
+    found = heard(Words(DOUBTFUL), Words(9.0, failing=trouble))
     assert found.phrase_llr == DOUBTFUL
     assert len(found.model_versions) == 3
 
@@ -109,8 +110,16 @@ def test_an_alarm_that_only_one_hearing_caught_is_kept() -> None:
     assert both(first, second).transcript == first.transcript
     assert both(second, first).transcript == first.transcript
     nothing, only = PhraseScore(-9.0, "", 0.0), PhraseScore(-9.0, alarm, 0.1)
-    assert both(second, only) == PhraseScore(second.llr, alarm)
+    assert both(second, only) == PhraseScore(second.llr, f"one two {alarm}")
     assert both(only, nothing) == only
+    assert alarm in both(second, PhraseScore(math.nan, alarm)).transcript
+
+
+def test_two_alarms_that_each_hearing_caught_alone_are_both_kept() -> None:
+    misheard, said, *_ = duress_words()
+    for agreement in (1.0, 0.0):
+        found = both(PhraseScore(0.0, f"one two {misheard}"), PhraseScore(1.0, f"one two {said}", agreement))
+        assert {misheard, said} <= {*found.transcript.split()}
 
 
 def test_a_second_hearing_that_made_nothing_of_the_phrase_leaves_the_first_as_it_is() -> None:

@@ -6,6 +6,7 @@ The usual model stands in for the larger one, under its roles: what is tried her
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from device.models.second_words import SecondWords
 from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, SelfTestError, recordings_of
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ENCODER_ROLE, ROLE, Transcriber
+from device.settings import JudgeSettings, Settings
+from device.unit.assembly import second_words
 from quantize.upstream.fetch import sha256_of
 from tests.device.model_store.bundles import entry
 from tests.waiting import PATIENCE_S, wait_until
@@ -116,6 +119,52 @@ def test_nobody_waits_for_it_longer_than_its_patience_and_its_copy_of_the_sound_
         going_on.set()
         words.close()
     assert not any(wave.any() for wave in kept)
+
+
+def test_what_waits_when_it_is_closed_ends_and_its_copy_of_the_sound_is_overwritten(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = SecondWords.of(bundle, 1, patience_s=PATIENCE_S)
+    assert words is not None
+    begun, going_on, kept = threading.Event(), threading.Event(), []
+
+    class Sound:
+        """Keeps the copy that is made of it."""
+
+        def copy(self) -> Wave:
+            kept.append(np.ones(16_000, np.float32))
+            return kept[-1]
+
+    def slow(transcriber: Transcriber, wave: Wave, phrase: str) -> PhraseScore:
+        begun.set()
+        going_on.wait(PATIENCE_S)
+        return PhraseScore(9.0, phrase)
+
+    monkeypatch.setattr(Transcriber, "score", slow)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            first = pool.submit(words.score, Sound(), "one")
+            assert begun.wait(PATIENCE_S)
+            second = pool.submit(words.score, Sound(), "one")
+            wait_until(lambda: len(kept) == 2)
+            closing = pool.submit(words.close)
+            assert isinstance(second.exception(PATIENCE_S), DeviceError)
+        finally:
+            going_on.set()
+        assert first.result(PATIENCE_S).llr == 9.0
+        closing.result(PATIENCE_S)
+    with pytest.raises(DeviceError, match="cannot begin"):
+        words.score(Sound(), "one")
+    assert len(kept) == 3
+    assert not any(wave.any() for wave in kept)
+
+
+def test_it_is_waited_for_at_most_half_as_long_as_a_judgement(bundle: Bundle) -> None:
+    for timeout_s, patience_s in ((10.0, 5.0), (60.0, 5.0), (2.0, 1.0)):
+        words = second_words(bundle, Settings(judge=JudgeSettings(timeout_s=timeout_s)))
+        assert words is not None
+        assert words.patience_s == patience_s
+        words.close()
 
 
 def test_a_file_that_was_exchanged_after_the_bundle_was_verified_is_refused(
