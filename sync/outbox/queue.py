@@ -204,8 +204,8 @@ class Outbox(Sending):
     def _check_counter(self, counter: Counter | None, never_used: int, advances: bool) -> None:
         if counter is None:
             return
+        value = counter.value()  # first: a door that starts meanwhile raises both
         (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
-        value = counter.value()
         if not stored and value > never_used:
             raise OutboxRollbackError(
                 "the audit log of this unit is gone, and another is in its place; put it back, or find out "

@@ -282,6 +282,24 @@ def test_an_old_copy_of_the_disk_is_refused(tmp_path: Path, clock: Clock) -> Non
         reopened(tmp_path, clock, counter=counter)
 
 
+def test_a_door_that_starts_while_another_process_opens_the_log_is_no_old_copy(
+    tmp_path: Path, clock: Clock
+) -> None:
+    counter = FileCounter()
+    with reopened(tmp_path, clock, counter=counter) as first:
+        first.append(event(0))
+
+    class Slow(FileCounter):
+        """The same counter, which answers only when the door has started."""
+
+        def value(self) -> int:
+            reopened(tmp_path, clock, counter=counter).close()
+            return counter.value()
+
+    with reopened(tmp_path, clock, counter=Slow(), advances=False) as beside:
+        assert beside.append(event(1), other_process=True) is not None
+
+
 def test_two_threads_append_without_a_gap(tmp_path: Path, clock: Clock) -> None:
     limits = OutboxLimits(ballast_bytes=0)
     with reopened(tmp_path, clock, limits=limits) as box:
