@@ -101,7 +101,7 @@ def judge_clips(
 
 
 def _challenge(dice: np.random.Generator) -> tuple[str, str]:
-    """What a door could show, drawn as `device/access/challenge.py` draws: (listed words, digits)."""
+    """Nearly what a door shows, which asks a digit twice (`device/access/challenge.py`): words, digits."""
     settings, figures = ChallengeSettings(), tuple(word for word in DIGITS if word != "oh")
     digits = [int(dice.integers(10))]
     while len(digits) < settings.digits:  # no digit twice in a row
