@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -128,7 +128,7 @@ class Listener:
         self._timeout_s = timeout_s
         # A void judgement may still be running when the next one starts; a third waits.
         self._turns = threading.BoundedSemaphore(2)
-        self._running: dict[Future[Any], float] = {}
+        self._running: dict[ThreadPoolExecutor, float] = {}
 
     def hear(
         self,
@@ -202,7 +202,8 @@ class Listener:
 
     def close(self) -> None:
         """Wait for what still runs."""
-        wait(list(self._running))
+        for pool in list(self._running):
+            pool.shutdown()  # its thread also overwrites what was heard, which no future waits for
 
     def _first(
         self,
@@ -304,24 +305,24 @@ class Listener:
     ) -> Future[T]:
         """Judge in the background; the utterance is overwritten when that is done, needed or not."""
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attempt")  # it ends as the judge's do
+        self._running[pool] = time.monotonic()
         try:
             future = pool.submit(self._in_turn, work, utterance, pause)
         except RuntimeError:  # no thread left
-            utterance.wipe()
+            self._ended(pool, utterance)
             raise
         finally:
             pool.shutdown(wait=False)
-        self._running[future] = time.monotonic()
-        future.add_done_callback(lambda done: self._ended(done, utterance))
+        future.add_done_callback(lambda _: self._ended(pool, utterance))
         return future
 
     def _in_turn(self, work: Callable[[Utterance, _Pause], T], utterance: Utterance, pause: _Pause) -> T:
         with self._turns:
             return work(utterance, pause)
 
-    def _ended(self, done: Future[T], utterance: Utterance) -> None:
+    def _ended(self, pool: ThreadPoolExecutor, utterance: Utterance) -> None:
         utterance.wipe()
-        self._running.pop(done, None)
+        self._running.pop(pool, None)
 
     def _finish(self, running: Future[T]) -> T | Exception:
         try:
