@@ -178,8 +178,9 @@ def decide(
     outcome, code, complaint = _DENIALS[gravest.name]
     reason = f"{complaint} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
     wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
-    # The same as where the voice passed: the door does not tell which of voice and liveness failed.
-    notice = Notice.NOISE_OVER_WORDS if covered and not reused else None
+    # The same whichever of voice and liveness failed: the door does not tell which.
+    unclear = covered or (_lay_over(evidence) and any(f.factor is Factor.VOICE for f in failed))
+    notice = Notice.NOISE_OVER_WORDS if unclear and not reused else None
     return Decision(
         outcome, code, reason, notice or (Notice.ALL_WORDS if wrong_words else Notice.REFUSED), findings
     )
@@ -190,14 +191,19 @@ def _covered(evidence: Evidence, failed: Sequence[Finding]) -> str:
     words, and are mistaken for a machine's beat.
     """
     live = [finding for finding in failed if finding.factor is Factor.LIVE]
-    if live and evidence.quality.steady_lines >= COVERING_LINES:
-        return f"a sound of {evidence.quality.steady_lines} exact pitches"
-    if live and evidence.quality.filled:
-        return "something in the place of lost blocks"
+    if live and (over := _lay_over(evidence)):
+        return over
     unclicked_llr = -math.inf if evidence.unclicked_llr is None else evidence.unclicked_llr
     if live and all(not finding.part and unclicked_llr >= finding.threshold_llr for finding in live):
         return "clicks"
     return ""
+
+
+def _lay_over(evidence: Evidence) -> str:
+    """What lay over the speech whatever it did to the scores; empty where nothing did."""
+    if evidence.quality.steady_lines >= COVERING_LINES:
+        return f"a sound of {evidence.quality.steady_lines} exact pitches"
+    return "something in the place of lost blocks" if evidence.quality.filled else ""
 
 
 _DENIALS = {

@@ -10,6 +10,7 @@ import pytest
 from device.access.decision import Factor, Notice, Outcome, Reason
 from device.access.policy import Thresholds, decide
 from device.access.rules.load import RulesError, parse_rules
+from device.audio.utterance import Quality
 from device.evidence.judge import Evidence
 from device.liveness import ContextEvidence
 from tests.device.door_world import GOOD, evidence
@@ -171,6 +172,15 @@ def test_another_voice_in_a_noise_counts_and_is_told_the_same() -> None:
     other = decide(evidence(live=-5.0, voice=-5.0, quality=ALARMED))
     assert (other.code, other.counts_as_failure) == (Reason.NOT_LIVE, True)
     assert other.notice is decide(evidence(live=-5.0, quality=ALARMED)).notice, "the door is no oracle"
+
+
+@pytest.mark.parametrize("quality", [ALARMED, replace(GOOD, filled=True)], ids=["tones", "filled blocks"])
+def test_what_lay_over_the_speech_never_tells_whether_voice_or_liveness_failed(quality: Quality) -> None:
+    voice_alone = decide(evidence(voice=-5.0, quality=quality))
+    assert (voice_alone.code, voice_alone.counts_as_failure) == (Reason.OTHER_VOICE, True)
+    both = decide(evidence(live=-5.0, voice=-5.0, quality=quality))
+    live_alone = decide(evidence(live=-5.0, quality=quality))
+    assert voice_alone.notice is both.notice is live_alone.notice is Notice.NOISE_OVER_WORDS
 
 
 def test_clicks_without_which_it_would_be_live_are_asked_again_and_open_nothing() -> None:
