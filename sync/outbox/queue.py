@@ -204,8 +204,9 @@ class Outbox(Sending):
     def _check_counter(self, counter: Counter | None, never_used: int, advances: bool) -> None:
         if counter is None:
             return
-        (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
+        # The counter first: a door that starts meanwhile moves both, and looks neither old nor gone then.
         value = counter.value()
+        (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
         if not stored and value > never_used:
             raise OutboxRollbackError(
                 "the audit log of this unit is gone, and another is in its place; put it back, or find out "

@@ -302,6 +302,34 @@ def test_a_log_may_be_one_start_ahead_of_its_counter_and_never_behind(opened: Op
         opened(counter=counter)
 
 
+class OvertakenCounter(FileCounter):
+    """While one process asks the TPM for its counter, the door's starts, and is answered first."""
+
+    def __init__(self, starts: Callable[[], None]) -> None:
+        super().__init__()
+        self._starts = starts
+
+    def value(self) -> int:
+        self._starts()
+        return super().value()
+
+
+@pytest.mark.parametrize("starts_before", [0, 2])
+def test_a_door_that_starts_beside_a_process_that_looks_at_the_counter_makes_it_refuse_no_log(
+    opened: Open, starts_before: int
+) -> None:
+    doors = FileCounter()
+    for _ in range(starts_before):
+        opened(counter=doors).close()
+    def starts() -> None:
+        opened(counter=doors).close()
+        counter.now = doors.now
+
+    counter = OvertakenCounter(starts)
+    opened(counter=counter, advances=False).close()
+    assert doors.now == starts_before + 1
+
+
 @pytest.mark.parametrize(("value", "refused"), [(5, False), (4, False), (6, True)])
 def test_a_new_log_is_taken_on_a_counter_that_was_never_used(opened: Open, value: int, refused: bool) -> None:
     counter = FileCounter()
