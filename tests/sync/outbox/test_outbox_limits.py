@@ -194,27 +194,19 @@ def test_what_went_uncounted_is_told_in_the_place_of_the_first_and_in_the_words_
 
 def test_the_status_tells_what_waits_since_when(opened: Open) -> None:
     with opened(batch_events=2) as box:
-        assert (box.status().oldest_ms, box.status().pending, box.last_head(SIGNER)) == (None, 0, None)
+        assert (box.status().oldest_ms, box.status().pending) == (None, 0)
         for number in range(5):
             box.append(event(number))
         assert box.status().oldest_ms == event(0).time_ms
         head = box.seal(SIGNER)
         assert head is not None
-        assert box.last_head(SIGNER) == head
         assert head.time_ms == START_MS
         assert (box.status().sequence, box.status().sealed, box.status().acknowledged) == (5, 5, 0)
         acknowledge(box, 2)
         assert box.status().oldest_ms == event(2).time_ms
-        acknowledge_all(box)
+        assert box.acknowledge(head.size, head.chain)
         status = box.status()
         assert (status.oldest_ms, status.pending, status.acknowledged) == (None, 0, 5)
-        assert box.last_head(SIGNER) is None
-
-
-def acknowledge_all(box: Outbox) -> None:
-    head = box.last_head(SIGNER)
-    assert head is not None
-    assert box.acknowledge(head.size, head.chain)
 
 
 def test_what_is_held_ends_at_a_head_and_starts_where_the_last_receipt_ended(opened: Open) -> None:
@@ -321,6 +313,7 @@ def test_a_door_that_starts_beside_a_process_that_looks_at_the_counter_makes_it_
     doors = FileCounter()
     for _ in range(starts_before):
         opened(counter=doors).close()
+
     def starts() -> None:
         opened(counter=doors).close()
         counter.now = doors.now
