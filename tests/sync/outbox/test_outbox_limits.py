@@ -353,7 +353,7 @@ def test_a_log_that_is_held_by_another_is_no_full_one_and_counts_no_overflow(
         box.append(event(0))  # closed
 
 
-@pytest.mark.skipif(not CAN_MOUNT, reason="only root can make a disk to fill")
+@pytest.mark.skipif(not CAN_MOUNT, reason="nobody may make a disk to fill here")
 def test_a_disk_that_is_full_to_the_last_page_stops_a_high_risk_door_and_is_counted_at_a_low_risk_one(
     opened: Open, tmp_path: Path, free: Callable[[int], None]
 ) -> None:
