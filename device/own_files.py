@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import TypeVar
 
 from device.errors import DeviceError
-from sync.plain_words import why
+from sync.plain_words import what_and_why
 
 T = TypeVar("T")
 
@@ -23,5 +23,5 @@ def own_file(package: str, name: str, read: Callable[[bytes], T]) -> T:
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise DeviceError(
             f"{package.replace('.', '/')}/{name}, a part of Ostiary itself, is missing or damaged; "
-            f"install this version again ({type(err).__name__}: {why(err)})"
+            f"install this version again ({type(err).__name__}: {what_and_why(err)})"
         ) from err

@@ -40,6 +40,9 @@ def raw(path: Path) -> Iterator[str]:
                 shown = node.args[0]
             elif isinstance(node, ast.Attribute) and node.attr == "strerror":
                 shown = node.value
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
+                named = (arg for arg in node.args if isinstance(arg, ast.Name))
+                shown = next((arg for arg in named if arg.id == handler.name), None)
             if isinstance(shown, ast.Name) and shown.id == handler.name:
                 yield f"{path.relative_to(REPOSITORY)}:{handler.lineno}"
 

@@ -71,7 +71,7 @@ class SimulatedLines:
             return False
         except (OSError, ValueError) as err:
             if line not in self._unreadable:
-                log.error("the line %s cannot be read (%s); it counts as inactive", line, err)
+                log.error("the line %s cannot be read (%s); it counts as inactive", line, what_and_why(err))
             self._unreadable.add(line)
             return False
         self._unreadable.discard(line)

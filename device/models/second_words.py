@@ -1,8 +1,8 @@
 """The larger words model, for a second hearing: opened when it is first needed, given back when it is not.
 
-Open, it takes some 450 MB, which a unit that only listens must not hold. Its files are checked against the
-bundle's manifest once more as they are read, for the bundle was verified long before; and it must answer a
-known recording rightly before it counts.
+Open, it takes some 450 MB (and 80 more while it is opened), which a unit that only listens must not hold. Its
+files are checked against the bundle's manifest once more as they are read, for the bundle was verified long
+before; and it must answer a known recording rightly before it counts.
 """
 
 from __future__ import annotations

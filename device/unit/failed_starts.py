@@ -33,7 +33,7 @@ from device.unit.audit import AuditTrail
 from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.plain_file import plain_bytes
-from sync.plain_words import why
+from sync.plain_words import what_and_why, why
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class FailedStarts:
             for path in self._paths:
                 path.unlink(missing_ok=True)
         except (SyncError, OSError) as err:
-            log.error("earlier starts that failed could not be written down: %s", err)
+            log.error("earlier starts that failed could not be written down: %s", what_and_why(err))
 
     def _note(self, err: Exception) -> None:
         """One write for each kind of fault, however often the start is tried: it wears out no card."""
@@ -156,7 +156,7 @@ def _noted_in(path: Path) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as err:
-        log.warning("%s cannot be read and is left out: %s", path, err)
+        log.warning("%s cannot be read and is left out: %s", path, why(err))
         return {}
     return dict(told)
 

@@ -17,6 +17,7 @@ from device.background import Background
 from device.errors import DeviceError
 from device.unit.assembly import Unit
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 
 LOOK_EVERY_S = 300.0
 DAY_S = 86_400.0
@@ -129,7 +130,7 @@ class Upkeep(Background):
         try:
             last = rotate()
         except (DeviceError, SyncError, OSError) as err:
-            log.error("the audit log could not be moved to files: %s", err)
+            log.error("the audit log could not be moved to files: %s", what_and_why(err))
             return
         if last:
             self._note("LOG_ROTATED", "schedule", last)

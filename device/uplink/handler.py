@@ -17,6 +17,7 @@ from sync.orders.command_handler import CommandFailedError, CommandHandler, Comm
 from sync.orders.commands import Arguments, Result
 from sync.outbox import Outbox
 from sync.outbox.unit_events import unit_event
+from sync.plain_words import what_and_why
 from sync.transport.agent import Agent
 
 ORDER_WITHIN_S = 10.0
@@ -188,5 +189,5 @@ def _post(folder: Path, order: Order, within_s: float) -> None:
     try:
         await_done(post(folder, order), within_s)
     except (OrderError, OSError) as err:
-        log.warning("the door process did not obey %s: %s", order.action, err)
+        log.warning("the door process did not obey %s: %s", order.action, what_and_why(err))
         raise CommandFailedError("door_refused") from err

@@ -19,6 +19,7 @@ from pathlib import Path
 from device.errors import DeviceError
 from sync.durable import replace_file
 from sync.plain_file import open_plain, plain_text
+from sync.plain_words import what_and_why
 
 MAX_ORDER_BYTES = 1024
 _ORDER, _REFUSED = ".order", ".refused"
@@ -107,7 +108,7 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
             with open_plain(path) as file:
                 order = Order.from_bytes(file.read(MAX_ORDER_BYTES + 1))
         except (OSError, OrderError) as err:
-            log.warning("an order was thrown away: %s", err)
+            log.warning("an order was thrown away: %s", what_and_why(err))
             done(path)
             continue
         yield path, order

@@ -204,7 +204,8 @@ class Outbox(Sending):
     def _check_counter(self, counter: Counter | None, never_used: int, advances: bool) -> None:
         if counter is None:
             return
-        value = counter.value()  # first: a door that starts meanwhile raises both
+        # The counter first: a door that starts meanwhile moves both, and looks neither old nor gone then.
+        value = counter.value()
         (stored,) = self._db.execute("SELECT counter FROM state").fetchone()
         if not stored and value > never_used:
             raise OutboxRollbackError(

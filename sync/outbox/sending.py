@@ -9,7 +9,7 @@ from sync.events import Signer, UnitId
 from sync.outbox.file import LogFile
 from sync.outbox.parts import REPORTS_RESERVED, Batch, Fill, Held, OutboxError, OutboxLimits, OutboxStatus
 from sync.proofs import chain
-from sync.proofs.heads import Head, head_hash, open_head
+from sync.proofs.heads import Head, head_hash
 from sync.proofs.merkle import Frontier
 
 
@@ -171,15 +171,6 @@ class Sending:
                 self._db.execute("UPDATE reports SET reserved = ?", (self._reserved,))
         self._report += 1
         return self._report
-
-    def last_head(self, signer: Signer) -> Head | None:
-        """The newest head without a receipt, verified with our own key; None when everything has one."""
-        with self._lock, self._file.reading():
-            row = self._db.execute(
-                "SELECT cose FROM heads WHERE size > (SELECT acknowledged FROM state)"
-                " ORDER BY size DESC LIMIT 1"
-            ).fetchone()
-        return open_head(row[0], signer.public_key(), self.unit) if row else None
 
     def _drop(self, last: int) -> None:
         """Everything up to `last` but that event itself, which what follows starts from."""

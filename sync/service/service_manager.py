@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+from sync.plain_words import why
+
 FEEDS_PER_PERIOD = 4
 """How often a watchdog's period is fed at most; systemd asks for two."""
 
@@ -67,7 +69,7 @@ class ServiceManager:
                 link.connect(self._address)
                 link.send(message.encode())
         except OSError as err:  # a service that cannot report still works; the watchdog decides on the rest
-            log.warning("systemd could not be told %s: %s", message.partition("=")[0], err)
+            log.warning("systemd could not be told %s: %s", message.partition("=")[0], why(err))
 
 
 def _line(text: str) -> str:

@@ -47,7 +47,8 @@ class KnownAttacks:
 
     def __init__(self, folder: Path, now_ms: Callable[[], int]) -> None:
         """`folder` is the door process's own; it is made when something is kept."""
-        self._list, self._honest = folder / "threats", folder / "granted-prints"
+        # Prints of another kind are like none of these: what they remembered of people is left, and goes.
+        self._list, self._honest = folder / "threats", folder / f"granted-{MODEL}"
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._ours = self._read()
@@ -111,6 +112,10 @@ class KnownAttacks:
             self._unused = self._too_honest()
         random.SystemRandom().shuffle(shuffled)
         self._write(self._honest, b"".join(shuffled))
+        for older in self._honest.parent.glob("granted-*"):
+            if older != self._honest:
+                with suppress(OSError):
+                    older.unlink()
 
     def _too_honest(self) -> frozenset[int]:
         ours = self._ours

@@ -22,7 +22,7 @@ from sync.durable import replace_file
 from sync.errors import SyncError
 from sync.events import UnitId
 from sync.plain_file import open_plain
-from sync.plain_words import why
+from sync.plain_words import what_and_why, why
 from sync.threats.listed import MAX_LIST_BYTES
 from sync.threats.prints import MODEL, Print, print_info
 
@@ -56,7 +56,7 @@ class PrintBox:
             elif outcome in FAILED and sequence and print_values:
                 self._put(sequence, print_values)
         except (DeviceError, SyncError, OSError) as err:
-            log.warning("the print of an attempt was not kept: %s", err)
+            log.warning("the print of an attempt was not kept: %s", what_and_why(err))
 
     def delivered(self) -> bytes:
         """The list of threats that the uplink brought. Raises DeviceError when there is none."""

@@ -119,7 +119,7 @@ class Follower(Background):
                 self._trouble = ""
             except (DeviceError, SyncError, OSError) as err:
                 if what_and_why(err) != self._trouble:
-                    log.warning("the fleet's document: %s", err)
+                    log.warning("the fleet's document: %s", what_and_why(err))
                 self._trouble = what_and_why(err)
                 self._stop.wait(PAUSE_S)
             except Exception:  # a supervisor: this thread must outlive whatever goes wrong in one look
@@ -231,7 +231,7 @@ class Follower(Background):
             uids = tuple(self._people.versions())
             check_rules(rules, present, self._door, uids, self._recorded(), self._now())
         except (DeviceError, UnicodeDecodeError, OSError) as err:
-            log.warning("rules of the fleet are refused, the old ones stay: %s", err)
+            log.warning("rules of the fleet are refused, the old ones stay: %s", what_and_why(err))
             whys.append(err.why if isinstance(err, RehearsalError) else "rules_refused")
             self._unit.trail.note("POLICY_REFUSED", whys[-1], self._door, risk="low")
             return None
@@ -270,7 +270,7 @@ class Follower(Background):
             lowest = max(found.accepted_version if found else 1, minimum.version if minimum else 1)
             checked(folder, Ed25519PublicKey.from_public_bytes(bytes.fromhex(trusted)), lowest)
         except (DeviceError, ValueError, OSError) as err:
-            log.warning("models of the fleet are refused, the old ones stay: %s", err)
+            log.warning("models of the fleet are refused, the old ones stay: %s", what_and_why(err))
             whys.append("models_refused")
             self._applied.refuse(wanted.manifest.sha256.hex())
             self._unit.trail.note("MODELS_REFUSED", "signature_refused", self._door, risk="low")

@@ -14,6 +14,7 @@ from device.settings import Settings, models_dir, own_models_dir
 from device.unit.assembly import Unit
 from device.unit.fleet.applied import MAX_STARTS, Applied, Plan
 from device.unit.fleet.follower import Follower
+from sync.plain_words import what_and_why
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def take_up(store: Store, state: Path, models: Path) -> Plan | None:
     try:
         applied.finish(plan, pinned_minimum(store.vault))
     except (DeviceError, OSError) as err:
-        log.error("a change that was committed cannot be taken up: %s", err)
+        log.error("a change that was committed cannot be taken up: %s", what_and_why(err))
         applied.go_back(plan, "fault")
         return None
     if not plan.bundle:

@@ -9,6 +9,7 @@ from device.unit.assembly import Unit
 from device.unit.attempts import Attempt
 from device.unit.succession.rule import Step, well_inside, with_another
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 
 TAKE_WITHIN_S = 10.0
 DAY_S = 86_400
@@ -21,7 +22,7 @@ def grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
     try:
         _grown_on(unit, made, door_name)
     except (DeviceError, SyncError, OSError) as err:
-        log.warning("the next speaker model could not keep what it heard: %s", err)
+        log.warning("the next speaker model could not keep what it heard: %s", what_and_why(err))
 
 
 def _grown_on(unit: Unit, made: Attempt, door_name: str) -> None:

@@ -183,8 +183,7 @@ POLYPHASE: dict[str, Callable[[int], npt.NDArray[np.float64]]] = {
     "no window": np.ones,
 }
 CONVERTERS = (*(f"polyphase, {name}" for name in POLYPHASE), "linear", "hold", "four taps", "linear, 6 kHz")
-HELD_OUT = ("polyphase, Blackman", "four taps", "linear, 6 kHz")
-"""Not looked at while the guard was made."""
+"""`polyphase, Blackman`, `four taps` and `linear, 6 kHz` were not looked at while the guard was made."""
 
 
 def converted(wave: Wave, converter: str) -> Wave:

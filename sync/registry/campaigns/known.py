@@ -10,6 +10,7 @@ from sync.errors import SyncError
 from sync.registry.campaigns.warning import DAY_MS, watched_at
 from sync.registry.database.campaign_tables import campaigns, reports, watch_list
 from sync.registry.database.store import Store
+from sync.threats.prints import MODEL
 
 MOST_REASON = 200
 MOST_DAYS = 365
@@ -95,11 +96,17 @@ def watch(store: Store, campaign: int, reason: str, days: int, account: str, now
     if not 1 <= days <= MOST_DAYS:
         raise SyncError(f"the watch list has an end: 1 to {MOST_DAYS} days from now")
     with store.transaction() as db:
-        row = db.execute(sa.select(campaigns.c.state).where(campaigns.c.id == campaign)).one_or_none()
+        mine = campaigns.c.id == campaign
+        row = db.execute(sa.select(campaigns.c.state, campaigns.c.model).where(mine)).one_or_none()
         if row is None:
             raise SyncError(f"there is no campaign {campaign}; `ostiary registry campaigns` lists them")
+        if row.model != MODEL:
+            raise SyncError(
+                f"campaign {campaign} was told by prints of another kind ({row.model}) than units make now "
+                f"({MODEL}), so no unit can be warned of it; the next attack by it makes a new campaign"
+            )
         if row.state == "set_aside":
-            db.execute(sa.update(campaigns).where(campaigns.c.id == campaign).values(state="forming"))
+            db.execute(sa.update(campaigns).where(mine).values(state="forming"))
         line = {"campaign": campaign, "reason": reason, "account": account, "from_ms": now_ms}
         made = sa.insert(watch_list).values(**line, until_ms=now_ms + days * DAY_MS)
         number: int = db.execute(made.returning(watch_list.c.id)).scalar_one()

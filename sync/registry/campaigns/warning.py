@@ -89,6 +89,9 @@ class Warner:
     def wanted(self, db: Connection, now_ms: int) -> tuple[Threat, ...]:
         """The threats to warn of now: those on the watch list first, then the newest."""
         limits = self._limits
+        # No unit makes prints of another kind any more, so nobody can be warned by them.
+        stale = sa.and_(campaigns.c.model != MODEL, campaigns.c.state == "known")
+        db.execute(sa.update(campaigns).where(stale).values(state="forming"))
         watched = set(db.execute(sa.select(watch_list.c.campaign).where(watched_at(now_ms))).scalars())
         enough = sa.and_(campaigns.c.times >= limits.times, campaigns.c.reporters >= limits.units)
         alive = campaigns.c.last_ms > now_ms - limits.life_days * DAY_MS

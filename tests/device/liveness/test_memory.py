@@ -337,7 +337,7 @@ def _refused(folder: Path) -> str:
     return ""
 
 
-@pytest.mark.skipif(not CAN_MOUNT, reason="only root can mount a small disk")
+@pytest.mark.skipif(not CAN_MOUNT, reason="nobody may mount a small disk here")
 def test_a_memory_on_a_full_disk_or_one_that_became_read_only_is_not_damaged(tmp_path: Path) -> None:
     disk = Disk(tmp_path, 1)
     try:

@@ -109,6 +109,18 @@ def test_a_threat_that_resembles_this_doors_own_people_is_not_used_here(known: K
     assert known.match(values(2)) is not None
 
 
+def test_what_another_kind_of_prints_remembered_of_people_counts_for_nothing_and_goes(tmp_path: Path) -> None:
+    older = tmp_path / "granted-prints"  # its name before prints had a second kind
+    older.write_bytes(values(1) * 8)
+    known = KnownAttacks(tmp_path, Clock())
+    assert known.adopt(listed(3, 1)) == (1, 0)
+    for _ in range(3):
+        known.granted(values(1))
+    known.keep()
+    assert not older.exists()
+    assert KnownAttacks(tmp_path, Clock()).match(values(1)) is None, "its own kind is remembered"
+
+
 # -- What is left.
 
 

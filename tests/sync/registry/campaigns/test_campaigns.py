@@ -295,6 +295,18 @@ def test_a_line_that_was_ended_and_a_campaign_set_aside_warn_nobody(site: Site) 
     assert [one.ended_by for one in known.watched(site.store, site.clock(), ended=True)] == ["m.desk"] * 2
 
 
+def test_a_campaign_of_another_kind_of_prints_is_not_said_to_be_warned_of(site: Site) -> None:
+    for number in range(3):
+        site.attack(number, site.like(ATTACKER))
+    (number,) = site.threats()
+    with site.store.transaction() as db:
+        db.execute(sa.update(campaigns).values(model="prints-1"))
+    assert site.threats() == []
+    assert [one.state for one in known.found(site.store, site.clock())] == ["forming"]
+    with pytest.raises(SyncError, match="prints-1"):
+        known.watch(site.store, number, "it was seen", 10, "m.desk", site.clock())
+
+
 @pytest.mark.parametrize(
     ("campaign", "reason", "days", "complaint"),
     [
