@@ -20,14 +20,17 @@ from device.unit.assembly import open_judge
 from quantize.bench.measure import (
     FreshProcess,
     FullMemory,
+    HeardAgain,
     Latency,
     Spread,
     fresh_process,
+    heard_again,
     idle_share,
     latency,
     model_sizes,
     processor_alone,
 )
+from quantize.bench.probe import heard_once
 from quantize.bench.speech import Sentence, own_sentence, packaged_sentences
 
 GOAL_P95_MS = 300.0
@@ -41,6 +44,7 @@ class BenchResult:
     latency: Latency
     processor_alone: dict[str, Spread]
     fresh: FreshProcess | None
+    heard_again: HeardAgain | None
     idle_core_share: float
     model_bytes: dict[str, int]
     threads: int
@@ -88,7 +92,8 @@ def bench(
 ) -> None:
     """Latency from end of speech to decision, memory, model sizes and idle cost on this machine.
 
-    The endpoint's wait for silence is not counted. Nothing is written unless --out is given.
+    The endpoint's wait for silence is not counted, and words are heard once: what doubtful ones cost that the
+    larger model hears again stands beside it. Nothing is written unless --out is given.
     --peers installs torch and others into .venv-peers the first time.
     """
     if (audio is None) != (phrase is None):
@@ -141,7 +146,7 @@ def measure(
     """Every measurement, one after the other. Raises DeviceError when the models cannot be opened."""
     console = Console(stderr=True)
     with (
-        open_judge(models, settings) as judge,
+        open_judge(models, heard_once(settings)) as judge,
         Progress(console=console, disable=not console.is_terminal) as bar,
     ):
         # The speaker's own: a voice that fits badly is looked at twice more.
@@ -155,6 +160,7 @@ def measure(
         latency=timed,
         processor_alone=alone,
         fresh=fresh_process(models, seconds) if fresh else None,
+        heard_again=heard_again(models, seconds) if fresh else None,
         idle_core_share=idle_share(30.0, settings.audio),
         model_bytes=model_sizes(models),
         threads=settings.judge.threads,
@@ -200,6 +206,11 @@ def show(result: BenchResult, console: Console) -> None:
             f"{result.fresh.peak_rss_mib:.0f} MiB",
             f"{verdict} the {GOAL_PEAK_MIB:.0f} MiB goal",
         )
+    if again := result.heard_again:
+        rest.add_row(
+            "doubtful words again", f"{again.again_ms:.0f} ms", f"{again.opened_ms:.0f} ms the first time"
+        )
+        rest.add_row("memory then, peak", f"{again.peak_rss_mib:.0f} MiB", "given back after a minute")
     rest.add_row("listening", f"{100 * result.idle_core_share:.2f} %", "of one core while nobody speaks")
     rest.add_row("models", f"{sum(result.model_bytes.values()) / 1e6:.1f} MB", _largest(result.model_bytes))
     console.print(rest)

@@ -206,10 +206,42 @@ class FreshProcess:
     peak_rss_mib: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeardAgain:
+    """What it costs that doubtful words are heard by the larger model too."""
+
+    opened_ms: float
+    """The first time, which opens the model."""
+    again_ms: float
+    peak_rss_mib: float
+
+
 def fresh_process(models: Path, seconds: float) -> FreshProcess:
-    """Start `quantize.bench.probe` and let it make one decision. Raises DeviceError when it cannot."""
-    command = [sys.executable, "-m", "quantize.bench.probe", str(models), repr(seconds)]
+    """Start `quantize.bench.probe` and let it make one decision; words are heard once.
+
+    Raises DeviceError when it cannot.
+    """
     began = time.monotonic()
+    found = _probed(models, seconds)
+    return FreshProcess(
+        cold_start_s=found["ready_at"] - began,
+        first_decision_ms=found["first_decision_ms"],
+        ready_rss_mib=found["ready_rss_mib"],
+        peak_rss_mib=found["peak_rss_mib"],
+    )
+
+
+def heard_again(models: Path, seconds: float) -> HeardAgain | None:
+    """The same in another process, which then hears the words again; None without the larger model."""
+    found = _probed(models, seconds, "again")
+    if not found["again_ms"]:
+        return None
+    opened_ms, again_ms = found["again_ms"]
+    return HeardAgain(opened_ms, again_ms, found["peak_rss_mib"])
+
+
+def _probed(models: Path, seconds: float, *more: str) -> Any:
+    command = [sys.executable, "-m", "quantize.bench.probe", str(models), repr(seconds), *more]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
         found = json.loads(done.stdout) if done.returncode == 0 else None
@@ -218,9 +250,4 @@ def fresh_process(models: Path, seconds: float) -> FreshProcess:
     if found is None:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise DeviceError(f"a fresh process failed: {reason}")
-    return FreshProcess(
-        cold_start_s=found["ready_at"] - began,
-        first_decision_ms=found["first_decision_ms"],
-        ready_rss_mib=found["ready_rss_mib"],
-        peak_rss_mib=found["peak_rss_mib"],
-    )
+    return found

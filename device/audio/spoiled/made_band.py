@@ -69,13 +69,14 @@ def measured(wave: Wave) -> Floats | None:
     if len(told) > MOST_FRAMES:
         told = told[np.linspace(0, len(told) - 1, MOST_FRAMES).astype(int)]
     power = np.square(np.abs(rfft(frames[told] * np.hanning(WINDOW), SIZE, axis=1)))
-    return np.concatenate((_of_frames(power), _of_neighbours(power), [_moved(power)], _of_pulses(wave)))
+    summed = np.pad(power.cumsum(axis=1), ((0, 0), (1, 0)))
+    return np.concatenate((_of_frames(summed), _of_neighbours(summed), [_moved(power)], _of_pulses(wave)))
 
 
-def _of_frames(power: Floats) -> Floats:
-    below, above = _bands(power, BELOW_HZ), _bands(power, ABOVE_HZ)
-    all_above, all_below = (_band(power, *hz) for hz in ((4_200.0, 7_800.0), (190.0, 3_600.0)))
-    beside = _band(power, 2_000.0, 3_600.0)
+def _of_frames(summed: Floats) -> Floats:
+    below, above = _bands(summed, BELOW_HZ), _bands(summed, ABOVE_HZ)
+    all_above, all_below = (_band(summed, *hz) for hz in ((4_200.0, 7_800.0), (190.0, 3_600.0)))
+    beside = _band(summed, 2_000.0, 3_600.0)
     known = np.column_stack((below, np.ones(len(below))))
     inside = known.T @ known + 0.01 * len(known) * np.eye(known.shape[1])
     wanted = np.column_stack((all_above, above))
@@ -92,10 +93,10 @@ def _of_frames(power: Floats) -> Floats:
     )
 
 
-def _of_neighbours(power: Floats) -> Floats:
+def _of_neighbours(summed: Floats) -> Floats:
     """How alike bands beside each other move: at the seam of two sounds they do not."""
-    bands = _bands(power, tuple(np.arange(2_200.0, 6_000.0, STEP_HZ)))
-    bands -= _band(power, 190.0, 7_800.0)[:, None]
+    bands = _bands(summed, tuple(np.arange(2_200.0, 6_000.0, STEP_HZ)))
+    bands -= _band(summed, 190.0, 7_800.0)[:, None]
     bands = (bands - bands.mean(axis=0)) / (bands.std(axis=0) + 1e-6)
     alike = (bands[:, 1:] * bands[:, :-1]).mean(axis=0)
     seam = round((SEAM_HZ - 2_200.0) / STEP_HZ) - 1
@@ -115,10 +116,10 @@ def _moved(power: Floats) -> float:
     squares = products.diagonal()
     best = 0.0
     for moved in range(round(MOVED_HZ[0] / BIN_HZ), round(MOVED_HZ[1] / BIN_HZ)):
-        above = np.arange(max(round(SEAM_HZ / BIN_HZ) + 7, moved + 8), 245)
-        below = above - moved
-        weight = np.sqrt(squares[above].sum() * squares[below].sum())
-        best = max(best, float(products[above, below].sum() / (weight + 1e-12)))
+        first, last = max(round(SEAM_HZ / BIN_HZ) + 7, moved + 8), 245
+        weight = np.sqrt(squares[first:last].sum() * squares[first - moved : last - moved].sum())
+        alike = products.diagonal(-moved)[first - moved : last - moved].sum()
+        best = max(best, float(alike / (weight + 1e-12)))
     return best
 
 
@@ -150,16 +151,16 @@ def _envelope(spectrum: npt.NDArray[np.complex128], samples: int, low_hz: float,
     return envelope
 
 
-def _band(power: Floats, low_hz: float, high_hz: float) -> Floats:
-    band: Floats = _bands(power, (low_hz, high_hz))[:, 0]
+def _band(summed: Floats, low_hz: float, high_hz: float) -> Floats:
+    band: Floats = _bands(summed, (low_hz, high_hz))[:, 0]
     return band
 
 
-def _bands(power: Floats, edges_hz: tuple[float, ...]) -> Floats:
-    """The log of the mean power between each two edges: (frames, edges - 1)."""
+def _bands(summed: Floats, edges_hz: tuple[float, ...]) -> Floats:
+    """The log of the mean power between each two edges, (frames, edges - 1), of power summed up to each bin."""
     at = np.ceil(np.array(edges_hz) / BIN_HZ).astype(np.intp)
-    total = np.pad(power.cumsum(axis=1), ((0, 0), (1, 0)))
-    bands: Floats = np.log((total[:, at[1:]] - total[:, at[:-1]]) / np.diff(at) + ROUNDING)
+    below = summed[:, at]
+    bands: Floats = np.log((below[:, 1:] - below[:, :-1]) / np.diff(at) + ROUNDING)
     return bands
 
 

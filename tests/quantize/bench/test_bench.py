@@ -13,6 +13,7 @@ from device.audio.utterance import Utterance
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.evidence.phrase import PhraseScore
+from device.model_store import slots
 from device.models.spoof.detector import SpoofEvidence
 from device.settings import models_dir
 from quantize.bench.cli import bench
@@ -164,3 +165,9 @@ def test_the_real_door_is_measured_and_nothing_is_written(
     assert set(found["latency"]["stages"]) == stages
     assert 50 < found["fresh"]["ready_rss_mib"] <= found["fresh"]["peak_rss_mib"] < 400
     assert found["fresh"]["cold_start_s"] > 0
+    again = found["heard_again"]
+    if "words-base-answers" in {entry.role for entry in slots.active(models_dir()).manifest.files}:
+        assert 0 < again["again_ms"] < again["opened_ms"]
+        assert found["fresh"]["peak_rss_mib"] < again["peak_rss_mib"] < 1000
+    else:
+        assert again is None

@@ -153,7 +153,7 @@ def test_an_unregistered_or_revoked_unit_is_given_no_command(orders: Orders) -> 
     store, now = orders.registry.store, orders.registry.clock()
     store.revoke(orders.unit.unit, now)
     for name in (orders.unit.unit, unit_id("no/body")):
-        with pytest.raises(SyncError, match="not registered, or revoked"):
+        with pytest.raises(SyncError, match="not registered, or it was revoked"):
             commands.issue(store, DESK, name, "lock_down", {}, account="x", now_ms=now, life_ms=1000)
 
 
