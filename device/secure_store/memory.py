@@ -29,19 +29,24 @@ _libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
+_OF_THE_PARENT: list[mmap.mmap] = []
+"""A forked process has no page there and may have put one of its own: letting go would release that."""
+
+
 class SecretBytes:
     """`size` bytes on pages of their own: mlocked, not inherited by a fork, not dumped, wiped on exit.
 
     `view` is the only way to the content. Raises ValueError once wiped.
     """
 
-    __slots__ = ("_map", "_size", "locked")
+    __slots__ = ("_map", "_owner", "_size", "locked")
 
     def __init__(self, size: int) -> None:
         if not 0 < size <= mmap.PAGESIZE:
             raise ValueError(f"a secret has 1 to {mmap.PAGESIZE} bytes")
         self._map: mmap.mmap | None = mmap.mmap(-1, mmap.PAGESIZE)
         self._size = size
+        self._owner = os.getpid()
         self._map.madvise(mmap.MADV_DONTDUMP)
         self._map.madvise(mmap.MADV_DONTFORK)
         # RLIMIT_MEMLOCK may be zero for a plain user: `ostiary store status` shows it, the unit raises it.
@@ -65,7 +70,7 @@ class SecretBytes:
         return secret
 
     def view(self) -> memoryview:
-        if self._map is None:
+        if self._map is None or self._owner != os.getpid():
             raise StoreError("the store is closed")
         return memoryview(self._map)[: self._size]
 
@@ -76,8 +81,12 @@ class SecretBytes:
             return SecretBytes.copy_of(bytearray(HKDFExpand(hashes.SHA256(), size, info).derive(key)))
 
     def wipe(self) -> None:
-        """Overwrite and release. Safe to call twice."""
+        """Overwrite and release. Safe to call twice, and in a forked process, which has no page of it."""
         if self._map is None:
+            return
+        if self._owner != os.getpid():
+            _OF_THE_PARENT.append(self._map)
+            self._map = None
             return
         self._map[:] = bytes(mmap.PAGESIZE)
         _libc.munlock(_address(self._map), mmap.PAGESIZE)

@@ -157,7 +157,7 @@ def _band(summed: Floats, low_hz: float, high_hz: float) -> Floats:
 
 
 def _bands(summed: Floats, edges_hz: tuple[float, ...]) -> Floats:
-    """The log of the mean power between each two edges, (frames, edges - 1), of power summed up to each bin."""
+    """The log of the mean power between each two edges, (frames, edges - 1), of power summed bin by bin."""
     at = np.ceil(np.array(edges_hz) / BIN_HZ).astype(np.intp)
     below = summed[:, at]
     bands: Floats = np.log((below[:, 1:] - below[:, :-1]) / np.diff(at) + ROUNDING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import pickle
 import resource
@@ -103,3 +104,22 @@ def test_forbidding_dumps_twice_is_fine() -> None:
 def _locked_kib() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmLck:")[1].split()[0])
+
+
+def test_a_child_process_that_lets_go_of_an_inherited_secret_keeps_its_own() -> None:
+    inherited = [SecretBytes.copy_of(b"the parent's") for _ in range(8)]
+    child = os.fork()
+    if child == 0:
+        kept = 1
+        try:
+            own = [SecretBytes.copy_of(b"the child's") for _ in range(16)]  # some lie where the others lay
+            with pytest.raises(StoreError):
+                inherited[0].view()
+            inherited.clear()
+            gc.collect()
+            kept = int(any(bytes(one.view()) != b"the child's" for one in own))
+        finally:
+            os._exit(kept)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert all(bytes(one.view()) == b"the parent's" for one in inherited)
