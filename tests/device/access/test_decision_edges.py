@@ -436,7 +436,7 @@ def test_a_warned_unit_asks_once_more_up_to_its_bound_and_says_why() -> None:
     limits = Thresholds(live_llr=0.0)
     said = decide(warned, limits)
     assert (said.outcome, said.code, said.notice) == (Outcome.STEP_UP, Reason.KNOWN_ATTACK, Notice.ONE_MORE)
-    assert "resembles a known attack" in said.reason
+    assert said.reason == "every factor passed, but it resembles a known attack; one more phrase is asked"
     assert [finding.threshold_llr for finding in said.findings if finding.factor is Factor.LIVE] == [1.0]
     short = decide(replace(warned, spoof_llr=-0.001), limits)
     assert short.code is not Reason.KNOWN_ATTACK

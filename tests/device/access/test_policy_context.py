@@ -71,7 +71,11 @@ def test_evidence_that_could_not_be_looked_at_is_not_held_against_the_person() -
 
 
 def test_a_further_score_that_is_no_number_keeps_the_door_locked() -> None:
-    assert decide(beside(reuse_llr=math.nan)).code is Reason.INVALID_EVIDENCE
+    sick = decide(beside(reuse_llr=math.nan))
+    assert (sick.code, sick.reason) == (
+        Reason.INVALID_EVIDENCE,
+        "a check returned something that is not a number",
+    )
 
 
 def test_where_live_is_not_asked_nothing_beside_it_is() -> None:
@@ -94,6 +98,7 @@ def test_where_the_detector_cannot_know_the_door_asks_again_and_counts(
     assert (decision.outcome, decision.code) == (Outcome.DENIED_QUALITY, Reason.UNKNOWN_CONDITION)
     assert decision.notice is notice
     assert decision.counts_as_failure
+    assert {finding.factor for finding in decision.findings} == {Factor.PHRASE, Factor.VOICE, Factor.LIVE}
 
 
 def test_what_the_detector_guesses_is_no_reason_to_accuse_anybody() -> None:
@@ -235,3 +240,16 @@ def test_a_whisper_that_falls_short_is_told_to_speak_aloud_and_a_creaky_voice_th
         assert decision.excused
         assert not decision.counts_as_failure
     assert decide(replace(beside(reuse_llr=-5.0), quality=breathy)).code is Reason.HEARD_BEFORE
+
+
+def test_six_exact_pitches_lie_over_speech_and_five_do_not() -> None:
+    six, five = (decide(evidence(live=-5.0, quality=replace(GOOD, steady_lines=lines))) for lines in (6, 5))
+    assert (six.code, six.reason) == (
+        Reason.DISTURBED,
+        "a sound of 6 exact pitches lay over the speech, so it cannot be judged",
+    )
+    assert five.code is Reason.NOT_LIVE
+    filled = decide(evidence(live=-5.0, quality=replace(GOOD, filled=True)))
+    assert (
+        filled.reason == "something in the place of lost blocks lay over the speech, so it cannot be judged"
+    )

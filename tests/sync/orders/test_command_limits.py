@@ -10,7 +10,7 @@ import pytest
 
 from sync import cose
 from sync.cbor import dump_fields
-from sync.errors import MalformedError, SyncError
+from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import MAX_SEQUENCE, MAX_TIME_MS
 from sync.orders.command_handler import (
     MAX_LEDGER_BYTES,
@@ -182,6 +182,15 @@ def test_the_number_that_is_next_is_obeyed_and_the_one_before_is_not(desk: Desk,
     assert desk.handler.ledger.last().counter == 5
     with pytest.raises(SyncError, match="obeyed before"):
         desk.hears(command(4))
+
+
+def test_a_number_that_was_claimed_is_claimed_by_nobody_again(desk: Desk) -> None:
+    ledger = desk.handler.ledger
+    ledger.take(command(5))
+    for counter in (5, 4):
+        with pytest.raises(ProofError, match="obeyed before"):
+            ledger.take(command(counter))
+    assert ledger.last().counter == 5
 
 
 def test_what_cannot_be_noted_is_not_obeyed(tmp_path: Path) -> None:

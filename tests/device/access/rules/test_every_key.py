@@ -372,7 +372,16 @@ def test_every_id_that_is_none_is_named_and_the_good_ones_beside_them_are_read()
     first, second, third = caught.value.mistakes
     assert "is no person's id" in first
     assert "is no person's id" in second
-    assert third.startswith("people.4712 has the badge `12` of `4711`")
+    assert third == "people.4712 has the badge `12` of `4711`"
+
+
+def test_a_badge_that_two_people_write_otherwise_is_told_in_both_ways() -> None:
+    people = '[people.4711]\nbadges = ["12-34"]\n[people.4712]\nbadges = ["1234"]'
+    with pytest.raises(RulesError) as caught:
+        parsed(people=people)
+    assert caught.value.mistakes == (
+        "people.4712 has the badge `1234` of `4711` (`12-34`, which is the same)",
+    )
 
 
 def test_a_door_without_a_risk_class_a_door_or_a_permission_is_told_what_is_missing() -> None:

@@ -16,7 +16,7 @@ from device.access.challenge import Style
 from device.access.decision import Factor
 from device.access.memory.history import AttemptLimits
 from device.access.rules import RiskClass, RulesError, default_rules, load_rules, parse_rules
-from device.access.rules.levels import LEVELS
+from device.access.rules.levels import LEVELS, told
 from device.access.rules.load import MAX_RULES_BYTES
 from device.access.rules.summary import remarks
 
@@ -309,9 +309,18 @@ def risk_of(text: str) -> RiskClass:
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_a_level_is_told_in_a_sentence_with_its_own_numbers(level: str) -> None:
+    risk = LEVELS[level]
+    assert told(risk).startswith(
+        f"{risk.challenge.words} fresh words within {risk.challenge.lifetime_s:g} s;"
+    )
+    assert f"LLR of at least {risk.thresholds.phrase_llr:g} for the words" in told(risk)
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_risk_class_that_names_a_level_asks_for_what_the_level_asks(level: str) -> None:
     found = risk_of(f'level = "{level}"')
-    assert found.level == level
+    assert (found.level, found.name) == (level, "drugs")
     assert (found.thresholds, found.challenge, found.factors) == (
         LEVELS[level].thresholds,
         LEVELS[level].challenge,
