@@ -110,7 +110,8 @@ def run(
     settings = load(config)
     alone = not no_network or isolation.required(isolation.own())
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, _terminated)
+    terminated = Terminated()
+    signal.signal(signal.SIGTERM, terminated)
     speaker = Loudspeaker() if settings.feedback.earcons else None
     page = _page(settings)
     feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
@@ -167,11 +168,16 @@ def run(
                 heard = progress.hearing(
                     microphone or _file(settings, source), microphone=microphone is not None
                 )
+
+                def waiting(progress: Progress = progress) -> None:
+                    terminated.look()
+                    progress.waiting()
+
                 if not claims:
                     rest_s, rules = settings.feedback.rest_s, lambda: unit.controller.rules
-                    claims = typed(rules, feedback.ready, rest_s, progress.waiting)
+                    claims = typed(rules, feedback.ready, rest_s, waiting)
                     if isinstance(door, OsdpDoor) and settings.door.osdp.mode is OsdpMode.CLAIM_FROM_PANEL:
-                        claims = _asked(door, rules, progress.waiting)
+                        claims = _asked(door, rules, waiting)
                     progress.waiting()
                 feedback.ready()
                 progress.ready()
@@ -238,9 +244,23 @@ def sinks(settings: Settings, page: PageSink | None, speaker: Loudspeaker | None
     return found
 
 
-def _terminated(_signal: int, _frame: object) -> NoReturn:
-    """Like Ctrl-C: a loop that waits for the next badge would not see a flag."""
-    raise KeyboardInterrupt
+class Terminated:
+    """Like Ctrl-C: a loop that waits for the next badge would not see a flag.
+
+    Python drops what is raised while an object is taken down, so that the wait for a badge asks once more.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, _signal: int, _frame: object) -> NoReturn:
+        self._asked = True
+        raise KeyboardInterrupt
+
+    def look(self) -> None:
+        """Raises KeyboardInterrupt where the unit was told to stop and has not."""
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 def _microphone(settings: Settings, unit: Unit, parts: ExitStack) -> Microphone:

@@ -1,0 +1,32 @@
+"""A unit that is told to stop stops, also where Python drops what the signal raised."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+
+import pytest
+
+from device.commands.run import Terminated
+
+
+class AskedToStopWhileTakenDown:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(1_000))  # the handler runs between two steps of this
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_came_while_an_object_was_taken_down_is_seen_at_the_next_look() -> None:
+    terminated = Terminated()
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        terminated.look()
+        going = AskedToStopWhileTakenDown()
+        del going
+        gc.collect()
+        with pytest.raises(KeyboardInterrupt):
+            terminated.look()
+    finally:
+        signal.signal(signal.SIGTERM, before)
