@@ -2,10 +2,12 @@
 
 import os
 
-# ONNX Runtime looks up a collector's name and writes a device id, unless it is told not to before it is
-# loaded. Here, because every import of this package and of `quantize` passes here, and children inherit it.
+import sync as sync  # takes what OpenSSL would be told from the environment
+
+# ONNX Runtime looks up a collector's name and writes a device id, unless this is set before it is loaded.
+# Every import of this package and of `quantize` passes here, and child processes inherit it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# NumPy's own threads spin on the cores that the checks work on; one is enough for its small products. Said
-# before NumPy is loaded, or it is too late; a value that is set counts.
+# NumPy's own threads spin on the cores that the checks work on; one is enough for its small products. This
+# has to be set before NumPy is loaded; a value that was set before counts.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

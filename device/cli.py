@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
+import logging
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Sequence
 
 import click
 
 from device.errors import DeviceError
-from device.settings import state_dir
+from device.settings import own_models_dir, state_dir
 from quantize.errors import QuantizeError
 from sync.errors import SyncError
-from sync.plain_words import why
+from sync.plain_words import package, remedy, why
 
 EXIT_FAULT = 3
+
+_LOG = logging.getLogger(__name__)
 
 # Imported on use only: `ostiary doctor` must start when a model library is broken.
 COMMANDS = {
     "run": ("device.commands.run:run", "Run the door unit."),
-    "enroll": ("device.commands.people:enroll", "Enrol a person from three or more recordings."),
+    "enroll": ("device.commands.people:enroll", "Enrol a person from five recordings, three at least."),
     "people": ("device.commands.people:people", "Who is enrolled, and until when."),
     "forget": ("device.commands.people:forget", "Erase a person's voiceprint."),
     "decide": ("device.commands.attempt:decide", "Decide one attempt from a file."),
@@ -31,7 +34,7 @@ COMMANDS = {
         "device.commands.conversation.diarize:diarize",
         "Who spoke when in a recording of several people.",
     ),
-    "inspect": ("device.inspection.command:inspect", "What a recording tells: who, made, joined."),
+    "inspect": ("device.inspection.command:inspect", "Evidence about a recording: who, made, joined."),
     "watch": ("device.commands.conversation.watch:watch", "Who is speaking on a stream, and who should be."),
     "demo": ("device.commands.demo:demo", "Try a door on recorded voices."),
     "store": ("device.commands.store:store", "Keys and vault: status, sealing policy, rotation, backup."),
@@ -44,11 +47,11 @@ COMMANDS = {
     "readers": ("device.commands.readers:readers", "What a badge reader sends."),
     "support-bundle": (
         "device.commands.installed.support_bundle:support_bundle",
-        "One file for the person who helps.",
+        "One file for remote help, without people.",
     ),
     "doctor": ("device.commands.installed.doctor:doctor", "What is wrong with this unit, and the fix."),
     "bench": ("quantize.bench.cli:bench", "Latency, memory and model sizes on this machine."),
-    "audit": ("device.commands.audit:audit", "Prove what a unit's log says; put it away."),
+    "audit": ("device.commands.audit:audit", "Verify a unit's log; export it; move it to files."),
     "sync": ("device.uplink.cli:sync", "The unit's side of the network: send events."),
     "registry": ("sync.registry.cli:registry", "The registry: ingest, alarms, exports."),
     "dashboard": ("sync.dashboard.cli:dashboard", "The web page: doors, events, incidents, proofs."),
@@ -86,15 +89,19 @@ USES_STATE = frozenset(
     ("run", "enroll", "forget", "people", "decide", "store", "policy", "api", "audit", "doctor", "sync")
 )
 """Commands that make or change files in the state folder."""
+USES_MODELS = (("models", "pick"), ("models", "use"), ("models", "build"))
+"""Commands that make or change files beside the unit's own models."""
 
 
 def refuse_as_root(arguments: Sequence[str]) -> None:
     """Raises DeviceError where root would leave files that the unit's own user cannot open afterwards."""
-    if os.geteuid() != 0 or not USES_STATE & set(arguments[:1]) or {"-h", "--help"} & set(arguments):
+    models = tuple(arguments[:2]) in USES_MODELS and "--dir" not in arguments
+    ours = models or bool(USES_STATE & set(arguments[:1]))
+    if os.geteuid() != 0 or not ours or {"-h", "--help"} & set(arguments):
         return
     if tuple(arguments[:2]) in (("store", "sign-policy"), ("store", "new-tenant-key")):  # at a desk
         return
-    folder = state_dir()
+    folder = own_models_dir() if models else state_dir()
     owner = folder.stat().st_uid if folder.exists() else 0
     if owner != 0:
         try:
@@ -103,15 +110,8 @@ def refuse_as_root(arguments: Sequence[str]) -> None:
             name = f"#{owner}"
         raise DeviceError(
             f"{folder} belongs to {name}, and what root writes there stops the unit: "
-            f"`sudo -u {name} ostiary {arguments[0]} ...`"
+            f"`sudo -u {shlex.quote(name)} ostiary {arguments[0]} ...`"
         )
-
-
-_REMEDIES = {
-    errno.ENOSPC: "; make room on that disk and try again; nothing is lost",
-    errno.EROFS: "; see why that disk is read-only (`dmesg` tells of a card that fails), then mount it "
-    "writable or replace it; nothing is lost",
-}
 
 
 def main() -> None:
@@ -134,10 +134,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(EXIT_FAULT)  # the reader of our output has gone
     except ImportError as err:
-        click.echo(f"ostiary: a Python package cannot be loaded ({err}); run scripts/setup", err=True)
+        _LOG.debug("a package cannot be loaded: %s", err)
+        click.echo(f"ostiary: {package(err)} cannot be loaded; run scripts/setup", err=True)
         sys.exit(EXIT_FAULT)
     except OSError as err:  # a folder that cannot be made, a disk that is full
         named = f"{err.filename}: " if err.filename else ""
-        remedy = _REMEDIES.get(err.errno or 0, "")
-        click.echo(f"ostiary: {named}{why(err)}{remedy}", err=True)
+        todo = f"; {found}" if (found := remedy(err)) else ""
+        click.echo(f"ostiary: {named}{why(err)}{todo}", err=True)
         sys.exit(EXIT_FAULT)

@@ -10,10 +10,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """One reading of both clocks.
-
-    Schedules use `wall`; expiry and waits use `monotonic_s`, which nobody can set.
-    """
+    """One reading of both clocks: `wall` for schedules, `monotonic_s`, which nobody can set, for waits."""
 
     wall: datetime
     monotonic_s: float
@@ -22,13 +19,15 @@ class Now:
         if self.wall.tzinfo is None:
             raise ValueError("the wall clock needs a time zone")
 
+    @property
+    def time_ms(self) -> int:
+        """`wall` as Unix milliseconds."""
+        return int(self.wall.timestamp() * 1000)
+
 
 Clock = Callable[[], Now]
 
 
 def system_clock() -> Now:
-    """This machine's clocks.
-
-    CLOCK_BOOTTIME also runs while the unit sleeps, so a nap does not stretch a deadline.
-    """
+    """This machine's clocks; the monotonic one (CLOCK_BOOTTIME) runs while the unit sleeps, too."""
     return Now(datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -1,8 +1,8 @@
 """Checks whether a process can reach a network, by looking at its interfaces.
 
-systemd gives the door a network namespace with nothing in it, and a list of address families without the
-network's. Where systemd may not do the first it goes on without it and says so in a line of the journal that
-nobody reads. So the door looks for itself when it starts, and `ostiary doctor` looks at the running door.
+systemd gives the door an empty network namespace, and address families without the network's. Where it may
+not make the namespace it goes on without, and only its journal says so. So the door looks for itself when it
+starts, and `ostiary doctor` looks at the running door.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What one process can see and do of a network."""
+    """What one process can reach of a network."""
 
     interfaces: tuple[str, ...]
-    """By name, without those that a namespace with nothing in it has too."""
+    """By name, without those that an empty namespace has, too."""
     sockets: bool
-    """Whether it can make sockets of a network; always true of a process that was looked at from outside."""
+    """Whether it can make sockets of a network; taken as true for another process."""
 
     @property
     def complete(self) -> bool:
@@ -55,12 +55,12 @@ class Isolation:
 
 
 def own(process: Path = Path("/proc/self"), make: Callable[[int, int], object] | None = None) -> Isolation:
-    """Of this process. `make` opens a socket of a family and a type; nothing is sent."""
+    """The isolation of this process. `make` opens a socket of a family and a type; nothing is sent."""
     return Isolation(_interfaces(process), any(_can(make or _make, family) for family in _FAMILIES))
 
 
 def of_running_door(proc: Path = Path("/proc")) -> Isolation | None:
-    """Of the door's service, seen from another process; None where it does not run. Raises DeviceError."""
+    """The isolation of the door's service; None where it does not run. Raises DeviceError."""
     for process in _processes(proc):
         try:
             if f"/{SERVICE}" in (process / "cgroup").read_text():
@@ -71,7 +71,7 @@ def of_running_door(proc: Path = Path("/proc")) -> Isolation | None:
 
 
 def required(found: Isolation) -> bool:
-    """For a door that must have no network: True when all is well, False where only its sockets are refused.
+    """Whether a door that must have no network has none; False where only its sockets are refused.
 
     Raises DeviceError where it can reach the network.
     """

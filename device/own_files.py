@@ -15,8 +15,8 @@ T = TypeVar("T")
 def own_file(package: str, name: str, read: Callable[[bytes], T]) -> T:
     """What `read` makes of the file `name` beside the code of `package`.
 
-    Raises DeviceError, which says what to do, when there is no such file or `read` raises ValueError,
-    KeyError or TypeError: nobody may be judged by half a table.
+    Raises DeviceError, which says what to do, when the file is missing or `read` raises ValueError, KeyError
+    or TypeError.
     """
     try:
         return read((files(package) / name).read_bytes())

@@ -19,7 +19,7 @@ from device.errors import DeviceError
 from device.secure_store.settings import StoreSettings
 from device.state_folder import StateFolder
 from sync.plain_file import plain_text
-from sync.plain_words import why
+from sync.plain_words import one_line, why
 from sync.toml_table import toml_table
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -40,61 +40,95 @@ class SettingsError(DeviceError):
 
 
 def state_dir() -> Path:
-    """Where this unit keeps what it must not lose: $OSTIARY_STATE_DIR, else ~/.local/state/ostiary.
+    """The folder of everything that this unit must not lose: $OSTIARY_STATE_DIR, else ~/.local/state/ostiary.
 
     Raises SettingsError for a user without a home folder who names none.
     """
-    chosen = os.environ.get("OSTIARY_STATE_DIR") or "~/.local/state/ostiary"
+    variable = "OSTIARY_STATE_DIR"
+    return _whole(variable, _named(variable) or _at_home("~/.local/state/ostiary", variable))
+
+
+def _named(variable: str) -> Path | None:
+    """The path in an environment variable; None for none. Raises SettingsError for one that is not meant."""
+    chosen = os.environ.get(variable)
+    if not chosen:
+        return None
+    if chosen != chosen.strip() or not chosen.isprintable():
+        wrong = "it has a blank at an end, or a sign that nobody sees; write the path anew"
+        raise SettingsError(f"{variable} is `{one_line(chosen)}`: {wrong}")
+    return _at_home(chosen, variable)
+
+
+def _at_home(path: str, variable: str) -> Path:
+    homeless = SettingsError(f"this user has no home folder; name a folder in {variable}")
+    if path.startswith("~/") and not os.environ.get("HOME", "/").startswith("/"):
+        raise homeless  # Python would take the disk's own root, or a folder where one stands
     try:
-        return Path(chosen).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as err:
-        raise SettingsError("this user has no home folder; name a folder in OSTIARY_STATE_DIR") from err
+        raise homeless from err
+
+
+def _whole(variable: str, path: Path) -> Path:
+    """`path` from `/` on, unless nothing expanded it or it is the whole disk."""
+    unexpanded = not path.is_absolute() and ("$" in str(path) or str(path).startswith("file:"))
+    path = path.absolute()
+    if unexpanded or path == path.parent:
+        where = one_line(str(path))
+        raise SettingsError(
+            f"{variable} is `{where}`; give the whole path of a folder of its own, from `/` on"
+        )
+    try:
+        path.stat()
+    except OSError as err:
+        if path.is_symlink():
+            raise SettingsError(f"{variable}: {path} is a link, and {why(err)}: mend or mount it") from err
+    return path
 
 
 def memory_dir() -> Path | None:
-    """A folder in memory, gone with the power, for what a disk does not take: $OSTIARY_RUNTIME_DIR; None
-    where nobody names one."""
-    chosen = os.environ.get("OSTIARY_RUNTIME_DIR")
-    return Path(chosen) if chosen else None
+    """$OSTIARY_RUNTIME_DIR, a folder in memory for what a full disk does not take; None where not set."""
+    chosen = _named("OSTIARY_RUNTIME_DIR")
+    return None if chosen is None else _whole("OSTIARY_RUNTIME_DIR", chosen)
 
 
 def models_dir(installed: Path = SYSTEM_MODELS) -> Path:
-    """Where the models that count lie: this unit's own, else those that were installed with the software."""
+    """The folder of the models in use: this unit's own, else those installed with the software."""
     own = own_models_dir()
     has_own = any((own / name).exists() for name in ("shelf.json", "manifest.json"))
     return installed if not has_own and (installed / "manifest.json").exists() else own
 
 
 def kept_in(models: Path, installed: Path = SYSTEM_MODELS) -> Path:
-    """Where this machine's choice of runtimes for the bundle in `models` is remembered: beside it, or in the
-    unit's own folder for models that were installed with the software, which nobody may write to."""
+    """The folder that remembers this machine's choice of runtimes for the bundle in `models`: the same one,
+    or the unit's own for models that were installed with the software and are read-only.
+    """
     return own_models_dir() if models == installed else models
 
 
 def own_models_dir() -> Path:
-    """Where new models go: $OSTIARY_MODELS_DIR, else `models` in the state directory."""
-    chosen = os.environ.get("OSTIARY_MODELS_DIR")
-    return Path(chosen) if chosen else StateFolder(state_dir()).models
+    """The folder for new models: $OSTIARY_MODELS_DIR, else `models` in the state folder."""
+    return _named("OSTIARY_MODELS_DIR") or StateFolder(state_dir()).models
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackSettings:
-    """What tells a person at the door, besides the terminal. Everything is off until it is there."""
+    """What tells a person at the door, besides the terminal; all off unless set."""
 
     earcons: bool = False
     """Tones on the default loudspeaker."""
     chirp: bool = True
     """Where there are tones: whether a chirp tests loudspeaker and microphone when the unit starts."""
     leds: Path | None = None
-    """Where the kernel's LEDs `ostiary:red`, `ostiary:green` and `ostiary:blue` are: `/sys/class/leds`."""
+    """The folder of the kernel's LEDs `ostiary:red`, `ostiary:green`, `ostiary:blue`: `/sys/class/leds`."""
     page: Path | None = None
-    """File of a web page for a screen at the door, best on a RAM disk: `/run/ostiary/door.html`."""
+    """A web page for a screen at the door, best on a RAM disk: `/run/ostiary/door.html`."""
     rest_s: float = field(default=8.0, metadata={"low": 1.0, "high": 60.0})
-    """How long an answer stays before the door asks for the next badge."""
+    """How long an answer stays on display before the door asks for the next badge."""
 
 
 class WordsEngine(StrEnum):
-    """Which words model judges, and what runs it."""
+    """Which model hears the words, and what runs it."""
 
     ONNX = "onnxruntime"
     WHISPER_BASE = "whisper-base"
@@ -105,7 +139,7 @@ class WordsEngine(StrEnum):
 
 
 class SecondWords(StrEnum):
-    """Which model hears once more what the usual one could not make out."""
+    """Which model hears doubtful words once more."""
 
     WHISPER_BASE = "whisper-base"
     NONE = "none"
@@ -132,38 +166,38 @@ class ApiSettings:
     host: str = "127.0.0.1"
     port: int = field(default=8443, metadata={"low": 0, "high": 65_535})
     certificate: Path | None = None
-    """PEM chain of this server, and its key; both and `client_ca`, or the server does not start."""
+    """PEM chain of this server; needs `key` and `client_ca`."""
     key: Path | None = None
     client_ca: Path | None = None
-    """Who signs the certificates of callers."""
+    """The authority (PEM) of callers' certificates."""
     max_body_bytes: int = field(default=8 << 20, metadata={"low": 4096, "high": 32 << 20})
     max_waiting: int = field(default=128, metadata={"low": 1, "high": 4096})
-    """Requests with audio that are read, waiting or judged; the next one is told to come back."""
+    """Requests with audio that are read, waiting or judged; the next one is refused for now."""
     max_waiting_bytes: int = field(default=64 << 20, metadata={"low": 4096, "high": 1 << 30})
     max_connections: int = field(default=512, metadata={"low": 8, "high": 3000})
     connections_per_address: int = field(default=160, metadata={"low": 1, "high": 3000})
-    """A new one takes the place of the one that has been silent for longest."""
+    """A further connection takes the place of the one that has been silent for longest."""
     header_timeout_s: float = field(default=10.0, metadata={"low": 0.5, "high": 120.0})
-    """From a connection's first packet, or the last answer, to a whole request header: TLS included."""
+    """From a connection's first packet, or the last answer, to a whole request header."""
     body_timeout_s: float = field(default=15.0, metadata={"low": 0.1, "high": 120.0})
     answer_within_s: float = field(default=30.0, metadata={"low": 0.0, "high": 120.0})
     """A request that takes longer is answered 202; its result is fetched later."""
     result_lifetime_s: float = field(default=3600.0, metadata={"low": 1.0, "high": 604_800.0})
-    """How long a result can be fetched. Its transaction id stays taken for as long again."""
+    """How long a result can be fetched; its transaction id stays taken twice as long."""
     max_results: int = field(default=50_000, metadata={"low": 10, "high": 5_000_000})
     code_lifetime_s: float = field(default=60.0, metadata={"low": 2.0, "high": 120.0})
     """From the answer of /otp to the arrival of /verify: speaking, encoding and sending included."""
     requests_per_s: float = field(default=20.0, metadata={"low": 0.1, "high": 10_000.0})
-    """Of one caller, sustained."""
+    """Sustained, of one caller."""
     burst: int = field(default=200, metadata={"low": 1, "high": 100_000})
     checks_per_person_per_min: float = field(default=20.0, metadata={"low": 0.1, "high": 100_000.0})
-    """Of one person's voice, no matter who asks: scores are an oracle for tuning an attack."""
+    """Of one person's voice, for all callers together: scores would help to tune an attack."""
     max_streams: int = field(default=20, metadata={"low": 0, "high": 1_000})
     """Streams of sound at once, those of callers who may come back included; 0 serves none."""
     stream_threads: int = field(default=2, metadata={"low": 1, "high": 64})
-    """That hear them, beside the judge's."""
+    """Threads for streams, beside the judge's."""
     stream_idle_s: float = field(default=15.0, metadata={"low": 0.1, "high": 300.0})
-    """A caller who sends nothing, or does not read, for so long is let go."""
+    """A caller who sends or reads nothing for so long is disconnected."""
     stream_resume_s: float = field(default=30.0, metadata={"low": 0.0, "high": 600.0})
     """How long a stream waits for a caller who was cut off."""
     max_token_min: float = field(default=60.0, metadata={"low": 1.0, "high": 1440.0})
@@ -190,8 +224,8 @@ class ConversationSettings:
     """Who may be recognised in a recording or a stream of several people, and how long it may be."""
 
     consent_texts: tuple[str, ...] = ()
-    """Versions of the consent text that let a person be recognised in conversations. Left empty, nobody is in
-    production, and everybody who is enrolled is on a laptop.
+    """Versions of the consent text that let a person be recognised in conversations. Where there are none,
+    nobody is recognised in production, and everybody enrolled on a laptop.
     """
     longest_min: float = field(default=120.0, metadata={"low": 0.1, "high": 240.0})
     """Of a file."""
@@ -199,16 +233,16 @@ class ConversationSettings:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """What becomes of the audit log on a unit that no registry reads from."""
+    """Of the audit log on a unit without a registry."""
 
     standalone: bool = False
-    """Whether this unit has no registry: it then moves its log to files by itself, before it is full."""
+    """Whether this unit has no registry, and so moves its log to files before it is full."""
     rotate_events: int = field(default=100_000, metadata={"low": 1_000, "high": 500_000})
     """How many events the log holds before they are moved."""
     archive: Path | None = None
     """Folder of those files; `audit/archive` in the state folder when left out."""
     keep_mib: int | None = field(default=None, metadata={"low": 1, "high": 1_000_000})
-    """How much the files may take: beyond it the oldest go. Without it all stay."""
+    """The most that the files may take before the oldest go; without it all stay."""
 
     def keep_bytes(self) -> int | None:
         return None if self.keep_mib is None else self.keep_mib << 20
@@ -216,24 +250,24 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """Whom this unit obeys. Without `commands` it follows no document and shares no enrolment."""
+    """The fleet that this unit follows; none without `commands`."""
 
     commands: Path | None = None
-    """PEM public key that signs what this unit should be."""
+    """PEM public key that signs documents for this unit."""
     authority: Path | None = None
-    """PEM certificates of who says which exchange key is which unit's; without, nothing is shared."""
+    """PEM certificates of the authority over exchange keys; without it no enrolment is shared."""
     trial_s: float = field(default=60.0, metadata={"low": 5.0, "high": 600.0})
-    """How long a change of models may take to show that it decides, before the unit goes back."""
+    """How long new models have to prove that they decide, before the unit goes back to the old ones."""
 
 
 def _laptop_store() -> StoreSettings:
-    """Without a settings file this is somebody's laptop; a unit's file says `profile = "production"`."""
+    """The store where there is no settings file; a unit's file says `profile = "production"`."""
     return StoreSettings(profile="laptop", keystore="software")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that an operator may set. Each leaf carries its own limits."""
+    """Everything that an operator may set, each leaf with its limits."""
 
     door: DoorSettings = field(default_factory=DoorSettings)
     audio: AudioSettings = field(default_factory=AudioSettings)
@@ -247,21 +281,21 @@ class Settings:
     conversation: ConversationSettings = field(default_factory=ConversationSettings)
 
 
-def settings_file(path: Path | None = None, system: Path = SYSTEM_FILE) -> Path | None:
-    """Which file counts: `path`, else $OSTIARY_CONFIG, else the `system`'s where there is one, else none.
+RETIRED = frozenset({"audio.microphone.retry_s", "audio.microphone.retry_max_s"})
+"""Keys of earlier versions that nothing reads: an updated unit must start with them in its file."""
 
-    An empty $OSTIARY_CONFIG means none.
-    """
+
+def settings_file(path: Path | None = None, system: Path = SYSTEM_FILE) -> Path | None:
+    """The settings file: `path`, else $OSTIARY_CONFIG (empty: none), else `system` where it exists."""
     if path is not None:
         return path
-    chosen = os.environ.get("OSTIARY_CONFIG")
-    if chosen is not None:
-        return Path(chosen) if chosen else None
+    if "OSTIARY_CONFIG" in os.environ:
+        return _named("OSTIARY_CONFIG")
     return system if system.exists() else None
 
 
 def load(path: Path | None = None, system: Path = SYSTEM_FILE) -> Settings:
-    """Settings from the file that counts, else the defaults.
+    """Settings from `settings_file`, else the defaults.
 
     Raises SettingsError naming every unknown key, wrong type and value out of range at once.
     """
@@ -270,7 +304,7 @@ def load(path: Path | None = None, system: Path = SYSTEM_FILE) -> Settings:
         return Settings()
     mistakes: list[str] = []
     settings: Settings = build(Settings(), read_table(found), "", mistakes)
-    if mistakes:
+    if mistakes := [one_line(mistake, 1_000) for mistake in mistakes]:
         raise SettingsError(f"{found}: " + "; ".join(mistakes), tuple(mistakes))
     return settings
 
@@ -288,11 +322,13 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def build(base: Any, table: dict[str, Any], prefix: str, mistakes: list[str]) -> Any:
-    """`base` with what `table` sets; what is wrong is appended to `mistakes` and the base's value kept."""
+    """`base` with the values of `table`; appends what is wrong to `mistakes` and keeps the base's value."""
     known = {item.name: item for item in fields(base)}
     hints = typing.get_type_hints(type(base))
     values: dict[str, Any] = {}
     for key, value in table.items():
+        if f"{prefix}{key}" in RETIRED:
+            continue
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f", did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
@@ -324,14 +360,14 @@ _PLAIN = {
 
 
 def _shown(value: Any) -> str:
-    """A value as TOML has it, where it is short."""
+    """A value as TOML writes it, shortened."""
     if isinstance(value, (dict, list)):
         return "a table" if isinstance(value, dict) else "a list"
     return str(value).lower() if isinstance(value, bool) else repr(value)[:60]
 
 
 def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type the field takes; raises ValueError saying what it must be."""
+    """`value` as the type `wanted`. Raises ValueError saying what it must be."""
     if isinstance(wanted, types.UnionType):
         wanted = next(a for a in typing.get_args(wanted) if a is not types.NoneType)
     if typing.get_origin(wanted) is tuple:
@@ -343,7 +379,10 @@ def _convert(value: Any, wanted: Any, limits: typing.Mapping[str, Any]) -> Any:
             raise ValueError(f"must be one of {', '.join(wanted)}, not {value!r}")
         return wanted(value)
     if wanted is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError("must be finite") from None
     if wanted is Path and isinstance(value, str):
         value = Path(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):

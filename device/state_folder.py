@@ -1,9 +1,27 @@
-"""Where everything lies in a unit's state folder."""
+"""The paths in a unit's state folder, and what an earlier version left in it when it was killed.
+
+That version wrote the draft of `history` to `history.new`. Now each draft has a name and a lock of its own
+(`sync/durable.py`), and the next writer in the folder removes those that nobody finishes.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+_DRAFT = ".new"
+_OF_THE_VAULT = {"vault.db.new", "vault-copy.db.new"}
+"""They are written, and go, under the vault's lock."""
+OLD_S = 3_600.0
+"""A process of that version may still be ending beside this one."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +51,7 @@ class StateFolder:
 
     @property
     def replay_memory(self) -> Path:
-        """What was heard lately."""
+        """Fingerprints of the attempts of late."""
         return self.root / "memory.db"
 
     @property
@@ -47,37 +65,37 @@ class StateFolder:
 
     @property
     def uplink_state(self) -> Path:
-        """How the uplink is, as it told last."""
+        """The uplink's last word on its connection."""
         return self.root / "audit" / "uplink.json"
 
     @property
     def audit_archive(self) -> Path:
-        """The log's files on a unit without a registry."""
+        """Files of the log, on a unit without a registry."""
         return self.root / "audit" / "archive"
 
     @property
     def orders(self) -> Path:
-        """What the door process is asked to do by others on this machine."""
+        """Orders of other processes on this machine to the door process."""
         return self.root / "orders"
 
     @property
     def desired(self) -> Path:
-        """What the fleet asks of this unit, and what the unit answers: shared with the uplink."""
+        """The fleet's documents and the unit's answers; shared with the uplink."""
         return self.root / "desired"
 
     @property
     def threats(self) -> Path:
-        """What this unit was warned of, and prints of granted attempts: the door process's own."""
+        """The threat list in force, and prints of granted attempts; the door process's own."""
         return self.root / "threats"
 
     @property
     def applied(self) -> Path:
-        """What was applied of it, and what is on trial: the door process's own."""
+        """What was applied of the fleet's documents, and what is on trial; the door process's own."""
         return self.root / "applied"
 
     @property
     def network(self) -> Path:
-        """Certificate and place at a site, of a unit that was provisioned."""
+        """Certificate and place at a site, once provisioned."""
         return self.root / "network"
 
     @property
@@ -87,3 +105,29 @@ class StateFolder:
     @property
     def api_tokens(self) -> Path:
         return self.root / "api" / "tokens.db"
+
+
+def remove_old_drafts(state: Path, now_s: float | None = None) -> list[Path]:
+    """Drafts beside the file that they were to replace, untouched for an hour; returns those that went.
+
+    What cannot be removed stays, until the next start.
+    """
+    before_s = (time.time() if now_s is None else now_s) - OLD_S
+    gone = []
+    for path in _drafts(state):
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_mtime < before_s:
+                path.unlink()
+                gone.append(path)
+    if gone:
+        log.info("%d unfinished files of an earlier version were removed", len(gone))
+    return gone
+
+
+def _drafts(state: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(state):
+        known = set(names)
+        for name in names:
+            if name.endswith(_DRAFT) and name not in _OF_THE_VAULT and name.removesuffix(_DRAFT) in known:
+                yield Path(folder, name)

@@ -1,7 +1,7 @@
-"""Badge numbers in one canonical form, what a reader sent once, and a card as bits. Pure.
+"""Reads badge numbers in one canonical form, swipes of a reader, and cards as bits. Pure.
 
-A number is ASCII letters and digits, upper case. Facility code and leading zeros stay as they are; what
-readers put between them (dash, colon, space) is dropped, because one reader sends it and the next does not.
+A number is ASCII letters and digits, upper case. Facility code and leading zeros stay; dash, colon and space
+are dropped, because one reader sends them and the next does not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILL = b"\x00\x11\x13\x7f"
 """What serial lines carry between numbers: NUL and DEL to fill up, XON and XOFF to hold the other side."""
 _CURSOR_KEYS = ("\x1b[", "\x1bO")
 MAX_BITS = 512
-_WRITTEN = re.compile(r"(\d{1,3}):([0-9a-fA-F]+)")
+_WRITTEN = re.compile(r"([0-9]{1,3}):([0-9a-fA-F]+)")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -68,11 +68,9 @@ class Swipe:
 
 
 class BadgeDecoder:
-    """Bytes of a keyboard-wedge or serial reader to swipes.
-
-    Readers end a number by CR, LF, TAB or ETX, often more than one of them, and may begin it with STX. A
-    number must come in one burst: what lies `gap_s` apart is a new badge, and the half before it unreadable.
-    """
+    """Turns the bytes of a keyboard-wedge or serial reader into swipes. Readers end a number by CR, LF,
+    TAB or ETX, often more than one of them, and may begin it with STX. A number comes in one burst: after
+    `gap_s` of silence a new one begins, and the part before is unreadable."""
 
     def __init__(self, gap_s: float = 0.5) -> None:
         self._gap_s = gap_s
@@ -123,7 +121,7 @@ class BadgeDecoder:
 
 
 def read(sent: bytes, overlong: bool = False) -> Swipe:
-    """One line of a reader, without its end."""
+    """The swipe in one line of a reader, without its line end."""
     text = sent.removeprefix(_BYTE_ORDER_MARK).rstrip(_FILL)
     if overlong:
         return Swipe(trouble=f"it is longer than {MAX_SENT_BYTES} bytes", sent=sent)
@@ -155,10 +153,9 @@ class CardBits:
 
     @classmethod
     def parse(cls, written: str) -> CardBits:
-        """From `26:2AB3C440`: how many bits, then the bits in hexadecimal, first bit first, filled with zeros
-        to whole bytes. Nothing is decoded or made anew: parity, facility code and number stay as they were
-        read. Raises CardError.
-        """
+        """From `26:2AB3C440`: how many bits, then the bits in hexadecimal, first bit first, filled with
+        zeros to whole bytes. Nothing is decoded or made anew: parity, facility code and number stay as
+        they were read. Raises CardError."""
         found = _WRITTEN.fullmatch(written.strip())
         if found is None:
             raise CardError("it is not written as bits and hexadecimal digits, such as `26:2AB3C440`")

@@ -1,9 +1,8 @@
-"""One-time phrases: bound to unit, door, person, transaction and time, spoken once, never shown again.
+"""One-time phrases: bound to unit, door, person, transaction and time, good for one answer.
 
-The authority is a counter, not a clock. Every challenge carries the epoch of the process that issued it (a
-monotonic counter advanced once per start) and a sequence number within it; a restart ends every open
-challenge, and setting the clock back revives none. Redeeming removes the challenge before anything else is
-looked at.
+No clock decides that. A challenge carries the epoch of the process that issued it, a counter that rises with
+every start, and a number within it: a restart ends every open challenge, and setting the clock back revives
+none.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -21,7 +20,7 @@ import cbor2
 from device.access.decision import Decision, Notice, Outcome, Reason, RefusalError
 from device.clock import Now
 from device.errors import DeviceError
-from device.evidence.wordlists import challenge_words
+from device.evidence.wordlists import challenge_words, seldom_words
 from device.secure_store.signing import Mac
 
 NONCE_BYTES = 16
@@ -47,12 +46,10 @@ class Style(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChallengeSettings:
-    """Entropy against a guess, log2: `words` 5 of 256 distinct 39.9 bits (4: 32.0); `sentence` 36.0, for one
-    of 16 carriers and 4 words; `digits` 6, at least one of them twice but never in a row, 18.7 bits; `code`
-    16 bits, for its four hexadecimal characters. `entropy_bits` computes it. To paste together every second
-    one takes 223 recorded words, 216 and the carrier, 9 digits, 14 characters and the sentence:
-    `pieces_to_paste`.
-    """
+    """What a phrase is made of, and for how long it is good. Bits that a guess must get right: `words`
+    36.4 (3 different ones of the 64 that people say least often, 2 of the other 192), `sentence` 31.5 (one of
+    16 carriers; 3 and 1 of them), `digits` 18.7 (6, one of them twice but never in a row), `code` 16 (4
+    hexadecimal characters)."""
 
     style: Style = Style.WORDS
     words: int = 5
@@ -114,29 +111,30 @@ class PhraseMemory(Protocol):
     def remember(self, digest: bytes) -> None: ...
 
 
-def entropy_bits(settings: ChallengeSettings) -> float:
-    """How many bits a guess must get right."""
-    if settings.style is Style.WORDS:
-        return sum(math.log2(len(challenge_words()) - drawn) for drawn in range(settings.words))
-    if settings.style is Style.SENTENCE:
-        slots = range(SENTENCE_WORDS)
-        return math.log2(len(CARRIERS)) + sum(math.log2(len(challenge_words()) - drawn) for drawn in slots)
-    if settings.style is Style.DIGITS:
-        return math.log2(10 * 9 ** (settings.digits - 1) - math.perm(10, settings.digits))
-    return 16.0
-
-
 def pieces_to_paste(settings: ChallengeSettings) -> int:
-    """How many words, digits or characters of a person somebody must have recorded to be able to paste
-    together every second challenge; the carriers of `sentence` and `code` come on top.
-    """
-    vocabulary, drawn = {
-        Style.WORDS: (len(challenge_words()), settings.words),
-        Style.SENTENCE: (len(challenge_words()), SENTENCE_WORDS),
-        Style.DIGITS: (10, settings.digits),
-        Style.CODE: (16, 4),
-    }[settings.style]
-    return math.ceil(float(vocabulary * 0.5 ** (1.0 / drawn)))
+    """How many words, digits or characters of a person an attacker who may choose them must have recorded to
+    paste together every second challenge; the carriers of `sentence` and `code` come on top."""
+    if settings.style in (Style.DIGITS, Style.CODE):
+        vocabulary, drawn = (10, settings.digits) if settings.style is Style.DIGITS else (16, 4)
+        return math.ceil(float(vocabulary * 0.5 ** (1.0 / drawn)))
+    words = settings.words if settings.style is Style.WORDS else SENTENCE_WORDS
+    seldom, rare = seldom_in(words), len(seldom_words())
+    others = len(challenge_words()) - rare
+    shares = [0.5 / (have / rare) ** seldom for have in range(1, rare + 1)]
+    beside = [float(others * share ** (1.0 / (words - seldom))) for share in shares]
+    return min(have + math.ceil(more) for have, more in enumerate(beside, 1) if more <= others)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A challenge that can be redeemed, and since when its phrase can be read."""
+
+    challenge: Challenge
+    shown_s: float | None = None
+
+    @property
+    def since_s(self) -> float:
+        return self.challenge.issued_s if self.shown_s is None else self.shown_s
 
 
 class ChallengeBook:
@@ -156,16 +154,14 @@ class ChallengeBook:
         self._mac = mac
         self._memory = memory
         self._nonces = nonces
-        self._open: dict[int, Challenge] = {}
+        self._open: dict[int, _Open] = {}
         self._sequence = 0
 
     def issue(
         self, binding: Binding, settings: ChallengeSettings, now: Now, own_phrase: str = ""
     ) -> Challenge:
-        """A fresh challenge; raises ChallengeError when the style has no phrase left within the horizon.
-
-        With `own_phrase` it is the caller's, and may not have been shown within the horizon either.
-        """
+        """A fresh challenge, or one of the caller's `own_phrase`. Raises ChallengeError when every phrase
+        drawn, or the caller's, was shown within the horizon."""
         if binding.unit != self._unit:
             raise ChallengeError(f"this is unit {self._unit}, not {binding.unit}")
         self._drop_expired(now)
@@ -178,22 +174,26 @@ class ChallengeBook:
             digest = self._mac("phrase-memory", challenge.phrase.encode())[:8]
             if not self._memory.shown_before(digest):
                 self._memory.remember(digest)  # durable before it is displayed
-                self._open[challenge.sequence] = challenge
+                self._open[challenge.sequence] = _Open(challenge)
                 return challenge
         if own_phrase:
             raise ChallengeError("this phrase was shown lately; a recording of it may exist, so take another")
-        raise ChallengeError("every phrase drawn was shown lately; lower the horizon or use a longer style")
+        raise ChallengeError("every phrase drawn was shown lately; give the risk class longer challenges")
+
+    def shown(self, challenge: Challenge, now: Now) -> None:
+        """The phrase is on the display since `now`, which may be long after it was drawn: nobody could read
+        it before. The first time counts."""
+        held = self._open.get(challenge.sequence)
+        if held is not None and held.shown_s is None:
+            held.shown_s = now.monotonic_s
 
     def withdraw(self, door: str) -> None:
         """Close what is open at this door: another person stepped up, or the first walked away."""
-        for sequence in [s for s, c in self._open.items() if c.binding.door == door]:
+        for sequence in [s for s, held in self._open.items() if held.challenge.binding.door == door]:
             del self._open[sequence]
 
     def redeem(self, challenge: Challenge, *, door: str, person: str, speech_began_s: float) -> Challenge:
-        """The authentic challenge, which from here on is used up;
-
-        raises RefusalError with the denial otherwise.
-        """
+        """The authentic challenge, used up from here on. Raises RefusalError with the denial otherwise."""
         # 1. Authentic: every field as this unit issued it.
         if not hmac.compare_digest(challenge.tag, self._tag(challenge)):
             raise _replay(Reason.CHALLENGE_FORGED, "this challenge was not issued by this unit")
@@ -203,7 +203,8 @@ class ChallengeBook:
                 Reason.CHALLENGE_BEFORE_RESTART, "this challenge was shown before the unit restarted"
             )
         # 3. Open, and from now on not.
-        if self._open.pop(challenge.sequence, None) is None:
+        held = self._open.pop(challenge.sequence, None)
+        if held is None:
             raise _replay(Reason.CHALLENGE_USED, "this challenge was already used or withdrawn")
         # 4. Here, and for this person.
         if challenge.binding.door != door:
@@ -212,9 +213,9 @@ class ChallengeBook:
             )
         if challenge.binding.person != person:
             raise _replay(Reason.CHALLENGE_OTHER_PERSON, "this challenge was shown to somebody else")
-        # 5. In time. A start before the display is as wrong as one too late.
-        age_s = speech_began_s - challenge.issued_s
-        if not 0.0 <= age_s <= challenge.lifetime_s:
+        # 5. In time. A start before it was drawn is as wrong as one too late after it was shown.
+        age_s = speech_began_s - held.since_s
+        if not (challenge.issued_s <= speech_began_s and age_s <= challenge.lifetime_s):
             raise _expired(
                 f"speech began {age_s:.0f} s after the phrase was shown; {challenge.lifetime_s:.0f} s allowed"
             )
@@ -222,8 +223,8 @@ class ChallengeBook:
 
     def _drop_expired(self, now: Now) -> None:
         """Forget what nobody can redeem any more, and the oldest when too many are open."""
-        for sequence, challenge in list(self._open.items()):
-            late = now.monotonic_s - challenge.issued_s > challenge.lifetime_s + 60.0
+        for sequence, held in list(self._open.items()):
+            late = now.monotonic_s - held.since_s > held.challenge.lifetime_s + 60.0
             if late or len(self._open) >= _OPEN_LIMIT:
                 del self._open[sequence]
 
@@ -292,9 +293,8 @@ def _worded(
 
 
 def _digits(count: int, numbers: Iterator[int]) -> list[int]:
-    """None twice in a row, which is misheard; one twice at least: one recording pasted twice is found out
-    (`device/liveness/joins.py`).
-    """
+    """None twice in a row, which is misheard; one at least twice, for a recording that is pasted twice is
+    detected (`device/liveness/joins.py`)."""
     while True:
         digits: list[int] = []
         while len(digits) < count:
@@ -305,8 +305,22 @@ def _digits(count: int, numbers: Iterator[int]) -> list[int]:
             return digits
 
 
+def seldom_in(words: int) -> int:
+    """How many of a challenge's words are of those that people seldom say: three of five, three of four."""
+    return math.ceil(0.6 * words)
+
+
 def _distinct_words(count: int, numbers: Iterator[int]) -> list[str]:
-    words = challenge_words()
+    """In any order. What nobody says by the way is in nobody's recordings, and cannot be pasted."""
+    seldom = seldom_words()
+    others = [word for word in challenge_words() if word not in seldom]
+    rare = seldom_in(count)
+    left = [*_few(rare, seldom, numbers), *_few(count - rare, others, numbers)]
+    return _few(count, left, numbers)
+
+
+def _few(count: int, words: Sequence[str], numbers: Iterator[int]) -> list[str]:
+    """So many different ones, in the order in which they were drawn."""
     chosen: list[str] = []
     while len(chosen) < count:
         word = words[_below(len(words), numbers)]
@@ -316,12 +330,8 @@ def _distinct_words(count: int, numbers: Iterator[int]) -> list[str]:
 
 
 def code_sentence(transaction: str, code: str) -> tuple[str, str]:
-    """The sentence of the original system: (as it is judged, as it is shown).
-
-    People read both codes out character by character, and the words check hears them better written so: of
-    eight synthetic readings the evidence rose in five (by 1.8 over all, natural log), fell in one, and the
-    one whose right code had been refused passed.
-    """
+    """The sentence of the original system: (as it is judged, as it is shown). People read both codes out
+    character by character, and the words check hears them better written so."""
     said = said_of(transaction)
     sentence = "I approve the transaction {} with the code {}"
     return sentence.format(" ".join(said), " ".join(code)), sentence.format(said, code)
@@ -351,8 +361,8 @@ CARRIERS = (
     "so the {} is on the {} and my {} is in our {}",
     "who saw the {} and my {} under her {} or {}",
 )
-"""Of the style `sentence`: short words that run into those drawn, so that each takes its neighbours' colour,
-and a recording of the word alone has none of it."""
+"""Of the style `sentence`: short words that run into those drawn, so that a recording of a drawn word alone
+lacks what its neighbours do to it."""
 SENTENCE_WORDS = 4
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

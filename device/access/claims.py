@@ -1,7 +1,7 @@
 """Who somebody says they are: a badge, a spoken name or number, or nothing at all.
 
-A claim decides nothing. It says against whose voiceprint the evidence is held; without one,
-`device/evidence/gallery.py` searches among everybody who may pass.
+A claim decides nothing. It says whose voiceprint is compared; without one, everybody who may pass is
+searched.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from device.access.badges import MAX_BADGE_CHARACTERS, BadgeError, Swipe, badge_number
 from device.access.rules import Rules
+from device.evidence.phrase import Tokens
 
 MIN_SPOKEN_DIGITS = 3
 
@@ -33,9 +34,6 @@ class Claim:
 
     kind: ClaimKind
     uid: str = ""
-
-
-Tokens = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,9 @@ class Directory:
         return self.badge(swipe.number) if swipe.number else Claim(ClaimKind.UNREADABLE)
 
     def spoken(self, tokens: Tokens) -> Claim:
-        """The claim in a transcript's canonical tokens:
-
-        the longest name or number in it, if it is one person's. A number that the rules do not name claims
-        the uid of its digits, like a badge: the door does not tell which numbers there are.
-        """
+        """The claim in a transcript's canonical tokens: the longest name or number in it, if only one
+        person has it. A number that the rules do not name claims the uid of its digits, like a badge: the
+        door does not tell which numbers there are."""
         found = {said: uid for said, uid in self.by_spoken.items() if said and _contains(tokens, said)}
         # "4 5" inside "4 5 1 2" is part of a longer number, not a second person.
         whole = {

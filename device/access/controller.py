@@ -17,7 +17,7 @@ from device.access.challenge import Binding, Challenge, ChallengeBook, Challenge
 from device.access.decision import Decision, Factor, Outcome, Reason, RefusalError, fault, refusal_for
 from device.access.memory.history import History, HistoryError
 from device.access.memory.holds import Hold
-from device.access.memory.remembered import First, Position, Standing
+from device.access.memory.remembered import First, Position, Standing, normal
 from device.access.memory.timekeeping import TimeSeen
 from device.access.orders import DoorOrders, rule_of
 from device.access.passage import (
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One more phrase was asked for; what the first counts beside it."""
+    """One more phrase was asked for: until when, and what the first one counts."""
 
     until_s: float
     before_llr: float
@@ -69,9 +69,8 @@ class AccessController(DoorOrders):
         pseudonym: Callable[[str], str] = lambda uid: "",
     ) -> None:
         """`enrolled(uid)`: whether there is a voiceprint. `same_voice_llr(a, b)`: whether two enrolled people
-        are
-        one voice, as an LLR; a door for two persons stays locked without it. `pseudonym(uid)`: how events,
-        and orders about visits, call a person."""
+        are one voice, as an LLR; a door for two persons stays locked without it. `pseudonym(uid)`: how
+        events, and orders about visits, call a person."""
         super().__init__(rules, history)
         self._unit = unit
         self._mac = mac
@@ -85,35 +84,33 @@ class AccessController(DoorOrders):
         self._waited: tuple[str, Hold] | None = None
         """The hold that the last success began, as it was before."""
 
-    def greet(
-        self, door: str, uid: str, now: Now, *, transaction: str = "", transaction_text: str = ""
-    ) -> Challenge | Decision:
+    def greet(self, door: str, uid: str, now: Now) -> Challenge | Decision:
         """A phrase to say, or the reason why there is none. `uid` is empty when nobody was claimed."""
         try:
             with self._one_at_a_time:
-                return self._greet(Binding(self._unit, door, uid, transaction, transaction_text), now)
+                return self._greet(Binding(self._unit, door, uid), now)
         except HistoryError as err:
             return replace(fault(Reason.HISTORY_FAULT, str(err)), door=door, person=uid or None)
         except DeviceError as err:
             return replace(refusal_for(err), door=door, person=uid or None)
 
-    def complete(self, challenge: Challenge, heard: Evidence, *, door: str, uid: str) -> bool:
-        """Whether nothing more need be waited for: every word was heard and every factor passes by itself.
+    def shown(self, challenge: Challenge, now: Now) -> None:
+        """The phrase is on the display since `now`; the time for its answer begins. Waits for nothing."""
+        if self._book is not None:
+            self._book.shown(challenge, now)
 
-        Nothing is charged and nothing is kept; `decide` decides. At a door for two persons the silence is
-        waited out, so that a duress word after the phrase counts for both.
-        """
-        rule = self.rules.doors.get(door)
-        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+    def complete(self, challenge: Challenge, heard: Evidence, *, door: str, uid: str) -> bool:
+        """Whether the answer needs no more: every word was heard and every factor passes by itself. Never
+        at a door for two persons, where a duress word after the phrase counts for both. Keeps nothing."""
+        rule, risk = self.rules.doors.get(door), self.rules.risk_at(door)
         if rule is None or risk is None or rule.two_persons_within_s is not None:
             return False
         passed = weigh(heard, risk, claimed=bool(uid)).outcome is Outcome.GRANTED
         return passed and said_in_full(heard.transcript, challenge.phrase)
 
     def lacks_words(self, heard: Evidence, *, door: str, uid: str) -> bool:
-        """Whether it is words that this answer lacks: more of them may still come."""
-        rule = self.rules.doors.get(door)
-        risk = self.rules.risks.get(rule.risk) if rule is not None else None
+        """Whether words are what this answer lacks, so that more may still come."""
+        risk = self.rules.risk_at(door)
         if risk is None or not risk.factors & {Factor.PHRASE}:
             return False
         found = weigh(heard, risk, claimed=bool(uid))
@@ -133,11 +130,8 @@ class AccessController(DoorOrders):
         uid: str,
         speech_began_s: float,
     ) -> Decision:
-        """The decision on one answered challenge. `heard` is the evidence, or what kept the judge from any.
-
-        When this returns, failures, successes and positions are on disk. Whatever is raised inside is a
-        denial.
-        """
+        """The decision on one answered challenge. `heard` is the evidence, or what kept the judge from
+        any. Failures, successes and positions are then on disk. Whatever is raised inside is a denial."""
         try:
             with self._one_at_a_time:
                 decision = self._decide(challenge, heard, now, door, uid, speech_began_s)
@@ -151,7 +145,7 @@ class AccessController(DoorOrders):
         return replace(decision, door=door, person=person, challenge=challenge.challenge_id)
 
     def take_back(self, decision: Decision) -> None:
-        """The door did not open after all, because its event could not be written: nobody has moved."""
+        """Undo where people were noted: the door stayed locked, for its event could not be written."""
         if not decision.opens:
             return
         try:
@@ -169,9 +163,7 @@ class AccessController(DoorOrders):
 
     def adopt(self, rules: Rules, *, ordered: bool = False) -> None:
         """New rules, from the next attempt on. Raises HistoryError unless their version is higher.
-
-        `ordered` says that something else, such as the fleet's documents, gives the order.
-        """
+        `ordered` says that something else, such as the fleet's documents, gives the order."""
         with self._one_at_a_time:
             self._adopt(rules, ordered)
 
@@ -185,7 +177,7 @@ class AccessController(DoorOrders):
         self._asked_again.clear()
 
     def keep_time(self, now: Now) -> TimeSeen:
-        """Look at the clocks while nobody comes, and keep what was seen. Raises HistoryError."""
+        """Look at the clocks while nobody comes, and write down what was seen. Raises HistoryError."""
         with self._one_at_a_time:
             seen = self.time.look(now)
             self._history.keep()
@@ -243,12 +235,13 @@ class AccessController(DoorOrders):
             return shut
         # 3. Charged before the evidence is looked at.
         subject = subject_of(self.rules, self._enrolled, door_name, uid)
-        self._history.charge(subject, now.monotonic_s)
+        before = self._history.failing().get(normal(subject), 0)
         try:
+            self._history.charge(subject, now.monotonic_s)
             return self._charged(known, subject, uid, heard, challenge.phrase, now)
-        except Exception:
-            with contextlib.suppress(HistoryError):  # whatever failed was the unit, not the person
-                self._history.refund(subject)
+        except BaseException:  # also a stop of the unit: whatever ended it was not the person
+            with contextlib.suppress(HistoryError):
+                self._history.count_again(subject, before)
             raise
 
     def _charged(
@@ -299,7 +292,7 @@ class AccessController(DoorOrders):
         return decision
 
     def _spent(self, subject: str, now: Now) -> bool:
-        """Note one more excuse; whether there were too many."""
+        """Note one more excused attempt; true when there were too many."""
         since = now.monotonic_s - EXCUSED_WINDOW_S
         recent = {
             who: kept for who, times in self._excused.items() if (kept := [at for at in times if at > since])
@@ -309,7 +302,7 @@ class AccessController(DoorOrders):
         return len(recent[subject]) > MOST_EXCUSED
 
     def _first_person(self, door: str, decision: Decision, at: datetime) -> None:
-        """A hold that waits for the first person begins; not for one under duress."""
+        """Begin a hold that waits for the first person. Somebody under duress begins none."""
         self._waited = None
         hold = self._history.held(door)
         if hold is None or not hold.first_person or hold.begun or decision.outcome is not Outcome.GRANTED:
@@ -319,7 +312,7 @@ class AccessController(DoorOrders):
             self._waited = (door, hold)
 
     def _before_llr(self, door: str, uid: str, now: Now) -> float | None:
-        """What a phrase that fell just short counts beside this one."""
+        """What an earlier phrase that fell just short adds to this one."""
         asked = self._asked_again.pop((door, uid), None)
         return asked.before_llr if asked is not None and now.monotonic_s <= asked.until_s else None
 
@@ -354,9 +347,6 @@ def unlock_s(rules: Rules, uids: Iterable[str]) -> float | None:
 
 
 def subject_of(rules: Rules, enrolled: Callable[[str], bool], door: str, uid: str) -> str:
-    """Whose limit an attempt counts against.
-
-    Invented badge numbers share the door's, so they fill no disk.
-    """
+    """Whose limit an attempt counts against. Invented badge numbers share the door's: they fill no disk."""
     known = uid and (uid in rules.people or enrolled(uid))
     return f"person:{uid}" if known else f"door:{door}"

@@ -1,7 +1,7 @@
 """What a door can conclude: outcomes, reasons for the log, notices for the person, and the decision itself.
 
-Two vocabularies, on purpose. The *log* learns the exact reason. The *person at the door* is told only what an
-impostor already knows: how the speech was picked up, or that words were missing.
+The log gets the exact reason. The person at the door is told only what an impostor already knows: how the
+speech was picked up, or that words were missing.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from device.audio.errors import QualityError
+from device.audio.errors import Flaw, QualityError
 from device.errors import DeviceError
+from sync.plain_words import what_and_why
 
 
 class Outcome(StrEnum):
@@ -148,9 +149,9 @@ class Finding:
     llr: float
     threshold_llr: float
     part: str = ""
-    """Which evidence beside the network, for the factor `live`; empty for the factor's own score."""
+    """For `live`: which evidence of the context this is; empty for the factor's own score."""
     before_llr: float = 0.0
-    """How much of `llr` the phrase before brought, which fell short by its words alone."""
+    """The part of `llr` that the phrase before brought, which fell short by its words alone."""
 
     @property
     def name(self) -> str:
@@ -191,9 +192,8 @@ class Decision:
 
     @property
     def excused(self) -> bool:
-        """Whether it counts as no failure although the speech fell short: only so often, or an attacker would
-        disturb every attempt.
-        """
+        """Whether it counts as no failure although the speech fell short. Only so often is that granted: an
+        attacker could disturb every attempt."""
         return self.code in _EXCUSED
 
 
@@ -224,7 +224,7 @@ def fault(code: Reason, reason: str) -> Decision:
 
 
 class RefusalError(DeviceError):
-    """A check before or beside the judge said no, and knows which decision that is."""
+    """A check other than the judge refused; `decision` is what that means."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.reason)
@@ -242,15 +242,17 @@ def refusal_for(error: BaseException) -> Decision:
         return fault(
             Reason.CHECK_FAILED, f"the attempt could not be judged: {' '.join(str(error).split())[:200]}"
         )
+    if isinstance(error, OSError):
+        return fault(Reason.INTERNAL_FAULT, f"the attempt could not be judged: {what_and_why(error)}")
     return fault(Reason.INTERNAL_FAULT, f"the attempt could not be judged ({type(error).__name__})")
 
 
 _QUALITY = {
-    "SILENCE": (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
-    "TOO_SHORT": (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
-    "CLIPPED": (Reason.CLIPPED, Notice.STEP_BACK),
-    "GAP": (Reason.SOUND_LOST, Notice.PART_LOST),
-    "TOO_NOISY": (Reason.TOO_NOISY, Notice.TOO_NOISY),
-    "WHISPERED": (Reason.WHISPERED, Notice.SPEAK_ALOUD),
-    "TOO_EARLY": (Reason.TOO_EARLY, Notice.AFTER_TONE),
+    Flaw.SILENCE: (Reason.TOO_LITTLE_SPEECH, Notice.COME_CLOSER),
+    Flaw.TOO_SHORT: (Reason.TOO_LITTLE_SPEECH, Notice.ALL_WORDS),
+    Flaw.CLIPPED: (Reason.CLIPPED, Notice.STEP_BACK),
+    Flaw.GAP: (Reason.SOUND_LOST, Notice.PART_LOST),
+    Flaw.TOO_NOISY: (Reason.TOO_NOISY, Notice.TOO_NOISY),
+    Flaw.WHISPERED: (Reason.WHISPERED, Notice.SPEAK_ALOUD),
+    Flaw.TOO_EARLY: (Reason.TOO_EARLY, Notice.AFTER_TONE),
 }

@@ -26,11 +26,8 @@ class DoorOrders:
         self._one_at_a_time = threading.Lock()
 
     def fire_input(self, door: str) -> Decision:
-        """What the fire input does at `door`. Lock-down wins: pulling an alarm must not open a door it
-        closed.
-
-        Only the entry side is ours; the way out is always free.
-        """
+        """What the fire input does at `door`; the way out is always free. It opens no door that is in
+        lock-down."""
         rule = self.rules.doors.get(door)
         if rule is None or not rule.fire_release:
             decision = Decision(
@@ -51,10 +48,8 @@ class DoorOrders:
         return replace(decision, door=door)
 
     def lock_down(self, door: str, on: bool) -> Decision:
-        """Lock a door, or all of them with `*`, until that is lifted; on disk when this returns.
-
-        Raises HistoryError, and RefusalError for a door that the rules do not know.
-        """
+        """Lock a door, or all of them with `*`, until that is lifted; on disk when this returns. Raises
+        HistoryError, and RefusalError for a door that the rules do not know."""
         with self._one_at_a_time:
             if door != "*":
                 rule_of(self.rules, door)
@@ -63,10 +58,7 @@ class DoorOrders:
 
     def hold(self, door: str, hold: Hold | None, now: Now) -> None:
         """Have a door stand unlocked for a while, as `held_s` then says; None ends it. On disk on return.
-
-        Raises HistoryError, and RefusalError for a door that the rules do not know or that they do not let
-        be held.
-        """
+        Raises HistoryError, and RefusalError for a door that the rules do not know or do not let be held."""
         with self._one_at_a_time:
             rule, _ = rule_of(self.rules, door)
             if hold is None:

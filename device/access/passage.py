@@ -91,10 +91,8 @@ def conclude(
     phrase: str,
     before_llr: float | None = None,
 ) -> tuple[Decision, Factors]:
-    """The decision on one answer to `phrase`. `uid` is empty where nobody was claimed.
-
-    The rules speak to nobody but a person whose every factor passed. `before_llr`: as for `policy.decide`.
-    """
+    """The decision on one answer to `phrase`. `uid` is empty where nobody was claimed. The rules speak to
+    nobody but a person whose every factor passed. `before_llr`: as for `policy.decide`."""
     found = heard.identified if isinstance(heard, Evidence) and not uid else None
     who = found.uid if found is not None else uid
     duress = False
@@ -118,7 +116,7 @@ def locked_down() -> Decision:
 
 
 def _permitted(known: Known, uid: str, duress: bool, passed: Decision) -> Decision:
-    """What the rules make of a person whose every factor passed. The findings stay with the decision."""
+    """What the rules decide about a person whose every factor passed. The findings stay with it."""
     findings, rules, door = passed.findings, known.rules, known.door
     if known.locked_down:
         person = rules.person(uid)
@@ -192,10 +190,8 @@ def _inside_already(known: Known, uid: str) -> bool:
 
 
 def duress_said(rules: Rules, mac: Mac, uid: str, transcript: str) -> bool:
-    """Whether the transcript holds the person's duress word.
-
-    Every word is hashed, for everybody: same time.
-    """
+    """Whether the transcript holds the person's duress word. Every word is hashed for everybody, so that
+    the time it takes tells nothing."""
     person = rules.person(uid)
     expected = (person.duress if person is not None else ()) or (bytes(16),)
     # Digests that were made before ids had a normal form hold the id as the rules file has it.
@@ -211,10 +207,8 @@ def duress_said(rules: Rules, mac: Mac, uid: str, transcript: str) -> bool:
 
 
 def _without_duress_word(heard: Evidence, phrase: str, limits: Thresholds) -> Evidence:
-    """The evidence with the extra word forgiven: it lowers the phrase's score, for it was not in the phrase.
-
-    Then, and only then, four of five words of the phrase in the transcript, in order, stand in for the score.
-    """
+    """The evidence with the extra word forgiven, which lowers the phrase's score because it was not in the
+    phrase. Only then four of five words of the phrase in the transcript, in order, stand in for the score."""
     wanted, said = normalise(phrase), normalise(heard.transcript)
     blocks = SequenceMatcher(None, wanted, said, autojunk=False).get_matching_blocks()
     if sum(block.size for block in blocks) < 0.8 * len(wanted) or not math.isfinite(heard.phrase_llr):

@@ -1,10 +1,8 @@
-"""From evidence to a decision: every required factor must pass, and any doubt is a refusal.
+"""Turns evidence into a decision: every required factor must pass, and any doubt is a refusal.
 
-Two precedence orders, on purpose. The *log* names the gravest failure first (not live, then another voice,
-then wrong words), because that is what a security desk must see. The *person at the door* is told only what
-an impostor already knows: how the speech was picked up, or that words were missing. Whether the voice or the
-liveness check failed looks the same from outside, so the door cannot be used to tune an attack against one
-check.
+The *log* names the gravest failure first (not live, another voice, wrong words). The *person at the door* is
+told only how the speech was picked up, or that words were missing: a failed voice check and a failed live
+check look the same, so nobody can tune an attack against one of them.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ from device.evidence.judge import Evidence
 from device.liveness.condition import Blindness, Conditions, blindness
 
 WARNED_LLR = 1.0
-"""So much surer of a live person a door wants to be of what resembles a known attack; it also asks for one
-more phrase. That is all that a threat list can do: it names nobody, and grants and denies nothing."""
+"""A door must be so much surer that what resembles a known attack is live; it also asks for one more
+phrase. A threat list can do no more: it names nobody, and grants and denies nothing."""
 COVERING_LINES = 6
-"""Speech of people has none, or one where a lamp hums."""
+"""So many exact pitches cover speech, which itself has none, or one where a lamp hums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,8 @@ class Thresholds:
     """Lowest accepted log-likelihood ratios (natural log, calibrated).
 
     The Bayes threshold is ln(cost of a wrong opening / cost of a wrong refusal * odds against the person).
-    The defaults take one impostor in a hundred badge swipes and 2,000 needless refusals for one stranger let
-    in (voice), a wrong phrase once in a hundred and 750 (phrase), one presentation attack in a thousand and
-    1,000 (live).
+    The defaults take one impostor in 100 badge swipes and costs of 2,000 to 1 (voice), one wrong phrase in
+    100 and 750 (phrase), one presentation attack in 1,000 and 1,000 (live).
     """
 
     phrase_llr: float = 2.0
@@ -53,20 +50,29 @@ class Thresholds:
     live_point: str = ""
     """An operating point of the detector, such as `bpcer_3`, in place of `live_llr`."""
     reuse_llr: float | None = 0.5
-    """Below this it was heard before: a needless second phrase costs less than an opening.
-
-    For this and the next two, None records the score and does not ask.
-    """
+    """Below this it was heard before: a needless second phrase costs less than an opening. For this and
+    the next two, None records the score and does not ask."""
     consistency_llr: float | None = None
     joins_llr: float | None = -2.5
     """Below this it was pasted together from pieces; set where one person in a hundred is refused for it."""
+    joins_doubt_llr: float = 3.0
+    """Where one more phrase may be asked, it is asked up to so far above `joins_llr`. 0 doubts nobody."""
 
     def __post_init__(self) -> None:
         asked = (self.reuse_llr, self.consistency_llr, self.joins_llr)
         always = (self.phrase_llr, self.voice_llr, self.live_llr, self.step_up_margin_llr)
         values = (*always, *(value for value in asked if value is not None))
-        if not all(math.isfinite(value) for value in values) or self.step_up_margin_llr < 0:
-            raise ValueError("thresholds must be finite numbers, and the step-up margin not below zero")
+        margins = (self.step_up_margin_llr, self.joins_doubt_llr)
+        if not all(math.isfinite(value) for value in (*values, *margins)) or min(margins) < 0:
+            raise ValueError("thresholds must be finite numbers, and margins not below zero")
+
+    def beside(self, name: str) -> float | None:
+        """What one of the context's LLRs needs where no second phrase is to be asked; None where it is
+        recorded and not asked."""
+        llr: float | None = getattr(self, name)
+        if name == "joins_llr" and llr is not None and self.step_up_margin_llr:
+            return llr + self.joins_doubt_llr
+        return llr
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +93,13 @@ def decide(
     claimed: bool = True,
     before_llr: float | None = None,
     quality: QualityLimits | None = None,
-    known: Conditions | None = None,
 ) -> Decision:
-    """Whether the evidence satisfies every required factor. Pure; never raises on bad evidence, refuses
-    instead.
+    """Whether the evidence satisfies every required factor. Pure; refuses bad evidence and never raises.
 
-    `claimed` says that a person was named by badge, number or name. `before_llr` is None for a first phrase;
-    for the second it is what the first counts beside it (`counts_on`): voice and liveness must pass on their
-    own, the words of two fresh phrases add up. Order: missing or invalid evidence, usable speech, claim and
-    enrolment, heard before, conditions that the detector knows, then live, voice, phrase.
+    `claimed`: a person was named. `before_llr`: None for a first phrase; for the second what the words of the
+    first add to it (`counts_on`), while voice and liveness must pass on their own. Order: missing or invalid
+    evidence, usable speech, claim and enrolment, heard before, conditions that the detector knows, then live,
+    voice, phrase.
     """
     limits = thresholds or Thresholds()
     if not required or required == {Factor.CLAIM}:
@@ -116,16 +120,19 @@ def decide(
         return fault(
             Reason.CHECK_FAILED, f"the detector has no operating point {limits.live_point}; mend the rules"
         )
-    findings = _findings(evidence, limits, required, before_llr or 0.0)
+    findings = _findings(evidence, limits, required, before_llr)
     scores = (evidence.phrase_llr, evidence.spoof_llr, *(finding.llr for finding in findings))
     if not all(math.isfinite(score) for score in scores):  # a sick model, even one this rule does not ask
         return fault(Reason.INVALID_EVIDENCE, "a check returned something that is not a number")
-    failed = [finding for finding in findings if not finding.passed]
+    short = [finding for finding in findings if not finding.passed]
+    failed = [finding for finding in short if not _in_doubt(finding, limits)]
     warned = evidence.threat is not None and Factor.LIVE in required
     reused = bool(failed) and failed[0].part == "reuse_llr"
-    blind = blindness(evidence.quality, known or Conditions()) if Factor.LIVE in required else None
+    blind = blindness(evidence.quality, Conditions()) if Factor.LIVE in required else None
     if blind is not None:  # then what the detector says is a guess, for and against
         failed = [f for f in failed if f.factor is not Factor.LIVE or f.part == "reuse_llr"]
+        if not failed and blind[0] is Blindness.NARROW_BAND and (over := _lay_over(evidence)):
+            return _disturbed(over, findings)  # it is what fills the upper band
         if not failed:
             return Decision(
                 Outcome.DENIED_QUALITY,
@@ -148,14 +155,8 @@ def decide(
         )
     covered = _covered(evidence, failed)
     if covered and not reused and all(f.factor is not Factor.VOICE for f in failed):
-        return Decision(
-            Outcome.DENIED_QUALITY,
-            Reason.DISTURBED,
-            f"{covered} lay over the speech, so it cannot be judged",
-            Notice.NOISE_OVER_WORDS,
-            findings,
-        )
-    if not failed:
+        return _disturbed(covered, findings)
+    if not short:
         return Decision(
             Outcome.GRANTED,
             Reason.ALL_FACTORS_PASSED,
@@ -169,14 +170,15 @@ def decide(
         and before_llr is None
         and blind is None
         and not reused
-        and all(f.llr >= f.threshold_llr - margin for f in failed)
+        and all(f.part != "joins_llr" and f.llr >= f.threshold_llr - margin for f in failed)
     ):
-        names = " and ".join(dict.fromkeys(_NAMES[finding.factor] for finding in failed))
+        names = " and ".join(dict.fromkeys(_NAMES[finding.factor] for finding in short))
         reason = f"{names} just short of the threshold; one more phrase is asked"
         return Decision(Outcome.STEP_UP, Reason.WEAK_SCORE, reason, Notice.ONE_MORE, findings)
     gravest = failed[0]
     outcome, code, complaint = _DENIALS[gravest.name]
-    reason = f"{complaint} (LLR {gravest.llr:+.1f}, {gravest.threshold_llr:+.1f} needed)"
+    needed_llr = limits.joins_llr if gravest.part == "joins_llr" else gravest.threshold_llr
+    reason = f"{complaint} (LLR {gravest.llr:+.1f}, {needed_llr:+.1f} needed)"
     wrong_words = any(finding.factor is Factor.PHRASE for finding in failed)
     # The same whichever of voice and liveness failed: the door does not tell which.
     unclear = covered or (_lay_over(evidence) and any(f.factor is Factor.VOICE for f in failed))
@@ -186,17 +188,36 @@ def decide(
     )
 
 
+def _in_doubt(finding: Finding, limits: Thresholds) -> bool:
+    """Whether a finding only asks for one more phrase: it refuses nobody, and names no attack."""
+    return finding.part == "joins_llr" and finding.llr >= (limits.joins_llr or 0.0)
+
+
+def _disturbed(over: str, findings: tuple[Finding, ...]) -> Decision:
+    return Decision(
+        Outcome.DENIED_QUALITY,
+        Reason.DISTURBED,
+        f"{over} lay over the speech, so it cannot be judged",
+        Notice.NOISE_OVER_WORDS,
+        findings,
+    )
+
+
 def _covered(evidence: Evidence, failed: Sequence[Finding]) -> str:
-    """What lay over speech that fell short by it; empty where nothing did. Tones and clicks cover no
-    words, and are mistaken for a machine's beat.
-    """
+    """What lay over the speech and made it fall short; empty where nothing did. Tones and clicks cover no
+    words, but the live check mistakes them for a synthesiser's frame rate; a cough may cover some, and the
+    evidence for joins mistakes it for a piece that was pasted."""
     live = [finding for finding in failed if finding.factor is Factor.LIVE]
-    if live and (over := _lay_over(evidence)):
+    if not live:
+        return "a cough" if failed and evidence.coughs else ""
+    if over := _lay_over(evidence):
         return over
-    unclicked_llr = -math.inf if evidence.unclicked_llr is None else evidence.unclicked_llr
-    if live and all(not finding.part and unclicked_llr >= finding.threshold_llr for finding in live):
-        return "clicks"
-    return ""
+    without = {"": evidence.unclicked_llr, "joins_llr": evidence.context.uncoughed_llr}
+    for finding in live:
+        llr = without.get(finding.part)
+        if llr is None or not llr >= finding.threshold_llr:
+            return ""
+    return "clicks" if not live[0].part else "a cough"
 
 
 def _lay_over(evidence: Evidence) -> str:
@@ -227,12 +248,11 @@ _NAMES = {Factor.LIVE: "liveness", Factor.VOICE: "the voice", Factor.PHRASE: "th
 
 
 def counts_on(asked: Decision) -> float:
-    """What a phrase that led to one more counts beside it: the LLR of its words if nothing else fell short.
+    """What a phrase that led to one more adds to it: the LLR of its words if nothing else fell short.
 
-    Each phrase is fresh, so its LLR is evidence of its own, and the sum is Wald's sequential test: with
-    calibrated LLRs, who does not say the phrases passes at T with at most the chance exp(-T) over both
-    together, as over one alone. A phrase whose voice or liveness fell short counts nothing: nobody knows
-    whose words they were.
+    Each phrase is fresh, so the sum is Wald's sequential test: with calibrated LLRs, somebody who does not
+    say the phrases passes at T with a chance of exp(-T) at most over both. Where voice or liveness fell
+    short, nobody knows whose words they were.
     """
     short = [finding for finding in asked.findings if not finding.passed]
     return short[0].llr if [finding.factor for finding in short] == [Factor.PHRASE] else 0.0
@@ -245,34 +265,39 @@ def _only_stricter(finding: Finding) -> bool:
 
 
 def _findings(
-    evidence: Evidence, limits: Thresholds, required: frozenset[Factor], before_llr: float
+    evidence: Evidence, limits: Thresholds, required: frozenset[Factor], before_llr: float | None
 ) -> tuple[Finding, ...]:
     """Gravest first: this order is the log's precedence."""
     voice_llr = math.nan if evidence.speaker_llr is None else evidence.speaker_llr
     live_llr = evidence.operating_points.get(limits.live_point, limits.live_llr)
     live_llr += WARNED_LLR if evidence.threat is not None else 0.0
     context = evidence.context.scores()
-    asked = {name: getattr(limits, name) for name in context}
+    asked = {name: limits.beside(name) for name in context}
+    if before_llr is not None:  # it was asked once more, and is doubted no longer
+        asked["joins_llr"] = limits.joins_llr
+    words_before_llr = before_llr or 0.0
     parts = [
-        Finding(Factor.LIVE, llr, asked[name], name)
+        Finding(Factor.LIVE, llr, needed, name)
         for name, llr in context.items()
-        if llr is not None and asked[name] is not None
+        if llr is not None and (needed := asked[name]) is not None
     ]
     every = (
         *(part for part in parts if part.part == "reuse_llr"),
         Finding(Factor.LIVE, evidence.spoof_llr, live_llr),
         *(part for part in parts if part.part != "reuse_llr"),
         Finding(Factor.VOICE, voice_llr, limits.voice_llr),
-        Finding(Factor.PHRASE, evidence.phrase_llr + before_llr, limits.phrase_llr, before_llr=before_llr),
+        Finding(
+            Factor.PHRASE,
+            evidence.phrase_llr + words_before_llr,
+            limits.phrase_llr,
+            before_llr=words_before_llr,
+        ),
     )
     return tuple(finding for finding in every if finding.factor in required)
 
 
 def _unusable(quality: Quality, limits: QualityLimits) -> Decision | None:
-    """The refusal for speech that cannot be judged, or None.
-
-    A comparison with NaN is false, so NaN refuses.
-    """
+    """The refusal for speech that cannot be judged, or None. NaN refuses: comparisons with it are false."""
     if not quality.speech_s >= limits.min_speech_s:
         return poor_audio(
             Reason.TOO_LITTLE_SPEECH, f"only {quality.speech_s:.1f} s of speech", Notice.ALL_WORDS

@@ -1,7 +1,6 @@
-"""Says what the door would decide now on this evidence, from another process: nothing is charged or written.
+"""Says what the door would decide now on this evidence, from another process: charges and writes nothing.
 
-It reads what the door process last wrote: failures and waits, lock-down, where people are, who waits for a
-second person, the highest time seen. It decides by the door's own path (`passage.py`).
+It reads what the door process last wrote, and decides by the door's own path (`passage.py`).
 """
 
 from __future__ import annotations
@@ -32,13 +31,22 @@ class Rehearsal:
     same_voice_llr: Callable[[str, str], float] | None = None
     pseudonym: Callable[[str], str] = lambda uid: ""
 
-    def decide(self, door: str, uid: str, heard: Evidence | BaseException, phrase: str, now: Now) -> Decision:
-        """The decision. Whatever is raised inside is a denial, as at the door."""
+    def decide(
+        self,
+        door: str,
+        uid: str,
+        heard: Evidence | BaseException,
+        phrase: str,
+        now: Now,
+        before_llr: float | None = None,
+    ) -> Decision:
+        """The decision. Whatever is raised inside is a denial, as at the door. `before_llr`: as for
+        `policy.decide`."""
         try:
             known = self._known(door, now)
             decision = before_hearing(known, uid)
             if decision is None:
-                decision, _ = conclude(known, uid, heard, phrase)
+                decision, _ = conclude(known, uid, heard, phrase, before_llr)
                 if decision.opens:
                     pair = [decision.person or uid, *([known.first.uid] if known.first else [])]
                     decision = replace(decision, unlock_s=unlock_s(self.rules, pair))

@@ -10,7 +10,7 @@ from device.access.decision import Decision
 from device.clock import Now
 from device.evidence.judge import Evidence
 from device.liveness.errors import LivenessError
-from device.liveness.memory import MemoryLimits, UtteranceMemory
+from device.liveness.memory import UtteranceMemory
 from device.secure_store.signing import Mac
 from device.state_folder import StateFolder
 
@@ -26,15 +26,14 @@ class ReplayGuard:
         at_least: int,
         now: datetime,
         noted: Callable[[int], None],
-        limits: MemoryLimits | None = None,
     ) -> None:
         """Raises MemoryRollbackError or LivenessError: then the unit must not serve."""
         path = StateFolder(folder).replay_memory
-        self.memory = UtteranceMemory(path, mac, at_least=at_least, now=now, noted=noted, limits=limits)
+        self.memory = UtteranceMemory(path, mac, at_least=at_least, now=now, noted=noted)
         self._number: int | None = None
 
     def note(self, heard: Evidence | Exception, now: Now) -> Evidence | Exception:
-        """Remember what was heard, durably. What cannot be remembered comes back as the error it is."""
+        """Remember what was heard, durably. Returns the error where it cannot be remembered."""
         self._number = None
         if not isinstance(heard, Evidence):
             return heard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import numpy.typing as npt
 from device.access.rules import Rules
 from device.access.rules.permissions import may_ever_pass
 from device.evidence.gallery import Galleries, Gallery
-from device.evidence.judge import Generations, Judge, Voice
+from device.evidence.judge import Judge
+from device.evidence.voice.copies import MADE, makes
+from device.evidence.voice.held import Generations, Voice
+from device.evidence.voice.phrases import Shift, shift_of
 from device.secure_store import (
     ConsentError,
     Growing,
@@ -24,16 +28,22 @@ from device.secure_store import (
 
 MAX_AGE_S = 3600.0
 
+Embedding = npt.NDArray[np.float32]
+
 
 @contextmanager
-def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.float32] | None]:
-    """The template of `uid`, overwritten afterwards; None when there is none that may be used."""
+def voiceprint(
+    vault: Vault, uid: str, model: str, *, in_rooms: bool = False
+) -> Iterator[npt.NDArray[np.float32] | None]:
+    """The template of `uid`, overwritten afterwards; None when there is none that may be used. `in_rooms`
+    gives the door vector, where there is one that may be used."""
     try:
         template = vault.template(uid, model=model) if uid else None
     except (NotEnrolledError, ConsentError, ModelChangedError):
         template = None
     try:
-        yield None if template is None else template.vector
+        door = usable_door(template) if in_rooms and template is not None else None
+        yield door if door is not None or template is None else template.vector
     finally:
         if template is not None:
             template.wipe()
@@ -41,23 +51,30 @@ def voiceprint(vault: Vault, uid: str, model: str) -> Iterator[npt.NDArray[np.fl
 
 @contextmanager
 def claimed(vault: Vault, uid: str, models: Generations) -> Iterator[Voice | None]:
-    """What a person who is claimed is held against; overwritten afterwards. None when nothing may be used.
-
-    By the voiceprint that was enrolled. One that has grown for the newer model is asked beside it and never
-    alone (`lower_llr`), so nobody scores higher at it than before it grew.
-    """
+    """The template of a person who is claimed; overwritten afterwards. None when none may be used. One
+    that has grown for the newer model counts only together with the enrolled one (`lower_llr`)."""
     with ExitStack() as held:
         template, growing = _voiceprints(vault, uid, held)
         if template is None or template.model not in (models.older, models.newer):
             yield None
         elif template.model == models.newer:
-            yield Voice(template.vector, models.newer)
+            yield _voice(template)
         elif growing is not None and growing.ready and growing.model == models.newer:
             grown = growing.template()
             held.callback(grown.wipe)
-            yield Voice(template.vector, template.model, grown=Voice(grown.vector, grown.model))
+            yield replace(_voice(template), grown=Voice(grown.vector, grown.model))
         else:
-            yield Voice(template.vector, template.model, grows=True)
+            yield replace(_voice(template), grows=True)
+
+
+def _voice(template: Template) -> Voice:
+    return Voice(template.vector, template.model, door=usable_door(template), phrases=template.utterances)
+
+
+def usable_door(template: Template) -> Embedding | None:
+    """Its door vector, where this version has a calibration for how it was made."""
+    door = template.door
+    return door.vector if door is not None and door.made == MADE and makes(template.model) else None
 
 
 def _voiceprints(vault: Vault, uid: str, held: ExitStack) -> tuple[Template | None, Growing | None]:
@@ -79,13 +96,18 @@ def gallery(vault: Vault, rules: Rules, door_name: str, models: Generations) -> 
     door = rules.doors[door_name]
     names = [name for name in (models.newer, models.older) if name is not None]
     with ExitStack() as single:
-        voices: dict[str, dict[str, npt.NDArray[np.float32]]] = {name: {} for name in names}
+        voices: dict[str, dict[str, Embedding]] = {name: {} for name in names}
+        doors: dict[str, Embedding] = {}
+        shifts: dict[str, Shift] = {}
         for uid in vault.uids():
             if may_ever_pass(rules, door, uid):
                 template, _ = _voiceprints(vault, uid, single)
                 if template is not None and template.model in voices:
                     voices[template.model][uid] = template.vector
-        every = {name: Gallery(people) for name, people in voices.items()}
+                    shifts[uid] = shift_of(template.model, template.utterances)
+                    if (vector := usable_door(template)) is not None:
+                        doors[uid] = vector
+        every = {name: Gallery(people, doors, shifts) for name, people in voices.items()}
     found = Galleries(every) if models.older is not None else every[models.newer]
     try:
         yield found
@@ -94,11 +116,8 @@ def gallery(vault: Vault, rules: Rules, door_name: str, models: Generations) -> 
 
 
 class GalleryCache:
-    """The gallery of a door that asks for no claim, opened once and kept until something changes.
-
-    Opening a thousand voiceprints takes seconds, which nobody waits at a door. The price: they are in the
-    clear in this process for as long as it runs, where a door that asks for a claim opens one at a time.
-    """
+    """The gallery of a door that asks for no claim, opened once (which takes seconds) and kept until
+    something changes. The price: its voiceprints are in the clear in this process meanwhile."""
 
     def __init__(self, vault: Vault, models: Generations) -> None:
         self._vault = vault
@@ -109,9 +128,7 @@ class GalleryCache:
         self._gallery: Gallery | Galleries = Gallery({})
 
     def at(self, door_name: str, rules: Rules, now_s: float) -> Gallery | Galleries:
-        """Everybody who may pass now; opened anew when vault, rules or, after an hour, consents may have
-        changed.
-        """
+        """Everybody who may pass now; opened anew when vault or rules changed, and each hour for consents."""
         status = self._vault.status()
         key = (status.counter, status.epoch, rules.version, door_name)
         if key != self._key or now_s - self._made_s > MAX_AGE_S:
@@ -135,10 +152,8 @@ def is_enrolled(vault: Vault, uid: str) -> bool:
 
 
 def alike(vault: Vault, judge: Judge, first: str, second: str) -> float:
-    """The LLR that two enrolled people are one voice; NaN when it cannot be told.
-
-    Of two models the one that finds them more alike counts: two people are asked for.
-    """
+    """The LLR that two enrolled people are one voice; NaN when it cannot be told. Of two models the one
+    that finds them more alike counts."""
     found = []
     with ExitStack() as held:
         one, other = ({t.model: t for t in _templates(vault, uid, held)} for uid in (first, second))
@@ -150,7 +165,7 @@ def alike(vault: Vault, judge: Judge, first: str, second: str) -> float:
 
 
 def _templates(vault: Vault, uid: str, held: ExitStack) -> Iterator[Template]:
-    """That which was enrolled and that which has grown."""
+    """The enrolled template and, once it is ready, the grown one."""
     template, growing = _voiceprints(vault, uid, held)
     if template is not None:
         yield template

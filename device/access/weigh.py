@@ -13,11 +13,8 @@ from device.evidence.judge import Evidence
 def weigh(
     heard: Evidence | BaseException, risk: RiskClass, *, claimed: bool, before_llr: float | None = None
 ) -> Decision:
-    """What the factors of a risk class make of the evidence, or of what kept the judge from any. Pure.
-
-    `before_llr`: as for `decide`.
-    A person who was found and not claimed must clear a higher threshold, and lead the second by a margin.
-    """
+    """The decision by a risk class's factors on the evidence, or on what kept the judge from any. Pure. A
+    person who was found and not claimed must clear a higher threshold, and lead the second."""
     if isinstance(heard, BaseException):
         return refusal_for(heard)
     limits, found = risk.thresholds, None if claimed else heard.identified

@@ -1,1 +1,1 @@
-"""The REST facade: the unit's three checks for other systems, beside the door process, never inside it."""
+"""The REST facade: the unit's three checks for other systems, in a process beside the door's."""

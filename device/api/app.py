@@ -1,4 +1,4 @@
-"""The HTTP side of the facade: routes, authentication before the body is read, one shape for every error."""
+"""The HTTP side of the facade: routes, authentication before the body is read, problem documents."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Routes:
         raise ProblemError(UPGRADE, "open a WebSocket here (RFC 6455); see docs/api.md")
 
     async def stream(self, socket: WebSocket) -> None:
-        """A WebSocket. What it is refused for is an answer in HTTP, before it is one."""
+        """A WebSocket; refused before it is accepted, with an answer in HTTP."""
         service = self._service
         try:
             await serve(socket, service.streams, service.settings, lambda: self._admit(socket, "stream"))
@@ -158,7 +158,7 @@ class Routes:
         parse: Callable[[dict[str, Any]], Any],
         answer: Callable[[Any, Stay], Awaitable[dict[str, Any] | None]],
     ) -> Response:
-        """Room first, then the body; the room goes on with the request to be judged, or back."""
+        """Reserve room, then read the body; the room goes to the job, or back."""
         settings = self._service.settings
         size = _length(request, settings.max_body_bytes)
         stay = Stay(self._service.room, size)
@@ -173,11 +173,11 @@ class Routes:
 
     def _waiting(self, tid: str) -> Response:
         headers = {**_HEADERS, "Location": f"/results/{tid}", "Retry-After": "1"}
-        return JSONResponse(self._service.waiting(tid), HTTPStatus.ACCEPTED, headers)
+        return JSONResponse({"tid": tid, "status": "waiting"}, HTTPStatus.ACCEPTED, headers)
 
 
 def _length(request: Request, most: int) -> int:
-    """The promised length of a JSON body, before a byte of it is read. Raises ProblemError."""
+    """The announced length of a JSON body, not yet read. Raises ProblemError."""
     given = request.headers.get("content-length", "")
     if not given.isdigit():
         raise ProblemError(NO_LENGTH, "send the body with its Content-Length, not in chunks")
@@ -191,7 +191,7 @@ def _length(request: Request, most: int) -> int:
 
 
 async def body_of(request: Request, size: int, timeout_s: float, stay: Stay | None = None) -> bytes:
-    """The body, `size` bytes of it and no more, within the time allowed, or while its room is not needed."""
+    """The body of at most `size` bytes, within `timeout_s`. Raises ProblemError."""
     body = bytearray()
     loop = asyncio.get_running_loop()
     try:
@@ -210,7 +210,7 @@ async def body_of(request: Request, size: int, timeout_s: float, stay: Stay | No
 
 
 def _guarded(service: Service, path: str, endpoint: Endpoint) -> Endpoint:
-    """`endpoint`, with every exception made a problem document and every response counted."""
+    """`endpoint`, with exceptions made problem documents and responses counted."""
 
     @functools.wraps(endpoint)
     async def served(request: Request) -> Response:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from device.access.challenge import Style
 from device.api.errors import BAD_JSON, INVALID, ProblemError
@@ -20,7 +20,7 @@ TID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 CODE_PATTERN = r"^[0-9A-F]{4}$"
 NAME_PATTERN = r"^[!-~](?:[ -~]{0,62}[!-~])?$"
 UID_PATTERN = r"^[^\x00-\x1F\x7F]{1,64}$"
-"""What can be told by a pattern; `sync/person_id.py` says the rest."""
+"""As far as a pattern can tell; `sync/person_id.py` checks the rest."""
 ANY_PATTERN = r"[\s\S]{0,1000}"
 BASE64_PATTERN = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$"
 TEXT_PATTERN = r"^[^\x00-\x1F\x7F]{0,500}$"
@@ -28,7 +28,6 @@ STREAM_PATTERN = r"^[A-Za-z0-9_-]{24}$"
 MAX_RECORDINGS = 10
 MIN_PHRASE_WORDS, MAX_PHRASE_WORDS, MAX_PHRASE_CHARACTERS = 3, 12, 120
 _MAX_ERRORS = 16
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class OtpRequest:
     style: Style = Style.WORDS
     door: str = ""
     phrase: str = ""
-    """The caller's own, in place of one that the unit draws; never for a door's rule."""
+    """The caller's own phrase; never for a door's rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,18 @@ class VerifyRequest:
     door: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """The first message: whom to score, whether to name enrolled people; or which stream to go on with."""
+
+    uid: str = ""
+    known: bool = False
+    resume: str = ""
+    after: int = 0
+
+
 def json_object(body: bytes) -> dict[str, Any]:
-    """The object in `body`; raises ProblemError for everything else, however deep or odd."""
+    """The JSON object in `body`. Raises ProblemError for anything else."""
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_doubles)
     except (ValueError, RecursionError) as err:
@@ -125,11 +134,8 @@ def verify_request(table: dict[str, Any]) -> VerifyRequest:
     return VerifyRequest(tid, uid, audio, code, door)
 
 
-def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], T]) -> T:
-    """The first message of a stream, as `made` of (uid, known, resume, after).
-
-    Raises ProblemError (422) naming every mistake.
-    """
+def stream_request(table: dict[str, Any]) -> StreamRequest:
+    """Raises ProblemError (422) naming every mistake."""
     fields = _Fields(table, {"uid", "known", "resume", "after"})
     uid = fields.normal("uid", person_id, optional=True)
     resume = fields.text("resume", STREAM_PATTERN, optional=True)
@@ -137,7 +143,7 @@ def stream_request(table: dict[str, Any], made: Callable[[str, bool, str, int], 
     if resume and (uid or known):
         fields.wrong("`resume` goes with `after` alone: the stream is what it was")
     fields.done()
-    return made(uid, known, resume, after)
+    return StreamRequest(uid, known, resume, after)
 
 
 def uid_of(text: str) -> str:
@@ -149,7 +155,7 @@ def uid_of(text: str) -> str:
 
 
 def own_phrase(text: str) -> str:
-    """A caller's phrase, words apart by one space. Raises PersonIdError."""
+    """A caller's phrase with single spaces. Raises PersonIdError."""
     words = plain_text(text).split()
     if not MIN_PHRASE_WORDS <= len(words) <= MAX_PHRASE_WORDS or len(text) > MAX_PHRASE_CHARACTERS:
         raise PersonIdError(
@@ -157,7 +163,7 @@ def own_phrase(text: str) -> str:
             f"{MAX_PHRASE_CHARACTERS} characters can be heard"
         )
     if letter := unsayable(text):
-        raise PersonIdError(f"it holds {letter!a}, a letter that is not listened for")
+        raise PersonIdError(f"it holds {letter!a}, a letter or sign that is not listened for")
     said = normalise(" ".join(words))
     if len(set(said)) < MIN_PHRASE_WORDS:
         raise PersonIdError(f"it holds {len(set(said))} different words that can be said")
@@ -165,7 +171,7 @@ def own_phrase(text: str) -> str:
 
 
 class _Fields:
-    """Takes fields out of a table and remembers what was wrong with them."""
+    """Takes fields out of a table and collects their mistakes."""
 
     def __init__(self, table: dict[str, Any], known: set[str]) -> None:
         self._table = table

@@ -1,13 +1,14 @@
-"""What one request asks of the judge and the vault, as JSON types. Runs on the one judge thread, in order."""
+"""Answers one request from judge and vault, as JSON types. Runs on the one judge thread, in order."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from device.access.challenge import Challenge, code_sentence
-from device.access.decision import Decision
+from device.access.decision import Decision, Outcome
 from device.access.rules import Rules
 from device.access.voices import claimed, is_enrolled
 from device.api.bodies import RegisterRequest, VerifyRequest
@@ -16,14 +17,40 @@ from device.api.results import Results, Transaction
 from device.audio import QualityError, load_utterance
 from device.audio.recording import read_recording
 from device.audio.utterance import wipe
+from device.clock import Now
 from device.evidence.judge import Evidence
 from device.evidence.listener import judge_file
 from device.unit.assembly import NoSuchDoorError, Tools
 from device.unit.enrolment import EnrolmentError, enrol, forget
 from device.unit.recordings import decide_heard, rules_with
-from device.unit.reports import evidence_report, report
+from device.unit.reports import enrolled_report, evidence_report, forgotten_report, report
 
 PEOPLE_AT_ONCE = 1_000
+SECOND_WITHIN_S = 180.0
+"""A door gives 60 s; here another /otp, another recording and the queue lie between."""
+
+
+class SecondPhrases:
+    """Which callers were asked for one more phrase of whom. Belongs to the judge thread.
+
+    As at a door, a second phrase is no longer doubted, and leads to no third. The words of two do not add up:
+    a caller may bring words of its own.
+    """
+
+    def __init__(self) -> None:
+        self._until_s: dict[tuple[str, str, str], float] = {}
+
+    def note(self, client: str, door: str, uid: str, now: Now) -> None:
+        self._until_s = {key: until_s for key, until_s in self._until_s.items() if until_s >= now.monotonic_s}
+        self._until_s[client, door, uid] = now.monotonic_s + SECOND_WITHIN_S
+
+    def take(self, client: str, door: str, uid: str, now: Now) -> float | None:
+        """What the first phrase adds to this one, 0; None where this is the first. Taken once."""
+        until_s = self._until_s.pop((client, door, uid), -math.inf)
+        return 0.0 if now.monotonic_s <= until_s else None
+
+    def forget(self, uid: str) -> None:
+        self._until_s = {key: until_s for key, until_s in self._until_s.items() if key[2] != uid}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +59,17 @@ class Checks:
 
     tools: Tools
     results: Results
+    second_phrases: SecondPhrases = field(default_factory=SecondPhrases)
 
     def door_rules(self, door: str) -> Rules:
-        """The rules in force; raises ProblemError for a door that they do not have."""
+        """The rules in force. Raises ProblemError for a door that they do not have."""
         try:
             return rules_with(self.tools, door)
         except NoSuchDoorError as err:
             raise ProblemError(NO_DOOR, "the rules of this unit have no door of this name") from err
 
     def readable(self, recordings: Sequence[bytes]) -> None:
-        """Raises ProblemError (422) for a file whose samples cannot be read. No model hears anything here."""
+        """Raises ProblemError (422) for a file whose samples cannot be read."""
         for number, content in enumerate(recordings, start=1):
             try:
                 wipe(read_recording(content, self.tools.settings.audio.file))
@@ -50,19 +78,11 @@ class Checks:
                 raise ProblemError(UNREADABLE, f"{which}{err}") from None
 
     def people(self, after: str) -> dict[str, Any]:
-        """Who is enrolled, in the order of their ids; `more` says whether there are others after them."""
+        """Who is enrolled, by id; `more` says whether others follow."""
         now = self.tools.clock().wall
         found = [one for one in self.tools.store.vault.enrolments() if one.uid > after]
         return {
-            "people": [
-                {
-                    "uid": one.uid,
-                    "record": str(one.record_id),
-                    "until": one.consent.retain_until.isoformat(),
-                    "ended": one.consent.expired(now),
-                }
-                for one in found[:PEOPLE_AT_ONCE]
-            ],
+            "people": [enrolled_report(one, now) for one in found[:PEOPLE_AT_ONCE]],
             "more": len(found) > PEOPLE_AT_ONCE,
         }
 
@@ -71,16 +91,12 @@ class Checks:
         tools = self.tools
         if not is_enrolled(tools.store.vault, uid):
             raise ProblemError(NO_PERSON, "nobody is enrolled under this id")
+        self.second_phrases.forget(uid)
         receipt = forget(tools.store, tools.settings, tools.state, uid, tools.clock)
-        return {
-            "uid": uid,
-            "record": str(receipt.record_id),
-            "forgotten_at": receipt.forgotten_at.isoformat(),
-            "receipt": receipt.to_bytes().hex(),
-        }
+        return {"uid": uid, **forgotten_report(receipt)}
 
-    def verify(self, request: VerifyRequest, challenge: Challenge | None) -> dict[str, Any]:
-        """Evidence on one recording, and what a door's rule makes of it when one was asked for.
+    def verify(self, request: VerifyRequest, challenge: Challenge | None, client: str) -> dict[str, Any]:
+        """Evidence on one recording, and a door's decision on it when asked for.
 
         Raises DeviceError when the unit, not the recording, is at fault.
         """
@@ -97,7 +113,17 @@ class Checks:
         decision = None
         if request.door:
             rules = self.door_rules(request.door)
-            decision = decide_heard(tools, heard, rules, door=request.door, uid=request.uid, phrase=phrase)
+            decision = decide_heard(
+                tools,
+                heard,
+                rules,
+                door=request.door,
+                uid=request.uid,
+                phrase=phrase,
+                before_llr=self.second_phrases.take(client, request.door, request.uid, tools.clock()),
+            )
+            if decision.outcome is Outcome.STEP_UP:
+                self.second_phrases.note(client, request.door, request.uid, tools.clock())
         return {
             "kind": "verify",
             "outcome": "judged" if evidence is not None else "unusable",
@@ -111,9 +137,8 @@ class Checks:
     def register(self, request: RegisterRequest, asked: Transaction) -> dict[str, Any]:
         """Enrol a person when every recording can be judged, sounds live, and all are one voice.
 
-        Nobody stands beside the person here, so a doubtful recording is refused, and so is anybody who is
-        enrolled already: forgetting them first is an administrator's act. Raises DeviceError for a fault of
-        the unit.
+        Nobody stands beside the person, so doubtful recordings are refused, and so is anybody who is enrolled
+        already: an administrator forgets them first. Raises DeviceError for a fault of the unit.
         """
         tools = self.tools
         if is_enrolled(tools.store.vault, request.uid) and not self.results.began_enrolment(asked):

@@ -1,7 +1,7 @@
-"""One-time codes for transactions: the challenge book of the door, for callers that have no door.
+"""One-time codes for transactions, from a challenge book as the door has one.
 
-Open codes live in memory, so a restart ends them all: a code is either open here or clearly absent. The epoch
-counter is the store's own for challenges, so no code of another start is ever taken.
+Open codes live in memory, so a restart ends them all. The store's counter of challenges gives the epoch, so
+that no code of another start is taken.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Open:
 
 
 class CodeIssuer:
-    """Issues codes and takes them back once. Not safe for threads: the event loop alone uses it."""
+    """Issues codes and redeems each once. Not safe for threads: the event loop alone uses it."""
 
     def __init__(
         self, unit: str, next_epoch: Callable[[], int], mac: Mac, memory: PhraseMemory, lifetime_s: float
@@ -51,9 +51,9 @@ class CodeIssuer:
         self._open: OrderedDict[bytes, _Open] = OrderedDict()
 
     def issue(self, asked: Transaction, request: OtpRequest, now: Now) -> dict[str, Any]:
-        """The phrase to speak, as JSON types. The same request gets the same phrase while it is open.
+        """The phrase to speak, as JSON types; the same for the same request while it is open.
 
-        Raises ProblemError: 409 for another request under this id, 410 when the phrase has expired.
+        Raises ProblemError: 409 for another request under this id, 410 for an expired phrase.
         """
         self._drop_old(now)
         known = self._open.get(asked.key)
@@ -80,10 +80,9 @@ class CodeIssuer:
         return _shown(request, challenge, now)
 
     def redeem(self, key: bytes, request: VerifyRequest, now: Now) -> Challenge | None:
-        """The challenge this request answers, used up from here on; None when the caller gave its own code.
+        """The challenge that this request answers, now used up; None when the caller gave its own code.
 
-        Raises ProblemError when no code is open and none was given, or it is for another person or door, or
-        late.
+        Raises ProblemError when there is no code, or it is another's, another door's, or late.
         """
         known = self._open.pop(key, None)
         if known is None:

@@ -1,4 +1,4 @@
-"""The one shape of every error of the facade: problem details, RFC 9457."""
+"""Errors of the facade, as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if i
 
 
 class ProblemError(Exception):
-    """Raised anywhere while a request is served; becomes a problem document."""
+    """Becomes the problem document of a request."""
 
     def __init__(
         self, kind: Kind, detail: str, *, retry_after_s: float | None = None, errors: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class ProblemError(Exception):
         self.errors = errors
 
     def document(self, instance: str) -> dict[str, Any]:
-        """The RFC 9457 members, and `errors` when there is more than one thing to say."""
+        """The RFC 9457 members, and `errors`, every mistake, where there are any."""
         body: dict[str, Any] = {
             "type": self.kind.type,
             "title": self.kind.title,
@@ -101,7 +101,7 @@ class ProblemError(Exception):
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """What a caller is told when a check could not be made: whether to send it again, and who can mend it."""
+    """The problem of a check that could not be made: whether to send it again, and who can mend it."""
     if isinstance(error, OutboxFullError):
         return ProblemError(LOG_FULL, "nothing is decided until an operator makes room in the log")
     if isinstance(error, RecordDamagedError):

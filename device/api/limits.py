@@ -1,4 +1,4 @@
-"""How much may be asked: requests a second, checks of a person, and bytes waiting in memory. Pure."""
+"""Limits: requests a second, checks of a person, bytes waiting in memory. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from device.api.errors import BUSY, TOO_MANY, ProblemError
 
 _REMEMBERED = 4096
 UNDISTURBED_S = 1.0
-"""For so long a body may be on its way before a newcomer may take its room."""
+"""So long a body may arrive before a newcomer may take its room."""
 
 
 class Rate:
-    """A token bucket for each name; the longest unused name is forgotten when there are too many."""
+    """A token bucket for each name; of too many, it forgets the longest unused."""
 
     def __init__(self, per_s: float, burst: float, what: str) -> None:
         self._per_s = per_s
@@ -24,7 +24,7 @@ class Rate:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, now_s: float) -> None:
-        """Count one; raises ProblemError (429) with the time until the next is allowed."""
+        """Count one. Raises ProblemError (429), which says when the next is allowed."""
         left, since_s = self._buckets.pop(name, (self._burst, now_s))
         left = min(self._burst, left + max(0.0, now_s - since_s) * self._per_s)
         if left < 1.0:
@@ -37,21 +37,21 @@ class Rate:
 
 
 class Room:
-    """What waits with audio in memory: so many requests, so many bytes, and not one more."""
+    """Bounds the requests, and their bytes, that wait with audio in memory."""
 
     def __init__(self, requests: int, size_bytes: int, now_s: Callable[[], float] = time.monotonic) -> None:
         self._max_requests = requests
         self._max_bytes = size_bytes
         self._now_s = now_s
         self._arriving: dict[Stay, float] = {}
-        """Whose body is still on its way, and since when: the slowest first."""
+        """Bodies still on their way, and since when, the oldest first."""
         self.requests = 0
         self.size_bytes = 0
 
     def enter(self, size_bytes: int) -> None:
-        """Reserve before anything is read; raises ProblemError (503) when there is no room.
+        """Reserve before anything is read; gives up the slowest bodies on their way to make room.
 
-        Where there is none, the slowest bodies that are still on their way are given up first.
+        Raises ProblemError (503) when there is none.
         """
         while self.requests >= self._max_requests or self.size_bytes + size_bytes > self._max_bytes:
             slowest = next(iter(self._arriving), None)
@@ -68,7 +68,7 @@ class Room:
         self.size_bytes -= size_bytes
 
     def arriving(self, stay: Stay) -> None:
-        """The body of `stay` is on its way from now on."""
+        """Note that the body of `stay` begins to arrive."""
         self._arriving[stay] = self._now_s()
 
     def arrived(self, stay: Stay) -> None:
@@ -76,7 +76,7 @@ class Room:
 
 
 class Stay:
-    """One reservation in a Room, given back once: by the request, or by the job it was handed on to."""
+    """One reservation in a Room, given back once: by the request, or by the job that took it over."""
 
     def __init__(self, room: Room, size_bytes: int) -> None:
         room.enter(size_bytes)
@@ -88,7 +88,7 @@ class Stay:
 
     @contextmanager
     def arriving(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the body is read; `stop` ends that when somebody else needs the room more."""
+        """While the body is read; `stop` ends that when another needs the room more."""
         self._stop = stop
         self._room.arriving(self)
         try:

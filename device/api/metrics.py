@@ -1,4 +1,4 @@
-"""Counters of this process as Prometheus text. No person, caller or transaction is ever a label."""
+"""Counters of this process as Prometheus text. No label names a person, caller or transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Metrics:
         self._jobs = 0
 
     def responded(self, path: str, status: int) -> None:
-        """`path` is a route's template, never what a caller typed."""
+        """`path` is a route's template, not what a caller typed."""
         self._responses[path, status] += 1
 
     def finished(self, kind: str, outcome: str, took_s: float) -> None:

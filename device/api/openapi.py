@@ -102,22 +102,30 @@ def _problems(kinds: tuple[Kind, ...]) -> Schema:
     return answers
 
 
-def _secured(scope: str) -> list[Schema]:
+def _operation(
+    name: str, summary: str, answers: Schema, *parameters: Schema, security: list[Schema] | None = None
+) -> Schema:
+    """One method of a path; it needs a token of the scope `name`, unless `security` says otherwise."""
     # The scopes of a bearer token may be named since OpenAPI 3.1.
-    return [{"token": [scope], "certificate": []}]
+    secured = [{"token": [name], "certificate": []}] if security is None else security
+    given: Schema = {"parameters": list(parameters)} if parameters else {}
+    return {"operationId": name, "summary": summary, "security": secured, **given, "responses": answers}
+
+
+def _parameter(name: str, place: str, pattern: str) -> Schema:
+    """A text in the path, which is required, or in the query."""
+    required: Schema = {"required": True} if place == "path" else {}
+    return {"name": name, "in": place, **required, "schema": {"type": "string", "pattern": pattern}}
+
+
+def _told(description: str, name: str) -> Schema:
+    return {"description": description, "content": _json({"$ref": at(name)})}
 
 
 def _post(scope: str, summary: str, answer: str, body: str, kinds: tuple[Kind, ...]) -> Schema:
-    return {
-        "operationId": scope,
-        "summary": summary,
-        "security": _secured(scope),
-        "requestBody": {"required": True, "content": _json({"$ref": at(body)})},
-        "responses": {
-            "200": {"description": summary, "content": _json({"$ref": at(answer)})},
-            **_problems((*kinds, errors.NO_DOOR)),
-        },
-    }
+    answers = {"200": _told(summary, answer), **_problems((*kinds, errors.NO_DOOR))}
+    asked = {"required": True, "content": _json({"$ref": at(body)})}
+    return {**_operation(scope, summary, answers), "requestBody": asked}
 
 
 def _slow_post(scope: str, summary: str, name: str, *more: Kind) -> Schema:
@@ -132,103 +140,60 @@ def _slow_post(scope: str, summary: str, name: str, *more: Kind) -> Schema:
 
 
 def _accepted() -> Schema:
-    return {
-        "description": "Not answered yet; fetch it from Location",
-        "headers": {"Location": {"schema": {"type": "string"}}},
-        "content": _json({"$ref": at("Waiting")}),
-    }
+    location = {"headers": {"Location": {"schema": {"type": "string"}}}}
+    return {**_told("Not answered yet; fetch it from Location", "Waiting"), **location}
 
 
 def _result() -> Schema:
     either = {"oneOf": [{"$ref": at("VerifyResult")}, {"$ref": at("RegisterResult")}]}
-    return {
-        "operationId": "results",
-        "summary": "The result of a transaction",
-        "security": _secured("results"),
-        "parameters": [
-            {
-                "name": "tid",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": TID_PATTERN},
-            }
-        ],
-        "responses": {
-            "200": {"description": "What /verify or /register answered", "content": _json(either)},
-            "202": _accepted(),
-            **_problems((*_COMMON, errors.NO_RESULT, errors.GONE)),
-        },
+    answers = {
+        "200": {"description": "What /verify or /register answered", "content": _json(either)},
+        "202": _accepted(),
+        **_problems((*_COMMON, errors.NO_RESULT, errors.GONE)),
     }
+    tid = _parameter("tid", "path", TID_PATTERN)
+    return _operation("results", "The result of a transaction", answers, tid)
 
 
 def _stream() -> Schema:
+    answers = {
+        "101": {"description": "The WebSocket is open"},
+        **_problems((*_COMMON, errors.UPGRADE, errors.BUSY)),
+    }
     return {
-        "operationId": "stream",
-        "summary": "Who is speaking, over a WebSocket (RFC 6455)",
+        **_operation("stream", "Who is speaking, over a WebSocket (RFC 6455)", answers),
         "description": "The first message is text, a StreamRequest; then binary ones of int16 little-endian "
         'samples, mono, 16 kHz, 64,000 bytes at most; at the end the text {"end": true}. What is told is '
         "text: StreamReady, then StreamEvent and StreamHeard, at last StreamDone or StreamProblem. A "
         "connection that ends with a problem has the close code 4000 plus its status.",
-        "security": _secured("stream"),
-        "responses": {
-            "101": {"description": "The WebSocket is open"},
-            **_problems((*_COMMON, errors.UPGRADE, errors.BUSY)),
-        },
     }
 
 
 def _people() -> Schema:
-    return {
-        "operationId": "people",
-        "summary": "Who is enrolled, and until when, in the order of ids",
-        "security": _secured("people"),
-        "parameters": [
-            {"name": "after", "in": "query", "schema": {"type": "string", "pattern": UID_PATTERN}},
-        ],
-        "responses": {
-            "200": {"description": "Up to 1,000 people", "content": _json({"$ref": at("People")})},
-            **_problems((*_COMMON, errors.INVALID)),
-        },
-    }
+    answers = {"200": _told("Up to 1,000 people", "People"), **_problems((*_COMMON, errors.INVALID))}
+    summary = "Who is enrolled, and until when, in the order of ids"
+    return _operation("people", summary, answers, _parameter("after", "query", UID_PATTERN))
 
 
 def _forget() -> Schema:
-    return {
-        "operationId": "forget",
-        "summary": "Erase a person's voiceprint",
-        "security": _secured("forget"),
-        "parameters": [
-            {
-                "name": "uid",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": UID_PATTERN},
-            }
-        ],
-        "responses": {
-            "200": {"description": "Erased", "content": _json({"$ref": at("Forgotten")})},
-            **_problems((*_COMMON, errors.INVALID, errors.NO_PERSON)),
-        },
-    }
+    problems = _problems((*_COMMON, errors.INVALID, errors.NO_PERSON))
+    answers = {"200": _told("Erased", "Forgotten"), **problems}
+    return _operation(
+        "forget", "Erase a person's voiceprint", answers, _parameter("uid", "path", UID_PATTERN)
+    )
 
 
 def _renew() -> Schema:
-    return {
-        "operationId": "renew",
-        "summary": "A fresh token for the one sent, when it is tied to this client certificate",
-        "security": [{"token": [], "certificate": []}],
-        "responses": {
-            "200": {
-                "description": "It ends as the first one did, later",
-                "content": _json({"$ref": at("Token")}),
-            },
-            **_problems((*_COMMON, errors.NOT_RENEWABLE)),
-        },
+    summary = "A fresh token for the one sent, when it is tied to this client certificate"
+    answers = {
+        "200": _told("It ends as the first one did, later", "Token"),
+        **_problems((*_COMMON, errors.NOT_RENEWABLE)),
     }
+    return _operation("renew", summary, answers, security=[{"token": [], "certificate": []}])
 
 
 def _open(name: str, summary: str, content: Schema) -> Schema:
     answers: Schema = {"200": {"description": summary, "content": content}}
     if name == "healthz":
         answers["503"] = {"description": "It does not", "content": content}
-    return {"operationId": name, "summary": summary, "security": [], "responses": answers}
+    return _operation(name, summary, answers, security=[])

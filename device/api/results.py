@@ -1,7 +1,7 @@
-"""Results on disk until they expire: sealed, found by keyed hash, durable before the caller hears of them.
+"""Results on disk until they expire: enciphered, found by keyed hash, durable before the caller gets them.
 
-What waits is never on disk: after a power cut a transaction is either here, or was never answered. An expired
-result is overwritten, and its transaction id stays taken for as long again.
+Requests that wait are not on disk: after a power cut a transaction is here, or was never answered. An expired
+result is overwritten; its transaction id stays taken for as long again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
@@ -40,14 +39,14 @@ CREATE TABLE IF NOT EXISTS phrases (at INTEGER PRIMARY KEY AUTOINCREMENT, digest
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One caller's transaction id as this file knows it, and a keyed hash of what was asked under it."""
+    """Keyed hashes of one caller's transaction id, and of what it asked."""
 
     key: bytes
     fingerprint: bytes
 
 
 def transaction(mac: Mac, client: str, tid: str, *asked: str | bytes) -> Transaction:
-    """Two callers may use one id; nobody sees another's results."""
+    """The transaction `tid` of `client`: two callers may use one id and never see each other's results."""
     parts = [part.encode() if isinstance(part, str) else part for part in asked]
     told = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     return Transaction(mac("api transaction", f"{client}\0{tid}".encode()), mac("api request", told))
@@ -61,27 +60,22 @@ class Results:
     ) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._alone = _locked(path.with_suffix(".lock"))
-        os.close(os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
         self._cipher = AESGCM(mac("api results", b"key"))
         self._now_s = now_s
         self._lifetime_s = lifetime_s
         self._most = most
         self._lock = threading.Lock()
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA secure_delete = ON")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as err:
+            self._db = opened_database(path, _SCHEMA)
+        except (sqlite3.Error, OSError) as err:
             os.close(self._alone)
             raise ApiError(f"cannot open {path.name}: {why(err)}; move it away to start afresh") from err
         self.purge()
 
     def find(self, wanted: Transaction) -> dict[str, Any] | None:
-        """The result of this very request; None when there is none.
+        """The result of this very request; None without one.
 
-        Raises ProblemError: 409 when the id was used for something else, 410 when the result has expired.
+        Raises ProblemError: 409 for an id used with another request, 410 for an expired result.
         """
         row = self._row(wanted.key)
         if row is None:
@@ -92,7 +86,7 @@ class Results:
         return self._opened(wanted.key, sealed, expires_s)
 
     def fetch(self, key: bytes) -> dict[str, Any] | None:
-        """The result under `key`; None when there is none. Raises ProblemError (410) when it has expired."""
+        """The result under `key`; None without one. Raises ProblemError (410) when it has expired."""
         row = self._row(key)
         return None if row is None else self._opened(key, row[1], row[2])
 
@@ -114,12 +108,13 @@ class Results:
                 self._db.execute("DELETE FROM enrolling WHERE key = ?", (done.key,))
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends one by itself, and no second error hides it
+                    self._db.execute("ROLLBACK")
                 raise
         return body
 
     def purge(self) -> None:
-        """Overwrite what has expired, and drop what is older than that or beyond the limit."""
+        """Overwrite expired results; drop those whose id is free again, or beyond the limit."""
         now_s = self._now_s()
         with self._lock:
             self._db.execute("UPDATE results SET sealed = NULL WHERE expires_s <= ?", (now_s,))
@@ -172,9 +167,7 @@ class Results:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _row(self, key: bytes) -> tuple[bytes, bytes | None, float] | None:
@@ -193,6 +186,19 @@ class Results:
             raise ApiError("a stored result was changed or belongs to another unit") from err
         body: dict[str, Any] = json.loads(plain)
         return body
+
+
+def opened_database(path: Path, schema: str) -> sqlite3.Connection:
+    """A SQLite file of this unit's user alone, shared by threads; what is deleted in it is overwritten.
+
+    Raises OSError or sqlite3.Error.
+    """
+    os.close(os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+        database.execute(f"PRAGMA {pragma}")
+    database.executescript(schema)
+    return database
 
 
 def _locked(path: Path) -> int:

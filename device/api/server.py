@@ -32,9 +32,11 @@ from device.secure_store import open_store
 from device.settings import Settings, own_models_dir
 from device.state_folder import StateFolder
 from device.unit.assembly import Tools, open_judge
-from sync.plain_file import check_plain
-from sync.plain_words import what_and_why, why
+from sync.errors import SyncError
+from sync.plain_words import why
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import Terminated
+from sync.transport import tls_files
 
 MAX_HEADER_BYTES = 16 * 1024
 _STUCK_AFTER = 6.0
@@ -46,7 +48,7 @@ _ACCEPTED_AT_ONCE = 16
 def open_service(
     settings: Settings, state: Path, models: Path, clock: Clock = system_clock
 ) -> Iterator[Service]:
-    """The facade's parts, beside whatever else uses this state folder; leaving stops them in reverse."""
+    """The facade's parts, beside the door process; leaving stops them in reverse."""
     with open_store(state, settings.store) as store:
         minimum = pinned_minimum(store.vault)
     with (
@@ -64,7 +66,7 @@ def service_with(
     clock: Clock = system_clock,
     open_models: Callable[[], ConversationModels] | None = None,
 ) -> Iterator[Service]:
-    """As `open_service`, on a judge that is open already. Without `open_models` it serves no streams."""
+    """As `open_service`, on an open judge. Without `open_models` it serves no streams."""
     with (
         open_store(state, settings.store) as store,
         Results(
@@ -94,8 +96,11 @@ def _models(models: Path, minimum: MinimumVersions | None) -> ConversationModels
     return open_models(models, own_models_dir() / MEMORY_NAME, minimum)
 
 
-def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ApiError when this unit must not serve like that."""
+def serve(service: Service, settings: Settings, terminated: Terminated, *, plain_http: bool) -> None:
+    """Serve until SIGTERM or SIGINT; `terminated` knows of one that came before the server listened.
+
+    Raises ApiError when this unit must not serve like that.
+    """
     context = tls_context(settings, plain_http=plain_http)
     told = settings.api
     connections = Connections(told.max_connections, told.connections_per_address, told.header_timeout_s)
@@ -109,6 +114,7 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
         log_level="warning",
         access_log=False,  # paths hold transaction ids
         server_header=False,
+        workers=1,  # else WEB_CONCURRENCY of the environment is read, and must be a number
         proxy_headers=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=10,
@@ -121,20 +127,26 @@ def serve(service: Service, settings: Settings, *, plain_http: bool) -> None:
     except OSError as err:
         raise ApiError(f"cannot listen on {told.host} port {told.port}: {why(err)}") from err
     with closing(listening):
-        server = WatchedServer(config, service, connections, ServiceManager())
+        server = WatchedServer(config, service, connections, ServiceManager(), terminated)
         asyncio.run(server.serve(sockets=[listening]))
 
 
 class WatchedServer(uvicorn.Server):
-    """Tells systemd when it listens, and that requests are served and judged; cuts off who waits too long."""
+    """Tells systemd that it listens and makes progress; cuts off connections that are silent too long."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, connections: Connections, manager: ServiceManager
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        connections: Connections,
+        manager: ServiceManager,
+        terminated: Terminated,
     ) -> None:
         super().__init__(config)
         self._service = service
         self._connections = connections
         self._manager = manager
+        self._terminated = terminated
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -142,11 +154,11 @@ class WatchedServer(uvicorn.Server):
             self._manager.ready("serving")
 
     async def on_tick(self, counter: int) -> bool:
-        """Between requests, ten times a second: the loop that serves them has come round again."""
+        """Called ten times a second by the loop that serves requests."""
         self._connections.sweep()
         if self._service.healthy():
             self._manager.progress()
-        return await super().on_tick(counter)
+        return self._terminated.asked or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._manager.stopping()
@@ -154,7 +166,7 @@ class WatchedServer(uvicorn.Server):
 
 
 def tls_context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | None:
-    """TLS 1.3 with a certificate asked of every caller; None where plain HTTP is allowed."""
+    """TLS 1.3 that asks callers for a certificate; None for plain HTTP, where allowed. Raises ApiError."""
     files = settings.api.tls
     if plain_http:
         if files is not None:
@@ -169,11 +181,11 @@ def tls_context(settings: Settings, *, plain_http: bool) -> ssl.SSLContext | Non
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
-        check_plain(certificate, key, client_ca)
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(client_ca)
-    except (OSError, ssl.SSLError) as err:
-        raise ApiError(f"the certificates of [api] cannot be used: {what_and_why(err)}") from err
+        with tls_files.explained(certificate, key, client_ca):
+            tls_files.show(context, certificate, key)
+            context.load_verify_locations(client_ca)
+    except SyncError as err:
+        raise ApiError(f"the certificates of [api] cannot be used: {err}") from err
     return context
 
 

@@ -1,7 +1,7 @@
-"""The facade without HTTP: who may wait, in which order, and what is answered twice.
+"""The facade without HTTP: admission, order, and answers that may be asked for again.
 
-One judge thread takes the requests in the order in which their bodies were complete. A request holds its room
-from before its body is read until its result is on disk, so memory has a ceiling.
+One judge thread takes requests in the order in which their bodies were complete. A request holds room from
+before its body is read until its result is on disk, which bounds memory.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from device.clock import Clock
 from device.conversation.opening import ConversationModels
 from device.secure_store.signing import Mac
 from device.settings import ApiSettings
+from sync.plain_words import told
 
 log = logging.getLogger("ostiary.api")
 
@@ -81,7 +82,7 @@ class Service:
         self._purged_s = clock().monotonic_s
 
     def admit(self, header: str | None, scope: str | None, certificate: str) -> Token:
-        """The caller's token; raises ProblemError (401, 403, 429). Nothing of the body was read yet."""
+        """The caller's token, before the body is read. Raises ProblemError (401, 403, 429)."""
         now = self._clock()
         token = authenticate(
             header,
@@ -109,7 +110,7 @@ class Service:
         return self._codes.issue(asked, request, self._clock())
 
     async def verify(self, token: Token, request: VerifyRequest, stay: Stay) -> Body | None:
-        """The result; None when it is not there within the time a caller waits. Raises ProblemError."""
+        """The result; None when a caller would wait too long for it. Raises ProblemError."""
         await self._readable((request.audio,))
         await self._known(request.door)
         asked = transaction(
@@ -122,7 +123,7 @@ class Service:
             now = self._clock()
             self._people.take(self._person(request.uid), now.monotonic_s)
             challenge = self._codes.redeem(asked.key, request, now)
-            return partial(self._checks.verify, request, challenge)
+            return partial(self._checks.verify, request, challenge, token.client)
 
         return await self._answer(asked, request.tid, request.uid, job, stay)
 
@@ -143,7 +144,7 @@ class Service:
         return await self._answer(asked, request.tid, request.uid, job, stay)
 
     async def people(self, after: str) -> Body:
-        """Who is enrolled and until when, PEOPLE_AT_ONCE of those after the id `after`."""
+        """Up to PEOPLE_AT_ONCE enrolled people behind the id `after`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._checks.people, after)
 
@@ -155,7 +156,7 @@ class Service:
         return found
 
     def renew(self, token: Token) -> Body:
-        """A token like this one, from now on. Raises ProblemError (403) where it may not be renewed."""
+        """A token like this one, from now on. Raises ProblemError (403)."""
         now_s = int(self._clock().wall.timestamp())
         ends_s = token.first_s + int(self.settings.renewable_days * 86_400)
         if not token.certificate:
@@ -182,10 +183,6 @@ class Service:
             raise ProblemError(NO_RESULT, "nothing was answered under this transaction id")
         return found
 
-    def waiting(self, tid: str) -> Body:
-        """What is said of a transaction that is not answered yet."""
-        return {"tid": tid, "status": "waiting"}
-
     def healthy(self) -> bool:
         """Whether the judge thread moves."""
         since_s = self._judging_since_s
@@ -202,32 +199,28 @@ class Service:
         }
 
     def close(self) -> None:
-        """Finish the running check; what waits is dropped and was never answered."""
+        """Finish the running check and drop what waits, which was never answered."""
         self.streams.close()
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _person(self, uid: str) -> str:
-        """A name for a person's limit that says nothing once they are forgotten."""
+        """A keyed hash, which tells nothing of a person once they are forgotten."""
         return self._mac("api person", uid.encode()).hex()
 
     async def _known(self, door: str) -> None:
-        """Raises ProblemError for a door that the rules do not have. Reading them may take a second."""
+        """Raises ProblemError for an unknown door; on a thread, since reading rules may take a second."""
         if door:
             await asyncio.get_running_loop().run_in_executor(self._readers, self._checks.door_rules, door)
 
     async def _readable(self, recordings: Sequence[bytes]) -> None:
-        """Refuses a file that no judge could hear before it costs a code, a transaction or a try.
-
-        From here on all of them are spent, whatever the judge says: only what was never judged is free.
-        """
+        """Refuse a file that cannot be read before it costs a code, a transaction or a try."""
         await asyncio.get_running_loop().run_in_executor(self._readers, self._checks.readable, recordings)
 
     async def _answer(
         self, asked: Transaction, tid: str, uid: str, job: Callable[[], Job], stay: Stay
     ) -> Body | None:
-        """The one answer of this transaction, made once. Up to `job()` nothing awaits, so nothing
-        interleaves."""
+        """The one answer of this transaction. Nothing awaits before `job()`, so nothing interleaves."""
         self._purge_now_and_then()
         waiting = self._waiting.get(asked.key)
         if waiting is None:
@@ -263,7 +256,7 @@ class Service:
         except ProblemError:
             raise
         except Exception as err:
-            log.error("a check failed: %s", err)
+            log.error("a check failed: %s", told(err))
             raise problem_of(err) from err
         finally:
             stay.end()
@@ -271,7 +264,7 @@ class Service:
             self.metrics.finished(kind, outcome, self._clock().monotonic_s - arrived.monotonic_s)
 
     def _run(self, asked: Transaction, tid: str, uid: str, job: Job, arrived_s: float) -> Body:
-        """On the judge thread: check, then disk, then the answer."""
+        """On the judge thread: check, keep, answer."""
         self._judging_since_s = time.monotonic()
         began = self._clock()
         try:

@@ -1,11 +1,11 @@
 """Short-lived scoped bearer tokens, signed with a key that only this unit's store can derive.
 
 A token is `ost1.PAYLOAD.MAC`, both parts base64url without padding. There is no algorithm to choose and no
-key id to follow. It can be tied to a client certificate (RFC 8705), and then works over that one alone.
+key id to follow. A token can be tied to a client certificate (RFC 8705), and then works with that one alone.
 
-The book says which tokens were issued and which of them were taken back: a token that is not in it opens
-nothing. It is one SQLite file beside the results; `ostiary api token` writes it and the facade reads it at
-every request, so a recall counts at once. It holds no token, only their numbers.
+The book, a SQLite file, lists the numbers of tokens that were issued and recalled: a token that is not in it
+opens nothing. `ostiary api token` writes it and the facade reads it at every request, so a recall counts at
+once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import base64
 import binascii
 import hmac
 import json
-import os
 import re
 import secrets
 import sqlite3
@@ -23,7 +22,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from device.api.errors import (
@@ -35,8 +33,8 @@ from device.api.errors import (
     ApiError,
     ProblemError,
 )
+from device.api.results import opened_database
 from device.secure_store.signing import Mac
-from sync.plain_file import check_plain_or_new
 from sync.plain_words import what_and_why
 
 SCOPES = ("otp", "register", "verify", "results", "people", "forget", "stream")
@@ -62,7 +60,7 @@ class Token:
     certificate: str = ""
     token_id: str = field(default_factory=lambda: secrets.token_hex(8))
     first_s: int = 0
-    """When the first of those was issued that this one renews; its own time where it renews none."""
+    """When the first token of its renewals was issued."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "first_s", self.first_s or self.issued_s)
@@ -98,10 +96,7 @@ def authenticate(
     certificate: str = "",
     max_life_s: float,
 ) -> Token:
-    """The token in an Authorization header, when it is good for `scope` (None: for anything at all).
-
-    Raises ProblemError otherwise.
-    """
+    """The token in an Authorization header, if it covers `scope` (None: any). Raises ProblemError."""
     # 1. One bearer token of a sane size.
     if header is None:
         raise ProblemError(NO_TOKEN, "send `Authorization: Bearer TOKEN`; `ostiary api token` issues one")
@@ -168,18 +163,14 @@ class TokenBook:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(check_plain_or_new(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = opened_database(path, _SCHEMA)
         except (OSError, sqlite3.Error) as err:
             raise ApiError(
                 f"cannot open {path.name}: {what_and_why(err)}; move it away, which recalls every token"
             ) from err
 
     def add(self, token: Token) -> None:
-        """Note a token before it is given out, and forget those that have expired."""
+        """Note a token before it is given out; drops expired ones."""
         with self._changing():
             self._db.execute("DELETE FROM tokens WHERE expires_s <= ?", (token.issued_s,))
             self._db.execute(
@@ -191,7 +182,7 @@ class TokenBook:
             )
 
     def holds(self, token: Token) -> bool:
-        """Whether the token was issued here and not taken back. Raises ApiError when that cannot be told."""
+        """Whether the token was issued here and not recalled. Raises ApiError when the book is unreadable."""
         try:
             with self._lock:
                 row = self._db.execute(
@@ -215,7 +206,7 @@ class TokenBook:
         )
 
     def recall(self, *, token_id: str = "", client: str = "", everything: bool = False) -> int:
-        """Take tokens back by number, by client, or all of them; how many."""
+        """Recall tokens by number, by client, or all; returns how many."""
         with self._changing():
             return self._db.execute(
                 "UPDATE tokens SET recalled = 1 WHERE NOT recalled AND (token_id = ? OR client = ? OR ?)",
@@ -229,14 +220,12 @@ class TokenBook:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One transaction. Raises ApiError when it cannot be kept."""
+        """One transaction. Raises ApiError when it cannot be written."""
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")

@@ -1,8 +1,7 @@
 """From a sound source to utterances that may be judged.
 
-`listen(source, stop)` gives a stream's events, `utterances(source, stop)` only what was said, and
-`load_utterance(path)` the speech in a file. `Microphone` is imported from `device.audio.microphone`, the
-one module that touches the sound card: everything else here works on a machine without one.
+`listen(source, stop)` gives a stream's events, `load_utterance(path)` the speech in a file. `Microphone` is
+imported from `device.audio.microphone`: everything else here works on a machine without a sound card.
 """
 
 from device.audio.endpointer import (
@@ -18,28 +17,17 @@ from device.audio.endpointer import (
 from device.audio.errors import (
     AudioDeviceLostError,
     AudioError,
-    ClippedError,
-    GapError,
+    Flaw,
     QualityError,
-    SilenceError,
-    TooEarlyError,
-    TooLongError,
-    TooNoisyError,
-    TooShortError,
-    UnreadableAudioError,
-    WhisperedError,
 )
-from device.audio.fifo import FifoSource, RawFormat
-from device.audio.listen import listen, load_utterance, utterances
-from device.audio.quality import check
+from device.audio.fifo import FifoSource
+from device.audio.listen import listen, load_utterance
 from device.audio.settings import (
     AudioSettings,
     EndpointerSettings,
-    FileLimits,
-    MicrophoneSettings,
     QualityLimits,
 )
-from device.audio.source import AudioSource, FileSource, Reopening
+from device.audio.source import AudioSource, FileSource
 from device.audio.utterance import SAMPLE_RATE_HZ, Frame, Quality, Samples, Utterance
 
 __all__ = [
@@ -48,38 +36,24 @@ __all__ = [
     "AudioError",
     "AudioSettings",
     "AudioSource",
-    "ClippedError",
     "Ended",
     "Endpointer",
     "EndpointerSettings",
     "Event",
     "FifoSource",
-    "FileLimits",
     "FileSource",
+    "Flaw",
     "Frame",
-    "GapError",
-    "MicrophoneSettings",
     "Quality",
     "QualityError",
     "QualityLimits",
-    "RawFormat",
     "Refused",
-    "Reopening",
     "Samples",
     "SilenceBegan",
-    "SilenceError",
     "SilenceLasts",
     "SpeechResumed",
     "SpeechStarted",
-    "TooEarlyError",
-    "TooLongError",
-    "TooNoisyError",
-    "TooShortError",
-    "UnreadableAudioError",
     "Utterance",
-    "WhisperedError",
-    "check",
     "listen",
     "load_utterance",
-    "utterances",
 ]

@@ -47,17 +47,15 @@ class SampleHistory:
 
 
 class SampleQueue:
-    """Between the sound card's thread, which must never wait, and ours.
-
-    A full queue means that we are `capacity` samples late. What waits is then stale: all of it is dropped,
-    counted and overwritten, so the gap has one place: just before the next sample.
-    """
+    """Passes samples from the sound card's thread, which must never wait, to ours. When it is full all
+    that waits is dropped, counted and overwritten: the whole gap lies just before the next sample."""
 
     def __init__(self, capacity: int) -> None:
         self._samples: Samples = np.zeros(capacity, dtype=np.int16)
         self._count = 0
         self._lost = 0
-        self._closed = False
+        self.closed = False
+        """Whether nothing more will come."""
         self._ready = threading.Condition()
 
     def put(self, samples: npt.NDArray[np.int16], lost: int = 0) -> None:
@@ -77,13 +75,8 @@ class SampleQueue:
     def close(self) -> None:
         """Nothing more will come; readers that wait are woken."""
         with self._ready:
-            self._closed = True
+            self.closed = True
             self._ready.notify()
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more will come."""
-        return self._closed
 
     def wipe(self) -> None:
         """Drop and overwrite what waits."""
@@ -94,7 +87,7 @@ class SampleQueue:
     def take(self, timeout_s: float) -> tuple[Samples, int] | None:
         """Everything that waits and how many samples were lost before it; None when nothing came in time."""
         with self._ready:
-            self._ready.wait_for(lambda: self._count or self._closed, timeout_s)
+            self._ready.wait_for(lambda: self._count or self.closed, timeout_s)
             if not self._count:
                 return None
             taken, lost = self._samples[: self._count].copy(), self._lost

@@ -23,7 +23,7 @@ import numpy as np
 
 from device.audio import quality
 from device.audio.buffers import SampleHistory
-from device.audio.errors import GapError, QualityError, TooLongError
+from device.audio.errors import Flaw, QualityError
 from device.audio.settings import EndpointerSettings, QualityLimits
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, Utterance, wipe
 
@@ -108,9 +108,8 @@ class Endpointer:
         whole: bool = False,
         hesitant: bool = False,
     ) -> None:
-        """`whole`: the stream is one recording, so only `finish` ends what is said in it. `hesitant`: who
-        listens ends what is complete, and the others get the longer silence.
-        """
+        """`whole`: the stream is one recording, so only `finish` ends what is said in it. `hesitant`: wait
+        for the longer silence, because the listener itself ends an answer that is complete."""
         self._limits = limits
         self._is_speech = is_speech
         self._onset = settings.frames(settings.onset_ms)
@@ -126,13 +125,13 @@ class Endpointer:
         self._flags: deque[bool] = deque(maxlen=held)
         self._clock_samples = 0
         self._heard = self._tone_until = 0
-        self._forget()
+        self.wipe()
 
     def push(self, frame: Frame) -> list[Event]:
         """Hear one frame; at most two events follow from it."""
         self._clock_samples += frame.lost_samples + FRAME_SAMPLES
         if frame.lost_samples and self._state is _State.WAITING:
-            self._forget()
+            self.wipe()
         elif frame.lost_samples:
             self._gap = True
         # The detector adapts to what it hears, so it never hears the tone. Silence teaches it nothing, and
@@ -154,15 +153,9 @@ class Endpointer:
     def finish(self) -> list[Event]:
         """The stream has ended: whatever was being said ends with it."""
         if self._state is _State.WAITING:
-            self._forget()
+            self.wipe()
             return []
         return [self._over()]
-
-    def wipe(self) -> None:
-        """Forget everything and overwrite the samples kept here. Utterances handed out are their
-        receiver's.
-        """
-        self._forget()
 
     def _latest(self, count: int) -> list[bool]:
         flags = self._flags
@@ -172,7 +165,8 @@ class Endpointer:
     def _now_s(self) -> float:
         return self._clock_samples / SAMPLE_RATE_HZ
 
-    def _forget(self) -> None:
+    def wipe(self) -> None:
+        """Forget everything and overwrite the samples kept here. Utterances handed out are not touched."""
         self._history.wipe()
         self._flags.clear()
         self._state = _State.WAITING
@@ -215,8 +209,8 @@ class Endpointer:
     def _voice(self) -> list[Event]:
         self._voiced_until = self._heard
         if self._heard - self._first_voiced > self._max_speech:
-            self._pending = TooLongError(
-                "That was too long. Please wait for quiet, then say only the phrase."
+            self._pending = QualityError(
+                Flaw.TOO_LONG, "That was too long. Please wait for quiet, then say only the phrase."
             )
             return [self._over()]
         if self._state is _State.SPEAKING:
@@ -242,13 +236,13 @@ class Endpointer:
         # A gap counts even when it fell into the silence that was waited out: there may have been words in
         # it.
         result = self._so_far() if self._pending is None or self._gap else self._pending
-        self._forget()
+        self.wipe()
         return Ended(self._now_s, result) if isinstance(result, Utterance) else Refused(self._now_s, result)
 
     def _so_far(self) -> Utterance | QualityError:
         """The utterance if it ended now: pads included, at most the window, measured and checked."""
         if self._gap:
-            return GapError("Part of that was lost. Please say the phrase again.")
+            return QualityError(Flaw.GAP, "Part of that was lost. Please say the phrase again.")
         begin = max(0, self._first_voiced - self._pre_roll, self._heard - len(self._flags))
         begin = max(begin, self._voiced_until - self._window)
         samples = self._history.copy(begin * FRAME_SAMPLES)

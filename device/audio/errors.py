@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from enum import StrEnum
 
 from device.errors import DeviceError
 
@@ -15,64 +15,35 @@ class AudioDeviceLostError(AudioError):
     """The sound device went away or fell silent on the wire. Back off, reopen, keep the door locked."""
 
 
-class QualityError(AudioError):
-    """A recording that must not be judged. The door stays locked and the person may try again.
+class Flaw(StrEnum):
+    """Why a recording must not be judged: the codes of logs, audit events and the API."""
 
-    `code` is a closed vocabulary for logs and audit events; the message is for people.
-    """
-
-    code: ClassVar[str] = "QUALITY"
-
-
-class SilenceError(QualityError):
-    """No voice was heard."""
-
-    code = "SILENCE"
-
-
-class WhisperedError(QualityError):
-    """Speech in which no voice sounds."""
-
-    code = "WHISPERED"
-
-
-class TooEarlyError(QualityError):
+    SILENCE = "SILENCE"
+    WHISPERED = "WHISPERED"
+    TOO_EARLY = "TOO_EARLY"
     """Speech began before the door's own tone was over, and its first words are missing."""
-
-    code = "TOO_EARLY"
-
-
-class TooShortError(QualityError):
-    """A voice, but too little of it."""
-
-    code = "TOO_SHORT"
-
-
-class TooLongError(QualityError):
-    """Speech went on past the limit, or a recording is larger than we read."""
-
-    code = "TOO_LONG"
-
-
-class ClippedError(QualityError):
-    """The microphone was overdriven."""
-
-    code = "CLIPPED"
-
-
-class TooNoisyError(QualityError):
-    """The voice does not stand out from what is around it."""
-
-    code = "TOO_NOISY"
-
-
-class GapError(QualityError):
+    TOO_SHORT = "TOO_SHORT"
+    TOO_LONG = "TOO_LONG"
+    """Speech went on past the limit, or a recording is larger than is read."""
+    CLIPPED = "CLIPPED"
+    TOO_NOISY = "TOO_NOISY"
+    GAP = "GAP"
     """Samples were lost while the person spoke."""
+    UNREADABLE = "UNREADABLE"
+    OTHER = "QUALITY"
 
-    code = "GAP"
+
+class QualityError(AudioError):
+    """A recording that must not be judged. The door stays locked and the person may try again."""
+
+    def __init__(self, code: Flaw, message: str) -> None:
+        """`message` is for people: one line that says what to do."""
+        super().__init__(message)
+        self.code = code
 
 
 class UnreadableAudioError(QualityError):
     """Not the audio it claims to be: cut short, not finite, wrong rate or channels, or no audio at all."""
 
-    code = "UNREADABLE"
+    def __init__(self, message: str) -> None:
+        super().__init__(Flaw.UNREADABLE, message)

@@ -1,9 +1,8 @@
-"""A named pipe of raw samples: how another program on the unit lends us its microphone.
+"""Reads a named pipe of raw samples, through which another program on the unit lends its microphone.
 
-Raw samples say nothing about themselves, so the pipe's owner declares them and only one format is taken: 16
-kHz, mono, signed 16-bit little-endian. A writer that goes away between two samples has ended the stream;
-one that goes away inside a sample, or that sends a file with a header, has sent something else than it
-declared.
+Raw samples say nothing about themselves, so one format is taken: 16 kHz, mono, signed 16-bit little-endian. A
+writer that goes away between two samples has ended the stream. One that goes away inside a sample, or sends a
+file with a header, has sent another format.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -22,7 +20,7 @@ import numpy as np
 
 from device.audio.errors import AudioDeviceLostError, AudioError, UnreadableAudioError
 from device.audio.source import framed
-from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame
+from device.audio.utterance import FRAME_SAMPLES, Frame
 from sync.plain_words import why
 
 FRAME_BYTES = 2 * FRAME_SAMPLES
@@ -30,40 +28,16 @@ _POLL_MS = 100
 _MAGIC = {b"RIFF": "WAV", b"RF64": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF"}
 
 
-@dataclass(frozen=True, slots=True)
-class RawFormat:
-    """What a pipe's owner says is in it."""
-
-    rate_hz: int = SAMPLE_RATE_HZ
-    channels: int = 1
-    encoding: str = "s16le"
-
-    def __post_init__(self) -> None:
-        if (self.rate_hz, self.channels, self.encoding) != (SAMPLE_RATE_HZ, 1, "s16le"):
-            raise UnreadableAudioError(
-                f"a pipe must carry {SAMPLE_RATE_HZ} Hz, 1 channel, s16le, "
-                f"not {self.rate_hz} Hz, {self.channels} channels, {self.encoding}"
-            )
-
-
 class FifoSource:
-    """Frames from a named pipe. Waits as long as it takes for a writer, but not for one that writes
-    nothing.
-    """
+    """Frames from a named pipe. Waits without end for a writer, but not for one that writes nothing."""
 
-    def __init__(
-        self, path: str | os.PathLike[str], declared: RawFormat | None = None, *, stall_s: float = 5.0
-    ) -> None:
-        self.format = declared or RawFormat()
+    def __init__(self, path: str | os.PathLike[str], *, stall_s: float = 5.0) -> None:
         self._path = path
         self._stall_s = stall_s
 
     def frames(self, stop: Event) -> Iterator[Frame]:
-        """Until the writer goes away.
-
-        Raises UnreadableAudioError for what are not whole samples, AudioDeviceLostError when the writer
-        stalls.
-        """
+        """Until the writer goes away. Raises UnreadableAudioError for what are not whole samples,
+        AudioDeviceLostError when the writer stalls."""
         name = Path(self._path).name
         with _opened(self._path, name) as descriptor:
             waiting = b""

@@ -1,4 +1,4 @@
-"""From a source to utterances: the live stream for the door, the whole file for everything else."""
+"""Turns a source into utterances: a live stream at the door, a whole file elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Event as StopEvent
 import webrtcvad
 
 from device.audio.endpointer import Ended, Endpointer, Event, Refused, SilenceBegan, SilenceLasts
-from device.audio.errors import QualityError, SilenceError
+from device.audio.errors import Flaw, QualityError
 from device.audio.recording import read_recording
 from device.audio.settings import AudioSettings
 from device.audio.source import AudioSource, framed
@@ -19,19 +19,14 @@ from device.audio.utterance import FRAME_MS, SAMPLE_RATE_HZ, Samples, Utterance,
 def listen(
     source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None, *, hesitant: bool = False
 ) -> Iterator[Event]:
-    """Everything that happens on a stream, in order, until it ends or `stop` is set.
+    """Everything that happens on a stream, in order, until it ends or `stop` is set. Raises what the source
+    does.
 
-    The utterance of a SilenceBegan is void after SpeechResumed or Refused, and the same object as that of the
-    Ended which follows otherwise. The receiver of an utterance wipes it. `hesitant` waits for
-    the longer silence of an answer that lacks words. Raises what the source raises.
+    The utterance of a SilenceBegan is void after SpeechResumed or Refused; otherwise it is the very one of
+    the Ended which follows. The receiver of an utterance wipes it. `hesitant`: as for Endpointer.
     """
     settings = settings or AudioSettings()
-    endpointer = Endpointer(
-        settings.endpointer,
-        settings.quality,
-        VoiceActivity(settings.endpointer.aggressiveness),
-        hesitant=hesitant,
-    )
+    endpointer = _endpointer(settings, hesitant=hesitant)
     pausing, silent_ms = False, 0.0
     try:
         for frame in source.frames(stop):
@@ -49,46 +44,16 @@ def listen(
         endpointer.wipe()
 
 
-def utterances(
-    source: AudioSource, stop: StopEvent, settings: AudioSettings | None = None
-) -> Iterator[Utterance | QualityError]:
-    """What was said, one by one, or why it cannot be judged. Without the speculative start of `listen`."""
-    pending: Utterance | None = None
-    for event in listen(source, stop, settings):
-        if isinstance(event, SilenceBegan):
-            pending = event.utterance
-            continue
-        if isinstance(event, SilenceLasts):
-            continue
-        if pending is not None and not isinstance(event, Ended):
-            pending.wipe()
-        pending = None
-        if isinstance(event, Ended):
-            yield event.utterance
-        elif isinstance(event, Refused):
-            yield event.error
-    if pending is not None:
-        pending.wipe()
-
-
 def load_utterance(
     source: str | os.PathLike[str] | bytes, settings: AudioSettings | None = None
 ) -> Utterance:
-    """The speech in a WAV or FLAC file (its path, or its content as bytes), from the first to the last voiced
-    frame, with pads; pauses stay in it.
-
-    The same detector, pads, window and checks as at the door. Raises QualityError when it must not be judged.
-    """
+    """The speech in a WAV or FLAC file (its path, or its content), from the first to the last voiced
+    frame, as the door would hear it; pauses stay in it. Raises QualityError when it must not be judged."""
     settings = settings or AudioSettings()
-    endpointer = Endpointer(
-        settings.endpointer,
-        settings.quality,
-        VoiceActivity(settings.endpointer.aggressiveness),
-        whole=True,
-    )
+    endpointer = _endpointer(settings, whole=True)
     samples = read_recording(source, settings.file, unbroken=True)
-    result: Utterance | QualityError = SilenceError(
-        "No voice was heard. Please come closer and say the phrase aloud."
+    result: Utterance | QualityError = QualityError(
+        Flaw.SILENCE, "No voice was heard. Please come closer and say the phrase aloud."
     )
     pending: Utterance | None = None
     try:
@@ -110,12 +75,14 @@ def load_utterance(
     return result
 
 
-class VoiceActivity:
-    """WebRTC voice activity detection. `aggressiveness` 0 to 3: higher calls less speech.
+def _endpointer(settings: AudioSettings, *, whole: bool = False, hesitant: bool = False) -> Endpointer:
+    is_speech = VoiceActivity(settings.endpointer.aggressiveness)
+    return Endpointer(settings.endpointer, settings.quality, is_speech, whole=whole, hesitant=hesitant)
 
-    It adapts to level and removes any DC offset itself. It also calls many noises speech, which is why
-    `check` looks at pitch and signal-to-noise ratio before anything is judged.
-    """
+
+class VoiceActivity:
+    """WebRTC voice activity detection. `aggressiveness` 0 to 3: higher calls less speech. It also calls
+    many noises speech; `quality.check` looks at pitch and signal-to-noise ratio."""
 
     def __init__(self, aggressiveness: int = 2) -> None:
         if aggressiveness not in range(4):

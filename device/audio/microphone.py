@@ -1,9 +1,8 @@
-"""The unit's microphone: frames from the process that holds the sound card.
+"""Reads the unit's microphone: frames from the process that holds the sound card.
 
-That process (`card/child.py`) may hang inside PortAudio and is killed then; a thread of ours takes what it
-sends into a bounded queue. Frames are cut, and resampled when the device has another rate, on the reader's
-side. A device that is unplugged either ends its stream or simply stops: both are an AudioDeviceLostError,
-never silence.
+That process (`card/child.py`) may hang inside PortAudio and is then killed; a thread takes what it sends into
+a bounded queue. The reader cuts frames, and resamples where the device has another rate. A device that is
+unplugged ends its stream or simply stops: both raise AudioDeviceLostError.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from threading import Event
 from typing import Any
 
@@ -19,16 +18,33 @@ import numpy as np
 import soxr
 
 from device.audio.buffers import SampleQueue
-from device.audio.card.health import Gaps, Health, Trouble
+from device.audio.card.health import Gaps, Health, Pace, Trouble
 from device.audio.card.level import InputLevel
 from device.audio.card.process import CardProcess, refusal
 from device.audio.errors import AudioDeviceLostError, AudioError
 from device.audio.settings import MicrophoneSettings
-from device.audio.source import framed
+from device.audio.source import AudioSource, framed
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, wipe
 
+TRIES, REST_S = 3, 1.0
+"""How often, and with which rest between, a microphone is asked for one frame before it counts as deaf."""
 _POLL_S = 0.2
 """How soon a stop is noticed while nothing comes."""
+
+
+def hear_one_frame(source: AudioSource, rest: Callable[[float], object] = time.sleep) -> None:
+    """Raises AudioError where `source` hears nothing at all. One that was silent, or held by another process,
+    is asked again: the unit itself has the microphone while somebody speaks.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            with closing(source.frames(Event())) as frames:  # type: ignore[type-var]
+                next(frames).samples[:] = 0
+            return
+        except AudioDeviceLostError:
+            if not left:
+                raise
+            rest(REST_S)
 
 
 class Microphone:
@@ -45,16 +61,15 @@ class Microphone:
         self._on_trouble = on_trouble
         self._start = start
         self._spare: CardProcess | None = None
+        self._channel = 0  # which of two is heard: a dead one is dead at the next attempt, too
         self.level: InputLevel | None = None
         """Raises what is heard and learns from it; None hears the microphone as it is."""
-        self.dropped_samples = 0
-        """Lost since this object was made, at 16 kHz: because we were late or the device was."""
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Frames until `stop` is set. Raises AudioDeviceLostError when there is no device or it goes away."""
         level = self.level
         try:
-            yield from self._heard(stop, level.raised if level is not None else _as_it_is)
+            yield from self._heard(stop, level.raised if level is not None else lambda samples: samples)
         finally:
             if level is not None:
                 level.ended()
@@ -83,7 +98,6 @@ class Microphone:
                 lost = 0
                 if missed:
                     lost = len(waiting) + 1 + missed * SAMPLE_RATE_HZ // rate_hz
-                    self.dropped_samples += lost
                     wipe(waiting)
                     waiting = waiting[:0]
                     convert = _converter(rate_hz)
@@ -119,12 +133,13 @@ class Microphone:
                 yield None
                 return
             rate_hz, channels = int(facts["rate_hz"]), int(facts["channels"])
-            pump = _Pump(card, rate_hz, channels, settings.buffer_s)
+            pump = _Pump(card, rate_hz, channels, settings.buffer_s, self._channel)
             yield pump, rate_hz
         finally:
             card.kill()
             if pump is not None:
                 pump.stop()
+                self._channel = pump.channel
             card.close()
             self._spare = self._start()
 
@@ -148,13 +163,14 @@ class Microphone:
 class _Pump:
     """A thread that takes what the process sends, so that the sound card never waits for us."""
 
-    def __init__(self, card: CardProcess, rate_hz: int, channels: int, buffer_s: float) -> None:
+    def __init__(self, card: CardProcess, rate_hz: int, channels: int, buffer_s: float, channel: int) -> None:
         self.queue = SampleQueue(int(buffer_s * rate_hz))
         self.why = ""
         """Why nothing more comes, when the device said so."""
         self._card = card
         self._channels = channels
-        self._health = Health(rate_hz, channels)
+        self._health = Health(rate_hz, channels, channel)
+        self._pace = Pace(rate_hz)
         self._gaps = Gaps(rate_hz)
         self._found: list[Trouble] = []
         self._stopped = Event()
@@ -165,6 +181,10 @@ class _Pump:
         """What was found since the last call."""
         found, self._found = self._found, []
         return found
+
+    @property
+    def channel(self) -> int:
+        return self._health.channel
 
     def stop(self) -> None:
         """Returns when the thread has ended, within a second."""
@@ -182,26 +202,26 @@ class _Pump:
                     self.why = f"the microphone was lost ({message.facts().get('text', '')}); check its plug"
                     return
                 block = np.frombuffer(message.body, np.int16, offset=1).reshape(-1, self._channels).copy()
-                self._found += self._health.feed(block, time.monotonic())
+                now_s = time.monotonic()
+                if wrong := self._pace.feed(len(block), now_s, lost=bool(message.body[0])):
+                    self.why = f"the microphone cannot be heard: {wrong}"
+                    return
+                self._found += self._health.feed(block, now_s, lost=bool(message.body[0]))
                 heard = block[:, self._health.channel].copy()
                 # The driver does not say how much it dropped; a block is the least it can be.
                 lost = len(block) if message.body[0] else 0
-                self.queue.put(heard, lost + self._gaps.feed(heard))
-        except (AudioError, OSError):
-            return  # the process has ended, or was ended by us
+                self.queue.put(heard, lost + self._health.drifted + self._gaps.feed(heard))
+        except AudioError as err:
+            self.why = str(err)  # the process has ended; when we ended it, nobody asks why
+        except OSError:
+            return  # ended by us
         finally:
             self.queue.close()
 
 
-def _as_it_is(samples: Samples) -> Samples:
-    return samples
-
-
 def _taken(queue: SampleQueue, stop: Event, patience_s: float) -> tuple[Samples, int] | None:
-    """What waits; None when nothing came in time, nothing will, or `stop` is set.
-
-    Only time in which we were running counts: a unit that was itself held up says nothing about its device.
-    """
+    """What waits; None when nothing came in time, nothing will, or `stop` is set. Only time in which we
+    were running counts: a unit that was itself held up says nothing about its device."""
     waited_s = 0.0
     while not stop.is_set():
         began_s = time.monotonic()

@@ -1,8 +1,8 @@
-"""How usable an utterance is, and the refusal of what must not be judged. Pure arithmetic.
+"""Measures how usable an utterance is, and refuses what must not be judged. Pure arithmetic.
 
-A voice activity detector and energy alone let typewriters, fans and traffic through, and a transcriber
-invents words on them. Two measurements tell speech from those: pitch (part of every utterance is voiced)
-and how far the speech stands above the quietest of its surroundings.
+A voice activity detector and energy alone let typewriters, fans and traffic through. Two measurements tell
+speech from those: pitch (part of every utterance is voiced) and how far it stands above the quietest of its
+surroundings.
 """
 
 from __future__ import annotations
@@ -12,19 +12,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.errors import (
-    ClippedError,
-    GapError,
-    SilenceError,
-    TooNoisyError,
-    TooShortError,
-    WhisperedError,
-)
+from device.audio.errors import Flaw, QualityError
 from device.audio.settings import QualityLimits
 from device.audio.spectrum import rfft
-from device.audio.spoiled import band, made_band
+from device.audio.spoiled import band, cliff, made_band
 from device.audio.spoiled.disturbance import steady_lines
 from device.audio.spoiled.lost_blocks import filled_on_a_grid
+from device.audio.spoiled.pitch import pitch_strength
 from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Quality, Samples, Utterance
 
 FULL_SCALE = 32768.0
@@ -34,7 +28,6 @@ MAX_SNR_DB = 60.0
 CLIPPED_LEVEL = 32_700
 """Converters and resamplers do not all clip at exactly full scale."""
 
-PITCH_RANGE_HZ = (62.0, 400.0)
 PITCH_STRENGTH = 0.7
 """Normalised autocorrelation at the pitch lag: white noise stays below 0.6, vowels reach 0.9."""
 MIN_PITCHED_FRACTION = 0.1
@@ -53,7 +46,7 @@ WHISPER_MOVES_DB = 3.0
 
 LULL_FRAMES, LULL_PERCENTILE = 5, 10.0
 LULL_MOVES_DB = 1.5
-"""What does not move at all is no voice among voices."""
+"""A level that moves less than this is a steady sound and not several talkers."""
 
 BANDWIDTH_RANGE_DB = 55.0
 """Below its strongest part, where the spectrum of speech is taken to end."""
@@ -79,8 +72,7 @@ GRID_SAMPLES = 5.0
 ON_GRID = 0.75
 """Of the edges of gaps. Where a gap meets a pause its edge is not to be seen. None of 2,934 development
 recordings is refused; with every tenth 20 ms zeroed, 189 of 194 are. Resampling hides the edges: the
-microphone looks for gaps before it (`card/health.py`).
-"""
+microphone looks for gaps before it (`card/health.py`)."""
 
 TALKERS_SNR_DB = 20.0
 """Beside talkers as loud as the speaker it is less (18.7 at most in 22 mixtures of development speech); a
@@ -124,39 +116,39 @@ def measure(samples: Samples, speech: Flags) -> Quality:
 
 
 def check(utterance: Utterance, limits: QualityLimits) -> Utterance:
-    """The same utterance when it may be judged.
-
-    Raises the QualityError that a person can do something about first: there is no use in asking for less
-    noise when nothing was said.
-    """
+    """The same utterance when it may be judged. Raises the QualityError that a person can do something
+    about first."""
     quality = utterance.quality
     measured = (quality.speech_s, quality.snr_db, quality.clipped_fraction, quality.level_dbfs)
     if not all(math.isfinite(value) for value in measured):
-        raise SilenceError("The recording could not be measured. Please say the phrase again.")
+        raise QualityError(Flaw.SILENCE, "The recording could not be measured. Please say the phrase again.")
     if quality.speech_s <= 0.0:
         if quality.whispered_s >= MIN_WHISPER_S and quality.level_dbfs >= limits.min_level_dbfs:
-            raise WhisperedError("A whisper cannot be judged. Please speak aloud.")
-        raise SilenceError("No voice was heard. Please come closer and say the phrase aloud.")
+            raise QualityError(Flaw.WHISPERED, "A whisper cannot be judged. Please speak aloud.")
+        raise QualityError(Flaw.SILENCE, "No voice was heard. Please come closer and say the phrase aloud.")
     if quality.level_dbfs < limits.min_level_dbfs:
-        raise SilenceError("That was too quiet. Please come closer and say the whole phrase aloud.")
+        raise QualityError(
+            Flaw.SILENCE, "That was too quiet. Please come closer and say the whole phrase aloud."
+        )
     if _lost_blocks(utterance.samples):
-        raise GapError("Part of that was lost. Please say the phrase again.")
+        raise QualityError(Flaw.GAP, "Part of that was lost. Please say the phrase again.")
     if quality.clipped_fraction > limits.max_clipped_fraction:
-        raise ClippedError("That was too loud. Please step back a little and say the phrase again.")
+        raise QualityError(
+            Flaw.CLIPPED, "That was too loud. Please step back a little and say the phrase again."
+        )
     talkers = quality.lull_db < limits.min_lull_db and quality.snr_db < TALKERS_SNR_DB
     if quality.snr_db < limits.min_snr_db or talkers:
-        raise TooNoisyError("It is too noisy to hear you. Please come closer and say the phrase again.")
+        raise QualityError(
+            Flaw.TOO_NOISY, "It is too noisy to hear you. Please come closer and say the phrase again."
+        )
     if quality.speech_s < limits.min_speech_s:
-        raise TooShortError("That was too short. Please say the whole phrase.")
+        raise QualityError(Flaw.TOO_SHORT, "That was too short. Please say the whole phrase.")
     return utterance
 
 
 def _lost_blocks(samples: Samples) -> bool:
-    """Whether blocks of the sound were lost on a cable, a radio or in a driver, and replaced by zeros.
-
-    The sound breaks off into silence and begins again as abruptly, where a pause of speech or of a noise gate
-    fades; and it does so on the grid of one block size, which a synthesiser's closures do not.
-    """
+    """Whether blocks of the sound were lost on a cable, a radio or in a driver, and replaced by zeros: the
+    sound breaks off and begins again abruptly, on the grid of one block size. Pauses and noise gates fade."""
     silent = (samples <= SILENT_LEVEL) & (samples >= -SILENT_LEVEL)
     turns = np.diff(silent.astype(np.int8), prepend=0, append=0)
     begins, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
@@ -181,7 +173,7 @@ def _lost_blocks(samples: Samples) -> bool:
 
 
 def _is_abrupt(samples: Samples) -> bool:
-    """Whether sound, from a gap outwards, is at its level at once."""
+    """Whether the sound beside a gap is at its full level at once; `samples` begin at the gap."""
     beside = samples.astype(np.float32)
     level = float(np.sqrt(np.square(beside).mean()))
     return level >= MIN_GAP_LEVEL and float(np.abs(beside[:EDGE_SAMPLES]).max()) > 0.7 * level
@@ -192,25 +184,20 @@ def _decibels(power: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _noise_floor_db(level_db: npt.NDArray[np.float64], speech: Flags) -> float:
-    """The level of what is not speech.
-
-    A tightly cut recording has hardly a frame without speech, and a detector that calls everything speech
-    leaves none: then the quietest tenth stands in. The louder of the two counts, which errs towards
-    refusing.
-    """
+    """The level of what is not speech; the quietest tenth where hardly a frame is. The louder of the two
+    counts, which errs towards refusing."""
     quietest = float(np.percentile(level_db, 10))
     around = level_db[~speech]
     return max(quietest, float(np.median(around))) if len(around) >= 5 else quietest
 
 
 def _pitched(wave: _Frames, speech: Flags) -> tuple[float, float]:
-    """Which share of speech frames repeat themselves at a voice's pitch (autocorrelation, 40 ms windows): at
-    all, and strongly.
-    """
+    """Which share of speech frames repeat themselves at a voice's pitch (autocorrelation, 40 ms windows):
+    at all, and strongly."""
     first = np.flatnonzero(speech)
     if len(first) > MAX_PITCH_FRAMES:
         first = first[np.linspace(0, len(first) - 1, MAX_PITCH_FRAMES).astype(int)]
-    strength = _pitch_strength(wave, first)
+    strength = pitch_strength(wave, first)
     # Nothing repeats itself better than perfectly: more than that is a click in the window's skirt.
     strength = np.where(strength < 1.2, strength, 0.0)
     return float((strength > PITCH_STRENGTH).mean()), float((strength > VOICED_STRENGTH).mean())
@@ -227,11 +214,8 @@ def _is_whisper(pitched: float, voiced: float, lull_db: float) -> bool:
 
 
 def _lull_db(level_db: npt.NDArray[np.float64]) -> float:
-    """How far the louder half of all frames stands above the quietest of all 100 ms.
-
-    Between the words of one person it is quiet; between those of several it is not, and a detector calls all
-    of it speech.
-    """
+    """How far the louder half of all frames stands above the quietest of all 100 ms. Between the words of
+    one person it is quiet; between those of several it is not, and a detector calls all of it speech."""
     if len(level_db) < 2 * LULL_FRAMES:
         return MAX_SNR_DB
     power = np.power(10.0, level_db / 10.0)
@@ -239,31 +223,6 @@ def _lull_db(level_db: npt.NDArray[np.float64]) -> float:
     louder = power[power >= np.median(power)].mean()
     lull_db = float(_decibels(louder)) - float(_decibels(np.percentile(stretches, LULL_PERCENTILE)))
     return min(MAX_SNR_DB, lull_db)
-
-
-def _pitch_strength(wave: _Frames, first: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """How well the 40 ms from each of these frames on repeat themselves at a voice's pitch."""
-    following = np.minimum(first + 1, len(wave) - 1)
-    windows = np.concatenate((wave[first], wave[following]), axis=1)
-    windows -= windows.mean(axis=1, keepdims=True)
-    windows *= _WINDOW
-    power = np.square(np.abs(rfft(windows, _FFT_SAMPLES, axis=1))) * _IN_PITCH_BAND
-    windows[:] = 0.0
-    correlation = np.fft.irfft(power, axis=1)
-    # The window's own autocorrelation is divided out (Boersma 1993), or long periods would look weak.
-    strength = (correlation[:, _LAGS] / _WINDOW_CORRELATION[_LAGS]).max(axis=1)
-    strength /= np.maximum(correlation[:, 0], 1e-12)
-    return np.asarray(strength, np.float64)
-
-
-_WINDOW_SAMPLES = 2 * FRAME_SAMPLES
-_FFT_SAMPLES = 1_024  # lags up to 384 samples are free of wrap-around; the longest we use is 258
-_WINDOW = np.hanning(_WINDOW_SAMPLES).astype(np.float32)
-_WINDOW_CORRELATION = np.correlate(_WINDOW, _WINDOW, "full")[_WINDOW_SAMPLES - 1 :].astype(np.float64)
-_WINDOW_CORRELATION /= _WINDOW_CORRELATION[0]
-_LAGS = slice(int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[1]), int(SAMPLE_RATE_HZ / PITCH_RANGE_HZ[0]) + 1)
-_BINS_HZ = np.fft.rfftfreq(_FFT_SAMPLES, 1.0 / SAMPLE_RATE_HZ)
-_IN_PITCH_BAND = (_BINS_HZ >= 60.0) & (_BINS_HZ <= 2_000.0)
 
 
 def _bandwidth_hz(speech_frames: _Frames) -> float:
@@ -276,10 +235,12 @@ def _bandwidth_hz(speech_frames: _Frames) -> float:
 
 
 def _own_hz(wave: _Frames, speech: Flags) -> float:
-    """Up to where it is speech of its own: what lies above is a mirror image, or was made."""
-    hz = band.own_hz(wave.reshape(-1))
-    if hz <= made_band.SEAM_HZ:
-        return hz
+    """The highest frequency of the speech itself: what lies above is a mirror image, or was made of it. What
+    was taken to any lower rate and back counts as no wider than a telephone, whether it mirrors itself or
+    breaks off: a converter or coder of 9 to 12 kHz hides as much of a synthesiser as one of 8."""
+    hz = min(band.own_hz(wave.reshape(-1)), cliff.cut_hz(wave.reshape(-1)))
+    if hz < SAMPLE_RATE_HZ / 2:
+        return min(hz, made_band.SEAM_HZ)
     spoken = np.flatnonzero(speech)
     said = wave[spoken[0] : spoken[-1] + 1].reshape(-1)
     return made_band.SEAM_HZ if made_band.is_made(said) else hz

@@ -1,8 +1,9 @@
 """Reads a recorded phrase from a file or from memory: WAV or FLAC of any usual rate, to 16 kHz mono int16.
 
-Two channels are averaged when they agree (one voice, two microphones) and refused when they do not: their
-average would be nobody's voice. What is cut short, not finite or not audio is refused, never repaired; only
-what a writer to a pipe cannot know, the length, is taken from where it ends.
+Of two channels that agree (one voice, two microphones) the first is heard, for what reaches one of them later
+would cancel a part of it; two that do not agree are refused. What is
+cut short, not finite or not audio is refused, never repaired; only the length, which a writer to a pipe
+cannot know, is taken from where the file ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from device.audio.errors import GapError, TooLongError, UnreadableAudioError
+from device.audio.errors import Flaw, QualityError, UnreadableAudioError
 from device.audio.files.containers import plain
 from device.audio.settings import FileLimits
 from device.audio.spoiled.lost_blocks import replaced
@@ -40,11 +41,9 @@ _Wave = npt.NDArray[np.float32]
 def read_recording(
     source: str | os.PathLike[str] | bytes, limits: FileLimits, *, unbroken: bool = False
 ) -> Samples:
-    """The samples of a file, or of a file's content given as bytes: int16, mono, 16 kHz, shape (n,), n > 0.
-
-    Raises UnreadableAudioError, or TooLongError when the file is larger than `limits`; GapError where
-    `unbroken` sound is wanted and blocks of it were lost before it was written.
-    """
+    """The samples of a file, or of its content: int16, mono, 16 kHz, shape (n,), n > 0. Raises
+    QualityError: TOO_LONG beyond `limits`, GAP where `unbroken` sound is wanted and blocks of it were
+    lost, UNREADABLE."""
     content: bytes | bytearray
     if isinstance(source, bytes):
         name, content = "recording", _in_memory(source, limits)
@@ -79,7 +78,9 @@ def _in_file(path: str | os.PathLike[str], name: str, limits: FileLimits) -> byt
         if status.st_size == 0:
             raise UnreadableAudioError(f"{name}: the file is empty; record it again")
         if status.st_size > limits.max_bytes:
-            raise TooLongError(f"{name}: larger than {limits.max_bytes >> 20} MiB; give one phrase per file")
+            raise QualityError(
+                Flaw.TOO_LONG, f"{name}: larger than {limits.max_bytes >> 20} MiB; give one phrase per file"
+            )
         content, at = bytearray(status.st_size), 0
         while at < len(content):
             count = os.preadv(descriptor, [memoryview(content)[at:]], at)
@@ -97,7 +98,9 @@ def _in_memory(content: bytes, limits: FileLimits) -> bytes:
     if not content:
         raise UnreadableAudioError("recording: it is empty; record it again")
     if len(content) > limits.max_bytes:
-        raise TooLongError(f"recording: larger than {limits.max_bytes >> 20} MiB; give one phrase at a time")
+        raise QualityError(
+            Flaw.TOO_LONG, f"recording: larger than {limits.max_bytes >> 20} MiB; give one phrase at a time"
+        )
     return content
 
 
@@ -128,7 +131,9 @@ def _check_format(sound: soundfile.SoundFile, name: str, limits: FileLimits) -> 
     if sound.subtype not in _SUBTYPES:
         raise UnreadableAudioError(f"{name}: {sound.subtype} coding is not taken; convert it to 16-bit PCM")
     if sound.frames > limits.max_s * sound.samplerate:
-        raise TooLongError(f"{name}: longer than {limits.max_s:.0f} s; give one phrase per file")
+        raise QualityError(
+            Flaw.TOO_LONG, f"{name}: longer than {limits.max_s:.0f} s; give one phrase per file"
+        )
 
 
 class _Blocks:
@@ -150,9 +155,9 @@ class _Blocks:
                 raise UnreadableAudioError(f"{name}: holds values that are no sound (NaN or infinite)")
             read += len(block)
             np.clip(block, -1.0, 1.0, out=block)
-            mono = block.mean(axis=1, dtype=np.float32)
+            mono = block[:, 0].copy()
             if sound.channels == MAX_CHANNELS:
-                mid_energy += float(np.square(mono).sum())
+                mid_energy += float(np.square(block.mean(axis=1)).sum())
                 side_energy += float(np.square((block[:, 0] - block[:, 1]) / 2).sum())
             if self._unbroken:
                 whole = np.round(block[:, 0] * 32767).astype(np.int16)
@@ -161,7 +166,7 @@ class _Blocks:
             block[:] = 0.0
             yield mono
         if gaps >= MIN_GAPS:
-            raise GapError("Part of that was lost. Please say the phrase again.")
+            raise QualityError(Flaw.GAP, "Part of that was lost. Please say the phrase again.")
         if side_energy > MAX_SIDE_TO_MID * mid_energy:
             raise UnreadableAudioError(f"{name}: its two channels differ too much; record in mono")
 

@@ -1,35 +1,16 @@
-"""What can be set about sound, with limits. Every value is checked when the object is made."""
+"""What can be set about sound. `device/settings.py` holds every value to its limits."""
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from device.audio.utterance import FRAME_MS
 
 
-def _limited(default: float, low: float, high: float) -> Any:
-    """A number that must lie in [low, high]; whole when the default is."""
+def _limited(default: float | None, low: float, high: float) -> Any:
+    """A number that must lie in [low, high]."""
     return field(default=default, metadata={"low": low, "high": high})
-
-
-def _check(settings: object) -> None:
-    """Raise ValueError naming every value outside its limits, not only the first."""
-    items = fields(settings)  # type: ignore[arg-type]
-    problems = [problem for item in items if (problem := _problem(settings, item))]
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-def _problem(settings: object, item: Field[Any]) -> str | None:
-    if "low" not in item.metadata:
-        return None
-    value, low, high = getattr(settings, item.name), item.metadata["low"], item.metadata["high"]
-    if isinstance(item.default, int) and not isinstance(value, int):
-        return f"{item.name} must be a whole number, not {value!r}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        return f"{item.name} must be between {low} and {high}, not {value!r}"
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +37,6 @@ class EndpointerSettings:
     """Speech longer than this is refused. Set it to `window_s` to refuse whatever does not fit the window."""
 
     def __post_init__(self) -> None:
-        _check(self)
         if self.onset_ms > self.onset_window_ms:
             raise ValueError("onset_ms must not exceed onset_window_ms")
         if self.pause_ms > self.end_ms:
@@ -83,9 +63,6 @@ class QualityLimits:
     """Over the quietest moments between words: several people talk as loud as the speaker below this."""
     max_clipped_fraction: float = _limited(0.01, 0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
@@ -94,9 +71,6 @@ class FileLimits:
     max_bytes: int = _limited(32 << 20, 1_024, 1 << 30)
     max_s: float = _limited(60.0, 1.0, 14_400.0)
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneSettings:
@@ -104,7 +78,7 @@ class MicrophoneSettings:
 
     device: str | None = None
     """Part of the device's name; None is the system's default."""
-    rate_hz: int | None = None
+    rate_hz: int | None = _limited(None, 8_000, 192_000)
     """None opens the device at its own rate; we resample better than its driver does."""
     buffer_s: float = _limited(2.0, 0.2, 10.0)
     """What may wait for us. More is dropped, counted, and makes the utterance refused."""
@@ -115,15 +89,6 @@ class MicrophoneSettings:
     """A device may take this long to give its first sample ..."""
     stall_s: float = _limited(1.0, 0.2, 30.0)
     """... and after that, no sample for this long means it is gone."""
-    retry_s: float = _limited(0.5, 0.05, 60.0)
-    """The first wait before reopening; doubles ..."""
-    retry_max_s: float = _limited(10.0, 0.05, 600.0)
-    """... up to this."""
-
-    def __post_init__(self) -> None:
-        _check(self)
-        if self.rate_hz is not None and not 8_000 <= self.rate_hz <= 192_000:
-            raise ValueError(f"rate_hz must be between 8000 and 192000, not {self.rate_hz!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Event
 from typing import Protocol
 
 import numpy as np
 
-from device.audio.errors import AudioDeviceLostError
 from device.audio.recording import read_recording
-from device.audio.settings import FileLimits, MicrophoneSettings
-from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, Frame, Samples, wipe
+from device.audio.settings import FileLimits
+from device.audio.utterance import FRAME_MS, FRAME_SAMPLES, Frame, Samples, wipe
 
 
 class AudioSource(Protocol):
-    """Yields frames in order and ends when the stream does or `stop` is set; both are no errors.
-
-    Raises AudioDeviceLostError when the sound is gone, and a QualityError when what comes is not the sound
-    that was promised. Who takes a frame may overwrite it.
-    """
+    """Yields frames in order until the stream ends or `stop` is set; the receiver may overwrite them.
+    Raises AudioDeviceLostError when the sound is gone, QualityError when it is not what was promised."""
 
     def frames(self, stop: Event) -> Iterator[Frame]: ...
 
@@ -58,42 +54,3 @@ class FileSource:
                 yield frame
         finally:
             wipe(samples)
-
-
-class Reopening:
-    """A source that comes back: when the device is lost it waits, a little longer each time, and opens it
-    again.
-
-    The first frame after a loss says how much was missed, so that nothing said across the gap is judged.
-    """
-
-    def __init__(
-        self,
-        source: AudioSource,
-        settings: MicrophoneSettings | None = None,
-        on_lost: Callable[[AudioDeviceLostError], None] = lambda _: None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._source = source
-        self._settings = settings or MicrophoneSettings()
-        self._on_lost = on_lost
-        self._monotonic = monotonic
-
-    def frames(self, stop: Event) -> Iterator[Frame]:
-        lost_at_s: float | None = None
-        retry_s = self._settings.retry_s
-        while not stop.is_set():
-            try:
-                for frame in self._source.frames(stop):
-                    if lost_at_s is not None:
-                        missed = 1 + int((self._monotonic() - lost_at_s) * SAMPLE_RATE_HZ)
-                        frame = Frame(frame.samples, frame.lost_samples + missed)
-                        lost_at_s, retry_s = None, self._settings.retry_s
-                    yield frame
-                return
-            except AudioDeviceLostError as err:
-                if lost_at_s is None:
-                    lost_at_s = self._monotonic()
-                self._on_lost(err)
-            stop.wait(retry_s)
-            retry_s = min(2.0 * retry_s, self._settings.retry_max_s)

@@ -15,6 +15,15 @@ Samples = npt.NDArray[np.int16]
 """Mono PCM at 16 kHz, shape (n,)."""
 
 
+Wave = npt.NDArray[np.float32]
+"""Mono speech at 16 kHz in [-1, 1), shape (n,)."""
+
+
+def to_wave(samples: Samples) -> Wave:
+    """A copy of `samples` as a wave."""
+    return samples.astype(np.float32) / np.float32(32768.0)
+
+
 def wipe(samples: Samples) -> None:
     """Overwrite samples that were heard and are no longer needed."""
     if samples.flags.writeable:
@@ -51,15 +60,15 @@ class Quality:
     level_dbfs: float
     """Root mean square during speech."""
     bandwidth_hz: float
-    """Up to where the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at most. A mirror
-    image of what lies lower, as cheap resampling leaves it, is no speech."""
+    """The highest frequency at which the spectrum carries speech: about 3.4 kHz for a telephone, 8 kHz at
+    most. A mirror image of what lies lower, as cheap resampling leaves it, is no speech."""
     decay_db_s: float = 270.0
-    """How fast sound dies away at its fastest: 270 beside the mouth, 60 over the room's reverberation time
-    where a room does not let it; 0 where nothing stands out enough to tell."""
+    """The fastest fall of the level: 270 beside the mouth, 60 over the reverberation time in a room; 0
+    where it cannot be told."""
     whispered_s: float = 0.0
-    """Seconds of speech that moves as speech does and in which no voice sounds."""
+    """Seconds of speech whose level moves as speech does and that has no voice in it."""
     filled: bool = False
-    """Whether blocks of it were lost on the way and filled with something of another level."""
+    """Whether blocks of it were lost on the way, and filled, closed up or covered with a copy."""
     steady_lines: int = 0
     """Lines of one exact pitch from beginning to end: buzz, alarms."""
     lull_db: float = 60.0
@@ -93,9 +102,9 @@ class Utterance:
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE_HZ
 
-    def wave(self) -> npt.NDArray[np.float32]:
-        """The samples as float32 in [-1, 1), shape (n,)."""
-        return self.samples.astype(np.float32) / 32768.0
+    def wave(self) -> Wave:
+        """`to_wave` of the samples."""
+        return to_wave(self.samples)
 
     def wipe(self) -> None:
         """Overwrite the samples; call it when the decision has been made."""

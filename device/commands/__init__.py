@@ -1,1 +1,1 @@
-"""The command line of a unit: options and output; the work is done elsewhere."""
+"""The command line of a unit: options and output alone."""

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import signal
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from device.state_folder import StateFolder
 from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why
 from sync.service import journal
+from sync.service.terminated import Terminated
 
 CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -55,14 +55,14 @@ def serve(host: str | None, port: int | None, plain_http: bool, config: Path | N
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = replace(settings, api=replace(settings.api, **chosen))  # type: ignore[arg-type]
     # The server ends in order at a signal and then raises it again: that must not skip what closes the store.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminated = Terminated.heeded()
     with (
         contextlib.suppress(KeyboardInterrupt),
         open_service(settings, state_dir(), models_dir()) as service,
     ):
         scheme = "http" if plain_http else "https"
         click.echo(f"Serving on {scheme}://{settings.api.host}:{settings.api.port}", err=True)
-        serve_service(service, settings, plain_http=plain_http)
+        serve_service(service, settings, terminated, plain_http=plain_http)
 
 
 @api.command()

@@ -1,4 +1,4 @@
-"""`ostiary decide` and `ostiary score`: one attempt from a file, through the code that runs at the door."""
+"""`ostiary decide` and `ostiary score`: one attempt from a file, by the code that runs at the door."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def exit_code(decision: Decision) -> int:
 
 
 def show(console: Console, decision: Decision, evidence: Evidence | None) -> None:
-    """The same for a person."""
+    """Print a decision and its evidence for a person."""
     colour = "green" if decision.opens else "red"
     console.print(f"[bold {colour}]{decision.outcome}[/]  {decision.reason}")
     if evidence is None:
@@ -130,7 +130,7 @@ def score(first: Path, more: tuple[Path, ...], probe: Path, phrase: str, as_json
         settings = load()
         with open_judge(models_dir(), settings) as judge:
             with heard_voices(judge, settings, named(recordings)) as voices:
-                template = judge.speaker.template(voices.embeddings)
+                template = voices.voice(judge.speaker)
             heard = judge_file(lambda: load_utterance(probe, settings.audio), judge, phrase, template)
     if not isinstance(heard, Evidence):
         if as_json:

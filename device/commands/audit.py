@@ -1,9 +1,9 @@
-"""`ostiary audit` on a unit: take its own log away, put it aside, or begin a new one."""
+"""`ostiary audit` on a unit: export its log, move it to files, or begin a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from device.secure_store import Store, open_store
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import Settings, load, state_dir
 from device.state_folder import StateFolder
-from device.unit.assembly import rules_of
+from device.unit.assembly import open_log, rules_of
 from device.unit.audit import AuditTrail, EventContext
 from device.uplink import archive
 from sync.outbox import Outbox
@@ -34,7 +34,7 @@ def export_command(out: Path) -> None:
     """
     with _opened() as (store, _, log):
         log.seal(store.audit_signer)
-        held = log.held(at_most=1 << 40)
+        held = log.held()
         if held is None:
             raise DeviceError("this unit's log holds no event yet; it begins with the first attempt")
         write_durably(out, archive.bundle(held, store.audit_signer).to_bytes())
@@ -85,11 +85,9 @@ def start_over_command() -> None:
             if old.exists():
                 old.replace(aside.with_name(aside.name + suffix))
         counter = store.keystore.counter("audit")
-        with _log(settings, store, never_used=counter.value(), guarded=True) as log:
-            context, rules = (
-                EventContext.of(store, 0, system_clock()),
-                rules_of(state_dir(), settings.door.name),
-            )
+        rules = rules_of(state_dir(), settings.door.name)
+        with open_log(settings, state_dir(), rules, system_clock, counter, counter.value()) as log:
+            context = EventContext.of(store, 0, system_clock())
             trail = AuditTrail(log, context, lambda: rules, system_clock, other_process=True)
             trail.note("FAULT", "operator", settings.door.name)
     click.echo(f"A new log begins; what was left of the old one is in {aside.name}, beside it.")
@@ -100,19 +98,9 @@ def _opened() -> Iterator[tuple[Store, Settings, Outbox]]:
     settings = load()
     if not StateFolder(state_dir()).audit_log.exists():
         raise DeviceError("this unit has no audit log yet; it begins when `ostiary run` starts")
-    with open_store(state_dir(), settings.store) as store, _log(settings, store) as log:
-        yield store, settings, log
-
-
-def _log(settings: Settings, store: Store, never_used: int = 0, guarded: bool = False) -> closing[Outbox]:
     rules = rules_of(state_dir(), settings.door.name)
-    return closing(
-        Outbox(
-            StateFolder(state_dir()).audit_log,
-            unit=settings.door.unit,
-            doors={settings.door.name, *rules.doors},
-            now_ms=lambda: int(system_clock().wall.timestamp() * 1000),
-            counter=store.keystore.counter("audit") if guarded else None,
-            never_used=never_used,
-        )
-    )
+    with (
+        open_store(state_dir(), settings.store) as store,
+        open_log(settings, state_dir(), rules, system_clock) as log,
+    ):
+        yield store, settings, log

@@ -38,14 +38,14 @@ CARDS = "four queen of clubs"
 UID = "reader-1"
 HEADINGS = ("at the door", "decision", "words", "voice", "live", "ms", "")
 WIDTHS = (31, 14, 5, 5, 5, 4, 10)
-"""With a space between them: 80 characters."""
+"""80 characters, with a space between columns."""
 NUMBERS = range(2, 6)
-"""The columns that are set to the right."""
+"""The columns that are aligned to the right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One attempt, and what must come of it."""
+    """One attempt, and its right outcomes."""
 
     who: str
     phrase: str
@@ -56,7 +56,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of a scene."""
+    """The outcome of a scene."""
 
     scene: Scene
     decision: Decision
@@ -112,7 +112,7 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
             raise DeviceError(f"the dashboard lists {listed} of {len(rows)} attempts")
         console.print(
             "Scores are log-likelihood ratios: above the threshold speaks for the person. Where to look "
-            "next:\n  ostiary enroll 4711 a.wav b.wav c.wav     your own voice\n"
+            "next:\n  ostiary enroll 4711 *.wav                 your own voice, five phrases\n"
             "  ostiary run --claim 4711                  your own microphone\n"
             "  ostiary evaluate --help                   error rates on your own recordings"
         )
@@ -125,7 +125,7 @@ def demo(headless: bool, no_page: bool, svg: Path | None) -> None:
 
 @contextmanager
 def _door(folder: Path, *, page: bool) -> Iterator[tuple[Tools, Site | None]]:
-    """The door, and the hospital around it, which starts when the first row is on the screen."""
+    """The door, and with `page` the hospital around it, not yet started."""
     with ExitStack() as parts:
         tpm = parts.enter_context(SwTpm(folder / "tpm"))
         settings = replace(load(), store=tpm.settings())
@@ -150,7 +150,7 @@ def _play(tools: Tools, site: Site | None, folder: Path, progress: Progress) -> 
 
 
 def _show(console: Console, site: Site, times: int, headless: bool) -> None:
-    """All of it is on the page; somebody at a terminal may look until they have seen enough."""
+    """Say that all is on the page; at a terminal, keep it there until Ctrl-C."""
     console.print(f"All {times} are on the dashboard, signed by the unit and stored by the registry.")
     if headless or not (console.is_terminal and sys.stdin.isatty()):
         return
@@ -164,7 +164,7 @@ def _address(site: Site) -> str:
 
 
 def _scenes(folder: Path) -> Iterator[Scene]:
-    """Each made when its turn comes: the first row need not wait for the synthesisers."""
+    """The scenes, each made in its turn, so that the first row need not wait for the synthesisers."""
     granted, phrase = frozenset({Outcome.GRANTED}), frozenset({Outcome.DENIED_PHRASE})
     voice, unknown = frozenset({Outcome.DENIED_VOICE}), frozenset({Outcome.DENIED_UNKNOWN})
     spoof, quality = frozenset({Outcome.DENIED_SPOOF}), frozenset({Outcome.DENIED_QUALITY})
@@ -234,7 +234,7 @@ def _row(row: Row) -> Text:
 
 
 def _line(cells: tuple[str, ...], style: str = "", decision_style: str = "") -> Text:
-    """One row, as soon as it is known: a table would wait for the last."""
+    """One row; a table would be printed only after the last."""
     padded = [
         cell.rjust(width) if number in NUMBERS else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
@@ -256,7 +256,8 @@ def _scores(evidence: Evidence | None) -> tuple[str, str, str, str]:
     )
 
 
-# Rich's own frame asks a content delivery network for a font; ours, for the guide's pictures too, nobody.
+# Rich's own frame asks a content delivery network for a font and cuts the last line off below; ours, for the
+# guide's pictures too, does neither.
 SVG = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -265,10 +266,9 @@ SVG = """\
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
 {styles}
 </style>
-<defs><clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>{lines}</defs>
+<defs>{lines}</defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate({terminal_x}, {terminal_y})">
 {backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g>
 </svg>
 """

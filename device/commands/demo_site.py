@@ -1,7 +1,7 @@
-"""The hospital around the demo's door: broker, registry and dashboard, on ports of this machine alone.
+"""The hospital around the demo's door: real broker, registry and dashboard, on this machine alone.
 
-Real ones: what the door decides goes to its audit log, is signed by its TPM, travels over MQTT with mutual
-TLS, is verified and stored by a registry worker, and appears on the page.
+The door's decisions go to its audit log, its TPM signs them, they travel over MQTT with mutual TLS, a
+registry worker verifies and stores them, and the page shows them.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ STOP_LIMIT_S = 10.0
 
 
 class Site:
-    """What the demo needs of the hospital around its door. The door waits for none of it: what it decides is
-    in its log, and travels as soon as there is somebody to take it. The page's account may read and no more.
+    """The hospital around the demo's door, which waits for none of it: decisions are in its log, and travel
+    once the registry runs. The page's account may only read.
     """
 
     def __init__(self, unit: UnitStore, settings: Settings, folder: Path, parts: ExitStack) -> None:
-        """The unit's audit log alone; `parts` closes what this opens. `start` does the rest."""
+        """Open the unit's audit log alone, which `parts` closes; `start` does the rest."""
         self._unit, self._door, self._folder, self._parts = unit, settings.door.name, folder, parts
         self._log = parts.enter_context(
             Outbox(folder / "outbox.db", unit=UNIT, doors={self._door}, now_ms=wall_ms)
@@ -67,7 +67,7 @@ class Site:
         parts.callback(self._reactor.close)
 
     def start(self) -> None:
-        """Start broker, worker and page, and wait for none of them. Raises DeviceError."""
+        """Start broker, worker and page without waiting for them. Raises DeviceError."""
         now = dt.datetime.now(dt.UTC)
         folder, parts = self._folder, self._parts
         authority = Authority.open(folder / "pki", now)
@@ -96,7 +96,7 @@ class Site:
         )
 
     def decided(self, decision: Decision, evidence: Evidence | None) -> None:
-        """Write the event down, and send what can be sent at once."""
+        """Write the event, and send what can be sent now."""
         self._trail.decided(decision, evidence)
         self._send()
 
@@ -124,7 +124,7 @@ class Site:
             self._send()
 
     def listed(self) -> int:
-        """How many attempts the page lists, asked as a browser would: log in, open the list."""
+        """How many attempts the page lists, asked as a browser does: log in, open the list."""
         parts = urllib.parse.urlsplit(self.origin)
         page = http.client.HTTPConnection(parts.netloc, timeout=START_LIMIT_S)
         try:
@@ -149,13 +149,13 @@ class Site:
 
 @contextmanager
 def site_around(unit: UnitStore, settings: Settings, folder: Path) -> Iterator[Site]:
-    """The hospital, not yet started; leaving stops what was, in the reverse order."""
+    """The hospital, not yet started; leaving stops its parts in reverse order."""
     with ExitStack() as parts:
         yield Site(unit, settings, folder, parts)
 
 
 def _fill(database: str, key: bytes, door: str, password: str) -> None:
-    """The registry knows the unit, the page its door and one account that may only read."""
+    """Tell the registry of the unit, and the page of its door and of an account that may only read."""
     # What a database needs takes as long to load as the door's models; the first row does not wait for it.
     from sync.dashboard.accounts.accounts import Accounts
     from sync.dashboard.migrations import prepare

@@ -1,16 +1,18 @@
-"""`ostiary enroll` and `ostiary forget`: who the unit knows by voice."""
+"""`ostiary enroll`, `people` and `forget`: the people whose voice the unit knows."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from device.access.voices import is_enrolled
 from device.errors import DeviceError
@@ -20,6 +22,7 @@ from device.settings import load, models_dir, state_dir
 from device.unit import enrolment
 from device.unit.assembly import open_tools
 from device.unit.enrolment import enrol, forget_record, named
+from device.unit.reports import enrolled_report, forgotten_report
 from sync.errors import SyncError
 from sync.person_id import PersonIdError, person_id
 from sync.plain_words import what_and_why
@@ -44,10 +47,7 @@ PERSON = PersonId()
 
 @contextmanager
 def error_as_json(as_json: bool) -> Iterator[None]:
-    """With `as_json`, print `{"error": text}` for a refusal or a fault inside; the error itself goes on.
-
-    It still ends the command with its line on standard error and its exit code.
-    """
+    """With `as_json`, print `{"error": text}` for an error inside, which is then raised again."""
     try:
         yield
     except (DeviceError, SyncError, OSError) as err:
@@ -59,17 +59,13 @@ def error_as_json(as_json: bool) -> Iterator[None]:
 @click.command()
 @click.argument("uid", type=PERSON)
 @click.argument("recordings", nargs=-1, type=AUDIO, required=True)
-@click.option(
-    "--consent-to",
-    metavar="ADMIN",
-    help="Who took the consent; production needs it.",
-)
+@click.option("--consent-to", metavar="ADMIN", help="Who took the consent; production needs it.")
 @click.option("--replace", is_flag=True, help="In place of an earlier enrolment, without a question.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
 def enroll(
     uid: str, recordings: tuple[Path, ...], consent_to: str | None, replace: bool, as_json: bool
 ) -> None:
-    """Enrol UID from three or more recordings of that person.
+    """Enrol UID from recordings of that person: five phrases, three at least.
 
     Somebody who is enrolled already is replaced after a question, or by --replace.
 
@@ -77,7 +73,7 @@ def enroll(
     `[store] consent_text_version`; after that the voiceprint is refused, and `ostiary store purge` erases it.
 
     \b
-    Example: ostiary enroll 4711 a.wav b.wav c.wav
+    Example: ostiary enroll 4711 a.wav b.wav c.wav d.wav e.wav
     """
     if not uid:
         raise click.UsageError("UID is empty; it names the person by at least one letter or digit")
@@ -88,21 +84,21 @@ def enroll(
     with error_as_json(as_json), open_tools(load(), state_dir(), models_dir()) as tools:
         if is_enrolled(tools.store.vault, uid) and not replace:
             _ask_to_replace(uid)
-        found = enrol(tools, uid, named(recordings), reason="operator", consent_to=consent_to)
+        with _shown(len(recordings)) as heard:
+            found = enrol(
+                tools, uid, named(recordings), reason="operator", consent_to=consent_to, heard=heard
+            )
         version = tools.judge.speaker.version
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "record": str(found.record),
-                    "recordings": len(recordings),
-                    "model": version,
-                    "doubtful": found.doubtful,
-                    "quality_percent": found.worth.percent,
-                    "quality_why": found.worth.why,
-                }
-            )
-        )
+        facts = {
+            "record": str(found.record),
+            "recordings": len(recordings),
+            "model": version,
+            "doubtful": found.doubtful,
+            "quality_percent": found.worth.percent,
+            "quality_why": found.worth.why,
+        }
+        click.echo(json.dumps(facts))
         return
     why = f": {found.worth.why}" if found.worth.why else ""
     click.echo(
@@ -117,14 +113,23 @@ def enroll(
         click.echo(f"{name} does not sound like a live human; record it again if you did not hear it said.")
 
 
+@contextmanager
+def _shown(recordings: int) -> Iterator[Callable[[int], None]]:
+    """How far an enrolment is: each recording is heard as it is, then as in rooms. Nothing in a script."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("hearing the recordings", total=2 * recordings)
+        yield lambda count: bar.advance(task, count)
+
+
 class EnrolledAlreadyError(DeviceError):
-    """Somebody is enrolled under this id, and nobody said that they are to be replaced."""
+    """Somebody is enrolled under this id, and --replace was not given."""
 
     exit_code = 1
 
 
 def _ask_to_replace(uid: str) -> None:
-    """Raises EnrolledAlreadyError where nobody can be asked, click.Abort where the answer is no."""
+    """Ask at a terminal; raises EnrolledAlreadyError without one, click.Abort at a no."""
     if not sys.stdin.isatty():
         raise EnrolledAlreadyError(
             f"{uid} is enrolled already; --replace puts this voice in place of the earlier one"
@@ -144,20 +149,7 @@ def people(as_json: bool) -> None:
         found = store.vault.enrolments()
     now = datetime.now(UTC)
     if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {
-                        "uid": one.uid,
-                        "record": str(one.record_id),
-                        "until": one.consent.retain_until.isoformat(),
-                        "ended": one.consent.expired(now),
-                        "model": one.model,
-                    }
-                    for one in found
-                ]
-            )
-        )
+        click.echo(json.dumps([{**enrolled_report(one, now), "model": one.model} for one in found]))
         return
     for one in found:
         ended = "  ended: ask again, or forget" if one.consent.expired(now) else ""
@@ -188,14 +180,6 @@ def forget(uid: str | None, record: UUID | None, as_json: bool) -> None:
             else:
                 receipt = enrolment.forget(store, settings, state_dir(), uid or "")
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "record": str(receipt.record_id),
-                    "forgotten_at": receipt.forgotten_at.isoformat(),
-                    "receipt": receipt.to_bytes().hex(),
-                }
-            )
-        )
+        click.echo(json.dumps(forgotten_report(receipt)))
     else:
         click.echo(f"Forgotten: record {receipt.record_id} at {receipt.forgotten_at:%Y-%m-%d %H:%M:%S} UTC.")

@@ -1,4 +1,4 @@
-"""`ostiary policy`: check and adopt rules, explain a decision, and what only an admin may do to a unit."""
+"""`ostiary policy`: check and adopt rules, explain decisions, pardon, lock down."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from device.liveness.memory_file import remove as remove_memory
 from device.secure_store import open_store
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
-from device.unit.assembly import open_trail, rules_of
+from device.unit.assembly import open_history, open_trail, rules_of
 from device.uplink.orders import Action, Order, await_done, post
 from sync.durable import replace_file
 from sync.events import AuditEvent, Record
@@ -152,7 +152,7 @@ def recent(count: int, as_json: bool) -> None:
 
 
 def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
-    """The event in a unit's log. Raises DeviceError when it is not there any more, or never was."""
+    """The event in a unit's log. Raises DeviceError when it is not there."""
     for event in _logged(outbox, event_id.bytes):
         if event.event_id == event_id:
             return event
@@ -162,7 +162,7 @@ def find_event(outbox: Path, event_id: uuid.UUID) -> AuditEvent:
 
 
 def _logged(outbox: Path, holding: bytes = b"") -> Iterator[AuditEvent]:
-    """Events whose record holds these bytes, newest first. Raises DeviceError when they cannot be read."""
+    """Events whose record contains `holding`, newest first. Raises DeviceError."""
     if not outbox.exists():
         raise DeviceError("this unit has no audit log yet: no decision was made here")
     try:
@@ -230,7 +230,7 @@ def failures(as_json: bool) -> None:
 def pardon(uid: str) -> None:
     """Take back the failures of a person, and forget where they are, so that they may try again.
 
-    Works on a running unit too.
+    Works on a running unit too. Exit code 1 where this unit knows nobody by that id.
 
     \b
     Example: ostiary policy pardon 4f2a
@@ -239,8 +239,12 @@ def pardon(uid: str) -> None:
         with _history() as history:
             pardoned = history.pardon(f"person:{uid}")
     except HistoryBusyError:
-        _order(Order(Action.PARDON, uid))
-        pardoned = True
+        pardoned = _known(uid)
+        if pardoned:
+            _order(Order(Action.PARDON, uid))
+    if not pardoned and not _known(uid):
+        click.echo(f"this unit knows nobody called {uid}; `ostiary people` names who is enrolled", err=True)
+        raise click.exceptions.Exit(1)
     click.echo(f"{uid} may try again." if pardoned else f"{uid} had no failures.")
 
 
@@ -311,7 +315,7 @@ def adopt(file: Path) -> None:
 
 
 def adopt_rules(file: Path) -> str:
-    """Put the rules in `file` in force; returns what to tell. Raises RulesError."""
+    """Put the rules in `file` in force; returns a sentence for the person. Raises RulesError."""
     rules = load_rules(file)
     path = StateFolder(state_dir()).rules
     old = load_rules(path) if path.exists() else None
@@ -331,6 +335,15 @@ def adopt_rules(file: Path) -> str:
         _order(Order(Action.ADOPT_RULES))
         told = "they are in force"
     return f"Rules {rules.version}: {told}."
+
+
+def _known(uid: str) -> bool:
+    """Whether somebody of this id is enrolled here or named by the rules in force."""
+    settings = load()
+    if uid in rules_of(state_dir(), settings.door.name).people:
+        return True
+    with open_store(state_dir(), settings.store) as store:
+        return uid in store.vault.uids()
 
 
 def _order(order: Order) -> None:
@@ -358,15 +371,5 @@ def start_over() -> None:
 
 @contextmanager
 def _history() -> Iterator[History]:
-    with open_store(state_dir(), load().store) as store:
-        history = History(
-            StateFolder(state_dir()).history,
-            store.keystore.counter("attempts"),
-            store.mac,
-            opened_s=system_clock().monotonic_s,
-            never_used=store.never_used("attempts"),
-        )
-        try:
-            yield history
-        finally:
-            history.close()
+    with open_store(state_dir(), load().store) as store, closing(open_history(store, state_dir())) as history:
+        yield history

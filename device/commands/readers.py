@@ -1,4 +1,4 @@
-"""`ostiary readers`: what a badge reader sends."""
+"""`ostiary readers`: shows what a badge reader sends."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def _tell(swipe: Swipe, directory: Directory, as_json: bool) -> None:
 
 
 def _shown(sent: bytes) -> str:
-    """Readable, whatever a reader sends, and without bytes that steer a terminal."""
+    """`sent` in readable form, without bytes that steer a terminal."""
     return f"{sent!r} ({sent.hex(' ')})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -64,6 +62,7 @@ from device.uplink.state import certificate_trouble
 from sync.errors import SyncError
 from sync.service import journal
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import Terminated
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +109,7 @@ def run(
     settings = load(config)
     alone = not no_network or isolation.required(isolation.own())
     stop = threading.Event()
-    terminated = Terminated()
-    signal.signal(signal.SIGTERM, terminated)
+    terminated = Terminated.heeded()
     speaker = Loudspeaker() if settings.feedback.earcons else None
     page = _page(settings)
     feedback = Feedback(language(settings.door.language), sinks(settings, page, speaker))
@@ -144,7 +142,7 @@ def run(
                 rotate = partial(rotate_when_due, unit.log, signer, settings.audit, state)
             certificate = partial(certificate_trouble, StateFolder(state).uplink_state)
             with Upkeep(unit, settings.door.name, rotate, certificate) as upkeep, watch:
-                failed_starts.tell(unit.trail, settings.door.name)
+                failed_starts.tell(unit.trail, settings.door.name, unit.store.keystore.power_ups)
                 if not alone:
                     _noted(unit, "network_reachable", settings.door.name)
                 if unit.fallen_back:
@@ -242,25 +240,6 @@ def sinks(settings: Settings, page: PageSink | None, speaker: Loudspeaker | None
     if speaker is not None:
         found.append(EarconSink(speaker))
     return found
-
-
-class Terminated:
-    """Like Ctrl-C: a loop that waits for the next badge would not see a flag.
-
-    Python drops what is raised while an object is taken down, so that the wait for a badge asks once more.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self, _signal: int, _frame: object) -> NoReturn:
-        self._asked = True
-        raise KeyboardInterrupt
-
-    def look(self) -> None:
-        """Raises KeyboardInterrupt where the unit was told to stop and has not."""
-        if self._asked:
-            raise KeyboardInterrupt
 
 
 def _microphone(settings: Settings, unit: Unit, parts: ExitStack) -> Microphone:

@@ -1,4 +1,5 @@
-"""Whether speech came through a telephone: nothing above 4 kHz. Its voices sound unlike the enrolled ones."""
+"""Tells whether speech came through a telephone (nothing above 4 kHz), whose voices sound unlike enrolled
+ones."""
 
 from __future__ import annotations
 
@@ -20,10 +21,8 @@ ROUNDING = 4.0
 
 
 def high_over_low_db(samples: Samples) -> float:
-    """Power of HIGH_HZ over that of LOW_HZ in decibels, in the louder half of int16 samples (n,) at 16 kHz.
-
-    -200 where there is nothing.
-    """
+    """Power of HIGH_HZ over that of LOW_HZ in decibels, in the louder half of int16 samples (n,) at 16
+    kHz. -200 where there is nothing."""
     blocks = samples[: len(samples) // BLOCK * BLOCK].reshape(-1, BLOCK)
     if not len(blocks):
         return -200.0

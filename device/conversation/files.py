@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from device.audio import QualityError
-from device.audio.errors import TooLongError
+from device.audio.errors import Flaw
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
 from device.audio.utterance import SAMPLE_RATE_HZ, wipe
 from device.conversation.band import is_narrow
-from device.conversation.diarization import DEFAULT, Diarization, Known, diarize
+from device.conversation.diarization import Diarization, diarize
 from device.conversation.hearing import SHORTEST_S, Progress, windows
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels
-from device.conversation.settings import Grouping
 from device.errors import DeviceError
 
 MAX_BYTES = 1 << 30
@@ -29,18 +29,16 @@ def diarize_file(
     known: Known | None = None,
     speakers: int | None = None,
     progress: Progress = lambda done: None,
-    grouping: Grouping = DEFAULT,
 ) -> Diarization:
-    """Who spoke when in a WAV or FLAC file (its path, or its content); the samples are overwritten.
-
-    Raises QualityError for what cannot be read and for a telephone's band (no bar of ours was chosen on it),
-    DeviceError for what is too long or too short. Given the number of people and no known ones, none is
-    needed.
-    """
+    """Who spoke when in a WAV or FLAC file (its path, or its content); the samples are overwritten. Raises
+    QualityError for what cannot be read, and for a telephone's band, on which no threshold was chosen,
+    unless `speakers` is given and `known` is not. Raises DeviceError for what is too long or too short."""
     name = "recording" if isinstance(source, bytes) else Path(source).name
     try:
         samples = read_recording(source, replace(FileLimits(), max_bytes=MAX_BYTES, max_s=longest_s))
-    except TooLongError as err:
+    except QualityError as err:
+        if err.code is not Flaw.TOO_LONG:
+            raise
         raise DeviceError(
             f"{name}: longer than {longest_s / 60:g} min; cut it, or raise [conversation] longest_min"
         ) from err
@@ -50,15 +48,11 @@ def diarize_file(
             raise DeviceError(f"{name}: shorter than {SHORTEST_S:g} s; there is nobody to tell apart")
         if is_narrow(samples) and (known is not None or speakers is None):
             raise QualityError(
+                Flaw.OTHER,
                 f"{name}: a telephone's band, for which voices are not calibrated; leave out --known and say "
-                "how many people there are (--speakers)"
+                "how many people there are (--speakers)",
             )
-        return diarize(
-            [*windows(samples, models.segmentation, models.speaker, progress)],
-            seconds,
-            grouping,
-            known,
-            speakers,
-        )
+        heard = [*windows(samples, models.segmentation, models.speaker, progress)]
+        return diarize(heard, seconds, known, speakers)
     finally:
         wipe(samples)

@@ -33,10 +33,8 @@ def distances(embeddings: Matrix, windows: npt.NDArray[Any], voices: npt.NDArray
 
 
 def linkage(given: Matrix) -> list[Merge]:
-    """Every merge of average linkage over a matrix of distances (n, n), the nearest first.
-
-    Quadratic in memory and, but for rare ties, in time: each group remembers its nearest one.
-    """
+    """Every merge of average linkage over a matrix of distances (n, n), the nearest first. Quadratic in
+    memory and, but for rare ties, in time: each group remembers its nearest one."""
     far = given.copy()
     count = len(far)
     np.fill_diagonal(far, _FAR)
@@ -65,9 +63,8 @@ def linkage(given: Matrix) -> list[Merge]:
 
 
 def cut(merges: Sequence[Merge], count: int, *, nearer_than: float = 0.0, groups: int = 0) -> Labels:
-    """The group of each of `count` pieces, 0 up in order of first appearance: after every merge nearer than
-    given, or with `groups` after as many merges as leave that number.
-    """
+    """The group of each of `count` pieces, 0 up in order of first appearance: after every merge nearer
+    than given, or with `groups` after as many merges as leave that number."""
     owner = np.arange(count)
     for number, merge in enumerate(merges):
         if (count - number <= groups) if groups else (merge.distance >= nearer_than):

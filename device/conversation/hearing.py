@@ -1,4 +1,4 @@
-"""From sound to pieces: each voice that the segmentation tells apart in a window, and its embedding."""
+"""Turns sound into pieces: each voice that the segmentation tells apart in a window, and its embedding."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ, Samples
-from device.models.features import MIN_WAVE_S, Wave
+from device.audio.utterance import SAMPLE_RATE_HZ, Samples, Wave, to_wave
+from device.conversation.turns import edges
+from device.models.features import MIN_WAVE_S
 from device.models.segmentation import (
     FRAME_S,
     FRAME_SAMPLES,
     VOICES,
     WINDOW_FRAMES,
     WINDOW_SAMPLES,
-    Activity,
+    Sets,
     decided,
     frames_of,
-    speaking,
 )
 from device.models.speaker import Embedding, SpeakerError
 
-STEP_FRAMES = 296
-"""From one window of a file to the next: five seconds, so that everything is heard twice."""
+STEP_FRAMES = 148
+"""From one window of a file to the next: two and a half seconds, so that everything is heard four times."""
 PAUSE_S = 0.3
 """A shorter silence does not end a stretch."""
-LONGEST_PIECE_S = 3.0
+LONGEST_PIECE_S = 2.5
 """A longer stretch is cut in equal parts."""
 SHORTEST_S = 1.0
 """Of a recording."""
@@ -41,7 +41,7 @@ Progress = Callable[[float], None]
 
 
 class Segmenter(Protocol):
-    def sets(self, wave: Wave) -> npt.NDArray[np.float32]: ...
+    def sets(self, wave: Wave) -> Sets: ...
 
 
 class Embedder(Protocol):
@@ -50,10 +50,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """A stretch of one voice in one window, frames `begin` to `end` of it.
-
-    Stretches and not whole voices: the segmentation sometimes takes two people who speak in turn for one.
-    """
+    """A stretch of one voice in one window, frames `begin` to `end` of it. Stretches and not whole voices:
+    the segmentation sometimes takes two people who speak in turn for one."""
 
     voice: int
     begin: int
@@ -69,22 +67,20 @@ class Window:
     """What was heard in one window that begins with frame `start`."""
 
     start: int
-    likely: Activity
-    """Probability that each voice speaks, (frames, VOICES)."""
-    active: Flags
-    """The decided part of it, same shape."""
+    sets: Sets
+    """Probability of each set of voices, as the segmentation gives it."""
     pieces: tuple[Piece, ...]
 
     @property
     def stop(self) -> int:
-        return self.start + len(self.active)
+        return self.start + len(self.sets)
 
 
-def starts(frames: int, step: int = STEP_FRAMES) -> list[int]:
+def starts(frames: int) -> list[int]:
     """The first frame of every window over so many frames; the last window ends where the sound does."""
     if frames <= WINDOW_FRAMES:
         return [0]
-    return [*range(0, frames - WINDOW_FRAMES, step), frames - WINDOW_FRAMES]
+    return [*range(0, frames - WINDOW_FRAMES, STEP_FRAMES), frames - WINDOW_FRAMES]
 
 
 def windows(
@@ -98,11 +94,6 @@ def windows(
         yield hear(wave, start, segmenter, embedder)
         wave[:] = 0.0
         progress((number + 1) / len(first))
-
-
-def to_wave(samples: Samples) -> Wave:
-    """float32 in [-1, 1)."""
-    return samples.astype(np.float32) / np.float32(32768.0)
 
 
 def hear(wave: Wave, start: int, segmenter: Segmenter, embedder: Embedder) -> Window:
@@ -119,7 +110,7 @@ def hear(wave: Wave, start: int, segmenter: Segmenter, embedder: Embedder) -> Wi
             if alone_s < MIN_WAVE_S:  # speech of one person alone where there is enough; else what there is
                 heard[begin:end] = active[begin:end, voice]
             pieces.append(Piece(voice, begin, end, alone_s, _embedding(wave, heard, embedder)))
-    return Window(start, speaking(sets), active, tuple(pieces))
+    return Window(start, sets, tuple(pieces))
 
 
 def stretches(active: Flags) -> list[tuple[int, int]]:
@@ -136,12 +127,6 @@ def stretches(active: Flags) -> list[tuple[int, int]]:
         cuts = np.linspace(begin, end, parts + 1).round().astype(int).tolist()
         found += list(pairwise(cuts))
     return found
-
-
-def edges(active: Flags) -> list[tuple[int, int]]:
-    """(begin, end) of every run of true values."""
-    turns = np.flatnonzero(np.diff(np.concatenate(([0], active.astype(np.int8), [0]))))
-    return [(int(begin), int(end)) for begin, end in turns.reshape(-1, 2)]
 
 
 def _embedding(wave: Wave, heard: Flags, embedder: Embedder) -> Embedding | None:

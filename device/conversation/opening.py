@@ -33,11 +33,8 @@ class ConversationModels:
 
 
 def open_models(models: Path, memory: Path, minimum: MinimumVersions | None = None) -> ConversationModels:
-    """From the verified bundle in `models`, none of its models below `minimum`, each having answered as it
-    must on this machine; `memory` is where the self-test's pass is kept.
-
-    Raises BundleError where the bundle has no segmentation, SelfTestError, SessionError.
-    """
+    """From the verified bundle in `models`, none of its models below `minimum`; `memory` keeps the pass of
+    the self-test. Raises BundleError where there is no segmentation, SelfTestError, SessionError."""
 
     def on(bundle: Bundle) -> ConversationModels:
         pick = remembered(models, bundle, _LOG.warning)

@@ -1,4 +1,4 @@
-"""Who spoke from when to when: turns, their text form (RTTM), and frames made into turns. Pure."""
+"""Turns: who spoke from when to when, their text form (RTTM), and turns made of frames. Pure."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ def turns_of(active: npt.NDArray[np.bool_], frame_s: float, speakers: Sequence[s
     """Turns in order from activity by frame, (frames, speakers)."""
     found = []
     for column, speaker in enumerate(speakers):
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], active[:, column].astype(np.int8), [0]))))
-        found += [
-            Turn(float(begin * frame_s), float(end * frame_s), speaker) for begin, end in edges.reshape(-1, 2)
-        ]
+        found += [Turn(begin * frame_s, end * frame_s, speaker) for begin, end in edges(active[:, column])]
     return sorted(found)
+
+
+def edges(active: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(begin, end) of every run of true values."""
+    turns = np.flatnonzero(np.diff(np.concatenate(([0], active.astype(np.int8), [0]))))
+    return [(int(begin), int(end)) for begin, end in turns.reshape(-1, 2)]
 
 
 def overlaps(turns: Iterable[Turn]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""What a decision moves. Fail secure: a door is released for a moment and locks again by itself."""
+"""Strikes, contacts and readers. Fail secure: a door is released for a moment and locks again by itself."""
 
 from device.door.lines import DoorError
 from device.door.protocol import Door

@@ -1,4 +1,4 @@
-"""Debounces contacts: a mechanical contact closes many times before it settles. Pure; times in seconds."""
+"""Debounces contacts, which close many times before they settle. Pure; times in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from device.door.supervision import Line
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a wire says since `at_s`."""
+    """The level of a wire since `at_s`."""
 
     line: Line
     active: bool
@@ -27,7 +27,7 @@ class Debounce:
         self._settled: dict[Line, bool] = {}
 
     def feed(self, level: Level) -> Iterator[Level]:
-        """Levels that are settled because of this one, which may be told late and in a burst."""
+        """The levels that this one settles; it may come late and in a burst."""
         before = self._raw.get(level.line)
         if before is None:
             self._raw[level.line] = level
@@ -46,7 +46,7 @@ class Debounce:
 
     @property
     def due_s(self) -> float:
-        """When `settled` may have something to say."""
+        """When `settled` may next give a level."""
         return min(
             (
                 raw.at_s + self._settle_s

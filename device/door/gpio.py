@@ -1,7 +1,7 @@
-"""The wires of a door on a GPIO chip, through the kernel's character device. The one module that touches it.
+"""The wires of a door on a GPIO chip. The one module that touches the kernel's character device.
 
-The chip is found by its label and a line by its name or offset: numbers of chips and of lines change from one
-kernel to the next. The kernel tells edges with their times; levels are read beside them.
+Chips are found by label, lines by name or offset: the kernels' numbers of both change. The kernel reports
+edges with their times; levels are read besides.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from device.door.debounce import Level
 from device.door.lines import DoorError
 from device.door.settings import STRIKE, GpioSettings, Pull
 from device.door.supervision import Line
+from sync.plain_words import why
 
 CONSUMER = "ostiary"
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One line as it is asked of the chip."""
+    """One line as requested from the chip."""
 
     offset: int
     active_low: bool
@@ -68,7 +69,7 @@ class Gpio(Protocol):
 
 
 class GpioLines:
-    """Lines of one door. Raises DoorError, saying what to do, when chip or lines are not to be had."""
+    """Lines of one door. Raises DoorError, saying what to do, when chip or lines cannot be used."""
 
     def __init__(self, settings: GpioSettings, gpio: Gpio, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
@@ -89,7 +90,7 @@ class GpioLines:
         except OSError as err:
             self.close()
             raise DoorError(
-                f"lines of the GPIO chip {settings.chip} cannot be used ({_why(err)}); is another program "
+                f"lines of the GPIO chip {settings.chip} cannot be used ({why(err)}); is another program "
                 "using them, and is this user in the group of the chip's device?"
             ) from err
 
@@ -133,12 +134,12 @@ class GpioLines:
 
 
 def find_chip(gpio: Gpio, label: str) -> Path:
-    """The device of the one chip with this label. Raises DoorError naming those that are there."""
+    """The device of the one chip with this label. Raises DoorError, which lists the labels there are."""
     try:
         chips = gpio.chips()
     except OSError as err:
         raise DoorError(
-            f"the GPIO chips cannot be listed ({_why(err)}); is this user in the group of /dev/gpiochip*?"
+            f"the GPIO chips cannot be listed ({why(err)}); is this user in the group of /dev/gpiochip*?"
         ) from err
     found = chips.get(label, [])
     if len(found) == 1:
@@ -161,7 +162,7 @@ def in_use(settings: GpioSettings, gpio: Gpio) -> str:
     try:
         holders = {gpio.holder(chip, offset) for offset in offsets}
     except OSError as err:
-        raise DoorError(f"the GPIO chip {settings.chip} cannot be asked for its lines ({_why(err)})") from err
+        raise DoorError(f"the GPIO chip {settings.chip} cannot be asked for its lines ({why(err)})") from err
     return ", ".join(sorted(holders - {""}))
 
 
@@ -175,11 +176,7 @@ def _offset(gpio: Gpio, chip: Path, settings: GpioSettings, name: str, wire: str
 
 
 def _gone(err: OSError) -> DoorError:
-    return DoorError(f"the GPIO chip does not answer any more ({_why(err)}); check its board")
-
-
-def _why(err: OSError) -> str:
-    return err.strerror or " ".join(str(err).split()) or type(err).__name__
+    return DoorError(f"the GPIO chip does not answer any more ({why(err)}); check its board")
 
 
 class KernelGpio:
@@ -276,7 +273,7 @@ class _KernelOutput:
 
 @contextmanager
 def _released_is_gone() -> Iterator[None]:
-    """libgpiod has an error of its own for a request that another thread has released."""
+    """Translates libgpiod's error for a request that another thread has released."""
     try:
         yield
     except _gpiod().exception.RequestReleasedError as err:

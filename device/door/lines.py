@@ -1,4 +1,4 @@
-"""The wires of a door, whatever reads them: GPIO, or files in a trial."""
+"""The wires of a door, read from GPIO or, in a trial, from files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from device.errors import DeviceError
 
 
 class DoorError(DeviceError):
-    """The hardware of the door cannot be used. The strike stays, or falls back to, locked."""
+    """The hardware of the door cannot be used. The strike stays locked or locks."""
 
 
 class Lines(Protocol):

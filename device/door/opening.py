@@ -1,9 +1,8 @@
-"""The door that the settings name."""
+"""Opens the door that the settings name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from zlib import crc32
 
 from device.access.badges import CardBits
@@ -28,8 +27,8 @@ def supervised_door(
     warn: Callable[[Notice], None],
     show: Callable[[str], None],
 ) -> SupervisedDoor:
-    """The strike and the contacts of this unit; enter it to begin. Hardware that is missing is no error here:
-    the door stays locked, says so, and looks for it again.
+    """The strike and the contacts of this unit; enter it to begin. With missing hardware the door stays
+    locked, says so, and looks for it again.
     """
     return SupervisedDoor(
         settings.name,
@@ -55,13 +54,10 @@ def osdp_door(
     warn: Callable[[Notice], None],
     show: Callable[[str], None],
 ) -> OsdpDoor:
-    """The same behind a controller. `key` is read each time the port is opened; it raises DoorError when
-    there is none.
-    """
-    local = partial(_noting, settings, now_s=now_s, warn=warn, show=show)
+    """The same behind a controller. `key` is called each time the port is opened, and may raise DoorError."""
     return OsdpDoor(
         settings.osdp.mode,
-        local,
+        lambda noted: supervised_door(settings, now_s=now_s, note=noted, warn=warn, show=show),
         lambda panel: connect(settings, key(), panel),
         note=note,
         card_of=card_of,
@@ -89,14 +85,3 @@ def lines_of(settings: DoorSettings, now_s: Callable[[], float]) -> Lines:
     if settings.kind is DoorKind.SIMULATED or not settings.gpio.chip:
         return SimulatedLines(settings.simulated.lines, now_s)
     return GpioLines(settings.gpio, KernelGpio(), now_s)
-
-
-def _noting(
-    settings: DoorSettings,
-    note: Note,
-    *,
-    now_s: Callable[[], float],
-    warn: Callable[[Notice], None],
-    show: Callable[[str], None],
-) -> SupervisedDoor:
-    return supervised_door(settings, now_s=now_s, note=note, warn=warn, show=show)

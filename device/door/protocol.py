@@ -1,4 +1,4 @@
-"""What every door does with a decision, whatever hardware stands behind it."""
+"""What every door does with a decision, on any hardware."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from device.access.decision import Decision
 
 
 class Door(Protocol):
-    """The strike. `obey` returns once the strike has moved; it never raises a door open.
+    """The strike. `obey` returns once the strike has moved; no error opens a door.
 
     An emergency release holds until `lock`; every other opening ends by itself.
     """
@@ -18,7 +18,6 @@ class Door(Protocol):
     def lock(self) -> None: ...
 
     def hold(self, for_s: float) -> None:
-        """Stand unlocked for so long from now, whatever opens and shuts meanwhile; 0 ends it. Raises
-        DoorError where this strike is not ours to hold."""
+        """Stand unlocked for so long from now; 0 ends it. Raises DoorError where a controller has it."""
 
     def close(self) -> None: ...

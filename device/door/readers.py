@@ -15,9 +15,9 @@ from device.errors import DeviceError
 from sync.plain_words import why
 
 CUT_SHORT_S = 0.5
-"""What is not ended within this long is no badge; said at once and not with the next badge."""
+"""A badge that is not complete in this time is unreadable."""
 CALM_S = 2.0
-"""A line full of noise is one unreadable badge in this time, so that it fills no log."""
+"""A noisy line makes one unreadable badge in this time, so that it fills no log."""
 
 
 def swipes(
@@ -29,10 +29,10 @@ def swipes(
     wait_s: float = 5.0,
     monotonic_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Swipe]:
-    """What comes from an unbuffered stream until it ends.
+    """The badges from an unbuffered stream until it ends.
 
     `rest` is called when nobody has come for `rest_s` after an answer, `waiting` at least every `wait_s`.
-    Raises DeviceError when the reader is pulled off.
+    Raises DeviceError when the reader was unplugged.
     """
     decoder = BadgeDecoder(CUT_SHORT_S)
     noisy_until_s = -math.inf
@@ -68,7 +68,7 @@ def _bursts(
     wait_s: float,
     monotonic_s: Callable[[], float],
 ) -> Iterator[bytes | memoryview | None]:
-    """Bytes as they come, to be used at once; None when none came for a while, and none once at the end."""
+    """Bytes as they come, to be used at once; None when none came for a while, empty once at the end."""
     held = bytearray(4096)
     try:
         descriptor = stream.fileno()

@@ -1,4 +1,4 @@
-"""What an operator sets about the door."""
+"""Settings of the door."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class SimulatedSettings:
     """A door of files, for development."""
 
     lines: Path | None = None
-    """A folder: the files `contact`, `request_to_exit`, `tamper` and `fire` are read there, each `0` or
-    `1`, and `strike` is written. A missing file is an inactive line.
+    """A folder with the files `contact`, `request_to_exit`, `tamper` and `fire`, each `0` or `1` (missing:
+    `0`), where `strike` is written.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class GpioSettings:
-    """Which wires of a GPIO chip are the door's. A line is the name the board gives it, or its offset."""
+    """The door's wires on a GPIO chip, each by the board's name for its line, or its offset."""
 
     chip: str = ""
-    """The chip's label, such as `pinctrl-rp1` (Raspberry Pi 5) or `pinctrl-bcm2711` (4). Never a number:
-    kernels renumber them.
+    """The chip's label, such as `pinctrl-rp1` (Raspberry Pi 5) or `pinctrl-bcm2711` (4); no number, since
+    kernels renumber chips.
     """
     strike: str = ""
     contact: str = ""

@@ -1,4 +1,4 @@
-"""The wires of a door for development: files in a folder, and a strike that says that it moved."""
+"""The wires of a door for development: files in a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class SimulatedLines:
     """Lines in `folder`, each a file that reads `0` or `1`; without a folder there are none.
 
-    What cannot be read is inactive: a cut wire must not open a door. It is said once.
+    A file that cannot be read is inactive, since a cut wire must not open a door; that is logged once.
     """
 
     def __init__(self, folder: Path | None, now_s: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
-"""A door with contacts: moves the strike, watches the wires and writes down what they mean.
+"""A door with contacts: moves the strike, watches the wires, writes events.
 
-One thread reads the wires. Whatever fails, the strike is locked first and the reason written after; hardware
-that went away is opened again without a restart.
+One thread reads the wires. After any failure it locks the strike first and writes the reason after; it opens
+hardware that went away again without a restart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from device.door.supervision import DoorState, DoorTiming, Happening, Line, Step
 from sync.errors import SyncError
 
 LOOK_S = 0.25
-"""How often every level is read anew, and how long a look waits for a change at most."""
+"""Between two readings of all levels; also the longest wait for a change."""
 REOPEN_S = 1.0
 STUCK_S = 60.0
 MAX_UNWRITTEN = 1_000
@@ -38,7 +38,7 @@ _EVENTS = {
     Happening.EXIT_STUCK: ("FAULT", "exit_stuck"),
     Happening.RELOCKED: ("RELOCKED", "none"),
 }
-"""What the audit log hears. A pre-alarm is only said at the door."""
+"""Kind and reason of events. A pre-alarm is none: it is only said at the door."""
 _WARNED = {Happening.PRE_ALARM, Happening.HELD_OPEN}
 
 Note = Callable[[str, str], None]
@@ -74,7 +74,7 @@ class SupervisedDoor(Background):
         self._debounce = Debounce(debounce_s)
         self._lines: Lines | None = None
         self._moved: bool | None = None
-        """Where the strike was last brought; None when nobody knows."""
+        """The strike's last position; None when it is not known."""
         self._fault = ""
         self._looked_s = now_s()
         self._levels_due_s = 0.0
@@ -144,7 +144,7 @@ class SupervisedDoor(Background):
             self._show(f"{self._name}: {f'held open for {for_s:.0f} s' if is_held else 'no longer held'}")
 
     def close(self) -> None:
-        """Lock at once and let go of the hardware, without a word."""
+        """Lock at once and let go of the hardware, silently."""
         with self._lock:
             self._state, _ = supervision.locked(self._state, self._now_s())
             self._let_go()
@@ -230,7 +230,7 @@ class SupervisedDoor(Background):
         return True
 
     def _lost(self, why: str) -> None:
-        """Nothing is known of the strike any more; a grant that was running is over."""
+        """Let go of lost hardware and end a running grant."""
         with self._lock:
             self._let_go()
             if not self._state.emergency:  # an alarm goes on, and releases as soon as the hardware is back
@@ -246,7 +246,7 @@ class SupervisedDoor(Background):
             lines.close()
 
     def _write(self) -> None:
-        """Events in their order; what cannot be written now is kept and tried again."""
+        """Write events in order; what cannot be written now is tried again."""
         while self._unwritten:
             kind, reason = self._unwritten[0]
             try:

@@ -1,9 +1,9 @@
 """What a door's contacts and its strike mean together. Pure: every step takes the time and returns a state.
 
-The strike is released by a decision and locks again when its time is over or the door has closed behind
-somebody. A door that opens without a decision and without the exit button is forced; one that stands open too
-long, forced or not, is first asked to be closed, then reported. The way out is never held: the exit button
-only says that an opening is no break-in.
+A decision releases the strike, which locks again when its time is over or the door has closed behind
+somebody. A door that opens without a decision and without the exit button is forced. One that stands open too
+long, first asks to be closed, then is reported. The exit button moves nothing: the way out is always free,
+and the button only tells that an opening is no break-in.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from enum import StrEnum
 SETTLE_S = 0.7
 """A door that springs back open within this long after it closed is still the same passage."""
 FORCED_GRACE_S = 0.3
-"""The handle's switch may close after the door's contact has opened: so long is a request to exit awaited."""
+"""So long a request to exit may follow the opening: a handle's switch may close after the contact opens."""
 EXIT_STUCK_S = 60.0
-"""A request to exit that lasts longer is a stuck or taped button, and excuses no opening any more."""
+"""A longer request to exit is a stuck or taped button, and explains no opening."""
 
 
 class Line(StrEnum):
@@ -30,7 +30,7 @@ class Line(StrEnum):
 
 
 class Happening(StrEnum):
-    """What the unit writes down, or says at the door."""
+    """What the unit writes into its log, or says at the door."""
 
     OPENED = "opened"
     CLOSED = "closed"
@@ -47,12 +47,12 @@ class Happening(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DoorTiming:
-    """How long a door may do what, in seconds."""
+    """Limits of a passage, in seconds."""
 
     held_open_s: float = field(default=30.0, metadata={"low": 2.0, "high": 3600.0})
-    """A door that stands open longer is reported; somebody with a longer strike time has that much more."""
+    """A door open for longer is reported; a person's longer strike time is added."""
     pre_alarm_s: float = field(default=10.0, metadata={"low": 0.0, "high": 600.0})
-    """So long before, the door asks to be closed."""
+    """So long before that the door asks to be closed."""
     exit_s: float = field(default=8.0, metadata={"low": 1.0, "high": 120.0})
     """After a request to exit the door may be opened for so long."""
 
@@ -67,11 +67,11 @@ class DoorState:
 
     timing: DoorTiming = field(default_factory=DoorTiming)
     released_until_s: float = -math.inf
-    """The strike is released before this; for ever in an emergency."""
+    """The strike is released until then; for ever in an emergency."""
     may_open_until_s: float = -math.inf
-    """An opening before this has a cause."""
+    """Until then an opening is explained."""
     held_until_s: float = -math.inf
-    """The door stands unlocked before this, however often it opens and shuts."""
+    """The door stands unlocked until then, however often it opens and shuts."""
     extra_s: float = 0.0
     """How much longer this passage may stay open."""
     is_open: bool | None = None
@@ -99,7 +99,7 @@ class DoorState:
 
     @property
     def due_s(self) -> float:
-        """When time alone will change something next; infinite when it will not."""
+        """When time alone changes something next; infinite if never."""
         due = [self.unexplained_s + FORCED_GRACE_S]
         if self.released_until_s > -math.inf:
             due.append(self.released_until_s)
@@ -150,7 +150,7 @@ def emergency(state: DoorState, now_s: float) -> Step:
 
 
 def held(state: DoorState, now_s: float, for_s: float) -> Step:
-    """Stand unlocked for `for_s` from now; 0 ends it. A door that stands open then is timed from there."""
+    """Stand unlocked for `for_s` from now; 0 ends it. A door still open at the end is timed from there."""
     state, told = passed(state, now_s)
     if for_s <= 0.0:
         state, more = _hold_ended(state, now_s) if state.held else (state, ())
@@ -162,7 +162,7 @@ def held(state: DoorState, now_s: float, for_s: float) -> Step:
 
 
 def locked(state: DoorState, now_s: float) -> Step:
-    """Lock at once: an alarm has ended, or somebody ordered it. A door that stands open is timed from now."""
+    """Lock at once, after an alarm or by an order. A door that stands open is timed from now."""
     state, told = passed(state, now_s)
     if not state.strike_released(now_s):
         return state, told
@@ -178,7 +178,7 @@ def locked(state: DoorState, now_s: float) -> Step:
 
 
 def sensed(state: DoorState, line: Line, active: bool, now_s: float) -> Step:
-    """A wire has another level. The fire input is not weighed here: the rules decide what it does."""
+    """A wire has another level. The rules, not this, decide on the fire input."""
     state, told = passed(state, now_s)
     if line is Line.CONTACT:
         state, more = _opened(state, now_s) if active else _closed(state, now_s)
@@ -193,7 +193,7 @@ def sensed(state: DoorState, line: Line, active: bool, now_s: float) -> Step:
 
 
 def passed(state: DoorState, now_s: float) -> Step:
-    """What has become due by `now_s`."""
+    """Apply what has become due by `now_s`."""
     told: list[Happening] = []
     if -math.inf < state.released_until_s <= now_s:
         state = replace(state, released_until_s=-math.inf)

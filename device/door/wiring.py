@@ -1,4 +1,4 @@
-"""What an installer is told about a door's wires."""
+"""Tells an installer about a door's wires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEVER_AT_REST = {
 
 
 def fire_input_missing(settings: DoorSettings, rules: Rules) -> str:
-    """What is wrong where the rules release this door by a fire input that no wire brings; else empty."""
+    """What to do where the rules release this door by a fire input that has no wire; else empty."""
     door = rules.doors.get(settings.name)
     if door is None or not door.fire_release or settings.gpio.fire:
         return ""
@@ -38,7 +38,7 @@ def fire_input_missing(settings: DoorSettings, rules: Rules) -> str:
 
 
 def examined(settings: DoorSettings, gpio: Gpio, now_s: Callable[[], float]) -> str:
-    """How every wire stands now. Raises DoorError when chip or lines cannot be used, or a wire at rest says
+    """The state of every wire. Raises DoorError when chip or lines cannot be used, or a wire at rest tells an
     alarm.
     """
     if not settings.gpio.chip:
@@ -65,8 +65,8 @@ def examined(settings: DoorSettings, gpio: Gpio, now_s: Callable[[], float]) -> 
 def tried(
     lines: Lines, levels: Mapping[Line, bool], stop: Callable[[], bool]
 ) -> Iterator[tuple[Line, bool, tuple[Line, ...]]]:
-    """Each change of a wire from `levels` on, and the wires that were not seen in both states yet; ends when
-    every one was, or `stop` says so.
+    """Each change of a wire from `levels` on, with the wires not yet seen in both states; ends when there are
+    none, or `stop` says so.
     """
     seen = {line: {active} for line, active in levels.items()}
     last = dict(levels)

@@ -1,4 +1,4 @@
-"""An audio source that says when its first frame came, and finds the door's own tones in what follows.
+"""Watches one answer's sound: says when its first frame came, and takes the door's own tones out of it.
 
 With the first frame it asks for the tone that invites to speak. It hears when the tone sounds instead of
 assuming it: a radio loudspeaker is late, and one that another program held first plays what waited.
@@ -49,7 +49,7 @@ class Announcing:
             yield frame
 
     def _without_asking(self, frames: Iterator[Frame], tones: OwnTones) -> Iterator[Frame]:
-        """Without the tone that asks to speak, which comes first and under speech."""
+        """The frames without the tone that asks to speak, which comes first and under speech."""
         passed_s = 0.0
         kept: list[Frame] = []
         try:
@@ -76,7 +76,7 @@ class Announcing:
         return passed_s >= LATE_S if ended_s is None else passed_s >= self.tone_until_s
 
     def _without_late(self, frames: Iterator[Frame], tones: OwnTones) -> Iterator[Frame]:
-        """Without any tone that comes alone. Frames are kept back only while they sound like one."""
+        """The frames without any tone that comes alone. They are kept back only while they sound like one."""
         passed_s = 0.0
         kept: list[Frame] = []
         pure = after = 0
@@ -110,7 +110,7 @@ def _seconds(frame: Frame) -> float:
 
 
 def _without(kept: Sequence[Frame], tones: OwnTones) -> Iterator[Frame]:
-    """The same frames as the door's own, without its tones."""
+    """The same frames marked as the door's own, without its tones."""
     if not kept:
         return
     heard = np.concatenate([frame.samples for frame in kept])

@@ -1,21 +1,19 @@
-"""What the live check says of a sound, and of the same sound without the clicks in its pauses."""
+"""Asks the live check about a sound, and about the same sound without the clicks in its pauses; and whether
+blocks of it were lost, where the check finds it not live."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from device.audio.spoiled.block_edges import break_on_a_grid
 from device.audio.spoiled.clicks import clicks, evenly, without
+from device.audio.utterance import Wave
 from device.model_store.calibration import LLR_LIMIT
 
-Wave = npt.NDArray[np.float32]
-"""Mono speech at 16 kHz in [-1, 1), shape (n,)."""
-
 ASKED_BELOW_LLR = 1.0
-"""Above, clicks cost nobody a decision, and are not looked for."""
+"""Above, clicks and lost blocks are not looked for: they cost nobody a decision at `standard` and
+`drugs`. At `max`, which asks for 2, they may."""
 
 
 class LiveFinding(Protocol):
@@ -35,17 +33,22 @@ class Lived(NamedTuple):
     """As the rules see it."""
     unclicked_llr: float | None
     """The same without the clicks in its pauses, where these may be at fault. It opens nothing."""
+    broken: bool = False
+    """Whether it breaks off on the grid of one block size, so that a driver may be at fault."""
 
 
 def lived(check: Callable[[Wave], tuple[LiveFinding, float]], wave: Wave) -> Lived:
     """What `check` finds in `wave`, and its LLR; raises what it raises."""
     finding, llr = check(wave)
-    if llr >= ASKED_BELOW_LLR or len(places := clicks(wave)) == 0:
+    if llr >= ASKED_BELOW_LLR:
         return Lived(finding, llr, None)
+    broken = break_on_a_grid(wave)
+    if len(places := clicks(wave)) == 0:
+        return Lived(finding, llr, None, broken)
     if evenly(wave, places):  # in every pause: what is made anew there is as even
-        return Lived(finding, llr, LLR_LIMIT)
+        return Lived(finding, llr, LLR_LIMIT, broken)
     clean = without(wave, places)
     try:
-        return Lived(finding, llr, check(clean)[1])
+        return Lived(finding, llr, check(clean)[1], broken)
     finally:
         clean[:] = 0.0

@@ -1,8 +1,9 @@
 """Corrects the live check's scores for the place, by how far its noise and echoes move everybody's scores.
 
-The detector was calibrated on speech as recorded at a desk. Noise and rooms lower its scores of people, a
-quiet desk raises them. How far speech stands out and how fast sound dies away tell the place; the LLR
-is moved by as much as people were moved there (docs/adr/0038). The fit heard no attack.
+The detector was calibrated on speech at a desk. Noise and rooms lower its scores of people. How far speech
+stands out and how fast sound dies away tell the place; the LLR is moved by as much as people were moved there
+(docs/adr/0038), and stretched so that people become rare by e for each unit of it (docs/adr/0069). The fit
+heard no attack.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ QUIET_SNR_DB, LOUD_SNR_DB = 30.0, 10.0
 DRY_DB_S, LIVELY_DB_S = 220.0, 100.0
 MOST_SHIFT = 4.0
 """Of the LLR: a table that moves it more is damaged."""
+LEAST_STRETCH, MOST_STRETCH = 0.5, 3.0
+"""A table that stretches it less or more is damaged, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,14 @@ class Conditioned:
     """... and so much more in a lively room."""
     operating_points: Mapping[str, float]
     """Thresholds by name: the zero lies elsewhere than the detector's own."""
+    stretch: float = 1.0
+    """What the moved LLR is multiplied by: so much of an LLR as people's lowest say."""
 
     def __post_init__(self) -> None:
+        if not LEAST_STRETCH <= self.stretch <= MOST_STRETCH:
+            raise ValueError(
+                f"the table stretches an LLR by less than {LEAST_STRETCH:g} or more than {MOST_STRETCH:g}"
+            )
         ends = (0.0, 1.0)
         corners = [self.shift(Place(noise, echo)) for noise in ends for echo in ends]
         if not all(abs(corner) <= MOST_SHIFT for corner in corners):
@@ -77,20 +86,20 @@ class Conditioned:
             detector=str(table["detector"]),
             **{name: float(table["shift"][name]) for name in ("always", "noise", "echo")},
             operating_points={str(name): float(value) for name, value in table["operating_points"].items()},
+            stretch=float(table["shift"]["stretch"]),
         )
 
     def shift(self, place: Place) -> float:
-        """What is added to the LLR there."""
+        """What is added to the LLR there, before it is stretched."""
         return self.always + self.noise * place.noise + self.echo * place.echo
 
     def llr(self, detector: str, llr: float, quality: Quality) -> float:
-        """The LLR of a live human; `llr` is the own one of the detector of that version.
-
-        What is not a number stays none.
-        """
+        """The LLR of a live human; `llr` is the own one of the detector of that version. What is not a
+        number stays none."""
         if detector != self.detector or not math.isfinite(llr):
             return llr
-        return max(-LLR_LIMIT, min(LLR_LIMIT, llr + self.shift(Place.of(quality))))
+        moved = self.stretch * (llr + self.shift(Place.of(quality)))
+        return max(-LLR_LIMIT, min(LLR_LIMIT, moved))
 
     def points(self, detector: str, own: Mapping[str, float]) -> Mapping[str, float]:
         """The operating points for `llr` of the detector of that version, whose own ones are `own`."""

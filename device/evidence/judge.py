@@ -9,49 +9,28 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import Quality, Utterance
+from device.audio.spoiled.coughs import coughs
+from device.audio.utterance import Quality, Utterance, Wave
 from device.errors import DeviceError
-from device.evidence import conditioned, second_hearing, voice_in_noise
+from device.evidence import conditioned, second_hearing
 from device.evidence.clicked import Lived, LiveFinding, lived
 from device.evidence.enrolled import HeardByNewer
 from device.evidence.gallery import Galleries, Gallery, Identification
 from device.evidence.phrase import PhraseScore
+from device.evidence.voice import at_the_door, in_noise
+from device.evidence.voice.held import Generations, Voice, lower_llr
 from device.liveness import NO_CONTEXT_EVIDENCE, ContextEvidence
 from device.liveness.consistency import ASKED_BELOW_LLR, Embedder
 from device.liveness.threats.known import Match
+from sync.plain_words import told
 
 T = TypeVar("T")
-
 log = logging.getLogger(__name__)
-
-Wave = npt.NDArray[np.float32]
-"""Mono speech at 16 kHz in [-1, 1), shape (n,)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Voice:
-    """One template, and by which of the judge's speaker models."""
-
-    vector: npt.NDArray[np.float32]
-    model: str
-    grows: bool = False
-    """Whether the newer model should hear this person too: a voiceprint of its own is growing."""
-    grown: Voice | None = None
-    """The same person's by the newer model, made of granted attempts. The lower of both scores counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generations:
-    """Names of the speaker models that decide: `older` is None where nobody comes over to another."""
-
-    older: str | None
-    newer: str
 
 
 Reference: TypeAlias = npt.NDArray[np.float32] | Voice | Gallery | Galleries | None
@@ -62,28 +41,16 @@ class JudgeError(DeviceError):
     """A check could not be made, so there is no evidence and the door stays locked."""
 
 
-def lower_llr(enrolled: float, grown: float) -> float:
-    """Of two models' scores for one person the lower: never above that of the voiceprint enrolled in person.
-
-    NaN where one of them is.
-    """
-    return float(np.minimum(enrolled, grown))
-
-
-class WordsCheck(Protocol):
-    version: str
-
-    def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
-
-    def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
-
-
 class SecondWordsCheck(Protocol):
     """A larger words model (`device/models/second_words.py`)."""
 
     version: str
 
     def score(self, wave: Wave, phrase: str) -> PhraseScore: ...
+
+
+class WordsCheck(SecondWordsCheck, Protocol):
+    def transcript(self, wave: Wave, vocabulary: Collection[str]) -> str: ...
 
 
 class SpeakerCheck(Protocol):
@@ -131,9 +98,7 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the checks found. LLRs are natural-log, calibrated; positive speaks for the person.
-
-    `speaker_llr` is None when the person claimed is not enrolled, or nobody was there to search among.
-    """
+    `speaker_llr` is None when the person claimed is not enrolled, or nobody was there to search among."""
 
     phrase_llr: float
     speaker_llr: float | None
@@ -149,6 +114,8 @@ class Evidence:
     unclicked_llr: float | None = None
     """What the live check says of the same sound without the clicks in its pauses. It opens nothing; None
     where there are none, or where they would change nothing."""
+    coughs: int = 0
+    """Fits of coughing in it, looked for where the words fell short. They open nothing."""
     live_kinds: Mapping[str, float] = field(default_factory=dict)
     """What led to `spoof_llr`, kind by kind: for the log, so that refusals can be told apart."""
     operating_points: Mapping[str, float] = field(default_factory=dict)
@@ -201,14 +168,12 @@ class Judge:
 
     def transcript(self, utterance: Utterance, vocabulary: Collection[str]) -> str:
         """What was said, for a spoken claim: words outside `vocabulary`, digits and letters are left out.
-
-        Raises JudgeError when it cannot be told.
-        """
+        Raises JudgeError when it cannot be told."""
         wave = utterance.wave()
         try:
             return self.words.transcript(wave, vocabulary)
         except Exception as err:  # whatever the model raised, nobody was named
-            raise JudgeError(f"nothing could be heard ({type(err).__name__}: {err})") from err
+            raise JudgeError(f"nothing could be heard: {told(err)}") from err
         finally:
             wave[:] = 0.0
 
@@ -227,13 +192,9 @@ class Judge:
         template: Reference,
         over: Callable[[], bool] = lambda: True,
     ) -> Evidence:
-        """Judge one utterance against `phrase` and `template`.
-
-        `over` is asked before a second hearing, and may take its time: False where speech went on, so that
-        nobody waits for this judgement any more.
-
-        Raises JudgeError when any check fails: partial evidence would invite a policy to guess.
-        """
+        """Judge one utterance against `phrase` and `template`. `over` is asked before a second hearing,
+        and may take its time: False where speech went on and nobody waits for this judgement. Raises
+        JudgeError when any check fails: partial evidence would invite a guess."""
         if self._closed.is_set():
             raise JudgeError("the checks are closed: the unit is stopping")
         started = time.perf_counter()
@@ -249,7 +210,7 @@ class Judge:
             context = pool.submit(_timed, lambda: self._in_context(wave))
             phrase_score, words_ms = words.result()
             (speaker_llr, identified, consistency_llr), speaker_ms = voice.result()
-            (live, live_llr, unclicked_llr), spoof_ms = spoof.result()
+            (live, live_llr, unclicked_llr, broken), spoof_ms = spoof.result()
             found, context_ms = context.result()
             twice, waited_ms, more_ms = None, 0.0, 0.0
             if self._second_words is not None and second_hearing.asked(phrase_score.llr):
@@ -258,10 +219,12 @@ class Judge:
                     twice, more_ms = _timed(lambda: self._again(wave, phrase))
             if twice is not None:
                 phrase_score = second_hearing.both(phrase_score, twice)
+            short = phrase_score.llr < second_hearing.ASKED_BELOW_LLR
+            coughed = len(coughs(wave)) if short else 0
         except Exception as err:  # whatever a check raised, the answer is: no evidence
             if heard is not None:
                 heard.drop()
-            raise JudgeError(f"a check failed ({type(err).__name__}: {err}); run `ostiary doctor`") from err
+            raise JudgeError(f"a check failed: {told(err)}; run `ostiary doctor`") from err
         finally:
             pool.shutdown()  # every check ends before its input is overwritten
             wave[:] = 0.0
@@ -271,9 +234,10 @@ class Judge:
             speaker_llr=speaker_llr,
             spoof_llr=live_llr,
             unclicked_llr=unclicked_llr,
+            coughs=coughed,
             live_kinds=live.kinds(),
             transcript=phrase_score.transcript,
-            quality=utterance.quality,
+            quality=replace(utterance.quality, filled=utterance.quality.filled or broken),
             timings=Timings(
                 words_ms + more_ms,
                 speaker_ms,
@@ -297,7 +261,7 @@ class Judge:
         try:
             return None if self._second_words is None else self._second_words.score(wave, phrase)
         except Exception as err:  # noqa: BLE001 - also a lack of memory: the first hearing stands
-            log.warning("nothing is heard a second time (%s: %s)", type(err).__name__, err)
+            log.warning("nothing is heard a second time: %s", told(err))
             return None
 
     def _heard_later(self, wave: Wave) -> HeardByNewer:
@@ -350,8 +314,8 @@ class Judge:
             llr = None if identified is None else identified.llr
         else:
             quality = utterance.quality
-            probe = voice_in_noise.heard(self.speaker, quality, wave)
-            llr = None if template is None else voice_in_noise.llr(self.speaker, quality, probe, template)
+            probe = in_noise.heard(self.speaker, quality, wave)
+            llr = None if template is None else in_noise.llr(self.speaker, quality, probe, template)
             probe[:] = 0.0
         consistency_llr = None
         if self._context is not None and llr is not None and llr < ASKED_BELOW_LLR:
@@ -362,14 +326,14 @@ class Judge:
         models = people.models if isinstance(people, Galleries) else (self.speaker.version,)
         heard = {}
         for speaker in map(self._speaker, models):
-            compare = partial(voice_in_noise.llr, speaker, quality)
-            heard[speaker.version] = voice_in_noise.heard(speaker, quality, wave), compare
+            compared = at_the_door.compared(speaker, quality)
+            heard[speaker.version] = (in_noise.heard(speaker, quality, wave), *compared)
         try:
             if isinstance(people, Galleries):
                 return people.identify(heard)
             return people.identify(*heard[self.speaker.version])
         finally:
-            for probe, _ in heard.values():
+            for probe, *_ in heard.values():
                 probe[:] = 0.0
 
     def _voice_llr(self, wave: Wave, quality: Quality, voice: Voice) -> float:
@@ -378,8 +342,8 @@ class Judge:
             None if voice.grown is None else self._later.submit(self._voice_llr, wave, quality, voice.grown)
         )
         try:
-            probe = voice_in_noise.heard(speaker, quality, wave)
-            llr = voice_in_noise.llr(speaker, quality, probe, voice.vector)
+            probe = in_noise.heard(speaker, quality, wave)
+            llr = at_the_door.llr(speaker, quality, probe, voice)
             probe[:] = 0.0
         finally:
             if other is not None:

@@ -19,20 +19,20 @@ from device.audio import (
     AudioSource,
     Ended,
     Event,
+    Flaw,
     QualityError,
     Refused,
     SilenceBegan,
-    SilenceError,
     SilenceLasts,
     SpeechResumed,
     SpeechStarted,
-    TooEarlyError,
     Utterance,
     listen,
 )
 from device.audio.spoiled.own_tone import OwnTones
 from device.evidence.announcing import Announcing
 from device.evidence.judge import Evidence, Judge, JudgeError, Reference
+from sync.plain_words import told
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ Heard: TypeAlias = Evidence | Exception
 
 _TICK_S = 0.02
 _AT_ONCE_S = 0.06
-"""Who speaks so soon after the tone began in it."""
+"""Speech that begins so soon after the tone has begun in it."""
 _SURE_MS = 500.0
-"""Of silence, after which few go on. A second hearing, which takes long, begins only then."""
+"""Of silence: few go on speaking after it, so a second hearing, which takes long, may begin."""
 _LONGEST_PAUSE_S = 30.0
 _REST_S = 3.0
 """Longest that is listened on after an answer that was complete at a pause."""
@@ -51,15 +51,6 @@ STUCK_AFTER = 6.0
 """A judgement that runs for so many times its time limit will not end."""
 
 log = logging.getLogger(__name__)
-
-
-def _nothing() -> None:
-    """A moment that nobody waits for."""
-
-
-def _nothing_more() -> str:
-    """The silence was waited out: nothing follows the answer."""
-    return ""
 
 
 def _never(_: object) -> bool:
@@ -73,7 +64,7 @@ class Answer:
 
     heard: Heard
     speech_began_s: float
-    rest: Callable[[], str] = _nothing_more
+    rest: Callable[[], str] = lambda: ""
     """Call it once the door has been told. It listens until the utterance is over, _REST_S at most, and gives
     the words of all of it, redacted; empty when nothing followed the answer."""
 
@@ -82,21 +73,21 @@ class Answer:
 class AnswerProgress:
     """What to do as an answer goes on."""
 
-    ready: Callable[[], None] = _nothing
+    ready: Callable[[], None] = lambda: None
     """The first frame is here: a phrase shown before that loses its first word."""
-    speaking: Callable[[], None] = _nothing
-    judging: Callable[[], None] = _nothing
+    speaking: Callable[[], None] = lambda: None
+    judging: Callable[[], None] = lambda: None
 
 
 class _Pause:
-    """A pause, of which nobody knows yet whether it is the end of the answer."""
+    """A pause that may or may not be the end of the answer."""
 
     def __init__(self) -> None:
         self._told = threading.Event()
         self._over = False
 
     def lasts(self) -> None:
-        """It is the end, most likely: what the judgement lacks may cost more now."""
+        """Note that it is most likely the end: from now on a judgement may take longer."""
         self._over = self._over or not self._told.is_set()
         self._told.set()
 
@@ -105,7 +96,7 @@ class _Pause:
         self._told.set()
 
     def over(self) -> bool:
-        """Which of both it was, once that is told."""
+        """Whether it was the end; waits until that is known."""
         return self._told.wait(_LONGEST_PAUSE_S) and self._over
 
 
@@ -120,8 +111,7 @@ class Listener:
         tones: OwnTones | None = None,
     ) -> None:
         """`tones` are the door's own, where it has a loudspeaker. No speech begins while one sounds; of
-        speech that is there right after it, what began in it is kept.
-        """
+        speech that is there right after it, what began in it is kept."""
         self._tones = tones
         self._judge = judge
         self._settings = settings
@@ -142,20 +132,12 @@ class Listener:
         complete: Callable[[Evidence], bool] = _never,
         lacks_words: Callable[[Evidence], bool] = _never,
     ) -> Answer:
-        """The first utterance on `source`, judged. Every failure comes back as `heard`: somebody decides on
-        it.
-
-        `complete` is asked at every pause whose judgement is ready: when it says yes, that is the answer. So
-        is `lacks_words`: who has not said all words yet may hesitate for longer before the next one.
-        """
+        """The first utterance on `source`, judged. Every failure comes back as `heard`, for somebody to
+        decide on. At every pause whose judgement is ready, an answer that is `complete` is taken at once,
+        and one that `lacks_words` is waited for longer."""
         quiet = threading.Event()
         announcing = Announcing(source, progress.ready, self._tones)
-        events = listen(
-            announcing,
-            _Either(stop, quiet),
-            self._settings,
-            hesitant=True,
-        )
+        events = listen(announcing, _Either(stop, quiet), self._settings, hesitant=True)
         heard, began_s, early = self._first(
             events,
             quiet,
@@ -169,7 +151,9 @@ class Listener:
             return Answer(heard, began_s, lambda: self._rest(events, quiet, phrase))
         began_in_tone = self._tones is not None and began_s < announcing.tone_until_s + _AT_ONCE_S
         if began_in_tone and not isinstance(heard, Exception) and lacks_words(heard):
-            heard = TooEarlyError("The first word fell into the tone. Please begin after the tone.")
+            heard = QualityError(
+                Flaw.TOO_EARLY, "The first word fell into the tone. Please begin after the tone."
+            )
         return Answer(heard, began_s)
 
     def name(
@@ -195,7 +179,7 @@ class Listener:
         return heard if isinstance(heard, str) else ""
 
     def stuck(self) -> str:
-        """Says so when a judgement has run for far longer than is waited for one; empty otherwise."""
+        """A text when a judgement has run for far longer than is waited for one; empty otherwise."""
         longest_s = max((time.monotonic() - began_s for began_s in list(self._running.values())), default=0.0)
         over = longest_s > STUCK_AFTER * self._timeout_s
         return f"a judgement has not ended for {longest_s:.0f} s" if over else ""
@@ -217,21 +201,17 @@ class Listener:
         lacks_words: Callable[[Any], bool] = _never,
     ) -> tuple[T | Exception, float, bool]:
         """What `work` makes of the first utterance, or what went wrong; when its speech began; and whether
-        that was `complete` at a pause, with more of `events` to come. Setting `quiet` ends them.
-        """
+        that was `complete` at a pause, with more of `events` to come. Setting `quiet` ends them."""
         early = False
         began_s = 0.0
-        heard: T | Exception = SilenceError("Nothing was heard. Please say the phrase on the display.")
+        heard: T | Exception = QualityError(
+            Flaw.SILENCE, "Nothing was heard. Please say the phrase on the display."
+        )
         # The deadline covers silence and the longest speech we keep; the policy checks the start itself.
         longest_s = start_within_s + self._settings.endpointer.max_speech_s + 2.0
-        deadline = threading.Timer(start_within_s + 0.5, quiet.set)
-        deadline.daemon = True
-        last = threading.Timer(longest_s, quiet.set)
-        last.daemon = True
+        deadline, last = _timer(start_within_s + 0.5, quiet), _timer(longest_s, quiet)
         running: Future[T] | None = None
         pause = _Pause()
-        deadline.start()
-        last.start()
         try:
             for event in events:
                 if isinstance(event, SpeechStarted):
@@ -277,9 +257,7 @@ class Listener:
 
     def _rest(self, events: Iterator[Event], quiet: threading.Event, phrase: str) -> str:
         """The words of the whole utterance, where speech went on after the pause that was answered at."""
-        limit = threading.Timer(_REST_S, quiet.set)
-        limit.daemon = True
-        limit.start()
+        limit = _timer(_REST_S, quiet)
         went_on, longest = False, None
         try:
             for event in events:
@@ -293,7 +271,7 @@ class Listener:
                     break
             return "" if longest is None else self._judge.transcript(longest, [phrase])
         except Exception as err:  # noqa: BLE001 - the door has been told; what followed could not be heard
-            log.warning("what followed an answer could not be heard: %s", err)
+            log.warning("what followed an answer could not be heard: %s", told(err))
             return ""
         finally:
             limit.cancel()
@@ -333,8 +311,16 @@ class Listener:
             return err
 
 
+def _timer(within_s: float, quiet: threading.Event) -> threading.Timer:
+    """Sets `quiet` after so long; has begun."""
+    timer = threading.Timer(within_s, quiet.set)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 def _says(running: Future[Any], complete: Callable[[Any], bool]) -> bool:
-    """Whether a judgement is there, and complete. What it failed by is told when the utterance is over."""
+    """Whether a judgement is there, and complete. Its failure is reported when the utterance is over."""
     return running.done() and running.exception() is None and complete(running.result())
 
 

@@ -44,26 +44,33 @@ MAX_PHRASE_WORDS = 40
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|♪[^♪]*♪?")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|\d")
 _PIECE = re.compile(r" ?[A-Za-z0-9']+|[^A-Za-z0-9' ]")
-_ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
+_ORDINAL_END = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b", re.IGNORECASE)
+_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[‘’ʼ‛′´`](?=[^\W\d_])")
 _ZERO_WIDTH_SPACE = "\u200b"
 _NUMBER_WORDS = {**DIGITS, **TEENS, **TENS}
 
 
 def plain(phrase: str) -> str:
     """`phrase` in NFKC with single blanks: no-break spaces, tabs and line ends part words as blanks do.
-
-    Soft hyphens, joiners and marks of direction, which word processors leave unseen, are no part of it.
-    """
-    seen = unicodedata.normalize("NFKC", phrase.replace(_ZERO_WIDTH_SPACE, " "))
+    Soft hyphens, joiners and marks of direction, which word processors leave unseen, are no part of it, and
+    whatever is typed for an apostrophe is one."""
+    seen = unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", phrase.replace(_ZERO_WIDTH_SPACE, " ")))
     return " ".join("".join(one for one in seen if unicodedata.category(one) != "Cf").split())
 
 
 def unsayable(phrase: str) -> str:
-    """The first letter of another alphabet than the one that is listened for; empty when there is none.
+    """The first letter of another alphabet, some of which look like ours, or the first sign that is read
+    aloud, each person in their own words (`%`, `&`, `£`, a picture); empty when there is none. Nobody could
+    answer such a phrase."""
+    return next((one for one in _folded(phrase) if _is_foreign(one) or _is_read_aloud(one)), "")
 
-    Many look like one of ours: a phrase with a Cyrillic letter looks right, and nobody can answer it.
-    """
-    return next((one for one in _folded(phrase) if one.isalpha() and not one.isascii()), "")
+
+def _is_foreign(letter: str) -> bool:
+    return letter.isalpha() and not letter.isascii()
+
+
+def _is_read_aloud(sign: str) -> bool:
+    return sign in "%&@#" or unicodedata.category(sign) in ("Sc", "Sm", "So")
 
 
 def _folded(text: str) -> str:
@@ -79,12 +86,9 @@ def _folded(text: str) -> str:
 
 
 def normalise(text: str) -> Tokens:
-    """`text` as lower-case words, single digits and single letters, whichever way it was written or spelled.
-
-    "Fifty-one", "51" and "five one" agree, as do "A.B.", "ab" in capitals, and "alpha bravo", or "double two"
-    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay, for codes
-    need them.
-    """
+    """`text` as lower-case words, single digits and single letters, whichever way it was written or
+    spelled. "Fifty-one", "51" and "five one" agree, as do "A.B.", "AB" and "alpha bravo", or "double two"
+    and "22". Hesitations go, and a stammered word counts once; repeated digits and letters stay."""
     words: list[str] = []
     for raw in _WORD.findall(_ORDINAL_END.sub("", _folded(text).replace("’", "'"))):
         word = raw.lower().replace("'", "")
@@ -117,11 +121,8 @@ def forms(phrase: str) -> tuple[str, ...]:
 
 
 def competitors(phrase: str, count: int) -> tuple[str, ...]:
-    """`count` other phrases of the same shape, in turn one word away and wholly different.
-
-    They follow from the phrase alone, so the same attempt is always judged alike. A word's rival is of its
-    own class: a digit for a digit, a letter for a letter, a word of about its length for a word.
-    """
+    """`count` other phrases of the same shape, in turn one word away and wholly different; the same for
+    the same phrase. A word's rival is of its own class: a digit, a letter, a word of about its length."""
     words = phrase.lower().split()
     if not words:
         return ()
@@ -182,13 +183,11 @@ def is_invented(transcript: str) -> bool:
     return " ".join(normalise(_ASIDE.sub(" ", transcript))) in INVENTED
 
 
-def before_loop(tokens: Sequence[object], minimum_repeats: int = 3) -> int | None:
-    """How many leading tokens to keep when `tokens` ends in a loop: up to its first round. None without one.
-
-    A round must come `minimum_repeats` times, a single token twice as often: "four four four" is a code.
-    """
-    for period in range(1, len(tokens) // minimum_repeats + 1):
-        repeats = minimum_repeats if period > 1 else 2 * minimum_repeats
+def before_loop(tokens: Sequence[object]) -> int | None:
+    """How many leading tokens to keep when `tokens` ends in a loop: up to its first round. None without
+    one. A round must come three times, a single token six times: "four four four" is a code."""
+    for period in range(1, len(tokens) // 3 + 1):
+        repeats = 3 if period > 1 else 6
         start = len(tokens) - period * repeats
         if start >= 0 and all(tokens[at] == tokens[at - period] for at in range(start + period, len(tokens))):
             return start + period
@@ -196,11 +195,8 @@ def before_loop(tokens: Sequence[object], minimum_repeats: int = 3) -> int | Non
 
 
 def redact(transcript: str, phrase: str) -> str:
-    """The transcript with every run of words outside the challenge's vocabulary replaced by a mark.
-
-    A digit or a letter stays only at its place in the phrase, for a number or a spelled name is personal. The
-    words that can be agreed on as a silent alarm stay: the policy looks for them in here.
-    """
+    """The transcript with a mark for every run of words outside the challenge's vocabulary. Digits and
+    letters stay only in their place; possible duress words stay, for the policy looks for them."""
     meant, heard = normalise(phrase), normalise(transcript)
     blocks = SequenceMatcher(None, meant, heard, autojunk=False).get_matching_blocks()
     in_place = {at for block in blocks for at in range(block.b, block.b + block.size)}
@@ -239,9 +235,9 @@ def _numbers(words: list[str]) -> list[str]:
     at = 0
     while at < len(words):
         word = words[at]
-        if word in TEENS:
-            digits.extend(str(TEENS[word]))
-        elif word in DIGITS or word in TENS:
+        if word == "a" and words[at + 1 : at + 2] in (["hundred"], ["thousand"]):
+            words = [*words[:at], "one", *words[at + 1 :]]
+        if words[at] in _NUMBER_WORDS:
             value, used = _spoken_number(words[at:])
             digits.extend(value)
             at += used - 1
@@ -267,7 +263,7 @@ def _spoken_number(words: list[str]) -> tuple[str, int]:
             pass
         elif word in TENS and (not used or last in SCALES or last == "and"):
             current += TENS[word]
-        elif word in TEENS and (last in SCALES or last == "and"):
+        elif word in TEENS and (not used or last in SCALES or last == "and"):
             current += TEENS[word]
         elif word in DIGITS and (
             not used or last in SCALES or last == "and" or (last in TENS and word not in ("zero", "oh"))
@@ -295,12 +291,14 @@ def _repeated(words: list[str]) -> list[str]:
 
 
 def _zero_among_digits(words: list[str]) -> list[str]:
-    """The letter O beside a digit is a zero."""
-    neighbours = list(zip(["", *words], words, [*words[1:], ""], strict=False))
-    return [
-        "0" if word == "o" and (left.isdigit() or right.isdigit()) else word
-        for left, word, right in neighbours
-    ]
+    """The letter O beside a digit is a zero, and so is each of several."""
+    said = list(words)
+    for places in (range(1, len(said)), range(len(said) - 2, -1, -1)):
+        step = places.step
+        for at in places:
+            if said[at] == "o" and said[at - step].isdigit():
+                said[at] = "0"
+    return said
 
 
 def _without_stammer(words: list[str]) -> Tokens:

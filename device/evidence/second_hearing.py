@@ -1,7 +1,7 @@
-"""Words that a small model could not make out are heard once more, by a larger one (docs/adr/0060). Pure.
+"""Has words that a small model could not make out heard once more, by a larger one (docs/adr/0060). Pure.
 
-Only words that would be refused, or asked for once more, are heard twice: who gets in at once waits no
-longer. Both hearings make one LLR.
+Only words that would be refused, or asked for once more, are heard twice: a person who gets in at once waits
+no longer. Both hearings make one LLR.
 """
 
 from __future__ import annotations
@@ -31,20 +31,15 @@ def fits(first: str, second: str) -> bool:
 
 
 def asked(first_llr: float) -> bool:
-    """Whether words of that LLR are heard once more; what is not a number asks for nothing.
-
-    Voice and liveness are not asked: a refusal that takes longer where they passed would tell an attacker so.
-    """
+    """Whether words of that LLR are heard once more; NaN asks for nothing. Voice and liveness have no say:
+    a refusal that takes longer where they passed would tell an attacker so."""
     return ASKED_ABOVE_LLR <= first_llr < ASKED_BELOW_LLR
 
 
 def both(first: PhraseScore, second: PhraseScore) -> PhraseScore:
-    """One calibrated LLR that the phrase was said, of two hearings. What is not a number stays none.
-
-    A second hearing that made hardly anything of the phrase leaves the first as it is. A silent alarm that
-    either would raise is raised: the transcript that is kept gets each word of the other that may be a duress
-    word and that it lacks.
-    """
+    """One calibrated LLR that the phrase was said, of two hearings. What is not a number stays none. A
+    second hearing that made hardly anything of the phrase leaves the first as it is. A silent alarm of
+    either is raised: the transcript that is kept gets each possible duress word that it lacks."""
     weak = second.agreement < LEAST_AGREEMENT
     if not (math.isfinite(first.llr) and math.isfinite(second.llr)):
         llr = math.nan

@@ -21,7 +21,7 @@ ORDINALS = {
     "sixteenth": "sixteen", "seventeenth": "seventeen", "eighteenth": "eighteen", "nineteenth": "nineteen",
     "twentieth": "twenty", "thirtieth": "thirty",
 }  # fmt: skip
-REPEATS = {"double": 2, "triple": 3}
+REPEATS = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 SCALES = {"hundred": 100, "thousand": 1000}
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 NATO = {
@@ -31,7 +31,9 @@ NATO = {
     "tango": "t",
     "uniform": "u", "victor": "v", "whiskey": "w", "whisky": "w", "xray": "x", "yankee": "y", "zulu": "z",
 }  # fmt: skip
-ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "ok": "okay"}
+ABBREVIATIONS = {
+    "mr": "mister", "mrs": "missus", "dr": "doctor", "ok": "okay", "nought": "zero", "naught": "zero",
+}  # fmt: skip
 HESITATIONS = frozenset({"uh", "um", "er", "erm", "ah", "eh", "hm", "hmm", "mm", "mhm", "uhm"})
 INVENTED = frozenset(
     {

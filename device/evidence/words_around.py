@@ -1,7 +1,7 @@
 """Allows words before and after a phrase, such as "uh, hello" and "thank you", if the whole phrase is there.
 
-What may stand beside a phrase is bounded, so that nothing is lost by it: a few words, none of which could be
-part of a phrase (a recording of many phrases is none of these), none that takes back what was said. Pure.
+A few words may stand there: none that could be part of a phrase (so no recording of many phrases), none that
+takes back what was said. Pure.
 """
 
 from __future__ import annotations

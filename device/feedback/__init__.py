@@ -1,4 +1,4 @@
-"""What the door tells a person: words in their language, lights, tones."""
+"""Tells a person at the door the state of their attempt: words, lights, tones."""
 
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language, LanguageError, language, languages

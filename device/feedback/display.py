@@ -1,4 +1,4 @@
-"""What the loop and the watch ask of whatever faces the person at the door."""
+"""What the loop and the watch ask of a display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Display(Protocol):
         """Somebody is heard."""
 
     def judging(self) -> None:
-        """They have ended."""
+        """The person has ended."""
 
     def tell(self, event: Challenge | Decision) -> None:
-        """A phrase to say, or what became of it."""
+        """A phrase to say, or the decision."""

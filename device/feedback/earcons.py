@@ -1,4 +1,4 @@
-"""Short tones that tell the state without looking: rising opens, falling refuses, one note asks to speak."""
+"""Short tones for the state: rising opens, falling refuses, one note asks to speak."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _NOTES = {
     Earcon.FAULT: ((523.3, 0.12), (0.0, 0.08), (523.3, 0.12), (0.0, 0.08), (523.3, 0.12)),
 }
 TONE_S = 0.3
-"""For how long no speech begins for the microphone, for the door's own tone: it, and the way to the ear.
-Longer where the tone is heard later."""
+"""So long the microphone takes nothing for speech, because of the door's own tone and its way to the ear;
+longer where the tone is heard later."""
 _LEVEL = 0.25  # of full scale
 _RAMP_S = 0.008  # against clicks
 
 
 def own_tones() -> OwnTones:
-    """What a microphone beside the loudspeaker must know of it."""
+    """The tones that a microphone beside the loudspeaker will hear."""
     (asks,) = _NOTES[Earcon.SPEAK_NOW]
     every = {hz for notes in _NOTES.values() for hz, _ in notes if hz}
     return OwnTones(*asks, TONE_S, tuple(sorted(every)))

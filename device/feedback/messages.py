@@ -1,4 +1,4 @@
-"""What a door says to a person, in the languages of the data files beside this module."""
+"""The sentences of a door, in the languages of the data files beside this module."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Language:
     prompts: Mapping[str, str]
     notices: Mapping[Notice, str]
     advice: Mapping[Notice, str]
-    """More to say when the same thing goes wrong a second time."""
+    """Added when the same thing goes wrong again."""
 
     def notice(self, notice: Notice, *, tries: int = 1, wait_s: float = 0.0) -> str:
-        """What to tell the person; from the second try on with advice."""
+        """The sentence for `notice`; from the second try on with advice."""
         text = self.notices[notice].format(seconds=max(1, round(wait_s)))
         more = self.advice.get(notice)
         return f"{text} {more}" if more and tries > 1 else text
@@ -59,7 +59,7 @@ def language(code: str) -> Language:
 
 
 def parse_language(code: str, text: str) -> Language:
-    """A language file, checked: every sentence there, no unknown key, only known places in braces."""
+    """The language in a file's text. Raises LanguageError for missing sentences, unknown keys and places."""
     try:
         table = toml_table(text)
     except ValueError as err:

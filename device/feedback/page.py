@@ -1,7 +1,7 @@
-"""A web page for a screen at the door: a file that reloads itself, for the door process opens no socket.
+"""A web page for a screen at the door: a file that reloads itself, since the door process opens no socket.
 
-It is written again every few seconds. One that is older than that was left behind by a process that is gone:
-the page then says by itself that the door is out of service.
+It is written again every few seconds. An older one was left by a process that is gone, and then says that the
+door is out of service.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class PageSink:
                 self._thread.start()
 
     def close(self) -> None:
-        """Write the page no more: `STALE_AFTER_S` later it says that the door is out of service."""
+        """Stop writing: `STALE_AFTER_S` later the page says that the door is out of service."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,4 +1,4 @@
-"""Where feedback goes: a display, a row of LEDs, a loudspeaker. One broken sink never stops a door."""
+"""Feedback on displays, LEDs and loudspeakers. A broken one never stops a door."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from device.access.decision import OPENING, Decision, Notice, Outcome
 from device.audio.utterance import Samples
 from device.feedback.earcons import Earcon, waveform
 from device.feedback.messages import Language
+from sync.plain_words import told
 
 log = logging.getLogger(__name__)
 
 
 class Stage(StrEnum):
-    """Where an attempt stands, as a person at the door sees it."""
+    """The state of an attempt as the person sees it."""
 
     READY = "ready"
     SPEAK = "speak"
@@ -38,7 +39,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One change of what the door shows. Duress makes the very same cue as an ordinary opening."""
+    """One change of what the door shows. Duress makes the same cue as an ordinary opening."""
 
     stage: Stage
     text: str
@@ -46,14 +47,14 @@ class Cue:
 
 
 class Sink(Protocol):
-    """Something that tells the person. `show` returns quickly; it may drop a cue rather than wait."""
+    """Shows cues to the person. `show` returns quickly and may drop a cue."""
 
     def show(self, cue: Cue) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """An LED state: colour and blink rate; 0 Hz is steady. Never colour alone: the rates differ too."""
+    """An LED's colour and blink rate; 0 Hz is steady. States differ in rate, too, not in colour alone."""
 
     colour: str
     blink_hz: float
@@ -96,7 +97,7 @@ _PANEL = {"red": Stage.REFUSED, "green": Stage.OPEN, "amber": Stage.RETRY, "blue
 
 
 class Feedback:
-    """Turns what happens at the door into cues, in one language; a second try of one person explains."""
+    """Turns events at the door into cues, in one language; a person's second try gets advice."""
 
     def __init__(self, language: Language, sinks: Iterable[Sink]) -> None:
         self._language = language
@@ -117,17 +118,17 @@ class Feedback:
         self._tell(Cue(Stage.SPEAK, self._language.prompts["name"]))
 
     def speaking(self) -> None:
-        """Somebody is heard, who still reads the phrase while saying it."""
+        """Somebody is heard, and still reads the phrase."""
         told = f"{self._language.prompts['listening']} {self._phrase}".rstrip()
         self._tell(Cue(Stage.LISTENING, told, self._phrase))
 
     def judging(self) -> None:
-        """They have ended."""
+        """The person has ended."""
         self._phrase = ""
         self._tell(Cue(Stage.THINKING, self._language.prompts["thinking"]))
 
     def tell(self, event: Challenge | Decision) -> None:
-        """Show the phrase, or what became of it; the tone that goes with a phrase says when to speak."""
+        """Show the phrase, whose tone says when to speak, or the decision."""
         if isinstance(event, Decision):
             self._decided(event)
         else:
@@ -135,11 +136,11 @@ class Feedback:
             self._tell(Cue(Stage.SPEAK, self._language.prompt(event.display), event.display))
 
     def warn(self, notice: Notice) -> None:
-        """Say something that answers no attempt: that the door stands open, that a badge is unreadable."""
+        """Show a notice outside an attempt, such as a door that stands open."""
         self._tell(Cue(Stage.RETRY, self._language.notice(notice)))
 
     def panel(self, colour: str, text: str) -> None:
-        """What the controller behind the door asks the reader to show."""
+        """Show what the controller behind the door asks for."""
         self._tell(Cue(_PANEL.get(colour, Stage.READY), text or self._language.prompts["ready"]))
 
     def _decided(self, decision: Decision) -> None:
@@ -156,11 +157,15 @@ class Feedback:
                 try:
                     sink.show(cue)
                 except Exception as err:  # noqa: BLE001 - a display that is gone must not stop a door
-                    log.error("a feedback sink failed, the door goes on without it: %s", err)
+                    log.error(
+                        "%s failed, and the door goes on without it: %s",
+                        type(sink).__name__,
+                        told(err),
+                    )
 
 
 def stage_of(decision: Decision) -> Stage:
-    """What a decision looks like from outside. Only the outcome's class and the notice matter."""
+    """How a decision is shown: by the class of its outcome and its notice alone."""
     if decision.outcome in OPENING:
         return Stage.OPEN
     if decision.outcome is Outcome.DENIED_FAULT:
@@ -169,7 +174,7 @@ def stage_of(decision: Decision) -> Stage:
 
 
 class TerminalSink:
-    """A panel with the state in words as well as in colour. A screen shows one at a time, in its middle."""
+    """A panel with the state in words and colour, alone in the middle of a screen."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,1 +1,1 @@
-"""Evidence of a recording: who speaks, a person or a machine, where it was joined, what nobody can say."""
+"""Evidence about a recording: who speaks, person or machine, where it was joined, what stays open."""

@@ -1,4 +1,4 @@
-"""`ostiary inspect`: what a recording tells about who, how made and where joined, and what it does not."""
+"""`ostiary inspect`: evidence about a recording, for a person or as signed findings."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from device.access.voices import voiceprint
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
-from device.audio.utterance import wipe
+from device.audio.utterance import to_wave, wipe
 from device.commands.people import AUDIO, error_as_json
 from device.errors import DeviceError
 from device.evidence.judge import Judge
 from device.inspection import page
-from device.inspection.findings import Checks, Findings, examine
+from device.inspection.findings import Checks, Findings, examine, somebody_speaks
+from device.inspection.places import shipped_edits
 from device.inspection.statement import checked, findings_bytes, signed
-from device.liveness.joins import shipped_network
-from device.liveness.weights import shipped
 from device.model_store import slots
 from device.models.speaker import ROLE as VOICE
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import load, models_dir, state_dir
 from device.unit.assembly import open_judge, open_tools
+from sync.errors import SyncError
 from sync.plain_file import LARGE_BYTES, plain_bytes
 from sync.plain_words import why
+from sync.proofs.bundle import key_from_bytes
 
 LIMITS = FileLimits(max_bytes=256 << 20, max_s=600.0)
 SEED = "speakers with an even SHA-256 of an4, so762, so762_child, libri, indian_english and demo pages"
@@ -49,13 +48,13 @@ SEED = "speakers with an even SHA-256 of an4, so762, so762_child, libri, indian_
 @click.option(
     "--verify",
     "statement",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=AUDIO,
     metavar="REPORT.cose",
     help="Check a statement about RECORDING and the findings beside it instead.",
 )
 @click.option(
     "--key",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=AUDIO,
     help="With --verify: the unit's audit key, PEM (`ostiary store audit-key`).",
 )
 def inspect(
@@ -108,11 +107,13 @@ def _examined(
 ) -> Findings:
     content = plain_bytes(recording, LARGE_BYTES)
     samples = read_recording(content, LIMITS)
-    wave = samples.astype(np.float32) / np.float32(32768.0)
+    wave = to_wave(samples)
     try:
+        if not somebody_speaks(samples):
+            raise DeviceError(f"nobody speaks in {recording.name}; there is nothing to inspect")
         return examine(
             wave,
-            Checks(judge.speaker, judge.spoof, shipped_network(), shipped()),
+            Checks(judge.speaker, judge.spoof, shipped_edits()),
             name=recording.name,
             sha256=hashlib.sha256(content).hexdigest(),
             person=person,
@@ -125,11 +126,11 @@ def _examined(
 
 
 def _calibrations() -> Mapping[str, str]:
-    """On what each map to an LLR was fitted."""
+    """By kind of evidence: the data on which its map to an LLR was fitted."""
     entry = slots.active(models_dir()).manifest.entry(VOICE)
     return {
         "voice": entry.calibration_origin,
-        "live": "the spoof detector's calibration part, quantize/train/MODEL_CARD.md",
+        "live": "speakers and systems with an even SHA-256 of pages that the spoof detector was not taught",
         "joins": SEED,
     }
 
@@ -147,11 +148,9 @@ def _verified(recording: Path, statement: Path, key: Path | None) -> str:
     if key is None:
         raise click.UsageError("--verify needs --key, the unit's audit key")
     try:
-        known = load_pem_public_key(plain_bytes(key))
-    except ValueError as err:
-        raise DeviceError(f"{key.name} is no public key in PEM") from err
-    if not isinstance(known, ec.EllipticCurvePublicKey):
-        raise DeviceError(f"{key.name} is another kind of key; ask for `ostiary store audit-key`")
+        known = key_from_bytes(plain_bytes(key))
+    except SyncError as err:
+        raise DeviceError(f"{key.name}: {err}; ask for the unit's `ostiary store audit-key`") from err
     findings = statement.with_suffix(".json")
     if not findings.is_file():
         raise DeviceError(f"the findings {findings.name} are not beside {statement.name}")
@@ -167,7 +166,7 @@ def _told(found: Findings) -> str:
             else ""
         )
         lines.append(f"voice  {found.voice.llr:+.1f}{spread}  {found.voice.in_words}")
-    lines.append(f"live   {found.live['llr']:+.1f}  {found.live_in_words}")
+    lines.append(f"live   {found.live_llr:+.1f}  {found.live_in_words}")
     lines.append(f"joins  {found.joins_llr:+.1f}  {found.joins_in_words}")
     places = ", ".join(f"{mark.at_s:.2f} s" for mark in found.marks)
     lines.append(f"looks joined at {places}" if places else "no place looks joined")

@@ -25,12 +25,16 @@ LIMITS = (
 
 def in_words(llr: float, first: str, second: str) -> str:
     """Such as "strong support for FIRST over SECOND", of a natural-log likelihood ratio."""
-    size = abs(llr)
-    name = next(name for most, name in STEPS if size < most or most == math.inf)
+    size, name = abs(llr), support(llr)
     if size < STEPS[0][0]:
         return f"{name}: {first}, or {second}"
     favoured, other = (first, second) if llr > 0 else (second, first)
     return f"{name} for {favoured} over {other} (about {_times(math.exp(size))} times as likely)"
+
+
+def support(llr: float) -> str:
+    """Such as "strong support": what the scale calls a ratio of this size, for whichever side."""
+    return next(name for most, name in STEPS if abs(llr) < most or most == math.inf)
 
 
 def _times(ratio: float) -> str:

@@ -1,4 +1,4 @@
-"""What the unit signs about a recording: which file, which findings, which models. COSE_Sign1, small."""
+"""The unit's signed statement about a recording: file, findings, models. COSE_Sign1."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMAT = 1
 
 
 def findings_bytes(found: Findings) -> bytes:
-    """The findings as the JSON that is written and signed: the same findings are the same bytes."""
+    """The findings as JSON, always the same bytes for the same findings."""
     return json.dumps(found.to_dict(), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def statement(found: Findings, unit: str) -> bytes:
-    """What is signed: no time and no chance in it, so that it is the same for the same findings."""
+    """The bytes to sign, without time or chance: the same for the same findings."""
     return cbor2.dumps(
         {
             "format": FORMAT,
@@ -39,15 +39,12 @@ def statement(found: Findings, unit: str) -> bytes:
 
 
 def signed(found: Findings, unit: str, signer: Signer) -> bytes:
-    """The statement under the unit's audit key. The payload is reproducible, an ECDSA signature is not."""
+    """The statement, signed by the unit's audit key; only the signature varies."""
     return cose.sign1(statement(found, unit), signer, CONTENT_TYPE)
 
 
 def checked(message: bytes, key: ec.EllipticCurvePublicKey, recording: bytes, findings: bytes) -> str:
-    """The unit whose statement this is, when it is by `key` over this file and these findings.
-
-    Raises DeviceError saying what does not fit.
-    """
+    """The unit that states these findings about this file, signed by `key`. Raises DeviceError."""
     try:
         told: dict[str, Any] = cbor2.loads(cose.open1(message, key, CONTENT_TYPE))
     except SyncError as err:

@@ -1,8 +1,7 @@
-"""Does one voice speak from beginning to end? A splice of two recordings changes its speaker on the way.
+"""Scores whether one voice speaks from beginning to end: a splice of two people changes it on the way.
 
-The speaker network embeds the two halves of the speech on their own; their cosine is the score. It costs two
-more passes, so the judge asks only when the voice as a whole is not clearly the claimed person's: that is
-where a splice of two people must land.
+The speaker network embeds the two halves of the speech; their cosine is the score. It costs two more passes,
+so the judge asks only when the whole is not clearly the claimed person's.
 """
 
 from __future__ import annotations

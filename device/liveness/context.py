@@ -1,4 +1,5 @@
-"""Looks at the context of an utterance: was it heard before, pasted together, and of one voice?"""
+"""Looks at the context of an utterance: whether it was heard before, was pasted together, and is of one
+voice."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.spoiled.coughs import coughs, without
 from device.audio.utterance import SAMPLE_RATE_HZ, Utterance
 from device.liveness import consistency
 from device.liveness.evidence import ContextEvidence
@@ -17,6 +19,9 @@ from device.liveness.search import Match
 from device.liveness.weights import Weights, shipped
 
 Floats = npt.NDArray[np.float32]
+
+ASKED_BELOW_LLR = 1.0
+"""Of the evidence for joins: above, coughs cost nobody a decision, and are not looked for."""
 
 
 class Remembering(Protocol):
@@ -40,13 +45,11 @@ class ContextChecks:
         return cls(shipped(), shipped_network())
 
     def look(self, wave: Floats) -> ContextEvidence:
-        """Whether one utterance was heard before or pasted together; `wave` are its samples.
-
-        Raises LivenessError.
-        """
-        joins_llr = self.weights.joins.llr(self.network(wave).score)
+        """Whether one utterance was heard before or pasted together; `wave` are its samples. Raises
+        LivenessError."""
+        joins_llr, uncoughed_llr = self._joined(wave)
         if self.memory is None:
-            return ContextEvidence(joins_llr=joins_llr)
+            return ContextEvidence(joins_llr=joins_llr, uncoughed_llr=uncoughed_llr)
         fingerprint = self.memory.fingerprinter(wave)
         match = self.memory.find(fingerprint)
         return ContextEvidence(
@@ -54,8 +57,20 @@ class ContextChecks:
             reused_share=match.reused_share,
             reuse_sources=match.sources,
             joins_llr=joins_llr,
+            uncoughed_llr=uncoughed_llr,
             fingerprint=fingerprint,
         )
+
+    def _joined(self, wave: Floats) -> tuple[float, float | None]:
+        """The LLR of one go, and the same without coughs, where these may be at fault."""
+        llr = self.weights.joins.llr(self.network(wave).score)
+        if llr >= ASKED_BELOW_LLR or not (spans := coughs(wave)):
+            return llr, None
+        clean = without(wave, spans)
+        try:
+            return llr, self.weights.joins.llr(self.network(clean).score)
+        finally:
+            clean[:] = 0.0
 
     def consistency_llr(
         self, speaker: consistency.Embedder, utterance: Utterance, wave: Floats

@@ -24,6 +24,8 @@ class ContextEvidence:
     """That one voice speaks from the first half to the second, against a splice of two."""
     joins_llr: float | None = None
     """That this was said in one go, against an answer pasted from pieces of other recordings."""
+    uncoughed_llr: float | None = None
+    """`joins_llr` of the same sound without its coughs, where it is low and there are any. Opens nothing."""
     fingerprint: Fingerprint | None = field(default=None, repr=False, compare=False)
 
     def scores(self) -> dict[str, float | None]:

@@ -1,12 +1,13 @@
-"""A short mark of one utterance: the same for every playback of one recording, different for every saying.
+"""Makes short marks of an utterance: the same for every playback of one recording, others each time it is
+said.
 
-Nobody says a phrase twice with the same melody to one per cent and the same rhythm to some milliseconds, not
-even the same person; a loudspeaker, a room and noise leave both as they were. So the mark is taken from the
-ripple that the voice's harmonics draw along the frequency axis, after everything broad in frequency (what a
-loudspeaker, a room and the vowels do) and everything steady in time (hum, alarms, resonances) is removed.
+Nobody says a phrase twice with the same melody to one per cent and the same rhythm to some milliseconds; a
+loudspeaker, a room and noise leave both as they were. So the marks are taken from the ripple that the voice's
+harmonics draw along the frequency axis, after everything broad in frequency (loudspeaker, room, vowels) and
+everything steady in time (hum, alarms, resonances) is removed.
 
 A stretch of 1.2 s becomes 256 signs of projections that only this unit knows (Charikar 2002: signs of random
-projections keep angles). A frequency axis in equal ratios makes a clock that is 1 % off a shift of less than
+projections keep angles). On a frequency axis in equal ratios a clock that is 1 % off shifts it by less than
 half a bin.
 """
 

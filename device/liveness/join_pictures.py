@@ -66,9 +66,7 @@ _LONG = np.ascontiguousarray(
 
 def features(wave: Floats) -> Floats:
     """Pictures (frames, FEATURES) of speech (n,) at 16 kHz, every 10 ms; gain and fixed filters vanish.
-
-    The number of frames is even.
-    """
+    The number of frames is even."""
     centred = wave.astype(np.float32) - wave.mean(dtype=np.float32)
     frames = max(2, len(centred) // (2 * HOP) * 2)
     padded = np.pad(centred, (LONG_WINDOW // 2, LONG_WINDOW + HOP))
@@ -91,12 +89,9 @@ def features(wave: Floats) -> Floats:
 
 
 def repeats(pictures: Floats, frames: int = REPEAT_FRAMES) -> float:
-    """How much alike the two most alike stretches of `frames` are that begin REPEAT_APART or more apart.
-
-    1 is the same stretch twice. A person who says a word again stays below 0.9; noise and a room over a
-    stretch that was pasted twice leave 0.95. Only stretches louder than the mean count; 0 where there are
-    none.
-    """
+    """How much alike the two most alike stretches of `frames` are that begin REPEAT_APART or more apart: 1
+    is the same twice; a person who says a word again stays below 0.9, noise and a room leave 0.95 of a
+    paste. Only stretches louder than the mean count; 0 where there are none."""
     slow = pictures[:, :SLOW]
     count, starts = len(slow), len(slow) - frames + 1
     if starts <= REPEAT_APART:

@@ -1,9 +1,8 @@
-"""Was this said in one breath, or pasted together? Evidence for joins, frame by frame and as a whole.
+"""Scores whether an answer was said in one go or pasted together: evidence for joins.
 
-A piece cut from another recording brings its own background, room, level, pitch and neighbours: formants
-that move towards a sound that never comes. A small convolutional network (`quantize.train.joins.fit` trains
-it on splices whose joins are known) looks at the sound 1.5 s to either side and at all of the answer; what
-was pasted twice is told by its likeness (`repeats`). NumPy alone.
+A piece cut from another recording brings its own background, room, level, pitch and formants. A small
+convolutional network (`research.joins.fit` trains it on splices whose joins are known) looks at the
+sound 1.5 s to either side and at all of the answer; `repeats` finds what was pasted twice. NumPy alone.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ UNITS, POOLED_UNITS = 64, 32
 FIRST_TAPS, TAPS = 4, 5
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 4)
 OVERVIEW_BEFORE = 4
-"""The layer that is told what all of the answer is like."""
+"""The layer that gets a summary of all of the answer."""
 BLOCKS = len(DILATIONS)
 SUMMARIES = 4
 REPEAT_FROM = 0.9
@@ -77,9 +76,7 @@ class Joins:
 @dataclass(frozen=True, slots=True)
 class JoinNetwork:
     """Convolutions over 20 ms frames, a logit at each, and one of the whole; normalisation is folded in.
-
-    Every part has the shape that SHAPES says.
-    """
+    Every part has the shape that SHAPES says."""
 
     mean: Floats
     scale: Floats
@@ -160,10 +157,8 @@ class JoinNetwork:
 
 
 def speech_span(pictures: Floats) -> slice:
-    """From shortly after speech begins to shortly before it ends, in frames of FRAME_S.
-
-    At both ends everything changes, in anybody.
-    """
+    """From shortly after speech begins to shortly before it ends, in frames of FRAME_S. At both ends
+    everything changes, in anybody."""
     level = pictures[:, LOWS : LOWS + BANDS].mean(axis=1).reshape(-1, 2).mean(axis=1)
     loud = np.flatnonzero(level > np.percentile(level, 95) - LOUD)
     first, last = int(loud[0]) + EDGE, int(loud[-1]) - EDGE
@@ -172,10 +167,8 @@ def speech_span(pictures: Floats) -> slice:
 
 
 def summaries(logits: Floats) -> Floats:
-    """(SUMMARIES,) of frames' logits: what stands out, once and repeatedly.
-
-    Peaks are the highest of every 0.2 s.
-    """
+    """(SUMMARIES,) of frames' logits: what stands out, once and repeatedly. Peaks are the highest of every
+    0.2 s."""
     padded = np.pad(logits, (0, -len(logits) % PEAK_FRAMES), constant_values=LEAST)
     peaks = np.sort(padded.reshape(-1, PEAK_FRAMES).max(axis=1))[::-1].clip(LEAST, -LEAST)
     top = np.pad(peaks, (0, 5), constant_values=LEAST)

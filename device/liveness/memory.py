@@ -1,8 +1,8 @@
-"""What this unit has heard lately: marks of utterances, bounded in number and age, in RAM and sealed on disk.
+"""Remembers marks of the utterances heard lately, bounded in number and age, in RAM and sealed on disk.
 
 An utterance is remembered, durably, before anybody decides on it: pulling the plug after the door opened does
-not make the unit forget. What has room in it is decided by rank: utterances that opened a door are what an
-attacker wants to replay, so they go last, and nobody can push them out with noise of their own.
+not make the unit forget. Utterances that opened a door are what an attacker wants to replay, so they are
+dropped last, and nobody can push them out with noise.
 """
 
 from __future__ import annotations
@@ -68,12 +68,9 @@ class UtteranceMemory:
         limits: MemoryLimits | None = None,
         busy_s: float = BUSY_S,
     ) -> None:
-        """Open `path`. `at_least` is the version that the history knows; `noted(version)` tells it of a new
-        one.
-
+        """Open `path`. `at_least` is the version that the history knows; `noted` tells it of a new one.
         Raises MemoryRollbackError when the file is older, changed or gone, LivenessError when it cannot be
-        read.
-        """
+        read."""
         self._limits = limits or MemoryLimits()
         self._noted = noted
         self._lock = threading.Lock()
@@ -97,21 +94,14 @@ class UtteranceMemory:
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def nbytes(self) -> int:
-        """Of RAM, for the marks."""
-        return self._index.nbytes
-
     def find(self, heard: Fingerprint) -> Match:
         """How well `heard` fits anything remembered."""
         with self._lock:
             return self._index.search(heard)
 
     def remember(self, heard: Fingerprint, now: datetime) -> int:
-        """Keep the marks of `heard`; returns a number for `opened`. Durable when it returns.
-
-        Raises LivenessError when it cannot be written: then nothing may open.
-        """
+        """Keep the marks of `heard`; returns a number for `opened`. Durable when it returns. Raises
+        LivenessError when it cannot be written: then nothing may open."""
         body = _ROW.pack(_FORMAT, 0, _seconds(now)) + heard.stored.tobytes()
         with self._lock:
             number = max(self._kept, default=0) + 1
@@ -138,11 +128,11 @@ class UtteranceMemory:
     def _admit(self, number: int, row: bytes) -> None:
         """Take a row into RAM; an earlier one of this number only changes its rank."""
         if len(row) < _ROW.size + _MARK_BYTES or (len(row) - _ROW.size) % _MARK_BYTES:
-            raise MemoryRollbackError("the memory of utterances has another form; start it over")
+            raise _other_form()
         form, opened, seconds = _ROW.unpack_from(row)
         marks = (len(row) - _ROW.size) // _MARK_BYTES
         if form != _FORMAT or marks > MAX_STORED:
-            raise MemoryRollbackError("the memory of utterances has another form; start it over")
+            raise _other_form()
         if number not in self._kept:
             stored = np.frombuffer(row, np.uint8, offset=_ROW.size).reshape(marks, _MARK_BYTES)
             self._index.add(number, stored)
@@ -178,6 +168,12 @@ class UtteranceMemory:
             self._index.drop(numbers)
             for number in numbers:
                 del self._kept[number]
+
+
+def _other_form() -> MemoryRollbackError:
+    return MemoryRollbackError(
+        "the memory of utterances has another form; find out why, then `ostiary policy start-over`"
+    )
 
 
 def fingerprinter(mac: Mac) -> Fingerprinter:

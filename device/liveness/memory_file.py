@@ -42,10 +42,8 @@ class MemoryFile:
     """Rows by number. `close` it; one process writes utterances."""
 
     def __init__(self, path: Path, mac: Mac, busy_s: float = BUSY_S) -> None:
-        """Open or make the file; one that another program holds is waited for, `busy_s` each time.
-
-        Raises LivenessError when it cannot be opened.
-        """
+        """Open or make the file; one that another program holds is waited for, `busy_s` each time. Raises
+        LivenessError when it cannot be opened."""
         self._path = path
         self._mac = mac
         self._cipher = AESGCM(mac("utterance memory key", b""))
@@ -152,8 +150,8 @@ def _unread(err: Exception) -> LivenessError:
     if speaks_of_damage(err):
         return MemoryRollbackError(f"the memory of utterances is damaged ({why(err)}); {_LOOK_INTO_IT}")
     return LivenessError(
-        f"the memory of utterances cannot be used now ({why(err)}): see that its disk has room and that no "
-        "other program holds it; nothing is lost"
+        f"the memory of utterances cannot be used now ({why(err)}): see that its disk works and has room, "
+        "and that no other program holds it; nothing is lost"
     )
 
 

@@ -1,4 +1,4 @@
-"""Has this been heard before? Looks one utterance up among thousands of remembered ones. Pure.
+"""Looks one utterance up among thousands of remembered ones: was it heard before? Pure.
 
 A playback meets its recording on a straight line: every stored mark fits the utterance at the same distance
 in time, give or take the two clocks. A live repetition meets it here and there. So the score is the best sum,

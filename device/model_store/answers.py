@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from device.model_store.manifest import BundleError
+from sync.errors import MALFORMED
+from sync.plain_words import malformed
 
 FORMAT = 1
 ROLE = "self-test"
@@ -82,19 +84,15 @@ class Answers:
                 raise BundleError(
                     "the bundle's self-test has a form this unit does not know; update the unit"
                 )
-            words = tuple(
-                WordsAnswer(_name(one["recording"]), str(one["phrase"]), _number(one["llr"]))
-                for one in document["words"]
-            )
+            name = recording_name
+            files, recordings, words = common_parts(document)
             voice = tuple(
-                VoiceAnswer(tuple(map(_name, one["enrolled"])), _name(one["recording"]), _number(one["llr"]))
+                VoiceAnswer(tuple(map(name, one["enrolled"])), name(one["recording"]), _number(one["llr"]))
                 for one in document["voice"]
             )
             live = tuple(
-                LiveAnswer(_name(one["recording"]), _numbers(one["llrs"])) for one in document["live"]
+                LiveAnswer(name(one["recording"]), _numbers(one["llrs"])) for one in document["live"]
             )
-            files = {str(role): str(sha256) for role, sha256 in document["files"].items()}
-            recordings = {_name(name): str(sha256) for name, sha256 in document["recordings"].items()}
             found = cls(
                 str(document["reference"]), files, recordings, _numbers(document["tolerance"]),
                 words, voice, live,
@@ -104,14 +102,28 @@ class Answers:
             if min(found.tolerance.values()) <= 0.0:
                 raise ValueError("a tolerance must be above zero")
             return found
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        except MALFORMED as err:
             raise BundleError(
-                f"the bundle's self-test is damaged ({err}); run `ostiary models build`"
+                f"the bundle's self-test is damaged ({malformed(err)}); run `ostiary models build`"
             ) from err
 
 
-def _name(given: Any) -> str:
-    """A path inside the package, which leads nowhere else."""
+def common_parts(
+    document: Mapping[str, Any],
+) -> tuple[dict[str, str], dict[str, str], tuple[WordsAnswer, ...]]:
+    """SHA-256 of files by role and of recordings by name, and the answers of a words model. Raises
+    ValueError, TypeError, KeyError or AttributeError where they are anything else."""
+    words = tuple(
+        WordsAnswer(recording_name(one["recording"]), str(one["phrase"]), _number(one["llr"]))
+        for one in document["words"]
+    )
+    files = {str(role): str(sha256) for role, sha256 in document["files"].items()}
+    recordings = {recording_name(name): str(sha256) for name, sha256 in document["recordings"].items()}
+    return files, recordings, words
+
+
+def recording_name(given: Any) -> str:
+    """A recording's path inside its package. Raises ValueError for one that leads elsewhere."""
     name = str(given)
     if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
         raise ValueError("a recording outside its package")

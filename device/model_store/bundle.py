@@ -69,6 +69,14 @@ class Bundle:
         """The verified file of `role`; raises BundleError when the bundle has none."""
         return self.directory / self.manifest.entry(role).name
 
+    def read(self, role: str) -> bytes:
+        """The file of `role`, checked once more as it is read. Raises BundleError."""
+        entry = self.manifest.entry(role)
+        data = read_limited(self.directory / entry.name, entry.size_bytes)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise _another_file(entry.name)
+        return data
+
     def version(self, role: str) -> str:
         """Network and weights of `role`, as evidence names them."""
         return self.manifest.entry(role).version
@@ -115,7 +123,11 @@ def _check_file(path: Path, entry: Entry) -> None:
     if count < entry.size_bytes:
         raise BundleError(f"{path.name} is cut short ({count} of {entry.size_bytes} bytes); refused")
     if digest.hexdigest() != entry.sha256:
-        raise BundleError(f"{path.name} is not the file in the manifest (SHA-256 differs); refused")
+        raise _another_file(path.name)
+
+
+def _another_file(name: str) -> BundleError:
+    return BundleError(f"{name} is not the file in the manifest (SHA-256 differs); refused")
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:

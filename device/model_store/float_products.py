@@ -10,11 +10,9 @@ from onnx import TensorProto, helper
 
 
 def in_float(network: bytes) -> bytes:
-    """An ONNX file whose integer products are float ones; what runs between them is not touched.
-
-    Products of dequantised tensors (QDQ) are float by themselves, once a runtime is told not to fuse them.
-    Raises onnx's or protobuf's own errors for what is no ONNX file.
-    """
+    """An ONNX file whose integer products are float ones; what runs between them is not touched. Products
+    of dequantised tensors (QDQ) are float by themselves, once a runtime is told not to fuse them. Raises
+    onnx's or protobuf's own errors for what is no ONNX file."""
     model = onnx.load_from_string(network)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:

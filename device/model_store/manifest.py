@@ -10,6 +10,8 @@ from typing import Any
 
 from device.errors import DeviceError
 from device.model_store.calibration import Calibration
+from sync.errors import MALFORMED
+from sync.plain_words import malformed
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -114,8 +116,10 @@ class Manifest:
                 raise BundleError("manifest.json has a format this unit does not know; update the unit")
             files = tuple(_entry(fields) for fields in document.pop("files"))
             return cls(files=files, **document)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
-            raise BundleError(f"manifest.json is damaged ({err}); run `ostiary models build`") from err
+        except MALFORMED as err:
+            raise BundleError(
+                f"manifest.json is damaged ({malformed(err)}); run `ostiary models build`"
+            ) from err
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

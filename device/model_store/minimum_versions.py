@@ -1,9 +1,9 @@
 """Remembers the lowest bundle version that a unit accepts, where an older copy of the disk cannot lower it.
 
-`shelf.json` says what was accepted, and is a file like any other. What it must at least say is pinned in the
-store, under the counter of its keystore: with a TPM, neither an older slots nor an older disk passes for the
-newest. A pin is raised after the slots was switched, never before, and again at every start: a crash in
-between leaves a slots that is newer than its pin, which is allowed, and never one that is older.
+`shelf.json` says what was accepted, and is a file like any other. The lowest version that it may name is
+pinned in the store, under the counter of its keystore: with a TPM, neither an older `shelf.json` nor an older
+disk passes for the newest. A pin is raised after the slots were switched, never before, and again at every
+start: after a crash in between the slots are newer than the pin, which is allowed, and never older.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from device.model_store.manifest import BundleError
 
-_UNKNOWN = "the store remembers models in a form this release does not know"
+_UNKNOWN = "the store remembers models in a form this release does not know; update the unit"
 
 
 @dataclass(frozen=True, slots=True)

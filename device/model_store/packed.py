@@ -1,7 +1,7 @@
-"""A signed bundle as one file, to be carried: a plain tar of manifest, signature and models, in this order.
+"""Packs a signed bundle into one file, to be carried: a plain tar of manifest, signature and models.
 
-Nothing in it is believed before `slots.use` has checked the unpacked folder. Until then only its shape
-matters: plain files, under the manifest's names, of the manifest's sizes, and nothing else.
+`slots.use` checks the unpacked folder. Until then only its shape matters: plain files, under the manifest's
+names, of the manifest's sizes, and nothing else.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ _CHUNK_BYTES = 1 << 20
 
 def pack(directory: Path, archive: Path) -> Manifest:
     """Write the signed bundle in `directory` to `archive`: the same bundle is always the same bytes.
-
-    Raises BundleError when the bundle does not hold or nobody signed it; `archive` is then as it was.
-    """
+    Raises BundleError when the bundle does not hold or nobody signed it; `archive` is then as it was."""
     bundle = Bundle.open(directory)
     if not (directory / SIGNATURE_NAME).exists():
         raise BundleError("the bundle is not signed; run `ostiary models sign --key release.pem` first")
@@ -54,10 +52,8 @@ def pack(directory: Path, archive: Path) -> Manifest:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """A folder with what `archive` holds, gone on leaving; unchecked, but for `slots.use` to check.
-
-    Raises BundleError when it is no such archive, before more is written than its manifest states.
-    """
+    """A folder with what `archive` holds, gone on leaving; unchecked, but for `slots.use` to check. Raises
+    BundleError when it is no such archive, before more is written than its manifest states."""
     with tempfile.TemporaryDirectory(prefix="ostiary-bundle-") as folder, open_plain(archive) as stream:
         target = Path(folder)
         raw = _taken(stream, target, MANIFEST_NAME, MAX_MANIFEST_BYTES)
@@ -66,6 +62,8 @@ def unpacked(archive: Path) -> Iterator[Path]:
             entry.name: entry.size_bytes
             for entry in Manifest.from_bytes(plain_bytes(raw, MAX_MANIFEST_BYTES)).files
         }
+        if {MANIFEST_NAME, SIGNATURE_NAME} & sizes.keys():
+            raise BundleError("the packed bundle names its own manifest among its files; refused")
         for name in sorted(sizes):
             _taken(stream, target, name, sizes[name])
         yield target

@@ -1,4 +1,4 @@
-"""Which runtime serves which network on this machine: measured once, remembered, void when anything changes.
+"""Remembers which runtime serves which network on this machine, until anything of it changes.
 
 A bundle may hold a network twice, as ONNX and as its TFLite variant. Both were proven to answer alike when
 they were built, so the choice is one of speed alone, and altering the remembered file gains nothing.
@@ -27,10 +27,11 @@ from device.model_store.sessions import (
     open_session,
 )
 from sync.durable import replace_file
+from sync.errors import MALFORMED
 
 PICK_NAME = "pick.json"
 MAX_PICK_BYTES = 64 * 1024
-TWIN_SUFFIX = "-tflite"
+VARIANT_SUFFIX = "-tflite"
 VARIANT_SOURCE = "onnx"
 """Under this name a variant's manifest entry states the SHA-256 of the ONNX file it was made from."""
 
@@ -86,15 +87,13 @@ class Pick:
             }
             runtimes = {str(role): Runtime(name) for role, name in document["runtimes"].items()}
             return cls(str(document["machine"]), str(document["bundle"]), runtimes, timings)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        except MALFORMED as err:
             raise BundleError(f"{PICK_NAME} is damaged; run `ostiary models pick` again") from err
 
 
 def read(models: Path, bundle: Bundle) -> Pick:
     """What was picked for this machine and this bundle; an empty Pick, which means ONNX, when nothing was.
-
-    Raises BundleError for a file that is damaged.
-    """
+    Raises BundleError for a file that is damaged."""
     if not os.path.lexists(models / PICK_NAME):
         return Pick()
     pick = Pick.from_bytes(read_limited(models / PICK_NAME, MAX_PICK_BYTES))
@@ -143,7 +142,7 @@ def identity(bundle: Bundle) -> str:
 
 def tflite_variant(bundle: Bundle, role: str) -> Path:
     """The TFLite file of `role`; raises BundleError when there is none, or it is another network's."""
-    entry = bundle.manifest.entry(f"{role}{TWIN_SUFFIX}")
+    entry = bundle.manifest.entry(f"{role}{VARIANT_SUFFIX}")
     if entry.source.get(VARIANT_SOURCE) != bundle.manifest.entry(role).sha256:
         raise BundleError(
             f"the bundle's {entry.role} was not made from its {role}; run `ostiary models build`"
@@ -151,9 +150,9 @@ def tflite_variant(bundle: Bundle, role: str) -> Path:
     return bundle.directory / entry.name
 
 
-def has_twin(bundle: Bundle, role: str) -> bool:
+def has_variant(bundle: Bundle, role: str) -> bool:
     """Whether `role` can run in TFLite at all."""
-    return any(entry.role == f"{role}{TWIN_SUFFIX}" for entry in bundle.manifest.files)
+    return any(entry.role == f"{role}{VARIANT_SUFFIX}" for entry in bundle.manifest.files)
 
 
 def served_by(bundle: Bundle, role: str, runtime: Runtime) -> Path:
@@ -165,9 +164,7 @@ def open_role(
     bundle: Bundle, role: str, threads: int, runtime: Runtime, notify: Notify = lambda _: None
 ) -> Session:
     """The network of `role` in `runtime`, or in ONNX Runtime when that cannot be, and `notify` hears why.
-
-    Raises SessionError or BundleError when ONNX Runtime cannot open it either.
-    """
+    Raises SessionError or BundleError when ONNX Runtime cannot open it either."""
     if runtime is not Runtime.ONNX:
         try:
             return open_session(served_by(bundle, role, runtime), runtime, threads)

@@ -1,4 +1,4 @@
-"""Which class of processor this is, by what it computes: flags mislead in containers and under emulation."""
+"""Names the class of processor by what it computes: flags mislead in containers and under emulation."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import platform
 import threading
@@ -24,6 +25,8 @@ from sync.plain_file import NETWORK_BYTES, check_plain, plain_bytes
 
 Array = npt.NDArray[Any]
 
+_LOG = logging.getLogger(__name__)
+
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """mallopt(3), the GNU C library's numbers."""
@@ -33,21 +36,16 @@ KEPT_BYTES = 64 << 20
 
 def give_memory_back() -> None:
     """Return what is free to the system; call it when a piece of work is over. Takes two milliseconds.
-
-    What the networks compute in comes from the heap and stays there: 50 MB after a judgement.
-    """
+    What the networks compute in comes from the heap and stays there: 50 MB after a judgement."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _keep_memory_while_working() -> None:
-    """Have one heap for all threads, and return nothing of it before `give_memory_back`.
-
-    Left alone, the library's allocator keeps a heap for each thread, a third more resident memory, and
-    returns the end of a heap with every large tensor that is freed: a judgement then meets 7,000 page faults
-    where it now meets 2,000, and on a virtual machine each may cost 10 us.
-    """
+    """Have one heap for all threads, and return nothing of it before `give_memory_back`. Left alone, the
+    allocator keeps a heap for each thread, a third more memory, and returns the end of a heap with every
+    large tensor: a judgement then meets 7,000 page faults instead of 2,000."""
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None and platform.libc_ver()[0] == "glibc":
         tune(M_ARENA_MAX, 1)
@@ -170,10 +168,8 @@ class TfliteSession:
         xnnpack: bool = False,
         packages: tuple[str, ...] = TFLITE_PACKAGES,
     ) -> None:
-        """`network` is a file or its bytes; raises SessionError when this runtime cannot open it.
-
-        TFLite believes its file: one that was cut or altered may end the process. Give it verified ones only.
-        """
+        """`network` is a file or its bytes; raises SessionError when this runtime cannot open it. TFLite
+        believes its file: one that was cut or altered may end the process. Give it verified ones only."""
         module = tflite_interpreter(packages)
         kinds = module.OpResolverType
         kind = kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -240,20 +236,18 @@ def open_session(network: Path | bytes, runtime: Runtime, threads: int = 1) -> S
 def _not_opened(name: str, err: Exception) -> SessionError:
     if _lacks_memory(err):
         return NoMemoryError(f"there is no memory left to open {name}: end what else runs; {name} is whole")
-    return SessionError(f"{name} cannot be opened ({_first_line(err)})")
+    _LOG.debug("of %s the runtime says: %s", name, err)
+    return SessionError(f"{name} cannot be opened: it is damaged, or not for this version of its runtime")
 
 
 def _failed(err: Exception) -> SessionError:
     if _lacks_memory(err):
         return NoMemoryError("there is no memory left for a model: end what else runs; the model is whole")
-    return SessionError(f"a model failed ({_first_line(err)})")
+    _LOG.debug("of a model that failed the runtime says: %s", err)
+    return SessionError("a model failed: it does not take what it is given")
 
 
 def _lacks_memory(err: Exception) -> bool:
     """Runtimes have no error of their own for it."""
     said = str(err)
     return isinstance(err, MemoryError) or "bad_alloc" in said or "Failed to allocate memory" in said
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]

@@ -1,8 +1,8 @@
 """The bundles a unit has accepted: the one in use and the last good one, behind one small file.
 
 `shelf.json` names both, the last accepted version and the key that must have signed. It is replaced in one
-step, after everything it names is on disk, so a power cut leaves the unit with what it had, or with the new.
-A unit that was never given a signed bundle has no slots yet and opens the bundle that was built on it.
+step, after everything it names is on disk, so a power cut leaves the old or the new. A unit that was never
+given a signed bundle has no slots and opens the bundle that was built on it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ from device.model_store.bundle import (
 from device.model_store.manifest import MAX_MANIFEST_BYTES, MAX_VERSION, BundleError, Manifest
 from device.model_store.minimum_versions import MinimumVersions
 from sync.durable import replace_file, sync_folder
+from sync.errors import MALFORMED
 from sync.plain_file import check_plain_or_new
 from sync.plain_words import what_and_why
 
 SLOTS_NAME = "shelf.json"  # as units have it on their disks
 BUNDLES_NAME = "bundles"
 MAX_SHELF_BYTES = 4096
+_USE_AGAIN = "run `ostiary models use` with the newest signed bundle"
 
 MAX_REPLACEMENTS = 20
 """How often in a row a bundle may be replaced while it is opened."""
@@ -64,31 +66,28 @@ class Slots:
 
     def __post_init__(self) -> None:
         names = [self.key, self.current, *([self.previous] if self.previous else [])]
-        if not all(isinstance(name, str) and _IDENTITY.fullmatch(name) for name in names):
-            raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again")
-        if type(self.accepted_version) is not int or not 1 <= self.accepted_version < MAX_VERSION:
-            raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again")
+        named = all(isinstance(name, str) and _IDENTITY.fullmatch(name) for name in names)
+        version = self.accepted_version
+        if not named or type(version) is not int or not 1 <= version < MAX_VERSION:
+            raise BundleError(f"{SLOTS_NAME} is damaged; {_USE_AGAIN}")
 
     @property
     def public_key(self) -> Ed25519PublicKey:
         try:
             return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.key))
         except ValueError as err:
-            raise BundleError(f"{SLOTS_NAME} holds no usable key; use a signed bundle again") from err
+            raise BundleError(f"{SLOTS_NAME} holds no usable key; {_USE_AGAIN}") from err
 
 
 def active(
     models: Path, notify: Callable[[str], None] = lambda text: None, minimum: MinimumVersions | None = None
 ) -> Bundle:
-    """The verified bundle this unit works with; raises BundleError when there is none.
-
-    When the current one does not pass, the last good one is opened and `notify` is told why. Nothing below
-    `minimum` is opened, whatever the slots says.
-    """
+    """The verified bundle this unit works with, none below `minimum`; raises BundleError when there is
+    none. Where the current one does not pass, the last good one is opened and `notify` hears why."""
     slots = read_slots(models)
     if slots is None:
         if minimum is not None:
-            raise BundleError(f"{SLOTS_NAME} is gone, and this unit accepted bundles; use the newest again")
+            raise BundleError(f"{SLOTS_NAME} is gone, and this unit accepted bundles; {_USE_AGAIN}")
         return Bundle.open(models)
     if minimum is not None and slots.key != minimum.key:
         raise BundleError(f"{SLOTS_NAME} names another key than this unit's store remembers; refused")
@@ -108,10 +107,8 @@ def active(
 
 
 def reached(models: Path) -> MinimumVersions | None:
-    """How far this unit's slots has come, by the signed manifests it names; None when there is none.
-
-    A manifest that is damaged says nothing: the unit may be working with the last good bundle.
-    """
+    """The minimum that this unit has reached, by the signed manifests that its slots name; None without
+    slots. A manifest that is damaged says nothing: the unit may be working with the last good bundle."""
     slots = read_slots(models)
     if slots is None:
         return None
@@ -129,9 +126,7 @@ def steadily(
     minimum: MinimumVersions | None = None,
 ) -> T:
     """What `open_with` makes of the active bundle; begins again when the bundle is replaced meanwhile.
-
-    Raises what `open_with` raised when nothing was replaced, BundleError instead of OSError.
-    """
+    Raises what `open_with` raised when nothing was replaced, BundleError instead of OSError."""
     left = MAX_REPLACEMENTS
     while True:
         before = _state(models)
@@ -162,12 +157,9 @@ def _state(models: Path) -> list[bytes]:
 def use(
     models: Path, candidate: Path, key: Ed25519PublicKey | None = None, minimum: MinimumVersions | None = None
 ) -> Bundle:
-    """Accept the signed bundle in `candidate`; raises BundleError, and changes nothing, when it must not be.
-
-    `key` is needed the first time and is remembered; later it must be the same. The candidate is copied first
-    and the copy is what gets checked, so nobody can change it in between. One below `minimum` is refused;
-    raising it to what was `reached` is for the caller, once this has returned.
-    """
+    """Accept the signed bundle in `candidate`; raises BundleError, and changes nothing, when it must not
+    be. `key` is needed the first time; later it must be the same. A copy is checked, so nobody can change
+    it meanwhile. One below `minimum` is refused; the caller raises it to what was `reached`."""
     with _alone(models):
         slots = _mine(models, minimum)
         trusted = _trusted(slots, key)
@@ -196,10 +188,7 @@ def use(
 
 def go_back(models: Path, leaving: str) -> None:
     """From the bundle `leaving` to the last good one; on a unit that had none signed, to what it built.
-
-    Does nothing when another one is in use. Raises BundleError, and changes nothing, where the last good one
-    does not pass.
-    """
+    Does nothing when another one is in use. Raises BundleError where the last good one does not pass."""
     with _alone(models):
         slots = read_slots(models)
         if slots is None or slots.current != leaving:
@@ -219,8 +208,8 @@ def read_slots(models: Path) -> Slots | None:
         return None
     try:
         return Slots(**json.loads(read_limited(models / SLOTS_NAME, MAX_SHELF_BYTES)))
-    except (ValueError, TypeError, RecursionError) as err:
-        raise BundleError(f"{SLOTS_NAME} is damaged; use a signed bundle again") from err
+    except MALFORMED as err:
+        raise BundleError(f"{SLOTS_NAME} is damaged; {_USE_AGAIN}") from err
 
 
 def _mine(models: Path, minimum: MinimumVersions | None) -> Slots | None:
@@ -238,7 +227,7 @@ def _not_below(bundle: Bundle, lowest: int) -> None:
     if bundle.manifest.version < lowest:
         raise BundleError(
             f"bundle version {bundle.manifest.version} is below {lowest}, which this unit's store remembers: "
-            "an older one was put back; use the newest bundle again"
+            f"an older one was put back; {_USE_AGAIN}"
         )
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device.audio.spectrum import rfft
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.errors import DeviceError
 
-Wave = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 
 FBANK_BINS = 80
@@ -41,10 +40,8 @@ def check_wave(wave: Wave) -> Wave:
 
 
 def kaldi_fbank(wave: Wave) -> Features:
-    """Log mel energies as Kaldi computes them, (frames, 80) float32, every bin's mean over the wave removed.
-
-    25 ms Povey windows every 10 ms, no dither: the front end CAM++ was trained with. Raises WaveError.
-    """
+    """Log mel energies as Kaldi computes them, (frames, 80) float32, less their mean: 25 ms Povey windows
+    every 10 ms, no dither, as CAM++ was trained with. Raises WaveError."""
     frames = np.lib.stride_tricks.sliding_window_view(check_wave(wave), WINDOW_SAMPLES)[::HOP_SAMPLES]
     frames = frames - frames.mean(axis=1, keepdims=True)
     # A frame's first sample has none before it and is its own; so Kaldi has it.

@@ -1,23 +1,24 @@
 """Times every network of a bundle in every runtime it can run in here, side by side, and picks the faster.
 
-The lanes take turns within each round, so that whatever else the machine does falls on all of them. Lengths
-vary as they do at a door: a runtime that plans anew for each length pays for it here too.
+Each runtime with a number of threads is a lane. Lanes take turns within each round, so that other work of the
+machine falls on all of them. Lengths vary as they do at a door: a runtime that plans anew for each length
+pays for it here too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from device.model_store.bundle import Bundle
 from device.model_store.manifest import Entry
-from device.model_store.pick import Notify, Pick, Timing, has_twin, identity, machine, served_by
-from device.model_store.sessions import ONNX_FORMS, Runtime, Session, SessionError, open_session
+from device.model_store.pick import Notify, Pick, Timing, has_variant, identity, machine, served_by
+from device.model_store.sessions import ONNX_FORMS, Array, Runtime, Session, SessionError, open_session
 from device.settings import WordsEngine
 
 FRAMES_PER_S = {"speaker": 100.0, "spoof": 62.5}
@@ -43,10 +44,13 @@ SLOW_FORM = 1.5
 WORTH_A_RUNTIME = 0.75
 """A second runtime costs 50 MB: it must take at most this share of the first one's processor time."""
 
-Array = npt.NDArray[Any]
 Trusted = Callable[[str, Runtime], bool]
 """Whether a form of a role's network answers rightly on this machine."""
 Lane = tuple[Runtime, int]
+Spent = tuple[float, float]
+"""Milliseconds that one run took, and of processor time."""
+L = TypeVar("L")
+R = TypeVar("R")
 
 
 def race(
@@ -56,12 +60,9 @@ def race(
     rounds: int = ROUNDS,
     trusted: Trusted = lambda role, form: True,
 ) -> Pick:
-    """The faster form of each role on this machine, with the timings; `notify` hears what cannot run.
-
-    Only forms that are `trusted` run. Raises BundleError or SessionError when not even ONNX Runtime opens a
-    network.
-    """
-    roles = [role for role in FRAMES_PER_S if has_twin(bundle, role)]
+    """The faster form of each role here, of those that are `trusted`, with the timings; `notify` hears
+    what cannot run. Raises BundleError or SessionError when not even ONNX Runtime opens a network."""
+    roles = [role for role in FRAMES_PER_S if has_variant(bundle, role)]
     runtimes: dict[str, Runtime] = {}
     timings: dict[str, dict[str, Timing]] = {}
     for number, role in enumerate(roles):
@@ -92,10 +93,8 @@ def faster(cpu_ms: Mapping[Runtime, float]) -> Runtime:
 def race_words(
     bundle: Bundle, rounds: int = ROUNDS, trusted: Trusted = lambda role, form: True
 ) -> dict[str, Timing]:
-    """Every words model of the bundle, and each form of the usual one, on the same sounds, in turns.
-
-    Only a form is picked: other models are not one network in two forms, and which judges is a setting.
-    """
+    """Every words model of the bundle, and each form of the usual one, on the same sounds, in turns. Only
+    a form is picked: other models are not one network in two forms, and which judges is a setting."""
     # They load libraries that are not needed otherwise.
     from device.models.words.transcriber import ENGINE_ROLES, Transcriber
 
@@ -111,26 +110,17 @@ def race_words(
             opened[str(form)] = Transcriber.open(bundle, WORDS_THREADS, runtime=form)
         for one in opened.values():
             parts.callback(one.close)
-        spent: dict[str, list[float]] = {name: [] for name in opened}
-        worked: dict[str, list[float]] = {name: [] for name in opened}
+        times: dict[str, list[Spent]] = {name: [] for name in opened}
         running = list(opened)
         rng = np.random.default_rng(4)
         for number, seconds in enumerate(rng.uniform(*SECONDS, rounds + 1)):
             wave = rng.normal(0.0, 0.05, round(seconds * 16_000)).astype(np.float32)
-            first = number % max(1, len(running))
-            for name in running[first:] + running[:first]:
-                started, worked_s = time.perf_counter(), time.process_time()
-                opened[name].clues(wave, WORDS_PHRASE)
-                spent[name].append((time.perf_counter() - started) * 1e3)
-                worked[name].append((time.process_time() - worked_s) * 1e3)
+            _round(number, {name: partial(opened[name].clues, wave, WORDS_PHRASE) for name in running}, times)
             if number == HEATS and forms:
-                best = min(float(np.median(worked[form][1:])) for form in forms)
-                running = [
-                    name
-                    for name in running
-                    if name not in forms or float(np.median(worked[name][1:])) <= SLOW_FORM * best
-                ]
-        return {name: _timing(spent[name][1:], worked[name][1:]) for name in opened}
+                cpu_ms = {form: _median(times[form], 1) for form in forms}
+                slow = {form for form in forms if cpu_ms[form] > SLOW_FORM * min(cpu_ms.values())}
+                running = [name for name in running if name not in slow]
+        return {name: _timing(times[name]) for name in opened}
 
 
 def _lanes(bundle: Bundle, role: str, notify: Notify, trusted: Trusted) -> dict[Lane, Session]:
@@ -165,30 +155,33 @@ def _timed(
     inputs: Iterator[dict[str, Array]],
     notify: Notify,
 ) -> dict[Lane, Timing]:
-    spent: dict[Lane, list[float]] = {lane: [] for lane in lanes}
-    worked: dict[Lane, list[float]] = {lane: [] for lane in lanes}
+    times: dict[Lane, list[Spent]] = {lane: [] for lane in lanes}
     for number, one in enumerate(inputs):
-        first = number % len(lanes)
-        order = [*lanes][first:] + [*lanes][:first]
-        answers: dict[Lane, Array] = {}
-        for lane in order:
-            started, worked_s = time.perf_counter(), time.process_time()
-            answers[lane] = lanes[lane].run(one)[0]
-            spent[lane].append((time.perf_counter() - started) * 1e3)
-            worked[lane].append((time.process_time() - worked_s) * 1e3)
-        for lane in _strays(answers):
+        found = _round(number, {lane: partial(session.run, one) for lane, session in lanes.items()}, times)
+        for lane in _strays({lane: answers[0] for lane, answers in found.items()}):
             notify(f"{lane[0]} answers differently on this machine and is left out")
             for broken in [other for other in lanes if other[0] is lane[0]]:
-                del lanes[broken], spent[broken]
+                del lanes[broken], times[broken]
         if number == HEATS:
-            _drop_hopeless(lanes, spent)
-    # The first round warms up.
-    return {lane: _timing(times[1:], worked[lane][1:]) for lane, times in spent.items()}
+            _drop_hopeless(lanes, times)
+    return {lane: _timing(own) for lane, own in times.items()}
 
 
-def _drop_hopeless(lanes: dict[Lane, Session], spent: dict[Lane, list[float]]) -> None:
+def _round(number: int, work: Mapping[L, Callable[[], R]], times: Mapping[L, list[Spent]]) -> dict[L, R]:
+    """What every lane answers, another one first in each round; notes how long each took."""
+    lanes = list(work)
+    first = number % max(1, len(lanes))
+    answers = {}
+    for lane in lanes[first:] + lanes[:first]:
+        started, worked_s = time.perf_counter(), time.process_time()
+        answers[lane] = work[lane]()
+        times[lane].append((1e3 * (time.perf_counter() - started), 1e3 * (time.process_time() - worked_s)))
+    return answers
+
+
+def _drop_hopeless(lanes: dict[Lane, Session], times: Mapping[Lane, list[Spent]]) -> None:
     """A runtime that is far behind keeps the times it has and runs no more; the reference stays."""
-    medians = {lane: float(np.median(times[1:])) for lane, times in spent.items()}
+    medians = {lane: _median(own, 0) for lane, own in times.items()}
     fastest = min(medians.values())
     for lane, median in medians.items():
         if median > HOPELESS * fastest and lane != (Runtime.ONNX, DOOR_THREADS):
@@ -206,7 +199,12 @@ def _strays(answers: dict[Lane, Array]) -> list[Lane]:
     ]
 
 
-def _timing(spent: list[float], worked: list[float]) -> Timing:
+def _median(times: Sequence[Spent], which: int) -> float:
+    return float(np.median([one[which] for one in times[1:]]))
+
+
+def _timing(times: Sequence[Spent]) -> Timing:
+    """Of all rounds but the first, which warms up."""
+    spent, worked = np.array(times[1:]).T
     low, median, high = np.percentile(spent, [25.0, 50.0, 75.0])
-    figures = (median, low, high, float(np.median(worked)))
-    return Timing(*(round(float(figure), 2) for figure in figures))
+    return Timing(*(round(float(figure), 2) for figure in (median, low, high, np.median(worked))))

@@ -7,20 +7,16 @@ Follows the authors' 0.1.4 release (Apache-2.0): volume raised to -30 dBFS, long
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import webrtcvad
 
 from device.audio.spectrum import rfft
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.model_store.bundle import Bundle
 from device.model_store.sessions import OnnxSession, Session
-
-Wave = npt.NDArray[np.float32]
-Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-"""Mel windows (windows, 160, 40) to unit embeddings (windows, 256)."""
+from device.models.words.log_mel import mel_filters
 
 ROLE = "resemblyzer"
 FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS = 400, 160, 40
@@ -32,23 +28,20 @@ VAD_WINDOW_SAMPLES, VAD_AVERAGE, VAD_LONGEST_SILENCE = 480, 8, 6
 class Resemblyzer:
     """16 kHz speech to one unit vector of shape (256,)."""
 
-    def __init__(self, network: Network, version: str = "resemblyzer-0.1.4") -> None:
-        self._network = network
+    def __init__(self, session: Session, version: str) -> None:
+        """Over an opened network, INT8 or float."""
+        self._session = session
         self.version = version
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int = 1) -> Resemblyzer:
         """The INT8 network of a verified bundle that has one; raises BundleError or SessionError."""
-        return cls.of(OnnxSession(bundle.path(ROLE), threads), bundle.version(ROLE))
-
-    @classmethod
-    def of(cls, session: Session, version: str) -> Resemblyzer:
-        """Over an opened network, INT8 or float."""
-        return cls(lambda mel: np.asarray(session.run({"mel": mel})[0], dtype=np.float32), version)
+        return cls(OnnxSession(bundle.path(ROLE), threads), bundle.version(ROLE))
 
     def embed(self, wave: Wave) -> npt.NDArray[np.float32]:
-        """The voice in `wave` (float32, shape (n,), in [-1, 1]) as float32 of shape (256,), unit norm."""
-        mean = self._network(mel_batch(prepare(wave))).mean(axis=0)
+        """The voice in `wave` (n,) as float32 of shape (256,), unit norm. Raises SessionError."""
+        (embeddings,) = self._session.run({"mel": mel_batch(prepare(wave))})
+        mean = np.asarray(embeddings, dtype=np.float32).mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
 
 
@@ -105,32 +98,4 @@ def mel_power(wave: Wave) -> npt.NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SAMPLES) / FFT_SAMPLES)
     power = np.abs(rfft(frames * hann, axis=1)) ** 2
-    return np.asarray(power @ mel_filters().T, dtype=np.float32)
-
-
-def mel_filters() -> npt.NDArray[np.float64]:
-    """Triangles on Slaney's mel scale, each of unit area (Auditory Toolbox, 1998); shape (40, 201)."""
-    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), MEL_BANDS + 2))
-    bins = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1)
-    rising = (bins[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins[None, :]) / (edges[2:] - edges[1:-1])[:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return np.asarray(triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None], dtype=np.float64)
-
-
-_LINEAR_HZ_PER_MEL = 200.0 / 3.0
-_LOG_FROM_HZ = 1000.0
-_LOG_STEP = math.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float) -> float:
-    if hz < _LOG_FROM_HZ:
-        return hz / _LINEAR_HZ_PER_MEL
-    return _LOG_FROM_HZ / _LINEAR_HZ_PER_MEL + math.log(hz / _LOG_FROM_HZ) / _LOG_STEP
-
-
-def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    corner = _LOG_FROM_HZ / _LINEAR_HZ_PER_MEL
-    linear = mel * _LINEAR_HZ_PER_MEL
-    logarithmic = _LOG_FROM_HZ * np.exp(_LOG_STEP * (mel - corner))
-    return np.where(mel < corner, linear, logarithmic)
+    return np.asarray(power @ mel_filters(MEL_BANDS).T, dtype=np.float32)

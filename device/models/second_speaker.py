@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from device.audio.utterance import Wave
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import Calibration
 from device.model_store.manifest import BundleError
 from device.model_store.sessions import OnnxSession, Session
-from device.models.features import Wave, kaldi_fbank
+from device.models.features import kaldi_fbank
 from device.models.resemblyzer import Resemblyzer
-from device.models.speaker import MIN_ENROLMENT, SpeakerError
+from device.models.speaker import MIN_ENROLMENT, Embedding, SpeakerError
 
 NEXT = "speaker-next"
 BEFORE = "speaker-before"
-
-Embedding = npt.NDArray[np.float32]
 
 
 class SecondSpeaker:
@@ -34,7 +32,7 @@ class SecondSpeaker:
         self._calibration = calibration
         self._session = session
         if front_end == "mel":
-            self._embed = Resemblyzer.of(session, version).embed
+            self._embed = Resemblyzer(session, version).embed
         elif front_end == "features":
             self._embed = self._of_features
         else:

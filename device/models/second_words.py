@@ -1,25 +1,24 @@
 """The larger words model, for a second hearing: opened when it is first needed, given back when it is not.
 
-Open, it takes some 450 MB (and 80 more while it is opened), which a unit that only listens must not hold. Its
-files are checked against the bundle's manifest once more as they are read, for the bundle was verified long
-before; and it must answer a known recording rightly before it counts.
+Open, it takes some 450 MB (and 80 more meanwhile), which a unit that only listens must not hold. Its files
+are checked against the manifest once more as they are read, and it must answer a known recording rightly
+before it counts.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
+from device.audio.utterance import Wave
 from device.errors import DeviceError
 from device.evidence import second_hearing
-from device.evidence.judge import Wave
 from device.evidence.phrase import PhraseScore
-from device.model_store.bundle import Bundle, read_limited
+from device.model_store.bundle import Bundle
 from device.model_store.manifest import BundleError
 from device.model_store.sessions import give_memory_back
-from device.models.second_words_answers import ANSWERS_ROLE, MAX_ANSWERS_BYTES, SecondAnswers
+from device.models.second_words_answers import ANSWERS_ROLE, SecondAnswers
 from device.models.self_test import RECORDINGS, recordings_of
 from device.models.words.transcriber import BASE_ENCODER_ROLE, BASE_ROLE, ROLE, Transcriber
 from device.models.words.whisper_onnx import OnnxWhisper
@@ -28,6 +27,13 @@ PATIENCE_S = 5.0
 """Nobody at a door waits longer: the first hearing stays as it is, and the next finds the model open."""
 KEPT_S = 60.0
 """How long it stays open after its last use: the second phrase, or the next of a queue, finds it open."""
+
+
+def heard_twice(bundle: Bundle) -> bool:
+    """Whether a verified bundle has the larger model, and both models are those that are heard together."""
+    roles = {entry.role for entry in bundle.manifest.files}
+    there = {ROLE, BASE_ROLE, BASE_ENCODER_ROLE, ANSWERS_ROLE} <= roles
+    return there and second_hearing.fits(bundle.version(ROLE), bundle.version(BASE_ROLE))
 
 
 class SecondWords:
@@ -54,33 +60,15 @@ class SecondWords:
         self._idle: threading.Timer | None = None
         self._one_at_a_time = threading.Lock()
 
-    @classmethod
-    def of(
-        cls,
-        bundle: Bundle,
-        threads: int,
-        folder: Path = RECORDINGS,
-        kept_s: float = KEPT_S,
-        patience_s: float = PATIENCE_S,
-    ) -> SecondWords | None:
-        """That of a verified bundle; None where it has none, or where other models are heard together."""
-        roles = {entry.role for entry in bundle.manifest.files}
-        if not {ROLE, BASE_ROLE, BASE_ENCODER_ROLE, ANSWERS_ROLE} <= roles:
-            return None
-        if not second_hearing.fits(bundle.version(ROLE), bundle.version(BASE_ROLE)):
-            return None
-        return cls(bundle, threads, folder, kept_s, patience_s)
-
     def score(self, wave: Wave, phrase: str) -> PhraseScore:
-        """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, fails, or takes
-        longer than anybody waits.
-        """
+        """As `Transcriber.score`. Raises DeviceError when the model is not what it must be, fails, or
+        takes longer than anybody waits."""
         own = wave.copy()  # the caller overwrites its own, also where this goes on
         try:
             work = self._pool.submit(self._score, own, phrase)
         except RuntimeError as err:  # closed, or no thread left
             own[:] = 0.0
-            raise DeviceError(f"the larger words model cannot begin: {err}") from err
+            raise DeviceError("the larger words model cannot begin: closed, or no thread is left") from err
         try:
             return work.result(self.patience_s)
         except TimeoutError as err:
@@ -157,22 +145,12 @@ class SecondWords:
         self._answers = answers
 
     def _open(self) -> Transcriber:
-        files = self._checked(BASE_ENCODER_ROLE), self._checked(BASE_ROLE)
+        files = self._bundle.read(BASE_ENCODER_ROLE), self._bundle.read(BASE_ROLE)
         model = OnnxWhisper(*files, threads=self._threads)
         return Transcriber(model, version=self.version, calibration=self._bundle.calibration(BASE_ROLE))
 
-    def _checked(self, role: str) -> bytes:
-        entry = self._bundle.manifest.entry(role)
-        data = read_limited(self._bundle.path(role), entry.size_bytes)
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise BundleError(f"{entry.name} is not the file in the manifest (SHA-256 differs); refused")
-        return data
-
     def _asked(self) -> SecondAnswers:
-        data = read_limited(self._bundle.path(ANSWERS_ROLE), MAX_ANSWERS_BYTES)
-        if hashlib.sha256(data).hexdigest() != self._bundle.manifest.entry(ANSWERS_ROLE).sha256:
-            raise BundleError("the answers of the larger words model are not those in the manifest; refused")
-        answers = SecondAnswers.from_bytes(data)
+        answers = SecondAnswers.from_bytes(self._bundle.read(ANSWERS_ROLE))
         for role in (BASE_ENCODER_ROLE, BASE_ROLE):
             if answers.files.get(role) != self._bundle.manifest.entry(role).sha256:
                 raise BundleError(

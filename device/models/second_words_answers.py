@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from device.evidence.judge import Wave
-from device.model_store.answers import WordsAnswer
+from device.audio.utterance import Wave
+from device.model_store.answers import WordsAnswer, common_parts
 from device.model_store.manifest import BundleError
 from device.models.words.transcriber import Transcriber
+from sync.errors import MALFORMED
+from sync.plain_words import malformed
 
 ANSWERS_ROLE = "words-base-answers"
 FORMAT = 1
@@ -37,25 +38,20 @@ class SecondAnswers:
     def from_bytes(cls, data: bytes) -> SecondAnswers:
         """Raises BundleError for anything but what `to_bytes` writes."""
         try:
+            if len(data) > MAX_ANSWERS_BYTES:
+                raise ValueError("too large")
             document: dict[str, Any] = json.loads(data)
-            words = tuple(
-                WordsAnswer(str(one["recording"]), str(one["phrase"]), float(one["llr"]))
-                for one in document["words"]
-            )
-            files = {str(role): str(sha256) for role, sha256 in document["files"].items()}
-            recordings = {str(name): str(sha256) for name, sha256 in document["recordings"].items()}
+            files, recordings, words = common_parts(document)
             tolerance = float(document["tolerance"])
             if document["format"] != FORMAT or not words or not 0.0 < tolerance < 2.0:
                 raise ValueError("another form")
-            if not all(math.isfinite(one.llr) and one.recording in recordings for one in words):
-                raise ValueError("values out of range")
-            if any(name.startswith("/") or ".." in name.split("/") for name in recordings):
-                raise ValueError("a recording outside its package")
+            if not all(one.recording in recordings for one in words):
+                raise ValueError("an answer about a recording that is not named")
             return cls(files, recordings, words, tolerance)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        except MALFORMED as err:
             raise BundleError(
-                f"the answers of the larger words model are damaged ({err}); run `ostiary models build "
-                f"--only {ANSWERS_ROLE}`"
+                f"the answers of the larger words model are damaged ({malformed(err)}); run `ostiary models "
+                f"build --only {ANSWERS_ROLE}`"
             ) from err
 
     def right(self, model: Transcriber, waves: Mapping[str, Wave]) -> bool:

@@ -1,7 +1,7 @@
-"""Who speaks when, in one stretch of sound: pyannote segmentation 3.0 (Plaquet & Bredin, Interspeech 2023).
+"""Tells who speaks when in one stretch of sound: pyannote segmentation 3.0 (Plaquet & Bredin, 2023).
 
 The network tells at most three voices apart, of which two may speak at once. Its voices are numbers that mean
-something within one stretch only; whose they are is for embeddings to say (`device/conversation`).
+something within one stretch only; embeddings say whose they are (`device/conversation`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.pick import Notify, open_role
 from device.model_store.sessions import Runtime, Session
-from device.models.features import Wave
 
 ROLE = "segmentation"
 VOICES = 3
@@ -31,6 +30,8 @@ WINDOW_FRAMES = 1 + (WINDOW_SAMPLES - FIELD_SAMPLES) // FRAME_SAMPLES
 SETS = ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2))
 """Which voices each of the network's seven classes means."""
 
+Sets = npt.NDArray[np.float32]
+"""Probability of each of the seven SETS, (frames, 7)."""
 Activity = npt.NDArray[np.float32]
 """Probability that each voice speaks, (frames, VOICES)."""
 
@@ -53,11 +54,9 @@ class SegmentationModel:
         """From a verified bundle; raises BundleError (it is an optional part of it) or SessionError."""
         return cls(open_role(bundle, ROLE, threads, runtime, notify), bundle.version(ROLE))
 
-    def sets(self, wave: Wave) -> npt.NDArray[np.float32]:
+    def sets(self, wave: Wave) -> Sets:
         """Probability of each of the seven SETS, (frames, 7), in mono float32 of at most ten seconds.
-
-        Raises DeviceError for a wave of another kind or length, or that is not finite.
-        """
+        Raises DeviceError for a wave of another kind or length, or that is not finite."""
         if wave.dtype != np.float32 or wave.ndim != 1:
             raise DeviceError("a wave must be float32 of shape (n,)")
         if not FIELD_SAMPLES <= len(wave) <= WINDOW_SAMPLES:
@@ -75,12 +74,22 @@ def frames_of(samples: int) -> int:
     return max(0, 1 + (samples - FIELD_SAMPLES) // FRAME_SAMPLES)
 
 
-def speaking(sets: npt.NDArray[np.float32]) -> Activity:
+def speaking(sets: Sets) -> Activity:
     """Probability that each voice speaks, (frames, VOICES), from that of each set."""
     return np.asarray(sets @ _MEMBERS)
 
 
-def decided(sets: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+def somebody(sets: Sets) -> npt.NDArray[np.float32]:
+    """Probability that anybody speaks, (frames,)."""
+    return np.asarray(1.0 - sets[:, 0], np.float32)
+
+
+def several(sets: Sets) -> npt.NDArray[np.float32]:
+    """Probability that two speak at once, (frames,)."""
+    return np.asarray(sets[:, _MEMBERS.sum(axis=1) > 1].sum(axis=1), np.float32)
+
+
+def decided(sets: Sets) -> npt.NDArray[np.bool_]:
     """Which voices the likeliest set of each frame names, (frames, VOICES)."""
     return np.asarray(_MEMBERS[sets.argmax(axis=1)] > 0)
 

@@ -6,25 +6,23 @@ It is a fraction of a second, so it is asked at every start; there is nothing to
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device.audio.recording import read_recording
-from device.audio.settings import FileLimits
+from device.audio.utterance import Wave
 from device.errors import DeviceError
+from device.model_store.answers import recording_name
 from device.model_store.bundle import Bundle, read_limited
 from device.model_store.manifest import BundleError
 from device.model_store.pick import Notify
 from device.model_store.sessions import ONNX_FORMS
-from device.models.features import Wave
 from device.models.segmentation import ROLE, SETS, WINDOW_SAMPLES, SegmentationModel
-from device.models.self_test import PACKAGE, RECORDINGS, SelfTestError
-from sync.plain_file import plain_bytes
+from device.models.self_test import SelfTestError, recordings_of
+from sync.errors import MALFORMED
+from sync.plain_words import malformed
 
 ANSWERS_ROLE = "segmentation-answers"
 FORMAT = 1
@@ -58,46 +56,32 @@ class SegmentationAnswers:
             document: dict[str, Any] = json.loads(data)
             heard = document["recording"]
             means = tuple(float(mean) for mean in document["means"])
-            name, tolerance = str(heard["name"]), float(document["tolerance"])
+            name, tolerance = recording_name(heard["name"]), float(document["tolerance"])
             if document["format"] != FORMAT or len(means) != len(SETS) or not 0.0 < tolerance < 0.5:
                 raise ValueError("another form")
-            if name.startswith("/") or ".." in name.split("/") or not all(0.0 <= m <= 1.0 for m in means):
+            if not all(0.0 <= mean <= 1.0 for mean in means):
                 raise ValueError("values out of range")
             return cls(str(document["file"]), name, str(heard["sha256"]), means, tolerance)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        except MALFORMED as err:
             raise BundleError(
-                f"the segmentation's answers are damaged ({err}); run `ostiary models build --only {ROLE}`"
+                f"the segmentation's answers are damaged ({malformed(err)}); run `ostiary models build "
+                f"--only {ROLE}`"
             ) from err
 
-    def wave(self, folder: Path = RECORDINGS) -> Wave:
-        """The recording, mono at 16 kHz. Raises SelfTestError where it is missing or another one."""
-        try:
-            data = plain_bytes(folder / self.recording)
-        except OSError as err:
-            raise SelfTestError(
-                f"the self-test's recordings are missing; run: sudo apt-get install {PACKAGE}"
-            ) from err
-        if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise SelfTestError(f"{self.recording} is not the self-test's recording; reinstall {PACKAGE}")
-        return read_recording(data, FileLimits()).astype(np.float32) / np.float32(32768.0)
 
-
-def open_segmentation(
-    bundle: Bundle, threads: int = 1, notify: Notify = lambda text: None, folder: Path = RECORDINGS
-) -> SegmentationModel:
+def open_segmentation(bundle: Bundle, notify: Notify = lambda text: None) -> SegmentationModel:
     """The segmentation in the first form that answers rightly here; `notify` hears of one that strays.
-
-    Raises BundleError where the bundle lacks it, SelfTestError where no form can be trusted.
-    """
+    Raises BundleError where the bundle lacks it, SelfTestError where no form can be trusted."""
+    network = bundle.manifest.entry(ROLE)  # asked first: building it makes its answers too
     answers = SegmentationAnswers.from_bytes(read_limited(bundle.path(ANSWERS_ROLE), MAX_ANSWERS_BYTES))
-    if answers.file != bundle.manifest.entry(ROLE).sha256:
+    if answers.file != network.sha256:
         raise BundleError(
             f"the segmentation's answers are another network's; run `ostiary models build --only {ROLE}`"
         )
-    wave = answers.wave(folder)
+    wave = recordings_of({answers.recording: answers.sha256})[answers.recording]
     for form in ONNX_FORMS:
         try:
-            model = SegmentationModel.open(bundle, threads, form, notify)
+            model = SegmentationModel.open(bundle, 1, form, notify)
             strays = float(np.abs(means_of(model, wave) - answers.means).max())
         except BundleError:
             raise

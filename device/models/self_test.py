@@ -1,9 +1,9 @@
-"""Does this processor compute what it must? Known recordings, known answers, a few seconds.
+"""Checks that this processor computes what it must: known recordings, known answers, a few seconds.
 
 A bundle is the same bytes everywhere; what differs is how a processor multiplies. So every unit asks its
-models what the release asked, once for each combination of processor, runtimes and bundle. A form whose
-answers stray is replaced by the next: what was picked, then exact sums of eight bits, then float products of
-the same integers. Where all stray, the unit does not serve.
+models what the release asked, once for each combination of processor, runtimes and bundle. Where a form's
+answers stray the next is tried: what was picked, exact sums of eight bits, float products of the same
+integers. Where all stray, the unit does not serve.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from device.audio.recording import read_recording
 from device.audio.settings import FileLimits
+from device.audio.utterance import Wave, to_wave
 from device.errors import DeviceError
 from device.model_store.answers import CHECKS, MAX_ANSWERS_BYTES, ROLE, Answers
 from device.model_store.bundle import Bundle, read_limited
-from device.model_store.pick import Notify, Pick, has_twin, identity, machine
+from device.model_store.pick import Notify, Pick, has_variant, identity, machine
 from device.model_store.processor import processor_class
 from device.model_store.sessions import ONNX_FORMS, Runtime
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
 from sync.durable import replace_file
+from sync.errors import MALFORMED
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
 
@@ -42,8 +43,6 @@ NETWORKS = {"words": "words", "voice": "speaker", "live": "spoof"}
 """The role whose form a check uses."""
 THREADS = {"words": 2, "voice": 1, "live": 1}
 LONGEST_S = 30.0
-
-Wave = npt.NDArray[np.float32]
 
 
 class SelfTestError(DeviceError):
@@ -68,10 +67,8 @@ class Finding:
 
 
 def recordings_of(recordings: Mapping[str, str], folder: Path = RECORDINGS) -> dict[str, Wave]:
-    """Every one of `recordings` (SHA-256 by name), mono at 16 kHz.
-
-    Raises SelfTestError where one is missing or another one.
-    """
+    """Every one of `recordings` (SHA-256 by name), mono at 16 kHz. Raises SelfTestError where one is
+    missing or another one."""
     found: dict[str, Wave] = {}
     for name, sha256 in recordings.items():
         try:
@@ -84,7 +81,7 @@ def recordings_of(recordings: Mapping[str, str], folder: Path = RECORDINGS) -> d
             raise SelfTestError(f"{name} is not the self-test's recording; reinstall {PACKAGE}")
         raw = name.endswith(".raw")
         samples = np.frombuffer(data, "<i2") if raw else read_recording(data, FileLimits(max_s=LONGEST_S))
-        found[name] = samples.astype(np.float32) / np.float32(32768.0)
+        found[name] = to_wave(samples)
     return found
 
 
@@ -171,14 +168,12 @@ def forms_to_try(bundle: Bundle, check: str, picked: Runtime) -> list[Runtime]:
 
 
 def can_run(bundle: Bundle, check: str, form: Runtime) -> bool:
-    return form in ONNX_FORMS or (check != "words" and has_twin(bundle, NETWORKS[check]))
+    return form in ONNX_FORMS or (check != "words" and has_variant(bundle, NETWORKS[check]))
 
 
 def run(bundle: Bundle, pick: Pick, folder: Path = RECORDINGS, *, every_form: bool = False) -> list[Finding]:
     """Each check in one form after the other until one passes, or in `every_form`; the form in use first.
-
-    Raises BundleError, SelfTestError.
-    """
+    Raises BundleError, SelfTestError."""
     answers = answers_of(bundle)
     waves = recordings_of(answers.recordings, folder)
     findings: list[Finding] = []
@@ -194,10 +189,8 @@ def run(bundle: Bundle, pick: Pick, folder: Path = RECORDINGS, *, every_form: bo
 
 
 def trusting(bundle: Bundle, notify: Notify, folder: Path = RECORDINGS) -> Callable[[str, Runtime], bool]:
-    """Tells of a role and a form whether it passes here, testing it then; `notify` hears of each that strays.
-
-    Raises BundleError, SelfTestError.
-    """
+    """Tells of a role and a form whether it passes here, testing it then; `notify` hears of each that
+    strays. Raises BundleError, SelfTestError."""
     answers = answers_of(bundle)
     waves = recordings_of(answers.recordings, folder)
     checks = {role: check for check, role in NETWORKS.items()}
@@ -236,10 +229,8 @@ def chosen(findings: Iterable[Finding]) -> dict[str, Runtime]:
 def ensured(
     bundle: Bundle, pick: Pick, memory: Path, notify: Notify, folder: Path = RECORDINGS
 ) -> dict[str, Runtime]:
-    """The form of each network that is known to answer rightly here; tested now, unless it was before.
-
-    `memory` keeps a pass for this machine, its runtimes and this bundle. Raises BundleError, SelfTestError.
-    """
+    """The form of each network that answers rightly here; tested now, unless `memory` keeps a pass for
+    this machine, its runtimes and this bundle. Raises BundleError, SelfTestError."""
     key = _key(bundle, pick)
     known = _remembered(memory, key)
     if known is not None:
@@ -275,5 +266,5 @@ def _remembered(memory: Path, key: Mapping[str, Any]) -> dict[str, Runtime] | No
         document = json.loads(read_limited(memory, MAX_MEMORY_BYTES))
         forms = {str(role): Runtime(form) for role, form in document.pop("forms").items()}
         return forms if document == dict(key) and set(forms) == set(NETWORKS.values()) else None
-    except (DeviceError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (DeviceError, *MALFORMED):
         return None

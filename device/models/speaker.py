@@ -1,4 +1,4 @@
-"""Whose voice is it? CAM++ embeddings, compared by cosine and reported as a calibrated LLR."""
+"""Compares voices: CAM++ embeddings, their cosine, and a calibrated LLR."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import Wave
 from device.errors import DeviceError
 from device.model_store.bundle import Bundle
 from device.model_store.calibration import Calibration
 from device.model_store.pick import Notify, open_role
 from device.model_store.sessions import Runtime, Session
-from device.models.features import Wave, kaldi_fbank
+from device.models.features import kaldi_fbank
 
 Embedding = npt.NDArray[np.float32]
 
@@ -46,18 +47,14 @@ class SpeakerModel:
         runtime: Runtime = Runtime.ONNX,
         notify: Notify = lambda text: None,
     ) -> SpeakerModel:
-        """From a verified bundle; raises BundleError or SessionError.
-
-        The version is the network's, whatever runs it: a voiceprint stays good when the runtime changes.
-        """
+        """From a verified bundle; raises BundleError or SessionError. The version is the network's,
+        whatever runs it: a voiceprint stays good when the runtime changes."""
         session = open_role(bundle, ROLE, threads, runtime, notify)
         return cls(session, bundle.calibration(ROLE), bundle.version(ROLE))
 
     def embed(self, wave: Wave) -> Embedding:
-        """Unit embedding (192,) float32 of mono speech at 16 kHz.
-
-        Raises WaveError for samples that cannot be speech, SpeakerError when there is no direction.
-        """
+        """Unit embedding (192,) float32 of mono speech at 16 kHz. Raises WaveError for samples that cannot
+        be speech, SpeakerError when there is no direction."""
         features = kaldi_fbank(wave)
         raw = self._session.run({"features": features[np.newaxis]})[0]
         try:
@@ -76,9 +73,7 @@ class SpeakerModel:
 
     def template(self, embeddings: Sequence[Embedding]) -> Embedding:
         """The enrolment template: the mean direction of three or more unit embeddings of one person.
-
-        Raises SpeakerError for too few, InconsistentEnrolmentError when one speaks against the others.
-        """
+        Raises SpeakerError for too few, InconsistentEnrolmentError when one speaks against the others."""
         if len(embeddings) < MIN_ENROLMENT:
             raise SpeakerError(f"enrolment needs {MIN_ENROLMENT} recordings, not {len(embeddings)}")
         stacked = np.stack([checked(embedding) for embedding in embeddings])

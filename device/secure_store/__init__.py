@@ -13,30 +13,27 @@ from device.secure_store.errors import (
     TpmLockedError,
 )
 from device.secure_store.settings import StoreSettings
-from device.secure_store.signing import Counter, Signer
-from device.secure_store.store import Store, StoreStatus, open_store
+from device.secure_store.store import Store, open_store
 from device.secure_store.voiceprints.growing import Growing
 from device.secure_store.voiceprints.receipt import DeletionReceipt, verify_receipt
 from device.secure_store.voiceprints.records import Consent
-from device.secure_store.voiceprints.templates import Template
+from device.secure_store.voiceprints.templates import DoorVector, Template
 from device.secure_store.voiceprints.vault import Vault
 
 __all__ = [
     "Consent",
     "ConsentError",
-    "Counter",
     "DeletionReceipt",
+    "DoorVector",
     "Growing",
     "ModelChangedError",
     "NotEnrolledError",
     "RecordDamagedError",
     "RollbackError",
     "SealPolicyError",
-    "Signer",
     "Store",
     "StoreError",
     "StoreSettings",
-    "StoreStatus",
     "StoreUnavailableError",
     "Template",
     "TpmBusyError",

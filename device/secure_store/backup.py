@@ -1,4 +1,4 @@
-"""People moved to another unit: enciphered to that unit's TPM, and only with the policy authority's consent.
+"""Moves people to another unit: enciphered to that unit's TPM, and only as the policy authority approves.
 
 1. The new unit makes a `Passport`: its TPM's public keys and a nonce it will accept once.
 2. The authority, at a desk, signs an `Approval`: from this unit (its audit key) to that passport.
@@ -11,6 +11,7 @@ authority, and one bundle is accepted once. Rejected: TPM2_Duplicate of the seal
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,21 +20,21 @@ from typing import Any
 
 import cbor2
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.secure_store.errors import ConsentError, StoreError
 from device.secure_store.hardware.tpm import credential_for
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.hardware.tpm_link import TpmObject
 from device.secure_store.memory import SecretBytes
-from device.secure_store.signing import raw_signature, verify_es256
+from device.secure_store.signing import verify_es256
 from device.secure_store.store import Store
-from device.secure_store.voiceprints.records import NONCE_BYTES, Consent
-from device.secure_store.voiceprints.templates import Template
+from device.secure_store.voiceprints.records import Consent
+from device.secure_store.voiceprints.templates import DoorVector, Template
 from device.secure_store.voiceprints.vault_file import write_durably
+from sync.cose import ES256, raw_signature
+from sync.keys import public_pem
 from sync.plain_file import plain_bytes
 
 MAX_AGE = timedelta(days=7)
@@ -54,7 +55,7 @@ class Restored:
 
 
 def passport(store: Store, state_folder: Path) -> bytes:
-    """What the new unit shows. Makes earlier passports of this unit useless."""
+    """The new unit's passport. Earlier ones of this unit no longer count."""
     keystore = _tpm_of(store)
     nonce = os.urandom(16)
     write_durably(state_folder / _PENDING, nonce)
@@ -67,48 +68,49 @@ def passport(store: Store, state_folder: Path) -> bytes:
 def approve(authority: ec.EllipticCurvePrivateKey, from_audit_key_pem: bytes, passport_: bytes) -> bytes:
     """At the authority's desk, after comparing the passport's fingerprint with the unit's display."""
     statement = cbor2.dumps([_APPROVAL, from_audit_key_pem, passport_])
-    signature = raw_signature(authority.sign(statement, ec.ECDSA(hashes.SHA256())))
+    signature = raw_signature(authority.sign(statement, ES256))
     return cbor2.dumps([statement, signature])
 
 
 def fingerprint(passport_: bytes) -> str:
-    """What two people read to each other: eight groups of four hex digits."""
+    """Eight groups of four hex digits, for two people to compare by voice."""
     digits = hashlib.sha256(passport_).hexdigest()[:32]
     return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
 
 
 def export(store: Store, approval: bytes, now: datetime) -> bytes:
-    """Everybody whose consent holds, for the unit in `approval`; raises StoreError when it is not for us."""
+    """Everybody whose consent holds, for the unit in `approval`. Raises StoreError for another's approval."""
     keystore = _tpm_of(store)
     from_pem, target = _approved(approval, keystore.authority())
     if from_pem != audit_key_pem(store):
         raise StoreError("this approval is for another unit's people")
     _, parent_public, attestation_public, nonce = _fields(target, *_PASSPORT_KINDS)
-    people = []
+    people, doors = [], {}
     for uid in store.vault.uids():
         consent = store.vault.consent(uid)
         if not consent.expired(now):
-            people.append(_person_fields(uid, store.vault.template(uid), consent))
-    with SecretBytes.random(32) as key, key.view() as raw:
+            template = store.vault.template(uid)
+            if (door := template.door) is not None:
+                doors[uid] = [door.made, door.vector.astype("<f4").tobytes()]
+            people.append(_person_fields(uid, template, consent))
+    with SecretBytes.random(32) as key:
         name = TpmObject(attestation_public, b"").name()
         credential, secret = credential_for(parent_public, name, key)
         header = cbor2.dumps([_BUNDLE, nonce, now.timestamp(), credential, secret, approval])
-        iv = os.urandom(NONCE_BYTES)
-        sealed = iv + AESGCM(raw).encrypt(iv, cbor2.dumps(people), header)
+        plain = cbor2.dumps(people) + cbor2.dumps(doors)  # software of 0.1.0 reads the first item alone
+        sealed = key.encrypt(plain, header)
     return cbor2.dumps([header, sealed, store.audit_signer.sign(header + hashlib.sha256(sealed).digest())])
 
 
 def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> Restored:
-    """Enrol the people of `bundle` here. Raises StoreError unless every check holds; then it is used up."""
+    """Enrol the people of `bundle` here, once. Raises StoreError unless every check holds."""
     keystore = _tpm_of(store)
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise StoreError("this bundle is too large to be one")
     # 1. our authority approved it; 2. for this passport, once; 3. made by the approved unit; 4. not old;
     # 5. our TPM opens the key; 6. the content is what was enciphered
     header, sealed, signature = _fields(bundle, bytes, bytes, bytes)
-    kind, nonce, made_at, credential, secret, approval = _fields(
-        header, bytes, bytes, float, bytes, bytes, bytes
-    )
+    kind, nonce, made_at, credential, secret, approval = _fields(header, *_HEADER_KINDS)
     from_pem, target = _approved(approval, keystore.authority())  # 1
     pending = state_folder / _PENDING
     if kind != _BUNDLE or not pending.exists() or plain_bytes(pending) != nonce:  # 2
@@ -124,14 +126,16 @@ def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> R
         raise StoreError("this bundle is too old: people may have been forgotten since; make a new one")
     with keystore.tpm.activate(keystore.attestation_object(), credential, secret) as opened:  # 5
         try:
-            with opened.view() as raw:
-                plain = AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], header)  # 6
-        except InvalidTag as err:
+            plain = opened.decrypt(sealed, header)  # 6
+        except ValueError as err:
             raise StoreError("this bundle is damaged") from err
     pending.unlink()
     people = expired = 0
-    for fields in cbor2.loads(plain):  # authenticated: it is what an approved unit wrote
-        uid, template, consent = _person(fields)
+    items = io.BytesIO(plain)  # authenticated: it is what an approved unit wrote
+    every = cbor2.load(items)
+    doors = cbor2.load(items) if items.tell() < len(plain) else {}
+    for fields in every:
+        uid, template, consent = _person(fields, doors.get(fields[0]))
         try:
             store.vault.enrol(uid, template, consent)
             people += 1
@@ -143,9 +147,7 @@ def restore(store: Store, state_folder: Path, bundle: bytes, now: datetime) -> R
 
 def audit_key_pem(store: Store) -> bytes:
     """The unit's audit key as the authority and the registry know it."""
-    return store.audit_signer.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return public_pem(store.audit_signer.public_key())
 
 
 def _tpm_of(store: Store) -> TpmKeystore:
@@ -191,8 +193,9 @@ def _person_fields(uid: str, template: Template, consent: Consent) -> list[Any]:
     ]
 
 
-def _person(fields: list[Any]) -> tuple[str, Template, Consent]:
+def _person(fields: list[Any], beside: list[Any] | None) -> tuple[str, Template, Consent]:
     uid, model, vector, utterances, taken_by, given_at, text_version, retain_until = fields
     since, until = (datetime.fromtimestamp(t, UTC) for t in (given_at, retain_until))
-    template = Template(model, np.frombuffer(vector, dtype="<f4").copy(), utterances)
+    door = None if beside is None else DoorVector(beside[0], np.frombuffer(beside[1], dtype="<f4").copy())
+    template = Template(model, np.frombuffer(vector, dtype="<f4").copy(), utterances, door)
     return uid, template, Consent(taken_by, since, text_version, until)

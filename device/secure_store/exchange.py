@@ -1,7 +1,6 @@
-"""Enciphering to one unit's exchange key: HPKE (RFC 9180) with P-256, HKDF-SHA-256 and AES-256-GCM.
+"""Enciphers to one unit's exchange key: HPKE (RFC 9180) with P-256, HKDF-SHA-256 and AES-256-GCM.
 
-Everybody can encipher to a unit's public exchange key. Only that unit's TPM, in an approved state of its
-machine, can agree on the secret that opens it again.
+Only that unit's TPM, in an approved state of its machine, can agree on the secret that opens it again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _SENDER = Suite(KEM.P256, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 class Exchange(Protocol):
-    """A P-256 key that agrees on secrets and cannot be taken away."""
+    """A P-256 key for agreeing on secrets, which cannot leave."""
 
     def public_key(self) -> ec.EllipticCurvePublicKey: ...
 
@@ -40,14 +39,14 @@ class Exchange(Protocol):
 
 
 def seal_to(key: ec.EllipticCurvePublicKey, plain: bytes, info: bytes) -> bytes:
-    """`plain` (up to MAX_PLAIN_BYTES) for the holder of `key`; it opens under the same `info` only."""
+    """`plain` (up to MAX_PLAIN_BYTES) for the holder of `key`, bound to `info`. Raises StoreError."""
     if len(plain) > MAX_PLAIN_BYTES:
         raise StoreError(f"an envelope holds at most {MAX_PLAIN_BYTES} bytes")
     return _SENDER.encrypt(plain, key, info=info)
 
 
 def open_with(exchange: Exchange, sealed: bytes, info: bytes) -> bytes:
-    """What was sealed to `exchange` under `info`. Raises StoreError if one bit is off or it is another's."""
+    """What was sealed to `exchange` under `info`. Raises StoreError if it was changed or is another's."""
     if not POINT_BYTES + 16 <= len(sealed) <= POINT_BYTES + 16 + MAX_PLAIN_BYTES:
         raise StoreError("this is not an envelope")
     point, body = sealed[:POINT_BYTES], sealed[POINT_BYTES:]

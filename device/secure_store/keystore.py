@@ -1,4 +1,4 @@
-"""What the store needs from whatever keeps its key: a TPM, or on a laptop a file."""
+"""What the store needs of its keystore: a TPM, or files on a laptop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from device.secure_store.errors import StoreError
 from device.secure_store.exchange import Exchange
 from device.secure_store.memory import SecretBytes
-from device.secure_store.signing import Counter, Signer
+from sync.events import Counter, Signer
 
 ROOT_BYTES = 32
 COUNTERS = ("vault", "epoch", "challenge", "attempts", "audit")
@@ -17,7 +17,7 @@ COUNTERS = ("vault", "epoch", "challenge", "attempts", "audit")
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What is sealed. `root` is replaced with every epoch; `anchor` stays with the unit for life."""
+    """The sealed secrets. Every epoch has a new `root`; `anchor` stays with the unit for life."""
 
     epoch: int
     root: SecretBytes
@@ -39,14 +39,14 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class KeystoreStatus:
-    """What an operator wants to see. `facts` is for people and for `--json`."""
+    """The state for an operator; `facts` also go into `--json`."""
 
     kind: str
     ready: bool
     state: str
     facts: dict[str, str | int | bool] = field(default_factory=dict)
     locked: bool = False
-    """Whether others' wrong passwords have locked the TPM; what is ours works on."""
+    """Whether others' wrong passwords have locked the TPM; our keys still work."""
 
 
 class Keystore(Protocol):
@@ -54,24 +54,24 @@ class Keystore(Protocol):
 
     kind: str
     warning: str | None
-    """Shown in red at every start, and part of every audit event, when keys are not in a TPM."""
+    """Shown in red at every start when keys are not in a TPM."""
 
     def fresh(self) -> bool:
-        """True until `confirm`: provisioning was begun and no vault was made under it yet."""
+        """True until `confirm`: no vault was made under these keys yet."""
         ...
 
     def confirm(self) -> None: ...
 
     def unlock(self) -> tuple[Secrets, ...]:
-        """Every sealed secret that still opens, newest epoch first: one, or two after a cut rotation."""
+        """The secrets that still open, newest epoch first: one, or two after a power cut in a rotation."""
         ...
 
     def stage(self, secrets: Secrets) -> None:
-        """Seal the secrets of the next epoch beside the present ones, durably."""
+        """Seal the next epoch's secrets beside the present ones, durably."""
         ...
 
     def settle(self, epoch: int) -> None:
-        """Make `epoch` the oldest that can ever be opened again, and drop the others. Idempotent."""
+        """Make older epochs than `epoch` useless for ever, and drop all others. Idempotent."""
         ...
 
     def counter(self, name: str) -> Counter: ...
@@ -79,10 +79,14 @@ class Keystore(Protocol):
     def audit_signer(self) -> Signer: ...
 
     def exchange(self) -> Exchange:
-        """The key that others encipher enrolments to."""
+        """The key to which others encipher enrolments."""
         ...
 
     def status(self) -> KeystoreStatus: ...
+
+    def power_ups(self) -> int | None:
+        """How often power came to what keeps the keys, by its own count; None where nothing counts that."""
+        ...
 
     def close(self) -> None: ...
 
@@ -93,8 +97,8 @@ BLOCK = 4096
 class BlockCounter:
     """A rising number that costs one non-volatile write per 4,096 steps and one per start.
 
-    Flash in a TPM wears out after some hundred thousand writes. Each start takes a new block of numbers and
-    forgets what the last one left over, so no file and no clean shutdown is needed for it to only rise.
+    Flash in a TPM wears out after some hundred thousand writes. Each start takes a new block and forgets the
+    rest of the last one, so that it rises without a file or a clean shutdown.
     """
 
     def __init__(self, raw: Counter) -> None:
@@ -103,7 +107,7 @@ class BlockCounter:
         self._lock = threading.Lock()
 
     def value(self) -> int:
-        """At least everything ever handed out, and below everything to come."""
+        """No lower than any number given, and below every one to come."""
         return (self._raw.value() + 1) * BLOCK - 1 if self._next is None else self._next - 1
 
     def advance(self) -> int:

@@ -1,8 +1,7 @@
 """Secrets in memory: locked against swap, left out of dumps, overwritten when done, never printed.
 
-Python and OpenSSL make copies that nobody can overwrite. What this module adds is that the long-lived
-secrets live in one place that is wiped, that the process leaves no core file for the copies to lie in, and
-that the allocator overwrites what it takes back.
+Nobody can overwrite the copies that Python and OpenSSL make. This module keeps long-lived secrets in one
+place that is wiped, lets the process leave no core file, and has the allocator overwrite what it takes back.
 """
 
 from __future__ import annotations
@@ -11,16 +10,18 @@ import ctypes
 import mmap
 import os
 import resource
-from types import TracebackType
 from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from device.secure_store.errors import StoreError
 
+_NONCE_BYTES = 12
 _PR_SET_DUMPABLE = 4
 _M_PERTURB = -6
 _FILLER = 0x5F
@@ -36,7 +37,7 @@ _OF_THE_PARENT: list[mmap.mmap] = []
 class SecretBytes:
     """`size` bytes on pages of their own: mlocked, not inherited by a fork, not dumped, wiped on exit.
 
-    `view` is the only way to the content. Raises ValueError once wiped.
+    `view` is the only way to the content. Raises StoreError once wiped.
     """
 
     __slots__ = ("_map", "_owner", "_size", "locked")
@@ -80,6 +81,20 @@ class SecretBytes:
             info = b"ostiary store v1\0" + label.encode()
             return SecretBytes.copy_of(bytearray(HKDFExpand(hashes.SHA256(), size, info).derive(key)))
 
+    def encrypt(self, plain: bytes | memoryview, bound: bytes) -> bytes:
+        """A nonce, and `plain` under this key (AES-256-GCM); it opens with the same `bound` only."""
+        nonce = os.urandom(_NONCE_BYTES)
+        with self.view() as key:
+            return nonce + AESGCM(key).encrypt(nonce, plain, bound)
+
+    def decrypt(self, sealed: bytes, bound: bytes) -> bytes:
+        """The inverse. Raises ValueError for what was changed, or enciphered under another key."""
+        try:
+            with self.view() as key:
+                return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+        except InvalidTag as err:
+            raise ValueError("it was changed, or is enciphered under another key") from err
+
     def wipe(self) -> None:
         """Overwrite and release. Safe to call twice, and in a forked process, which has no page of it."""
         if self._map is None:
@@ -98,9 +113,7 @@ class SecretBytes:
     def __enter__(self) -> SecretBytes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.wipe()
 
     def __del__(self) -> None:
@@ -121,10 +134,10 @@ def wipe_array(array: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> None
 
 
 def guard_memory() -> None:
-    """No core file, no other process of this user may read our memory, and what is freed is overwritten.
+    """Forbid core files and reading by other processes of this user; overwrite freed memory. For good.
 
-    Cannot be undone. The last is glibc's and leaves out blocks below about 1 KiB: embeddings are wiped by
-    the code that made them.
+    Overwriting is glibc's. It leaves out blocks below about 1 KiB unless the process was started as the
+    services are, with `PYTHONMALLOC=malloc` and `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What can be set about the store, with limits."""
+"""Settings of the store, with limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StoreSettings:
     retention_days: int = 365
     max_retention_days: int = 1095
     rotate_on_forget: bool = True
-    """A new epoch key with every deletion, so that old disk images plus the TPM do not bring anybody back."""
+    """A new epoch key with every deletion: an old disk image and the TPM then bring nobody back."""
 
     def __post_init__(self) -> None:
         wrong = []

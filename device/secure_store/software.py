@@ -1,4 +1,4 @@
-"""A keystore for a laptop: keys in files. It protects nothing from a reader of the disk, and says so."""
+"""A keystore for a laptop: keys in files, readable by everybody who has the disk; it warns of that."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device.secure_store.errors import StoreError
+from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.exchange import Exchange
 from device.secure_store.keystore import (
     COUNTERS,
@@ -21,12 +21,14 @@ from device.secure_store.keystore import (
     checked_counter,
 )
 from device.secure_store.memory import SecretBytes
-from device.secure_store.signing import Counter, Signer, raw_signature
 from device.secure_store.voiceprints.vault_file import (
     refuse_a_link_to_nowhere,
     refuse_over_a_vault,
+    unavailable,
     write_durably,
 )
+from sync.events import Counter, Signer
+from sync.keys import FileSigner
 from sync.plain_file import check_plain_or_new, plain_bytes, plain_text
 
 WARNING = (
@@ -90,14 +92,17 @@ class SoftwareKeystore:
     def counter(self, name: str) -> Counter:
         return _FileCounter(self, checked_counter(name))
 
+    def power_ups(self) -> None:
+        """A file does not know."""
+
     def audit_signer(self) -> Signer:
-        return _FileSigner(self._folder / "audit-key.pem")
+        return FileSigner(_read_pem(self._folder / "audit-key.pem"))
 
     def exchange(self) -> Exchange:
         path = self._folder / "exchange-key.pem"
         with self._locked():
             if not path.exists():
-                write_durably(path, _new_pem())
+                write_durably(path, FileSigner.generate().private_pem())
         return _FileExchange(path)
 
     def status(self) -> KeystoreStatus:
@@ -110,7 +115,7 @@ class SoftwareKeystore:
 
     def _provision(self) -> None:
         refuse_over_a_vault(self._folder.parent)
-        write_durably(self._folder / "audit-key.pem", _new_pem())
+        write_durably(self._folder / "audit-key.pem", FileSigner.generate().private_pem())
         secrets = Secrets.fresh(epoch=1)
         self.stage(secrets)
         secrets.wipe()
@@ -119,8 +124,12 @@ class SoftwareKeystore:
     def _state(self) -> dict[str, dict[str, int]]:
         try:
             state: dict[str, dict[str, int]] = json.loads(plain_text(self._state_path))
-        except (OSError, ValueError) as err:
-            raise StoreError(f"the software keystore cannot be read ({type(err).__name__})") from err
+        except OSError as err:
+            raise StoreUnavailableError(unavailable(self._state_path.name, err)) from err
+        except ValueError as err:
+            raise StoreError(
+                f"{self._state_path.name} of the software keystore is damaged; put it back from a backup"
+            ) from err
         return state
 
     def _save(self, state: object) -> None:
@@ -156,17 +165,6 @@ class _FileCounter:
         return self._store.count(self._name)
 
 
-class _FileSigner:
-    def __init__(self, path: Path) -> None:
-        self._key = _read_pem(path)
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        return self._key.public_key()
-
-    def sign(self, message: bytes) -> bytes:
-        return raw_signature(self._key.sign(message, ec.ECDSA(hashes.SHA256())))
-
-
 class _FileExchange:
     def __init__(self, path: Path) -> None:
         self._key = _read_pem(path)
@@ -176,12 +174,6 @@ class _FileExchange:
 
     def agree(self, point: ec.EllipticCurvePublicKey) -> SecretBytes:
         return SecretBytes.copy_of(bytearray(self._key.exchange(ec.ECDH(), point)))
-
-
-def _new_pem() -> bytes:
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 def _read_pem(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -1,4 +1,4 @@
-"""The store of one unit: vault, keys, counters and signatures behind one door."""
+"""The store of one unit: vault, keys, counters and signatures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 import click
 
@@ -15,12 +14,12 @@ from device.secure_store.errors import StoreError
 from device.secure_store.keystore import BlockCounter, Keystore, KeystoreStatus, checked_counter
 from device.secure_store.memory import SecretBytes, guard_memory
 from device.secure_store.settings import StoreSettings
-from device.secure_store.signing import Counter, Signer
 from device.secure_store.software import SoftwareKeystore
 from device.secure_store.voiceprints.first_values import FIRST_VALUES, first_value
 from device.secure_store.voiceprints.tenant import keep_tenant_key, tenant_key
 from device.secure_store.voiceprints.vault import Clock, Vault, VaultStatus
 from device.state_folder import StateFolder
+from sync.events import Counter, Signer
 
 _INTERNAL = ("vault", "epoch")
 
@@ -55,10 +54,10 @@ class Store:
             return hmac.digest(key, message, "sha256")
 
     def pseudonym_key(self) -> bytes:
-        """What turns a person's id into a pseudonym: the tenant's key, or this unit's own without one.
+        """The key of pseudonyms: the tenant's, or this unit's own where there is none.
 
-        Raises StoreError when the tenant's key is there and cannot be read: another key would split everybody
-        in two.
+        Raises StoreError for a tenant's key that cannot be read: another would give everybody a second
+        pseudonym.
         """
         return tenant_key(self.folder, self.vault.derive) or self.mac("pseudonym", b"person")
 
@@ -73,7 +72,7 @@ class Store:
         return self._counters.setdefault(name, BlockCounter(self.keystore.counter(name)))
 
     def never_used(self, name: str) -> int:
-        """What the raw counter `name` of the keystore says on a unit where nothing has counted on it."""
+        """The value of the keystore's raw counter `name` before anything counted on it."""
         with self.vault.derive(FIRST_VALUES) as key:
             return first_value(self.folder, key, checked_counter(name))
 
@@ -88,9 +87,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -103,8 +100,8 @@ def open_store(
 ) -> Store:
     """Open the store in `state_dir`, making one on the first call.
 
-    Raises RollbackError, SealPolicyError, TpmBusyError, TpmLockedError or StoreError; whatever it raises,
-    the door stays locked. Forbids core dumps for the whole process.
+    Raises RollbackError, SealPolicyError, TpmBusyError, TpmLockedError or StoreError. Forbids core dumps for
+    the whole process.
     """
     guard_memory()
     folder = StateFolder(state_dir).store
@@ -120,7 +117,7 @@ def open_store(
 
 
 def open_keystore(folder: Path, settings: StoreSettings) -> Keystore:
-    """The keys alone, without the vault, which one process at a time holds. Raises StoreError."""
+    """The keys without the vault, for a process beside the door's. Raises StoreError."""
     other = folder / ("tpm" if settings.keystore == "software" else "software")
     if other.exists():
         raise StoreError(

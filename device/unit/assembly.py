@@ -25,6 +25,7 @@ from device.evidence.listener import Listener
 from device.feedback import language
 from device.feedback.earcons import own_tones
 from device.liveness.context import ContextChecks
+from device.liveness.threats.bouts import Bouts
 from device.liveness.threats.known import KnownAttacks
 from device.liveness.threats.print_box import PrintBox
 from device.model_store import slots
@@ -34,16 +35,16 @@ from device.model_store.pick import remembered
 from device.model_store.sessions import give_memory_back
 from device.models import self_test
 from device.models.second_speaker import BEFORE, NEXT, SecondSpeaker
-from device.models.second_words import PATIENCE_S, SecondWords
+from device.models.second_words import PATIENCE_S, SecondWords, heard_twice
 from device.models.speaker import SpeakerModel
 from device.models.spoof.detector import SpoofDetector
 from device.models.words.transcriber import Transcriber
-from device.secure_store import Counter, Store, open_store
+from device.secure_store import Store, open_store
 from device.settings import SecondWords as WordsAgain
 from device.settings import Settings, WordsEngine, kept_in, own_models_dir
-from device.state_folder import StateFolder
+from device.state_folder import StateFolder, remove_old_drafts
 from device.unit.audit import AuditTrail, EventContext
-from sync.events import pseudonym, unit_id
+from sync.events import Counter, pseudonym, unit_id
 from sync.outbox import Outbox
 
 _LOG = logging.getLogger("ostiary")
@@ -64,27 +65,22 @@ class Unit:
     voices: GalleryCache
     threats: KnownAttacks
     prints: PrintBox
+    bouts: Bouts
     fallen_back: str = ""
-    """Why the last good models serve and not those in use; empty when those do."""
+    """Why the last good models serve instead of the newest; empty when the newest do."""
 
     def asks_for_claim(self, door_name: str) -> bool:
         """Whether the rules want somebody named at this door; also where they know no such door."""
-        return Factor.CLAIM in factors_at(self.controller.rules, door_name)
+        risk = self.controller.rules.risk_at(door_name)
+        return risk is None or Factor.CLAIM in risk.factors
 
 
 class NoSuchDoorError(DeviceError):
-    """The rules of this unit have no door of that name."""
-
-
-def factors_at(rules: Rules, door_name: str) -> frozenset[Factor]:
-    """What the rules ask for at a door: everything, where they do not know it."""
-    door = rules.doors.get(door_name)
-    risk = rules.risks.get(door.risk) if door is not None else None
-    return frozenset(Factor) if risk is None else risk.factors
+    """The rules have no door of that name."""
 
 
 def rules_of(state: Path, door: str) -> Rules:
-    """The rules file of this unit, or the default: every factor, everybody who is enrolled."""
+    """The rules in this unit's file, or the default: every factor, for everybody enrolled."""
     path = StateFolder(state).rules
     try:
         found = path.stat()
@@ -95,7 +91,7 @@ def rules_of(state: Path, door: str) -> Rules:
 
 @lru_cache(maxsize=2)
 def _loaded(path: Path, _stamp: tuple[int, int, int]) -> Rules:
-    """Parsed once for each change of the file: thousands of people take a second."""
+    """Parsed once for each change of the file: thousands of people take a second to parse."""
     return load_rules(path)
 
 
@@ -109,14 +105,13 @@ def open_unit(
 ) -> Iterator[Unit]:
     """Every part of the unit; leaving stops them in reverse. Raises what keeps the unit from serving.
 
-    `take_up` does first what a change has left to do, and says whether models are on trial; `models` is asked
-    after it.
-
-    `ostiary run` and `ostiary doctor` both open a unit by this: what stops the one is found by the other.
+    `take_up` first does what a change has left to do, and says whether models are on trial; `models` is asked
+    after it. `ostiary doctor` opens a unit by this too, and so finds what stops `ostiary run`.
     """
     with ExitStack() as parts:
         language(settings.door.language)
         store = parts.enter_context(open_store(state, settings.store))
+        remove_old_drafts(state)
         on_trial = take_up(store)
         models = models if isinstance(models, Path) else models()
         rules = rules_of(state, settings.door.name)
@@ -132,13 +127,7 @@ def open_unit(
         if not on_trial:  # a unit that may have to go back pins nothing yet
             raise_minimum(store.vault, slots.reached(models))
         # Raw counters: history and log move theirs once a start, so they wear nothing out.
-        history = History(
-            StateFolder(state).history,
-            store.keystore.counter("attempts"),
-            store.mac,
-            opened_s=clock().monotonic_s,
-            never_used=store.never_used("attempts"),
-        )
+        history = open_history(store, state, clock)
         parts.callback(history.close)
         log = parts.enter_context(
             open_log(
@@ -159,7 +148,7 @@ def open_unit(
         )
         parts.callback(replay_guard.close)
         tones = own_tones() if settings.feedback.earcons else None
-        threats = KnownAttacks(StateFolder(state).threats, lambda: int(clock().wall.timestamp() * 1000))
+        threats = KnownAttacks(StateFolder(state).threats, lambda: clock().time_ms)
         prints = PrintBox(StateFolder(state).desired / "prints", unit_id(settings.door.unit), threats)
         remembering = judge.with_context(replace(ContextChecks.open(), memory=replay_guard.memory))
         warned = remembering.warned(threats)
@@ -175,7 +164,7 @@ def open_unit(
             same_voice_llr=lambda a, b: alike(store.vault, judge, a, b),
             pseudonym=lambda uid: str(pseudonym(key, uid)),
         )
-        # Its clocks are looked at with every attempt: what was seen stands, whatever the clock says.
+        # It reads the clocks at every attempt, and the highest time seen counts.
         controller.time.look(clock())
         store.vault.go_by(lambda: controller.time.seen.time(clock().wall))
         context = EventContext.of(store, log.next_boot(), clock())
@@ -194,6 +183,7 @@ def open_unit(
             voices,
             threats,
             prints,
+            Bouts(threats),
             "; ".join(fallen_back),
         )
 
@@ -207,7 +197,7 @@ def open_judge(
 ) -> Iterator[Judge]:
     """The three checks on the verified bundle in `models`, none below `minimum`.
 
-    `fallen_back` hears why it is the last good one. Raises ModelError when none must be used.
+    `fallen_back` is told why the last good bundle is used instead. Raises ModelError when none may be used.
     """
 
     def notify(why: str) -> None:
@@ -221,7 +211,7 @@ def open_judge(
 
 
 def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, ExitStack]:
-    """The judge on this very bundle, and what to close after it; nothing stays open when a part fails."""
+    """The judge on `bundle`, and what to close after it; nothing stays open when a part fails."""
     pick = remembered(kept_in(models), bundle, _LOG.warning)
     forms = self_test.ensured(bundle, pick, own_models_dir() / self_test.MEMORY_NAME, _LOG.warning)
     with ExitStack() as parts:
@@ -257,16 +247,17 @@ def _judge_on(models: Path, settings: Settings, bundle: Bundle) -> tuple[Judge, 
 
 
 def second_words(bundle: Bundle, settings: Settings) -> SecondWords | None:
-    """What hears words once more, where settings and bundle have it."""
+    """The model of the second hearing, where settings and bundle have one."""
     chosen = settings.judge
     if chosen.second_words is WordsAgain.NONE or chosen.words is not WordsEngine.ONNX:
         return None
     # The first hearing takes its part of the time that is waited for a judgement.
-    return SecondWords.of(bundle, chosen.threads, patience_s=min(PATIENCE_S, chosen.timeout_s / 2.0))
+    patience_s = min(PATIENCE_S, chosen.timeout_s / 2.0)
+    return SecondWords(bundle, chosen.threads, patience_s=patience_s) if heard_twice(bundle) else None
 
 
 def second_hearing(bundle: Bundle, settings: Settings) -> str:
-    """What hears words a second time, in words. Raises DeviceError where something should and cannot."""
+    """What a person is told of the second hearing. Raises DeviceError where it is set and does not work."""
     second = second_words(bundle, settings)
     if second is None:
         return (
@@ -278,6 +269,17 @@ def second_hearing(bundle: Bundle, settings: Settings) -> str:
     finally:
         second.close()
     return f"doubtful words are heard again by {second.version}"
+
+
+def open_history(store: Store, state: Path, clock: Clock = system_clock) -> History:
+    """What the unit remembers of attempts, for this process alone. Raises HistoryBusyError, HistoryError."""
+    return History(
+        StateFolder(state).history,
+        store.keystore.counter("attempts"),
+        store.mac,
+        opened_s=clock().monotonic_s,
+        never_used=store.never_used("attempts"),
+    )
 
 
 def open_log(
@@ -294,7 +296,7 @@ def open_log(
         StateFolder(state).audit_log,
         unit=settings.door.unit,
         doors={settings.door.name, *(rules.doors if rules is not None else ())},
-        now_ms=lambda: int(clock().wall.timestamp() * 1000),
+        now_ms=lambda: clock().time_ms,
         counter=counter,
         never_used=never_used,
         advances=advances,
@@ -305,9 +307,10 @@ def open_log(
 def open_trail(
     store: Store, settings: Settings, state: Path, clock: Clock = system_clock
 ) -> Iterator[AuditTrail]:
-    """For a process beside the door's: writes into the same log. A rules file that is broken hinders nobody
-    from writing down what happened; its version is then left out. A log that is gone or old is refused as
-    the door refuses it: nothing is written beside what is missing.
+    """The audit trail of a process beside the door's, in the same log.
+
+    With a broken rules file events carry no version of the rules. A log that is gone or old is refused here
+    as at the door.
     """
     with open_log(
         settings,
@@ -332,7 +335,7 @@ def readable_rules(settings: Settings, state: Path) -> Rules | None:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What works on recordings in a process beside the door's: judge, store and log of the unit."""
+    """Judge, store and log of the unit, for recordings in a process beside the door's."""
 
     judge: Judge
     store: Store
@@ -345,7 +348,7 @@ class Tools:
         return open_trail(self.store, self.settings, self.state, self.clock)
 
     def recalled(self) -> Remembered:
-        """What the door process last wrote down of attempts, positions and time. Raises HistoryError."""
+        """Attempts, positions and time as the door process last kept them. Raises HistoryError."""
         counter, never_used = self.store.keystore.counter("attempts"), self.store.never_used("attempts")
         return recall(StateFolder(self.state).history, counter, self.store.mac, never_used)
 
@@ -357,7 +360,7 @@ class Tools:
             return TimeSeen()
 
     def going_by_time_seen(self) -> Tools:
-        """The same, and consents are judged as at the door: a clock that was set back revives none."""
+        """These tools, which judge consents as the door does: a clock that was set back revives none."""
         self.store.vault.go_by(lambda: self.time_seen().time(self.clock().wall))
         return self
 

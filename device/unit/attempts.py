@@ -1,4 +1,4 @@
-"""One attempt at a door: who is claimed, a fresh phrase, its answer, a decision that is in the log."""
+"""One attempt at a door: a claim, a fresh phrase, its answer, a decision in the log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from device.access.claims import Claim, ClaimKind, Directory
 from device.access.decision import Decision, Notice, Outcome, Reason, fault, refusal_for
 from device.access.voices import claimed
 from device.audio import AudioSource
+from device.errors import DeviceError
 from device.evidence.judge import Evidence, Reference
 from device.evidence.listener import AnswerProgress
 from device.evidence.phrase import normalise
 from device.feedback.display import Display
 from device.unit.assembly import Unit
 from sync.errors import SyncError
+from sync.plain_words import what_and_why
 
 _LOG = logging.getLogger("ostiary")
 
@@ -40,8 +42,8 @@ BADGE_UNREADABLE = Decision(
 def named(
     unit: Unit, claim: Claim, source: AudioSource, door_name: str, display: Display, stop: threading.Event
 ) -> str | Decision:
-    """The uid of a claim, or why there is none; one who shows no badge where one is asked for may say a name
-    or number.
+    """The uid of a claim, or the refusal where there is none. Somebody without a badge may say a name or
+    number.
     """
     if claim.kind is ClaimKind.UNREADABLE:
         return BADGE_UNREADABLE
@@ -56,13 +58,13 @@ def named(
 
 
 def _nothing_more() -> str:
-    """There was no answer that more could follow."""
+    """The words after an answer that never was."""
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was decided, on what evidence, and what to call for the words that follow an early answer."""
+    """A decision and its evidence; `rest` waits for the words that follow an early answer."""
 
     decision: Decision
     evidence: Evidence | None = None
@@ -77,15 +79,19 @@ def served(
     display: Display,
     stop: threading.Event,
 ) -> Attempt:
-    """What was decided and is in the log: durable before the strike moves.
+    """One attempt whose decision is in the log, on the disk, before the strike moves.
 
-    Whatever goes wrong, and a log that takes no more, is a refusal that says "out of service". The door goes
-    on: it may be mended while it runs.
+    Every error, and a log that takes no event, becomes a refusal that says "out of service"; the door goes
+    on.
     """
     try:
         made = attempt(unit, who, source, door_name, display, stop)
     except Exception as err:  # noqa: BLE001 - a supervisor: nothing in one attempt may end the process
-        _LOG.exception("an attempt failed; the door stays locked")
+        if isinstance(err, DeviceError | SyncError | OSError):  # the machine's fault, and not ours
+            _LOG.error("an attempt failed, and the door stays locked: %s", what_and_why(err))
+            _LOG.debug("where it failed", exc_info=err)
+        else:
+            _LOG.exception("an attempt failed; the door stays locked")
         made = Attempt(replace(refusal_for(err), door=door_name, person=_uid(who)))
     decision = made.decision
     try:
@@ -101,12 +107,14 @@ def served(
         )
         return replace(made, decision=refused)
     if made.evidence is not None:
-        unit.prints.leave(sequence, decision.outcome, made.evidence.print_values)
+        values, uid = made.evidence.print_values, _uid(who) or ""
+        unit.prints.leave(sequence, decision.outcome, values)
+        unit.bouts.note(decision.outcome, values, door_name, uid, unit.clock().monotonic_s)
     return made
 
 
 def listened_on(unit: Unit, made: Attempt) -> None:
-    """Listen until the person has ended. A duress word after an answer that was complete alarms silently."""
+    """Listen until the person has ended. A duress word after a complete answer raises a silent alarm."""
     decision = made.decision
     said = made.rest()
     if not said or not decision.person or not unit.controller.duress_said(decision.person, said):
@@ -132,7 +140,7 @@ def attempt(
     display: Display,
     stop: threading.Event,
 ) -> Attempt:
-    """One fresh phrase and its answer: what was decided, and on what evidence."""
+    """One fresh phrase and the decision on its answer."""
     if isinstance(who, Decision):
         return Attempt(replace(who, door=door_name))
     uid = who
@@ -141,6 +149,11 @@ def attempt(
     greeting = unit.controller.greet(door_name, uid, unit.clock())
     if isinstance(greeting, Decision):
         return Attempt(greeting)
+
+    def ready() -> None:
+        display.tell(greeting)
+        unit.controller.shown(greeting, unit.clock())
+
     with reference(unit, door_name, uid) as voice:
         listening_since_s = unit.clock().monotonic_s
         answer = unit.listener.hear(
@@ -149,12 +162,15 @@ def attempt(
             voice,
             start_within_s=greeting.lifetime_s,
             stop=stop,
-            progress=AnswerProgress(partial(display.tell, greeting), display.speaking, display.judging),
+            progress=AnswerProgress(ready, display.speaking, display.judging),
             complete=partial(unit.controller.complete, greeting, door=door_name, uid=uid),
             lacks_words=partial(unit.controller.lacks_words, door=door_name, uid=uid),
         )
     # Before anybody decides on it: a cut after the door opened must not make the unit forget.
     heard = unit.replay_guard.note(answer.heard, unit.clock())
+    if isinstance(heard, Evidence) and uid:
+        now_s = unit.clock().monotonic_s
+        heard = replace(heard, threat=unit.bouts.match(heard.print_values, door_name, uid, now_s))
     decision = unit.controller.decide(
         greeting,
         heard,
@@ -169,7 +185,7 @@ def attempt(
 
 @contextmanager
 def reference(unit: Unit, door_name: str, uid: str) -> Iterator[Reference]:
-    """What the voice is held against: the person claimed, or everybody who may ever pass this door."""
+    """The voices to compare with: the person claimed, or everybody who may ever pass this door."""
     if uid or unit.asks_for_claim(door_name):
         with claimed(unit.store.vault, uid, unit.judge.generations) as voice:
             yield voice

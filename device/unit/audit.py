@@ -1,4 +1,4 @@
-"""Writes what happens at a unit into its audit log; a decision is on the disk before the strike moves."""
+"""Writes a unit's audit events; a decision is on the disk before the strike moves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sync.outbox import Outbox, Risk
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What every event of one process of the unit has in common."""
+    """The fields that all events of one process share."""
 
     boot: int
     started_s: float
@@ -37,20 +37,20 @@ class EventContext:
 
 @dataclass(frozen=True, slots=True)
 class AuditTrail:
-    """The one place where an event of the unit is made. Its methods raise OutboxError."""
+    """The one place where the unit's events are made. Its methods raise OutboxError."""
 
     log: Outbox
     context: EventContext
     rules: Callable[[], Rules | None]
-    """The rules that count now: they may be replaced while the unit runs. None when they cannot be read."""
+    """The rules in force now; None when they cannot be read."""
     clock: Clock
     other_process: bool = False
-    """Whether another process than the door's writes: the log then gives boot and monotonic time."""
+    """True beside the door process: the log then gives boot and monotonic time."""
 
     def decided(self, decision: Decision, evidence: Evidence | None = None) -> int:
-        """Write the event of a decision; it is on the disk when this returns. Its number in the log.
+        """Write the event of a decision; returns its number in the log once it is on the disk.
 
-        At a door of a risk class that says so, a full log only counts it: then the number is 0.
+        Where the door's risk class opens with a full log, a full log only counts it: then the number is 0.
         """
         risk = log_risk_at(self.rules(), decision.door)
         written = self.log.append(
@@ -71,8 +71,8 @@ class AuditTrail:
     ) -> None:
         """Write something that is no attempt, in words of `sync/vocabulary.py`.
 
-        `record` stands in place of an attempt. With `risk="low"` a full log counts the event as overflow
-        instead of refusing it: what has happened already is noted so.
+        `record` stands in place of an attempt. With `risk="low"`, for what has happened already, a full log
+        counts the event as overflow instead of refusing it.
         """
         event = AuditEvent(
             **self._common(),
@@ -108,7 +108,7 @@ class AuditTrail:
         passed_s = 0.0 if self.other_process else max(0.0, now.monotonic_s - self.context.started_s)
         return {
             "event_id": uuid.uuid4(),
-            "time_ms": int(now.wall.timestamp() * 1000),
+            "time_ms": now.time_ms,
             "boot": self.context.boot,
             "monotonic_ms": int(passed_s * 1000),
             "policy": None if rules is None else f"rules-{rules.version}",
@@ -120,14 +120,13 @@ class AuditTrail:
 
 
 def log_risk_at(rules: Rules | None, door_name: str) -> Risk:
-    """Whether a full audit log keeps a door locked: always, unless its risk class says otherwise."""
-    door = rules.doors.get(door_name) if rules is not None else None
-    risk = rules.risks.get(door.risk) if rules is not None and door is not None else None
+    """`low` where the door's risk class opens with a full audit log, `high` everywhere else."""
+    risk = None if rules is None else rules.risk_at(door_name)
     return "low" if risk is not None and risk.opens_with_full_log else "high"
 
 
 def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ...]:
-    """What else was found, by the names of the event's vocabulary: scores and measures, nothing personal."""
+    """Further scores and measures by their names in the vocabulary; nothing personal."""
     before_llr = sum(finding.before_llr for finding in decision.findings)
     found = {
         **({"phrase_before_llr": before_llr} if before_llr else {}),
@@ -143,7 +142,7 @@ def _more(evidence: Evidence, decision: Decision) -> tuple[tuple[str, float], ..
 
 
 def _finite(llr: float | None) -> float | None:
-    """A score that is no number is refused by the policy; its event must still be written."""
+    """None for a score that is no number: the policy refuses it, and its event must still be written."""
     return float(llr) if llr is not None and math.isfinite(llr) else None
 
 

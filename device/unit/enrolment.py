@@ -1,4 +1,4 @@
-"""Enrolling and forgetting: the vault changes, and the log says so before and after."""
+"""Enrols and forgets people, with an event in the log before and after each change of the vault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.access.claims import Directory
-from device.access.memory.history import History, HistoryBusyError, HistoryError
+from device.access.memory.history import HistoryBusyError, HistoryError
 from device.access.policy import Thresholds
 from device.audio import QualityError, load_utterance
 from device.clock import Clock, Now, system_clock
@@ -23,27 +23,36 @@ from device.errors import DeviceError
 from device.evidence.enrolled import Voices, Worth
 from device.evidence.judge import Judge
 from device.evidence.phrase import normalise
+from device.evidence.voice.copies import MADE
 from device.models.features import WaveError
 from device.models.speaker import InconsistentEnrolmentError
-from device.secure_store import Consent, ConsentError, DeletionReceipt, Store, StoreSettings, Template
+from device.secure_store import (
+    Consent,
+    ConsentError,
+    DeletionReceipt,
+    DoorVector,
+    Store,
+    StoreSettings,
+    Template,
+)
 from device.secure_store.voiceprints.records import check_uid
 from device.settings import Settings
 from device.state_folder import StateFolder
-from device.unit.assembly import Tools, open_trail, readable_rules
+from device.unit.assembly import Tools, open_history, open_trail, readable_rules
 from device.unit.repeats import repeated
 from device.uplink.orders import Action, Order, await_done, post
 
 log = logging.getLogger(__name__)
 
 Recordings = Mapping[str, Path | bytes]
-"""Of one person: each with a name that a message can use."""
+"""Of one person, by the names that messages use."""
 
 
 class EnrolmentError(DeviceError):
     """Nobody was enrolled.
 
     `code` is that of the recording's error, or NOT_LIVE, VOICES_DIFFER, SAME_RECORDING, ID_TAKEN or CONSENT;
-    `spoof_llrs` says how live each recording sounded, as far as they were heard.
+    `spoof_llrs` are those of the recordings that were heard.
     """
 
     exit_code = 1
@@ -56,7 +65,7 @@ class EnrolmentError(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What came of it. `doubtful` names the recordings that do not sound like a live human."""
+    """The outcome. `doubtful` names the recordings that do not sound like a live human."""
 
     record: UUID
     spoof_llrs: tuple[float, ...]
@@ -82,19 +91,20 @@ def enrol(
     consent_to: str | None = None,
     must_sound_live: bool = False,
     begins: Callable[[], None] = lambda: None,
+    heard: Callable[[int], None] = lambda count: None,
 ) -> Enrolment:
     """Enrol `uid` in place of an earlier enrolment. Raises EnrolmentError, or DeviceError for a fault.
 
     An operator stands beside the person and may enrol what does not sound live; self-service must not.
-    `begins` is called when all have been heard and nothing has changed yet. So is the event that says so: it
-    is on the disk before the voiceprint is, so that no power cut enrols somebody of whom the log knows
-    nothing. `reason` is the events'; `consent_to` names who took the consent.
+    `begins` is called when all recordings have been heard and nothing has changed yet. The first event is on
+    the disk before the voiceprint is: no power cut enrols somebody of whom the log knows nothing. `reason` is
+    the events'; `consent_to` names who took the consent. `heard` is told how far it is (`heard_voices`).
     """
     judge, settings, store = tools.judge, tools.settings, tools.store
     uid = check_uid(uid)
     check_clock(tools)
     check_claims(tools, uid)
-    with heard_voices(judge, settings, recordings) as voices:
+    with heard_voices(judge, settings, recordings, heard) as voices:
         template, doubtful = _template(judge, recordings, voices, must_sound_live)
         worth = voices.worth(judge.speaker.llr)
     spoof_llrs = voices.spoof_llrs
@@ -127,12 +137,22 @@ def _template(
         vector = judge.speaker.template(voices.embeddings)
     except InconsistentEnrolmentError as err:
         raise EnrolmentError("VOICES_DIFFER", str(err), spoof_llrs) from err
-    return Template(judge.speaker.version, vector, len(recordings)), doubtful
+    at_the_door = voices.door()
+    door = None if at_the_door is None else DoorVector(MADE, at_the_door)
+    return Template(judge.speaker.version, vector, len(recordings), door), doubtful
 
 
 @contextmanager
-def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> Iterator[Voices]:
-    """What was heard of each recording; the embeddings are overwritten afterwards.
+def heard_voices(
+    judge: Judge,
+    settings: Settings,
+    recordings: Recordings,
+    heard: Callable[[int], None] = lambda count: None,
+) -> Iterator[Voices]:
+    """Embedding, quality and live LLR of each recording; the embeddings are overwritten afterwards.
+
+    `heard` is told of each recording that was heard once, and again when its copies were: twice as often as
+    there are recordings.
 
     Raises EnrolmentError for a recording that cannot be judged, and where two of them are one recording.
     """
@@ -154,13 +174,17 @@ def heard_voices(judge: Judge, settings: Settings, recordings: Recordings) -> It
                 spoof_llrs.append(judge.live_llr(waves[name], utterance.quality))
             except WaveError as err:
                 raise EnrolmentError("UNREADABLE", f"{name}: {err}", spoof_llrs) from err
+            heard(1)
         if (same := repeated(waves)) is not None:
             text = f"{same[0]} and {same[1]} are one recording; record the person again for each"
             raise EnrolmentError("SAME_RECORDING", text, spoof_llrs)
+        for wave in waves.values():
+            voices.hear_copies(judge.speaker, wave)
+            heard(1)
         _overwrite(waves.values())
         yield voices
     finally:
-        _overwrite((*waves.values(), *voices.embeddings))
+        _overwrite((*waves.values(), *voices.embeddings, *voices.copies))
 
 
 def _overwrite(arrays: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -197,9 +221,9 @@ def consent_now(settings: StoreSettings, taken_by: str, now: Now) -> Consent:
 def forget(
     store: Store, settings: Settings, state: Path, uid: str, clock: Clock = system_clock
 ) -> DeletionReceipt:
-    """Erase a person, and say so in the log before and after.
+    """Erase a person, with an event in the log before and after.
 
-    Killed anywhere, it can be asked for again, or everything is gone and only the second event is missing.
+    Killed anywhere, it can be asked for again, unless all is erased and only the second event is missing.
     """
     uid = check_uid(uid)
     with open_trail(store, settings, state, clock) as trail:
@@ -214,20 +238,13 @@ def forget(
 def forget_attempts(store: Store, state: Path, uid: str, clock: Clock) -> None:
     """Erase failures and position of a person, also in the memory of a running door.
 
-    Raises OrderError when that does not obey. A history that cannot be read keeps nobody enrolled: it is
-    enciphered, and `ostiary policy start-over` empties it.
+    Raises OrderError when the door does not obey. A history that cannot be read does not stop an erasure: it
+    is enciphered, and `ostiary policy start-over` empties it.
     """
-    folder = StateFolder(state)
     try:
-        history = History(
-            folder.history,
-            store.keystore.counter("attempts"),
-            store.mac,
-            opened_s=clock().monotonic_s,
-            never_used=store.never_used("attempts"),
-        )
+        history = open_history(store, state, clock)
     except HistoryBusyError:
-        await_done(post(folder.orders, Order(Action.FORGET, uid)))
+        await_done(post(StateFolder(state).orders, Order(Action.FORGET, uid)))
     except HistoryError as err:
         log.warning("what is remembered of attempts could not be erased: %s", err)
     else:
@@ -235,11 +252,9 @@ def forget_attempts(store: Store, state: Path, uid: str, clock: Clock) -> None:
             history.forget(uid)
 
 
-def forget_record(
-    store: Store, settings: Settings, state: Path, record: UUID, clock: Clock = system_clock
-) -> DeletionReceipt:
-    """As `forget`, for a record whose person nobody can tell any more."""
-    with open_trail(store, settings, state, clock) as trail:
+def forget_record(store: Store, settings: Settings, state: Path, record: UUID) -> DeletionReceipt:
+    """As `forget`, for a record that is damaged beyond reading its person's id."""
+    with open_trail(store, settings, state) as trail:
         note = partial(trail.note, reason="on_request", door=settings.door.name, record=record, risk="low")
         note("ERASURE_BEGUN", count=0)
         receipt = store.vault.forget_records([record], "asked")[0]

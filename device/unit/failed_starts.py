@@ -1,9 +1,10 @@
-"""What kept the unit from starting, written down for the log that could not be opened.
+"""Keeps a note of failed starts for the audit log, which could not be opened.
 
 The audit log needs the TPM: its counter, and the key of the pseudonyms. So a start that fails leaves a note
-in the state folder, and the next start that succeeds turns it into events. A disk that is full or read-only
-takes no note: then it lies in a folder in memory, until the power goes. Nothing is decided by the note: it is
-not signed, and one that is damaged, or that somebody removed, hinders nothing.
+in the state folder, and the next start that succeeds turns it into events. Where the disk is full or
+read-only the note lies in a folder in memory, until the power goes. After that the TPM still counts that
+power came more often than the unit started. The notes are not signed and decide nothing: a start goes on
+without one that is damaged or was removed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,10 +38,11 @@ from sync.plain_words import what_and_why, why
 T = TypeVar("T")
 
 NAME = "failed-starts.json"
+LAST_START = "last-start.json"
 MAX_BYTES = 4096
 MINUTE_MS = 60_000
 LONGEST_MINUTES = 366 * 24 * 60
-"""A note that seems older says more about the clock than about the fault: its event goes without a number."""
+"""Of an older note the clock is probably wrong: its event has no count."""
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (TpmBusyError, "tpm_fault"),
@@ -61,11 +62,11 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (RulesError, "rules_refused"),
     (NoSuchDoorError, "rules_refused"),
 )
-"""The first that fits; all in words of `sync/vocabulary.py`."""
+"""The first that fits counts."""
 _DISK_REASONS = {errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EROFS: "disk_read_only"}
 _WORDS = frozenset(word for _, word in _REASONS if word) | set(_DISK_REASONS.values())
 PROBE_BYTES = 256 * 1024
-"""What the databases of a start need to be written at least."""
+"""What a start writes to its databases, at least."""
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,7 @@ def reason(err: Exception) -> str:
 
 
 def disk_reason(folder: Path) -> str:
-    """Why nothing can be written in `folder`, in a word of the vocabulary; empty where it takes what a start
-    needs, or does not for another reason."""
+    """ "disk_full" or "disk_read_only" where `folder` does not take what a start writes; empty otherwise."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, PROBE_BYTES)  # wears out no card, however often it is asked
@@ -87,17 +87,17 @@ def disk_reason(folder: Path) -> str:
 
 
 class FailedStarts:
-    """The note in the folder `state`. Its methods raise nothing: a unit starts, or fails, without them."""
+    """The note in the folder `state`. Its methods raise nothing."""
 
     def __init__(self, state: Path, clock: Clock, in_memory: Path | None = None) -> None:
-        """`in_memory` is a folder that is no part of the disk of `state`, for when that takes no note."""
+        """`in_memory` is a folder for the note when the disk of `state` takes none."""
         self._state = state
         self._paths = [folder / NAME for folder in (state, in_memory) if folder is not None]
         self._clock = clock
 
     @contextmanager
     def noting(self, opening: AbstractContextManager[T]) -> Iterator[T]:
-        """Enters `opening`; when that fails the note says so, and the error goes on."""
+        """Enters `opening`; an error is noted and raised again."""
         with ExitStack() as parts:
             try:
                 opened = parts.enter_context(opening)
@@ -106,12 +106,16 @@ class FailedStarts:
                 raise
             yield opened
 
-    def tell(self, trail: AuditTrail, door: str) -> None:
-        """Write what the note says as `FAULT` events, `count` being the minutes since the first start that
-        failed so, and remove it. What cannot be written stays for the next start.
+    def tell(self, trail: AuditTrail, door: str, power_ups: Callable[[], int | None] = lambda: None) -> None:
+        """Write the note as `FAULT` events, whose `count` is the minutes since the first such failure, and
+        remove it. What cannot be written stays for the next start.
+
+        `power_ups` says how often power came to the key store. Where that is more often than this once since
+        the last start that succeeded, and no note says why, it is an event too, `count` being the number.
         """
         noted = self._read()
-        now_ms = _ms(self._clock().wall)
+        self._tell_unrecorded(trail, door, power_ups, explained=bool(noted))
+        now_ms = self._clock().time_ms
         try:
             for word, first_ms in sorted(noted.items()):
                 minutes = (now_ms - first_ms) // MINUTE_MS
@@ -122,14 +126,28 @@ class FailedStarts:
         except (SyncError, OSError) as err:
             log.error("earlier starts that failed could not be written down: %s", what_and_why(err))
 
+    def _tell_unrecorded(
+        self, trail: AuditTrail, door: str, power_ups: Callable[[], int | None], *, explained: bool
+    ) -> None:
+        path = self._state / LAST_START
+        try:
+            now = power_ups()
+            if now is None or now == (before := _power_ups_in(path)):
+                return
+            if before is not None and now > before + 1 and not explained:
+                trail.note("FAULT", "unrecorded_starts", door, count=now - before - 1, risk="low")
+            replace_file(path, json.dumps({"power_ups": now}).encode() + b"\n")
+        except (StoreError, SyncError, OSError) as err:
+            log.error("how often power came cannot be written down: %s", what_and_why(err))
+
     def _note(self, err: Exception) -> None:
-        """One write for each kind of fault, however often the start is tried: it wears out no card."""
+        """Write each kind of fault once, however often the start is tried, to spare the card."""
         word, noted = reason(err), self._read()
         if not isinstance(err, HistoryBusyError):
             word = disk_reason(self._state) or word  # whatever stopped it
         if not word or word in noted:
             return
-        text = json.dumps({**noted, word: _ms(self._clock().wall)}, sort_keys=True)
+        text = json.dumps({**noted, word: self._clock().time_ms}, sort_keys=True)
         for path in self._paths:
             try:
                 replace_file(path, text.encode() + b"\n")
@@ -146,6 +164,19 @@ class FailedStarts:
         return noted
 
 
+def _power_ups_in(path: Path) -> int | None:
+    try:
+        told = json.loads(plain_bytes(path, MAX_BYTES))
+        if not (isinstance(told, dict) and type(told.get("power_ups")) is int):
+            raise ValueError("it holds no number")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as err:
+        log.warning("%s cannot be read and is left out: %s", path, why(err))
+        return None
+    return int(told["power_ups"])
+
+
 def _noted_in(path: Path) -> dict[str, int]:
     try:
         told = json.loads(plain_bytes(path, MAX_BYTES))
@@ -159,7 +190,3 @@ def _noted_in(path: Path) -> dict[str, int]:
         log.warning("%s cannot be read and is left out: %s", path, why(err))
         return {}
     return dict(told)
-
-
-def _ms(wall: datetime) -> int:
-    return int(wall.timestamp() * 1000)

@@ -1,7 +1,7 @@
-"""Figures of the running door in a file that Prometheus' textfile collector reads: the door opens no port.
+"""Metrics of the running door in a file for Prometheus' textfile collector: the door opens no port.
 
-What a decision was is told as widely as the door itself tells it: opened, refused, try again, fault. A duress
-word leaves no trace here.
+Decisions are counted only as the door shows them: opened, refused, try again, fault. A duress word leaves no
+trace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOLD = ("open", "refused", "retry", "fault")
 
 
 class DoorMetrics:
-    """Counts since the start; call it from the door's loop, as often as you like."""
+    """Counts since the start; called from the door's loop at will."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class DoorMetrics:
         self._last_s = self._wall_s()
 
     def __call__(self) -> None:
-        """Write the file when it is due. A file that cannot be written stops no door; it is logged once."""
+        """Write the file when it is due; an error is logged once."""
         if not self._file.due(self._now_s()):
             return
         try:

@@ -1,9 +1,8 @@
-"""Whether this unit can decide, as its service manager and its operator see it.
+"""Tells the service manager and the operator whether this unit can decide.
 
-The loop at the door reports each thing it does: a frame of sound processed, a wait for the next badge that
-ended on time. Each report looks at the other threads first. When one of them has stood still, the watchdog is
-told nothing, and systemd starts the unit again. A microphone that is not there is different: a restart brings
-none, so that is a state with a text of its own, and the watchdog is fed.
+The door's loop reports each piece of work: a frame processed, a wait for a badge that ended on time. A report
+first looks at the other threads. When one has stood still, it does not feed the watchdog, and systemd
+restarts the unit. A missing microphone is only shown as a state: a restart would bring none.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from sync.service.service_manager import ServiceManager
 WAIT_S = 5.0
 """The loop reports at least this often while nobody comes."""
 LISTEN_AGAIN_S = 30.0
-"""How often a microphone that is gone is looked for while nobody comes."""
+"""How often a missing microphone is looked for while nobody comes."""
 
 Looks = Callable[[], str]
-"""What is wrong with one part, in words; empty when nothing is."""
+"""Says what is wrong with one part; empty when nothing is."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def restart() -> None:
 
 
 class Progress:
-    """Call it from the loop that serves the door, and from nowhere else."""
+    """Called by the loop that serves the door, and by nothing else."""
 
     def __init__(
         self,
@@ -51,8 +50,9 @@ class Progress:
         now_s: Callable[[], float] = time.monotonic,
         gone_deaf: Callable[[], None] = lambda: None,
     ) -> None:
-        """`stuck` says of each part that a decision needs whether it stands still. `troubles` says what a
-        person must mend and no restart would. `gone_deaf` is called once each time the microphone goes."""
+        """`stuck` tells which parts that a decision needs stand still, `troubles` what only a person can
+        mend. `gone_deaf` is called each time the microphone goes.
+        """
         self._manager = manager
         self._stuck = tuple(stuck.values())
         self._troubles = tuple((troubles or {}).values())
@@ -66,11 +66,11 @@ class Progress:
         self._listened_s = -math.inf
 
     def ready(self) -> None:
-        """Every part is open: from now on a claim leads to a decision."""
+        """Report that every part is open."""
         self._manager.ready(self._text())
 
     def __call__(self) -> None:
-        """The loop has done a piece of its work."""
+        """Report a piece of the loop's work."""
         found = _told(self._stuck)
         if found:
             if found != self._standing:
@@ -86,14 +86,14 @@ class Progress:
             self._metrics()
 
     def decided(self, decision: Decision) -> None:
-        """A decision was carried out."""
+        """Report that a decision was carried out."""
         self._decisions += 1
         if self._metrics is not None:
             self._metrics.decided(decision)
         self()
 
     def heard(self, frame: Frame) -> None:
-        """A frame came from the microphone."""
+        """Count a frame from the microphone."""
         self.deaf("")
         if self._metrics is not None:
             self._metrics.frames += 1
@@ -103,7 +103,7 @@ class Progress:
         self._manager.stopping()
 
     def waiting(self) -> None:
-        """Nobody is at the door. A microphone that was not tried yet, or is gone, is opened for one frame."""
+        """Report a wait; opens a microphone that was not tried yet, or is gone, for one frame."""
         due = self._listened_s == -math.inf or (
             self._deaf and self._now_s() - self._listened_s >= LISTEN_AGAIN_S
         )
@@ -117,9 +117,8 @@ class Progress:
         self()
 
     def hearing(self, source: AudioSource, *, microphone: bool) -> AudioSource:
-        """`source`, reporting each frame once its reader asks for the next one.
-
-        `microphone`: it can be opened at any time, and then something is heard.
+        """`source`, which reports each frame once its reader asks for the next. A `microphone` may be opened
+        at any time to test it.
         """
         heard = _Heard(source, self)
         if microphone:
@@ -127,7 +126,7 @@ class Progress:
         return heard
 
     def deaf(self, why: str) -> None:
-        """Nothing can be heard, and why; empty when something is heard again."""
+        """Note why nothing can be heard; empty when sound is heard again."""
         if bool(why) != bool(self._deaf):
             log.warning("%s", why or "the microphone is heard again")
             if why:
@@ -135,14 +134,13 @@ class Progress:
         self._deaf = why
 
     def _text(self) -> str:
-        told = "; ".join(filter(None, (self._deaf, _told(self._troubles))))
-        if told:
-            return f"the door stays locked: {told}"
-        return f"ready; {self._decisions} decisions since the start"
+        deaf, troubles = self._deaf, _told(self._troubles)
+        told = (deaf and f"the door stays locked: {deaf}", troubles and f"needs attention: {troubles}")
+        return "; ".join(filter(None, told)) or f"ready; {self._decisions} decisions since the start"
 
 
 class _Heard:
-    """An AudioSource that reports the frames which were processed, and the device that is gone."""
+    """An AudioSource that reports processed frames, and a lost device."""
 
     def __init__(self, source: AudioSource, progress: Progress) -> None:
         self._source = source

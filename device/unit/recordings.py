@@ -1,4 +1,6 @@
-"""Decides one recording as the door would now, on what the door process last wrote. No strike moves."""
+"""Decides one recording as the door would now, on the memory that the door process last kept. Moves no
+strike.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from sync.events import pseudonym
 
 
 def rules_with(tools: Tools, door: str) -> Rules:
-    """The rules in force, of the file as it is now. Raises NoSuchDoorError."""
+    """The rules in the file as it is now. Raises NoSuchDoorError."""
     rules = rules_of(tools.state, tools.settings.door.name)
     if door not in rules.doors:
         raise NoSuchDoorError(f"the rules have no door {door!r}; they have {', '.join(sorted(rules.doors))}")
@@ -27,13 +29,14 @@ def rules_with(tools: Tools, door: str) -> Rules:
 def decide_recording(
     tools: Tools, recording: Path | bytes, *, door: str, uid: str, phrase: str
 ) -> tuple[Decision, Evidence | None]:
-    """The decision on one recording, already in the audit log, and its evidence when there is any.
+    """The decision on one recording, already in the audit log, and its evidence if any.
 
-    `uid` is empty when nobody is claimed: where the door's rule asks for no claim, the voice is searched for.
+    With an empty `uid`, where the door's rule asks for no claim, the voice is searched for.
     """
     rules = rules_with(tools, door)
     vault, models = tools.store.vault, tools.judge.generations
-    asked = bool(uid) or Factor.CLAIM in rules.risks[rules.doors[door].risk].factors
+    risk = rules.risk_at(door)
+    asked = bool(uid) or risk is None or Factor.CLAIM in risk.factors
     voices = claimed(vault, uid, models) if asked else gallery(vault, rules, door, models)
     with voices as voice:
         heard = judge_file(
@@ -43,10 +46,19 @@ def decide_recording(
     return decision, heard if isinstance(heard, Evidence) else None
 
 
-def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: str, phrase: str) -> Decision:
-    """What the door would do now with what was heard, in the audit log before anybody is told.
+def decide_heard(
+    tools: Tools,
+    heard: Heard,
+    rules: Rules,
+    *,
+    door: str,
+    uid: str,
+    phrase: str,
+    before_llr: float | None = None,
+) -> Decision:
+    """The door's decision now on what was heard, already in the audit log.
 
-    Nothing is charged, and nobody is noted as inside or as first of two.
+    Charges nothing, and notes nobody as inside or as first of two. `before_llr`: as for `policy.decide`.
     """
     vault, key = tools.store.vault, tools.store.pseudonym_key()
     rehearsal = Rehearsal(
@@ -57,7 +69,7 @@ def decide_heard(tools: Tools, heard: Heard, rules: Rules, *, door: str, uid: st
         same_voice_llr=partial(alike, vault, tools.judge),
         pseudonym=lambda uid: str(pseudonym(key, uid)),
     )
-    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock())
+    decision = rehearsal.decide(door, uid, heard, phrase, tools.clock(), before_llr)
     with tools.trail() as trail:
         trail.decided(decision, heard if isinstance(heard, Evidence) else None)
     return decision

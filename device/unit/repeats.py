@@ -1,4 +1,4 @@
-"""Whether two recordings are one: trimmed, louder, or saved again in another format. Pure."""
+"""Finds two recordings that are one, also trimmed, louder, or saved in another format. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from device.audio.spectrum import rfft
 Wave = npt.NDArray[np.float32]
 
 SAME_CORRELATION = 0.7
-"""Of what two recordings have in common in time. Two utterances of the same words stay far below it."""
+"""Over the time that two recordings share. Two utterances of the same words stay far below it."""
 LEAST_COMMON = 4000
-"""Samples (0.25 s): what is shorter correlates by accident."""
+"""Samples (0.25 s): shorter pieces correlate by accident."""
 
 
 def repeated(waves: Mapping[str, Wave]) -> tuple[str, str] | None:
@@ -29,8 +29,7 @@ def repeated(waves: Mapping[str, Wave]) -> tuple[str, str] | None:
 def correlation(first: Wave, second: Wave) -> float:
     """The correlation, in [0, 1], of two recordings where they fit best, over the time they share there.
 
-    Differences of neighbouring samples are compared: hum and rumble, which every recording at one place has,
-    weigh nothing then.
+    It compares differences of neighbouring samples, so that hum and rumble of the place weigh nothing.
     """
     left, right = np.diff(first), np.diff(second)
     if min(len(left), len(right)) < LEAST_COMMON:

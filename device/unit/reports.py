@@ -1,13 +1,16 @@
-"""Decisions and evidence as JSON types, for command lines and the facade."""
+"""Decisions, evidence and people as JSON types, for command lines and the facade."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from device.access.decision import Decision
 from device.evidence.judge import Evidence
+from device.secure_store import DeletionReceipt
+from device.secure_store.voiceprints.vault import Enrolled
 
 
 def report(decision: Decision, evidence: Evidence | None) -> dict[str, Any]:
@@ -36,6 +39,25 @@ def evidence_report(evidence: Evidence) -> dict[str, Any]:
         "timings": {name: round(value, 2) for name, value in asdict(evidence.timings).items()},
         "model_versions": list(evidence.model_versions),
         "context": {name: _number(llr) for name, llr in evidence.context.scores().items()},
+    }
+
+
+def enrolled_report(one: Enrolled, now: datetime) -> dict[str, Any]:
+    """Somebody in the vault as JSON types."""
+    return {
+        "uid": one.uid,
+        "record": str(one.record_id),
+        "until": one.consent.retain_until.isoformat(),
+        "ended": one.consent.expired(now),
+    }
+
+
+def forgotten_report(receipt: DeletionReceipt) -> dict[str, Any]:
+    """A deletion receipt as JSON types."""
+    return {
+        "record": str(receipt.record_id),
+        "forgotten_at": receipt.forgotten_at.isoformat(),
+        "receipt": receipt.to_bytes().hex(),
     }
 
 

@@ -1,10 +1,11 @@
-"""What a running unit does for itself: says that it started and stopped, and looks after its store.
+"""The upkeep of a running unit: events at start and stop, erasures, checks of its parts.
 
 Once a day it forgets people whose consent has run out, a tenth of the people at most, and only when the clock
-has agreed with running time for days: a clock that lies must not erase anybody. Every few minutes it looks at
-the clock, asks the key store whether it is well and the audit log how full it is, and on a unit without a
-registry it moves the log to files. All leave events, so that somebody knows of a unit in trouble before a
-person stands at its door.
+has agreed with running time for days: a wrong clock must not erase anybody. At the start and once a day it
+forgets the attempts of people who are not known here: a power cut after they were erased left those. Every
+few minutes it checks clock, certificate, key store, vault and the room in the audit log, and on a unit
+without a registry moves the log to files. All leave events, so that an operator knows of trouble before a
+person stands at the door.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ KEEP_TIME_EVERY_S = 3_600.0
 PURGED_AT_ONCE = 10
 """At most one in so many people at one look, and one at least."""
 WARN_SHARE = 0.5
-"""From here on a log that fills up is reported: at a hundred events a day there is more than a year left."""
+"""From here on a log that fills up is reported: at a hundred events a day a year is left."""
 TROUBLES = {
     "clock_fault": "the clock is behind a time that was seen; set it, or `ostiary policy trust-clock`",
     "backlog_too_large": "the audit log is half full; run `ostiary sync`, or set `[audit] standalone`",
@@ -50,15 +51,15 @@ class Upkeep(Background):
         certificate: Callable[[datetime], str] = lambda _: "",
         every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`rotate` moves the log to files when it is due, and returns the last event moved, or 0;
-        `certificate` says what is wrong at a time with the one that the uplink shows;
-        `every_s` is from the end of one look to the next."""
+        """`rotate` moves the log to files when due, and returns the last event moved, or 0; `certificate`
+        says what is wrong with the uplink's at a time; `every_s` lies between two looks.
+        """
         self._unit = unit
         self._door_name = door_name
         self._rotate = rotate
         self._certificate = certificate
         self._every_s = every_s
-        self._purge_at_s = self._keep_time_at_s = unit.clock().monotonic_s
+        self._purge_at_s = self._keep_time_at_s = self._strangers_at_s = unit.clock().monotonic_s
         self._troubles: frozenset[str] = frozenset()
         super().__init__("upkeep")
 
@@ -75,12 +76,15 @@ class Upkeep(Background):
         return "; ".join(TROUBLES[reason] for reason in sorted(self._troubles))
 
     def look(self) -> None:
-        """One look at everything that is due."""
+        """Do what is due, and report new troubles."""
         now_s = self._unit.clock().monotonic_s
         self._look_at_the_clock()
         if now_s >= self._purge_at_s and self._unit.controller.time.settled():
             self._purge_at_s = now_s + DAY_S
             self._purge()
+        if now_s >= self._strangers_at_s:
+            self._strangers_at_s = now_s + DAY_S
+            self._forget_strangers()
         if self._rotate is not None:
             self._put_away(self._rotate)
         troubles = self._found()
@@ -116,15 +120,30 @@ class Upkeep(Background):
         try:
             before = vault.uids()
             receipts = vault.purge_expired(at_most=max(1, len(before) // PURGED_AT_ONCE))
-            for uid in set(before) - set(vault.uids()) if receipts else ():
-                self._unit.controller.forget(uid)
         except DeviceError as err:
             log.error("nobody whose consent ran out could be forgotten: %s", err)
             self._note("FAULT", "store_fault")
             return
-        if receipts:
-            log.info("%d people were forgotten because their consent ran out", len(receipts))
-            self._note("CONSENT_EXPIRED", "consent_expired", len(receipts))
+        if not receipts:
+            return
+        log.info("%d people were forgotten because their consent ran out", len(receipts))
+        self._note("CONSENT_EXPIRED", "consent_expired", len(receipts))
+        try:
+            for uid in set(before) - set(vault.uids()):
+                self._unit.controller.forget(uid)
+        except DeviceError as err:
+            log.error("attempts of people who are forgotten are still remembered: %s", err)
+            self._note("FAULT", "store_fault")
+
+    def _forget_strangers(self) -> None:
+        """Forget the attempts of everybody who is neither enrolled nor in the rules; of nobody while a record
+        is damaged, since that may be theirs."""
+        vault, controller = self._unit.store.vault, self._unit.controller
+        try:
+            if not vault.status().damaged:
+                controller.keep_only({*vault.uids(), *controller.rules.people})
+        except DeviceError as err:
+            log.error("attempts of people who are not known here are still remembered: %s", err)
 
     def _put_away(self, rotate: Callable[[], int]) -> None:
         try:
@@ -147,6 +166,7 @@ class Upkeep(Background):
             keystore = self._unit.store.keystore.status()
             if not keystore.ready:
                 found.add("tpm_locked" if keystore.locked else "tpm_fault")
+                log.warning("the key store: %s", keystore.state)
         except DeviceError as err:
             log.error("the key store does not answer: %s", err)
             found.add("tpm_fault")
@@ -165,7 +185,7 @@ class Upkeep(Background):
         return frozenset(found)
 
     def _note(self, kind: str, reason: str, count: int | None = None) -> None:
-        """Written when there is room; the door itself has reported a log that is full or broken."""
+        """Write an event if there is room; the door itself reports a log that is full or broken."""
         try:
             self._unit.trail.note(kind, reason, self._door_name, count=count, risk="low")
         except SyncError as err:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Watch(Background):
-    """Looks every 100 ms in a thread of its own, from entry to exit, whatever the door is busy with."""
+    """Looks every 100 ms in a thread of its own, also while the door is busy."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class Watch(Background):
         now_s: Callable[[], float] = time.monotonic,
         end: Callable[[], None] = restart,
     ) -> None:
-        """`rules` reads the rules file anew when it is ordered to, `models` verifies the models on the disk;
-        `end` has the unit start again; `fire` says whether there is an alarm.
+        """`rules` reads the rules file again, `models` verifies the models on the disk, `end` restarts the
+        unit, `fire` tells of an alarm.
         """
         self._unit = unit
         self._door_name = door_name
@@ -91,7 +91,7 @@ class Watch(Background):
         self._keep_hold()
 
     def _keep_hold(self) -> None:
-        """Unlock when a hold begins, on record first; end it when it ends, with or without a network."""
+        """Unlock when a hold begins, after its event; lock when it ends, also without a network."""
         try:
             held_s = self._unit.controller.held_s(self._door_name, self._unit.clock())
             if held_s > 0.0 and not self._held:
@@ -149,7 +149,7 @@ class Watch(Background):
             log.warning("the fire input is quiet again; %s is locked", self._door_name)
             return
         decision = self._unit.controller.fire_input(self._door_name)
-        # Lives before evidence: a full log or a broken disk must not keep this door shut in a fire.
+        # Lives first: a full log or a broken disk must not keep this door shut in a fire.
         self._door.obey(decision)
         log.warning("fire input: %s, %s", decision.outcome, decision.reason)
         self._owed.append(decision)
@@ -157,7 +157,7 @@ class Watch(Background):
             self._display.tell(decision)
 
     def _record_owed(self) -> None:
-        """Write down what was done at once; what cannot be written is tried again at every look."""
+        """Write the events of acts that could not wait; each look tries again what could not be written."""
         while self._owed:
             try:
                 self._unit.trail.decided(self._owed[0])

@@ -1,1 +1,1 @@
-"""The unit's side of the network: sends events, obeys commands, reports facts."""
+"""The unit's process with a network: sends events, obeys commands, reports facts."""

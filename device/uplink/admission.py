@@ -1,4 +1,4 @@
-"""The unit's side of the claim service: redeem a claim, renew a certificate. The TPM proves."""
+"""The unit's side of the claim service: redeems a claim, renews a certificate, by proofs of its TPM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from device.errors import DeviceError
-from device.secure_store.hardware.endorsement import certify, endorsement, open_credential
+from device.secure_store.hardware.endorsement import Endorsement, certify, endorsement, open_credential
 from device.secure_store.hardware.tpm_keystore import TpmKeystore
 from device.secure_store.hardware.tpm_link import TpmObject
 from device.uplink.network import Network, Place, fingerprint_bytes, trusting
@@ -21,27 +21,29 @@ from sync.fleet.provisioning import messages
 from sync.fleet.provisioning.claim import Claim, Parcel
 from sync.fleet.provisioning.tpm.ek_certificates import MAX_CERTIFICATE_BYTES
 from sync.fleet.provisioning.tpm.proof import Statement
-from sync.plain_words import what_and_why
+from sync.plain_words import what_and_why, why
 
 TIMEOUT_S = 20.0
 Tell = Callable[[str], None]
+Service = tuple[str, int, ssl.SSLContext]
+"""Host and port of a claim service, and by what it is known."""
 
 
 class RefusedError(DeviceError):
-    """The site says no. `code` is for programs."""
+    """The site refuses. `code` is for programs."""
 
     exit_code = 1
 
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
         self.code = code
 
 
 def trusted_site(claim: Claim) -> messages.Site:
-    """What the site says about itself, once its root is the one that the claim names.
+    """The site's description, if its root is the one that the claim names. Raises DeviceError.
 
-    The root comes over a connection that nobody vouches for, and counts only by its hash; then it is asked
-    for again over one that the root vouches for. Raises DeviceError.
+    It is fetched over an unverified connection and checked by the hash of its root; then again over one that
+    this root vouches for.
     """
     unknown = ssl.create_default_context()
     unknown.check_hostname = False
@@ -65,26 +67,14 @@ def redeem(
 ) -> tuple[Place, Parcel]:
     """Prove this TPM's keys and take the unit's place, which is on the disk when this returns.
 
-    May be run again with the same claim on the same TPM, after a cut anywhere. Raises RefusedError,
-    DeviceError or StoreError.
+    After a power cut the same claim works again on the same TPM. Raises RefusedError, DeviceError,
+    StoreError.
     """
     keys = network_keys(network, keystore)
     own = endorsement(keystore.tpm, keys.kind)
     tell("keys made in the TPM: attestation, audit, TLS, exchange")
-    attestation = keystore.attestation_object()
-    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
-    context = trusting(site.root.decode())
-    begin = messages.Begin(
-        claim.proof(),
-        own.public,
-        own.certificate[:MAX_CERTIFICATE_BYTES],
-        own.chain,
-        attestation.public,
-        tuple(item.public for item in objects),
-    )
-    service = (claim.host, claim.port, context)
-    challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
-    given = _proved(keystore, keys, objects, challenge, service, site.root)
+    service = (claim.host, claim.port, trusting(site.root.decode()))
+    given = _admitted(claim.proof(), keystore, keys, own, service, site.root)
     tell("the TPM proved that they are in it")
     if given.unit != claim.unit or given.door != claim.door:
         raise DeviceError("the site gave another unit or door than the claim names; tell the desk")
@@ -106,13 +96,11 @@ def redeem(
 
 
 def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
-    """The next certificate for the same key. The old one is not needed: it may have run out long ago.
+    """The next certificate for the same key; the old one may have run out long ago.
 
     Raises RefusedError, DeviceError or StoreError.
     """
-    keys = network_keys(network, keystore)
-    host, _, port = place.claims.rpartition(":")
-    service = (host.strip("[]"), int(port), trusting(place.root))
+    keys, service = network_keys(network, keystore), _service(place)
     asked = messages.Renew(place.unit, place.tpm).to_bytes()
     challenge = messages.Challenge.from_bytes(_ask(*service, messages.RENEW_PATH, asked))
     given = _proved(keystore, keys, (keys.tls,), challenge, service, place.root.encode())
@@ -123,11 +111,9 @@ def renew(place: Place, keystore: TpmKeystore, network: Network) -> Place:
 
 
 def known(place: Place) -> bool:
-    """Whether the site knows this unit still. Raises RefusedError for a revoked one, DeviceError."""
-    host, _, port = place.claims.rpartition(":")
-    service = (host.strip("[]"), int(port), trusting(place.root))
+    """Whether the site still knows this unit. Raises RefusedError for a revoked one, DeviceError."""
     try:
-        _ask(*service, messages.RENEW_PATH, messages.Renew(place.unit, place.tpm).to_bytes())
+        _ask(*_service(place), messages.RENEW_PATH, messages.Renew(place.unit, place.tpm).to_bytes())
     except RefusedError as err:
         if err.code != "unknown":
             raise
@@ -136,28 +122,42 @@ def known(place: Place) -> bool:
 
 
 def come_back(place: Place, keystore: TpmKeystore, network: Network) -> Place:
-    """Have a site that has lost its registry know this unit again, by the certificate that it gave once.
+    """Register again at a site that has lost its registry, by the certificate that it gave.
 
     Raises RefusedError where the site does not ask for that, DeviceError or StoreError.
     """
     keys = network_keys(network, keystore)
-    own, attestation = endorsement(keystore.tpm, keys.kind), keystore.attestation_object()
-    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
-    host, _, port = place.claims.rpartition(":")
-    service = (host.strip("[]"), int(port), trusting(place.root))
-    begin = messages.Begin(
-        place.certificate().public_bytes(Encoding.DER),
-        own.public,
-        own.certificate[:MAX_CERTIFICATE_BYTES],
-        own.chain,
-        attestation.public,
-        tuple(item.public for item in objects),
-    )
-    challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
-    given = _proved(keystore, keys, objects, challenge, service, place.root.encode())
+    own = endorsement(keystore.tpm, keys.kind)
+    shown = place.certificate().public_bytes(Encoding.DER)
+    given = _admitted(shown, keystore, keys, own, _service(place), place.root.encode())
     back = place.renewed(given.certificates)
     network.save(back)
     return back
+
+
+def _service(place: Place) -> Service:
+    """The claim service of the site where the unit has its place."""
+    host, _, port = place.claims.rpartition(":")
+    return host.strip("[]"), int(port), trusting(place.root)
+
+
+def _admitted(
+    proof: bytes, keystore: TpmKeystore, keys: NetworkKeys, own: Endorsement, service: Service, root: bytes
+) -> messages.Place:
+    """The place that the site gives for `proof` (of a claim, or a certificate of its own) and for keys which
+    the TPM proves.
+    """
+    objects = (keys.tls, keystore.audit_object(), keystore.exchange_object())
+    begin = messages.Begin(
+        proof,
+        own.public,
+        own.certificate[:MAX_CERTIFICATE_BYTES],
+        own.chain,
+        keystore.attestation_object().public,
+        tuple(item.public for item in objects),
+    )
+    challenge = messages.Challenge.from_bytes(_ask(*service, messages.BEGIN_PATH, begin.to_bytes()))
+    return _proved(keystore, keys, objects, challenge, service, root)
 
 
 def _proved(
@@ -165,7 +165,7 @@ def _proved(
     keys: NetworkKeys,
     objects: tuple[TpmObject, ...],
     challenge: messages.Challenge,
-    service: tuple[str, int, ssl.SSLContext],
+    service: Service,
     root: bytes,
 ) -> messages.Place:
     attestation, tpm = keystore.attestation_object(), keystore.tpm
@@ -191,7 +191,7 @@ def _proved(
 
 
 def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes | None = None) -> bytes:
-    """One request. Raises RefusedError for the site's no, DeviceError for everything else."""
+    """The answer to one request. Raises RefusedError where the site refuses, else DeviceError."""
     connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     try:
         headers = {"Content-Type": "application/cbor"} if body is not None else {}
@@ -200,8 +200,8 @@ def _ask(host: str, port: int, context: ssl.SSLContext, path: str, body: bytes |
         data = answer.read(messages.MAX_ANSWER_BYTES + 1)
     except ssl.SSLCertVerificationError as err:
         raise DeviceError(
-            f"{host}:{port} does not prove that it is the site ({err.verify_message}); check the "
-            "clock, and the name in the claim"
+            f"{host}:{port} does not prove that it is the site ({why(err)}); check the clock, and the "
+            "name in the claim"
         ) from err
     except (OSError, http.client.HTTPException) as err:
         raise DeviceError(

@@ -1,8 +1,8 @@
-"""Where a unit without a registry puts its audit log when it grows: files that anybody can verify.
+"""Moves the audit log of a unit without a registry to files that anybody can verify.
 
-Each file is a bundle for `ostiary audit verify`: whole runs of events, every signed head over them, and the
-head before the first, so that the files and what is still in the log join without a seam. Events leave the
-log only after their file is on the disk, has been read back and has been verified.
+Each file is a bundle for `ostiary audit verify`: a run of events, every signed head over them, and the head
+before the first, so that files and log join without a seam. Events leave the log only after their file was
+written, read back and verified.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 
 from device.errors import DeviceError
-from device.secure_store.signing import Signer
 from device.secure_store.voiceprints.vault_file import write_durably
 from device.settings import AuditSettings
 from device.state_folder import StateFolder
+from sync.events import Signer
 from sync.outbox import Held, Outbox
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
@@ -28,10 +28,10 @@ _NAME = re.compile(r"events-(\d{12})-(\d{12})\.bundle")
 
 
 def rotate(log: Outbox, signer: Signer, folder: Path, keep_bytes: int | None = None) -> list[Path]:
-    """Move every event that can be signed for into files in `folder`; returns the files, oldest first.
+    """Move all events into files in `folder`; returns the files, oldest first.
 
-    Killed anywhere, events are in the log, in a file, or in both. With `keep_bytes` the oldest files go
-    when all of them together take more. Raises DeviceError, StoreUnavailableError or SyncError.
+    Killed anywhere, events are in the log, in a file, or in both. Beyond `keep_bytes` the oldest files go.
+    Raises DeviceError, StoreUnavailableError or SyncError.
     """
     made = []
     log.seal(signer)
@@ -55,7 +55,7 @@ def rotate_when_due(log: Outbox, signer: Signer, settings: AuditSettings, state:
 
 
 def put_away(held: Held, signer: Signer, folder: Path) -> Path:
-    """Write `held` to a file of its own in `folder`, verified as it lies on the disk."""
+    """Write `held` to a file in `folder`, and verify it as read back. Raises DeviceError."""
     data = bundle(held, signer).to_bytes()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def put_away(held: Held, signer: Signer, folder: Path) -> Path:
 
 
 def bundle(held: Held, signer: Signer) -> LogBundle:
-    """What an auditor takes away of a unit's own log."""
+    """`held` as a bundle for an auditor."""
     heads = (held.base_head, *held.heads) if held.base_head else held.heads
     key = key_to_der(signer.public_key())
     return LogBundle(held.unit, key, held.first, held.chain, held.frontier, held.bodies, heads)

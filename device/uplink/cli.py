@@ -1,10 +1,9 @@
-"""`ostiary sync`: the unit's side of the network. Runs beside the door process, which has none."""
+"""`ostiary sync`: sends events, in a process beside the door's, which has no network."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import ssl
 import threading
 import time
@@ -18,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.errors import DeviceError
 from device.secure_store.keystore import Keystore
+from device.secure_store.store import open_keystore
 from device.settings import load, state_dir
 from device.state_folder import StateFolder
 from device.uplink.facts import unit_facts
 from device.uplink.handler import unit_handler
-from device.uplink.keys import unit_keystore
 from device.uplink.letters.mail import DoorMail
 from device.uplink.letters.prints import Letters, PrintMail
 from device.uplink.network import Network, Place
@@ -33,11 +32,13 @@ from sync.events import Signer, unit_id
 from sync.keys import FileSigner
 from sync.outbox import Outbox
 from sync.plain_file import plain_bytes
+from sync.plain_words import what_and_why
 from sync.proofs.bundle import key_from_bytes
 from sync.service import journal
 from sync.service.command_line import host_and_port, read_file, wall_ms
 from sync.service.metrics import MetricsFile
 from sync.service.service_manager import ServiceManager
+from sync.service.terminated import stop_event
 from sync.transport.agent import Agent, AgentSettings
 from sync.transport.connecting import Validity
 from sync.transport.health import WILL
@@ -130,9 +131,7 @@ def sync(
         )
     if place is not None and (name != place.unit or audit_key is not None):
         raise click.UsageError(f"this unit was provisioned as {place.unit}, with the audit key in its TPM")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     reactor = Reactor()
     with contextlib.ExitStack() as stack:
         keystore = "software"
@@ -141,7 +140,9 @@ def sync(
         if audit_key is not None:
             signer = FileSigner.load_or_create(audit_key)
         else:
-            held = stack.enter_context(contextlib.closing(unit_keystore(settings)))
+            held = stack.enter_context(
+                contextlib.closing(open_keystore(StateFolder(state_dir()).store, settings.store))
+            )
             signer, keystore = held.audit_signer(), held.kind
         door, orders = settings.door.name, StateFolder(state_dir()).orders
         outbox = stack.enter_context(Outbox(path, unit=name, doors=(door,), now_ms=wall_ms))
@@ -197,7 +198,7 @@ def sync(
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Where this unit sends, as whom, and whom it believes."""
+    """Where this unit sends, its identity, and the keys that it trusts."""
 
     broker: str
     tls: TlsFiles | None
@@ -207,7 +208,7 @@ class _Site:
     renewal: Renewal | None = None
 
     def certificate(self) -> bytes:
-        """What is shown to the broker now, PEM."""
+        """The certificate for the broker now, PEM."""
         if self.renewal is not None:
             return self.renewal.place.certificates.encode()
         return plain_bytes(self.tls.certificate) if self.tls is not None else b""
@@ -218,7 +219,7 @@ def _until_ms(validity: Validity | None) -> int | None:
 
 
 def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Path | None) -> _Site:
-    """From files that somebody has brought here."""
+    """The site of files that were brought here by hand."""
     ca, cert, key, registry_key = (file or Path() for file in files)
     commands = key_from_bytes(read_file(command_key)) if command_key is not None else None
     tls = TlsFiles(ca, cert, key)
@@ -226,7 +227,7 @@ def _by_hand(broker: str | None, files: tuple[Path | None, ...], command_key: Pa
 
 
 def _provisioned(keystore: Keystore | None, place: Place) -> _Site:
-    """From the place that the unit was given; its TLS key is in the TPM."""
+    """The site of a provisioned unit, whose TLS key is in the TPM."""
     from device.secure_store.hardware.tpm_keystore import TpmKeystore  # a laptop needs no TPM libraries
     from device.uplink.admission import come_back, known, renew
     from device.uplink.tpm_tls import TpmTls
@@ -270,9 +271,9 @@ def _run(
     state: StateFile,
     renewal: Renewal | None,
 ) -> str:
-    """Until stopped, or until the broker was reached and everything has a receipt, or `until` has passed.
+    """Send until stopped; with `until`, until then or until the broker was reached and all has a receipt.
 
-    Returns what was not brought about; empty when nothing is left to send.
+    Returns what was not done; empty when nothing is left to send.
     """
     reached = False
     manager = ServiceManager()
@@ -293,11 +294,12 @@ def _run(
                 "sending" if agent.link.connected
                 else f"events wait on the disk: {agent.link.last_error or 'no broker answers'}"
             )  # fmt: skip
-        except (SyncError, DeviceError) as err:
-            # A busy TPM comes back. A damaged log is the operator's to look at; silence would hide it.
-            log.error("%s", err)
-            manager.status(str(err))
-            state.tell(False, str(err))
+        except (SyncError, DeviceError, OSError) as err:
+            # A busy TPM and a full disk come back. A damaged log is the operator's to look at.
+            said = what_and_why(err)
+            log.error("%s", said)
+            manager.status(said)
+            state.tell(False, said)
             stop.wait(WAIT_AFTER_FAULT_S)
         manager.progress()  # a round has ended; what it could not do is in the status
         reactor.poll(SEND_EVERY_S)
@@ -312,7 +314,7 @@ def _run(
 
 
 def _left(agent: Agent, reached: bool) -> str:
-    """What `--once` did not bring about in its time."""
+    """What `--once` did not do in its time."""
     if reached:
         return f"the broker was reached, and {agent.log.status().pending} events have no receipt yet"
     return f"no broker was reached, so nothing was sent: {agent.link.last_error or 'none answered in time'}"

@@ -1,4 +1,4 @@
-"""What the unit reports about itself in its health message: versions and hashes, as on its disk now."""
+"""The facts of a unit's health message: versions and hashes, as on its disk now."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ MAX_STANDING_BYTES = 1024
 
 
 def unit_facts(settings: Settings) -> dict[str, str | int]:
-    """Policy, models, settings and profile of this unit. What cannot be read says so, and drifts by that.
-
-    Of a unit that follows a fleet also what became of the last document, and how many people it holds.
+    """Policy, models, settings and profile of this unit, UNREADABLE where one cannot be read; of a unit that
+    follows a fleet also the state of the last document, and how many people it holds.
     """
     return {
         **read_standing(StateFolder(state_dir()).desired / "standing.json"),
@@ -37,7 +36,7 @@ def unit_facts(settings: Settings) -> dict[str, str | int]:
 
 
 def read_standing(path: Path) -> dict[str, str | int]:
-    """What the door process reports of the fleet's last document; nothing where it follows none."""
+    """The door process's report on the fleet's last document; empty where it follows none."""
     try:
         told = json.loads(plain_bytes(path)[:MAX_STANDING_BYTES])
         document, people = int(told["document"]), int(told["people"])

@@ -1,9 +1,11 @@
-"""What a unit's sync process obeys: some of it itself, some by an order to the door process beside it."""
+"""Obeys commands in the uplink process: some itself, most by an order to the door process."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,8 +14,8 @@ from device.access.memory.holds import Hold
 from device.access.memory.visits import Visit, from_text
 from device.uplink.letters.prints import PrintMail
 from device.uplink.orders import Action, Order, OrderError, await_done, post
-from sync.events import MAX_SEQUENCE, AuditEvent
-from sync.orders.command_handler import CommandFailedError, CommandHandler, CommandLedger
+from sync.events import AuditEvent
+from sync.orders.command_handler import CommandFailedError, CommandHandler, CommandLedger, number
 from sync.orders.commands import Arguments, Result
 from sync.outbox import Outbox
 from sync.outbox.unit_events import unit_event
@@ -22,13 +24,8 @@ from sync.transport.agent import Agent
 
 ORDER_WITHIN_S = 10.0
 _DOOR = re.compile(r"[a-z0-9-]{1,32}")
-_SUBJECTS = {
-    Action.LOCK_DOWN: ("door", "*"),
-    Action.END_LOCK_DOWN: ("door", "*"),
-    Action.ERASE: ("person", ""),
-    Action.END_HOLD: ("door", ""),
-}
-"""What an order is about: the argument that says it, and what it is without."""
+Subject = Callable[[Arguments], str]
+"""Reads from a command what its order is about. Raises CommandFailedError."""
 
 log = logging.getLogger(__name__)
 
@@ -46,96 +43,53 @@ def unit_handler(
 ) -> CommandHandler:
     """The handler of commands to `agent`; its key signs the answers.
 
-    `ledger` is a file beside the audit log, `orders` the
-    folder that the door process takes orders from, and within `order_within_s` seconds does them; `prints` is
-    where it takes lists of threats from."""
+    `ledger` is a file beside the audit log. The door process takes orders from the folder `orders`, and obeys
+    each within `order_within_s` seconds. It takes lists of threats from `prints`.
+    """
 
-    def ask(order: Order) -> None:
-        _post(orders, order, order_within_s)
-
-    def pass_on(action: Action, arguments: Arguments) -> None:
-        ask(_order(action, arguments))
+    def ask(action: Action, subject: Subject, arguments: Arguments) -> None:
+        """Have the running door do it, for it alone holds rules, people and keys; wait until it has."""
+        order = Order(action, subject(arguments))
+        try:
+            await_done(post(orders, order), order_within_s)
+        except (OrderError, OSError) as err:
+            log.warning("the door process did not obey %s: %s", action, what_and_why(err))
+            raise CommandFailedError("door_refused") from err
 
     def report_health(_: Arguments) -> None:
         agent.report_now()
 
     def resend(arguments: Arguments) -> None:
-        after = arguments.get("after")
-        if type(after) is not int or not 0 <= after <= MAX_SEQUENCE:
-            raise CommandFailedError("bad_arguments")
-        if not agent.resend_after(after):
+        if not agent.resend_after(number(arguments, "after")):
             raise CommandFailedError("not_held")
-
-    def lock_down(arguments: Arguments) -> None:
-        pass_on(Action.LOCK_DOWN, arguments)
-
-    def end_lock_down(arguments: Arguments) -> None:
-        pass_on(Action.END_LOCK_DOWN, arguments)
-
-    def hold_open(arguments: Arguments) -> None:
-        ask(Order(Action.HOLD_OPEN, hold_subject(arguments)))
-
-    def end_hold(arguments: Arguments) -> None:
-        pass_on(Action.END_HOLD, arguments)
-
-    def limit_visit(arguments: Arguments) -> None:
-        ask(Order(Action.LIMIT_VISIT, visit_subject(arguments)))
-
-    def lift_visit(arguments: Arguments) -> None:
-        ask(Order(Action.LIFT_VISIT, visit_subject(arguments)))
-
-    def apply_policy(arguments: Arguments) -> None:
-        pass_on(Action.ADOPT_RULES, arguments)
-
-    def apply_models(arguments: Arguments) -> None:
-        pass_on(Action.ADOPT_MODELS, arguments)
 
     def apply_threats(arguments: Arguments) -> None:
         given = arguments.get("list")
         if type(given) is not bytes or set(arguments) != {"list"} or prints is None:
             raise CommandFailedError("bad_arguments")
         prints.deliver(given)
-        pass_on(Action.ADOPT_THREATS, {})
+        ask(Action.ADOPT_THREATS, _nothing, {})
         agent.report_now()
-
-    def rotate_keys(arguments: Arguments) -> None:
-        pass_on(Action.ROTATE_KEYS, arguments)
-
-    def forget_person(arguments: Arguments) -> None:
-        pass_on(Action.ERASE, arguments)
 
     def note(result: Result) -> None:
         # Low risk: a full log counts it as overflow, and keeps no command from its answer.
         outbox.append(command_event(result, door, keystore), risk="low", other_process=True)
 
-    obeyed = (
-        report_health,
-        resend,
-        lock_down,
-        end_lock_down,
-        apply_policy,
-        apply_models,
-        apply_threats,
-        rotate_keys,
-        forget_person,
-        hold_open,
-        end_hold,
-        limit_visit,
-        lift_visit,
-    )
+    passed_on = {name: partial(ask, *order) for name, order in _ORDERS.items()}
+    own = {"report_health": report_health, "resend": resend, "apply_threats": apply_threats}
     return CommandHandler(
         agent.log.unit,
         command_key,
         agent.signer,
         CommandLedger(ledger),
         agent.time_ms,
-        handlers={handler.__name__: handler for handler in obeyed},
+        handlers={**passed_on, **own},
         note=note,
     )
 
 
 def command_event(result: Result, door: str, keystore: str) -> AuditEvent:
-    """What became of a command is itself an event in the chain; `count` is the command's counter."""
+    """The event of a command's outcome; `count` is the command's counter."""
     kind = "COMMAND_APPLIED" if result.status == "done" else "COMMAND_REFUSED"
     words = {"done": "on_request", "failed": "command_failed", "interrupted": "command_interrupted"}
     stale = result.why in ("expired", "future")
@@ -144,13 +98,23 @@ def command_event(result: Result, door: str, keystore: str) -> AuditEvent:
     return unit_event(kind, reason, door=door, time_ms=time_ms, keystore=keystore, count=count)
 
 
-def _order(action: Action, arguments: Arguments) -> Order:
-    """For the running door process: it alone holds rules, people and keys. Raises CommandFailedError."""
-    name, default = _SUBJECTS.get(action, ("", ""))
-    subject = arguments.get(name, default)
-    if type(subject) is not str or not set(arguments) <= {name} - {""} or (name and not subject):
+def _nothing(arguments: Arguments) -> str:
+    """Of an order about the whole unit."""
+    if arguments:
         raise CommandFailedError("bad_arguments")
-    return Order(action, subject)
+    return ""
+
+
+def _named(name: str, default: str = "") -> Subject:
+    """What the argument `name` says, the only one; `default` where it may be left out."""
+
+    def subject(arguments: Arguments) -> str:
+        found = arguments.get(name, default)
+        if type(found) is not str or not found or not set(arguments) <= {name}:
+            raise CommandFailedError("bad_arguments")
+        return found
+
+    return subject
 
 
 def hold_subject(arguments: Arguments) -> str:
@@ -169,8 +133,10 @@ def hold_subject(arguments: Arguments) -> str:
 
 
 def visit_subject(arguments: Arguments) -> str:
-    """An order's subject: a pseudonym, and from when to when unless the visit is lifted. Raises
-    CommandFailedError."""
+    """An order's subject: a pseudonym, and from when to when unless the visit is lifted.
+
+    Raises CommandFailedError.
+    """
     person = arguments.get("person")
     times = [arguments[name] for name in ("begins_ms", "ends_ms") if name in arguments]
     if type(person) is not str or len(arguments) != 1 + len(times) or len(times) == 1:
@@ -184,10 +150,16 @@ def visit_subject(arguments: Arguments) -> str:
     return line
 
 
-def _post(folder: Path, order: Order, within_s: float) -> None:
-    """Have the running door do it, and wait until it has."""
-    try:
-        await_done(post(folder, order), within_s)
-    except (OrderError, OSError) as err:
-        log.warning("the door process did not obey %s: %s", order.action, what_and_why(err))
-        raise CommandFailedError("door_refused") from err
+_ORDERS: dict[str, tuple[Action, Subject]] = {
+    "lock_down": (Action.LOCK_DOWN, _named("door", "*")),
+    "end_lock_down": (Action.END_LOCK_DOWN, _named("door", "*")),
+    "apply_policy": (Action.ADOPT_RULES, _nothing),
+    "apply_models": (Action.ADOPT_MODELS, _nothing),
+    "rotate_keys": (Action.ROTATE_KEYS, _nothing),
+    "forget_person": (Action.ERASE, _named("person")),
+    "hold_open": (Action.HOLD_OPEN, hold_subject),
+    "end_hold": (Action.END_HOLD, _named("door")),
+    "limit_visit": (Action.LIMIT_VISIT, visit_subject),
+    "lift_visit": (Action.LIFT_VISIT, visit_subject),
+}
+"""Commands that go on to the door process as orders."""

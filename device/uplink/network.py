@@ -1,7 +1,7 @@
-"""What a provisioned unit knows about its network: its TLS key's blob, its certificate, its site.
+"""A provisioned unit's network: the blob of its TLS key, its certificate, its site.
 
-Two files, each replaced whole: a unit that is killed while it is being provisioned has the old ones or the
-new ones. Nothing in them is secret: the key's blob is worth nothing without this TPM.
+Two files, each replaced whole, also when the unit is killed. Nothing in them is secret: the blob is useless
+without this TPM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from device.errors import DeviceError
 from device.state_folder import StateFolder
 from sync.durable import replace_file
-from sync.plain_file import open_plain
+from sync.plain_file import plain_bytes
 from sync.plain_words import what_and_why
 
 MAX_FILE_BYTES = 128 * 1024
@@ -39,7 +39,7 @@ class Place:
     receipts_key: str
     command_key: str
     tpm: str
-    """What the site knows this TPM by: SHA-256 of its endorsement key's public area, hex."""
+    """The site's name for this TPM: SHA-256 of its endorsement key's public area, hex."""
 
     def certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.certificates.encode())
@@ -64,7 +64,7 @@ class Network:
         self.folder = StateFolder(state).network
 
     def key_file(self) -> dict[str, str] | None:
-        """The TPM's blob of the TLS key, as `tpm_tls` reads it; None when there is none."""
+        """The TPM's blob of the TLS key, for `tpm_tls`; None without one."""
         path = self.folder / _KEYS
         return _read(path) if path.exists() else None
 
@@ -72,7 +72,7 @@ class Network:
         self._write(self.folder / _KEYS, table)
 
     def place(self) -> Place | None:
-        """None where the unit was not provisioned. Raises DeviceError for a damaged file."""
+        """The unit's place; None before it was provisioned. Raises DeviceError for a damaged file."""
         path = self.folder / _PLACE
         if not path.exists():
             return None
@@ -87,12 +87,15 @@ class Network:
         self._write(self.folder / _PLACE, asdict(place))
 
     def _write(self, path: Path, table: dict[str, str]) -> None:
-        self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        replace_file(path, json.dumps(table, indent=1).encode(), _MODE)
+        try:
+            self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            replace_file(path, json.dumps(table, indent=1).encode(), _MODE)
+        except OSError as err:
+            raise DeviceError(f"{path} cannot be written ({what_and_why(err)}); see to that disk") from err
 
 
 def trusting(root: str) -> ssl.SSLContext:
-    """TLS 1.3 with a host that the site's root (PEM) vouches for, host name included."""
+    """TLS 1.3 that trusts the site's root (PEM) and checks host names. Raises DeviceError."""
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=root)
     except (ssl.SSLError, ValueError) as err:
@@ -111,11 +114,9 @@ def fingerprint_bytes(root: str) -> bytes:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        with open_plain(path) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        table = json.loads(data)
+        table = json.loads(plain_bytes(path, MAX_FILE_BYTES))
     except (OSError, ValueError) as err:
         raise DeviceError(f"{path} cannot be read: {what_and_why(err)}") from err
-    if len(data) > MAX_FILE_BYTES or not isinstance(table, dict):
+    if not isinstance(table, dict):
         raise DeviceError(f"{path} is damaged; provision the unit again")
     return table

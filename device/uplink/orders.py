@@ -1,7 +1,7 @@
-"""What another process of this unit asks the running door to do: one small file an order, obeyed in turn.
+"""Orders of other processes to the running door: one small file each, obeyed in turn.
 
-The door process opens no socket, so orders come through a folder that only the unit's user can write. One who
-posts one waits for its file to go; a refusal stays beside it until it is read.
+The door process opens no socket, so orders come through a folder that only the unit's user can write. Their
+sender waits for the file to go; a refusal lies beside it until it is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from device.errors import DeviceError
 from sync.durable import replace_file
-from sync.plain_file import open_plain, plain_text
+from sync.plain_file import plain_bytes, plain_text
 from sync.plain_words import what_and_why
 
 MAX_ORDER_BYTES = 1024
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class OrderError(DeviceError):
-    """The running unit did not do what it was asked to."""
+    """The running unit did not obey an order."""
 
 
 class Action(StrEnum):
-    """What may be asked of a running unit."""
+    """The orders to a running unit."""
 
     LOCK_DOWN = "lock_down"
     END_LOCK_DOWN = "end_lock_down"
@@ -62,7 +62,7 @@ class Order:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Order:
-        """Raises OrderError for anything else than an order."""
+        """Raises OrderError."""
         try:
             table = json.loads(data)
             action, subject = Action(table["action"]), table["subject"]
@@ -74,7 +74,7 @@ class Order:
 
 
 def post(folder: Path, order: Order) -> Path:
-    """Put an order where the running unit finds it, whole or not at all."""
+    """Write an order for the running unit; returns its file."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{_ORDER}"
     replace_file(path, order.to_bytes(), 0o644)
@@ -82,9 +82,9 @@ def post(folder: Path, order: Order) -> Path:
 
 
 def await_done(path: Path, within_s: float = 30.0) -> None:
-    """Wait until the order at `path` was obeyed. Raises OrderError when it was refused or nobody came.
+    """Wait until the order at `path` was obeyed. Raises OrderError when it was refused or not taken.
 
-    A unit that holds its history runs, but on a busy board large rules take it seconds.
+    On a busy board large rules take a unit seconds.
     """
     deadline_s = time.monotonic() + within_s
     while path.exists():
@@ -102,11 +102,10 @@ def await_done(path: Path, within_s: float = 30.0) -> None:
 
 
 def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
-    """Orders that wait, oldest first. What is no order is thrown away."""
+    """Waiting orders, oldest first; other files are removed."""
     for path in sorted(folder.glob(f"*{_ORDER}")):
         try:
-            with open_plain(path) as file:
-                order = Order.from_bytes(file.read(MAX_ORDER_BYTES + 1))
+            order = Order.from_bytes(plain_bytes(path, MAX_ORDER_BYTES))
         except (OSError, OrderError) as err:
             log.warning("an order was thrown away: %s", what_and_why(err))
             done(path)
@@ -115,7 +114,7 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Order]]:
 
 
 def done(path: Path, refusal: str = "") -> None:
-    """Take an order out of the folder; a refusal is left for the process that posted it."""
+    """Remove an order; leaves a refusal for its sender."""
     if refusal:
         refused = path.with_suffix(_REFUSED)
         refused.write_text(refusal, "utf-8")

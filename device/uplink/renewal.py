@@ -21,12 +21,12 @@ AGAIN_AFTER_S = 60.0
 
 @dataclass(slots=True)
 class Renewal:
-    """`renew` asks the site, keeps what it gives and has TLS show it. Time comes in as arguments."""
+    """Renews by `renew`, which asks the site, keeps its certificate and has TLS show it."""
 
     place: Place
     renew: Callable[[Place], Place]
     back: Callable[[Place], Place | None] = lambda _: None
-    """Where the site has lost its registry: have it know this unit again; None where it knows it."""
+    """Registers again at a site that has lost its registry; None where it knows this unit."""
     _next_s: float = 0.0
     _connected: bool = True
     _told: str = ""
@@ -34,8 +34,8 @@ class Renewal:
     def step(self, now: datetime, monotonic_s: float, connected: bool) -> bool:
         """Renew if it is time; True when there is a new certificate.
 
-        An hour lies between looks, a minute while there is no connection and the certificate is due. What
-        fails is tried again: the certificate that there is goes on until it ends, and the door without any.
+        It looks once an hour, or once a minute without a connection while the certificate is due. A failed
+        renewal is tried again; until then the present certificate serves, and the door needs none.
         """
         if connected and not self._connected:
             self._next_s = 0.0  # a broker that was away may have another registry behind it
@@ -76,22 +76,22 @@ class Renewal:
 
 @dataclass(slots=True)
 class Reminder:
-    """Says once a day that the certificate ends soon, or has ended: nobody else on the unit would."""
+    """Warns once a day of a certificate that ends soon, or has ended."""
 
     until_ms: int = 0
-    """When it ends, Unix time; 0 while nobody knows."""
+    """When it ends, Unix time; 0 while unknown."""
     _look_at_s: float = field(default=0.0)
     _remind_at: datetime | None = None
 
     def due(self, monotonic_s: float) -> bool:
-        """Whether to look again: at most once a minute, for it is read from a file."""
+        """Whether to look again: at most once a minute, since the certificate may be read from a file."""
         if monotonic_s < self._look_at_s:
             return False
         self._look_at_s = monotonic_s + AGAIN_AFTER_S
         return True
 
     def look(self, validity: Validity | None, now: datetime) -> str:
-        """Take note of the certificate that is in use. Returns what was said, empty when all is well."""
+        """Check the certificate in use; returns the warning it logged, empty for none."""
         self.until_ms = 0 if validity is None else int(validity.ends.timestamp() * 1000)
         trouble = validity.trouble(now) if validity is not None and now >= validity.begins else ""
         if not trouble:

@@ -1,6 +1,6 @@
-"""How the uplink is, in a small file beside the audit log, for `ostiary doctor`.
+"""The uplink's state in a small file beside the audit log, for `ostiary doctor`.
 
-It is written when something changes and not more often, so that it wears out no card.
+It is written only when something changes, to spare the card.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Self
 
 from device.errors import DeviceError
 from sync.durable import replace_file
+from sync.errors import MALFORMED
 from sync.plain_file import open_plain
 from sync.plain_words import why
 from sync.transport.connecting import Validity
@@ -38,7 +39,7 @@ class UplinkState:
     trouble: str = ""
     """Why it cannot connect, or does not run; one line."""
     certificate_until_ms: int = 0
-    """When the certificate that it shows to the broker ends (Unix time); 0 when it did not say."""
+    """When the certificate for the broker ends (Unix time); 0 when unknown."""
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -56,7 +57,7 @@ class UplinkState:
             told = json.loads(data)
             connected, since_ms, trouble = told["connected"], told["since_ms"], told["trouble"]
             until_ms = told.get("certificate_until_ms", 0)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        except MALFORMED as err:
             raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts") from err
         if type(connected) is not bool or not isinstance(trouble, str):
             raise DeviceError(f"{NAME} is damaged; the uplink writes it anew when it starts")
@@ -65,7 +66,7 @@ class UplinkState:
         return cls(connected, since_ms, " ".join(trouble.split())[:MAX_TROUBLE], until_ms)
 
     def certificate_trouble(self, now: datetime) -> str:
-        """Why somebody must look after the certificate; empty when it lasts, or is not known."""
+        """What to do about the certificate; empty when it lasts, or is unknown."""
         if not self.certificate_until_ms:
             return ""
         ends = datetime.fromtimestamp(self.certificate_until_ms / 1000, UTC)
@@ -73,7 +74,7 @@ class UplinkState:
 
 
 class StateFile:
-    """Call `tell` as often as you like; it writes what is new."""
+    """Writes what is new."""
 
     def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
         self._path = path
@@ -81,7 +82,7 @@ class StateFile:
         self._told: tuple[bool, str, int] | None = None
 
     def tell(self, connected: bool, trouble: str = "", certificate_until_ms: int = 0) -> None:
-        """A file that cannot be written keeps no event from being sent; it is logged once."""
+        """Write the state if it is new; an error is only logged."""
         now = connected, "" if connected else " ".join(trouble.split())[:MAX_TROUBLE], certificate_until_ms
         if now != self._told:
             state = UplinkState(now[0], self._now_ms(), now[1], now[2])
@@ -93,7 +94,7 @@ class StateFile:
 
 
 def certificate_trouble(path: Path, now: datetime) -> str:
-    """What is wrong with the certificate that the uplink shows; empty also where none has run."""
+    """What is wrong with the uplink's certificate; empty also where no uplink has run."""
     try:
         state = read(path)
     except (DeviceError, OSError):
@@ -102,7 +103,7 @@ def certificate_trouble(path: Path, now: datetime) -> str:
 
 
 def read(path: Path) -> UplinkState | None:
-    """What the uplink last told; None where none has run. Raises DeviceError, OSError."""
+    """The uplink's last state; None where none has run. Raises DeviceError, OSError."""
     try:
         with open_plain(path) as file:
             return UplinkState.from_bytes(file.read(MAX_BYTES))

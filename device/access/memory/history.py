@@ -1,13 +1,12 @@
 """What the unit must remember across power cuts: failures, phrases shown, where people are, lock-down.
 
-One small file, replaced atomically, enciphered and authenticated under a key of this unit's store: it names
-people, so nobody reads it from a disk, and people who are forgotten are gone from it. Every change is on disk
-before the call returns, and an attempt is charged *before* its evidence is looked at, so pulling the plug
-never buys a free try.
+One small file, replaced atomically, enciphered and authenticated under a key of this unit's store. Every
+change is on disk before the call returns, and an attempt is charged *before* its evidence is looked at, so
+pulling the plug never buys a free try.
 
-Old copies are refused by a monotonic counter (TPM NV on the unit): it moves once per start, when the first
-attempt comes, and the file carries its value. Within one start an old copy can only be put back by somebody
-who already controls the running unit. So the counter wears by one write per used start, not per attempt.
+A monotonic counter (TPM NV on the unit) refuses old copies: it moves once per start, when the first attempt
+comes, and the file carries its value. Within one start only somebody who already controls the running unit
+can put an old copy back.
 """
 
 from __future__ import annotations
@@ -26,15 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.access.memory.holds import Hold
-from device.access.memory.remembered import (
-    LIMITS_WITH_LIVENESS,
-    AttemptLimits,
-    First,
-    Position,
-    Remembered,
-    Standing,
-    normal,
-)
+from device.access.memory.remembered import AttemptLimits, First, Position, Remembered, Standing, normal
 from device.access.memory.timekeeping import TimeSeen
 from device.access.memory.visits import Visit
 from device.errors import DeviceError
@@ -42,20 +33,6 @@ from device.secure_store.signing import Mac
 from sync.durable import replace_file
 from sync.plain_file import open_plain
 from sync.plain_words import why
-
-__all__ = [
-    "LIMITS_WITH_LIVENESS",
-    "AttemptLimits",
-    "First",
-    "History",
-    "HistoryBusyError",
-    "HistoryError",
-    "HistoryRollbackError",
-    "Position",
-    "Standing",
-    "present_boot",
-    "recall",
-]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_AHEAD = 64
@@ -130,10 +107,7 @@ class History:
         return cls(path, counter, mac, opened_s=opened_s)
 
     def begin(self) -> int:
-        """The epoch of this start, larger than any before.
-
-        Idempotent; called when the first attempt comes.
-        """
+        """The epoch of this start, larger than any before. Only the first call changes anything."""
         if not self._begun:
             # The file goes first: a cut between the two leaves it ahead of the counter, never behind, and the
             # next start takes a number that no copy of the file has ever carried.
@@ -166,6 +140,13 @@ class History:
         if left > 0:
             failures[subject] = left
         self._write(replace(self._state, failures=failures))
+
+    def count_again(self, subject: str, failures: int) -> None:
+        """So many failures of `subject` as were counted before something broke off, whatever was written
+        since."""
+        others = {who: n for who, n in self._state.failures.items() if who != normal(subject)}
+        counted = {normal(subject): failures} if failures > 0 else {}
+        self._write(replace(self._state, failures={**others, **counted}))
 
     def settle(
         self,
@@ -240,11 +221,11 @@ class History:
         return self._state.time
 
     def saw_time(self, seen: TimeSeen) -> None:
-        """Keep it with the next write, which every charge is."""
+        """Note it for the next write, which every charge is."""
         self._state = replace(self._state, time=seen)
 
     def keep(self) -> None:
-        """Write what waits for a write."""
+        """Write what was noted."""
         self._write(self._state)
 
     def locked_down(self, door: str) -> bool:
@@ -288,11 +269,11 @@ class History:
 
     @property
     def memory_version(self) -> int:
-        """What the memory of utterances must have reached: less is an old copy."""
+        """The lowest version of the memory of utterances that is not an old copy."""
         return self._state.memory
 
     def memory_reached(self, version: int) -> None:
-        """Vouch for the memory's version with the next write, which every charge is."""
+        """Note the memory's version, for the next write, which every charge is."""
         self._state = replace(self._state, memory=version)
 
     def close(self) -> None:
@@ -312,10 +293,8 @@ class History:
 
 
 def recall(path: Path, counter: Counter, mac: Mac, never_used: int = 1) -> Remembered:
-    """What is in the history at `path`, which another process may hold; empty on a unit that was never used.
-
-    Raises HistoryRollbackError or HistoryError.
-    """
+    """What is in the history at `path`, which another process may hold; empty on a unit that was never
+    used. Raises HistoryRollbackError or HistoryError."""
     counted = counter.value()
     try:
         with open_plain(path) as file:

@@ -1,6 +1,6 @@
 """What a unit knows of its attempts at one moment: failures, positions, lock-down, who waits. Pure.
 
-The door process writes it (`history.py`); a rehearsal of a decision beside it reads the same.
+The door process writes it (`history.py`); a rehearsal of a decision in another process reads it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from sync.person_id import PersonIdError, person_id
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
     """When failures make a person wait, and when only an admin helps. NIST SP 800-63B-4 3.2.2 and 3.2.3.
-
     After `free_failures` the wait is `first_wait_s`, doubling with every further failure up to
-    `longest_wait_s`; from `disable_after` on the claim is disabled.
-    """
+    `longest_wait_s`; from `disable_after` on the claim is disabled."""
 
     free_failures: int = 5
     first_wait_s: float = 30.0

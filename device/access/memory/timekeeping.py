@@ -1,9 +1,9 @@
 """Tells the time by a wall clock that may be wrong: keeps the highest time seen, and notices jumps.
 
-A board without a clock battery starts in 1970 and jumps when the network tells it the time; a battery may
-fail to 2040; anybody with a shell can set a clock. So rights go by the later of the clock and the highest
-time seen. A clock that lies behind it says nothing about hours and visits, which then wait for somebody; and
-nothing is erased on one reading of it, but after days in which clock and running time have agreed.
+A board without a clock battery starts in 1970; a battery may fail to 2040; anybody with a shell can set a
+clock. So rights go by the later of the clock and the highest time seen. A clock that lies behind it says
+nothing about hours and visits, which then wait for somebody; and nothing is erased on one reading of it, but
+after days in which clock and running time have agreed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ LONG_OFF_S = 180 * 86_400.0
 CONFIRM_S = 600.0
 """A jump ahead counts as seen after the unit has run on for so long with it: a clock chip that was set to
 local time is ahead by hours at each start, until a time service puts it right."""
+NEW_FOR_S = 5 * 365 * 86_400.0
+"""For so long after it was built a unit that has seen nothing yet believes its clock at once."""
 SETTLED_S = 3 * 86_400.0
 """Running time in agreement with the clock, after which it may be believed about what has run out."""
 
@@ -66,11 +68,12 @@ class Timekeeper:
         """Take note of one reading of the clocks; returns what is now believed."""
         with self._lock:
             wall_s, seen = now.wall.timestamp(), self._seen
+            known_s = seen.latest_s or BUILT.timestamp() + NEW_FOR_S
             if self._last is None:
                 drift_s = min(0.0, wall_s - seen.latest_s)  # how long it was off, nobody knows
                 steady_s = seen.steady_s if wall_s - seen.latest_s < FAR_S else 0.0
                 passed_s = 0.0
-                self._jumps += seen.latest_s > 0.0 and wall_s - seen.latest_s > LONG_OFF_S
+                self._jumps += wall_s - known_s > LONG_OFF_S
             else:
                 passed_s = max(0.0, now.monotonic_s - self._last.monotonic_s)
                 drift_s = (now.wall - self._last.wall).total_seconds() - passed_s
@@ -81,7 +84,7 @@ class Timekeeper:
             else:
                 steady_s += passed_s
             if self._last is None or abs(drift_s) > TOLERANCE_S:
-                ahead = seen.latest_s > 0.0 and wall_s - seen.latest_s > TOLERANCE_S
+                ahead = wall_s - known_s > TOLERANCE_S
                 self._confirmed_at_s = now.monotonic_s + (CONFIRM_S if ahead else 0.0)
             latest_s = seen.latest_s
             if now.monotonic_s >= self._confirmed_at_s:

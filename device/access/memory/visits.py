@@ -1,7 +1,7 @@
 """Visits: from when until when a temporary person may pass, within what the rules allow.
 
-A visit takes away and never gives: the rules must let that person in, and the visit says when no longer. The
-end is part of it, so a unit that hears nothing more ends it itself. People are pseudonyms here, as in events.
+A visit only narrows what the rules allow. The end is part of it, so a unit that hears nothing more ends it
+itself. People are pseudonyms here, as in events.
 """
 
 from __future__ import annotations

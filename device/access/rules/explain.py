@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from device.access.decision import OPENING, Factor, Outcome, Reason
-from device.access.memory.history import AttemptLimits
+from device.access.memory.remembered import AttemptLimits
 from device.access.rules.model import Door, RiskClass, Rules
 from device.liveness.evidence import NAMES as BESIDE
 from sync.events import AuditEvent
@@ -35,7 +34,7 @@ _SAID = {
     Reason.LOG_FAULT: "because its event could not be written down, and nothing opens without one",
     Reason.TOO_LITTLE_SPEECH: "because too little speech was heard to judge",
     Reason.TOO_NOISY: "because the voice did not stand out from the noise",
-    Reason.DISTURBED: "because a noise, clicks or a steady tone lay over the speech, which was asked again",
+    Reason.DISTURBED: "because a noise, a cough, clicks or a tone lay over the speech, which was asked again",
     Reason.WHISPERED: "because it was whispered, and a whisper holds no voice to judge",
     Reason.TOO_EARLY: "because speech began before the door's tone was over and its first words were missing",
     Reason.CLIPPED: "because the microphone was overdriven",
@@ -68,20 +67,8 @@ _SAID = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
-    """One factor of the event beside the threshold of the rules."""
-
-    name: str
-    factor: Factor
-    llr: float | None
-
-
 def explain(event: AuditEvent, rules: Rules | None) -> str:
-    """One paragraph.
-
-    `rules` may be of another version or missing; then thresholds are left out, and it says so.
-    """
+    """One paragraph. Where `rules` are of another version, or missing, it shows no thresholds and says so."""
     when = datetime.fromtimestamp(event.time_ms / 1000, UTC)
     same = rules is not None and event.policy == f"rules-{rules.version}"
     zone = rules.time_zone if rules is not None else UTC
@@ -116,11 +103,11 @@ def _verdict(event: AuditEvent) -> str:
 
 def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
     scores = (
-        _Score("live", Factor.LIVE, event.spoof_llr),
-        _Score("voice", Factor.VOICE, event.speaker_llr),
-        _Score("phrase", Factor.PHRASE, event.phrase_llr),
+        (Factor.LIVE, event.spoof_llr),
+        (Factor.VOICE, event.speaker_llr),
+        (Factor.PHRASE, event.phrase_llr),
     )
-    told = [_told(event, score, risk) for score in scores if score.llr is not None]
+    told = [_told(event, factor, llr, risk) for factor, llr in scores if llr is not None]
     told += [_beside(name, llr, risk) for name, llr in event.more_scores if name in BESIDE]
     more = dict(event.more_scores)
     if more.get("reused_share", 0.0) > 0.0 and more.get("reuse_sources", 0.0) >= 1.0:
@@ -131,7 +118,7 @@ def _scores(event: AuditEvent, risk: RiskClass | None) -> str:
 
 
 def _sounded(event: AuditEvent) -> str:
-    """What a voice that was not taken for live was taken for, when the event tells."""
+    """Which attack speech that was not live sounded like, when the event tells."""
     more = dict(event.more_scores)
     kinds = {name: more[name] for name in _SOUNDED if name in more}
     if event.reason != Reason.NOT_LIVE or not kinds:
@@ -146,50 +133,45 @@ def _sounded(event: AuditEvent) -> str:
 
 
 def _beside(name: str, llr: float, risk: RiskClass | None) -> str:
-    """One piece of evidence beside the network."""
+    """One piece of evidence of the context."""
     told = f"{name.removesuffix('_llr')} {llr:+.1f}"
     if risk is None:
         return told
-    needed = getattr(risk.thresholds, name)
-    if needed is None or Factor.LIVE not in risk.factors:
+    needed, clear = getattr(risk.thresholds, name), risk.thresholds.beside(name)
+    if needed is None or clear is None or Factor.LIVE not in risk.factors:
         return f"{told} (not asked here)"
+    if needed <= llr < clear and Factor.CLAIM in risk.factors:  # who was found is asked for one phrase
+        return f"{told} (passed, {needed:+.1f} needed; in doubt below {clear:+.1f}, once)"
     return f"{told} ({'passed' if llr >= needed else 'failed'}, {needed:+.1f} needed)"
 
 
-def _told(event: AuditEvent, score: _Score, risk: RiskClass | None) -> str:
-    llr = score.llr if score.llr is not None else float("nan")
+def _told(event: AuditEvent, factor: Factor, llr: float, risk: RiskClass | None) -> str:
     if risk is None:
-        return f"{score.name} {llr:+.1f}"
-    if score.factor not in risk.factors:
-        return f"{score.name} {llr:+.1f} (not asked here)"
-    if score.factor is Factor.LIVE and risk.thresholds.live_point:
-        return f"{score.name} {llr:+.1f} (the detector's operating point {risk.thresholds.live_point} needed)"
-    needed = {
-        Factor.LIVE: risk.thresholds.live_llr,
-        Factor.VOICE: risk.thresholds.voice_llr,
-        Factor.PHRASE: risk.thresholds.phrase_llr,
-    }[score.factor]
+        return f"{factor} {llr:+.1f}"
+    if factor not in risk.factors:
+        return f"{factor} {llr:+.1f} (not asked here)"
+    if factor is Factor.LIVE and risk.thresholds.live_point:
+        return f"{factor} {llr:+.1f} (the detector's operating point {risk.thresholds.live_point} needed)"
+    needed = getattr(risk.thresholds, f"{factor}_llr")
     before_llr, aside = 0.0, ""
-    if score.factor is Factor.PHRASE and (
-        before_llr := dict(event.more_scores).get("phrase_before_llr", 0.0)
-    ):
+    if factor is Factor.PHRASE and (before_llr := dict(event.more_scores).get("phrase_before_llr", 0.0)):
         aside = f" with {before_llr:+.1f} of the phrase before"  # the words of two fresh phrases add up
     passed, more = llr + before_llr >= needed, ""
     verdict = f"passed{aside}, " if passed else f"failed{aside}, "
-    if score.factor is Factor.VOICE and Factor.CLAIM not in risk.factors:
+    if factor is Factor.VOICE and Factor.CLAIM not in risk.factors:
         # Without a claim the threshold rises with the number of people searched, which no event holds.
         more = ", and ln N more without a claim among N people,"
         if passed:
             verdict = _VOICE_VERDICTS.get(event.reason, verdict)
-    if score.factor is Factor.PHRASE and not passed and event.silent_alarm:
+    if factor is Factor.PHRASE and not passed and event.silent_alarm:
         alike = event.reason == Reason.NO_CLAIM and Factor.CLAIM not in risk.factors  # two voices fitted
         if alike or event.reason in _EVERY_FACTOR_PASSED:
             more = "; passed, as the words of the phrase stood in the transcript beside the duress word"
         elif event.reason != Reason.WRONG_WORDS:
             more = "; not held against the person if the duress word beside it was all that was wrong"
         if more:
-            return f"{score.name} {llr:+.1f} ({needed:+.1f} needed{more})"
-    return f"{score.name} {llr:+.1f} ({verdict}{needed:+.1f}{more} needed)"
+            return f"{factor} {llr:+.1f} ({needed:+.1f} needed{more})"
+    return f"{factor} {llr:+.1f} ({verdict}{needed:+.1f}{more} needed)"
 
 
 _SOUNDED = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, time, tzinfo
+from datetime import time
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from device.access.badges import BadgeError, CardBits, CardError, badge_number
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.remembered import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from device.access.rules.levels import LEVELS
 from device.access.rules.model import (
@@ -28,7 +27,7 @@ from device.access.rules.model import (
 )
 from device.access.rules.reader import Reader
 from device.errors import DeviceError
-from device.evidence.phrase import normalise
+from device.evidence.phrase import normalise, unsayable
 from device.liveness.evidence import NAMES as BESIDE
 from sync.person_id import PersonIdError, person_id
 from sync.plain_file import open_plain
@@ -85,7 +84,7 @@ def read_rules(top: Reader) -> Rules:
     if not top.has("version"):
         top.wrong("version", "is missing; raise it with every change, the audit log names it")
     calendar = top.table("calendar")
-    holidays, zone = calendar.dates("holidays"), _time_zone(calendar)
+    holidays, zone = calendar.dates("holidays"), calendar.zone("time_zone")
     calendar.finish()
     schedules = {name: _schedule(name, reader) for name, reader in top.each("schedules")}
     risks = {name: _risk(name, reader) for name, reader in top.each("risks")}
@@ -122,19 +121,6 @@ def read_rules(top: Reader) -> Rules:
         admit_unlisted=admit_unlisted,
         lock_down_roles=lock_down_roles,
     )
-
-
-def _time_zone(reader: Reader) -> tzinfo:
-    name = reader.text("time_zone", "UTC")
-    if name == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError
-        reader.wrong("time_zone", f"cannot be read for `{name}`")
-    except KeyError:
-        reader.wrong("time_zone", f"names `{name}`, which is no IANA time zone, such as Europe/Rome")
-    return UTC
 
 
 def _schedule(name: str, reader: Reader) -> Schedule:
@@ -199,6 +185,7 @@ def _thresholds(reader: Reader, base: Thresholds) -> Thresholds:
         voice_llr=reader.number("voice_llr", base.voice_llr, -12.0, 12.0),
         live_llr=reader.number("live_llr", base.live_llr, -12.0, 12.0),
         step_up_margin_llr=reader.number("step_up_margin_llr", base.step_up_margin_llr, 0.0, 6.0),
+        joins_doubt_llr=reader.number("joins_doubt_llr", base.joins_doubt_llr, 0.0, 6.0),
         live_point=live,
         **beside,
     )
@@ -371,8 +358,13 @@ def _unique(top: Reader, people: Mapping[str, Person]) -> None:
             except BadgeError as err:
                 top.wrong(f"people.{shown[uid]}.badges", f"has `{badge}`, which no reader can send: {err}")
         if person.spoken:
-            said = " ".join(normalise(person.spoken))
-            if said:
+            said, letter = " ".join(normalise(person.spoken)), unsayable(person.spoken)
+            if letter:
+                wrong = (
+                    f"is `{person.spoken}`, which holds {letter!a}, a letter or sign that is not listened for"
+                )
+                top.wrong(f"people.{shown[uid]}.spoken", f"{wrong}; write it as in English")
+            elif said:
                 claims.append((f"spoken {said}", "spoken", person.spoken))
             else:
                 top.wrong(f"people.{shown[uid]}.spoken", f"is `{person.spoken}`, which holds no words")

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, tzinfo
 
 from device.access.challenge import ChallengeSettings, Style
 from device.access.decision import DEFAULT_FACTORS, Factor
-from device.access.memory.history import LIMITS_WITH_LIVENESS, AttemptLimits
+from device.access.memory.remembered import LIMITS_WITH_LIVENESS, AttemptLimits
 from device.access.policy import QualityLimits, Thresholds
 from sync.person_id import PersonIdError, person_id
 
@@ -101,11 +101,8 @@ class Person:
     written: str = ""
 
     def challenge(self, shown: ChallengeSettings) -> ChallengeSettings:
-        """What this person is shown at a door whose class shows `shown`.
-
-        Their own style takes the place of words or digits only: a class that shows sentences or codes keeps
-        them. Their own time never shortens the class's.
-        """
+        """What this person is shown where the class shows `shown`. Their own style takes the place of
+        words or digits only; their own time never shortens the class's."""
         if self.says is not None and shown.style in CHOSEN:
             shown = replace(shown, style=self.says)
         return replace(shown, lifetime_s=max(shown.lifetime_s, self.begin_within_s or 0.0))
@@ -127,6 +124,11 @@ class Rules:
     """Whether people with a voiceprint but no entry here count, with the role `enrolled` alone."""
     lock_down_roles: frozenset[str] = frozenset()
     """Who may still pass in a lock-down; nobody unless named."""
+
+    def risk_at(self, door_name: str) -> RiskClass | None:
+        """The risk class of a door; None where the rules know no such door."""
+        door = self.doors.get(door_name)
+        return self.risks.get(door.risk) if door is not None else None
 
     def person(self, uid: str) -> Person | None:
         """The entry of `uid`, or a bare one where unlisted people are admitted."""

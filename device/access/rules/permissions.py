@@ -19,12 +19,9 @@ def refusal(
     clock_behind: bool = False,
     visit: Visit | None = None,
 ) -> Decision | None:
-    """Why `uid` may not pass `door` at `at`, or None when a permission covers it.
-
-    `at` is the highest time known. With `clock_behind` that is all that is known of the time: what has ended
-    has ended, and for whatever else depends on the time the door stays locked and says so. A `visit` lies
-    within what the rules say: it only takes away.
-    """
+    """Why `uid` may not pass `door` at `at`, or None when a permission covers it. `at` is the highest time
+    known. With `clock_behind` the door stays locked for whatever depends on the time and has not ended by
+    then. A `visit` only narrows the rules."""
     person = rules.person(uid)
     if person is None:
         return _no(Outcome.DENIED_UNKNOWN, Reason.NO_SUCH_PERSON, "the rules do not know this person")

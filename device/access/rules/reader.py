@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import math
+import re
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from sync.plain_words import one_line
+
+_MACHINES_ZONES = re.compile("(Factory|localtime|posixrules)$|right/|posix/")
 
 
 class Reader:
@@ -20,24 +25,23 @@ class Reader:
 
     def wrong(self, key: str, complaint: str) -> None:
         """Report a mistake at `key`."""
-        self._mistakes.append(f"{self._path(key)} {complaint}")
+        self._mistakes.append(f"{one_line(self._path(key))} {one_line(complaint)}")
 
     def has(self, key: str) -> bool:
         return key in self._table
 
     def text(self, key: str, default: str | None = None, choices: Iterable[str] | None = None) -> str:
         """A string; required when there is no default, one of `choices` when they are given."""
-        value = self._value(key, str, "a text", default)
-        if not isinstance(value, str) or key not in self._table:
+        value: str | None = self._value(key, str, "a text", default)
+        if value is None or key not in self._table:
             return default or ""
         return self._chosen(key, value, choices, default or "")
 
     def texts(self, key: str, choices: Iterable[str] | None = None) -> frozenset[str]:
         """A list of strings, empty when absent."""
-        value = self._value(key, list, "a list of texts", [])
         known = None if choices is None else list(choices)
         found = set()
-        for item in value if isinstance(value, list) else []:
+        for item in self._value(key, list, "a list of texts", []):
             if not isinstance(item, str):
                 self.wrong(key, f"must hold texts only, not {item!r}")
             elif known is None or item in known:
@@ -55,26 +59,21 @@ class Reader:
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """A finite number within [low, high]."""
         value = self._value(key, (int, float), "a number", default)
-        if not isinstance(value, (int, float)):
-            return default
-        if not math.isfinite(value) or not low <= value <= high:
+        if not low <= value <= high:  # NaN is not, either
             self.wrong(key, f"must be from {low:g} to {high:g}, not {value}")
             return default
         return float(value)
 
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         """A whole number within [low, high]."""
-        value = self._value(key, int, "a whole number", default)
-        if not isinstance(value, int):
-            return default
+        value: int = self._value(key, int, "a whole number", default)
         if not low <= value <= high:
             self.wrong(key, f"must be from {low} to {high}, not {value}")
             return default
         return value
 
     def flag(self, key: str, default: bool = False) -> bool:
-        value = self._value(key, bool, "true or false", default)
-        return value if isinstance(value, bool) else default
+        return bool(self._value(key, bool, "true or false", default))
 
     def clock(self, key: str, default: time) -> time:
         """A time of day, written as `07:30:00` or as the text "07:30"."""
@@ -91,16 +90,30 @@ class Reader:
 
     def moment(self, key: str) -> datetime | None:
         """A date with time and offset, or None when absent."""
-        value = self._value(key, datetime, "a date with time and offset", None)
-        if isinstance(value, datetime) and value.tzinfo is None:
+        value: datetime | None = self._value(key, datetime, "a date with time and offset", None)
+        if value is not None and value.tzinfo is None:
             self.wrong(key, "needs an offset, such as 2026-12-01T18:00:00+01:00")
             return None
-        return value if isinstance(value, datetime) else None
+        return value
+
+    def zone(self, key: str) -> tzinfo:
+        """A time zone of IANA, the same on every machine; UTC when absent."""
+        name = self.text(key, "UTC")
+        if name == "UTC":
+            return UTC
+        try:
+            if not _MACHINES_ZONES.match(name):
+                return ZoneInfo(name)
+            self.wrong(key, f"names `{name}`, which is another time on another machine")
+        except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError
+            self.wrong(key, f"cannot be read for `{name}`")
+        except KeyError:
+            self.wrong(key, f"names `{name}`, which is no IANA time zone, such as Europe/Rome")
+        return UTC
 
     def dates(self, key: str) -> frozenset[date]:
-        value = self._value(key, list, "a list of dates", [])
         found = set()
-        for item in value if isinstance(value, list) else []:
+        for item in self._value(key, list, "a list of dates", []):
             if isinstance(item, date) and not isinstance(item, datetime):
                 found.add(item)
             else:
@@ -109,13 +122,11 @@ class Reader:
 
     def table(self, key: str) -> Reader:
         """The sub-table, empty when absent."""
-        value = self._value(key, dict, "a table", {})
-        return Reader(value if isinstance(value, dict) else {}, self._path(key), self._mistakes)
+        return Reader(self._value(key, dict, "a table", {}), self._path(key), self._mistakes)
 
     def each(self, key: str) -> Iterator[tuple[str, Reader]]:
         """Every named sub-table of a table."""
-        value = self._value(key, dict, "a table of tables", {})
-        for name, item in (value if isinstance(value, dict) else {}).items():
+        for name, item in self._value(key, dict, "a table of tables", {}).items():
             if isinstance(item, dict):
                 yield name, Reader(item, f"{self._path(key)}.{name}", self._mistakes)
             else:
@@ -123,20 +134,20 @@ class Reader:
 
     def listed(self, key: str) -> Iterator[Reader]:
         """Every table of an array of tables."""
-        value = self._value(key, list, "an array of tables", [])
-        for number, item in enumerate(value if isinstance(value, list) else [], start=1):
+        for number, item in enumerate(self._value(key, list, "an array of tables", []), start=1):
             if isinstance(item, dict):
                 yield Reader(item, f"{self._path(key)}[{number}]", self._mistakes)
             else:
                 self.wrong(key, f"must hold tables, not {item!r}")
 
     def finish(self) -> None:
-        """Report every key that nobody asked for."""
+        """Report every key that was never asked for."""
         for key in self._table:
             if key not in self._asked:
                 self.wrong(key, f"is no key here{nearest(key, self._asked)}")
 
     def _value(self, key: str, kind: Any, wanted: str, default: Any) -> Any:
+        """What the table has at `key`, of `kind`; `default` where it is missing or of another kind."""
         self._asked.add(key)
         if key not in self._table:
             if default is None and kind is str:
@@ -171,9 +182,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _clock(text: str) -> time:
-    """Raises ValueError for what is no time, or is written so that Python takes it for another one: "07.30",
-    as half of Europe writes half past seven, would be 0.3 s after seven.
-    """
+    """Raises ValueError for what is no time, and for "07.30", which half of Europe writes for half past seven
+    and Python takes for 0.3 s after seven."""
     clock = time.fromisoformat(text)
     if "." in text or "," in text:
         raise ValueError("a fraction")

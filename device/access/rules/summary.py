@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from device.access.badges import BadgeError, badge_number
 from device.access.challenge import Style, pieces_to_paste
 from device.access.decision import Factor
 from device.access.rules.model import ENROLLED, Door, Permission, Person, Rules, Schedule
@@ -42,6 +43,11 @@ def remarks(rules: Rules, now: datetime) -> Iterator[str]:
     for uid, person in rules.people.items():
         if person.valid_until is not None and person.valid_until <= now:
             yield f"the access of {person.written or uid} has ended ({person.valid_until:%Y-%m-%d %H:%M})"
+        if not (person.badges or person.spoken) and not _is_sent(uid):
+            yield (
+                f"no reader can send the id of {person.written or uid}, who has no badge and no spoken "
+                "name or number: a door that asks for a claim never hears of them"
+            )
         worded = [risk.challenge for risk in rules.risks.values() if risk.challenge.style is Style.WORDS]
         if person.says is Style.DIGITS and worded:
             before, now_said = (pieces_to_paste(one) for one in (worded[0], person.challenge(worded[0])))
@@ -49,6 +55,13 @@ def remarks(rules: Rules, now: datetime) -> Iterator[str]:
                 f"{person.written or uid} says digits: {now_said} recorded pieces of their voice make every "
                 f"second phrase, where {before} words would be needed"
             )
+
+
+def _is_sent(uid: str) -> bool:
+    try:
+        return bool(badge_number(uid))
+    except BadgeError:
+        return False
 
 
 def _asks(rules: Rules, door: Door) -> str:

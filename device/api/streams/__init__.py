@@ -1,1 +1,1 @@
-"""Streams of sound over a WebSocket: who is speaking, and whether the one who was claimed still does."""
+"""Streams of sound over a WebSocket: who is speaking, and whether the claimed person still is."""

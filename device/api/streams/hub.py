@@ -1,4 +1,4 @@
-"""The streams that are open: how many, whose, and what of them waits for a caller who was cut off."""
+"""The open streams, those of callers who were cut off and may come back included."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from device.access.voices import voiceprint
+from device.api.bodies import StreamRequest
 from device.api.errors import BUSY, NO_PERSON, NO_SEGMENTATION, NO_STREAM, ProblemError
 from device.api.limits import Rate
 from device.audio.utterance import Samples
@@ -25,24 +26,14 @@ from device.unit.assembly import Tools
 
 Document = dict[str, Any]
 KEPT_EVENTS = 512
-"""Of one stream, for a caller who comes back: some minutes of them."""
+"""Of one stream, some minutes of them, for a caller who comes back."""
 CHECK_EVERY_S = 10.0
-"""So much scored speech counts as one more check of the claimed person's voice."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
-    """The first message: whom to score, whether to name enrolled people; or which stream to go on with."""
-
-    uid: str = ""
-    known: bool = False
-    resume: str = ""
-    after: int = 0
+"""So much sound counts as one check of the claimed person's voice."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One stream, no matter who is connected to it."""
+    """One stream, with or without a connection."""
 
     name: str
     client: str
@@ -57,7 +48,7 @@ class Session:
     charged_samples: int = 0
 
     def add(self, found: list[Event]) -> list[Document]:
-        """Number events, keep the latest, and give them back as they are sent."""
+        """Number events and keep the latest; returns them as they are sent."""
         documents = []
         for event in found:
             self.told += 1
@@ -66,7 +57,7 @@ class Session:
         return documents
 
     def after(self, seq: int) -> list[Document]:
-        """Every event after `seq`. Raises ProblemError when some of them are not kept any more."""
+        """Every event after `seq`. Raises ProblemError when some are no longer kept."""
         oldest = self.told - len(self.events)
         if not oldest <= seq <= self.told:
             raise ProblemError(NO_STREAM, "what was told since then is not kept any more; begin a new stream")
@@ -100,7 +91,7 @@ class Hub:
         return len(self._sessions) + self._opening
 
     def reserve(self) -> None:
-        """Raises ProblemError where there is no room for one more, or no model. Nothing is opened yet."""
+        """Raises ProblemError where there is no room for one more stream, or no model."""
         self._drop_left()
         if self._open_models is None:
             raise ProblemError(NO_SEGMENTATION, "this unit serves no streams")
@@ -124,7 +115,7 @@ class Hub:
         return session
 
     def resume(self, client: str, request: StreamRequest) -> Session:
-        """The stream of this name, when it is this caller's and nobody is connected to it."""
+        """This caller's stream of that name, without a connection. Raises ProblemError."""
         self._drop_left()
         session = self._sessions.get(request.resume)
         if session is None or session.client != client or session.attached:
@@ -134,7 +125,7 @@ class Hub:
         return session
 
     async def hear(self, session: Session, samples: Samples) -> list[Document]:
-        """What these samples told. Raises ProblemError when the claimed person was checked too often."""
+        """The events of these samples. Raises ProblemError for a person checked too often."""
         if session.uid:
             due = session.samples + len(samples) - session.charged_samples
             if due >= CHECK_EVERY_S * 16_000:
@@ -145,13 +136,13 @@ class Hub:
         return session.add(found)
 
     async def finish(self, session: Session) -> list[Document]:
-        """The caller has said everything."""
+        """The last events, at the caller's end."""
         found = session.add(await self._in_thread(session.stream.finish))
         self.end(session)
         return found
 
     def leave(self, session: Session) -> None:
-        """The connection is gone; the stream waits for a while."""
+        """Note that the connection is gone; the stream waits for a while."""
         if session.name in self._sessions:
             session.attached = False
             session.left_s = self.clock().monotonic_s
@@ -196,15 +187,7 @@ class Hub:
                     claimed = vector.copy()
             if request.known:
                 try:
-                    known = parts.enter_context(
-                        known_people(
-                            vault,
-                            models.calibration,
-                            models.speaker.version,
-                            self._tools.settings.conversation.consent_texts,
-                            production=self._tools.settings.store.profile == "production",
-                        )
-                    )
+                    known = parts.enter_context(known_people(vault, models, self._tools.settings))
                 except NobodyKnownError as err:
                     raise ProblemError(NO_PERSON, str(err)) from err
             return Stream(models, claimed=claimed, known=known), parts.pop_all()

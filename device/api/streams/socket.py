@@ -1,9 +1,9 @@
 """One connection of a stream: admitted before it is accepted, read no faster than it is heard.
 
-Text from the caller is JSON: what the stream is, and at the end {"end": true}. Everything else is binary:
-int16 little-endian samples, mono, 16 kHz. A message is read only after the one before was heard, so a caller
-who sends too fast is slowed down by TCP; one who does not read what is told to them, or sends nothing, is let
-go. The stream itself waits for them to come back.
+Text from the caller is JSON: first a StreamRequest, at the end {"end": true}. All else is binary: int16
+little-endian samples, mono, 16 kHz. A message is read after the one before was heard, so TCP slows down a
+caller who sends too fast. One who sends or reads nothing is disconnected; the stream waits for them to come
+back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from device.api import bodies
 from device.api.errors import BAD_STREAM, FAULT, SLOW_BODY, Kind, ProblemError
-from device.api.streams.hub import Document, Hub, Session, StreamRequest
+from device.api.streams.hub import Document, Hub, Session
 from device.api.tokens import Token
 from device.audio.utterance import SAMPLE_RATE_HZ
 from device.errors import DeviceError
@@ -31,20 +31,20 @@ log = logging.getLogger("ostiary.api")
 MAX_MESSAGE_BYTES = 64_000
 """Two seconds of sound."""
 AHEAD_S = 30.0
-"""So much more sound than time has gone by may come at once: what was missed while a caller was away."""
+"""So far ahead of time may sound come, which a caller has kept while it was away."""
 CHECK_TOKEN_S = 5.0
 
 Admit = Callable[[], Token]
 
 
 async def serve(socket: WebSocket, hub: Hub, settings: ApiSettings, admit: Admit) -> None:
-    """The whole of one connection. `admit` raises ProblemError when the token does not hold (any more)."""
+    """Serve one connection. `admit` raises ProblemError when the token does not hold."""
     token = admit()
     hub.reserve()
     await socket.accept()
     session: Session | None = None
     try:
-        request = stream_request(await _first(socket, settings.stream_idle_s))
+        request = bodies.stream_request(_object(await _first(socket, settings.stream_idle_s)))
         if request.resume:
             session = hub.resume(token.client, request)
         else:
@@ -76,7 +76,7 @@ async def _heard_to_the_end(
     send: Callable[[Document], Awaitable[None]],
     admit: Admit,
 ) -> bool:
-    """Message by message until the caller ends the stream; False when they only went away."""
+    """Hear messages until the caller ends the stream; False for one who only went away."""
     began_s, first, checked_s = time.monotonic(), session.samples, hub.clock().monotonic_s
     while True:
         message = await _next(socket, settings.stream_idle_s)
@@ -102,11 +102,6 @@ async def _heard_to_the_end(
             await asyncio.sleep(ahead_s - AHEAD_S)
 
 
-def stream_request(text: str) -> StreamRequest:
-    """The first message. Raises ProblemError naming every mistake."""
-    return bodies.stream_request(_object(text), StreamRequest)
-
-
 def _object(text: str) -> dict[str, Any]:
     if len(text) > 2_048:
         raise ProblemError(BAD_STREAM, "a text message has 2,048 characters at most")
@@ -121,7 +116,7 @@ async def _first(socket: WebSocket, idle_s: float) -> str:
 
 
 async def _next(socket: WebSocket, idle_s: float) -> str | bytes | None:
-    """The next message; None when the connection is gone. Raises ProblemError for one who sends nothing."""
+    """The next message; None when the connection is gone. Raises ProblemError after `idle_s` of silence."""
     try:
         async with asyncio.timeout(idle_s):
             message = await socket.receive()
@@ -145,7 +140,7 @@ def _sender(socket: WebSocket, idle_s: float) -> Callable[[Document], Awaitable[
 
 
 async def _refuse(socket: WebSocket, err: ProblemError) -> None:
-    """Say why in one last message, and close. A caller who does not read it is cut off by the server."""
+    """Say why in a last message, and close. The server cuts off a caller who does not read it."""
     try:
         async with asyncio.timeout(2.0):
             await socket.send_text(json.dumps({"problem": err.document("/stream")}))
@@ -155,5 +150,5 @@ async def _refuse(socket: WebSocket, err: ProblemError) -> None:
 
 
 def _code(kind: Kind) -> int:
-    """4000 and the status, which a library hands to its caller; our own range (RFC 6455, 7.4.2)."""
+    """4000 and the status, in the range for private use (RFC 6455, 7.4.2)."""
     return 4_000 + kind.status

@@ -1,1 +1,1 @@
-"""What goes over the wire: connections, how many and how long they may be silent, HTTP, schemas."""
+"""The wire: connections and their limits, HTTP and WebSockets, schemas."""

@@ -1,9 +1,9 @@
-"""Who holds a connection, and who has held one for too long without a whole request header.
+"""Counts connections, and cuts off those that send no whole request header in time.
 
 A connection is *waiting* from its first packet, through the TLS handshake, until a whole header is there, and
-again after an answer. One that waits too long is cut off. When an address holds as many as it may, or all of
-them together do, a new connection takes the place of the one that has waited longest: of that address, or of
-the one that has the most waiting. Silence blocks nobody.
+again after an answer. One that waits too long is cut off. When an address, or all together, hold as many as
+they may, a new connection takes the place of the one that has waited longest: of that address, or of the
+address with the most waiting. So silent connections block nobody.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Peer: TypeAlias = tuple[str, int]
 """Address and port of the other side."""
 
 QUEUE = 4096
-"""How many connections the kernel holds until they are taken."""
+"""How many connections the kernel holds until they are accepted."""
 _AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER: nothing waits for what the other side does not read."""
+"""SO_LINGER: closing does not wait for data that the other side does not read."""
 
 
 @dataclass(slots=True)
@@ -48,15 +48,15 @@ class Connections:
         self._header_within_s = header_within_s
         self._now_s = now_s
         self._held: OrderedDict[Peer, _Held] = OrderedDict()
-        """Those that have waited longest first."""
+        """The longest waiting first."""
         self.cut_off = 0
-        """How many were ended for their silence, or for want of room."""
+        """How many were ended for silence, or for want of room."""
 
     def __len__(self) -> int:
         return len(self._held)
 
     def enter(self, peer: Peer, connection: socket.socket) -> bool:
-        """Note a new connection; False, and it is closed, where there is no room and nobody to make it."""
+        """Note a new connection; False, and closed, where no waiting one can make room."""
         self._forget_closed()
         same = [other for other in self._held if other[0] == peer[0]]
         if len(same) >= self._most_per_address and not self._displace(same):
@@ -67,27 +67,27 @@ class Connections:
         return True
 
     def asks(self, peer: Peer) -> None:
-        """A whole request header came."""
+        """Note that a whole request header came."""
         held = self._held.get(peer)
         if held is not None:
             held.waiting = False
 
     def answered(self, peer: Peer) -> None:
-        """The answer is out: it waits again, from now on."""
+        """Note that the answer is out: the connection waits from now on."""
         held = self._held.get(peer)
         if held is not None:
             held.waiting, held.since_s = True, self._now_s()
             self._held.move_to_end(peer)
 
     def sweep(self) -> None:
-        """Cut off connections that have waited too long. Call it a few times a second."""
+        """Cut off connections that have waited too long; called ten times a second."""
         self._forget_closed()
         late_s = self._now_s() - self._header_within_s
         for peer in [peer for peer, held in self._held.items() if held.waiting and held.since_s < late_s]:
             self._end(peer)
 
     def _of_the_most_silent(self) -> list[Peer]:
-        """The connections of the address that has the most waiting: who has one among many keeps it."""
+        """The connections of the address with the most waiting."""
         waiting = Counter(peer[0] for peer, held in self._held.items() if held.waiting)
         if not waiting:
             return []
@@ -95,14 +95,14 @@ class Connections:
         return [peer for peer in self._held if peer[0] == address]
 
     def _displace(self, peers: list[Peer]) -> bool:
-        """End the one of `peers` that has waited longest; False when all of them are being served."""
+        """End the one of `peers` that has waited longest; False when none waits."""
         waiting = next((peer for peer in peers if self._held[peer].waiting), None)
         if waiting is not None:
             self._end(waiting)
         return waiting is not None
 
     def _end(self, peer: Peer) -> None:
-        """The loop sees the end of the stream, and closes."""
+        """Shut down the socket: the loop sees the end of the stream, and closes it."""
         self.cut_off += 1
         held = self._held.pop(peer)
         with contextlib.suppress(OSError):
@@ -122,7 +122,7 @@ class Connections:
 
 
 class CountingSocket(socket.socket):
-    """A listening socket whose connections are counted before a byte of them is read."""
+    """A listening socket that counts connections before a byte of them is read."""
 
     connections: Connections
 
@@ -144,11 +144,11 @@ class CountingSocket(socket.socket):
         return found
 
     def listen(self, backlog: int = QUEUE, /) -> None:
-        """With a long queue whatever is asked for: what does not fit waits a second for its next try."""
+        """Listen with a long queue: a connection beyond it waits a second for its next try."""
         super().listen(max(backlog, QUEUE))
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As of any socket. Raises ConnectionAbortedError for one that there is no room for."""
+        """Raises ConnectionAbortedError where there is no room."""
         connection, address = super().accept()
         if not self.connections.enter((address[0], address[1]), connection):
             raise ConnectionAbortedError("no room")

@@ -1,4 +1,4 @@
-"""HTTP and WebSockets over one connection: the app is told its certificate, the count what it does."""
+"""HTTP and WebSockets that tell the app the client's certificate, and `Connections` their state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CountedProtocol(H11Protocol):
 
 
 class CountedWebSocket(WSProtocol):
-    """The same for a connection that has become a WebSocket: from its request on it waits no more."""
+    """The same for a WebSocket, which no longer waits once its request came."""
 
     def __init__(self, connections: Connections, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -44,7 +44,7 @@ class CountedWebSocket(WSProtocol):
 
 
 def _told(inner: Any, transport: asyncio.Transport, connections: Connections) -> Any:
-    """`inner`, told whose certificate is at the other end, when a whole header has come from there."""
+    """`inner`, with the client's certificate in the scope; notes that a whole header came."""
     peer: Peer = transport.get_extra_info("peername")[:2]
     channel = transport.get_extra_info("ssl_object")
     shown = channel.getpeercert(binary_form=True) if channel is not None else None

@@ -1,4 +1,4 @@
-"""What the facade takes and answers, as JSON schemas by name. Bodies are checked with its patterns."""
+"""JSON schemas of the facade's requests and answers, with the patterns that check bodies."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from device.api.bodies import (
     UID_PATTERN,
 )
 from device.api.errors import KINDS
+from device.evidence.enrolled import ENROLMENT_PHRASES
 from device.models.speaker import MIN_ENROLMENT
 
 Schema = dict[str, Any]
@@ -100,6 +101,8 @@ def schemas() -> Schema:
                     "items": audio,
                     "minItems": MIN_ENROLMENT,
                     "maxItems": MAX_RECORDINGS,
+                    "description": f"One phrase each, {ENROLMENT_PHRASES} of them: with fewer the person is "
+                    "refused more often.",
                 },
                 "consent_to": {**name, "description": "Who took the consent; production needs it."},
             },

@@ -14,11 +14,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 BLOCK_MS = 20
+SHARED = Path("/dev/shm")  # noqa: S108 - JACK's library does, and cannot be told otherwise
 
 
 def tell(kind: bytes, body: bytes) -> None:
@@ -26,6 +31,28 @@ def tell(kind: bytes, body: bytes) -> None:
     message = memoryview(kind + struct.pack("<I", len(body)) + body)
     while message:
         message = message[os.write(1, message) :]
+
+
+@contextmanager
+def without_jacks_database(shared: Path) -> Iterator[None]:
+    """Load PortAudio inside. It asks JACK's library, which makes a database in the memory that programs
+    share. Where that is nearly full the library is killed in the middle, or leaves one that every later
+    process waits for (3, 6, 12 s). So a file stands in its place, unless JACK runs for this user."""
+    user = os.geteuid()
+    place = shared / f"jack_db-{user}"
+    made = False
+    try:
+        if not list(shared.glob(f"jack_*_{user}_0")):
+            shutil.rmtree(place, ignore_errors=True)  # of a server that has gone, or half made
+            place.touch(exist_ok=False)
+            made = True
+    except OSError:
+        pass  # another process is at it, or there is no such memory
+    try:
+        yield
+    finally:
+        if made:
+            place.unlink(missing_ok=True)
 
 
 def capture(sounddevice: Any, wanted: dict[str, Any]) -> None:
@@ -67,14 +94,12 @@ def main() -> None:
     if wanted is None:  # the process that started this has gone
         return
     try:
-        import sounddevice
+        with without_jacks_database(SHARED):
+            import sounddevice  # here: it lists the devices once, when it is loaded
     except OSError:
         tell(b"e", json.dumps({"code": "library", "text": "PortAudio is missing"}).encode())
         return
     try:
-        # It lists devices once, when it starts; that may have been before the microphone was plugged in.
-        sounddevice._terminate()
-        sounddevice._initialize()
         if wanted["do"] == "capture":
             capture(sounddevice, wanted)
         else:

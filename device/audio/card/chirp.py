@@ -21,6 +21,8 @@ SPREAD = 12.0
 BAND_SNR_DB = 6.0
 MIN_BAND_HZ = (300.0, 6_000.0)
 """What speech evidence needs: from the first of these to the second."""
+WEAK_DBFS = -60.0
+"""A chirp that is heard below this says nothing about the band: it drowns in what any room sounds like."""
 FULL_SCALE = 32_768.0
 
 _Wave = npt.NDArray[np.float64]
@@ -42,6 +44,11 @@ class ChirpReport:
         """What is wrong, in one line; empty when nothing is."""
         if not self.heard:
             return "the microphone does not hear the door's loudspeaker; check both plugs and their volume"
+        if self.level_dbfs < WEAK_DBFS:
+            return (
+                f"the loudspeaker's chirp is heard at {self.level_dbfs:.0f} dBFS only; turn up the "
+                "loudspeaker or the microphone (`alsamixer`)"
+            )
         if not (0 < self.low_hz <= MIN_BAND_HZ[0] and self.high_hz >= MIN_BAND_HZ[1]):
             return (
                 f"of the loudspeaker's chirp only {self.low_hz:.0f} to {self.high_hz:.0f} Hz are heard; a "

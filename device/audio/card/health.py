@@ -1,4 +1,4 @@
-"""What is wrong with the sound of a microphone that does deliver samples. Pure; one object a stream."""
+"""Finds what is wrong with the sound of a microphone that delivers samples. Pure; one object a stream."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.card.drift import LOOK_EVERY_S, TOLERANCE, Drift
 from device.audio.spoiled.lost_blocks import LOOK_S, replaced
 
 CLIPPED_LEVEL = 32_700
@@ -22,8 +23,13 @@ INVERTED = -0.9
 """Correlation of the two channels below which one is wired the wrong way round."""
 LOUD_RMS = 100.0
 """Below this, two channels hold noise of their own, and say nothing about each other."""
-RATE_TOLERANCE = 0.05
-RATE_AFTER_S = 10.0
+WEAK = 10.0
+"""So many times less than the other channel: nobody speaks into this one."""
+FASTEST, WAITING_S = 2.0, 5.0
+"""More than what a slow machine may find waiting."""
+SLOWEST, DRIP_AFTER_S = 0.25, 4.0
+LONGEST_WAIT_S = 1.0
+"""For one block; what is longer is a unit that was held up, or a device that fell silent."""
 
 Block = npt.NDArray[np.int16]
 """Shape (samples, channels)."""
@@ -43,7 +49,8 @@ class Trouble(StrEnum):
 class Health:
     """Feed it every block; it names each trouble once."""
 
-    def __init__(self, rate_hz: int, channels: int) -> None:
+    def __init__(self, rate_hz: int, channels: int, channel: int = 0) -> None:
+        """`channel` is the one that was heard before."""
         self._rate_hz = rate_hz
         self._told: set[Trouble] = set()
         self._window: list[Block] = []
@@ -51,14 +58,15 @@ class Health:
         self._still_s = np.zeros(channels)
         self._value: Block | None = None
         self._clipped_windows = 0
-        self._began_s: float | None = None
-        self._samples = 0
-        self.channel = 0
+        self._drift = Drift(rate_hz)
+        self.drifted = 0
+        """How many samples the device gave too few or too many, where that was found with the last block."""
+        self.channel = min(channel, channels - 1)
         """Which one to hear. Channels are never added: one wired the wrong way round cancels the other."""
 
-    def feed(self, block: Block, now_s: float) -> Iterator[Trouble]:
-        """`now_s` is when the block arrived, of a monotonic clock."""
-        yield from self._fresh(self._rate(block, now_s))
+    def feed(self, block: Block, now_s: float, *, lost: bool = False) -> Iterator[Trouble]:
+        """`now_s` is when the block arrived, of a monotonic clock; `lost`: samples were dropped before it."""
+        yield from self._fresh(self._rate(block, now_s, lost=lost))
         self._window.append(block)
         self._held += len(block)
         if self._held >= WINDOW_S * self._rate_hz:
@@ -73,16 +81,13 @@ class Health:
                 self._told.add(trouble)
                 yield trouble
 
-    def _rate(self, block: Block, now_s: float) -> Iterator[Trouble]:
-        if self._began_s is None:  # the first block was waiting: it tells no rate
-            self._began_s = now_s
+    def _rate(self, block: Block, now_s: float, *, lost: bool) -> Iterator[Trouble]:
+        share, self.drifted = self._drift.feed(len(block), now_s, lost=lost), 0
+        if share is None:
             return
-        self._samples += len(block)
-        elapsed_s = now_s - self._began_s
-        if elapsed_s >= RATE_AFTER_S:
-            if abs(self._samples / elapsed_s / self._rate_hz - 1.0) > RATE_TOLERANCE:
-                yield Trouble.RATE
-            self._began_s, self._samples = now_s, 0
+        if abs(share) > TOLERANCE:
+            self.drifted = max(1, round(abs(share) * LOOK_EVERY_S * self._rate_hz))
+            yield Trouble.RATE
 
     def _look(self, window: Block) -> Iterator[Trouble]:
         seconds = len(window) / self._rate_hz
@@ -95,8 +100,18 @@ class Health:
         if dead.all():
             yield Trouble.STUCK
         elif dead.any():
-            self.channel = int(np.flatnonzero(~dead)[0])
+            if dead[self.channel]:
+                self.channel = int(np.flatnonzero(~dead)[0])
             yield Trouble.DEAD_CHANNEL
+        alive = window.shape[1] == 2 and not dead.any()
+        both = window.astype(np.float64) - window.mean(axis=0)
+        rms = np.sqrt(np.mean(np.square(both), axis=0))
+        if alive and rms[1 - self.channel] > max(LOUD_RMS, WEAK * rms[self.channel]):
+            self.channel = 1 - self.channel
+            yield Trouble.DEAD_CHANNEL
+        elif alive and rms.min() > LOUD_RMS and np.mean(both[:, 0] * both[:, 1]) / rms.prod() < INVERTED:
+            yield Trouble.INVERTED
+        both[:] = 0.0
         heard = window[:, self.channel].astype(np.float64)
         clipped = float(np.mean(np.abs(heard) >= CLIPPED_LEVEL))
         self._clipped_windows = self._clipped_windows + 1 if clipped > CLIPPED_FRACTION else 0
@@ -104,13 +119,35 @@ class Health:
             yield Trouble.CLIPPED
         if abs(heard.mean()) > OFFSET_LEVEL and not dead[self.channel]:
             yield Trouble.OFFSET
-        if window.shape[1] == 2 and not dead.any():
-            both = window.astype(np.float64) - window.mean(axis=0)
-            rms = np.sqrt(np.mean(np.square(both), axis=0))
-            if rms.min() > LOUD_RMS and np.mean(both[:, 0] * both[:, 1]) / (rms[0] * rms[1]) < INVERTED:
-                yield Trouble.INVERTED
-            both[:] = 0.0
         heard[:] = 0.0
+
+
+class Pace:
+    """Tells a device whose sound does not come in time: a driver that only drips, or one that never waits."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._began_s: float | None = None
+        self._latest_s = 0.0
+        self._waited_s = 0.0
+        self._heard_s = 0.0
+        self._whole = True
+
+    def feed(self, samples: int, now_s: float, *, lost: bool) -> str:
+        """What is wrong, in words; empty when nothing is. `lost`: samples were dropped before these, so
+        that nothing can be said of the device's own pace."""
+        if self._began_s is None:
+            self._began_s = self._latest_s = now_s
+            return ""
+        self._heard_s += samples / self._rate_hz
+        self._whole = self._whole and not lost
+        self._waited_s += min(now_s - self._latest_s, LONGEST_WAIT_S)
+        self._latest_s = now_s
+        if self._heard_s > FASTEST * (now_s - self._began_s) + WAITING_S:
+            return "it gives sound faster than time passes, so it is no microphone; name another device"
+        if self._whole and self._waited_s > DRIP_AFTER_S and self._heard_s < SLOWEST * self._waited_s:
+            return "hardly any of its sound arrives; try another socket or cable"
+        return ""
 
 
 class Gaps:

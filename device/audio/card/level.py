@@ -1,10 +1,8 @@
-"""The microphone's level: raised within limits where people are heard too quietly, alike for a whole answer.
+"""Raises the sound of a quiet microphone, within limits, by one number for a whole answer.
 
-A converter set too low makes the detector of voices miss soft words, and `too quiet` of people who spoke
-well. So what comes from a quiet microphone is multiplied, by one number from the first sample of an answer to
-the last: nothing of a voice's own rise and fall changes, unlike under an automatic gain that follows it. The
-number moves only between answers, slowly, and only upwards of 0 dB: what the converter has clipped, no number
-mends.
+A converter set too low makes the detector of voices miss soft words, and people who spoke well count as too
+quiet. The number changes only between answers, slowly, so a voice's own rise and fall stays as it is. It is
+never below 0 dB: what the converter has clipped stays clipped.
 """
 
 from __future__ import annotations
@@ -21,13 +19,15 @@ import numpy as np
 from device.audio.quality import FLOOR_DBFS, FULL_SCALE
 from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples
 from sync.durable import replace_file
+from sync.errors import MALFORMED
 from sync.plain_file import open_plain
 
 QUIET_DBFS = -40.0
 """Speech that is heard below this is raised ..."""
 ENOUGH_DBFS = -32.0
-"""... until it is heard here, and not beyond. `python -m bench.level` prints how loud the development speech
-is that the checks were calibrated on, and how far raising a quiet recording moves their scores."""
+"""... until it is heard here, and not beyond. `python -m bench.checks.level` prints how loud the
+development speech is that the checks were calibrated on, and how far raising a quiet recording moves their
+scores."""
 STEP_DB = 3.0
 """At most so much from one answer to the next."""
 PEAK_DBFS = -3.0
@@ -84,9 +84,8 @@ class InputLevel:
         self._peak = 1.0
 
     def raised(self, samples: Samples) -> Samples:
-        """`samples` (int16, shape (n,), 16 kHz) as the door hears them: a new array, or the same when nothing
-        is to be raised.
-        """
+        """`samples` (int16, (n,), 16 kHz) as the door hears them: a new array, or the same where nothing
+        is raised."""
         self._learn(samples)
         if not self.state.gain_db:
             return samples
@@ -137,7 +136,7 @@ def kept(path: Path) -> LevelState:
         with open_plain(path) as file:
             found: Any = json.loads(file.read(_MAX_BYTES))
         return LevelState(float(found["speech_dbfs"]), float(found["gain_db"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return LevelState()
 
 

@@ -28,9 +28,8 @@ log = logging.getLogger(__name__)
 
 
 class Loudspeaker:
-    """Plays int16 mono at 16 kHz on the default output and does not wait. What fails is said once, and tried
-    again with the next tone.
-    """
+    """Plays int16 mono at 16 kHz on the default output without waiting. It logs a failure once, and tries
+    again with the next tone."""
 
     def __init__(self, start: Callable[[], CardProcess] = CardProcess) -> None:
         self._start = start

@@ -1,4 +1,4 @@
-"""Owner of the process that holds PortAudio: every wait has a deadline, and past it the process is killed."""
+"""Owns the process that holds PortAudio: every wait has a deadline, and past it the process is killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -20,12 +21,16 @@ from device.audio.errors import AudioDeviceLostError, AudioError
 
 CHILD = Path(__file__).with_name("child.py")
 MAX_MESSAGE_BYTES = 1 << 20
+SHARED = Path("/dev/shm")  # noqa: S108 - nothing of ours is written there
 CARDS = Path("/proc/asound")
 
 # PortAudio's error numbers, portaudio.h.
 _INVALID_RATE, _DEVICE_UNAVAILABLE = -9997, -9985
+_INVALID_CHANNELS, _INVALID_FORMAT, _NO_MEMORY = -9998, -9994, -9992
 _DRIVER_FAILS = (-9999, -9987, -9986)
 """An error of the host, no answer in time, an error of its own."""
+_SEVERAL = "Multiple "
+"""How `sounddevice` begins where a name fits several devices."""
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +86,23 @@ class CardProcess:
                 return None
             data = stdout.read(65_536)
             if not data:
-                raise AudioDeviceLostError("the microphone or loudspeaker was lost; check its plug")
+                raise AudioDeviceLostError(f"the microphone or loudspeaker was lost: {self._how_it_ended()}")
             self._pending += data
         return found
 
+    def _how_it_ended(self) -> str:
+        """For who looks for the cause: a signal is a crash in a driver's library, or somebody's."""
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "its process ended (still in the kernel); check its plug"
+        if code == -signal.SIGBUS:  # JACK's library, which PortAudio always asks, shares memory there
+            return f"{SHARED} is full; end the program that fills it: `ls -lS {SHARED}`"
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"its process ended ({how}); check its plug"
+
     def kill(self) -> None:
-        """Whatever it waits for; what it has sent can still be read."""
+        """End the process whatever it waits for; what it has sent can still be read."""
         self._process.kill()
 
     def close(self) -> None:
@@ -125,10 +141,8 @@ def _pipe(pipe: Any) -> BinaryIO:
 
 
 def occupied_by(what: str, cards: Path = CARDS) -> str:
-    """Who holds a card's microphone or loudspeaker, by the kernel's word; empty when nobody does.
-
-    PortAudio leaves a device out of its list while another program has it, as if it were not there.
-    """
+    """Which process holds a card's microphone or loudspeaker, according to the kernel; empty when none
+    does. PortAudio leaves a device out of its list while another program has it, as if it were not there."""
     letter = "c" if what == "microphone" else "p"
     for status in sorted(cards.glob(f"card*/pcm*{letter}/sub*/status")):
         with suppress(OSError):
@@ -153,6 +167,23 @@ def refusal(
     if code == _DEVICE_UNAVAILABLE:
         return AudioDeviceLostError(
             f"no {what} can be opened: another program is using it; stop that program"
+        )
+    if what == "loudspeaker" and code in (_INVALID_RATE, _INVALID_CHANNELS, _INVALID_FORMAT):
+        return AudioDeviceLostError(
+            f"no {what} can be opened: it does not play one channel of 16 bits at {rate_hz} Hz; make a "
+            "device that converts (ALSA's `plug`, or a sound server) the default"
+        )
+    if code in (_INVALID_CHANNELS, _INVALID_FORMAT):
+        return AudioDeviceLostError(
+            f"no {what}{named} can be opened: it gives no one or two channels of 16 bits; name a device that "
+            "converts (ALSA's `plug`, or a sound server) under `[audio.microphone] device`"
+        )
+    if code == _NO_MEMORY:
+        return AudioDeviceLostError(f"no {what}{named} can be opened: this machine has no memory left for it")
+    if _SEVERAL in str(facts.get("text", "")):
+        return AudioDeviceLostError(
+            f"no {what}{named} can be opened: several are called so; write more of the name under "
+            "`[audio.microphone] device`"
         )
     if code == _INVALID_RATE:
         rate = f"at {rate_hz} Hz; remove `rate_hz` from the settings" if rate_hz else "at its own rate"

@@ -1,8 +1,7 @@
-"""From what programs write to what one reader takes: WAV and FLAC in their plainest form. Pure.
+"""Turns what programs write into what one reader takes: WAV and FLAC in their plainest form. Pure.
 
-A recording that was streamed through a pipe does not know its own length; files of 4 GiB formats, tags and
-odd chunks are common. All of that is undone here, so that the library behind sees one kind of header, and
-whatever is something else is named.
+A recording that was streamed through a pipe does not state its length; 4 GiB formats, tags and odd chunks are
+common. All of that is undone here, and what is something else is named.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from device.audio.errors import UnreadableAudioError
 from device.audio.files.flac_length import flac_length
+from device.audio.files.wav_form import bytes_each
 
 MAX_CHUNKS = 4096
 MAX_TAGS = 8
@@ -20,26 +20,17 @@ MAX_LIST_BYTES = 1 << 16
 _TOTAL = 0xF_FFFF_FFFF
 _STREAMED = 0x7FFF_0000
 """A promised length from here on, or none, is a writer's way of saying that it did not know."""
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_CODINGS = {
-    0x0002: "ADPCM",
-    0x0006: "A-law",
-    0x0007: "u-law",
-    0x0011: "ADPCM",
-    0x0031: "GSM",
-    0x0050: "MPEG audio",
-    0x0055: "MP3",
-    0x00FF: "AAC",
-    0x0160: "Windows Media",
-    0x0161: "Windows Media",
-    0x028F: "G.722",
-    0x1600: "AAC",
-    0x674F: "Vorbis",
-    0x704F: "Opus",
-}
-"""What else a WAV file may hold (RFC 2361, and what ffmpeg writes)."""
 _PRINTABLE = frozenset(range(0x20, 0x7F))
 _OTHERS = (
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64 (W64)"),
+    (8, b"AVI ", "AVI"),
+    (8, b"8SVX", "8SVX"),
+    (0, b"UklGR", "base64 text"),
+    (0, b"ZkxhQ", "base64 text"),
+    (0, b"data:", "a data URL"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a compressed file"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS"),
     (0, b"\x1a\x45\xdf\xa3", "WebM, as browsers record it"),
     (0, b"OggS", "Ogg (Opus or Vorbis)"),
     (4, b"ftyp", "MPEG-4 (M4A or 3GP), as phones record it"),
@@ -112,13 +103,19 @@ def _before_tags(view: memoryview) -> int:
 def _flac(view: memoryview, start: int, name: str) -> Plain:
     """A FLAC whose STREAMINFO gives no length is given the one that its last frame tells."""
     info = start + 8  # magic, block header
-    if len(view) < info + 34 or view[start + 4] & 0x7F:
+    if len(view) < info + 34:
         raise UnreadableAudioError(f"{name}: the FLAC header is cut short; record it again")
+    if view[start + 4] & 0x7F or int.from_bytes(view[start + 5 : info], "big") != 34:
+        raise UnreadableAudioError(f"{name}: the FLAC header does not say what the samples are")
     # RFC 9639 8.2: 20 bits rate, 3 channels, 5 bits per sample, 36 bits of total samples, 128 of MD5.
     packed = int.from_bytes(view[info + 10 : info + 18], "big")
-    if packed & _TOTAL:
-        return Plain(b"", start, len(view))
     total = flac_length(view, info)
+    if stated := packed & _TOTAL:
+        if total > stated:
+            raise UnreadableAudioError(
+                f"{name}: the FLAC header speaks of {stated} samples and {total} are there; save it again"
+            )
+        return Plain(b"", start, len(view))
     if not 0 < total <= _TOTAL:
         raise UnreadableAudioError(f"{name}: the recording is cut short; record it again")
     header = bytes(view[start : info + 10]) + (packed | total).to_bytes(8, "big")
@@ -142,8 +139,12 @@ def _wave(view: memoryview, name: str) -> Plain:
         if kind == b"fmt ":
             if length < 16 or position + length > len(view) or length > MAX_FORM_BYTES:
                 break
-            form = bytes(view[position : position + length])
+            before, form = form, bytes(view[position : position + length])
+            if before not in (b"", form):
+                raise UnreadableAudioError(f"{name}: the WAV header says two things of its samples")
         position = _next_chunk(view, position + length, length)
+    if form and position == len(view):
+        raise UnreadableAudioError(f"{name}: no chunk of this WAV file holds samples; save it again as WAV")
     raise UnreadableAudioError(f"{name}: the WAV header is cut short; record it again")
 
 
@@ -166,16 +167,6 @@ def _is_kind(letters: bytes) -> bool:
     return len(letters) == 4 and all(byte in _PRINTABLE for byte in letters)
 
 
-def _check_coding(form: bytes, name: str) -> None:
-    """Raises UnreadableAudioError where the samples are coded in a way that nothing here takes."""
-    tag = int.from_bytes(form[:2], "little")
-    if tag == _EXTENSIBLE and len(form) >= 26:
-        tag = int.from_bytes(form[24:26], "little")
-    if tag not in (_PCM, _FLOAT):
-        coding = _CODINGS.get(tag, f"a coding of its own (0x{tag:04X})")
-        raise UnreadableAudioError(f"{name}: a WAV file that holds {coding}; convert it to 16-bit PCM")
-
-
 def _chunks_to_end(view: memoryview, position: int) -> bool:
     """Whether nothing but whole chunks follows: then an empty one before them was meant to be empty."""
     for _ in range(MAX_CHUNKS):
@@ -191,6 +182,20 @@ def _chunks_to_end(view: memoryview, position: int) -> bool:
     return False
 
 
+def _more_samples(view: memoryview, position: int) -> bool:
+    """Whether another `data` chunk follows."""
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > len(view):
+            break
+        kind, length = struct.unpack_from("<4sI", view, position)
+        if kind == b"data" and length:
+            return True
+        if not _is_kind(kind):
+            break
+        position = _next_chunk(view, position + 8 + length, length)
+    return False
+
+
 def _before_list(view: memoryview, start: int, stop: int) -> int:
     """Where samples of unknown length end: before a LIST chunk that ends the file, or at `stop`."""
     tail = bytes(view[max(start, stop - MAX_LIST_BYTES) : stop])
@@ -203,16 +208,15 @@ def _before_list(view: memoryview, start: int, stop: int) -> int:
 
 
 def _data(view: memoryview, start: int, promised: int, form: bytes, name: str) -> Plain:
-    _check_coding(form, name)
+    block_align = bytes_each(form, name)
     present = len(view) - start
-    block_align = int.from_bytes(form[12:14], "little")
-    if block_align == 0:
-        raise UnreadableAudioError(f"{name}: the WAV header does not say what the samples are")
     streamed = promised >= _STREAMED or (promised == 0 and not _chunks_to_end(view, start))
     if promised > present and not streamed:
         raise UnreadableAudioError(
             f"{name}: the recording is cut short ({present} of {promised} bytes are there); record it again"
         )
+    if not streamed and _more_samples(view, _next_chunk(view, start + promised, promised)):
+        raise UnreadableAudioError(f"{name}: it holds more than one recording; save each in its own file")
     size = min(present, promised) if not streamed else _before_list(view, start, len(view)) - start
     size -= size % block_align
     if size <= 0:

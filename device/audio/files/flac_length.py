@@ -6,15 +6,13 @@ _CRC8, _CRC16 = 0x07, 0x8005
 _LONGEST_FRAME = 600_000
 """Bytes that a frame of 65,535 samples, two channels and 32 bits can take, and more."""
 _MOST_LOOKS, _MOST_SUMS = 2_000, 4
-"""Honest bytes look like a header 20 times in the longest frame, by its CRC-8 once in a thousand frames."""
+"""Ordinary content looks like a header 20 times in the longest frame, and passes its CRC-8 once in a
+thousand frames."""
 
 
 def flac_length(view: memoryview, info: int) -> int:
-    """Samples per channel; 0 when the content does not end with a whole frame. STREAMINFO lies at `info`.
-
-    The last frame is the one whose header has the right CRC-8 and whose CRC-16 ends the file, so a recording
-    that was cut short is not taken for a whole one.
-    """
+    """Samples per channel; 0 when the content does not end with a whole frame: one whose header has the
+    right CRC-8 and whose CRC-16 ends the file. STREAMINFO lies at `info`."""
     block = int.from_bytes(view[info : info + 2], "big")
     tail = bytes(view[max(info, len(view) - _LONGEST_FRAME) :])
     at, looked, summed = len(tail), 0, 0

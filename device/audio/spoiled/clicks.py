@@ -1,7 +1,7 @@
-"""Clicks of a plug, a relay or a supply in the pauses of speech, and the sound without them. Pure.
+"""Finds clicks of a plug, a relay or a supply in the pauses of speech, and takes them out. Pure.
 
-Where clicks come as evenly as a clock ticks, the live check takes them for a machine's beat, however faint
-they are: in a pause nothing covers them. Inside loud speech they are not looked for: a throat makes pulses.
+Where clicks come as evenly as a clock ticks, the live check mistakes them for a synthesiser's frame rate,
+however faint they are: in a pause nothing covers them. Loud speech is left out, for a throat makes pulses.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.spectrum import Floats
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 
-Wave = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 HOP = 8
@@ -65,7 +64,7 @@ def clicks(wave: Wave) -> Places:
 
 
 def evenly(wave: Wave, places: Places) -> bool:
-    """Whether `places` in `wave` (n,) keep time as a clock does (the H test; de Jager 1989)."""
+    """Whether `places` in `wave` (n,) come as evenly as a clock ticks (the H test; de Jager 1989)."""
     if len(places) < LEAST_EVEN:
         return False
     sharp = np.abs(_sharpened(wave))
@@ -81,10 +80,8 @@ def evenly(wave: Wave, places: Places) -> bool:
 
 
 def without(wave: Wave, places: Places) -> Wave:
-    """A copy of `wave` (n,) with what is around each click as linear prediction from both sides has it.
-
-    (Janssen, Veldhuis and Vries 1986.)
-    """
+    """A copy of `wave` (n,) in which linear prediction from both sides replaces what is around each click
+    (Janssen, Veldhuis and Vries 1986)."""
     sound = wave.astype(np.float64)
     for place in places[:MOST_CLICKS]:
         begin, end = max(0, int(place) - FROM), min(len(sound), int(place) + TO)

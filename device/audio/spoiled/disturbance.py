@@ -1,6 +1,6 @@
-"""Sound over the words that no throat makes: tones that keep one exact pitch.
+"""Finds tones over the words that keep one exact pitch, as no throat does.
 
-It says nothing against anybody. Where it is there and an answer falls short, the person is asked again.
+They are no evidence against a person: an answer that falls short beside them is asked for again.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.spectrum import rfft
+from device.audio.spectrum import Floats, rfft
 from device.audio.utterance import SAMPLE_RATE_HZ
-
-Floats = npt.NDArray[np.float64]
 
 LINES_HZ = (600.0, 7_000.0)
 NEAR_HZ, BESIDE_HZ = 2.5, 30.0
@@ -33,11 +31,9 @@ PULSE_WANDERS_HZ = 1.5
 
 
 def steady_lines(wave: npt.NDArray[np.float32]) -> int:
-    """How many lines of one exact pitch `wave` (n,) at 16 kHz holds: all the time, or pulse by pulse.
-
-    Harmonics of speech wander. Of 50 people and 70 attacks none reaches 6; of 50 people beside a rectifier's
-    buzz or an alarm 20 dB below the speech 95 in 100 do.
-    """
+    """How many lines of one exact pitch `wave` (n,) at 16 kHz holds: all the time, or pulse by pulse. Of
+    50 people and 70 attacks none reaches 6; of 50 people beside a rectifier's buzz or an alarm 20 dB below
+    the speech 95 in 100 do."""
     found = _pulses(wave)
     if len(wave) >= SAMPLE_RATE_HZ // 2:
         size = 1 << len(wave).bit_length()
@@ -47,10 +43,8 @@ def steady_lines(wave: npt.NDArray[np.float32]) -> int:
 
 
 def _of_mains(power: Floats) -> int:
-    """How many lines lie on multiples of the mains' frequency, all of which together stand out.
-
-    No single one need: a hundred weak ones in their places are no chance. Networks stray by 0.1 %.
-    """
+    """How many lines lie on multiples of the mains' frequency that stand out together. A hundred weak
+    lines in these places are no coincidence. Networks stray by 0.1 %."""
     bin_hz = SAMPLE_RATE_HZ / 2 / (len(power) - 1)
     near, beside = max(2, round(NEAR_HZ / bin_hz)), round(MAINS_BESIDE_HZ / bin_hz)
     low, high = MAINS_RANGE_HZ
@@ -71,7 +65,7 @@ def _of_mains(power: Floats) -> int:
 
 
 def _pulses(wave: npt.NDArray[np.float32]) -> int:
-    """How many times a line keeps its pitch for PULSE_FRAMES frames and then some."""
+    """How many times a line keeps its pitch for more than PULSE_FRAMES frames."""
     if len(wave) < PULSE_SAMPLES + PULSE_FRAMES * PULSE_HOP:
         return 0
     frames = np.lib.stride_tricks.sliding_window_view(wave, PULSE_SAMPLES)[::PULSE_HOP]
@@ -112,10 +106,8 @@ def _throughout(power: Floats) -> int:
 
 
 def _over_surroundings(power: Floats, first: int, last: int, near: int, beside: int) -> Floats:
-    """Each bin's power over the mean of those beside it: (..., last - first) of (..., bins).
-
-    What lies farther than `near` bins and no farther than `beside` counts as beside.
-    """
+    """Each bin's power over the mean of those beside it: (..., last - first) of (..., bins). What lies
+    farther than `near` bins and no farther than `beside` counts as beside."""
     total = np.zeros((*power.shape[:-1], power.shape[-1] + 1))
     np.cumsum(power, axis=-1, out=total[..., 1:])
 

@@ -1,4 +1,5 @@
-"""Blocks of sound that were lost on a radio, a bus or in a driver, and what was put in their place. Pure.
+"""Finds blocks of sound that were lost on a radio, a bus or in a driver, by what was put in their place.
+Pure.
 
 Zeros between sounds that break off; the block before once more, to the sample; one sample held. No room and
 no throat gives any of them. They are looked for at the rate at which they were made: resampling hides them.
@@ -95,10 +96,8 @@ def _repeated(sound: Block, block: int, rate_hz: int) -> list[Run]:
 
 
 def filled_on_a_grid(wave: npt.NDArray[np.float32]) -> bool:
-    """Whether the level of speech (n,) at 16 kHz leaps on the grid of one block size.
-
-    It does where a driver fills lost blocks with noise. No syllable and no pulse keeps such a grid.
-    """
+    """Whether the level of speech (n,) at 16 kHz leaps on the grid of one block size. It does where a
+    driver fills lost blocks with noise. No syllable and no pulse keeps such a grid."""
     if len(wave) < SAMPLE_RATE_HZ // 2:
         return False
     sharp = np.diff(wave.astype(np.float64), prepend=0.0)

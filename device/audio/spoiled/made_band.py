@@ -1,14 +1,13 @@
-"""Whether what lies above 4 kHz belongs to the speech below it, or was made of it. Pure.
+"""Tells whether what lies above 4 kHz belongs to the speech below it, or was made of it. Pure.
 
 A throat makes both: hisses are louder above than below, the shape above changes with every sound, and each
 pulse of the voice is heard in both. A band that is made of the one below (noise in its rhythm, a copy moved
-up, what clipping adds, a guess by a network) or brought along (another recording's) keeps some of that and
-never all. What is measured is weighed by `made_band.toml` (docs/adr/0058).
+up, what clipping adds, a guess by a network) or taken from another recording keeps some of that and never
+all. `made_band.toml` says how much each measurement weighs (docs/adr/0058).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Self
@@ -16,13 +15,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.spectrum import rfft
-from device.audio.utterance import SAMPLE_RATE_HZ
+from device.audio.spectrum import Floats, fine_structure, rfft
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 from device.own_files import own_file
 from sync.toml_table import toml_table
-
-Wave = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 SEAM_HZ = 4_000.0
 """Half of the rate of telephones; what is below it is taken for speech."""
@@ -107,11 +103,7 @@ def _of_neighbours(summed: Floats) -> Floats:
 
 def _moved(power: Floats) -> float:
     """How well the fine structure above is that below, moved up by any one frequency."""
-    logs = np.log(power + 1e-3 * ROUNDING)
-    pad = SMOOTH_BINS // 2
-    total = np.pad(logs, ((0, 0), (pad + 1, pad)), mode="edge").cumsum(axis=1)
-    fine = logs - (total[:, SMOOTH_BINS:] - total[:, :-SMOOTH_BINS]) / SMOOTH_BINS
-    fine -= fine.mean(axis=0)
+    fine = fine_structure(power, 1e-3 * ROUNDING, SMOOTH_BINS)
     products = fine.T @ fine
     squares = products.diagonal()
     best = 0.0
@@ -207,15 +199,3 @@ def is_made(wave: Wave) -> bool:
     """Whether the band above 4 kHz of speech (n,) at 16 kHz was made; False of too little to tell."""
     found = measured(wave)
     return found is not None and shipped().score(found) < shipped().least
-
-
-def table(weights: Weights, how: Mapping[str, str]) -> str:
-    """As `Weights.from_text` reads it; `how` says how it was made."""
-    lines = [f"# {line}" for line in how.values()]
-    lines += [f"offset = {weights.offset:.5f}", f"least = {weights.least:.5f}"]
-    for part in PARTS:
-        lines += ["", f"[{part}]"]
-        lines += [
-            f'"{name}" = {value:.5f}' for name, value in zip(NAMES, getattr(weights, part), strict=True)
-        ]
-    return "\n".join(lines) + "\n"

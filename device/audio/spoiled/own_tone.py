@@ -1,4 +1,4 @@
-"""The door's own tones in what the microphone hears: when one sounds, and what is left without it.
+"""Finds the door's own tones in what the microphone hears, and takes them out.
 
 Somebody may have begun to speak meanwhile; and a loudspeaker that another program held, or one by radio,
 plays late.
@@ -30,7 +30,7 @@ class OwnTones:
     """The tone that asks to speak, one note ..."""
     asks_s: float
     deaf_s: float
-    """... which sounds within this long after it was called for, the way to the ear included."""
+    """... which sounds within this long after it was called for, including its way to the microphone."""
     every_hz: tuple[float, ...]
     """All notes of all tones: one may be left from the attempt before."""
 
@@ -65,9 +65,7 @@ EDGE_PURE = 0.5
 
 def heard_until(samples: Samples, tone_hz: float, tone_s: float) -> float | None:
     """When the tone of `tone_s` that sounds in `samples` (n,) has ended, in seconds; None if none sounds.
-
-    It is heard under speech that is as loud.
-    """
+    It is heard under speech that is as loud."""
     steps = len(samples) // STEP_SAMPLES
     window = round(0.8 * tone_s * SAMPLE_RATE_HZ) // STEP_SAMPLES
     if steps < window:
@@ -93,8 +91,7 @@ def heard_until(samples: Samples, tone_hz: float, tone_s: float) -> float | None
 
 def purity(samples: Samples, tones_hz: Sequence[float]) -> tuple[float, float]:
     """Of the power of `samples` (n,), 20 ms: the share of one of these tones, held all through; and of all
-    bands about them, where tones swell, fade and follow each other. Both 0 where it is silent.
-    """
+    bands about them, where tones swell, fade and follow each other. Both 0 where it is silent."""
     wave = samples.astype(np.float64)
     wave -= wave.mean()
     power = float(np.square(wave).sum())

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
-
-Wave = npt.NDArray[np.float32]
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 
 RANGE_DB = 15.0
 """Below the loudest twentieth."""

@@ -15,9 +15,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from device.commands.people import AUDIO, error_as_json
-from device.conversation.diarization import MAX_SPEAKERS, Diarization, Known
+from device.conversation.diarization import MAX_SPEAKERS, Diarization
 from device.conversation.files import diarize_file
 from device.conversation.known import known_people
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels, open_models
 from device.conversation.picture import picture
 from device.conversation.turns import to_rttm
@@ -32,7 +33,7 @@ from sync.durable import replace_file
 def open_conversation(
     settings: Settings, *, with_known: bool
 ) -> Iterator[tuple[ConversationModels, Known | None]]:
-    """The networks and, when wanted, the people of the vault who may be recognised."""
+    """The networks and, if wanted, the people who may be recognised."""
     memory = own_models_dir() / MEMORY_NAME
     with ExitStack() as parts:
         if not with_known:
@@ -40,16 +41,7 @@ def open_conversation(
             return
         store = parts.enter_context(open_store(state_dir(), settings.store))
         models = open_models(models_dir(), memory, pinned_minimum(store.vault))
-        known = parts.enter_context(
-            known_people(
-                store.vault,
-                models.calibration,
-                models.speaker.version,
-                settings.conversation.consent_texts,
-                production=settings.store.profile == "production",
-            )
-        )
-        yield models, known
+        yield models, parts.enter_context(known_people(store.vault, models, settings))
 
 
 @click.command()
@@ -128,7 +120,7 @@ def as_document(found: Diarization, versions: tuple[str, ...]) -> dict[str, Any]
 
 
 def show(console: Console, found: Diarization) -> None:
-    """The same for a person."""
+    """Print it for a person."""
     if not found.turns:
         console.print("Nobody spoke.")
         return

@@ -1,12 +1,11 @@
-"""`ostiary watch`: who is speaking on a stream, and whether the one who was claimed still does."""
+"""`ostiary watch`: who is speaking on a stream, and whether the claimed person still is."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from device.commands.people import AUDIO
 from device.conversation.streams.stream import Event, Stream
 from device.secure_store import NotEnrolledError, open_store
 from device.settings import Settings, load, state_dir
+from sync.service.terminated import Terminated
 
 EXIT_DOUBTED = 1
 MOST_LOST = 160_000
@@ -54,14 +54,14 @@ def watch(source: Path | None, uid: str | None, with_known: bool, realtime: bool
     Example: ostiary watch --claim 4711
     """
     settings, stop, doubted = load(), threading.Event(), False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminated = Terminated.heeded()
     with contextlib.suppress(KeyboardInterrupt), ExitStack() as parts:
         models, known = parts.enter_context(open_conversation(settings, with_known=with_known))
         template = _template(settings, uid, models.speaker.version) if uid else None
         stream = Stream(models, claimed=template, known=known)
         parts.callback(stream.close)
         heard = _source(settings, source, realtime)
-        for event in events(stream, heard, stop):
+        for event in events(stream, heard, stop, terminated.look):
             if event.kind == "changed":
                 doubted = event.facts["state"] == "DOUBTED"
             if as_json:
@@ -72,12 +72,15 @@ def watch(source: Path | None, uid: str | None, with_known: bool, realtime: bool
         raise click.exceptions.Exit(EXIT_DOUBTED)
 
 
-def events(stream: Stream, source: AudioSource, stop: threading.Event) -> Iterator[Event]:
-    """What a source's frames tell, in order. Raises what the source raises.
+def events(
+    stream: Stream, source: AudioSource, stop: threading.Event, each_frame: Callable[[], None]
+) -> Iterator[Event]:
+    """The events of a source's frames, in order. Raises what the source raises.
 
-    Samples that were lost count as silence, so that times stay those of the stream.
+    Lost samples count as silence, so that times stay those of the stream.
     """
     for frame in source.frames(stop):
+        each_frame()
         if frame.lost_samples:
             yield from stream.push(np.zeros(min(frame.lost_samples, MOST_LOST), np.int16))
         yield from stream.push(frame.samples)
@@ -86,7 +89,7 @@ def events(stream: Stream, source: AudioSource, stop: threading.Event) -> Iterat
 
 
 def in_words(event: Event) -> str | None:
-    """One line for a person; None for what only a program wants."""
+    """One line for a person; None for an event that only programs need."""
     at = f"{event.at_s:8.1f} s  "
     if event.kind == "turns":
         said = [f"{t['speaker']} {t['start_s']:.1f}-{t['end_s']:.1f}" for t in event.facts["turns"]]

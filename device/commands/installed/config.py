@@ -1,4 +1,4 @@
-"""`ostiary config`: what is set, where it comes from, and every mistake in a settings file."""
+"""`ostiary config`: the settings, their sources, and every mistake in a settings file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILE = click.Path(path_type=Path)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One setting as it counts. A secret's value is masked."""
+    """One setting in force. A secret's value is masked."""
 
     key: str
     value: Any
@@ -110,7 +110,7 @@ def _folders() -> Iterator[Item]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can say it."""
+    """`value` in JSON types."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from threading import Event
+from typing import TYPE_CHECKING
 
 import click
 
 from device import isolation
-from device.commands.installed.board import REMEDY, board
+from device.commands.installed.board import LET_GO, REMEDY, board, strike_let_go
+from device.commands.installed.disk import disk, shared_memory
 from device.errors import DeviceError
 from device.settings import Settings, kept_in, load, models_dir, settings_file, state_dir
 from device.state_folder import StateFolder
 from sync.errors import SyncError
-from sync.plain_words import what_and_why
+from sync.plain_words import package, remedy, what_and_why
 from sync.transport.connecting import REMIND_DAYS
 
+if TYPE_CHECKING:
+    from device.secure_store import Store
+
 EXIT_NO = 1
-MIN_FREE_BYTES = 256 << 20
-NOT_OURS = ("uplink", "board", "key store")
-"""What an update of the whole system is not undone for."""
+NOT_OURS = ("uplink", "board", "strike", "shared memory", "key store")
+"""Findings for which an update of the whole system is not undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="The findings as a JSON list.")
 @click.option("--sound", is_flag=True, help="Also play a chirp and listen for it.")
 @click.option(
-    "--offline", is_flag=True, help="Leave out uplink, board and a locked TPM: no fault of the software."
+    "--offline",
+    is_flag=True,
+    help="Leave out uplink, board, the strike's driver and a locked TPM: no fault of the software.",
 )
 def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """Look at settings, board, models, store, log, disk and microphone, and say how to mend what is wrong.
@@ -54,7 +57,7 @@ def doctor(as_json: bool, sound: bool, offline: bool) -> None:
     """
     findings = [one for one in examine(sound) if not offline or one.what not in NOT_OURS]
     if as_json:
-        click.echo(json.dumps([{slot: getattr(f, slot) for slot in Finding.__slots__} for f in findings]))
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
             mark = click.style("well ", fg="green") if finding.well else click.style("WRONG", fg="red")
@@ -72,7 +75,12 @@ def examine(sound: bool = False) -> list[Finding]:
     except DeviceError as err:
         return [Finding("settings", False, str(err), "mend the file named above")]
     looks: tuple[tuple[str, Callable[[Settings], str], str], ...] = (
-        ("disk", _disk, "make room, or give the state folder to the user that runs the unit"),
+        (
+            "disk",
+            lambda _: disk(state_dir()),
+            "make room, or give the state folder to the user that runs the unit",
+        ),
+        ("shared memory", lambda _: shared_memory(), "end the program that fills it: `ls -lS /dev/shm`"),
         ("board", lambda _: board(), REMEDY),
         ("models", _models, "ostiary models build"),
         ("self-test", _self_test, "ostiary models build; exchange the unit when that does not help"),
@@ -96,6 +104,7 @@ def examine(sound: bool = False) -> list[Finding]:
         ),
         ("network", _network, isolation.REMEDY),
         ("door", _door, "`ostiary door wires` shows each wire; the lines are named under `[door.gpio]`"),
+        ("strike", lambda settings: strike_let_go(settings.door.gpio), LET_GO),
         ("microphone", _microphone, "check its plug; `[audio.microphone] device` in the settings names it"),
         *((("sound", _sound, "turn the loudspeaker up, uncover the microphone"),) if sound else ()),
     )
@@ -113,11 +122,11 @@ def look_at(what: str, look: Callable[[Settings], str], settings: Settings, fix:
     except (DeviceError, SyncError, OSError) as err:
         return Finding(what, False, what_and_why(err), _fix(err, fix))
     except ImportError as err:
-        return Finding(what, False, f"a library cannot be loaded ({err})", "scripts/setup")
+        return Finding(what, False, f"{package(err)} cannot be loaded", "scripts/setup")
 
 
 def _fix(err: Exception, fix: str) -> str:
-    """What mends an error, whichever part met it; `fix` for all others."""
+    """The fix for an error that any part may meet; `fix` for all others."""
     from device.access.memory.history import HistoryError, HistoryRollbackError
     from device.feedback.messages import LanguageError
     from device.liveness.errors import MemoryRollbackError
@@ -150,18 +159,9 @@ def _fix(err: Exception, fix: str) -> str:
             "`[door] name` in the settings, or `ostiary policy adopt` rules that have this door",
         ),
     )
+    if err.__cause__ is not None and (of_the_disk := remedy(err.__cause__)):
+        return of_the_disk  # what a disk does not give is not to be begun anew
     return next((own for kind, own in known if isinstance(err, kind)), fix)
-
-
-def _disk(settings: Settings) -> str:
-    folder = state_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise DeviceError(f"{folder} cannot be written")
-    free = shutil.disk_usage(folder).free
-    if free < MIN_FREE_BYTES:
-        raise DeviceError(f"only {free >> 20} MiB free in {folder}")
-    return f"{free >> 20} MiB free in {folder}"
 
 
 def _models(settings: Settings) -> str:
@@ -182,7 +182,7 @@ def _models(settings: Settings) -> str:
 
 
 def _self_test(settings: Settings) -> str:
-    """Asks the models anew, whatever is remembered."""
+    """Run the self-test again, whatever its remembered result."""
     from device.model_store import slots
     from device.model_store.pick import remembered
     from device.model_store.processor import processor_class
@@ -199,10 +199,14 @@ def _self_test(settings: Settings) -> str:
     return "; ".join([told, *stray, second_hearing(bundle, settings)])
 
 
-def _store(settings: Settings) -> str:
+def _store_of(settings: Settings) -> Store:
     from device.secure_store import open_store
 
-    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+    return open_store(state_dir(), settings.store, warn=lambda _: None)
+
+
+def _store(settings: Settings) -> str:
+    with _store_of(settings) as store:
         status = store.status()
     if status.vault.damaged:
         raise DeviceError(
@@ -213,10 +217,8 @@ def _store(settings: Settings) -> str:
 
 
 def _key_store(settings: Settings) -> str:
-    """Of a store that opens: whether others have locked the TPM."""
-    from device.secure_store import open_store
-
-    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+    """Whether others have locked the TPM of a store that opens."""
+    with _store_of(settings) as store:
         status = store.keystore.status()
     if not status.ready:
         raise DeviceError(status.state)
@@ -224,12 +226,11 @@ def _key_store(settings: Settings) -> str:
 
 
 def _oldest_models(settings: Settings) -> str:
-    """What the store would refuse, and that it would not refuse what is there."""
+    """The oldest models that the store accepts, and whether those in use are newer."""
     from device.model_store import slots
     from device.model_store.minimum_versions import pinned_minimum
-    from device.secure_store import open_store
 
-    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+    with _store_of(settings) as store:
         minimum, kind = pinned_minimum(store.vault), store.keystore.kind
     if minimum is None:
         return "any that this machine built: no signed bundle was accepted yet"
@@ -239,16 +240,15 @@ def _oldest_models(settings: Settings) -> str:
 
 
 def _memory(settings: Settings) -> str:
-    """Whether it is whole; whether it is the latest, the unit itself checks when it starts."""
+    """Whether the memory is whole; the unit itself checks at its start that it is the latest."""
 
     from device.liveness.memory_file import MemoryFile
-    from device.secure_store import open_store
 
     path = StateFolder(state_dir()).replay_memory
     if not path.exists():
         return "empty"
     with (
-        open_store(state_dir(), settings.store, warn=lambda _: None) as store,
+        _store_of(settings) as store,
         closing(MemoryFile(path, store.mac)) as file,
     ):
         return f"{len(file.load(at_least=0))} utterances"
@@ -273,7 +273,7 @@ def check_fire_input(settings: Settings) -> str:
 
 
 def check_start(settings: Settings) -> str:
-    """Opens the unit as `ostiary run` does, by the same function; for the log it counts as a start."""
+    """Open the unit as `ostiary run` does; for the log this is a start."""
     from device.access.memory.history import HistoryBusyError
     from device.unit.assembly import open_unit
 
@@ -285,12 +285,11 @@ def check_start(settings: Settings) -> str:
 
 
 def check_audit_log(settings: Settings) -> str:
-    """Whether it is there, the latest, and has room for a long time."""
+    """Whether the log is there, the latest, and has room for long."""
     from device.clock import system_clock
-    from device.secure_store import open_store
     from device.unit.assembly import open_log, rules_of
 
-    with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
+    with _store_of(settings) as store:
         counter, first = store.keystore.counter("audit"), store.never_used("audit")
         if not StateFolder(state_dir()).audit_log.exists():
             if counter.value() > first:
@@ -314,7 +313,7 @@ def check_audit_log(settings: Settings) -> str:
 
 
 def _uplink(settings: Settings) -> str:
-    """What it told last; a unit works without one."""
+    """The uplink's last state; a unit works without one."""
     from device.uplink.state import read
 
     state = read(StateFolder(state_dir()).uplink_state)
@@ -328,7 +327,7 @@ def _uplink(settings: Settings) -> str:
 
 
 def check_place(settings: Settings) -> str:
-    """Of a unit that was provisioned: for how long its certificate is good."""
+    """How long the certificate of a provisioned unit is valid."""
     from device.uplink.network import Network
 
     place = Network(state_dir()).place()
@@ -343,7 +342,7 @@ def check_place(settings: Settings) -> str:
 
 
 def _network(settings: Settings) -> str:
-    """Of the running door: this process has one, and may."""
+    """Whether the running door has a network; this process may have one."""
     found = isolation.of_running_door()
     if found is None:
         return f"{isolation.SERVICE} does not run here; it looks for itself when it starts"
@@ -361,16 +360,12 @@ def _door(settings: Settings) -> str:
 
 
 def _microphone(settings: Settings) -> str:
-    """Opens it for one frame: a microphone that is listed but silent on the wire is no microphone."""
+    """Open the microphone for one frame: one that is only listed does not count."""
     from device.audio.card.level import kept
-    from device.audio.microphone import Microphone
+    from device.audio.microphone import Microphone, hear_one_frame
 
-    stop = Event()
-    with (
-        closing(Microphone(settings.audio.microphone)) as microphone,
-        closing(microphone.frames(stop)) as frames,  # type: ignore[type-var]
-    ):
-        next(frames).samples[:] = 0
+    with closing(Microphone(settings.audio.microphone)) as microphone:
+        hear_one_frame(microphone)
     level = kept(StateFolder(state_dir()).input_level)
     if level.complaint:
         raise DeviceError(f"{level.complaint}; turn up its capture level (`alsamixer`), or move it closer")
@@ -378,12 +373,6 @@ def _microphone(settings: Settings) -> str:
 
 
 def _sound(settings: Settings) -> str:
-    """Loudspeaker and microphone together: level, noise and band."""
-    from device.audio.card.loudspeaker import Loudspeaker, self_test
-    from device.audio.microphone import Microphone
+    from device.commands.installed.sound import sound
 
-    with closing(Loudspeaker()) as speaker, closing(Microphone(settings.audio.microphone)) as microphone:
-        report = self_test(microphone, speaker)
-    if report.complaint:
-        raise DeviceError(f"{report}; {report.complaint}")
-    return str(report)
+    return sound(settings)

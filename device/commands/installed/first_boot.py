@@ -1,4 +1,4 @@
-"""`ostiary first-boot`: names the door of a new unit, and nothing else."""
+"""`ostiary first-boot`: names the door of a new unit."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def first_boot(
     store = _TRIAL if trial else production(file.parent / AUTHORITY_NAME, tcti)
     chosen = unit if unit is not None else _own_unit()
     set_up(file, name, chosen, store)
-    click.echo(f"This is door {name} of unit {chosen}. Start it: systemctl start ostiary-door")
+    then = "Start it" if trial else "Seal its keys (ostiary store measure), write its rules, then start it"
+    click.echo(f"This is door {name} of unit {chosen}. {then}: systemctl start ostiary-door")
 
 
 def set_up(file: Path, door: str, unit: str, store: str) -> None:
@@ -95,7 +96,7 @@ def prepared_authority(claim: Claim, file: Path) -> None:
 
 
 def _readable_folder(folder: Path) -> None:
-    """Make one that the unit's own user can read, whatever root's mask is."""
+    """Make a folder that the unit's own user can read, whatever root's mask."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
         folder.chmod(0o755)
@@ -109,7 +110,7 @@ keystore = "software"
 
 
 def production(authority: Path, tcti: str) -> str:
-    """The store's settings. Raises DeviceError naming what is missing."""
+    """The settings of a store on a TPM. Raises DeviceError naming what is missing."""
     if tcti == f"device:{TPM}" and not TPM.exists():
         raise DeviceError(f"no TPM at {TPM}; fit one, or give --trial for a table top without")
     if not authority.exists():
@@ -121,7 +122,7 @@ def production(authority: Path, tcti: str) -> str:
 
 
 def _own_unit() -> str:
-    """A name that no other unit has: the machine's id is its own, and its hash tells nothing of it."""
+    """A name that no other unit has, from a hash of the machine's id."""
     try:
         machine = plain_text(MACHINE_ID).strip()
     except OSError as err:

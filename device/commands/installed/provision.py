@@ -1,4 +1,4 @@
-"""`ostiary provision`: registers a new unit at its site, by a claim and by proofs from its TPM."""
+"""`ostiary provision`: registers a new unit at its site, by a claim and proofs of its TPM."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sync.plain_file import plain_bytes, plain_text
 from sync.plain_words import why
 
 FLEET_FILES = {"commands": "fleet-commands.pem", "authority": "fleet-authority.pem"}
-"""Beside the settings: who signs documents, and who certifies exchange keys."""
+"""Beside the settings: the keys that sign documents, and that certify exchange keys."""
 
 
 @click.command("provision")
@@ -86,7 +86,7 @@ def prepared(claim: Claim, file: Path, tcti: str) -> Settings:
 
 
 def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
-    """Rules and the tenant's key. Raises DeviceError where the store does not open in this state."""
+    """Adopt the parcel's rules and tenant key. Raises DeviceError where the store does not open."""
     if parcel.tenant_key:
         try:
             with open_store(state, settings.store, warn=lambda _: None) as store:
@@ -111,10 +111,10 @@ def take_in(parcel: Parcel, settings: Settings, state: Path) -> None:
 
 
 def followed(file: Path, settings: Settings, place: Place) -> bool:
-    """Have `file` name whom this unit obeys: what the site signed with the place, in files beside it.
+    """Have the settings `file` name the site's keys as `[fleet]`, in files beside it.
 
-    They lie where only an administrator writes: the uplink, which has a network, keeps the place itself.
-    False where the settings said so before. Raises DeviceError where they name somebody else.
+    Only an administrator writes there, unlike the uplink, which has a network. False where the settings said
+    so before. Raises DeviceError where they name another fleet.
     """
     named = {"commands": place.command_key, "authority": place.root}
     missing = []
@@ -155,7 +155,7 @@ def _same_key_or_certificate(path: Path, pem: str) -> bool:
 
 
 def _put(path: Path, text: str) -> None:
-    """The other services read it too, and nothing in it is secret."""
+    """Write a file that the other services may read; it holds no secret."""
     try:
         replace_file(path, text.encode(), 0o644)
     except OSError as err:

@@ -1,9 +1,9 @@
-"""`ostiary support-bundle`: one file for a person who helps from afar, with nothing personal in it.
+"""`ostiary support-bundle`: one file for remote help, with nothing personal in it.
 
-Everything goes through one filter before it is written: who is enrolled, and every badge, card and spoken
-name of the rules, becomes `[person]`; three or more words of the challenge list in a row, and the sentences
-of the other styles, become `[phrase]`. Where the vault or the rules cannot be read, nobody knows whom to look
-for: free text, the journal first, then stays out.
+One filter takes out people and phrases: the ids of the enrolled, and every badge, card and spoken name of the
+rules, become `[person]`; three or more words of the challenge list in a row, and the sentences of the other
+styles, become `[phrase]`. Where vault or rules cannot be read, the filter knows no names, and free text, such
+as the journal, is left out.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def support_bundle(out: Path) -> None:
 
 
 def everybody(settings: Settings) -> frozenset[str] | None:
-    """Everything that names a person on this unit; None when it cannot be found out."""
+    """Every name of a person on this unit; None where that cannot be told."""
     try:
         with open_store(state_dir(), settings.store, warn=lambda _: None) as store:
             found = set(store.vault.uids())
@@ -138,7 +138,7 @@ def gathered(settings: Settings, *, free_text: bool) -> Iterator[tuple[str, str]
 
 
 def without_people(text: str, known: Collection[str]) -> str:
-    """`text` with everybody in `known`, and every phrase, taken out; whole words, whatever their case."""
+    """`text` without `known` people and phrases; matches whole words in any case."""
     names = sorted((name for name in known if name), key=len, reverse=True)
     if names:
         every = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
@@ -162,7 +162,7 @@ def _log_status(settings: Settings) -> object:
 
 
 def _told_by(*command: str) -> str:
-    """What a program of the system says, also when it says that it cannot."""
+    """The output of a program of the system, its errors included."""
     try:
         ran = subprocess.run(
             command, capture_output=True, text=True, timeout=30, errors="replace", check=False

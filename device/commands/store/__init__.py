@@ -1,4 +1,4 @@
-"""`ostiary store`: what an administrator does with the vault and its keys."""
+"""`ostiary store`: the vault and its keys, for an administrator."""
 
 from device.commands.store import keys, moving, sealing, vault
 from device.commands.store.group import store

@@ -1,4 +1,4 @@
-"""The group `ostiary store`, and what its commands share: options, settings, the opened store."""
+"""The group `ostiary store`, and its commands' shared options."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from device.secure_store.errors import StoreError
 from device.secure_store.settings import StoreSettings
 from device.secure_store.store import Store, open_store
+from device.settings import load, state_dir
 from sync.plain_file import plain_bytes
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -38,14 +39,10 @@ def options(command: F) -> F:
 
 
 def store_settings(config: Path | None) -> StoreSettings:
-    from device.settings import load  # the tree of settings knows the store's, not the other way round
-
     return load(config).store
 
 
 def state_folder(state: Path | None) -> Path:
-    from device.settings import state_dir
-
     return state or state_dir()
 
 

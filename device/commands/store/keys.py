@@ -1,4 +1,4 @@
-"""`ostiary store new-tenant-key`, `tenant-key`, `audit-key`, `exchange-key`: keys that others must know."""
+"""`ostiary store new-tenant-key`, `tenant-key`, `audit-key`, `exchange-key`: keys shared with others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from cryptography.hazmat.primitives import serialization
 
 from device.commands.store.group import (
     EXISTING,
@@ -19,9 +18,11 @@ from device.commands.store.group import (
     store_settings,
 )
 from device.secure_store.errors import StoreError
+from device.secure_store.keystore import Keystore
 from device.secure_store.store import open_keystore
 from device.secure_store.voiceprints.tenant import KEY_BYTES
 from device.state_folder import StateFolder
+from sync.keys import public_pem
 from sync.plain_file import plain_bytes
 from sync.plain_words import why
 
@@ -61,26 +62,26 @@ def tenant_key_command(state: Path | None, config: Path | None, key: Path) -> No
 @store.command("audit-key")
 @options
 def audit_key(state: Path | None, config: Path | None) -> None:
-    """This unit's audit key (public part, PEM): what registry and authority know it by.
+    """Print this unit's public audit key (PEM), by which registry and authority know it.
 
-    Also while the door process runs: the vault stays closed.
+    Works while the door process runs, too.
 
     Example: ostiary store audit-key > unit.pem
     """
-    with closing(open_keystore(StateFolder(state_folder(state)).store, store_settings(config))) as keystore:
-        key = keystore.audit_signer().public_key()
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    click.echo(pem.decode(), nl=False)
+    with _keystore(state, config) as keystore:
+        click.echo(public_pem(keystore.audit_signer().public_key()).decode(), nl=False)
 
 
 @store.command("exchange-key")
 @options
 def exchange_key(state: Path | None, config: Path | None) -> None:
-    """This unit's exchange key (public part, PEM): what enrolments are sealed to. Made on the first call.
+    """Print this unit's public exchange key (PEM), to which enrolments are sealed; made on the first call.
 
     Example: ostiary store exchange-key > icu-2.exchange.pem
     """
-    with closing(open_keystore(StateFolder(state_folder(state)).store, store_settings(config))) as keystore:
-        key = keystore.exchange().public_key()
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    click.echo(pem.decode(), nl=False)
+    with _keystore(state, config) as keystore:
+        click.echo(public_pem(keystore.exchange().public_key()).decode(), nl=False)
+
+
+def _keystore(state: Path | None, config: Path | None) -> closing[Keystore]:
+    return closing(open_keystore(StateFolder(state_folder(state)).store, store_settings(config)))

@@ -16,7 +16,7 @@ from sync.plain_file import plain_bytes, write_output
 @options
 @OUT
 def passport(state: Path | None, config: Path | None, out: Path) -> None:
-    """On the new unit: the paper that a backup is made out to.
+    """On the new unit: write the passport to which a backup is enciphered.
 
     Example: ostiary store passport --out new-unit.passport
     """
@@ -50,7 +50,7 @@ def approve_backup(key: Path, from_key: Path, to_passport: Path, out: Path) -> N
 @click.option("--approval", type=EXISTING, required=True, help="From `ostiary store approve-backup`.")
 @OUT
 def backup(state: Path | None, config: Path | None, approval: Path, out: Path) -> None:
-    """On the old unit: everybody, enciphered to the approved unit's TPM and to nothing else.
+    """On the old unit: write everybody to a file that only the approved unit's TPM can open.
 
     Example: ostiary store backup --approval approval --out people.bundle
     """

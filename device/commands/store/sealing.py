@@ -1,4 +1,4 @@
-"""`ostiary store measure`, `sign-policy` and `reseal`: which machine states the TPM gives the keys to."""
+"""`ostiary store measure`, `sign-policy`, `reseal`: the machine states in which the TPM gives the keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sync.plain_file import plain_bytes, write_output
 @store.command()
 @options
 def measure(state: Path | None, config: Path | None) -> None:
-    """This machine's PCR values, for the policy authority to approve.
+    """Print this machine's PCR values, for the policy authority to approve.
 
     Example: ostiary store measure > state.json
     """

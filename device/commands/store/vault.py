@@ -1,25 +1,33 @@
-"""`ostiary store successor`, `status`, `init`, `rotate` and `purge`: the vault and who is in it."""
+"""`ostiary store successor`, `status`, `init`, `rotate`, `renew`, `purge`: the vault and its people."""
 
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from device.clock import system_clock
+from device.commands.people import PERSON
 from device.commands.store.group import JSON, opened_store, options, state_folder, store, store_settings
+from device.errors import DeviceError
 from device.secure_store.errors import StoreError
 from device.secure_store.settings import StoreSettings
 from device.secure_store.store import Store, open_store
+from device.settings import load, models_dir
 from device.state_folder import StateFolder
+from sync.plain_words import what_and_why
+
+log = logging.getLogger(__name__)
 
 
 @store.command("successor")
 @options
 @JSON
 def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
-    """Who has come over to the newer of two speaker models, and who still needs the older one.
+    """List who has come over to the newer of two speaker models, and who still needs the older one.
 
     People come over by their own granted attempts, on three days; then both models decide, until the person
     enrols in person by the newer. Exit code 1 while somebody has not come over.
@@ -28,7 +36,6 @@ def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
     """
     from device.model_store import slots
     from device.models.second_speaker import BEFORE, NEXT
-    from device.settings import models_dir
 
     manifest = slots.active(models_dir()).manifest
     roles = {entry.role for entry in manifest.files}
@@ -36,7 +43,8 @@ def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
         raise StoreError("the models of this unit have one speaker model, and none that it follows")
     model = manifest.entry(NEXT if NEXT in roles else "speaker").version
     with opened_store(state, config) as opened:
-        growth, enrolled = opened.vault.growth(model), opened.vault.models()
+        growth = opened.vault.growth(model)
+        enrolled = {one.uid: one.model for one in opened.vault.enrolments()}
     late = {uid: days for uid, days in growth.items() if days is not None}
     both = sorted(uid for uid in growth if uid not in late and enrolled.get(uid) != model)
     if as_json:
@@ -57,7 +65,7 @@ def successor(state: Path | None, config: Path | None, as_json: bool) -> None:
 @options
 @JSON
 def status(state: Path | None, config: Path | None, as_json: bool) -> None:
-    """Is the vault sound, is the TPM willing, who vouches. Exit code 1 when something is wrong.
+    """Show whether vault and TPM are well, with their figures. Exit code 1 when something is wrong.
 
     Example: ostiary store status
     """
@@ -109,13 +117,28 @@ def init(state: Path | None, config: Path | None, replace: bool) -> None:
 @store.command()
 @options
 def rotate(state: Path | None, config: Path | None) -> None:
-    """A new key for everybody's keys; the old one can never be unsealed again. Nobody enrols again.
+    """Make a new key over everybody's keys; the old one never opens again. Nobody has to enrol again.
 
     Example: ostiary store rotate
     """
     with opened_store(state, config) as opened:
         epoch = opened.vault.rotate()
         click.echo(f"{opened.vault.status().people} people are under key epoch {epoch}")
+
+
+@store.command()
+@options
+@click.argument("uid", type=PERSON)
+def renew(state: Path | None, config: Path | None, uid: str) -> None:
+    """Give the voiceprint of UID a new key and a new rotation. Nobody has to enrol again.
+
+    For a voiceprint that may have leaked: what was taken of it cannot be matched with the new record.
+
+    Example: ostiary store renew 4711
+    """
+    with opened_store(state, config) as opened:
+        opened.vault.renew(uid)
+    click.echo(f"{uid} has a new key and a new rotation")
 
 
 @store.command()
@@ -131,37 +154,53 @@ def purge(state: Path | None, config: Path | None, clock_is_right: bool, as_json
     Example: ostiary store purge --json
     """
     with opened_store(state, config) as opened:
-        people = opened.vault.status().people
-        receipts = opened.vault.purge_expired(None if clock_is_right else max(1, people // 10))
+        before = opened.vault.uids()
+        receipts = opened.vault.purge_expired(None if clock_is_right else max(1, len(before) // 10))
         left = opened.vault.expired()
-        if receipts:
-            _note_purge(opened, state_folder(state), config, len(receipts))
-    if as_json:
-        click.echo(json.dumps([r.to_bytes().hex() for r in receipts]))
-    else:
-        click.echo(f"{len(receipts)} people forgotten because their consent ran out")
-        if left:
-            click.echo(
-                f"{left} more by this clock, which says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: run it again "
-                "with --clock-is-right if it is"
-            )
+        try:
+            if receipts:
+                gone = set(before) - set(opened.vault.uids())
+                _follow_purge(opened, state_folder(state), config, gone, len(receipts))
+        finally:  # whatever fails after the erasure: nothing else keeps its receipts
+            if as_json:
+                click.echo(json.dumps([r.to_bytes().hex() for r in receipts]))
+            else:
+                click.echo(f"{len(receipts)} people forgotten because their consent ran out")
+    if left and not as_json:
+        click.echo(
+            f"{left} more by this clock, which says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: run it again "
+            "with --clock-is-right if it is"
+        )
 
 
-def _note_purge(opened: Store, state: Path, config: Path | None, count: int) -> None:
-    from device.clock import system_clock
-    from device.settings import load
-    from device.unit.assembly import open_trail
+def _follow_purge(opened: Store, state: Path, config: Path | None, gone: set[str], count: int) -> None:
+    """Note the purge in the audit log, and erase what is remembered of these people's attempts."""
+    from device.unit.assembly import open_trail  # loads the models' libraries: seconds
+    from device.unit.enrolment import forget_attempts
 
-    settings = load(config)
-    with open_trail(opened, settings, state, system_clock) as trail:
-        trail.note("CONSENT_EXPIRED", "consent_expired", settings.door.name, count=count, risk="low")
+    settings, remembered = load(config), list[str]()
+    try:
+        with open_trail(opened, settings, state) as trail:
+            trail.note("CONSENT_EXPIRED", "consent_expired", settings.door.name, count=count, risk="low")
+    finally:
+        for uid in sorted(gone):
+            try:
+                forget_attempts(opened, state, uid, system_clock)
+            except (DeviceError, OSError) as err:
+                log.warning("%s", what_and_why(err))
+                remembered.append(uid)
+    if remembered:
+        raise StoreError(
+            "the running unit did not forget the attempts of everybody who is forgotten; stop it, then "
+            f"`ostiary policy pardon` each of {', '.join(remembered)}"
+        )
 
 
 def _destroy(folder: Path, settings: StoreSettings) -> None:
-    """Everything of the store: first the counters, without which no copy of it opens again."""
+    """Destroy the store; first the counters, without which no copy of it opens again."""
     if settings.keystore == "tpm":
         from device.secure_store.hardware.tpm_keystore import remove_counters
 
         remove_counters(settings)
     for path in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
-        path.rmdir() if path.is_dir() else path.unlink()
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

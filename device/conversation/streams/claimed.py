@@ -1,4 +1,4 @@
-"""One stream against one claimed person: an LLR for every window of speech."""
+"""Compares a stream with one claimed person: an LLR for every window of speech."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from device.audio.buffers import SampleHistory
 from device.audio.listen import VoiceActivity
-from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples
-from device.conversation.hearing import Embedder, to_wave
-from device.conversation.streams.trust import Change, Trust, TrustSettings
+from device.audio.utterance import FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples, to_wave
+from device.conversation.hearing import Embedder
+from device.conversation.streams.trust import Change, Trust
 from device.errors import DeviceError
 from device.model_store.calibration import Calibration
 from device.models.speaker import Embedding, SpeakerError
@@ -22,10 +22,9 @@ LEAST_SPEECH = 0.6
 FITTED_ON = "campplus-int8-f0982ceb"
 """The speaker model whose windows were calibrated."""
 WINDOW_CALIBRATION = Calibration(33.48, -12.49)
-"""Of one window against a template of three recordings: logistic regression, target prior 0.1, 1,120 windows
-of the person and 1,098 of others in 36 spliced streams of the half of speakers that calibrations are fitted
-on, every other stream in noise at 10 to 20 dB, 2026-11-29.
-"""
+"""Of one window against a template of three recordings: logistic regression, target prior 0.1, 1,120
+windows of the person and 1,098 of others in 36 spliced streams of the half of speakers that calibrations
+are fitted on, every other stream in noise at 10 to 20 dB, 2026-11-29."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,7 @@ class Heard:
 class ClaimedSpeaker:
     """Takes a stream's samples in any portions. Belongs to one stream and one thread at a time."""
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        model: str,
-        template: Embedding,
-        settings: TrustSettings | None = None,
-        *,
-        step_s: float = STEP_S,
-    ) -> None:
+    def __init__(self, embedder: Embedder, model: str, template: Embedding) -> None:
         """Raises DeviceError for a speaker model that was not measured."""
         if not model.startswith(FITTED_ON):
             raise DeviceError(
@@ -57,9 +48,9 @@ class ClaimedSpeaker:
             )
         self._embedder = embedder
         self._template = template
-        self._trust = Trust(settings)
+        self._trust = Trust()
         self._window = int(WINDOW_S * SAMPLE_RATE_HZ)
-        self._step = int(step_s * SAMPLE_RATE_HZ) // FRAME_SAMPLES * FRAME_SAMPLES
+        self._step = int(STEP_S * SAMPLE_RATE_HZ) // FRAME_SAMPLES * FRAME_SAMPLES
         self._sound = SampleHistory(self._window)
         self._voiced: list[bool] = []
         self._active = VoiceActivity()
@@ -67,10 +58,8 @@ class ClaimedSpeaker:
         self._next = self._step
 
     def push(self, samples: Samples, *, scored: bool = True) -> list[Heard]:
-        """Take int16 samples (n,) at 16 kHz; what each step that they complete told.
-
-        Without `scored` every step counts as silence: trust is used up, and no LLR is made.
-        """
+        """Take int16 samples (n,) at 16 kHz; what each step that they complete told. Without `scored`
+        every step counts as silence: trust is used up, and no LLR is made."""
         found = []
         self._pending = np.concatenate((self._pending, samples))
         whole = len(self._pending) // FRAME_SAMPLES * FRAME_SAMPLES

@@ -1,8 +1,8 @@
-"""Who is speaking, while it goes on: the last minute and a half is grouped again and again.
+"""Tells who is speaking while it goes on: groups the last minute and a half again with every window.
 
-There are no running means: they drift and depend on who came first. Every few seconds a window is heard, all
-windows of the last SPAN_S are grouped anew, and the new groups get the names of the old ones with which they
-share the most time. Samples are kept for one window and then overwritten; pieces for SPAN_S.
+There are no running means: they drift and depend on who came first. The new groups get the names of the old
+ones with which they share the most time. Samples are kept for one window and then overwritten; pieces for
+SPAN_S.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from device.audio.buffers import SampleHistory
-from device.audio.utterance import Samples
+from device.audio.utterance import Samples, to_wave
 from device.conversation.band import is_narrow
-from device.conversation.diarization import DEFAULT, Diarization, Known, diarize
-from device.conversation.hearing import Embedder, Segmenter, Window, hear, to_wave
-from device.conversation.settings import Grouping
+from device.conversation.diarization import Diarization, diarize
+from device.conversation.hearing import Embedder, Segmenter, Window, hear
+from device.conversation.naming import Known
 from device.conversation.turns import Turn
 from device.models.segmentation import (
     FIELD_SAMPLES,
@@ -31,6 +31,9 @@ HOP_FRAMES = 148
 HOP_SAMPLES = HOP_FRAMES * FRAME_SAMPLES
 BEHIND_FRAMES = 2 * HOP_FRAMES
 """What was said within the last five seconds is told later, when what follows has been heard too."""
+QUIET_S = 15.0
+"""Nobody is named before so much was heard: of a few seconds no grouping is worth telling. The first window
+that ends later ends after 17.5 s. A telephone's band is not waited for, since nothing of it is told."""
 SPAN_S = 90.0
 """How much is grouped again. Somebody who was silent for longer comes back under a new name."""
 KNOWN_MARK = "speaker-"
@@ -38,10 +41,8 @@ KNOWN_MARK = "speaker-"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one more window told: turns of the time since the last update, by names that stay.
-
-    The first of a stream tell of no time yet: `from_s` is `to_s`.
-    """
+    """What one more window told: turns of the time since the last update, by names that stay. The first of
+    a stream tell of no time yet: `from_s` is `to_s`."""
 
     from_s: float
     to_s: float
@@ -55,17 +56,10 @@ class Update:
 class LiveDiarizer:
     """Takes a stream's samples in any portions. Belongs to one stream and one thread at a time."""
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        embedder: Embedder,
-        known: Known | None = None,
-        grouping: Grouping = DEFAULT,
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, embedder: Embedder, known: Known | None = None) -> None:
         self._segmenter = segmenter
         self._embedder = embedder
         self._known = known
-        self._grouping = grouping
         self._sound = SampleHistory(WINDOW_SAMPLES + HOP_SAMPLES)
         self._windows: list[Window] = []
         self._heard_frame = self._told_frame = 0
@@ -122,9 +116,10 @@ class LiveDiarizer:
         self._windows = [window for window in self._windows if window.stop > oldest]
         first = self._windows[0].start
         shifted = [replace(window, start=window.start - first) for window in self._windows]
-        found = diarize(shifted, (frames - first) * FRAME_S, self._grouping, self._known)
+        found = diarize(shifted, (frames - first) * FRAME_S, self._known)
         turns = self._with_names(found, first * FRAME_S)
-        until = max(self._told_frame, frames - behind)
+        quiet = behind > 0 and not narrow and frames * FRAME_S < QUIET_S
+        until = max(self._told_frame, 0 if quiet else frames - behind)
         from_s, to_s = self._told_frame * FRAME_S, until * FRAME_S
         self._heard_frame, self._told_frame = frames, until
         self._named = turns

@@ -1,6 +1,6 @@
-"""Everything a stream of sound tells: who speaks, and whether the one who was claimed still does.
+"""Reports who speaks in a stream of sound, and whether the person who was claimed still does.
 
-Nothing of it stays: samples for one window, pieces for a minute and a half, the template until `close`.
+It keeps samples for one window, pieces for a minute and a half, the template until `close`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from device.audio.utterance import Samples
-from device.conversation.diarization import Known
+from device.conversation.naming import Known
 from device.conversation.opening import ConversationModels
 from device.conversation.streams.claimed import ClaimedSpeaker, Heard
 from device.conversation.streams.live import LiveDiarizer, Update
@@ -39,9 +39,7 @@ class Stream:
         self, models: ConversationModels, *, claimed: Embedding | None = None, known: Known | None = None
     ) -> None:
         """`claimed` is the template of the person who should be speaking; it is overwritten at the end.
-
-        Raises DeviceError where a claim cannot be scored with this speaker model.
-        """
+        Raises DeviceError where a claim cannot be scored with this speaker model."""
         self._live = LiveDiarizer(models.segmentation, models.speaker, known)
         self._claimed = (
             None if claimed is None else ClaimedSpeaker(models.speaker, models.speaker.version, claimed)

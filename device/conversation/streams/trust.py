@@ -1,4 +1,4 @@
-"""Does the person who was claimed still speak? Evidence window by window, and trust that decays and recovers.
+"""Tells whether the person who was claimed still speaks: trust that decays and recovers, window by window.
 
 A hidden Markov model of two states, the claimed person or somebody else. Each window's LLR moves the
 log-odds; between windows either may take over from the other with a small chance, so that what was heard long
@@ -64,10 +64,8 @@ class Trust:
         return self._state
 
     def heard(self, llr: float, step_s: float) -> Change | None:
-        """Take one window's LLR, `step_s` after the one before; a change, when there is one.
-
-        Raises DeviceError for an LLR that is no number.
-        """
+        """Take one window's LLR, `step_s` after the one before; a change, when there is one. Raises
+        DeviceError for an LLR that is no number."""
         if not math.isfinite(llr):
             raise DeviceError("a window's LLR must be finite")
         stays, leaves = self.probability, 1.0 - self.probability

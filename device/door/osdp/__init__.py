@@ -1,1 +1,1 @@
-"""The door as a reader at a hospital's own controller: OSDP, a secure channel from the first frame."""
+"""The unit as an OSDP reader of a hospital's own controller, with a secure channel from the first frame."""

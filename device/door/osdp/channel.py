@@ -1,4 +1,4 @@
-"""Filters the line for libosdp: passes one intact command at a time, and none that was answered already."""
+"""Filters the line for libosdp: one intact command at a time, and none that was answered before."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from device.door.osdp.frames import Framer, screened, sequence
 from device.door.osdp.port import SerialPort
 
 CROSSED_S = 0.05
-"""A command that comes again so soon after its answer was sent before the answer was there. Two answers would
-put the controller out of step by one; if the first one was lost, it asks once more."""
+"""A command repeated so soon after its answer had crossed with it. A second answer would put the controller
+out
+of step by one; if the first was lost, it asks once more."""
 
 
 class Channel:
     """Between libosdp and the port; called from the peripheral's thread only.
 
-    A command that comes again, with the same number and the same bytes, gets the answer that it had, and
-    the library does not learn of it. So nothing is obeyed twice, and who plays a command back hears the
-    answer that was on the wire already. What may be said outside the secure channel is screened here.
+    A repeated command, with the same number and bytes, gets the same answer again, past the library: nothing
+    is obeyed twice, and a replay learns only an answer that was on the wire before. Commands outside the
+    secure channel are screened here.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Channel:
 
     @property
     def damaged(self) -> int:
-        """How many frames came that were none."""
+        """How many damaged frames came."""
         return self._framer.damaged
 
     def read(self, max_bytes: int) -> bytes:
-        """The next bytes of the one command that is to be answered. The library reads until it gets fewer
-        than it asked for, so the next command is not begun before that.
+        """The next bytes of the command to be answered. The library reads until it gets fewer bytes than it
+        asked for; only then does the next command begin.
         """
         if not self._rest:
             if not self._ended:
@@ -56,12 +57,12 @@ class Channel:
         return given
 
     def write(self, data: bytes) -> int:
-        """The library's answer to the command that it was given last."""
+        """Send and keep the library's answer to its last command."""
         self._answer, self._answered_s = data, self._now_s()
         return self._port.write(data)
 
     def flush(self) -> None:
-        """Drop what is left of the command that the library could not use."""
+        """Drop the rest of a command that the library could not use."""
         self._rest = b""
 
     def _next(self) -> bytes:

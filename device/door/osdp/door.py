@@ -1,4 +1,4 @@
-"""A door whose strike, or whose second opinion, is a hospital's own controller."""
+"""A door with a hospital's own controller, which moves the strike or is told of decisions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 
 
 class OsdpDoor(Background):
-    """A Door, and what the controller is told of it. The line runs from entry to exit; a port that is pulled
-    off is opened again. Without a secure channel nothing is sent, and in the modes in which the controller
-    holds the strike nothing opens.
+    """A Door that talks to a controller. The line runs from entry to exit; a lost port is opened again.
+    Without a secure channel nothing is sent, and where the controller moves the strike nothing opens.
     """
 
     def __init__(
@@ -42,8 +41,8 @@ class OsdpDoor(Background):
         show: Callable[[str], None],
         display: Callable[[str, str], None],
     ) -> None:
-        """`local` makes the door's own lines, `connect` opens the port (it may raise DoorError), `card_of` is
-        the card of a person, `display` shows a colour and a text of the controller to the person.
+        """`local` makes the door's own lines, `connect` opens the port or raises DoorError, `card_of` gives a
+        person's card, `display` shows the controller's colour and text.
         """
         self._mode = mode
         self._local = local(self._noted)
@@ -82,7 +81,7 @@ class OsdpDoor(Background):
         return self._local.stuck() or ("" if peripheral is None else peripheral.stuck())
 
     def obey(self, decision: Decision) -> None:
-        """Let the controller know, in the way of this mode; what it cannot take now is dropped."""
+        """Carry out a decision as this mode says; what the controller cannot take now is dropped."""
         if self._mode is OsdpMode.REPORT:
             self._local.obey(decision)
             self._tell(decision)
@@ -94,11 +93,11 @@ class OsdpDoor(Background):
             self._show("nothing is sent to the controller")
 
     def lock(self) -> None:
-        """Lock what is ours; the controller's strike is its own."""
+        """Lock the unit's own strike."""
         self._local.lock()
 
     def hold(self, for_s: float) -> None:
-        """Only where the strike is ours."""
+        """Hold the unit's own strike; raises DoorError where the controller has it."""
         if self._mode is OsdpMode.REPORT:
             self._local.hold(for_s)
         elif for_s > 0.0:
@@ -116,7 +115,7 @@ class OsdpDoor(Background):
             except queue.Empty:
                 continue
 
-    # What the controller does; called from the line's thread.
+    # Called from the line's thread for what the controller does.
 
     def commanded(self, command: Command) -> None:
         if isinstance(command, Asked):
@@ -134,7 +133,7 @@ class OsdpDoor(Background):
             self._status()
 
     def key_offered(self, key: bytes) -> bool:
-        """Keys are set at installation only (`ostiary door osdp-install`)."""
+        """Refuse: a key is set at installation only (`ostiary door osdp-install`)."""
         log.warning("the controller tried to set a new key and was refused")
         self._noted("FAULT", "key_refused")
         return False
@@ -168,7 +167,7 @@ class OsdpDoor(Background):
             self._show("the controller is away; it is not told")
 
     def _noted(self, kind: str, reason: str) -> None:
-        """Every event of the door's own lines passes here on its way to the log."""
+        """Log an event of the door's own lines; the controller is told of tampering."""
         if kind in ("TAMPER", "TAMPER_ENDED"):
             self._tampered = kind == "TAMPER"
             self._status()
@@ -188,8 +187,11 @@ class OsdpDoor(Background):
             peripheral = self._peripheral
             if peripheral is not None and not peripheral.port_lost:
                 continue
-            self._close()
-            self._open()
+            try:
+                self._close()
+                self._open()
+            except Exception:  # a supervisor: the line is opened again, whatever went wrong
+                log.exception("opening the line to the controller failed once; it is tried again")
 
     def _open(self) -> None:
         try:

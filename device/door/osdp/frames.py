@@ -1,9 +1,9 @@
-"""Whole frames out of the bytes of a line, for the one reader that they are meant for. Pure.
+"""Cuts the bytes of a line into whole frames for this reader. Pure.
 
-libosdp ends the secure channel at any byte that it cannot read and at a command that comes twice. On a wire
-both are everyday: noise, other readers' answers, a controller that asks again because an answer was late or
-lost. So the library is given whole frames with a right check value and nothing else, and a command that is
-repeated is answered with the same bytes again (`channel.py`), as the standard asks: nothing is obeyed twice.
+libosdp ends the secure channel at any byte that it cannot read and at a command that comes twice. Both are
+common on a wire: noise, other readers' answers, a controller that asks again because an answer was late or
+lost. So the library gets only whole frames with a right check value, and a repeated command gets the same
+answer again (`channel.py`), as the standard asks.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from binascii import crc_hqx
 SOM, MARK = 0x53, 0xFF
 BROADCAST = 0x7F
 MAX_FRAME_BYTES = 256
-"""What libosdp can take."""
+"""The largest that libosdp takes."""
 GAP_S = 0.1
-"""A frame whose next byte does not come for so long was cut off. The standard asks for 20 ms between bytes;
-the rest is for the time in which this process was not run."""
+"""A frame without a further byte for so long was cut off. The standard allows 20 ms between bytes; the rest
+is
+for a process that did not get to run."""
 KEYSET, REFUSED = 0x75, 0x00
 """Commands: set the channel's key; one that no reader knows."""
 _IN_CLEAR = frozenset((0x61, 0x62))
@@ -33,7 +34,7 @@ SEQUENCE = 0x03
 
 
 class Framer:
-    """Bytes to frames. What belongs to nobody here is dropped and counted."""
+    """Bytes to frames; counts and drops everything else."""
 
     def __init__(self, address: int) -> None:
         self._mine = (address, BROADCAST)
@@ -41,7 +42,7 @@ class Framer:
         self._marked = False
         self._last_s = -math.inf
         self.damaged = 0
-        """How many frames were begun and were none: noise, a wrong check value, a frame that was cut off."""
+        """How many beginnings were no frame: noise, a wrong check value, a frame that was cut off."""
 
     def feed(self, data: bytes, now_s: float) -> list[bytes]:
         """The frames for this reader that `data` completes, each with its mark byte if it had one."""
@@ -63,7 +64,7 @@ class Framer:
         return found
 
     def _size(self) -> int | None:
-        """How long the frame is that begins here; None when more bytes must come."""
+        """The length of the frame that begins here; None when more bytes must come."""
         while True:
             start = self._bytes.find(SOM)
             before = self._bytes[:start] if start >= 0 else self._bytes
@@ -78,7 +79,7 @@ class Framer:
             self._skip()
 
     def _skip(self) -> None:
-        """No frame begins here; perhaps one begins behind it."""
+        """Go on behind the first byte, where no frame begins."""
         del self._bytes[0]
         self._marked = False
         self.damaged += 1
@@ -96,12 +97,12 @@ def sequence(frame: bytes) -> int:
 
 
 def screened(frame: bytes) -> bytes:
-    """A whole frame as the library may have it: itself, or, with the same number, a command that none knows.
+    """A whole frame if the library may have it, else an unknown command with the same number.
 
-    In clear only identity, capabilities and the handshake pass, a handshake's security block carries nothing
-    else, and a key is set enciphered. The library holds some of this too, but within a channel it obeys any
-    command behind a handshake's block unsigned (3.2.9). Which key that block asks for says nothing: there are
-    controllers that always ask for the default one, and use their own.
+    In clear only identity, capabilities and the handshake pass; a handshake's security block carries nothing
+    else; a key is set enciphered. The library checks some of this too, but within a channel it obeys any
+    command behind a handshake's block unsigned (3.2.9). Which key that block asks for does not matter: some
+    controllers always ask for the default one, and use their own.
     """
     mark = frame[:1] if frame[0] == MARK else b""
     header, rest = frame[len(mark) : len(mark) + _HEADER_BYTES], frame[len(mark) + _HEADER_BYTES :]

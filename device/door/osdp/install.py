@@ -1,4 +1,4 @@
-"""The one time at which a controller may set this reader's key."""
+"""Lets the controller set this reader's key, once, at installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Installing:
-    """A Panel that takes one good key, and no command of any other kind."""
+    """A Panel that takes one good key and obeys no other command."""
 
     def __init__(self, keep: Callable[[bytes], None]) -> None:
         """`keep` seals the key; it may raise DoorError, and then the controller is refused."""
@@ -21,7 +21,7 @@ class Installing:
         self.done = threading.Event()
         """Set when a key was kept."""
         self.refused = ""
-        """Why a key was refused, to be shown after another sentence; empty when none was."""
+        """Why a key was refused, as the end of a sentence; empty when none was."""
 
     def commanded(self, command: Command) -> None:
         """Nothing is obeyed while the default key serves."""

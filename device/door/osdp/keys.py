@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from device.door.lines import DoorError
 from device.secure_store.memory import SecretBytes
-from device.secure_store.voiceprints.records import NONCE_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
 from sync.plain_file import plain_bytes
+from sync.plain_words import why
 
 KEY_BYTES = 16
 FILE = "panel-key.bin"
+MAX_FILE_BYTES = 256
 DEFAULT_KEY = bytes(range(0x30, 0x40))
 """SCBK-D, which the standard publishes for installation."""
 MIN_DIFFERENT_BYTES = 8
@@ -29,7 +26,7 @@ Derive = Callable[[str], SecretBytes]
 
 
 def new_key() -> bytes:
-    """A random key of 16 bytes: nothing of it can be derived from the reader or from another reader's key."""
+    """A random key of 16 bytes, derived from nothing."""
     while True:
         key = secrets.token_bytes(KEY_BYTES)
         if not weakness(key):
@@ -37,7 +34,7 @@ def new_key() -> bytes:
 
 
 def weakness(key: bytes) -> str:
-    """Why `key` must not be used; empty when nothing is known against it."""
+    """Why `key` must not be used; empty for a good one."""
     if len(key) != KEY_BYTES:
         return f"a key has {KEY_BYTES} bytes, not {len(key)}"
     if key == DEFAULT_KEY:
@@ -56,30 +53,33 @@ def weakness(key: bytes) -> str:
 
 def keep_key(folder: Path, derive: Derive, key: bytes) -> None:
     """Seal the key into the store's folder. Raises DoorError for a weak one."""
-    if why := weakness(key):
-        raise DoorError(f"the key is refused: {why}; `ostiary door osdp-key` makes a good one")
-    nonce = os.urandom(NONCE_BYTES)
-    with derive(_LABEL) as secret, secret.view() as raw:
-        write_durably(folder / FILE, nonce + AESGCM(raw).encrypt(nonce, key, _BOUND))
+    if wrong := weakness(key):
+        raise DoorError(f"the key is refused: {wrong}; `ostiary door osdp-key` makes a good one")
+    with derive(_LABEL) as secret:
+        write_durably(folder / FILE, secret.encrypt(key, _BOUND))
 
 
 def kept_key(folder: Path, derive: Derive) -> bytes:
-    """The key of this unit. Raises DoorError when there is none, or it is another unit's: then no frame is
-    sent. A reader without a key never falls back to the default one.
-    """
+    """The key of this unit. Raises DoorError when there is none, or it is another unit's or weak."""
     path = folder / FILE
     if not path.exists():
         raise DoorError("this unit has no key for the controller; run `ostiary door osdp-key`")
-    sealed = plain_bytes(path)[:256]
-    with derive(_LABEL) as secret, secret.view() as raw:
+    try:
+        sealed = plain_bytes(path, MAX_FILE_BYTES)
+    except OSError as err:
+        raise DoorError(
+            f"{FILE}, the key for the controller, cannot be read ({why(err)}); mend the disk, or make a new "
+            "one with `ostiary door osdp-key`"
+        ) from err
+    with derive(_LABEL) as secret:
         try:
-            key = AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _BOUND)
-        except (InvalidTag, ValueError) as err:
+            key = secret.decrypt(sealed, _BOUND)
+        except ValueError as err:
             raise DoorError(
                 f"{FILE} is damaged or another unit's; make a new key with `ostiary door osdp-key`"
             ) from err
-    if why := weakness(key):
+    if wrong := weakness(key):
         raise DoorError(
-            f"the controller's key is refused: {why}; make a new one with `ostiary door osdp-key`"
+            f"the controller's key is refused: {wrong}; make a new one with `ostiary door osdp-key`"
         )
     return key

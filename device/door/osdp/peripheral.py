@@ -1,9 +1,9 @@
-"""This unit as an OSDP peripheral, through libosdp. The one module that touches it.
+"""This unit as an OSDP peripheral. The one module that touches libosdp.
 
-The secure channel is enforced twice: in clear the library is given identity, capabilities and the handshake,
-and nothing else (`frames.screened`), and it answers nothing else. Its wrapper's thread, key store and default
-key are not used. What could not be sent because the controller was away is dropped: a read that arrives late
-would open a door for somebody who has left.
+The secure channel is enforced twice: `frames.screened` passes only identity, capabilities and the handshake
+in clear, and the library answers nothing else. Its wrapper's thread, key store and default key are not used.
+What cannot be sent because the controller is away is dropped: a late read would open a door for somebody who
+left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from device.door.osdp.port import SerialPort
 REFRESH_S = 0.01
 """libosdp must be called at least every 50 ms."""
 STALE_S = 2.0
-"""A read that the controller has not fetched by then is dropped."""
+"""A read that the controller has not fetched in this time is dropped."""
 STUCK_S = 60.0
 VENDOR = 0x4F5354
 """`OST`: in the unit's identity, and before each manufacturer's command and reply."""
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What the controller asks the reader's LED to show: red, green, amber, blue, ... or none."""
+    """The controller sets the reader's LED: red, green, amber, blue, ... or none."""
 
     colour: str
 
 
 @dataclass(frozen=True, slots=True)
 class Beep:
-    """The controller asks the reader for a tone."""
+    """The controller has the reader beep."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What the controller asks the reader to show, at most 32 characters."""
+    """The controller has the reader show a text of at most 32 characters."""
 
     text: str
 
@@ -64,7 +64,7 @@ Command = Light | Beep | Text | Asked
 
 
 class Panel(Protocol):
-    """Who is told what the controller does; called from the peripheral's thread, and returns quickly."""
+    """Told what the controller does, from the peripheral's thread; returns quickly."""
 
     def commanded(self, command: Command) -> None: ...
 
@@ -89,8 +89,8 @@ class Peripheral(Background):
         install: bool = False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`install` serves the default key until the controller has set one, and takes no `key`; otherwise
-        `key` is needed. Raises DoorError.
+        """With `install` it serves the default key until the controller has set one; otherwise it needs
+        `key`. Raises DoorError.
         """
         if install != (key is None):
             raise DoorError("no line to the controller without a key, and no installation with one")
@@ -98,7 +98,7 @@ class Peripheral(Background):
             raise DoorError(f"the controller's key is refused: {why}")
         self._port = port
         self.channel = Channel(port, address, now_s=now_s)
-        """What passes the line, and what was damaged or came again."""
+        """Counts damaged and repeated frames."""
         self._panel = panel
         self._now_s = now_s
         self._secure = False
@@ -131,7 +131,7 @@ class Peripheral(Background):
 
     @property
     def secure(self) -> bool:
-        """Whether the controller is there, behind a secure channel."""
+        """Whether the secure channel to the controller is up."""
         return self._secure
 
     @property
@@ -148,7 +148,7 @@ class Peripheral(Background):
         return f"the controller was not answered for {silent_s:.0f} s" if silent_s > STUCK_S else ""
 
     def send_card(self, card: CardBits) -> bool:
-        """Hand the card to the controller. False, and dropped, when it is away."""
+        """Hand the card to the controller; False when it is away, and the card is dropped."""
         return self._submit(
             {
                 "event": self._osdp.EVENT_CARDREAD,
@@ -166,9 +166,9 @@ class Peripheral(Background):
             raise ValueError(f"a reply has at most {MAX_REPLY_BYTES} bytes, not {len(data)}")
         return self._submit({"event": self._osdp.EVENT_MFGREP, "vendor_code": VENDOR, "data": data})
 
-    def send_status(self, tampered: bool, power_failed: bool = False) -> bool:
-        """The state of the unit's case and supply."""
-        report = bytes((int(tampered), int(power_failed)))
+    def send_status(self, tampered: bool) -> bool:
+        """The state of the unit's case; the second byte, of its supply, is always well."""
+        report = bytes((int(tampered), 0))
         return self._submit(
             {"event": self._osdp.EVENT_STATUS, "type": self._osdp.STATUS_REPORT_LOCAL, "report": report}
         )
@@ -204,7 +204,7 @@ class Peripheral(Background):
                 self._stop.wait(1.0)
 
     def _commanded(self, command: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
-        """Called by the library inside `refresh`. What is raised here it would print and forget."""
+        """Called by the library inside `refresh`; it would print and forget an exception."""
         try:
             return (0 if self._obeyed(command) else -1), None
         except Exception:

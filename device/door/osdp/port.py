@@ -12,7 +12,7 @@ from sync.plain_words import why
 
 
 class SerialPort:
-    """Raises DoorError when the port cannot be opened. A port that is pulled off later sets `lost`."""
+    """Raises DoorError when the port cannot be opened; `lost` says why a port was lost later."""
 
     def __init__(self, path: Path, baud: int) -> None:
         self.lost = ""
@@ -32,7 +32,9 @@ class SerialPort:
             termios.tcflush(self._descriptor, termios.TCIOFLUSH)
         except termios.error as err:
             os.close(self._descriptor)
-            raise DoorError(f"{path} is no serial port ({err.args[-1]}); check `[door.osdp] port`") from err
+            raise DoorError(
+                f"{path} is no serial port ({why(OSError(*err.args))}); check `[door.osdp] port`"
+            ) from err
         self.id = hash(str(path)) & 0x7FFFFFFF  # libosdp asks for a number of the channel
 
     def read(self, max_bytes: int) -> bytes:
@@ -54,7 +56,7 @@ class SerialPort:
             return 0
 
     def flush(self) -> None:
-        """Drop what waits; libosdp asks for it after a broken frame."""
+        """Drop waiting bytes, as libosdp asks after a broken frame."""
         if not self.lost:
             termios.tcflush(self._descriptor, termios.TCIFLUSH)
 

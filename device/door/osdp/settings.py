@@ -1,4 +1,4 @@
-"""What an operator sets about the controller behind a door."""
+"""Settings of the controller behind a door."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BAUD_RATES = (9_600, 19_200, 38_400, 57_600, 115_200, 230_400)
 
 
 class OsdpMode(StrEnum):
-    """What passes between unit and controller."""
+    """What unit and controller tell each other."""
 
     GATE = "gate"
     """The person's own card goes to the controller, after every check has passed and never before."""

@@ -1,6 +1,7 @@
 """The words of a unit: those that challenges are made of, and those that can be agreed on as a silent alarm.
 
-`research/vocabulary/select_words.py` writes the lists, and its table beside it says how they were chosen.
+`research/vocabulary/select_words.py` writes the lists, and its table beside it says how they were chosen;
+`research/vocabulary/seldom_said.py` writes which of them people seldom say.
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ from device.own_files import own_file
 LEAST_WORDS = 256
 """Of a list that challenges are made of: fewer would be easier to guess than what is stated."""
 
+SELDOM_WORDS = 64
+"""Of the challenge words, those that people say least often: an hour of anybody's speech holds hardly one."""
+
 
 @cache
 def challenge_words() -> tuple[str, ...]:
     """At least LEAST_WORDS different words. Raises DeviceError for any other list."""
     return own_file("device.evidence.wordlists", "challenge.txt", _words)
+
+
+@cache
+def seldom_words() -> tuple[str, ...]:
+    """SELDOM_WORDS of the challenge words. Raises DeviceError for any other list."""
+    return own_file("device.evidence.wordlists", "seldom.txt", _seldom)
 
 
 @cache
@@ -29,6 +39,13 @@ def _words(data: bytes) -> tuple[str, ...]:
     words = _listed(data)
     if len(words) < LEAST_WORDS or len(set(words)) != len(words):
         raise ValueError(f"it must list at least {LEAST_WORDS} different words")
+    return words
+
+
+def _seldom(data: bytes) -> tuple[str, ...]:
+    words = _listed(data)
+    if len(words) != SELDOM_WORDS or len(set(words) & set(challenge_words())) != SELDOM_WORDS:
+        raise ValueError(f"it must list {SELDOM_WORDS} different challenge words")
     return words
 
 

@@ -1,8 +1,8 @@
-"""The threats that this unit was warned of, and whether an attempt resembles one.
+"""Compares attempts with the threats that this unit was warned of.
 
 A list comes from the registry through the uplink. It is used while it is in force, and of it only what this
-door's own people do not resemble: an attacker who has a list made against somebody gains nothing at a door
-that this person uses.
+door's own people do not resemble: an attacker gains nothing by a list that is made against a person at this
+door.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from sync.durable import replace_file
 from sync.errors import MalformedError
 from sync.plain_file import open_plain
 from sync.plain_words import why
-from sync.threats.listed import MAX_LIST_BYTES, ThreatList
+from sync.threats.listed import MAX_LIST_BYTES, Threat, ThreatList
 from sync.threats.prints import MODEL, VALUES, likeness
 
+OWN_LIKENESS = 550
+"""Thousandths that an attempt needs itself where those before it are counted with it: whose badge was tried
+by an attacker a minute ago is not taken for one."""
+MORE_TOGETHER = 20
+"""Thousandths: what several attempts have in common has to be so much more alike to a threat than one."""
 HONEST = 256
 """Prints of granted attempts that this unit remembers: of no person and no time."""
 HONEST_LEAST = 3
@@ -40,6 +45,14 @@ class Match:
     def scores(self) -> dict[str, float]:
         """By the names of the event's vocabulary."""
         return {"campaign": float(self.campaign), "campaign_likeness": self.likeness}
+
+
+def resembles(threat: Threat, print_values: bytes, together: bytes = b"") -> float:
+    """How alike an attempt is to a threat, by itself or, less MORE_TOGETHER, with those before it."""
+    alone = likeness(print_values, threat.values)
+    if len(together) != VALUES or 1000 * alone < OWN_LIKENESS:
+        return alone
+    return max(alone, likeness(together, threat.values) - MORE_TOGETHER / 1000)
 
 
 class KnownAttacks:
@@ -65,8 +78,9 @@ class KnownAttacks:
         ours = self._ours
         return ours if ours is not None and self._now_ms() < ours.expires_ms else None
 
-    def match(self, print_values: bytes) -> Match | None:
-        """What these are most alike to, if they are alike enough to anything that is in force."""
+    def match(self, print_values: bytes, together: bytes = b"") -> Match | None:
+        """What these are most alike to, if they are alike enough to anything that is in force. `together` is
+        what they have in common with the prints before them, which may make up for what one alone lacks."""
         ours = self.in_force()
         if ours is None or ours.model != MODEL or len(print_values) != VALUES:
             return None
@@ -74,16 +88,14 @@ class KnownAttacks:
         for threat in ours.threats:
             if threat.number in self._unused:
                 continue
-            alike = likeness(print_values, threat.values)
+            alike = resembles(threat, print_values, together)
             if 1000 * alike >= threat.likeness and (best is None or alike > best.likeness):
                 best = Match(threat.number, alike)
         return best
 
     def adopt(self, data: bytes) -> tuple[int, int]:
-        """Take a newer list, whole or not at all; (threats used, threats that resemble this door's people).
-
-        Raises DeviceError. The same list again changes nothing.
-        """
+        """Take a newer list, whole or not at all; (threats used, threats that resemble this door's
+        people). Raises DeviceError. The same list again changes nothing."""
         try:
             made = ThreatList.from_bytes(data)
         except MalformedError as err:

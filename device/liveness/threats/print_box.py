@@ -1,4 +1,4 @@
-"""What an attempt leaves for the registry: its print, enciphered to the tenant, in a folder of a few files.
+"""Leaves the print of an attempt for the registry, enciphered to the tenant, in a folder of a few files.
 
 Nothing is left before the registry has sent a first list of threats: it names the key to encipher to. A print
 of a failed attempt goes with its event's number. Of granted attempts a few leave theirs too, with no number

@@ -21,17 +21,20 @@ from device.model_store.pick import Notify, open_role
 from device.model_store.sessions import Runtime, Session
 from device.models.spoof.envelopes import MAX_HEAD_BYTES, EnvelopeHead, envelopes
 from device.models.spoof.features import WINDOW_SAMPLES, spoof_features
-from device.models.spoof.frame_rates import frame_rates
+from device.models.spoof.frame_rates import FORM, frame_rates
 from device.models.spoof.norms import BonaFideNorms
 from device.models.spoof.prints import seen, shipped
+from sync.errors import MALFORMED
 from sync.plain_file import NETWORK_BYTES, plain_bytes
-from sync.plain_words import why
+from sync.plain_words import malformed, why
 
 ROLE, CARD_ROLE, ENVELOPES_ROLE = "spoof", "spoof-card", "spoof-envelopes"
 INPUT = "features"
 SEGMENT_SAMPLES = 6 * SAMPLE_RATE_HZ
 MIN_SAMPLES = SAMPLE_RATE_HZ // 2
 MAX_CARD_BYTES = 1 << 20
+FIRST_FORM = 1
+"""Of a card that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class SpoofCard:
             raise DeviceError("the spoof detector's card is too large; run `ostiary models build`")
         try:
             fields = json.loads(data)
+            if int(fields.get("form", FIRST_FORM)) != FORM:
+                raise DeviceError(
+                    "the spoof detector's card was fitted for another version of this program; "
+                    "run `ostiary models build`"
+                )
             heads = fields["calibration"]
             points = {str(name): float(value) for name, value in fields["operating_points"].items()}
             if not all(math.isfinite(value) for value in points.values()):
@@ -105,9 +113,9 @@ class SpoofCard:
                 norms=_norms(fields["null"]),
                 operating_points=points,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
+        except MALFORMED as err:
             raise DeviceError(
-                f"the spoof detector's card is damaged ({err}); run `ostiary models build`"
+                f"the spoof detector's card is damaged ({malformed(err)}); run `ostiary models build`"
             ) from err
 
 
@@ -135,7 +143,7 @@ def checked_head(path: Path, card: SpoofCard) -> EnvelopeHead:
     try:
         return EnvelopeHead.from_bytes(head)
     except ValueError as err:
-        raise DeviceError(f"{path.name} is damaged ({err}); run `ostiary models build`") from err
+        raise DeviceError(f"{path.name} is damaged ({malformed(err)}); run `ostiary models build`") from err
 
 
 def _read(path: Path, at_most: int = NETWORK_BYTES) -> bytes:

@@ -52,6 +52,11 @@ NOISY = (-2.5, -1.5)
 """... and from where to where, in powers of ten of the band's mean power, that is taken for noise."""
 NOISE_MARGIN = 1.5
 """Times the noise: a moment no louder counts nothing."""
+CLEAR = (-2.4, -2.6)
+"""Where products at any rate find nothing but chance, and where they count in full: the tenth quietest level
+of a band over its mean, in powers of ten, in the mean of all bands."""
+FORM = 3
+"""Raised with every change of what is measured here: norms are fitted to one form, and the card names it."""
 BESIDE_STEPS = range(2, 7)
 """Bands that share no frequency, 500 to 1,500 Hz apart, are multiplied."""
 ENVELOPE_HZ = (31.0, 480.0)
@@ -100,16 +105,18 @@ class FrameRates:
     """(rates, STATISTICS), rows as `FRAME_RATES_HZ`."""
     searched: Floats
     """(any rates, SEARCHED), rows as `ANY_RATE_HZ`."""
+    clear: float
+    """From 0, where noise or echoes fill every pause, to 1."""
 
 
 def frame_rates(wave: npt.NDArray[np.float32]) -> FrameRates:
     """Of speech (n,) at 16 kHz, n >= 8,000."""
     envelope, levelled, level = _levelled(_sub_bands(wave))
     heard = heard_above_noise(level)
-    return _rates_in(envelope * heard, levelled * heard)
+    return FrameRates(*_rates_in(envelope * heard, levelled * heard), clear_of_noise(level))
 
 
-def _rates_in(envelope: Floats, levelled: Complexes) -> FrameRates:
+def _rates_in(envelope: Floats, levelled: Complexes) -> tuple[Floats, Floats]:
     """Of levelled envelopes and sub-bands (bands, steps)."""
     window, bins = _window(levelled.shape[1]), _bins(levelled.shape[1])
     shared = levelled * np.sqrt(window)
@@ -126,13 +133,24 @@ def _rates_in(envelope: Floats, levelled: Complexes) -> FrameRates:
         np.concatenate([_means(found[kind], _multiples(kind, here, bins)) for kind in kinds]).T
         for here, kinds in ((True, KINDS), (False, MOVING))
     )
-    return FrameRates(listed, searched)
+    return listed, searched
+
+
+def clear_of_noise(level: Floats) -> float:
+    """How far bands with such `level` (bands, steps) become quiet between words: from 0 to 1."""
+    quiet = float(np.log10(_quietest(level)).mean())
+    return min(1.0, max(0.0, (quiet - CLEAR[0]) / (CLEAR[1] - CLEAR[0])))
+
+
+def _quietest(level: Floats) -> Floats:
+    """The tenth quietest level of each band over its mean."""
+    quiet: Floats = np.quantile(level, QUIETEST, axis=1) / level.mean(axis=1)
+    return quiet
 
 
 def heard_above_noise(level: Floats) -> Floats:
     """How much each moment counts of bands with such `level` (bands, steps): from 0 for noise to 1."""
-    mean = level.mean(axis=1)
-    quiet = np.quantile(level, QUIETEST, axis=1) / mean
+    mean, quiet = level.mean(axis=1), _quietest(level)
     noisy = np.clip((np.log10(quiet) - NOISY[0]) / (NOISY[1] - NOISY[0]), 0.0, 1.0)
     noise = (noisy * quiet * mean)[:, None]
     heard: Floats = np.maximum(0.0, 1.0 - NOISE_MARGIN * noise / level)

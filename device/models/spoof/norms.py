@@ -27,6 +27,10 @@ MOST_DEVIATIONS = 4.0
 """Of one statistic: no single kind of evidence decides."""
 MOST_SEARCHED_DEVIATIONS = 8.0
 MOST_STANDING_OUT = 20.0
+PRODUCTS = tuple(n for n, name in enumerate(SEARCHED) if name.startswith("product"))
+PRODUCTS_WEIGHT, MOST_OF_PRODUCTS = 0.25, 1.0
+"""How much the best rate by products alone, which another speed does not hide, counts beside the sum; and how
+many deviations at most, since hum gives them to people."""
 
 NORM_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Lengths at which people were measured: the shorter the speech, the more a line stands out by chance."""
@@ -45,11 +49,15 @@ def mean_deviation(listed: Floats, mean: Floats, spread: Floats) -> Floats:
     return averaged
 
 
-def searched_deviation(searched: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Of `FrameRates.searched` (..., any rates, SEARCHED) against people's of one line: (..., any rates)."""
-    each = (searched - mean) / (spread / np.sqrt(searched_lines()))
-    averaged: Floats = each.clip(-MOST_SEARCHED_DEVIATIONS, MOST_SEARCHED_DEVIATIONS).mean(axis=-1)
-    return averaged
+def searched_deviation(searched: Floats, mean: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """Of `FrameRates.searched` (any rates, SEARCHED) against people's of one line: by all, by products alone.
+
+    Both (any rates,).
+    """
+    each = ((searched - mean) / (spread / np.sqrt(searched_lines()))).clip(
+        -MOST_SEARCHED_DEVIATIONS, MOST_SEARCHED_DEVIATIONS
+    )
+    return each.mean(axis=1), each[:, PRODUCTS].mean(axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +77,13 @@ class BonaFideNorms:
     top_mean: Floats
     """(lengths, 1), of the greatest of `searched_deviation`."""
     top_spread: Floats
+    products_mean: Floats
+    """(lengths, 1), of the greatest by products alone."""
+    products_spread: Floats
 
     def __post_init__(self) -> None:
         rates = len(FRAME_RATES_HZ)
-        tails = ((rates, len(STATISTICS)), (rates,), (len(SEARCHED),), (1,))
+        tails = ((rates, len(STATISTICS)), (rates,), (len(SEARCHED),), (1,), (1,))
         for n, name in enumerate(self.__slots__):
             part, shape = getattr(self, name), (len(NORM_SECONDS), *tails[n // 2])
             if part.shape != shape:
@@ -86,16 +97,17 @@ class BonaFideNorms:
         """What stands out of a wave so long."""
         among = np.interp(np.log(seconds), np.log(NORM_SECONDS), range(len(NORM_SECONDS)))
         below = min(int(among), len(NORM_SECONDS) - 2)
-        mean, spread, rate_mean, rate_spread, any_mean, any_spread, top_mean, top_spread = (
-            part[below] + (among - below) * (part[below + 1] - part[below])
-            for part in (getattr(self, name) for name in self.__slots__)
-        )
+        parts = (getattr(self, name) for name in self.__slots__)
+        at = (part[below] + (among - below) * (part[below + 1] - part[below]) for part in parts)
+        mean, spread, rate_mean, rate_spread, any_mean, any_spread, *tops = at
+        top_mean, top_spread, products_mean, products_spread = (float(top[0]) for top in tops)
         each = (mean_deviation(found.listed, mean, spread) - rate_mean) / rate_spread
-        searched = searched_deviation(found.searched, any_mean, any_spread)
-        top = float((searched.max() - top_mean[0]) / top_spread[0])
+        searched, by_products = searched_deviation(found.searched, any_mean, any_spread)
+        top = (float(searched.max()) - top_mean) / top_spread
+        products = (float(by_products.max()) - products_mean) / products_spread
         listed = int(each.argmax())
         hz = FRAME_RATES_HZ[listed] if each[listed] >= top else float(ANY_RATE_HZ[searched.argmax()])
-        return FrameRateEvidence(np.append(each, top), hz)
+        return FrameRateEvidence(np.append(each, top), found.clear * products, hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +116,14 @@ class FrameRateEvidence:
 
     deviations: Floats
     """(rates + 1,): each listed rate, and the best of any."""
+    products: float
+    """The best of any by products alone, as far as the place lets it be heard."""
     rate_hz: float
     """The rate that stands out most, or one that shares many of its multiples."""
 
     @property
     def score(self) -> float:
         """How little of any beat there is: higher is more human."""
-        return -float(np.log(np.exp(np.minimum(self.deviations, MOST_STANDING_OUT)).sum()))
+        total = np.exp(np.minimum(self.deviations, MOST_STANDING_OUT)).sum()
+        beside = PRODUCTS_WEIGHT * min(MOST_OF_PRODUCTS, max(0.0, self.products))
+        return -(float(np.log(total)) + beside)

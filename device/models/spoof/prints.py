@@ -2,7 +2,7 @@
 
 Made of the statistics that the envelopes' head hears anyway (`envelopes.py`) and of the way that the sound
 came (`colour.py`), by a linear map that was fitted to tell attackers apart, by their tool and by what they
-play it with, and to see all people as one (`quantize.train.prints`): where people lie is zero. It is another
+play it with, and to see all people as one (`research.fits.prints`): where people lie is zero. It is another
 answer of what the detector computes; no network and no file of a bundle has a part in it.
 """
 

@@ -1,4 +1,4 @@
-"""What a words model must do, whichever runtime is behind it: hear freely, and weigh given sentences."""
+"""The words models behind one interface: they hear freely, and weigh given sentences."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from device.audio.utterance import SAMPLE_RATE_HZ
-
-Wave = npt.NDArray[np.float32]
-"""Mono speech at SAMPLE_RATE_HZ in [-1, 1)."""
+from device.audio.utterance import SAMPLE_RATE_HZ, Wave
 
 FRAMES_PER_S = 50
 MARGIN_FRAMES = 64
@@ -66,9 +63,7 @@ class SpeechModel(Protocol):
 
     def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
         """What the model hears by itself in `wave`, and how each of at most seven `sentences` would fare.
-
-        Every returned path ends with the end-of-text token, unless it ran into the token cap.
-        """
+        Every returned path ends with the end-of-text token, unless it ran into the token cap."""
         ...
 
     def close(self) -> None:

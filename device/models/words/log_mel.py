@@ -36,14 +36,14 @@ def log_mel(wave: Floats, frames: int) -> Floats:
     return np.asarray((decades[np.newaxis] + 4.0) / 4.0, dtype=np.float32)
 
 
-def mel_filters() -> Floats:
-    """Slaney's mel filterbank as Whisper uses it: shape (80, 201), area-normalised, 0 to 8 kHz."""
+def mel_filters(bands: int = BINS) -> npt.NDArray[np.float64]:
+    """Slaney's mel filterbank (Auditory Toolbox, 1998): (bands, 201), each of unit area, 0 to 8 kHz."""
     break_hz, linear_step = 1000.0, 200.0 / 3.0
     break_mel = break_hz / linear_step
     # Logarithms in decimal: processors may round their own otherwise, and whisper.cpp's file holds these.
     log_step = Decimal("6.4").ln() / 27
     top_mel = break_mel + float((Decimal(SAMPLE_RATE_HZ) / 2 / Decimal(break_hz)).ln() / log_step)
-    mels = np.linspace(0.0, top_mel, BINS + 2)
+    mels = np.linspace(0.0, top_mel, bands + 2)
     risen = [float((log_step * (Decimal(mel) - Decimal(break_mel))).exp()) for mel in mels.tolist()]
     edges_hz = np.where(mels < break_mel, mels * linear_step, break_hz * np.asarray(risen))
     bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, WINDOW // 2 + 1)
@@ -53,8 +53,8 @@ def mel_filters() -> Floats:
     falling = slopes[2:] / widths[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     area = 2.0 / (edges_hz[2:] - edges_hz[:-2])
-    return np.ascontiguousarray(triangles * area[:, None] + 0.0, dtype="<f4")  # no negative zeros
+    return np.asarray(triangles * area[:, None] + 0.0)  # no negative zeros
 
 
 _HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-_FILTERS = mel_filters()
+_FILTERS = mel_filters().astype("<f4")

@@ -33,9 +33,7 @@ class Vocabulary:
             # Not `split()`: a multilingual Whisper has an empty word, and every later number counts on it.
             return cls([binascii.a2b_base64(word, strict_mode=True) for word in text.split(" ")])
         except binascii.Error as err:
-            raise DeviceError(
-                f"the model's vocabulary is damaged ({err}); run `ostiary models build`"
-            ) from err
+            raise DeviceError("the model's vocabulary is damaged; run `ostiary models build`") from err
 
     def __len__(self) -> int:
         return len(self._words)
@@ -56,8 +54,6 @@ class Vocabulary:
                 break
             at = unions.index(lowest)
             parts[at : at + 2] = [self._words[lowest]]
-            if hasattr(self, "_seen"):
-                self._seen.add(lowest)
         return [self._rank[part] for part in parts]
 
 

@@ -1,10 +1,10 @@
-"""The words check: were the expected words said? The phrase is known, so it is tested, not transcribed."""
+"""Checks whether the expected words were said: the phrase is known, so it is tested, not transcribed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +74,8 @@ class Clues:
 
     @property
     def credible(self) -> bool:
-        """False for silence and inventions, and for a loop that neither says half of the phrase in its first
-        round nor leaves each of the phrase's own tokens about as likely as the model's favourite.
-        """
+        """False for silence and inventions, and for a loop that neither says half of the phrase in its
+        first round nor leaves each of the phrase's own tokens about as likely as the model's favourite."""
         said = self.agreement >= LOOP_AGREEMENT or self.worst_token_nats > LOOP_TOKEN_NATS
         return not self.invented and not (self.looped and not said)
 
@@ -153,12 +152,9 @@ class Transcriber:
         engine: WordsEngine = WordsEngine.ONNX,
         runtime: Runtime = Runtime.ONNX,
     ) -> Transcriber:
-        """From a verified bundle; raises BundleError or DeviceError. `runtime` is of ONNX's forms.
-
-        Other engines than the usual one need optional parts of a bundle. The clues are weighed alike, as they
-        were fitted for the usual one: whisper.cpp differs by its rounding, the larger model by what it hears
-        (docs/adr/0002-phrase-evidence.md).
-        """
+        """From a verified bundle; raises BundleError or DeviceError. `runtime` is of ONNX's forms. Clues
+        of every engine are weighed as they were fitted for the usual one
+        (docs/adr/0002-phrase-evidence.md)."""
         role = ENGINE_ROLES[engine]
         calibration = bundle.calibration(role)
         model: SpeechModel
@@ -175,11 +171,9 @@ class Transcriber:
         return cls(model, version=bundle.version(role), calibration=calibration)
 
     def score(self, wave: npt.NDArray[np.float32], phrase: str) -> PhraseScore:
-        """The calibrated LLR that `phrase` was said in `wave`, and what was heard instead, redacted.
-
-        A loop, an empty or an invented transcript scores the lowest LLR there is. Raises DeviceError on audio
-        or a phrase that cannot be judged, and when the model fails.
-        """
+        """The calibrated LLR that `phrase` was said in `wave`, and what was heard, redacted. A loop or an
+        invented transcript scores lowest. Raises DeviceError on what cannot be judged, and when the model
+        fails."""
         return self.scores(wave, [phrase])[0]
 
     def scores(self, wave: npt.NDArray[np.float32], phrases: Sequence[str]) -> list[PhraseScore]:
@@ -194,45 +188,26 @@ class Transcriber:
         ]
 
     def _among(self, wave: npt.NDArray[np.float32], transcript: str, phrase: str) -> float:
-        """The LLR of `phrase` among the words that were heard beside it and may stand there.
-
-        Heard letter for letter, the phrase is what it would be alone; else the model says it once more, in
-        its place between them, and only its own words are weighed.
-        """
+        """The LLR of `phrase` among words that were heard beside it and may stand there: unless it was
+        heard letter for letter, the model weighs it once more between them, its own words only."""
         around = words_around(transcript, phrase)
         if around is None:
             return -LLR_LIMIT
         before, after = (" ".join(words) for words in (around.before, around.after))
-        exact = around.agreement == 1.0
-        scripts = [] if exact else [self._script(form, before, after) for form in forms(plain(phrase))]
-        heard = self._model.listen(wave, [script.sentence for script in scripts]) if scripts else None
-        if heard is None:
-            return self.llr(
-                Clues(0.0, 0.0, WORD_LIMIT_NATS, WORD_LIMIT_NATS, 1.0, looped=False, invented=False)
-            )
+        if around.agreement == 1.0:
+            return self.llr(_EXACT)
+        scripts = [self._script(form, before, after) for form in forms(plain(phrase))]
+        heard = self._model.listen(wave, [script.sentence for script in scripts])
         said, script = max(zip(heard.sentences, scripts, strict=True), key=lambda pair: pair[0].total)
-        advantages = script.advantages(said)
-        return self.llr(
-            Clues(
-                deficit_nats=min(0.0, said.total - heard.free.total),
-                worst_token_nats=_worst_token(said, script.own),
-                worst_word_nats=min(advantages, default=WORD_LIMIT_NATS),
-                mean_word_nats=math.fsum(advantages) / len(advantages) if advantages else WORD_LIMIT_NATS,
-                agreement=around.agreement,
-                looped=heard.looped,
-                invented=False,
-            )
-        )
+        return self.llr(_weighed(said, script, heard, around.agreement, among=script.own))
 
     def llr(self, clues: Clues) -> float:
         """The calibrated LLR of what was found."""
         return self._calibration.llr(self._fusion.score(clues)) if clues.credible else -LLR_LIMIT
 
     def transcript(self, wave: npt.NDArray[np.float32], vocabulary: Collection[str]) -> str:
-        """What was said freely, with words outside `vocabulary` redacted; digits and letters stay.
-
-        Raises DeviceError.
-        """
+        """What was said freely, with words outside `vocabulary` redacted; digits and letters stay. Raises
+        DeviceError."""
         _, heard = self.clues(wave, "one")
         return redact_claim(heard, vocabulary)
 
@@ -256,9 +231,7 @@ class Transcriber:
 
     def ruled_out(self, wave: npt.NDArray[np.float32], phrases: Sequence[str], llr: float) -> list[bool]:
         """Which phrases cannot reach `llr`: a bound by each form's first token, far cheaper than a score.
-
-        For counting over very many phrases. The rest of a phrase counts as if it were said perfectly.
-        """
+        For counting over very many phrases. The rest of a phrase counts as if it were said perfectly."""
         scripts = [[self._script(form) for form in forms(phrase)] for phrase in phrases]
         first = {
             (one.sentence.tokens[0], phrase_at): one
@@ -308,35 +281,43 @@ class Transcriber:
         self._model.close()
 
 
+_EXACT = Clues(0.0, 0.0, WORD_LIMIT_NATS, WORD_LIMIT_NATS, 1.0, looped=False, invented=False)
+"""Of a phrase that was heard letter for letter: there is nothing that the model would rather have heard."""
+
+
 def _clues(phrase: str, transcript: str, heard: Heard, written: Sequence[tuple[Spoken, _Script]]) -> Clues:
+    agreed, invented = agreement(transcript, phrase), is_invented(transcript)
+    if agreed == 1.0:
+        return replace(_EXACT, looped=heard.looped, invented=invented)
     said, script = max(written, key=lambda pair: pair[0].total)
-    agreed = agreement(transcript, phrase)
-    # Heard freely, in a written form of the model's own: nothing it would rather have heard.
-    exact = agreed == 1.0
-    advantages = [] if exact else script.advantages(said)
+    return replace(_weighed(said, script, heard, agreed), invented=invented)
+
+
+def _weighed(said: Spoken, script: _Script, heard: Heard, agreed: float, among: slice = slice(None)) -> Clues:
+    """What speaks for and against one written form; of its tokens those `among` count."""
+    advantages = script.advantages(said)
     return Clues(
-        deficit_nats=0.0 if exact else min(0.0, said.total - heard.free.total),
-        worst_token_nats=0.0 if exact else _worst_token(said),
+        deficit_nats=min(0.0, said.total - heard.free.total),
+        worst_token_nats=_worst_token(said, among),
         worst_word_nats=min(advantages, default=WORD_LIMIT_NATS),
         mean_word_nats=math.fsum(advantages) / len(advantages) if advantages else WORD_LIMIT_NATS,
         agreement=agreed,
         looped=heard.looped,
-        invented=is_invented(transcript),
+        invented=False,
     )
 
 
 def _best_case(begun: Spoken, script: _Script, heard: Heard, agreed: float) -> Clues:
     """What a phrase could come to at best after this first token."""
+    if agreed == 1.0:
+        return _EXACT
     rival, words = begun.rival_logprobs[0], len(script.sentence.rivals)
     worst = WORD_LIMIT_NATS if rival is None else _within(begun.logprobs[0] - rival)
-    exact = agreed == 1.0
     return Clues(
-        deficit_nats=0.0 if exact else min(0.0, begun.logprobs[0] - heard.free.total),
-        worst_token_nats=0.0 if exact else begun.logprobs[0] - begun.best_logprobs[0],
-        worst_word_nats=WORD_LIMIT_NATS if exact else worst,
-        mean_word_nats=WORD_LIMIT_NATS
-        if exact
-        else WORD_LIMIT_NATS - (WORD_LIMIT_NATS - worst) / max(1, words),
+        deficit_nats=min(0.0, begun.logprobs[0] - heard.free.total),
+        worst_token_nats=begun.logprobs[0] - begun.best_logprobs[0],
+        worst_word_nats=worst,
+        mean_word_nats=WORD_LIMIT_NATS - (WORD_LIMIT_NATS - worst) / max(1, words),
         agreement=agreed,
         looped=False,
         invented=False,
@@ -347,7 +328,7 @@ def _within(advantage: float) -> float:
     return max(-WORD_LIMIT_NATS, min(WORD_LIMIT_NATS, advantage))
 
 
-def _worst_token(spoken: Spoken, among: slice = slice(None)) -> float:
+def _worst_token(spoken: Spoken, among: slice) -> float:
     """How far the least likely token lies below the model's favourite at its place."""
     own, best = spoken.logprobs[among], spoken.best_logprobs[among]
     return min(one - other for one, other in zip(own, best, strict=True))
@@ -371,7 +352,10 @@ def check_phrase(phrase: str) -> None:
         raise DeviceError(f"a phrase has at most {MAX_PHRASE_WORDS} words; ask for a shorter one")
     if letter := unsayable(phrase):
         raise DeviceError(
-            f"the phrase holds {letter!a}, a letter that is not listened for; write it in English"
+            f"the phrase holds {letter!a}, a letter or sign that is not listened for; write it in English "
+            "words"
         )
-    if not plain(phrase).isprintable() or not normalise(phrase):
+    if control := next((one for one in plain(phrase) if not one.isprintable()), ""):
+        raise DeviceError(f"the phrase holds {control!a}, which is no letter or digit; type it anew")
+    if not normalise(phrase):
         raise DeviceError("the phrase holds no words that can be said")

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.audio.utterance import Wave
 from device.errors import DeviceError
 from device.evidence.phrase import before_loop
-from device.models.words.hearing import Heard, Sentence, Spoken, Wave, audio_frames, token_cap
+from device.models.words.hearing import Heard, Sentence, Spoken, audio_frames, token_cap
 from device.models.words.tokens import Vocabulary
 from device.models.words.whisper_params import (
     LIBRARY_VERSION,
@@ -65,10 +66,8 @@ class _Slot:
 
 
 class WhisperCpp:
-    """One loaded model. Calls are serialised; the interpreter is free while native code works.
-
-    Raises DeviceError when the library is not the pinned one or the file is not a model it reads.
-    """
+    """A SpeechModel. Calls are serialised; the interpreter is free while native code works. Raises
+    DeviceError when the library is not the pinned one or the file is not a model it reads."""
 
     def __init__(self, model: Path, *, threads: int = 2) -> None:
         self._library = _load_library()
@@ -91,19 +90,13 @@ class WhisperCpp:
         self._words = Vocabulary(words[: self._end])
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """`text` as token ids."""
         return self._words.tokens(text)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words behind token ids; special tokens say nothing."""
         return self._words.text(tokens)
 
     def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
-        """What the model hears by itself in `wave`, and how each of `sentences` would fare.
-
-        Every returned path ends with the end-of-text token, unless it ran into the token cap. More sentences
-        than MAX_SENTENCES take a further pass for as many, each over the sound anew.
-        """
+        """Sentences beyond MAX_SENTENCES take further passes, each over the sound anew."""
         first = self._weigh(wave, sentences[:MAX_SENTENCES])
         weighed = [*first.sentences]
         while len(weighed) < len(sentences):
@@ -122,7 +115,6 @@ class WhisperCpp:
         return Heard(slots[0].path(), tuple(slot.path() for slot in slots[1:]), slots[0].keep is not None)
 
     def close(self) -> None:
-        """Give the model's memory back; the object is of no use afterwards."""
         with self._lock:
             if self._context:
                 self._library.whisper_free(self._context)
@@ -215,10 +207,8 @@ def _only(logits: npt.NDArray[np.float32], token: int) -> None:
 
 
 def _read_vocabulary(model: Path) -> list[bytes]:
-    """The words of a model file, in order.
-
-    whisper.cpp ends the whole process on some damaged files, so the sizes are looked at first.
-    """
+    """The words of a model file, in order. whisper.cpp ends the whole process on some damaged files, so
+    the sizes are looked at first."""
     try:
         with open_plain(model) as stream:
             found = struct.unpack("<12i", stream.read(48))
@@ -247,7 +237,7 @@ def _load_library() -> ctypes.CDLL:
     try:
         import _pywhispercpp  # noqa: F401 - loading it loads the library and its OpenMP runtime
     except ImportError as err:
-        raise DeviceError(f"pywhispercpp cannot be loaded ({err}); run scripts/setup") from err
+        raise DeviceError("pywhispercpp cannot be loaded; run scripts/setup") from err
     loaded = {
         line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libwhisper" in line
     }

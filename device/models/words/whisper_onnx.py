@@ -1,8 +1,8 @@
-"""Whisper in ONNX Runtime: the sound is encoded once, all written forms of a phrase are weighed in one pass.
+"""Whisper in ONNX Runtime: encodes the sound once, and weighs all written forms of a phrase in one pass.
 
-What the model hears by itself is read off that pass as far as it agrees with one of the forms, and continued
-from there with the rest of the form as a guess: a guess of several words is checked in one pass too, so that
-right phrases need hardly any token of their own (Leviathan et al. 2023, with the phrase as the draft).
+What the model hears by itself is read off that pass as far as it agrees with one of the forms, then continued
+with the rest of the form as a guess. A guess of several words is checked in one pass too, so that right
+phrases need hardly any token of their own (Leviathan et al. 2023, with the phrase as the draft).
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from device.audio.utterance import Wave
 from device.errors import DeviceError
 from device.evidence.phrase import before_loop
-from device.model_store.sessions import NoMemoryError, OnnxSession, SessionError
-from device.models.words.hearing import Heard, Sentence, Spoken, Wave, audio_frames, token_cap
+from device.model_store.sessions import Array, NoMemoryError, OnnxSession, SessionError
+from device.models.words.hearing import Heard, Sentence, Spoken, audio_frames, token_cap
 from device.models.words.log_mel import log_mel
 from device.models.words.tokens import Vocabulary
 
@@ -28,16 +27,6 @@ VOCABULARY, PROMPT = "vocabulary", "prompt"
 DRAFT_TOKENS = 6
 BATCH = 16
 """Sentences in one pass: every place in it costs 200 kB while the vocabulary is looked at."""
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sound:
-    """What the encoder made of one utterance: keys and values for every layer of the decoder."""
-
-    keys: Array
-    values: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """The decoder's keys and values of what was said so far."""
+    """Keys and values for every layer of the decoder: of one utterance, or of what was said so far."""
 
     keys: Array
     values: Array
@@ -93,7 +82,7 @@ class _Free:
 
 
 class OnnxWhisper:
-    """One loaded model. Raises DeviceError when the two files are not a Whisper of ours."""
+    """A SpeechModel. Raises DeviceError when the two files are not a Whisper of ours."""
 
     def __init__(
         self,
@@ -121,28 +110,22 @@ class OnnxWhisper:
                 int(size) if isinstance(size, int) else 0 for size in shapes["said_keys"]
             )
         except (KeyError, ValueError) as err:
-            raise DeviceError(f"the words model is incomplete ({err}); run `ostiary models build`") from err
+            raise DeviceError("the words model is incomplete; run `ostiary models build`") from err
         self._end = len(self._vocabulary)
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """`text` as token ids."""
         return self._vocabulary.tokens(text)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words behind token ids; special tokens say nothing."""
         return self._vocabulary.text(tokens)
 
     def listen(self, wave: Wave, sentences: Sequence[Sentence]) -> Heard:
-        """What the model hears by itself in `wave`, and how each of `sentences` would fare.
-
-        Every returned path ends with the end-of-text token, unless it ran into the token cap.
-        """
         if self._sessions is None:
             raise DeviceError("the transcriber was closed")
         encoder, decoder = self._sessions
         try:
             mel = log_mel(wave, audio_frames(len(wave)))
-            sound = _Sound(*encoder.run({"mel": mel}))
+            sound = _Memory(*encoder.run({"mel": mel}))
             free = _Free(self._end, token_cap(len(wave)))
             spoken: list[Spoken] = []
             for at in range(0, max(1, len(sentences)), BATCH):
@@ -156,11 +139,10 @@ class OnnxWhisper:
         return Heard(free.path(), tuple(spoken[: len(sentences)]), free.keep is not None)
 
     def close(self) -> None:
-        """Give the model's memory back; the object is of no use afterwards."""
         self._sessions = None
 
     def _forced(
-        self, decoder: OnnxSession, sound: _Sound, sentences: Sequence[Sentence]
+        self, decoder: OnnxSession, sound: _Memory, sentences: Sequence[Sentence]
     ) -> tuple[_Answer, list[int]]:
         """One pass in which every sentence is said, and where the places of each start in the answer."""
         lead = len(self._prompt)
@@ -195,7 +177,7 @@ class OnnxWhisper:
         )
 
     def _hear(
-        self, decoder: OnnxSession, sound: _Sound, sentences: Sequence[Sentence], answer: _Answer,
+        self, decoder: OnnxSession, sound: _Memory, sentences: Sequence[Sentence], answer: _Answer,
         starts: list[int], free: _Free,
     ) -> None:  # fmt: skip
         """Grows `free` to its end: the sentence that agrees longest, then guess and correction in turn."""
@@ -243,7 +225,7 @@ class OnnxWhisper:
         return _Memory(empty, empty)
 
     def _run(
-        self, decoder: OnnxSession, sound: _Sound, tokens: Array, memory: _Memory, places: Sequence[int],
+        self, decoder: OnnxSession, sound: _Memory, tokens: Array, memory: _Memory, places: Sequence[int],
         choices: Sequence[Sequence[int]],
     ) -> _Answer:  # fmt: skip
         said, length = memory.keys.shape[3], tokens.shape[1]

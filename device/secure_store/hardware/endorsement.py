@@ -1,7 +1,7 @@
-"""The TPM's side of proving which TPM this is and which keys are in it.
+"""Proves which TPM this is and which keys are in it.
 
-The endorsement key (EK) is made again from the maker's template whenever it is needed: it is always the same
-key, and nothing of it is kept.
+The endorsement key (EK) is made again from the maker's template at each use: it is always the same key, and
+nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from device.secure_store.hardware.tpm_link import TpmLink, TpmObject, handles, l
 RSA, ECC = "EK-RSA2048", "EK-ECC256"
 HIGH_RSA, HIGH_ECC = "EK-HIGH-RSA2048", "EK-HIGH-ECC256"
 KINDS = (ECC, RSA, HIGH_ECC, HIGH_RSA)
-"""Those of the high range count only where they have a certificate. Larger keys of that range (P-384, RSA
-3072) are named by another hash, and are not used.
+"""Keys of the high range count only with a certificate. Its larger ones (P-384, RSA 3072) have names of
+another hash, and are not used.
 """
 _CERTIFICATES = {RSA: 0x01C0_0002, ECC: 0x01C0_000A, HIGH_RSA: 0x01C0_0012, HIGH_ECC: 0x01C0_0014}
 """Where a maker puts a certificate (TCG EK Credential Profile 2.2.1.4); the chain lies in another range."""
@@ -39,7 +39,7 @@ _MOST_CHAIN = 8
 
 @dataclass(frozen=True, slots=True)
 class Endorsement:
-    """`public` is TPM2B_PUBLIC; `certificate` and `chain` are raw bytes from the TPM's memory, or nothing."""
+    """`public` is TPM2B_PUBLIC; `certificate` and `chain` are raw bytes from the TPM, or empty."""
 
     kind: str
     public: bytes
@@ -48,9 +48,9 @@ class Endorsement:
 
 
 def endorsement(tpm: TpmLink, kind: str | None = None) -> Endorsement:
-    """The endorsement key: the one that has a certificate, the elliptic-curve one where both or none has.
+    """The endorsement key of `kind`; by default one with a certificate, the elliptic-curve one if in doubt.
 
-    With `kind` that one. Raises StoreError as the TPM answers.
+    Raises StoreError as the TPM answers.
     """
 
     def work(esapi: ESAPI) -> Endorsement:
@@ -69,9 +69,9 @@ def endorsement(tpm: TpmLink, kind: str | None = None) -> Endorsement:
 def open_credential(
     tpm: TpmLink, kind: str, attestation: TpmObject, credential: bytes, secret: bytes
 ) -> bytes:
-    """What was enciphered to this TPM's endorsement key and to `attestation` together (Part 1, 24).
+    """Opens a credential for this TPM's endorsement key and `attestation` together (Part 1, 24).
 
-    Raises SealPolicyError when it was enciphered to others.
+    Raises SealPolicyError when it is for others.
     """
 
     def work(esapi: ESAPI) -> bytes:
@@ -96,7 +96,7 @@ def open_credential(
 
 
 def certify(tpm: TpmLink, attestation: TpmObject, key: TpmObject, nonce: bytes) -> tuple[bytes, bytes]:
-    """(TPMS_ATTEST, raw signature): the TPM says that `key` is in it, in answer to `nonce`."""
+    """(TPMS_ATTEST, raw signature): the TPM's word that `key` is in it, in answer to `nonce`."""
 
     def work(esapi: ESAPI) -> tuple[bytes, bytes]:
         with tpm.load(esapi, attestation) as signer, tpm.load(esapi, key) as subject:
@@ -126,7 +126,7 @@ def _made(esapi: ESAPI, kind: str) -> Iterator[tuple[Any, bytes]]:
     try:
         _, template = create_ek_template(kind, _reader(esapi))
     except ValueError as err:  # one of the high range whose certificate is gone
-        raise StoreError(f"the TPM has no endorsement key of this kind any more ({err})") from err
+        raise StoreError("the TPM has no endorsement key of this kind any more") from err
     key, public, *_ = esapi.create_primary(
         None, TPM2B_PUBLIC(template.publicArea), ESYS_TR.ENDORSEMENT, session1=ESYS_TR.PASSWORD
     )

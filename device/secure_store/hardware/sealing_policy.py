@@ -1,7 +1,7 @@
-"""Which machine states the TPM gives the key to: PCR values that an authority signed. Pure.
+"""The machine states in which the TPM gives the key: PCR values that an authority signed. Pure.
 
-The sealed key's own policy never changes: PolicyAuthorize(authority), then PolicyNV(epoch counter <= E).
-What an update changes is the signed PCR set, a file (TPM 2.0 Library, Part 3, 23.7, 23.9 and 23.16).
+The sealed key's own policy never changes: PolicyAuthorize(authority), then PolicyNV(epoch counter <= E). An
+update brings a new signed PCR set, a file (TPM 2.0 Library, Part 3, 23.7, 23.9 and 23.16).
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from device.secure_store.errors import SealPolicyError
-from device.secure_store.signing import raw_signature
+from device.secure_store.errors import SealPolicyError, StoreError
+from device.secure_store.signing import verify_es256
+from sync.cose import ES256, raw_signature
 
 POLICY_REF = b"ostiary store v1"
 _START = bytes(32)
@@ -56,7 +54,7 @@ class SignedPolicy:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SignedPolicy:
-        """Raises SealPolicyError for anything that is not a signed policy."""
+        """The policy in `text`, its signature unchecked. Raises SealPolicyError."""
         if len(text) > MAX_POLICY_BYTES:
             raise SealPolicyError("a signed policy is shorter than this")
         try:
@@ -72,26 +70,23 @@ class SignedPolicy:
 
 
 def sign_policy(authority: ec.EllipticCurvePrivateKey, values: PcrValues, note: str) -> SignedPolicy:
-    """What an administrator does at a desk, with the authority's key that no unit has."""
+    """Sign PCR values at a desk, with the authority's key, which no unit has."""
     ordered = tuple(sorted(values))
-    der = authority.sign(approval(pcr_policy(values)), ec.ECDSA(hashes.SHA256()))
-    return SignedPolicy(ordered, tuple(values[p] for p in ordered), note, raw_signature(der))
+    signature = raw_signature(authority.sign(approval(pcr_policy(values)), ES256))
+    return SignedPolicy(ordered, tuple(values[p] for p in ordered), note, signature)
 
 
 def verify_policy(policy: SignedPolicy, authority: ec.EllipticCurvePublicKey) -> SignedPolicy:
-    """The policy, if the authority signed it; raises SealPolicyError. The TPM checks it again."""
-    half = len(policy.signature) // 2
+    """The policy, if the authority signed it; the TPM checks again. Raises SealPolicyError."""
     try:
-        r, s = int.from_bytes(policy.signature[:half]), int.from_bytes(policy.signature[half:])
-        digest = hashlib.sha256(approval(policy.digest())).digest()
-        authority.verify(encode_dss_signature(r, s), digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-    except (InvalidSignature, ValueError) as err:
+        verify_es256(authority, approval(policy.digest()), policy.signature)
+    except StoreError as err:
         raise SealPolicyError("this policy was not signed by this unit's policy authority") from err
     return policy
 
 
 def matching(policies: tuple[SignedPolicy, ...], present: PcrValues) -> SignedPolicy:
-    """The policy that fits the machine as it is; raises SealPolicyError that names what drifted."""
+    """The policy that fits the machine now. Raises SealPolicyError, which names the PCRs that changed."""
     for policy in policies:
         if all(present.get(p) == v for p, v in zip(policy.pcrs, policy.values, strict=True)):
             return policy
@@ -116,19 +111,19 @@ def pcr_policy(values: PcrValues) -> bytes:
 
 
 def approval(policy_digest: bytes) -> bytes:
-    """What the authority signs (the TPM hashes it: aHash, Part 3, 23.16)."""
+    """The bytes that the authority signs (the TPM hashes them: aHash, Part 3, 23.16)."""
     return policy_digest + POLICY_REF
 
 
 def sealing_policy(authority_name: bytes, epoch_index_name: bytes, epoch: int) -> bytes:
-    """The sealed key's authPolicy: an approved machine, and the epoch counter not above `epoch`."""
+    """The sealed key's authPolicy: an approved machine, and an epoch counter of at most `epoch`."""
     operand = struct.pack(">QHH", epoch, 0, _EO_UNSIGNED_LE)
     nv = hashlib.sha256(operand).digest() + epoch_index_name
     return _extend(approved_policy(authority_name), _CC_POLICY_NV, nv)
 
 
 def approved_policy(authority_name: bytes) -> bytes:
-    """The exchange key's authPolicy: a machine in a state that the authority approved."""
+    """The exchange key's authPolicy: an approved machine."""
     digest = _extend(_START, _CC_POLICY_AUTHORIZE, authority_name)
     return hashlib.sha256(digest + POLICY_REF).digest()
 

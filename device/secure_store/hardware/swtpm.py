@@ -1,4 +1,4 @@
-"""A TPM 2.0 in software for a machine without one: the demo and the tests start it, a unit never does."""
+"""A TPM 2.0 in software, for the demo and the tests; a unit never starts it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from device.secure_store.errors import StoreError
@@ -14,7 +16,7 @@ from device.secure_store.settings import StoreSettings
 
 
 class SwTpm:
-    """`swtpm socket` on two neighbouring ports of this machine, its state in `folder`."""
+    """`swtpm socket` on two neighbouring ports of this machine, with its state in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("swtpm") is None:
@@ -61,6 +63,25 @@ class SwTpm:
             self._process.wait()
             self._process = None
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It takes connections and commands meanwhile, and answers them afterwards."""
+        if self._process is None:
+            raise StoreError("swtpm does not run")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a command waits that it has not read."""
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        rows = (line.split() for line in lines)
+        ours = {f"0100007F:{port:04X}" for port in (self.port, self.port + 1)}
+        return any(row[1] in ours and row[3] == "01" and not row[4].endswith(":00000000") for row in rows)
+
     def __enter__(self) -> SwTpm:
         return self.start()
 
@@ -81,7 +102,7 @@ class SwTpm:
 
 
 def _listening(port: int) -> bool:
-    """Looked up rather than connected to: swtpm serves one client, and a probe would be it."""
+    """Whether `port` is open; not by connecting, for swtpm serves one client only."""
     wanted = f"0100007F:{port:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any(line.split()[1] == wanted and line.split()[3] == "0A" for line in lines)

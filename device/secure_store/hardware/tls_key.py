@@ -1,8 +1,8 @@
-"""Lets Python's TLS sign with a key that is in the TPM: the handshake asks, the TPM answers.
+"""Lets Python's TLS sign with a key in the TPM.
 
-Python's `ssl` takes keys from files only. OpenSSL itself takes a key whose signing is somebody else's
-function (`EC_KEY_METHOD`), as smart cards have always been served; this module hands it one. It is the only
-place that calls OpenSSL directly, and it refuses on any Python or OpenSSL that it was not made for.
+Python's `ssl` takes keys from files only. OpenSSL also takes a key with a signing function of its owner's
+(`EC_KEY_METHOD`), as for smart cards; this module gives it one. No other calls OpenSSL directly, and it
+refuses any Python or OpenSSL that it was not made for.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from device.secure_store.errors import StoreError
+from sync.cose import der_signature
+from sync.plain_words import told
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class TpmTlsKey:
     """Keep it for as long as a context uses it: OpenSSL calls into it at every handshake."""
 
     def __init__(self, public: ec.EllipticCurvePublicKey, sign: Sign) -> None:
-        """Raises StoreError where this Python or its OpenSSL is not one that this was made for."""
+        """Raises StoreError for a Python or OpenSSL that this was not made for."""
         version = ssl.OPENSSL_VERSION_INFO[0]
         if platform.python_implementation() != "CPython" or version != 3:
             raise StoreError(
@@ -62,7 +63,7 @@ class TpmTlsKey:
     def load_into(self, context: ssl.SSLContext, certificates_pem: bytes) -> None:
         """Show this key and its certificate chain in handshakes from now on; may be called again.
 
-        Raises StoreError when they do not belong together.
+        Raises StoreError when they do not fit each other.
         """
         # PySSLContext begins with the object's head and then SSL_CTX *ctx, in CPython 3.11 to 3.13.
         raw = _Pointer.from_address(id(context) + object.__basicsize__)
@@ -85,7 +86,7 @@ class TpmTlsKey:
             raise StoreError("the certificate is not of the key in this TPM; provision the unit again")
 
     def _made(self, public: ec.EllipticCurvePublicKey) -> ctypes.c_void_p:
-        """An EVP_PKEY with the public half, whose signing is ours."""
+        """An EVP_PKEY with the public half, and our signing function."""
         der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         held = ctypes.create_string_buffer(der, len(der))
         at = _Pointer(ctypes.addressof(held))
@@ -107,19 +108,17 @@ class TpmTlsKey:
     def _answer(
         self, _kind: int, digest: int, size: int, into: int, length: Any, _k: int, _r: int, _key: int
     ) -> int:
-        """Called by OpenSSL within a handshake: 1 when a signature was written. Raises nothing."""
+        """Called by OpenSSL within a handshake; returns 1 when it wrote a signature. Raises nothing."""
         try:
             if size != DIGEST_BYTES:
                 return 0
-            raw = self._sign(ctypes.string_at(digest, size))
-            r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
-            der = encode_dss_signature(r, s)
+            der = der_signature(self._sign(ctypes.string_at(digest, size)))
             if len(der) > _MAX_DER:
                 return 0
             ctypes.memmove(into, der, len(der))
             length[0] = len(der)
         except Exception as err:  # noqa: BLE001 - the edge to C: the handshake fails, and is tried again
-            log.warning("the TPM does not sign for TLS: %s", err)
+            log.warning("the TPM does not sign for TLS: %s", told(err, "it refused"))
             return 0
         return 1
 

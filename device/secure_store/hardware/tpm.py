@@ -1,9 +1,10 @@
-"""What the store asks of a TPM. With `tpm_link` it is the only module that talks ESAPI; in and out go bytes.
+"""The store's operations on a TPM. Only this module and `tpm_link` use ESAPI; arguments and results are
+bytes.
 
-Every operation connects, works and disconnects, so that a developer's swtpm, which serves one client at a
-time, can be shared like a device behind the kernel's resource manager. What carries a secret goes through a
-salted session with parameter encryption, and the salt goes to a key whose name was pinned when the unit was
-provisioned: neither listening on the bus nor answering in the TPM's place is enough.
+Every operation connects, works and disconnects, so that processes share a swtpm, which serves one client at a
+time, like a device behind the kernel's resource manager. Secrets go through a salted session with parameter
+encryption, whose salt is enciphered to a key that was pinned when the unit was provisioned: neither listening
+on the bus nor answering in the TPM's place is enough.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC, TPM2B_PUBLIC
 from tpm2_pytss.constants import (
     ESYS_TR,
@@ -51,6 +51,7 @@ from device.secure_store.errors import SealPolicyError, StoreError
 from device.secure_store.hardware.sealing_policy import POLICY_REF, SignedPolicy, approval
 from device.secure_store.hardware.tpm_link import TpmLink, TpmObject, handles, loaded
 from device.secure_store.memory import SecretBytes
+from sync.keys import public_pem
 
 _NV_ATTRIBUTES = (
     (TPM2_NT.COUNTER << TPMA_NV.TPM2_NT_SHIFT)
@@ -70,17 +71,16 @@ _KEY = (
 
 @dataclass(frozen=True, slots=True)
 class LockoutState:
-    """The dictionary-attack protection. Nothing of ours can raise `failures`."""
+    """The dictionary-attack protection. Nothing of ours raises `failures`."""
 
     in_lockout: bool
     failures: int
     max_failures: int
-    recovery_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """All that has to be true for the key: approved PCRs, and where an epoch is named, its counter."""
+    """The conditions for the key: approved PCRs, and with an epoch, its counter."""
 
     authority: ec.EllipticCurvePublicKey
     policy: SignedPolicy
@@ -94,9 +94,9 @@ class Tpm(TpmLink):
     # The parent key
 
     def make_parent(self) -> bytes:
-        """Make the storage key persistent, or take the one that is there. Returns its name.
+        """Make the storage key persistent, or take the present one. Returns its name.
 
-        Raises StoreError when the handle holds another kind of object.
+        Raises StoreError when the handle holds another object.
         """
         attributes = _KEY | TPMA_OBJECT.RESTRICTED | TPMA_OBJECT.DECRYPT
 
@@ -118,23 +118,18 @@ class Tpm(TpmLink):
         return self.pinned_parent
 
     def parent_public(self) -> bytes:
-        """The parent's public area: what another unit enciphers a backup to."""
+        """The parent's public area, to which another unit enciphers a backup."""
         return self.run(lambda tpm: bytes(tpm.read_public(self.parent(tpm))[0].marshal()))
 
     # Sealing
 
     def seal(self, payload: SecretBytes, auth_policy: bytes) -> TpmObject:
-        """Seal up to 128 bytes to `auth_policy`; there is no password that opens it."""
+        """Seal up to 128 bytes to `auth_policy`; no password opens them."""
         attributes = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.NODA
 
-        def work(tpm: ESAPI) -> TpmObject:
-            template = TPM2B_PUBLIC.parse("keyedhash", objectAttributes=attributes, authPolicy=auth_policy)
-            with payload.view() as data, self.session(tpm) as session:
-                sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=bytes(data)))
-                private, public, *_ = tpm.create(self.parent(tpm), sensitive, template, session1=session)
-            return TpmObject(public.marshal(), private.marshal())
-
-        return self.run(work)
+        with payload.view() as data:
+            sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=bytes(data)))
+        return self._created("keyedhash", attributes, auth_policy, sensitive)
 
     def unseal(self, sealed: TpmObject, release: Release) -> SecretBytes:
         """The payload; raises SealPolicyError when one condition of `release` does not hold."""
@@ -153,18 +148,10 @@ class Tpm(TpmLink):
     # Agreeing on secrets
 
     def create_exchange_key(self, auth_policy: bytes) -> TpmObject:
-        """A P-256 key for ECDH that cannot leave and works under `auth_policy` only, with no password."""
+        """A P-256 key for ECDH that cannot leave and works under `auth_policy` only."""
         attributes = (_KEY & ~TPMA_OBJECT.USERWITHAUTH) | TPMA_OBJECT.DECRYPT
 
-        def work(tpm: ESAPI) -> TpmObject:
-            template = TPM2B_PUBLIC.parse(
-                "ecc256:ecdh-sha256:null", objectAttributes=attributes, authPolicy=auth_policy
-            )
-            with self.session(tpm) as session:
-                private, public, *_ = tpm.create(self.parent(tpm), None, template, session1=session)
-            return TpmObject(public.marshal(), private.marshal())
-
-        return self.run(work)
+        return self._created("ecc256:ecdh-sha256:null", attributes, auth_policy)
 
     def agree(self, key: TpmObject, point: ec.EllipticCurvePublicKey, release: Release) -> SecretBytes:
         """The secret shared with `point`, its x coordinate, 32 bytes (TPM2_ECDH_ZGen, Part 3, 14.5)."""
@@ -184,13 +171,13 @@ class Tpm(TpmLink):
 
     @contextmanager
     def _released(self, tpm: ESAPI, release: Release) -> Iterator[Any]:
-        """A policy session in which every condition of `release` was shown to hold."""
-        pem = release.authority.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        """A policy session that fulfils every condition of `release`."""
+        public = authority_public(release.authority)
         with (
-            loaded(tpm, tpm.load_external(authority_public(pem), hierarchy=ESYS_TR.OWNER)) as authority,
+            loaded(tpm, tpm.load_external(public, hierarchy=ESYS_TR.OWNER)) as authority,
             self.session(tpm, TPM2_SE.POLICY) as policy,
         ):
-            digest = TPM2B_DIGEST(_sha256(approval(release.policy.digest())))
+            digest = TPM2B_DIGEST(hashlib.sha256(approval(release.policy.digest())).digest())
             ticket = tpm.verify_signature(authority, digest, _tpmt_signature(release.policy.signature))
             tpm.policy_pcr(policy, None, _selection(release.policy.pcrs))
             name = tpm.tr_get_name(authority)
@@ -206,16 +193,10 @@ class Tpm(TpmLink):
     # Signing
 
     def create_signing_key(self, *, restricted: bool) -> TpmObject:
-        """An ECDSA P-256 key that cannot leave. A restricted one signs what the TPM itself states."""
+        """An ECDSA P-256 key that cannot leave. A restricted one signs only what the TPM itself states."""
         attributes = _KEY | TPMA_OBJECT.SIGN_ENCRYPT | (TPMA_OBJECT.RESTRICTED if restricted else 0)
 
-        def work(tpm: ESAPI) -> TpmObject:
-            template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256:null", objectAttributes=attributes)
-            with self.session(tpm) as session:
-                private, public, *_ = tpm.create(self.parent(tpm), None, template, session1=session)
-            return TpmObject(public.marshal(), private.marshal())
-
-        return self.run(work)
+        return self._created("ecc256:ecdsa-sha256:null", attributes)
 
     def sign(self, key: TpmObject, digest: bytes) -> bytes:
         """ES256 over a SHA-256 digest: raw r || s. A TPM chip takes 100 ms or more."""
@@ -243,7 +224,7 @@ class Tpm(TpmLink):
     # Counters
 
     def define_counter(self, index: int, auth: SecretBytes) -> bytes:
-        """A counter that only `auth` can raise and anybody may read. Returns its name, once written."""
+        """A counter that only `auth` can raise and anybody may read. Returns its name."""
 
         def work(tpm: ESAPI) -> bytes:
             area = TPMS_NV_PUBLIC(
@@ -270,7 +251,7 @@ class Tpm(TpmLink):
         return bool(set(indices) & set(self.run(lambda tpm: handles(tpm, TPM2_HC.NV_INDEX_FIRST))))
 
     def counter_value(self, index: int, name: bytes) -> int:
-        """Raises SealPolicyError when the index is missing or is not the one of that name."""
+        """Raises SealPolicyError when the index is missing or has another name."""
 
         def work(tpm: ESAPI) -> int:
             with self.session(tpm) as session:
@@ -292,7 +273,7 @@ class Tpm(TpmLink):
     # State
 
     def pcr_values(self, pcrs: tuple[int, ...]) -> dict[int, bytes]:
-        """SHA-256 bank; raises StoreError when the TPM has no such bank."""
+        """By PCR number, of the SHA-256 bank. Raises StoreError when the TPM has none."""
 
         def work(tpm: ESAPI) -> dict[int, bytes]:
             values: dict[int, bytes] = {}
@@ -312,13 +293,12 @@ class Tpm(TpmLink):
                 bool(permanent & (1 << 9)),  # TPMA_PERMANENT inLockout (Part 2, 8.6)
                 _property(tpm, TPM2_PT.LOCKOUT_COUNTER),
                 _property(tpm, TPM2_PT.MAX_AUTH_FAIL),
-                _property(tpm, TPM2_PT.LOCKOUT_INTERVAL),
             )
 
         return self.run(work)
 
     def activate(self, key: TpmObject, credential: bytes, secret: bytes) -> SecretBytes:
-        """Open what `make_credential` enciphered to this TPM's parent and to `key` together."""
+        """Open what `credential_for` enciphered to this TPM's parent and `key` together."""
 
         def work(tpm: ESAPI) -> SecretBytes:
             id_object, _ = TPM2B_ID_OBJECT.unmarshal(credential)
@@ -336,6 +316,23 @@ class Tpm(TpmLink):
 
         return self.run(work)
 
+    def _created(
+        self,
+        kind: str,
+        attributes: int,
+        auth_policy: bytes = b"",
+        sensitive: TPM2B_SENSITIVE_CREATE | None = None,
+    ) -> TpmObject:
+        """An object below the parent key, of a `kind` as pytss spells it."""
+
+        def work(tpm: ESAPI) -> TpmObject:
+            template = TPM2B_PUBLIC.parse(kind, objectAttributes=attributes, authPolicy=auth_policy)
+            with self.session(tpm) as session:
+                private, public, *_ = tpm.create(self.parent(tpm), sensitive, template, session1=session)
+            return TpmObject(public.marshal(), private.marshal())
+
+        return self.run(work)
+
     def _counter(self, tpm: ESAPI, index: int, name: bytes) -> Any:
         if index not in handles(tpm, TPM2_HC.NV_INDEX_FIRST):
             raise SealPolicyError(f"the TPM's counter {index:#x} is gone: the TPM was cleared or replaced")
@@ -346,16 +343,17 @@ class Tpm(TpmLink):
 
 
 def credential_for(parent_public: bytes, key_name: bytes, secret: SecretBytes) -> tuple[bytes, bytes]:
-    """Encipher up to 32 bytes so that only the TPM with both keys can read them (Part 1, 24)."""
+    """Encipher up to 32 bytes to the TPM that has both keys (Part 1, 24)."""
     public, _ = TPM2B_PUBLIC.unmarshal(parent_public)
     with secret.view() as data:
         credential, encrypted = make_credential(public, bytes(data), TPM2B_NAME(key_name))
     return credential.marshal(), encrypted.marshal()
 
 
-def authority_public(pem: bytes) -> TPM2B_PUBLIC:
+def authority_public(authority: ec.EllipticCurvePublicKey) -> TPM2B_PUBLIC:
     """The policy authority's key as the TPM knows it. Its name is part of every sealed key's policy."""
-    public = TPM2B_PUBLIC.from_pem(pem, objectAttributes=TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH)
+    attributes = TPMA_OBJECT.SIGN_ENCRYPT | TPMA_OBJECT.USERWITHAUTH
+    public = TPM2B_PUBLIC.from_pem(public_pem(authority), objectAttributes=attributes)
     # pytss drops leading zeros, and a TPM takes coordinates of the curve's full length only: without this
     # one key in 128 provisions a unit whose store never opens again.
     point = public.publicArea.unique.ecc
@@ -365,8 +363,7 @@ def authority_public(pem: bytes) -> TPM2B_PUBLIC:
 
 
 def authority_name(authority: ec.EllipticCurvePublicKey) -> bytes:
-    pem = authority.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return bytes(authority_public(pem).get_name())
+    return bytes(authority_public(authority).get_name())
 
 
 def _property(tpm: ESAPI, which: int) -> int:
@@ -376,10 +373,6 @@ def _property(tpm: ESAPI, which: int) -> int:
 
 def _selection(pcrs: tuple[int, ...]) -> str:
     return "sha256:" + ",".join(map(str, sorted(pcrs)))
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def _raw(signature: TPMT_SIGNATURE) -> bytes:

@@ -1,4 +1,4 @@
-"""What the TPM keystore keeps on the disk: public parts, blobs for its TPM only, names to pin. No secret."""
+"""Files of the TPM keystore: public parts, blobs for its TPM only, names to pin. No secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sync.plain_file import plain_bytes
 
 MAX_FILE_BYTES = 100_000
 MAX_POLICIES = 4
-"""The state before an update, the one after it, and room for a second unit image."""
+"""The states before and after an update, and two for a second unit image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,11 @@ class TpmFiles:
         for path in sorted(self.folder.glob("sealed-*.json")):
             number = path.stem.removeprefix("sealed-")
             if number.isdigit():
-                fields = _read(path)
-                try:
-                    found[int(number)] = _object((fields["public"], fields["private"]))
-                except (KeyError, TypeError, ValueError) as err:
-                    raise _damaged(path) from err
+                found[int(number)] = _read_object(path)
         return found
 
     def save_sealed(self, epoch: int, blob: TpmObject) -> None:
-        fields = {"public": blob.public.hex(), "private": blob.private.hex()}
-        write_durably(self.folder / f"sealed-{epoch}.json", json.dumps(fields).encode())
+        _write_object(self.folder / f"sealed-{epoch}.json", blob)
 
     def drop_sealed(self, *, keep: int | None) -> None:
         for path in self.folder.glob("sealed-*.json"):
@@ -95,17 +90,10 @@ class TpmFiles:
     def exchange(self) -> TpmObject | None:
         """The exchange key, or None before it was made; raises StoreError for a damaged file."""
         path = self.folder / "exchange.json"
-        if not path.exists():
-            return None
-        fields = _read(path)
-        try:
-            return _object((fields["public"], fields["private"]))
-        except (KeyError, TypeError, ValueError) as err:
-            raise _damaged(path) from err
+        return _read_object(path) if path.exists() else None
 
     def save_exchange(self, blob: TpmObject) -> None:
-        fields = {"public": blob.public.hex(), "private": blob.private.hex()}
-        write_durably(self.folder / "exchange.json", json.dumps(fields).encode())
+        _write_object(self.folder / "exchange.json", blob)
 
     def forget_exchange(self) -> None:
         (self.folder / "exchange.json").unlink(missing_ok=True)
@@ -141,6 +129,19 @@ def object_fields(blob: TpmObject) -> tuple[str, str]:
 
 def _object(fields: tuple[str, str]) -> TpmObject:
     return TpmObject(bytes.fromhex(fields[0]), bytes.fromhex(fields[1]))
+
+
+def _read_object(path: Path) -> TpmObject:
+    fields = _read(path)
+    try:
+        return _object((fields["public"], fields["private"]))
+    except (KeyError, TypeError, ValueError) as err:
+        raise _damaged(path) from err
+
+
+def _write_object(path: Path, blob: TpmObject) -> None:
+    public, private = object_fields(blob)
+    write_durably(path, json.dumps({"public": public, "private": private}).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

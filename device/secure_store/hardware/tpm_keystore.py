@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -11,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store.errors import SealPolicyError, StoreError, TpmLockedError
 from device.secure_store.exchange import Exchange
-from device.secure_store.hardware.quote import Quote
 from device.secure_store.hardware.sealing_policy import (
+    PcrValues,
     SignedPolicy,
     approved_policy,
     matching,
@@ -32,15 +33,28 @@ from device.secure_store.keystore import (
 )
 from device.secure_store.memory import SecretBytes
 from device.secure_store.settings import StoreSettings
-from device.secure_store.signing import Counter, Signer
 from device.secure_store.voiceprints.vault_file import refuse_over_a_vault, write_durably
+from sync.events import Counter, Signer
+from sync.keys import FileSigner, public_pem
 from sync.plain_file import plain_bytes
 
 _PERSISTENT = 0x8100_0000
 
 
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A TPM's statement about how its machine started; `sync.fleet.provisioning.tpm.proof` checks it.
+
+    `statement` is TPMS_ATTEST, `signature` ES256 raw by the attestation key, `values` the PCRs.
+    """
+
+    statement: bytes
+    signature: bytes
+    values: PcrValues
+
+
 class TpmKeystore:
-    """Provisions on first use. Raises TpmBusyError, TpmLockedError or SealPolicyError as the TPM answers."""
+    """Provisions itself on first use. Raises TpmBusyError, TpmLockedError or SealPolicyError."""
 
     kind = "tpm"
     warning: str | None = None
@@ -70,9 +84,7 @@ class TpmKeystore:
         return self._facts.fresh
 
     def confirm(self) -> None:
-        facts = self._facts
-        names = {name: getattr(facts, name) for name in facts.__slots__}
-        self._facts = TpmFacts(**{**names, "fresh": False})
+        self._facts = replace(self._facts, fresh=False)
         self._files.save_facts(self._facts)
 
     def unlock(self) -> tuple[Secrets, ...]:
@@ -115,7 +127,7 @@ class TpmKeystore:
         return _TpmExchange(self, self.exchange_object())
 
     def exchange_object(self) -> TpmObject:
-        """The exchange key, made on the first call: what a fleet's authority certifies."""
+        """The exchange key, made on the first call, which a fleet's authority certifies."""
         made = self._files.exchange()
         if made is None:
             made = self.tpm.create_exchange_key(approved_policy(authority_name(self._facts.authority())))
@@ -137,7 +149,7 @@ class TpmKeystore:
         return self._facts.attestation_key()
 
     def quote(self, nonce: bytes) -> Quote:
-        """The TPM's own statement about the PCRs, bound to `nonce` (8 to 32 bytes)."""
+        """The TPM's statement about the PCRs, bound to `nonce` (8 to 32 bytes)."""
         pcrs = self._pcrs()
         statement, signature = self.tpm.quote(self._facts.attestation_key(), pcrs, nonce)
         return Quote(statement, signature, self.tpm.pcr_values(pcrs))
@@ -146,13 +158,17 @@ class TpmKeystore:
         """The PCR values an administrator may approve."""
         return self.tpm.pcr_values(self._settings.pcrs)
 
+    def power_ups(self) -> int:
+        """TPMS_CLOCK_INFO: `resetCount` rises whenever the TPM starts without a state that was saved."""
+        return self.tpm.run(lambda tpm: int(tpm.read_clock().clockInfo.resetCount))
+
     def authority(self) -> ec.EllipticCurvePublicKey:
         return self._facts.authority()
 
     def reseal(self, policy: SignedPolicy | None) -> SignedPolicy:
         """Accept a signed PCR set; without one, a laptop's own authority approves the present state.
 
-        Nothing is sealed again: the sealed key trusts whatever its authority signs (PolicyAuthorize).
+        Seals nothing again: the sealed key trusts what its authority signs (PolicyAuthorize).
         """
         if policy is None:
             policy = sign_policy(self._own_authority(), self.measure(), "approved on this machine")
@@ -161,7 +177,7 @@ class TpmKeystore:
         return policy
 
     def status(self) -> KeystoreStatus:
-        """Never raises for a TPM that refuses or is away: that is what it is there to show."""
+        """The state of the TPM; one that refuses or is away is a state, not an error."""
         try:
             lockout = self.tpm.lockout()
             facts: dict[str, str | int | bool] = {
@@ -190,12 +206,12 @@ class TpmKeystore:
     # Inside
 
     def _provision(self) -> TpmFacts:
-        """Make keys and counters. A cut anywhere in it leaves the marker, and it starts again.
+        """Make keys and counters. A power cut leaves the marker, and the next start begins again.
 
-        1. Never over a vault; and counters of ours in the TPM but no files and no marker: the vault they
-        guard was taken away.
-        2. Marker. 3. Parent key. 4. Counters, under an authorisation derived from the new anchor.
-        5. Secrets sealed, keys made, an approved state on a laptop. 6. Facts. 7. Marker off.
+        1. Refuse where a vault lies, or where the TPM has our counters without files and marker: then the
+        vault that they guard was taken away. 2. Marker. 3. Parent key. 4. Counters, under an authorisation
+        derived from the new anchor. 5. Secrets sealed, keys made, an approved state on a laptop. 6. Facts. 7.
+        Marker off.
         """
         files, indices = self._files, tuple(self._indices.values())
         refuse_over_a_vault(files.folder.parent)  # 1
@@ -219,9 +235,7 @@ class TpmKeystore:
             names[name] = self.tpm.define_counter(index, auth).hex()
         auth.wipe()
         audit, attestation = (self.tpm.create_signing_key(restricted=r) for r in (False, True))  # 5
-        pem = authority.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        pem = public_pem(authority)
         facts = TpmFacts(
             True, parent.hex(), names, object_fields(audit), object_fields(attestation), pem.decode()
         )
@@ -243,10 +257,7 @@ class TpmKeystore:
                 "in production the store needs `policy_authority`, a public key; see docs/adr/0003"
             )
         if not self._files.own_authority.exists():
-            pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            write_durably(self._files.own_authority, pem)
+            write_durably(self._files.own_authority, FileSigner.generate().private_pem())
         return self._own_authority().public_key()
 
     def _own_authority(self) -> ec.EllipticCurvePrivateKey:
@@ -261,7 +272,7 @@ class TpmKeystore:
         return key
 
     def _approved(self) -> tuple[SignedPolicy, ...]:
-        """What the authority signed: a forged entry on the disk must not stand in a good one's way."""
+        """The policies that the authority signed; forged entries on the disk are left out."""
         approved = []
         for policy in self._files.policies():
             with suppress(SealPolicyError):
@@ -269,7 +280,7 @@ class TpmKeystore:
         return tuple(approved)
 
     def _pcrs(self) -> tuple[int, ...]:
-        """Those that any installed policy names, so that a signed update may change the selection."""
+        """The PCRs of settings and installed policies: a signed update may change the selection."""
         named = {pcr for policy in self._files.policies() for pcr in policy.pcrs}
         return tuple(sorted(named | set(self._settings.pcrs)))
 
@@ -301,7 +312,7 @@ class _NvCounter:
 
 
 class _TpmSigner:
-    """Sign heads of batches, not every event: a TPM chip takes 100 ms or more for one."""
+    """For heads of batches, not for every event: a TPM chip takes 100 ms or more."""
 
     def __init__(self, tpm: Tpm, key: TpmObject) -> None:
         self._tpm = tpm
@@ -342,7 +353,7 @@ def _split(epoch: int, payload: SecretBytes) -> Secrets:
 
 
 def remove_counters(settings: StoreSettings) -> None:
-    """Give up the store on this TPM: what was sealed under its counters never opens again."""
+    """Remove the store's counters: what was sealed under them never opens again."""
     tpm = Tpm(settings.tcti, _PERSISTENT | (settings.nv_base & 0xFFFF))
     for i in range(len(COUNTERS)):
         tpm.remove_counter(settings.nv_base + i)

@@ -1,9 +1,10 @@
-"""The line to the TPM: connections, sessions, what is loaded for how long, and what its answers mean."""
+"""The line to the TPM: connections, sessions, loaded objects, and the meaning of its answers."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,11 +37,13 @@ from device.secure_store.errors import SealPolicyError, StoreError, TpmBusyError
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 _PATIENCE_S = 3.0
 ANSWER_WITHIN_S = 30.0
 """The slowest chips take seconds for one command; beyond this a TPM is silent."""
 _silent: dict[str, threading.Thread] = {}
-"""By TCTI: who still waits for a TPM that said nothing in time."""
+"""By TCTI: the thread that still waits for a silent TPM."""
 _BUSY = {TPM2_RC.RETRY, TPM2_RC.YIELDED, TPM2_RC.TESTING, TPM2_RC.NV_RATE, TPM2_RC.NV_UNAVAILABLE}
 _POLICY = {TPM2_RC.POLICY_FAIL, TPM2_RC.POLICY, TPM2_RC.PCR_CHANGED, TPM2_RC.VALUE, TPM2_RC.SIGNATURE}
 _FOREIGN = {TPM2_RC.INTEGRITY, TPM2_RC.AUTH_FAIL, TPM2_RC.BAD_AUTH}
@@ -53,15 +57,20 @@ class TpmObject:
     private: bytes
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        public, _ = TPM2B_PUBLIC.unmarshal(self.public)
-        key = load_der_public_key(public.to_der())
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise StoreError("the TPM object is not an elliptic-curve key")
-        return key
+        """The same object each time: whatever is signed is looked up by its key, and keys are kept there."""
+        return _public_key(self.public)
 
     def name(self) -> bytes:
         public, _ = TPM2B_PUBLIC.unmarshal(self.public)
         return bytes(public.get_name())
+
+
+@lru_cache(maxsize=16)
+def _public_key(public: bytes) -> ec.EllipticCurvePublicKey:
+    key = load_der_public_key(TPM2B_PUBLIC.unmarshal(public)[0].to_der())
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise StoreError("the TPM object is not an elliptic-curve key")
+    return key
 
 
 class TpmLink:
@@ -78,7 +87,7 @@ class TpmLink:
         """The parent key's name, once known. Sessions are salted to it and to nothing else."""
 
     def run(self, work: Callable[[ESAPI], T]) -> T:
-        """Connect, work, disconnect. A command that the TPM put off is tried again; a lost answer is not."""
+        """Connect, work, disconnect. Repeats a command that the TPM put off, but not after a lost answer."""
         deadline = time.monotonic() + _PATIENCE_S
         pause_s = 0.01
         while True:
@@ -92,8 +101,8 @@ class TpmLink:
             pause_s = min(2 * pause_s, 0.3)
 
     def _in_time(self, work: Callable[[ESAPI], T]) -> T:
-        """Nothing in the TSS has a deadline of its own, so whatever waits for the TPM is a thread that may be
-        left behind. Raises TpmBusyError, at once while such a one still waits.
+        """Work in a thread that may be left behind, since the TSS has no deadlines. Raises TpmBusyError after
+        one, and at once while an earlier thread still waits.
         """
         found: list[T] = []
         failed: list[BaseException] = []
@@ -122,9 +131,9 @@ class TpmLink:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Of several processes at a TPM without a resource manager (swtpm, on a laptop), one at a time.
+        """Let one process at a time use a TPM without a resource manager (swtpm, on a laptop).
 
-        It may take a second client in before the first has gone, and one then flushes what the other loaded.
+        It may accept a second client before the first has gone, and one then flushes what the other loaded.
         """
         if not self._bare:
             yield
@@ -191,23 +200,27 @@ class TpmLink:
 
     def _explain(self, err: TSS2_Exception) -> StoreError:
         code = _base(err)
+        _LOG.debug("the TPM says: %s", err)
         if code == TPM2_RC.LOCKOUT:
             return TpmLockedError(
                 "the TPM is locked by too many wrong passwords (none of them ours); wait, or clear it with "
                 "`tpm2_dictionarylockout --clear-lockout`"
             )
         if code in _BUSY or (err.rc >> 16) & 0xFF:  # the upper byte is a layer of the TSS: no answer came
-            return TpmBusyError(f"the TPM does not answer ({err}); it may be busy or restarting")
+            return TpmBusyError("the TPM does not answer; it may be busy or restarting")
         if code in _POLICY:
-            return SealPolicyError(f"the TPM refuses the key in this state of the machine ({err})")
+            return SealPolicyError(
+                "the TPM refuses the key in this state of the machine; start it as it was approved, or "
+                "`ostiary store reseal` with a signed policy"
+            )
         if code in _FOREIGN:
-            return SealPolicyError(f"the key was sealed by another TPM, or the blob is damaged ({err})")
-        return StoreError(f"the TPM failed: {err}")
+            return SealPolicyError("the key was sealed by another TPM, or its file is damaged")
+        return StoreError(f"the TPM refused what was asked of it (code {err.rc:#x}); run `ostiary doctor`")
 
 
 @contextmanager
 def loaded(tpm: ESAPI, handle: Any) -> Iterator[Any]:
-    """Flush what was loaded, whatever happens: a TPM has three slots."""
+    """Flushes `handle` at the end: a TPM has three slots."""
     try:
         yield handle
     finally:

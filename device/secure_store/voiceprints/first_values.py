@@ -1,8 +1,8 @@
-"""What the keystore's counters stood at when the store was made: a TPM starts them above all it had before.
+"""The keystore's counters when the store was made: a TPM starts them above all it had before.
 
-A file that counts on a counter (attempt history, audit log) is new only while the counter stands there.
-Authenticated, so that nobody can make a used counter look unused; without the file, 1 is assumed, as for
-stores of earlier versions.
+A file that counts on a counter (attempt history, audit log) is new only while the counter stands there. The
+values are authenticated, so that nobody makes a used counter look unused; without the file, 1 is assumed, as
+for stores of earlier versions.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.first_values import FIRST_VALUES, keep_first_values
 from device.secure_store.voiceprints.head import Head
 from device.secure_store.voiceprints.records import Row, RowKeys, check_uid, open_uid, rewrap_row
-from device.secure_store.voiceprints.recovery import Recovery, recover
+from device.secure_store.voiceprints.recovery import Recovery, disk_does_not_give, recover
 from device.secure_store.voiceprints.vault_file import COPY, VAULT, VaultFile, unavailable
 from sync.plain_file import check_plain_or_new
 
@@ -74,9 +74,16 @@ class Ledger:
     def refresh(self) -> None:
         """See what another process committed."""
         with self.lock:
-            if self._closed or self._edition is None or self._files[0].edition() != self._edition:
+            if self._closed or self._edition is None or not self._as_it_was():
                 with self.exclusive():
                     self.load()
+
+    def _as_it_was(self) -> bool:
+        try:
+            return self._files[0].edition() == self._edition
+        except sqlite3.DatabaseError:  # damaged meanwhile: to be looked at, and written again from the copy
+            self._files[0].close()
+            return False
 
     def settle(self) -> None:
         """Finish what an earlier change could not, so that the next one starts from a known counter."""
@@ -150,17 +157,30 @@ class Ledger:
             raise RollbackError(_verdict(head.counter, present))
 
     def load(self) -> None:
-        """Verify both files and settle what a power cut or damage left. Call it under the exclusive lock."""
+        """Verify both files and settle what a power cut or damage left. Call it under the exclusive lock.
+
+        What keeps it from that is met again by the next who asks, until it is over.
+        """
+        self._edition = None
+        try:
+            self._load()
+        except OSError as err:
+            raise StoreUnavailableError(unavailable(VAULT, err)) from err
+
+    def _load(self) -> None:
         self._wipe_keys()
         candidates = self._keystore.unlock()
         self._head_key = candidates[0].anchor.derive("head")
         fresh = self._keystore.fresh()
         if fresh:
             self._create(candidates[0])
-        found = recover(self._files[0].read(), self._files[1].read(), self._head_key)
+        main, copy = self._files[0].read(), self._files[1].read()
+        found = recover(main, copy, self._head_key)
         # 1. not older than the TPM says, and not from another TPM state; 2. under a key that still opens
         present = self._raw_counter.value()
         if found.head.counter not in (present, present + 1):
+            if main.unread:  # the copy may be one behind, and the newer file is not read
+                raise StoreUnavailableError(disk_does_not_give(found.notes))
             raise RollbackError(_verdict(found.head.counter, present))
         secrets = next((s for s in candidates if s.epoch == found.head.epoch), None)
         if secrets is None:
@@ -171,13 +191,15 @@ class Ledger:
             if other is not secrets:
                 other.wipe()
         body = found.head.to_bytes(self._head_key)
-        for file, sound in zip(self._files, (found.main_sound, found.copy_sound), strict=True):
-            touched = file.tampered(self._head_key, found.head.counter)
+        sounds = (found.main_sound, found.copy_sound)
+        for file, sound, held in zip(self._files, sounds, (main, copy), strict=True):
+            touched = not held.unread and file.tampered(self._head_key, found.head.counter)
             if touched and sound:
                 found = found.noting(f"{file.path.name}: bytes outside any record changed; written again")
             if touched or not sound:
                 file.rebuild(body, (*found.rows, *found.remains))
                 file.vouch(self._head_key, found.head.counter)
+            file.remove_draft()
         if fresh:
             self._keystore.confirm()
         self._behind = False

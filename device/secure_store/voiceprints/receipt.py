@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device.secure_store.errors import StoreError
-from device.secure_store.signing import Signer, verify_es256
+from device.secure_store.signing import verify_es256
+from sync.events import Signer
 
 _TYPE = "ostiary deletion receipt v1"
 _MAX_BYTES = 2_000
@@ -53,8 +54,7 @@ class DeletionReceipt:
 
 def sign_receipt(signer: Signer, unsigned: DeletionReceipt) -> DeletionReceipt:
     """`unsigned` with its signature filled in."""
-    fields = {name: getattr(unsigned, name) for name in unsigned.__slots__}
-    return DeletionReceipt(**{**fields, "signature": signer.sign(unsigned.statement())})
+    return replace(unsigned, signature=signer.sign(unsigned.statement()))
 
 
 def verify_receipt(data: bytes, key: ec.EllipticCurvePublicKey) -> DeletionReceipt:

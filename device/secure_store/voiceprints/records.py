@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import uuid
 from collections.abc import Sequence
@@ -14,22 +13,19 @@ from typing import Any
 import cbor2
 import numpy as np
 import numpy.typing as npt
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.secure_store.errors import ConsentError, RecordDamagedError, StoreError
-from device.secure_store.memory import SecretBytes
+from device.secure_store.memory import SecretBytes, wipe_array
 from device.secure_store.settings import StoreSettings
 from device.secure_store.voiceprints.growing import Growing
-from device.secure_store.voiceprints.templates import Template
+from device.secure_store.voiceprints.templates import DoorVector, Template
 from device.secure_store.voiceprints.transform import Rotation
 from sync.person_id import PersonIdError, person_id
 
 FORMAT = 1
-NONCE_BYTES = 12
 KEY_BYTES = 32
 DIGEST_BYTES = 16
-_NOW, _NEXT = "rotation", "rotation of the next"
+_NOW, _NEXT, _DOOR = "rotation", "rotation of the next", "rotation of the door vector"
 _HEADER = struct.Struct(">BQI")  # format, version, generation of the transform
 
 
@@ -93,6 +89,11 @@ class Row:
         return _header(self.record, self.record_id)[1]
 
     @property
+    def generation(self) -> int:
+        """Of its rotations; raises RecordDamagedError."""
+        return _header(self.record, self.record_id)[2]
+
+    @property
     def model(self) -> str:
         """The embedding model; raises RecordDamagedError."""
         return _header(self.record, self.record_id)[3]
@@ -108,6 +109,12 @@ class Person:
     generation: int
     growing: Growing | None = None
     """The voiceprint by the model that is to follow."""
+
+    def wipe(self) -> None:
+        """Overwrite every vector."""
+        self.template.wipe()
+        if self.growing is not None:
+            self.growing.wipe()
 
     def __repr__(self) -> str:
         return f"Person(uid=<secret>, template={self.template!r}, generation={self.generation})"
@@ -136,7 +143,7 @@ def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, versi
     """Protect, encipher and wrap one person under a fresh key of their own."""
     header = _HEADER.pack(FORMAT, version, person.generation) + person.template.model.encode()
     with SecretBytes.random(KEY_BYTES) as key:
-        consent = person.consent
+        consent, door = person.consent, person.template.door
         fields: dict[str, Any] = {
             "uid": person.uid,
             "vector": _protected(keys, key, person.generation, person.template.vector[np.newaxis])[0],
@@ -149,12 +156,16 @@ def seal_row(keys: RowKeys, row_id: uuid.UUID, tag: bytes, person: Person, versi
                 consent.purpose,
             ],
         }
+        if door is not None:  # records without it are those of up to 0.1.0
+            # By a rotation of its own: by one, both vectors had the same angle at every unit that has them.
+            rows = _protected(keys, key, person.generation, door.vector[np.newaxis], _DOOR)
+            fields["door"] = [door.made, rows[0]]
         if (growing := person.growing) is not None:  # records without it are those of up to 0.1.0
             rows = _protected(keys, key, person.generation, growing.vectors, _NEXT)
             fields["next"] = [growing.model, list(growing.days), rows, growing.ready]
         body = cbor2.dumps(fields)
         bound = _bound("record", keys.unit, row_id, header)
-        record = struct.pack(">H", len(header)) + header + _encrypt(key, body, bound)
+        record = struct.pack(">H", len(header)) + header + key.encrypt(body, bound)
         return Row(row_id, tag, wrap_key(keys, row_id, key), record)
 
 
@@ -164,11 +175,14 @@ def open_row(keys: RowKeys, row: Row) -> Person:
     with unwrap_key(keys, row) as key:
         fields = _open_body(keys, row, key)
         vector = _recovered(keys, key, generation, [fields["vector"]])[0]
+        door = None
+        if (beside := fields.get("door")) is not None:
+            door = DoorVector(beside[0], _recovered(keys, key, generation, beside[1:], _DOOR)[0])
         growing = None
         if (told := fields.get("next")) is not None:
             named, days, rows, ready = told
             growing = Growing(named, tuple(days), _recovered(keys, key, generation, rows, _NEXT), ready)
-    template = Template(model, vector, fields["utterances"])
+    template = Template(model, vector, fields["utterances"], door)
     return Person(fields["uid"], template, _consent(fields), generation, growing)
 
 
@@ -214,7 +228,7 @@ def _consent(fields: dict[str, Any]) -> Consent:
 
 def wrap_key(keys: RowKeys, row_id: uuid.UUID, key: SecretBytes) -> bytes:
     """A person's key under the key-encryption key of this epoch."""
-    return _encrypt(keys.wrap, key.view(), _bound("wrap", keys.unit, row_id, struct.pack(">Q", keys.epoch)))
+    return keys.wrap.encrypt(key.view(), _bound("wrap", keys.unit, row_id, struct.pack(">Q", keys.epoch)))
 
 
 def unwrap_key(keys: RowKeys, row: Row) -> SecretBytes:
@@ -242,7 +256,11 @@ def _recovered(
         _transform_secret(keys, key, generation, label) as secret,
         Rotation(secret, len(protected[0])) as rotation,
     ):
-        return np.stack([rotation.recover(one) for one in protected])
+        rows = [rotation.recover(one) for one in protected]
+    made = np.stack(rows)
+    for row in rows:
+        wipe_array(row)
+    return made
 
 
 def _transform_secret(keys: RowKeys, key: SecretBytes, generation: int, label: str) -> SecretBytes:
@@ -270,17 +288,10 @@ def _bound(what: str, unit: uuid.UUID, row_id: uuid.UUID, header: bytes) -> byte
     return b"ostiary " + what.encode() + b"\0" + unit.bytes + row_id.bytes + header
 
 
-def _encrypt(key: SecretBytes, plain: bytes | memoryview, bound: bytes) -> bytes:
-    nonce = os.urandom(NONCE_BYTES)
-    with key.view() as raw:
-        return nonce + AESGCM(raw).encrypt(nonce, plain, bound)
-
-
 def _decrypt(key: SecretBytes, sealed: bytes, bound: bytes, row: Row) -> bytes:
     try:
-        with key.view() as raw:
-            return AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound)
-    except (InvalidTag, ValueError) as err:
+        return key.decrypt(sealed, bound)
+    except ValueError as err:
         raise damaged(row.record_id) from err
 
 

@@ -1,4 +1,4 @@
-"""From two files that may be damaged to what is current, sound, repairable or lost. Pure."""
+"""Tells what of two files, which may be damaged, is current, sound, repairable or lost. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from device.secure_store.errors import StoreError
+from device.secure_store.errors import StoreError, StoreUnavailableError
 from device.secure_store.memory import SecretBytes
 from device.secure_store.voiceprints.head import Head
 from device.secure_store.voiceprints.records import Row
@@ -48,7 +48,8 @@ class Recovery:
 
 
 def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
-    """Decide between the two files. Raises StoreError when neither has a head that verifies.
+    """Decide between the two files. Raises StoreError when neither has a head that verifies, and
+    StoreUnavailableError when the disk does not give what would be needed: that is not lost.
 
     A head that verifies in the main file always counts, even if the copy's is newer: an old main file that
     was put back must be refused, not healed.
@@ -66,6 +67,8 @@ def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
                 notes.append(f"{name}: {contents.complaint}")
         heads.append(head)
     head = heads[0] or heads[1]
+    if head is None and (main.unread or copy.unread):
+        raise StoreUnavailableError(disk_does_not_give(notes))
     if head is None:
         raise StoreError(
             "the vault and its copy are missing or damaged beyond repair "
@@ -83,6 +86,8 @@ def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
             if not good[0]:
                 repaired.append(record_id)
                 notes.append(f"vault.db: record {record_id} was damaged and is restored from the copy")
+        elif main.unread or copy.unread:
+            raise StoreUnavailableError(disk_does_not_give(notes))
         else:
             damaged.append(record_id)
             notes.append(
@@ -112,6 +117,14 @@ def recover(main: Contents, copy: Contents, head_key: SecretBytes) -> Recovery:
         tuple(repaired),
         tuple(damaged),
         tuple(notes),
+    )
+
+
+def disk_does_not_give(notes: Iterable[str]) -> str:
+    """What a person is told when a part of the vault cannot be read, and perhaps is not damaged."""
+    return (
+        f"the disk does not give the vault ({'; '.join(notes)}): see `dmesg`, its cable and its mount; "
+        "replace a card that fails and restore a backup; nothing was changed"
     )
 
 

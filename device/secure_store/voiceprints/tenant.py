@@ -1,21 +1,16 @@
 """The tenant's pseudonym key: the same on all units of one operator, enciphered under the sealed key.
 
-With it one person has one pseudonym at all of the tenant's doors, so the registry can see one voice in two
-places; without it a unit uses a key of its own, and nobody can link it to another.
+It gives a person one pseudonym at all of the tenant's doors, so that the registry sees one voice in two
+places. Without it a unit uses its own key, and nobody can link it to another unit.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from device.secure_store.errors import StoreError
 from device.secure_store.memory import SecretBytes
-from device.secure_store.voiceprints.records import NONCE_BYTES
 from device.secure_store.voiceprints.vault_file import write_durably
 from sync.plain_file import plain_bytes
 
@@ -31,9 +26,8 @@ def keep_tenant_key(folder: Path, derive: Callable[[str], SecretBytes], key: byt
         raise StoreError(
             f"a tenant's key is {KEY_BYTES} random bytes; `ostiary store new-tenant-key` makes one"
         )
-    nonce = os.urandom(NONCE_BYTES)
-    with derive(_LABEL) as secret, secret.view() as raw:
-        write_durably(folder / FILE, nonce + AESGCM(raw).encrypt(nonce, key, _BOUND))
+    with derive(_LABEL) as secret:
+        write_durably(folder / FILE, secret.encrypt(key, _BOUND))
 
 
 def tenant_key(folder: Path, derive: Callable[[str], SecretBytes]) -> bytes | None:
@@ -42,10 +36,10 @@ def tenant_key(folder: Path, derive: Callable[[str], SecretBytes]) -> bytes | No
     if not path.exists():
         return None
     sealed = plain_bytes(path)[: 4 * KEY_BYTES]
-    with derive(_LABEL) as secret, secret.view() as raw:
+    with derive(_LABEL) as secret:
         try:
-            return AESGCM(raw).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _BOUND)
-        except (InvalidTag, ValueError) as err:
+            return secret.decrypt(sealed, _BOUND)
+        except ValueError as err:
             raise StoreError(
                 f"{path.name} is damaged or another unit's; give the unit its key again"
             ) from err

@@ -1,4 +1,4 @@
-"""The vault: enrol, use and forget people. How it comes through power cuts stands in `ledger.py`."""
+"""The vault: enrols, uses and forgets people. `ledger.py` tells how it survives power cuts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from device.secure_store.voiceprints.records import (
     open_consent,
     open_growth,
     open_row,
-    open_uid,
     seal_row,
 )
 from device.secure_store.voiceprints.templates import Template
@@ -80,7 +79,7 @@ class Vault:
 
         On a laptop a missing consent is noted as such; in production it raises ConsentError.
         """
-        consent = self._checked(consent)
+        consent = checked_consent(consent, self._settings, self._clock())
         uid = check_uid(uid)
         with self._ledger.exclusive():
             self._ledger.refresh()
@@ -91,9 +90,9 @@ class Vault:
     def change(
         self, put: Sequence[tuple[str, Template, Consent]], forget: Iterable[str], pinned: bytes
     ) -> tuple[DeletionReceipt, ...]:
-        """Enrol some, forget others and pin `pinned`, in one step that a power cut makes or does not make.
+        """Enrol some, forget others and pin `pinned`, in one commit; returns the receipts of the forgotten.
 
-        A consent that has run out raises ConsentError. Returns the receipts of who was enrolled and is gone.
+        Raises ConsentError for a consent that has run out.
         """
         people = [
             (uid, template, checked_consent(consent, self._settings, self._clock()))
@@ -113,7 +112,7 @@ class Vault:
         """Of everybody whose record is sound: how often they were enrolled here."""
         with self._ledger.lock:
             self._ledger.refresh()
-            return {open_uid(self._ledger.keys, row): row.version for row in self._ledger.rows()}
+            return {self._names.uid(row): row.version for row in self._ledger.rows()}
 
     def template(self, uid: str, *, model: str | None = None) -> Template:
         """The voiceprint of `uid`; overwrite its vector when done (`Template.wipe`).
@@ -135,7 +134,7 @@ class Vault:
         """The voiceprint that was enrolled and what grows beside it; overwrite both. Raises as `template`."""
         person = self._person(uid)
         if person.consent.expired(self._clock()):
-            person.template.wipe()
+            person.wipe()
             raise ConsentError("this person's consent has run out; ask again and enrol them, or forget them")
         return person.template, person.growing
 
@@ -154,13 +153,13 @@ class Vault:
             self._ledger.refresh()
             person = self._person(uid)
             self._rewrite(uid, replace(person, growing=growing))
-            person.template.wipe()
+            person.wipe()
 
     def consent(self, uid: str) -> Consent:
         return self.enrolment(uid).consent
 
     def enrolment(self, uid: str) -> Enrolled:
-        """What is known of an enrolment; the voiceprint stays as it lies."""
+        """An enrolment without its voiceprint, which stays enciphered."""
         with self._ledger.lock:
             row = self._row_of(uid)
             return Enrolled(
@@ -213,18 +212,25 @@ class Vault:
 
     # What an administrator uses
 
-    def renew(self, uid: str) -> None:
-        """Give a compromised template a new key and a new rotation, without a new recording."""
-        with self._ledger.exclusive():
-            person = self._person(uid)
-            self.enrol(uid, person.template, person.consent)
-
     def rotate(self) -> int:
-        """A new epoch key for everybody; the old one can never be unsealed again. Returns the epoch."""
+        """Make a new epoch key for everybody; the old one never opens again. Returns the epoch."""
         with self._ledger.exclusive():
             self._ledger.refresh()
             self._ledger.rekey(drop=[])
             return self._ledger.found.head.epoch
+
+    def renew(self, uid: str) -> None:
+        """Keep a voiceprint under a new key and new rotations, without a recording (ISO/IEC 24745).
+
+        What a thief has of the old record tells nothing of the new one. Raises as `template` does.
+        """
+        with self._ledger.exclusive():
+            self._ledger.refresh()
+            person = self._person(uid)
+            try:
+                self._rewrite(uid, person)
+            finally:
+                person.wipe()
 
     def go_by(self, clock: Clock) -> None:
         """Judge consents by this clock from now on: one that a clock set back does not mislead."""
@@ -249,12 +255,6 @@ class Vault:
             late = sorted(((end, r.record_id) for end, r in ends if now >= end), key=lambda each: each[0])
             gone = [record_id for _, record_id in late[:at_most]]
             return self.forget_records(gone, "consent ran out") if gone else ()
-
-    def models(self) -> dict[str, str]:
-        """By uid: the model by which each was enrolled."""
-        with self._ledger.lock:
-            self._ledger.refresh()
-            return {self._names.uid(row): row.model for row in self._ledger.rows()}
 
     def growth(self, model: str) -> dict[str, int | None]:
         """By uid: on how many days `model` has heard them so far, None for those who have come over to it."""
@@ -326,7 +326,7 @@ class Vault:
         version, generation = 1, 1
         old = self._ledger.row(record_id)
         if old is not None:
-            version, generation = old.version + 1, open_row(self._ledger.keys, old).generation + 1
+            version, generation = old.version + 1, old.generation + 1
         return seal_row(keys, record_id, tag, Person(uid, template, consent, generation), version)
 
     def _erased(
@@ -370,9 +370,6 @@ class Vault:
             if row is None:
                 raise damaged(record_id)
             return row
-
-    def _checked(self, consent: Consent | None) -> Consent:
-        return checked_consent(consent, self._settings, self._clock())
 
     def __repr__(self) -> str:
         return f"<Vault of {len(self._ledger.head.roster)} people>"

@@ -1,6 +1,6 @@
-"""The vault on disk: one SQLite file in WAL mode. This is the only module that opens it.
+"""The vault on disk: one SQLite file in WAL mode, which only this module opens.
 
-It knows nothing of keys. It reports what it could read; whether that is genuine is for the vault to say.
+It knows no keys: it gives what it could read, and the vault tells whether that is genuine.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hmac
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,16 +34,18 @@ _DAMAGE = {
     *(sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_INTERNAL),
 }
 """Primary codes that speak of what is in the file. All others speak of the machine: space, rights, locks."""
-_BAD_MEDIUM = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+_UNREAD = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+"""What the disk, or its server, does not give now. It may give it again: that proves no damage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What one file held. `complaint` is SQLite's own words when it could not be read to the end."""
+    """What one file held. `complaint` says why it was not read to the end, `unread` that the disk did it."""
 
     head: bytes | None = None
     rows: dict[uuid.UUID, Row] = field(default_factory=dict)
     complaint: str | None = None
+    unread: bool = False
 
 
 class VaultFile:
@@ -59,9 +61,10 @@ class VaultFile:
         return self.path.exists()
 
     def read(self) -> Contents:
-        """Everything readable. Never raises for damage: a bad page costs what lies on it.
+        """Everything readable; damage costs only the rows on a damaged page.
 
-        Raises StoreUnavailableError when the machine keeps it from reading: that says nothing of the file.
+        Raises StoreUnavailableError when the machine, not the file, is at fault. What a disk does not give is
+        a complaint, as the other file may have it.
         """
         if not self.exists():
             return Contents(complaint="the file is missing")
@@ -79,9 +82,11 @@ class VaultFile:
             raise StoreUnavailableError(unavailable(self.path.name, err)) from err
         except (sqlite3.Error, UnicodeDecodeError, OverflowError) as err:
             self.close()
+            if getattr(err, "sqlite_errorcode", None) in _UNREAD:
+                return Contents(head, rows, f"it cannot be read: {why(err)}", unread=True)
             if not speaks_of_damage(err):
                 raise StoreUnavailableError(unavailable(self.path.name, err)) from err
-            return Contents(head, rows, f"SQLite says: {why(err)}")
+            return Contents(head, rows, why(err))
         return Contents(head, rows)
 
     def find(self, record_id: uuid.UUID) -> Row | None:
@@ -159,7 +164,7 @@ class VaultFile:
     def rebuild(self, head: bytes, rows: Iterable[Row]) -> None:
         """Replace the file by a fresh one with exactly this content, atomically."""
         self.close()
-        fresh = VaultFile(self.path.with_name(self.path.name + ".new"))
+        fresh = self._draft()
         fresh.remove()
         fresh.commit(head, rows)
         fresh.scrub()
@@ -173,6 +178,14 @@ class VaultFile:
             fresh.path.with_name(fresh.path.name + suffix).unlink(missing_ok=True)
         sync_folder(self.path.parent)
 
+    def remove_draft(self) -> None:
+        """What a `rebuild` left that was cut off. Only under the vault's lock: nobody may be writing it."""
+        with suppress(OSError):  # a disk that takes no change keeps it until it does
+            self._draft().remove()
+
+    def _draft(self) -> VaultFile:
+        return VaultFile(self.path.with_name(self.path.name + ".new"))
+
     def remove(self) -> None:
         self.close()
         for suffix in ("", "-wal", "-shm", ".sum"):
@@ -185,7 +198,7 @@ class VaultFile:
 
     @contextmanager
     def _within_reach(self) -> Iterator[None]:
-        """Raises StoreUnavailableError for what the machine, not the file, is to blame for."""
+        """Raises StoreUnavailableError where the machine, not the file, is at fault."""
         try:
             yield
         except (sqlite3.Error, OSError) as err:
@@ -214,7 +227,7 @@ class VaultFile:
 
 
 def unavailable(name: str, err: Exception) -> str:
-    """What a person is told when the machine keeps the store from its files."""
+    """What to do where the machine keeps the store from its files."""
     return (
         f"{name} of the store cannot be used now ({why(err)}): see that its disk has room and that it "
         "belongs to the unit's user; nothing is lost"
@@ -224,7 +237,7 @@ def unavailable(name: str, err: Exception) -> str:
 def speaks_of_damage(err: Exception) -> bool:
     """Whether an error is about the content of the file, and not about the machine that reads it."""
     code = getattr(err, "sqlite_errorcode", None)
-    return code is None or code in _BAD_MEDIUM or code & 0xFF in _DAMAGE
+    return code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _DAMAGE
 
 
 def refuse_a_link_to_nowhere(path: Path) -> None:

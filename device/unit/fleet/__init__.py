@@ -1,1 +1,1 @@
-"""What a unit does to be as its fleet asks: apply, rehearse, go back, hold and share people."""
+"""How a unit follows its fleet: apply, rehearse, go back, hold and share people."""

@@ -1,9 +1,9 @@
-"""What was applied of a document, durably: rules and bundle staged, taken up, confirmed, or taken back.
+"""Applies a document's rules and bundle durably: staged, taken up, confirmed, or taken back.
 
-The vault's pin is the commit: with document N pinned, N counts, whatever else is on the disk. What was staged
-for N is then taken up (`finish`), now or at the next start before anybody is served; what was staged for a
-document that was never pinned is thrown away. So a unit that is killed anywhere serves by the old or by the
-new, never by a mixture.
+The vault's pin is the commit: with document N pinned, N counts, whatever else is on the disk. The unit then
+takes up what was staged for N (`finish`), now or at the next start before it serves anybody, and throws away
+what was staged for a document that was never pinned. Killed anywhere, it serves by the old or by the new,
+never by a mixture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from device.errors import DeviceError
 from device.model_store import slots
-from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME, Bundle, Trust
+from device.model_store.bundle import MANIFEST_NAME, SIGNATURE_NAME
 from device.model_store.manifest import Manifest
 from device.model_store.minimum_versions import MinimumVersions
 from device.secure_store.voiceprints.vault_file import write_durably
@@ -28,7 +28,7 @@ from sync.plain_file import plain_bytes
 
 MAX_PLAN_BYTES = 8192
 MAX_STARTS = 2
-"""How often a unit may start with models that are not confirmed: to take them up, and once more."""
+"""How often a unit may start with unconfirmed models: to take them up, and once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,28 @@ class Plan:
     rules: bool = False
     bundle: str = ""
     key: str = ""
-    """Ed25519, raw, in hexadecimal: whom the unit trusts from now on if it trusted nobody."""
+    """Ed25519, raw, in hexadecimal: the key that a unit without one trusts from now on."""
     starts: int = 0
     taken_back: str = ""
-    """Why, once it was decided to go back."""
+    """The reason, once the unit goes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What became of the last document: `applied`, `trial`, `refused`, `went_back`; and why, in a word."""
+    """The state of the last document (`applied`, `trial`, `refused`, `went_back`) and the reason, a word."""
 
     document: int = 0
     standing: str = "applied"
     why: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is left to do after the commit: take up `plan`, forget the attempts of whom it dropped."""
+
+    plan: Plan
+    dropped: tuple[str, ...]
+    standing: Standing
 
 
 class Applied:
@@ -66,7 +75,7 @@ class Applied:
     # Before the commit
 
     def stage(self, plan: Plan, rules: str | None, bundle: Path | None) -> None:
-        """Have on the disk all that `finish` needs. `bundle` is a folder that was checked; it is moved."""
+        """Put on the disk all that `finish` needs. `bundle` is a checked folder; it is moved."""
         self.clear()
         if rules is not None:
             write_durably(self._folder / "rules.new", rules.encode())
@@ -86,7 +95,7 @@ class Applied:
     # After the commit
 
     def plan(self, document: int) -> Plan | None:
-        """The plan of the document that counts, or None when it is settled. Others are thrown away."""
+        """The plan of `document`, None when it is settled. Another document's plan is thrown away."""
         path = self._folder / "plan.json"
         if not path.exists():
             return None
@@ -102,7 +111,7 @@ class Applied:
         return plan
 
     def finish(self, plan: Plan, minimum: MinimumVersions | None) -> None:
-        """Take up what was staged; may be called again. Raises BundleError or OSError."""
+        """Take up what was staged; safe to repeat. Raises BundleError or OSError."""
         staged = self._folder / "rules.new"
         if plan.rules and staged.exists():
             replace_file(self._rules, plain_bytes(staged), 0o644)
@@ -119,12 +128,12 @@ class Applied:
         return counted
 
     def confirm(self, document: int) -> None:
-        """It decides: nothing is kept to go back to but the last good bundle."""
+        """End the trial: only the last good bundle is kept to go back to."""
         self.note(Standing(document, "applied"))
         self.clear()
 
     def go_back(self, plan: Plan, why: str) -> None:
-        """Rules and models as before `plan`; killed anywhere, it goes on at the next start."""
+        """Restore rules and models as before `plan`; killed anywhere, it goes on at the next start."""
         self._save(replace(plan, taken_back=why))
         if plan.bundle:
             slots.go_back(self._models, plan.bundle)
@@ -140,7 +149,7 @@ class Applied:
         self.clear()
 
     def untold(self) -> Standing | None:
-        """What was taken back and is not in the unit's log yet."""
+        """The change that was taken back, while the unit's log does not say so."""
         last = self.standing()
         told = self._folder / "taken-back.told"
         known = plain_bytes(told).decode("ascii", "replace") if told.exists() else ""
@@ -176,15 +185,10 @@ class Applied:
 
 
 def candidate(folder: Path, manifest: bytes, signature: bytes, part: dict[str, Path]) -> None:
-    """A bundle's folder from its parts, `part` by SHA-256 in hexadecimal. Raises BundleError, OSError."""
+    """Make a bundle's folder from its parts, by SHA-256 in hexadecimal. Raises BundleError, OSError."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     (folder / MANIFEST_NAME).write_bytes(manifest)
     (folder / SIGNATURE_NAME).write_bytes(signature)
     for entry in Manifest.from_bytes(manifest).files:
         shutil.copyfile(part[entry.sha256], folder / entry.name)
-
-
-def checked(folder: Path, key: Ed25519PublicKey, lowest: int) -> Bundle:
-    """The bundle in `folder`, verified whole. Raises BundleError."""
-    return Bundle.open(folder, Trust(key, lowest))

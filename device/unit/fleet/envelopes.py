@@ -1,7 +1,8 @@
-"""One person's enrolment on its way between units: sealed to one exchange key, readable nowhere else."""
+"""Seals one person's enrolment to another unit's exchange key, and opens it there."""
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from device.secure_store import Consent, StoreError, Template
+from device.secure_store import Consent, DoorVector, StoreError, Template
 from device.secure_store.exchange import Exchange, open_with, seal_to
 from sync.events import UnitId
 from sync.orders.desired import Share
 from sync.plain_file import plain_bytes
-from sync.plain_words import what_and_why
+from sync.plain_words import malformed, what_and_why
 
 _LINE = (str, int, str, bytes, int, str, float, str, float, str)
 
@@ -36,7 +37,10 @@ def seal(share: Share, key: ec.EllipticCurvePublicKey, template: Template, conse
         consent.retain_until.timestamp(),
         consent.purpose,
     ]
-    return seal_to(key, cbor2.dumps(line), _info(share.target, share.uid, share.number))
+    door = template.door
+    # Behind it, as an item of its own: software of 0.1.0 reads the first alone, and enrols without.
+    more = b"" if door is None else cbor2.dumps([door.made, door.vector.astype("<f4").tobytes()])
+    return seal_to(key, cbor2.dumps(line) + more, _info(share.target, share.uid, share.number))
 
 
 def unseal(
@@ -45,27 +49,39 @@ def unseal(
     """Raises StoreError unless the envelope is for this unit, this person and this enrolment."""
     plain = open_with(exchange, envelope, _info(unit, uid, number))
     try:
-        line = cbor2.loads(plain)
+        items = io.BytesIO(plain)
+        line = cbor2.load(items)
         if type(line) is not list or tuple(type(value) for value in line) != _LINE:
             raise ValueError("another form")
         name, counted, model, vector, utterances, taken_by, given, text, until, purpose = line
         if (name, counted) != (uid, number):
             raise ValueError("another enrolment")
-        template = Template(model, np.frombuffer(vector, dtype="<f4").copy(), utterances)
+        door = _door(items)
+        template = Template(model, np.frombuffer(vector, dtype="<f4").copy(), utterances, door)
         given_at, retain_until = datetime.fromtimestamp(given, UTC), datetime.fromtimestamp(until, UTC)
         return template, Consent(taken_by, given_at, text, retain_until, purpose)
-    except (ValueError, TypeError, OverflowError, OSError) as err:
-        raise StoreError(
-            f"an enrolment that was sealed for this unit is damaged ({what_and_why(err)})"
-        ) from err
+    except (cbor2.CBORDecodeError, ValueError, TypeError, OverflowError, OSError) as err:
+        raise StoreError(f"an enrolment that was sealed for this unit is damaged ({malformed(err)})") from err
+
+
+def _door(items: io.BytesIO) -> DoorVector | None:
+    """What follows the enrolment; None where nothing does. Raises ValueError for anything else."""
+    if items.tell() == len(items.getbuffer()):
+        return None
+    more = cbor2.load(items)
+    if type(more) is not list or [type(value) for value in more] != [str, bytes]:
+        raise ValueError("another form")
+    if items.tell() != len(items.getbuffer()):
+        raise ValueError("something follows")
+    return DoorVector(more[0], np.frombuffer(more[1], dtype="<f4").copy())
 
 
 def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCurvePublicKey:
-    """The exchange key of `share.target`, by its authority's word. Raises StoreError.
+    """The exchange key of `share.target`, as its card says. Raises StoreError unless the card is
 
-    1. Signed by one of the certificates in `authority`, which are this unit's own settings, or by
-    an issuing one that they signed. 2. In its time.
-    3. For that unit. 4. For agreeing on secrets and nothing else, so that no TLS certificate passes.
+    1. signed by a certificate in `authority`, of this unit's own settings, or by an issuing one that they
+    signed; 2. in its time; 3. that unit's; 4. for agreeing on secrets only, so that no TLS certificate
+    passes.
     """
     try:
         card, *between = x509.load_pem_x509_certificates(share.card)
@@ -92,7 +108,7 @@ def checked_card(share: Share, authority: Path, now: datetime) -> ec.EllipticCur
 
 
 def _authorised(certificate: x509.Certificate, now: datetime) -> bool:
-    """Whether it may issue, and does so in its time."""
+    """Whether it is an issuing certificate in its time."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except (ValueError, x509.ExtensionNotFound):

@@ -1,4 +1,4 @@
-"""Follows the fleet's documents beside a running door: fetch, check, rehearse, commit, take up, say so."""
+"""Follows the fleet's documents beside a running door: fetch, check, rehearse, commit, take up, report."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from device.background import Background
 from device.errors import DeviceError
 from device.evidence.judge import Evidence, Judge
 from device.model_store import slots
-from device.model_store.bundle import MANIFEST_NAME
+from device.model_store.bundle import MANIFEST_NAME, Bundle, Trust
 from device.model_store.manifest import BundleError, Manifest
 from device.model_store.minimum_versions import pinned_minimum, raise_minimum
 from device.secure_store import StoreError
 from device.settings import Settings
 from device.state_folder import StateFolder
 from device.unit.assembly import Unit, rules_of
-from device.unit.fleet.applied import Applied, Plan, Standing, candidate, checked
+from device.unit.fleet.applied import Applied, Committed, Plan, Standing, candidate
 from device.unit.fleet.mailbox import Mailbox
 from device.unit.fleet.memory import FleetMemory
 from device.unit.fleet.people import Change, People
@@ -69,10 +69,10 @@ class Follower(Background):
         end: Callable[[], None] = restart,
         recorded: Callable[[], Evidence] | None = None,
     ) -> None:
-        """`models` is where new ones go, `serving` where those in use are, if not there; `plan` is what
-        `take_up` returned. `recorded` finds the evidence in the recorded attempt that rules and models are
-        tried on, or raises DeviceError; without it the unit's own judge does. Raises DeviceError, SyncError
-        or OSError.
+        """`models` is the folder for new models, `serving` that of those in use where it differs, `plan` the
+        result of `take_up`. `recorded` gives the evidence of the recorded attempt on which rules and models
+        are tried, or raises DeviceError; by default the unit's judge does. Raises DeviceError, SyncError or
+        OSError.
         """
         if settings.fleet.commands is None:
             raise DeviceError("no [fleet] commands: this unit follows nobody")
@@ -92,19 +92,22 @@ class Follower(Background):
         self._heard: Evidence | None = None
         self._recorded = recorded or self._judged
         self._trouble = ""
+        self._committed: Committed | None = None
         self._may_have_gone_back = True
         self._counted: tuple[int, tuple[int, int]] = (-1, (0, 0))
         super().__init__("fleet")
         self._report()
 
     def trouble(self) -> str:
-        """What went wrong in the last look, in one line; empty when nothing did."""
+        """The error of the last look, in one line; empty without one."""
         return self._trouble
 
     def look(self) -> None:
-        """One look: a trial goes on, a document that came is applied, what is to be said is said."""
+        """Go on with a trial, apply a document that came, report what is new."""
         if self._may_have_gone_back:
             self._say_taken_back()
+        if self._committed is not None:
+            self._take_up(self._committed)
         if self._trial is not None:
             self._go_on(self._trial)
         message = self._mailbox.document()
@@ -131,10 +134,9 @@ class Follower(Background):
     # A document
 
     def _obey(self, message: bytes) -> bool:
-        """Whether the document is dealt with; False while parts of it are on their way."""
+        """Whether the document is settled; False while parts of it are on their way."""
         try:
-            now_ms = int(self._now().timestamp() * 1000)
-            desired = open_desired(message, self._key, self._name, now_ms)
+            desired = self._opened(message)
             if desired.counter <= self._memory.known.document:
                 return True  # applied before, or overtaken
         except SyncError as err:
@@ -156,7 +158,7 @@ class Follower(Background):
         return [part for part in named if self._mailbox.read(part) is None]
 
     def _missing(self, contents: Contents, roster: Roster) -> list[Part]:
-        """Parts that are needed and not here, as far as can be told now."""
+        """Parts that are needed and not here, as far as is known now."""
         missing = self._named(contents)
         missing += [part for part in self._people.missing(roster) if self._mailbox.read(part) is None]
         if self._new_bundle(contents.bundle) and contents.bundle is not None:
@@ -167,15 +169,15 @@ class Follower(Background):
         return missing
 
     def _roster(self, contents: Contents) -> Roster | None:
-        """Who is to be held; None while that has not come."""
+        """The roster; None while it has not come."""
         if contents.people is None:
             return Roster()
         data = self._mailbox.read(contents.people)
         return None if data is None else Roster.from_bytes(data)
 
     def _apply(self, desired: Desired, roster: Roster) -> None:
-        """1. Check and rehearse everything; what does not pass is left as it is, and the rest goes on.
-        2. Stage. 3. Commit, with the people. 4. Take up.
+        """1. Check and rehearse; what does not pass stays as it is, and the rest goes on. 2. Stage. 3.
+        Commit, with the people. 4. Take up.
         """
         whys: list[str] = []
         text = self._checked_rules(desired.contents, whys)  # 1
@@ -186,34 +188,40 @@ class Follower(Background):
         if change.refused:
             whys.append("people_refused")
         bundle = desired.contents.bundle if folder is not None else None
+        models = (bundle.manifest.sha256.hex(), bundle.key.hex()) if bundle else ("", "")
+        plan = Plan(desired.counter, text is not None, *models)
+        standing = "refused" if whys else "trial" if bundle else "applied"
+        noted = Standing(desired.counter, standing, whys[0] if whys else "none")
+        committed = Committed(plan, tuple(change.drop), noted)
         try:
-            plan = Plan(
-                desired.counter,
-                text is not None,
-                bundle.manifest.sha256.hex() if bundle else "",
-                bundle.key.hex() if bundle else "",
-            )
             self._applied.stage(plan, text, folder)  # 2
             self._people.commit(change)  # 3
         finally:
             change.wipe()
-        for uid in change.drop:
+            if self._memory.known.document == desired.counter:
+                self._committed = committed
+        self._take_up(committed)  # 4
+
+    def _take_up(self, committed: Committed) -> None:
+        """What a full disk stops here, the next look tries again."""
+        plan = committed.plan
+        for uid in committed.dropped:
             self._unit.controller.forget(uid)
-        standing = "refused" if whys else "trial" if bundle else "applied"
-        self._applied.note(Standing(desired.counter, standing, whys[0] if whys else "none"))
+        self._applied.note(committed.standing)
         self._report()
-        self._applied.finish(plan, pinned_minimum(self._unit.store.vault))  # 4
-        if text is not None:
+        self._applied.finish(plan, pinned_minimum(self._unit.store.vault))
+        if plan.rules:
             self._unit.controller.adopt(rules_of(self._state, self._door), ordered=True)
             self._unit.trail.note("POLICY_APPLIED", "fleet", self._door, risk="low")
-        if bundle:
+        if plan.bundle:
             log.warning("new models are taken up; the unit starts again")
             self._end()
         else:
             self._applied.clear()
+        self._committed = None
 
     def _checked_rules(self, contents: Contents, whys: list[str]) -> str | None:
-        """The rules file to be, or None where it stays as it is."""
+        """The new rules file, or None where it stays as it is."""
         path = StateFolder(self._state).rules
         old = plain_text(path) if path.exists() else ""
         try:
@@ -238,7 +246,7 @@ class Follower(Background):
         return text
 
     def _new_bundle(self, wanted: WantedBundle | None) -> bool:
-        """Whether these are other models than those in use, and not ones that failed here before."""
+        """Whether these models are not those in use, and never failed here."""
         if wanted is None:
             return False
         name = wanted.manifest.sha256.hex()
@@ -251,7 +259,7 @@ class Follower(Background):
         return not (own.exists() and Part.of(plain_bytes(own)) == wanted.manifest)
 
     def _checked_bundle(self, wanted: WantedBundle | None, whys: list[str]) -> Path | None:
-        """A folder with the models to be, verified; None where they stay."""
+        """A folder with the new models, verified; None where they stay."""
         if wanted is not None and wanted.manifest.sha256.hex() in self._applied.refused():
             whys.append("models_refused")
             return None
@@ -268,7 +276,8 @@ class Follower(Background):
             if trusted != wanted.key.hex():
                 raise BundleError("the models are signed by another key than this unit trusts")
             lowest = max(found.accepted_version if found else 1, minimum.version if minimum else 1)
-            checked(folder, Ed25519PublicKey.from_public_bytes(bytes.fromhex(trusted)), lowest)
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(trusted))
+            Bundle.open(folder, Trust(key, lowest))  # verified whole
         except (DeviceError, ValueError, OSError) as err:
             log.warning("models of the fleet are refused, the old ones stay: %s", what_and_why(err))
             whys.append("models_refused")
@@ -286,7 +295,7 @@ class Follower(Background):
     # A trial
 
     def _go_on(self, trial: _Trial) -> None:
-        """New models have to decide a recorded attempt, and to stay up, for as long as a trial lasts."""
+        """Confirm new models that decide a recorded attempt and stay up to the trial's end, or go back."""
         lasted_s = self._unit.clock().monotonic_s - trial.since_s
         over = lasted_s >= self._settings.fleet.trial_s
         if trial.heard is None and not over:
@@ -311,7 +320,7 @@ class Follower(Background):
             self._end()
 
     def _say_taken_back(self) -> None:
-        """Once in the log, also where the unit went back at a start, before it had a log open."""
+        """Log once that a change was taken back, also when that was at a start, before the log was open."""
         last = self._applied.untold()
         if last is not None:
             why = "model_fault" if last.why == "fault" else last.why
@@ -328,7 +337,7 @@ class Follower(Background):
             trial.heard = RehearsalError("not_confirmed", str(err))
 
     def _judged(self) -> Evidence:
-        """What this unit finds in the recorded attempt; once for a run, for it does not change."""
+        """The evidence of the recorded attempt, judged once a run."""
         if self._heard is None:
             bundle = slots.active(self._serving)
             self._heard = evidence_of_recorded(self._unit.judge, bundle, self._settings.audio)
@@ -343,21 +352,17 @@ class Follower(Background):
         roster, lost = Roster(), False
         if message:
             with contextlib.suppress(SyncError):
-                now_ms = int(self._now().timestamp() * 1000)
-                desired = open_desired(message, self._key, self._name, now_ms)
+                desired = self._opened(message)
                 if desired.counter == self._memory.known.document:
                     roster = self._roster(desired.contents) or Roster()
                     lost = desired.contents.people is None
-        items = self._people.says(roster)
-        if lost:
-            items = (*items, *self._people.holdings())
+        items = self._people.says(roster, lost=lost)
         self._said_at = state
         if items == self._said:
             self._report()
             return
-        now_ms = int(self._now().timestamp() * 1000)
-        signer = self._unit.store.audit_signer
-        self._mailbox.say(Statement(self._name, now_ms, items).signed(signer) if items else b"")
+        said = Statement(self._name, self._now_ms(), items)
+        self._mailbox.say(said.signed(self._unit.store.audit_signer) if items else b"")
         self._said = items
         self._report()
 
@@ -366,7 +371,7 @@ class Follower(Background):
         self._mailbox.report(self._applied.standing(), held, self._over())
 
     def _over(self) -> tuple[int, int] | None:
-        """Counted anew when the vault has changed, and only while one speaker model follows another."""
+        """How many people have come over to the newer speaker model and how many not; None without one."""
         judge: Judge | None = getattr(self._unit, "judge", None)
         if judge is None or judge.older is None:
             return None
@@ -376,6 +381,12 @@ class Follower(Background):
             over = sum(days is None for days in growth.values())
             self._counted = (counter, (over, len(growth) - over))
         return self._counted[1]
+
+    def _opened(self, message: bytes) -> Desired:
+        return open_desired(message, self._key, self._name, self._now_ms())
+
+    def _now_ms(self) -> int:
+        return int(self._now().timestamp() * 1000)
 
     def _now(self) -> datetime:
         return self._unit.controller.time.seen.time(self._unit.clock().wall)

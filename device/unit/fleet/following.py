@@ -1,4 +1,4 @@
-"""The start and the end of following a fleet, for `ostiary run`."""
+"""Starts and ends following a fleet, for `ostiary run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Following:
-    """The follower of a unit that follows a fleet, and nothing for one that does not."""
+    """The follower of a unit with `[fleet] commands`; does nothing for one without."""
 
     def __init__(self, settings: Settings, state: Path) -> None:
         self._settings = settings
@@ -28,13 +28,13 @@ class Following:
         self._plan: Plan | None = None
 
     def take_up(self, store: Store) -> bool:
-        """As `take_up`; says whether models are on trial."""
+        """Call `take_up`; returns whether models are on trial."""
         if self._settings.fleet.commands is not None:
             self._plan = take_up(store, self._state, own_models_dir())
         return self._plan is not None
 
     def begin(self, unit: Unit, parts: ExitStack) -> Callable[[], str]:
-        """Follow until `parts` ends; returns what says in one line what is wrong."""
+        """Follow until `parts` ends; returns `Follower.trouble`."""
         if self._settings.fleet.commands is None:
             return lambda: ""
         made = Follower(unit, self._settings, self._state, own_models_dir(), models_dir(), self._plan)
@@ -43,7 +43,7 @@ class Following:
 
 
 def take_up(store: Store, state: Path, models: Path) -> Plan | None:
-    """Before anybody is served: finish what a document began, or go back. Returns what is on trial."""
+    """Before anybody is served: finish the change of a document, or go back. Returns the plan on trial."""
     applied = Applied(state, models)
     plan = applied.plan(pinned_document(store.vault))
     if plan is None:

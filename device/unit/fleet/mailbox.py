@@ -1,6 +1,6 @@
-"""The folder that the door process and the uplink share: what the fleet sent, what the unit says.
+"""The folder that door process and uplink share: messages of the fleet, answers of the unit.
 
-Neither trusts the other: the door checks every byte again, and signs what it says.
+Neither process trusts the other: the door checks every byte again, and signs its answers.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Mailbox:
         self._told: dict[str, bytes] = {}
 
     def document(self) -> bytes:
-        """The newest that came; empty when none did."""
+        """The newest document that came, or nothing."""
         return self._document.read()
 
     def path(self, part: Part) -> Path:
-        """Where a part lies once it has come."""
+        """The file of a part, once it has come."""
         return self._folder / "parts" / part.sha256.hex()
 
     def read(self, part: Part) -> bytes | None:
-        """A part that is what its name says, else None: then it is asked for anew."""
+        """The content of a part; None where it is missing or not what its hash says."""
         path = self.path(part)
         try:
             with open_plain(path) as file:
@@ -61,12 +61,12 @@ class Mailbox:
                 path.unlink(missing_ok=True)
 
     def say(self, statement: bytes) -> None:
-        """What the uplink sends, again and again, until it is said no more. Empty: nothing to say."""
+        """Have the uplink send this statement repeatedly until the next one; empty ends that."""
         self._tell("statement", statement)
 
     def report(self, standing: Standing, held: tuple[int, int], over: tuple[int, int] | None = None) -> None:
-        """`held`: how many people the unit holds, and how many of them by a number of the fleet. `over`: how
-        many have come over to the newer of two speaker models, and how many have not.
+        """`held` counts the unit's people, and those with a number of the fleet; `over` those who have come
+        over to the newer of two speaker models, and those who have not.
         """
         told: dict[str, object] = {**asdict(standing), "people": held[0], "fleet_people": held[1]}
         if over is not None:

@@ -1,21 +1,18 @@
-"""What a unit remembers of its fleet: who it holds by which enrolment, and who must never come back.
+"""A unit's memory of its fleet: which enrolment it holds of whom, and who must never come back.
 
-One enciphered file for each document; the vault pins which document's file counts, so neither an older file
-nor an older disk brings anybody back. People stand in it by a keyed hash.
+Each document has one enciphered file, and the vault pins which counts: neither an older file nor an older
+disk brings anybody back. The file names people by a keyed hash.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cbor2
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from device.errors import DeviceError
 from device.model_store.minimum_versions import pinned_document, with_document
@@ -25,7 +22,6 @@ from sync.durable import sync_folder
 from sync.plain_file import plain_bytes
 
 _LABEL = "fleet memory"
-_NONCE_BYTES = 12
 MAX_MEMORY_BYTES = 32 << 20
 
 
@@ -53,20 +49,19 @@ class FleetMemory:
         self.known = self._read(pinned_document(store.vault))
 
     def tag(self, uid: str) -> bytes:
-        """A person's name in here."""
+        """The keyed hash that names a person here."""
         return hmac.digest(self._store.mac("fleet tag", b"person"), uid.encode(), "sha256")[:16]
 
     def stage(self, known: Known) -> bytes:
-        """Write what will count once the vault pins the bytes that this returns, and not before."""
+        """Write `known`, which counts once the vault pins the bytes that this returns."""
         body = cbor2.dumps([known.document, {t: list(v) for t, v in known.held.items()}, dict(known.gone)])
-        nonce = os.urandom(_NONCE_BYTES)
-        with self._store.vault.derive(_LABEL) as key, key.view() as raw:
-            sealed = nonce + AESGCM(raw).encrypt(nonce, body, _bound(known.document))
+        with self._store.vault.derive(_LABEL) as key:
+            sealed = key.encrypt(body, _bound(known.document))
         write_durably(self._path(known.document), sealed)
         return with_document(self._store.vault, known.document)
 
     def settle(self, known: Known) -> None:
-        """After the commit: what was staged counts, and what counted before goes."""
+        """After the commit: `known` counts, and older files go."""
         self.known = known
         for path in self._folder.glob("memory-*.bin"):
             if path != self._path(known.document):
@@ -79,10 +74,10 @@ class FleetMemory:
             return Known()
         try:
             data = plain_bytes(self._path(document), MAX_MEMORY_BYTES)
-            with self._store.vault.derive(_LABEL) as key, key.view() as raw:
-                body = AESGCM(raw).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(document))
+            with self._store.vault.derive(_LABEL) as key:
+                body = key.decrypt(data, _bound(document))
             number, held, gone = cbor2.loads(body)  # authenticated: we wrote it
-        except (OSError, InvalidTag, ValueError) as err:
+        except (OSError, ValueError) as err:
             raise DeviceError(
                 "what this unit knew of its fleet is missing, damaged or older than its vault; "
                 "start an empty store, and have the fleet send everybody anew"

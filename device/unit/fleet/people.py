@@ -1,4 +1,4 @@
-"""Whom this unit holds, as its fleet asks: what a roster changes here, and what the unit says to it."""
+"""The people of this unit by its fleet's roster: what it changes here, and what the unit reports."""
 
 from __future__ import annotations
 
@@ -23,19 +23,30 @@ from device.unit.audit import AuditTrail
 from device.unit.fleet.envelopes import checked_card, seal, unseal
 from device.unit.fleet.memory import FleetMemory, Known
 from sync.events import UnitId
-from sync.orders.desired import Enrolled, Held, Holding, Item, Part, Receipt, Roster, Sealed, Share
+from sync.orders.desired import (
+    Enrolled,
+    Held,
+    Holding,
+    Item,
+    Part,
+    Receipt,
+    Roster,
+    Sealed,
+    Share,
+    first_that_fit,
+)
 
 MOST_ITEMS = 300
-"""In one statement; the rest is said when these were heard."""
+"""In one statement, or as many as it has room for; the rest follows when the registry has these."""
 MOST_HOLDINGS = 3000
-"""A registry that has lost its people hears of so many; nobody is dropped that it does not hear of."""
+"""Told to a registry that has lost its people; it drops nobody whom it was not told of."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Change:
-    """What a roster changes. `refused` are people whom nobody may enrol here again by that enrolment."""
+    """The changes of a roster. `refused` counts enrolments that may not be taken here."""
 
     known: Known
     put: list[tuple[str, Template, Consent]] = field(default_factory=list)
@@ -72,14 +83,14 @@ class People:
         self._versions: tuple[int, dict[str, int]] = (-1, {})
 
     def versions(self) -> Mapping[str, int]:
-        """Everybody in the vault, and how often they were enrolled; read anew when the vault changed."""
+        """Everybody in the vault, and how often they were enrolled; read again when the vault has changed."""
         counter = self._store.vault.status().counter
         if counter != self._versions[0]:
             self._versions = (counter, self._store.vault.versions())
         return self._versions[1]
 
     def of_the_fleet(self) -> int:
-        """How many of them the fleet has a number for: those go when its roster names them no more."""
+        """How many of them have a number of the fleet, and so go when its roster no longer names them."""
         held = self._memory.known.held
         return sum(self._memory.tag(uid) in held for uid in self.versions())
 
@@ -88,7 +99,7 @@ class People:
         return [one.envelope for one in roster.hold if one.envelope is not None and self._wanted(one)]
 
     def change(self, roster: Roster, document: int, read: Callable[[Part], bytes]) -> Change:
-        """What to do. Nothing has changed yet. Raises StoreError for an envelope that does not open."""
+        """The changes of a roster, not yet made. Raises StoreError for an envelope that does not open."""
         memory, versions = self._memory, self.versions()
         held: dict[bytes, tuple[int, int]] = {}
         change = Change(Known(document))
@@ -127,7 +138,7 @@ class People:
         return change
 
     def commit(self, change: Change) -> None:
-        """One step of the vault, with the document's number in it; the log says so before and after."""
+        """Make the changes in one step of the vault that pins the document, with events before and after."""
         note = partial(self._trail.note, reason="fleet", door=self._door_name, risk="low")
         vault = self._store.vault
         for uid, _, _ in change.put:
@@ -145,8 +156,10 @@ class People:
             note("FORGOTTEN", uid=uid, count=receipt.counter, record=receipt.record_id)
             self._receipts[uid, change.known.gone.get(self._memory.tag(uid), 0)] = receipt.to_bytes()
 
-    def says(self, roster: Roster) -> tuple[Item, ...]:
-        """What the registry has not heard yet: receipts first, then who was enrolled here, then shares."""
+    def says(self, roster: Roster, *, lost: bool = False) -> tuple[Item, ...]:
+        """News for the registry: receipts first, then enrolments made here, then shares; where its document
+        has `lost` its roster, then everybody with a number of the fleet.
+        """
         versions, known = self.versions(), self._memory.known
         items: list[Item] = []
         for one in roster.gone:
@@ -160,10 +173,9 @@ class People:
         self._sealed = {key: envelope for key, envelope in self._sealed.items() if key in asked}
         for share in roster.share[: max(0, MOST_ITEMS - len(items))]:
             items += self._shared(share)
-        return tuple(items[:MOST_ITEMS])
+        return first_that_fit([*items[:MOST_ITEMS], *(self._holdings() if lost else ())])
 
-    def holdings(self) -> tuple[Item, ...]:
-        """Everybody held by a number of the fleet, for a registry whose document says nothing of people."""
+    def _holdings(self) -> tuple[Item, ...]:
         found: list[Item] = []
         for uid, version in self.versions().items():
             entry = self._memory.known.held.get(self._memory.tag(uid))
@@ -176,10 +188,7 @@ class People:
         return tuple(found[:MOST_HOLDINGS])
 
     def _wanted(self, one: Held) -> bool:
-        """Whether the fleet's enrolment is to take the place of what is here.
-
-        Not where somebody was enrolled here whom the fleet has not heard of: that is newer.
-        """
+        """Whether the fleet's enrolment replaces what is here: not an enrolment made here that is newer."""
         tag = self._memory.tag(one.uid)
         before, present = self._memory.known.held.get(tag), self.versions().get(one.uid)
         if present is None:
@@ -187,7 +196,7 @@ class People:
         return before is not None and before[1] == present and before[0] != one.number
 
     def _opened(self, one: Held, read: Callable[[Part], bytes]) -> tuple[Template, Consent] | None:
-        """The enrolment, or None for one that is no use: damaged, not for us, or out of its term."""
+        """The enrolment; None for one that is damaged, not for us, or out of its term."""
         if one.envelope is None:
             return None
         envelope, exchange = read(one.envelope), self._store.keystore.exchange()

@@ -1,4 +1,4 @@
-"""Checks that the door would still open after a change: one recorded attempt, rules that let people pass."""
+"""Checks that a door would still open after a change, on a recorded attempt and by the rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from device.access.decision import Decision
 from device.access.policy import decide
 from device.access.rules import Rules
 from device.access.rules.permissions import may_ever_pass, refusal
@@ -23,7 +22,7 @@ WEEK_H = 7 * 24
 
 
 class RehearsalError(DeviceError):
-    """The door would not open for anybody, or nobody can tell. `why` is a word for the registry."""
+    """The door would open for nobody, or that cannot be told. `why` is a word for the registry."""
 
     def __init__(self, why: str, text: str) -> None:
         super().__init__(text)
@@ -40,7 +39,7 @@ class Recorded:
 
 
 def clearest(answers: Answers) -> Recorded:
-    """Of the recordings that a release answered for, the one that passes by most. Raises RehearsalError."""
+    """Of a release's recorded attempts the one that passes by most. Raises RehearsalError."""
     live = {one.recording: one.llrs["llr"] for one in answers.live}
     phrases = {one.recording: one for one in sorted(answers.words, key=lambda one: one.llr)}
     found = [
@@ -57,7 +56,7 @@ def clearest(answers: Answers) -> Recorded:
 def evidence_of_recorded(
     judge: Judge, bundle: Bundle, audio: AudioSettings, folder: Path = RECORDINGS
 ) -> Evidence:
-    """What this unit's judge finds in the recorded attempt. Raises DeviceError."""
+    """The evidence of the recorded attempt by this unit's judge. Raises DeviceError."""
     answers = answers_of(bundle)
     waves = recordings_of(answers.recordings, folder)  # each is the very recording that it should be
     asked = clearest(answers)
@@ -72,15 +71,14 @@ def evidence_of_recorded(
         template[:] = 0.0
 
 
-def rehearse(rules: Rules, door_name: str, heard: Evidence) -> Decision:
-    """The decision on the recorded attempt under `rules`: an opening. Raises RehearsalError otherwise."""
+def rehearse(rules: Rules, door_name: str, heard: Evidence) -> None:
+    """Raises RehearsalError unless `rules` open the door on the recorded attempt."""
     risk = rules.risks[rules.doors[door_name].risk]
     decision = decide(heard, risk.thresholds, required=risk.factors, claimed=True, quality=risk.quality)
     if not decision.opens:
         raise RehearsalError(
             "not_confirmed", f"a recorded attempt that is clear would be refused: {decision.reason}"
         )
-    return decision
 
 
 def somebody_passes(rules: Rules, door_name: str, uids: Iterable[str], now: datetime) -> bool:
@@ -96,9 +94,8 @@ def somebody_passes(rules: Rules, door_name: str, uids: Iterable[str], now: date
 def check_rules(
     rules: Rules, present: Rules, door_name: str, uids: tuple[str, ...], heard: Evidence, now: datetime
 ) -> None:
-    """That `rules` may take the place of `present` at this door, for those enrolled. Raises RehearsalError.
-
-    Where nobody could pass before, or nobody is enrolled, new rules can lock nobody out.
+    """Raises RehearsalError unless `rules` may replace `present`: they open the door, and lock not all of
+    `uids` out who could pass before.
     """
     if door_name not in rules.doors:
         raise RehearsalError("rules_refused", f"the rules have no door {door_name}, which is this unit's")

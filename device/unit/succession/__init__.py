@@ -1,1 +1,1 @@
-"""From one speaker model to the next: whose voiceprint grows, by what rule, and who has come over."""
+"""From one speaker model to the next: how voiceprints grow, and who has come over."""

@@ -1,4 +1,4 @@
-"""People come over from one speaker model to the next, and notice nothing: after each attempt, by rule."""
+"""Brings people over from one speaker model to the next, after each attempt, unnoticed by them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def grown_on(unit: Unit, made: Attempt, door_name: str) -> None:
-    """After an attempt, when the door has been told. Nothing that fails here keeps anybody out."""
+    """Grow the voiceprint of a granted attempt, after the door was told. Logs every error and raises none."""
     try:
         _grown_on(unit, made, door_name)
     except (DeviceError, SyncError, OSError) as err:

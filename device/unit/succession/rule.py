@@ -1,8 +1,8 @@
 """The rule by which a voiceprint grows for the next speaker model, from somebody's own granted attempts.
 
-The model in use decides. Of an attempt that passed well, the next model keeps an embedding beside the
-voiceprint: one a day, from three days, each of which must fit the others. One who gets in once with another
-voice has put one of three, which fits no other, and all of them are dropped.
+The model in use decides. Of an attempt that passed well, the next model's embedding is kept beside the
+voiceprint: one a day, from three days, each of which must fit the others. Somebody who got in once with
+another voice has added one of three, which fits no other, and all are dropped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from device.secure_store import Growing
 MARGIN_LLR = 2.0
 """How far above its threshold each factor has to be."""
 FITS_LLR = 3.0
-"""Each day's voice against the mean of the other days, by the model that is to follow: as at a door."""
+"""Of each day's voice against the mean of the other days, by the next model: as at a door."""
 WITHIN_DAYS = 60
-"""Days that lie further back are dropped: a voice changes, and so does what a microphone makes of it."""
+"""Older days are dropped: a voice changes, and so does a microphone."""
 NEEDED = frozenset({Factor.PHRASE, Factor.VOICE, Factor.LIVE})
 
 Embedding = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ Llr = Callable[[Embedding, Embedding], float]
 
 
 class Step(StrEnum):
-    """What an attempt has done to a growing voiceprint."""
+    """What an attempt did to a growing voiceprint."""
 
     NOTHING = "nothing"
     HEARD = "heard"
@@ -46,9 +46,8 @@ class Grown:
 
 
 def well_inside(decision: Decision) -> bool:
-    """Whether this opened on every factor, each well above its threshold, at the first phrase.
-
-    A door that asks for less than phrase, voice and a live human grows nobody's voiceprint.
+    """Whether this opened on every factor, each well above its threshold, at the first phrase, at a door that
+    asks for phrase, voice and a live human.
     """
     own = [finding for finding in decision.findings if not finding.part]
     return (
@@ -61,10 +60,10 @@ def well_inside(decision: Decision) -> bool:
 
 
 def with_another(before: Growing | None, model: str, day: int, heard: Embedding, llr: Llr) -> Grown:
-    """What has grown once `heard`, a unit embedding by `model`, is added on `day` (UTC, since 1970).
+    """The growing voiceprint once `heard`, a unit embedding by `model`, is added on `day` (UTC, since 1970).
 
-    Pure. 1. Another model's is dropped, and so are days that lie too far back. 2. One a day, and no day
-    before the last. 3. From three on each must fit the others, or all are dropped.
+    Pure. 1. Another model's is dropped, and so are old days. 2. One a day, and none before the last.
+    3. From three on each must fit the others, or all are dropped.
     """
     days: tuple[int, ...] = ()
     rows: list[Embedding] = []

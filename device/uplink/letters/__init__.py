@@ -1,1 +1,1 @@
-"""What the uplink carries between the door and the registry beside events and commands."""
+"""Messages between door and registry beside events and commands."""

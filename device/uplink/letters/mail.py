@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,12 +12,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sync.cose import MAX_SIGN1_BYTES
 from sync.durable import Watched, move_file, replace_file
 from sync.errors import MalformedError, ProofError, SyncError
 from sync.events import UnitId
 from sync.orders.desired import MAX_STATEMENT_BYTES, open_desired
 from sync.orders.parts import Chunk, Want
-from sync.plain_file import check_plain_or_new, open_plain
+from sync.plain_file import check_plain_or_new, open_plain, plain_bytes
 from sync.plain_words import why
 from sync.transport.topics import DESIRED, PARTS, STATEMENTS, WANTS
 
@@ -25,12 +27,13 @@ SAY_AGAIN_S = 30.0
 MAX_WANTED_BYTES = 4 << 20
 MAX_STANDING_BYTES = 4096
 LOOK_EVERY_S = 0.1
+_HASH = re.compile(r"[0-9a-f]{64}")
 AT_ONCE = 4
 """How many parts are on their way at a time."""
 
 
 class DoorMail:
-    """`sync.transport.agent.Mail` of one unit. It checks what comes, so that no stranger fills the disk."""
+    """`sync.transport.agent.Mail` of one unit; takes only what the unit asked for, to spare its disk."""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class DoorMail:
         self._wanted_said = b""
 
     def take(self, channel: str, payload: bytes) -> None:
-        """Raises SyncError for what is not ours, in force, or asked for."""
+        """Keep a message. Raises SyncError for one that is not ours, in force, or asked for."""
         if channel == DESIRED:
             desired = open_desired(payload, self._key, self._unit, self._now_ms())
             held = self._held()
@@ -71,7 +74,7 @@ class DoorMail:
             raise SyncError("this channel carries no messages to units")
 
     def due(self, now_s: float, connections: int) -> list[tuple[str, bytes]]:
-        """What to publish: wishes for parts, and the statement when it is new or was said a while ago."""
+        """Messages to publish: wishes for parts, and the statement when it is new or due again."""
         if connections != self._connections:
             self._connections, self._said_at = connections, float("-inf")
             self._asked.clear()
@@ -94,7 +97,11 @@ class DoorMail:
                 break
             self._asked[name] = now_s
             offset = self._begun(name)
-            if offset < size:
+            if offset >= size:  # the last piece came, and then the process was killed or the disk failed
+                with suppress(SyncError):
+                    self._take_whole(name)
+                offset = self._begun(name)
+            if offset < size and not (self._folder / "parts" / name).exists():
                 wishes.append((WANTS, Want(bytes.fromhex(name), offset).to_bytes()))
         return wishes
 
@@ -118,8 +125,16 @@ class DoorMail:
                 file.write(chunk.data)
             self._asked.pop(name, None)  # the next piece is asked for at once
             self._looked_at = float("-inf")
-            if chunk.offset + len(chunk.data) < chunk.part.size:
-                return
+        except OSError as err:
+            raise SyncError(f"a part cannot be kept ({why(err)})") from err
+        if chunk.offset + len(chunk.data) >= chunk.part.size:
+            self._take_whole(name)
+
+    def _take_whole(self, name: str) -> None:
+        """Keep a part whose last piece came, or remove one with another hash. Raises SyncError."""
+        path = self._folder / "parts" / name
+        draft = path.with_suffix(".partial")
+        try:
             with open_plain(draft) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != name:
@@ -142,15 +157,16 @@ class DoorMail:
             self._wanted_said = said
             try:
                 told = json.loads(said)
-                self._wanted = {str(name): int(size) for name, size in told.items() if len(name) == 64}
+                self._wanted = {str(name): int(size) for name, size in told.items() if _HASH.fullmatch(name)}
             except (ValueError, TypeError, AttributeError):
                 self._wanted = {}
         return self._wanted
 
     def _held(self) -> int:
-        """The number of the newest document that came; 0 when none did, or it is no good any more."""
-        with suppress(OSError, SyncError), open_plain(self._folder / "document") as file:
-            return open_desired(file.read(8192), self._key, self._unit, self._now_ms()).counter
+        """The number of the newest document that came and is in force; else 0."""
+        with suppress(OSError, SyncError):
+            held = plain_bytes(self._folder / "document", MAX_SIGN1_BYTES)
+            return open_desired(held, self._key, self._unit, self._now_ms()).counter
         return 0
 
     def _look_at_standing(self) -> None:

@@ -1,6 +1,7 @@
-"""The uplink's side of prints: sends what the door left until the registry has it, brings lists of threats.
+"""The uplink's side of prints: sends those that the door left until the registry has them; brings threat
+lists.
 
-Prints lie here enciphered to the tenant: this process signs and sends them, and cannot read them.
+The prints are enciphered to the tenant: this process signs and sends them, and cannot read them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sync.cbor import decode
 from sync.durable import replace_file
 from sync.errors import MalformedError, SyncError
 from sync.events import Signer, UnitId
-from sync.plain_file import open_plain
+from sync.plain_file import open_plain, plain_bytes
 from sync.plain_words import why
 from sync.threats.listed import ThreatList
 from sync.threats.prints import MAX_SEALED_BYTES, SealedPrint, open_kept
@@ -39,13 +40,16 @@ class PrintMail:
         self._connections = 0
 
     def take(self, channel: str, payload: bytes) -> None:
-        """Forget what the registry has. Raises SyncError."""
+        """Remove prints that the registry has. Raises SyncError."""
         for name in open_kept(payload, self._key, self._unit):
-            (self._folder / (name.hex() + LEFT)).unlink(missing_ok=True)
+            try:
+                (self._folder / (name.hex() + LEFT)).unlink(missing_ok=True)
+            except OSError as err:
+                raise SyncError(f"a print cannot be removed ({why(err)})") from err
             self._said.pop(name.hex() + LEFT, None)
 
     def due(self, now_s: float, connections: int) -> list[tuple[str, bytes]]:
-        """Prints to publish now, a few at a time; again after a minute, and with a new connection."""
+        """A few prints to publish now; again after a minute, or on a new connection."""
         if connections != self._connections:
             self._connections = connections
             self._said.clear()
@@ -64,7 +68,7 @@ class PrintMail:
         return letters
 
     def deliver(self, data: bytes) -> None:
-        """Lay a list of threats before the door, which looks at it again. Raises SyncError."""
+        """Leave a threat list for the door, which checks it again. Raises SyncError."""
         ThreatList.from_bytes(data)
         try:
             self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
@@ -73,7 +77,7 @@ class PrintMail:
             raise SyncError(f"a list of threats cannot be kept ({why(err)})") from err
 
     def _read(self, path: Path) -> SealedPrint | None:
-        """What the door left; what is nothing of the kind is thrown away."""
+        """A print that the door left; another file is removed."""
         try:
             with open_plain(path) as file:
                 found = decode(file.read(MAX_SEALED_BYTES + 64), MAX_SEALED_BYTES + 32)
@@ -89,7 +93,7 @@ class PrintMail:
 
 
 class Letters:
-    """All mail of a unit, each channel to whom it is for. `sync.transport.agent.Mail`."""
+    """All mail of a unit, sorted by channel. `sync.transport.agent.Mail`."""
 
     def __init__(self, door: Mail, prints: PrintMail) -> None:
         self._door, self._prints = door, prints
@@ -103,9 +107,8 @@ class Letters:
 
 
 def held_list(folder: Path) -> int:
-    """The version of the list of threats that the door has in force; 0 when it has none yet."""
+    """The version of the threat list in force at the door; 0 without one."""
     try:
-        with open_plain(folder / HELD) as file:
-            return max(0, int(file.read(20)))
+        return max(0, int(plain_bytes(folder / HELD, 20)))
     except (OSError, ValueError):
         return 0
